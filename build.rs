@@ -1,0 +1,62 @@
+//! Compiles the protocol with protox (no `protoc` needed) and lists the migrations, so that none is forgotten.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use prost::Message as _;
+
+/// Messages whose generated `Debug` would print a token; `src/grpc/redact.rs` writes it by hand.
+const WITH_TOKENS: [&str; 5] = [
+    "sophic.auth.v1.IntrospectRequest",
+    "sophic.auth.v1.RevokeRequest",
+    "sophic.auth.v1.CreateKeyResponse",
+    "sophic.auth.v1.CreatePatResponse",
+    "sophic.auth.v1.CreateCallerResponse",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=migrations");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    compile_protocol(&out)?;
+    list_migrations(&out)
+}
+
+fn compile_protocol(out: &Path) -> Result<(), Box<dyn Error>> {
+    let protos = ["auth_service", "directory_service", "admin_service"]
+        .map(|name| format!("proto/sophic/auth/v1/{name}.proto"));
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(&protos)?;
+    let descriptors = compiler.file_descriptor_set();
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .codec_path("crate::grpc::codec::StrictCodec")
+        .skip_debug(WITH_TOKENS)
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Writes, for each database, an array of (version, name, SQL) in the order of the versions.
+fn list_migrations(out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut listing = String::new();
+    for database in ["sqlite", "postgres"] {
+        let folder = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("migrations").join(database);
+        let mut files = fs::read_dir(&folder)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()?;
+        files.sort();
+        let constant = database.to_uppercase();
+        writeln!(listing, "pub(super) const {constant}: &[(i64, &str, &str)] = &[")?;
+        for file in files {
+            let stem = file.file_stem().and_then(|stem| stem.to_str()).ok_or("a name not in UTF-8")?;
+            let (version, name) = stem.split_once('_').ok_or("a migration is named NNNN_name.sql")?;
+            let version: i64 = version.parse()?;
+            writeln!(listing, "    ({version}, {name:?}, include_str!({:?})),", file.display())?;
+        }
+        writeln!(listing, "];")?;
+    }
+    fs::write(out.join("migrations.rs"), listing)?;
+    Ok(())
+}

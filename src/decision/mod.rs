@@ -1,0 +1,331 @@
+//! The decision (DESIGN §3): one pure function that every face speaks through. No clock, no I/O, no async, no allocation.
+
+mod challenge;
+
+#[cfg(test)]
+mod tests;
+
+pub use challenge::www_authenticate;
+
+use std::net::IpAddr;
+
+use crate::model::{Credential, Owner, Role, Scope, ScopeSet, Timestamp, User, Workspace};
+
+/// Why a presented token may not do what was asked; the first row of the table that applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// Row 1: no token was presented.
+    TokenMissing,
+    /// Row 2: malformed, wrong check characters, or not known: one answer for all three.
+    TokenUnknown,
+    /// Row 3: revoked, by itself or with all that its owner had.
+    TokenRevoked,
+    /// Row 3: past its expiry.
+    TokenExpired,
+    /// Row 3: switched off.
+    TokenDisabled,
+    /// Row 4: the personal access token's user, or the key's workspace, is disabled.
+    PrincipalDisabled,
+    /// Row 5: the client's address is absent or outside the allowlist.
+    IpNotAllowed,
+    /// Row 6: a key, and another workspace is named.
+    WorkspaceMismatch,
+    /// Row 7: a personal access token, and no workspace is named.
+    WorkspaceRequired,
+    /// Row 8: the workspace is unknown or disabled, or the user is no member: one answer for all three.
+    NotAMember,
+    /// Row 9: capture is required, and a key is no user.
+    UserCredentialRequired,
+    /// Row 10: a required scope is not in effect.
+    InsufficientScope,
+}
+
+impl Denial {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 12] = [
+        Self::TokenMissing,
+        Self::TokenUnknown,
+        Self::TokenRevoked,
+        Self::TokenExpired,
+        Self::TokenDisabled,
+        Self::PrincipalDisabled,
+        Self::IpNotAllowed,
+        Self::WorkspaceMismatch,
+        Self::WorkspaceRequired,
+        Self::NotAMember,
+        Self::UserCredentialRequired,
+        Self::InsufficientScope,
+    ];
+
+    /// Whether the token is good for something all the same.
+    pub const fn is_active(self) -> bool {
+        !matches!(
+            self,
+            Self::TokenMissing
+                | Self::TokenUnknown
+                | Self::TokenRevoked
+                | Self::TokenExpired
+                | Self::TokenDisabled
+                | Self::PrincipalDisabled
+        )
+    }
+
+    /// What to answer the client with.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::TokenMissing
+            | Self::TokenUnknown
+            | Self::TokenRevoked
+            | Self::TokenExpired
+            | Self::TokenDisabled
+            | Self::PrincipalDisabled => 401,
+            Self::WorkspaceRequired => 400,
+            Self::IpNotAllowed
+            | Self::WorkspaceMismatch
+            | Self::NotAMember
+            | Self::UserCredentialRequired
+            | Self::InsufficientScope => 403,
+        }
+    }
+
+    /// Its name, as in the proto without the prefix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenMissing => "TOKEN_MISSING",
+            Self::TokenUnknown => "TOKEN_UNKNOWN",
+            Self::TokenRevoked => "TOKEN_REVOKED",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TokenDisabled => "TOKEN_DISABLED",
+            Self::PrincipalDisabled => "PRINCIPAL_DISABLED",
+            Self::IpNotAllowed => "IP_NOT_ALLOWED",
+            Self::WorkspaceMismatch => "WORKSPACE_MISMATCH",
+            Self::WorkspaceRequired => "WORKSPACE_REQUIRED",
+            Self::NotAMember => "NOT_A_MEMBER",
+            Self::UserCredentialRequired => "USER_CREDENTIAL_REQUIRED",
+            Self::InsufficientScope => "INSUFFICIENT_SCOPE",
+        }
+    }
+
+    /// Why, for people.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::TokenMissing => "no token was presented",
+            Self::TokenUnknown => "the token is not known",
+            Self::TokenRevoked => "the token was revoked",
+            Self::TokenExpired => "the token has expired",
+            Self::TokenDisabled => "the token is disabled",
+            Self::PrincipalDisabled => "the token's user or workspace is disabled",
+            Self::IpNotAllowed => "the token may not be used from this address",
+            Self::WorkspaceMismatch => "the key belongs to another workspace",
+            Self::WorkspaceRequired => "a personal access token needs a workspace: send x-sophic-workspace",
+            Self::NotAMember => "the user is not a member of this workspace",
+            Self::UserCredentialRequired => "this needs a user: use a personal access token, not a key",
+            Self::InsufficientScope => "the token lacks a required scope",
+        }
+    }
+}
+
+/// Which of the two bounds of a personal access token set its effective role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RoleCap {
+    /// The membership's role, which is not above the downscope.
+    Membership,
+    /// The token's downscope, which is below the membership's role.
+    Token,
+}
+
+/// A presented credential and what it is decided by, all of one revision.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot<'a> {
+    /// The credential.
+    pub credential: &'a Credential,
+    /// Whose it is. An owner that is not there counts as one that revoked everything: unknown is denied.
+    pub principal: Option<Principal<'a>>,
+    /// The workspace that the request names, if there is one of that name.
+    pub named_workspace: Option<&'a Workspace>,
+    /// The user's role in that workspace, if they are a member.
+    pub membership: Option<Role>,
+}
+
+/// Whose a credential is.
+#[derive(Debug, Clone, Copy)]
+pub enum Principal<'a> {
+    /// A workspace's.
+    Workspace(&'a Workspace),
+    /// A user's.
+    User(&'a User),
+}
+
+impl Principal<'_> {
+    const fn generation(&self) -> i64 {
+        match self {
+            Self::Workspace(workspace) => workspace.generation,
+            Self::User(user) => user.generation,
+        }
+    }
+
+    const fn is_gone(&self) -> bool {
+        match self {
+            Self::Workspace(workspace) => workspace.delete_time.is_some(),
+            Self::User(user) => user.delete_time.is_some(),
+        }
+    }
+
+    const fn is_disabled(&self) -> bool {
+        match self {
+            Self::Workspace(workspace) => workspace.disabled,
+            Self::User(user) => user.disabled,
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The workspace named, by slug or id; as it came, whatever it is.
+    pub workspace: Option<&'a str>,
+    /// All the scopes that are needed.
+    pub required_scopes: ScopeSet,
+    /// Where the client is.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// The verdict, and what it rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Why not; nothing when allowed.
+    pub denial: Option<Denial>,
+    /// The effective role, and which bound set it; of a personal access token in a workspace of its user's.
+    pub role: Option<(Role, RoleCap)>,
+    /// The effective scopes.
+    pub scopes: ScopeSet,
+    /// The required scopes that are not in effect.
+    pub missing_scopes: ScopeSet,
+    /// Those of the missing scopes that the token was never granted.
+    pub token_lacks: ScopeSet,
+    /// Those of the missing scopes that the effective role may not exercise.
+    pub role_lacks: ScopeSet,
+}
+
+impl Decision {
+    /// A refusal that no credential stands behind, or a dead one.
+    pub const fn refused(denial: Denial) -> Self {
+        Self {
+            denial: Some(denial),
+            role: None,
+            scopes: ScopeSet::EMPTY,
+            missing_scopes: ScopeSet::EMPTY,
+            token_lacks: ScopeSet::EMPTY,
+            role_lacks: ScopeSet::EMPTY,
+        }
+    }
+
+    /// Whether the token is that of a live credential with a live owner.
+    pub fn is_active(&self) -> bool {
+        self.denial.is_none_or(Denial::is_active)
+    }
+
+    /// Whether what was asked may be done.
+    pub const fn is_allowed(&self) -> bool {
+        self.denial.is_none()
+    }
+
+    /// What to answer the client with.
+    pub fn http_status(&self) -> u16 {
+        self.denial.map_or(200, Denial::http_status)
+    }
+}
+
+/// Decides rows 3 to 11 of the table; rows 1 and 2 are those in which there is no credential to decide about.
+pub fn decide(snapshot: &Snapshot<'_>, request: &Request<'_>, now: Timestamp) -> Decision {
+    match refuse_dead(snapshot, now) {
+        Some(denial) => Decision::refused(denial),
+        None => decide_live(snapshot, request),
+    }
+}
+
+/// Rows 3 and 4.
+fn refuse_dead(snapshot: &Snapshot<'_>, now: Timestamp) -> Option<Denial> {
+    let credential = snapshot.credential;
+    let outlived = snapshot.principal.is_none_or(|principal| {
+        credential.generation < principal.generation() || principal.is_gone()
+    });
+    if credential.revoke_time.is_some() || outlived {
+        Some(Denial::TokenRevoked)
+    } else if credential.expire_time.is_some_and(|expire_time| now >= expire_time) {
+        Some(Denial::TokenExpired)
+    } else if credential.disable_time.is_some() {
+        Some(Denial::TokenDisabled)
+    } else if snapshot.principal.is_none_or(|principal| principal.is_disabled()) {
+        Some(Denial::PrincipalDisabled)
+    } else {
+        None
+    }
+}
+
+/// Rows 5 to 11. What is in effect is worked out first, since a refusal reports it too.
+fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
+    let credential = snapshot.credential;
+    let role = effective_role(snapshot);
+    let scopes = match (&credential.owner, role) {
+        (Owner::Workspace(_), _) => {
+            credential.scopes.difference(ScopeSet::of(&[Scope::Capture]))
+        }
+        (Owner::User { .. }, Some((role, _))) => credential.scopes.intersection(role.may_exercise()),
+        (Owner::User { .. }, None) => ScopeSet::EMPTY,
+    };
+    let mut decision = Decision { scopes, role, ..Decision::refused(Denial::InsufficientScope) };
+    decision.denial = refuse_place(snapshot, request, role);
+    if decision.denial.is_some() {
+        return decision;
+    }
+    let missing = request.required_scopes.difference(scopes);
+    if missing.is_empty() {
+        return decision;
+    }
+    decision.missing_scopes = missing;
+    decision.token_lacks = missing.difference(credential.scopes);
+    if let Some((role, _)) = role {
+        decision.role_lacks = missing.difference(role.may_exercise());
+    }
+    let key = matches!(credential.owner, Owner::Workspace(_));
+    decision.denial = Some(if key && request.required_scopes.contains(Scope::Capture) {
+        Denial::UserCredentialRequired
+    } else {
+        Denial::InsufficientScope
+    });
+    decision
+}
+
+/// Rows 5 to 8: from where, and in which workspace.
+fn refuse_place(
+    snapshot: &Snapshot<'_>,
+    request: &Request<'_>,
+    role: Option<(Role, RoleCap)>,
+) -> Option<Denial> {
+    if !snapshot.credential.ip_allowlist.allows(request.client_ip) {
+        return Some(Denial::IpNotAllowed);
+    }
+    match (snapshot.principal, request.workspace) {
+        (Some(Principal::Workspace(_)), None) => None,
+        (Some(Principal::Workspace(own)), Some(named)) => {
+            let same = own.slug.as_str() == named || own.id.as_str() == named;
+            (!same).then_some(Denial::WorkspaceMismatch)
+        }
+        (_, None) => Some(Denial::WorkspaceRequired),
+        (_, Some(_)) => role.is_none().then_some(Denial::NotAMember),
+    }
+}
+
+/// The lower of the membership's role and the downscope; none without a live workspace and a membership of it.
+fn effective_role(snapshot: &Snapshot<'_>) -> Option<(Role, RoleCap)> {
+    let Owner::User { max_role, .. } = snapshot.credential.owner else { return None };
+    let live = |workspace: &&Workspace| !workspace.disabled && workspace.delete_time.is_none();
+    snapshot.named_workspace.filter(live)?;
+    let membership = snapshot.membership?;
+    Some(if max_role < membership {
+        (max_role, RoleCap::Token)
+    } else {
+        (membership, RoleCap::Membership)
+    })
+}

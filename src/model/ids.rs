@@ -1,0 +1,126 @@
+//! Identifiers: opaque ids and slugs that the dashboard chooses, UUIDv7 for what is made here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::{Invalid, Timestamp};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks the spelling.
+            pub fn parse(text: &str) -> Result<Self, Invalid> {
+                let check: fn(&str) -> Result<(), Invalid> = $check;
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A UUIDv7 (RFC 9562 §5.7) of this time and these random bytes.
+            pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
+                let millis = u64::try_from(now.unix_micros() / 1_000).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+
+            /// Checks the spelling: lower case, hyphenated.
+            pub fn parse(text: &str) -> Result<Self, Invalid> {
+                let id = Uuid::try_parse(text).ok().map(Self);
+                id.filter(|id| id.to_string() == text).ok_or_else(|| {
+                    Invalid::new("must be a UUID in lower case, as 0195f2d4-7c1e-7b3a-9d58-0242ac120002")
+                })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// A workspace's opaque id: 1 to 64 of `[A-Za-z0-9_-]`.
+    WorkspaceId, check_opaque
+}
+text_id! {
+    /// A user's opaque id: 1 to 64 of `[A-Za-z0-9_-]`.
+    UserId, check_opaque
+}
+text_id! {
+    /// A workspace's slug: 3 to 63 of `[a-z0-9-]`, no leading, trailing or double `-`.
+    Slug, check_slug
+}
+uuid_id! {
+    /// A credential's id.
+    CredentialId
+}
+uuid_id! {
+    /// A caller's id.
+    CallerId
+}
+uuid_id! {
+    /// An audit event's id.
+    EventId
+}
+
+fn check_opaque(text: &str) -> Result<(), Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(Invalid::new("must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'"))
+    }
+}
+
+fn check_slug(text: &str) -> Result<(), Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let hyphens_fit = !text.starts_with('-') && !text.ends_with('-') && !text.contains("--");
+    if (3..=63).contains(&text.len()) && text.bytes().all(allowed) && hyphens_fit {
+        Ok(())
+    } else {
+        Err(Invalid::new("must be 3 to 63 of a-z, 0-9 and '-', with no leading, trailing or double '-'"))
+    }
+}

@@ -1,0 +1,30 @@
+//! Every limit on what callers send, in one place, with its unit. Limits of the transport stand with `server::Config`.
+
+use std::time::Duration;
+
+/// Characters (extended grapheme clusters, as a person counts them) in a name.
+pub const NAME_CHARACTERS_MAX: usize = 256;
+/// Bytes in a name: 256 family emoji and then some.
+pub const NAME_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of text that are looked at as a token; what is longer is unknown without being hashed.
+pub const TOKEN_BYTES_MAX: usize = 512;
+/// CIDRs in an IP allowlist.
+pub const IP_ALLOWLIST_MAX: usize = 64;
+/// Entries of annotations.
+pub const ANNOTATIONS_MAX: usize = 32;
+/// Bytes in the key of an annotation.
+pub const ANNOTATION_KEY_BYTES_MAX: usize = 63;
+/// Bytes in the value of an annotation.
+pub const ANNOTATION_VALUE_BYTES_MAX: usize = 1024;
+/// Characters in a reason.
+pub const REASON_CHARACTERS_MAX: usize = 256;
+/// Scopes in one request; each may stand more than once, within reason.
+pub const SCOPES_MAX: usize = 32;
+/// Items on a page where none are asked for.
+pub const PAGE_SIZE_DEFAULT: u32 = 50;
+/// Items on a page, however many are asked for.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Bytes in a page token.
+pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
+/// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
+pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);

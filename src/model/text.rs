@@ -1,0 +1,132 @@
+//! Free text that people write and others read: names, annotations, reasons.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use super::Invalid;
+use super::limits::{
+    ANNOTATION_KEY_BYTES_MAX, ANNOTATION_VALUE_BYTES_MAX, ANNOTATIONS_MAX, NAME_BYTES_MAX,
+    NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX,
+};
+
+/// What something is called, for people: 1 to 256 characters, stored exactly as given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DisplayName(Box<str>);
+
+impl DisplayName {
+    /// Checks the length, and refuses what could deceive a reader.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new("must not be empty"));
+        }
+        if text.trim() != text {
+            return Err(Invalid::new("must not begin or end with white space"));
+        }
+        // Bytes first: counting characters of a megabyte is work for nothing.
+        if text.len() > NAME_BYTES_MAX || text.graphemes(true).count() > NAME_CHARACTERS_MAX {
+            return Err(Invalid::new(format!(
+                "must be at most {NAME_CHARACTERS_MAX} characters and {NAME_BYTES_MAX} bytes"
+            )));
+        }
+        check_readable(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DisplayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why something was done, in its doer's words: up to 256 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(Box<str>);
+
+impl Reason {
+    /// Checks the length, and refuses what could deceive a reader.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.len() > NAME_BYTES_MAX || text.graphemes(true).count() > REASON_CHARACTERS_MAX {
+            return Err(Invalid::new(format!("must be at most {REASON_CHARACTERS_MAX} characters")));
+        }
+        check_readable(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Free text by key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Annotations(BTreeMap<String, String>);
+
+impl Annotations {
+    /// Checks the number of entries, each key and each value.
+    pub fn parse(entries: BTreeMap<String, String>) -> Result<Self, Invalid> {
+        if entries.len() > ANNOTATIONS_MAX {
+            return Err(Invalid::new(format!("must have at most {ANNOTATIONS_MAX} entries")));
+        }
+        for (key, value) in &entries {
+            let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b);
+            if !(1..=ANNOTATION_KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(allowed) {
+                return Err(Invalid::new(format!(
+                    "must have keys of 1 to {ANNOTATION_KEY_BYTES_MAX} of a-z, 0-9, '.', '_', '/' and '-'"
+                )));
+            }
+            if value.len() > ANNOTATION_VALUE_BYTES_MAX {
+                return Err(Invalid::new(format!(
+                    "must have values of at most {ANNOTATION_VALUE_BYTES_MAX} bytes"
+                )));
+            }
+            check_readable(value)?;
+        }
+        Ok(Self(entries))
+    }
+
+    /// The entries.
+    pub const fn entries(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+/// Refuses control characters, and invisible ones that reorder or hide what a reader sees. Joiners are let through
+/// between characters beyond ASCII: emoji sequences and several scripts are written with them.
+fn check_readable(text: &str) -> Result<(), Invalid> {
+    let mut previous = ' ';
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let deceives = match character {
+            '\u{200C}' | '\u{200D}' => {
+                previous.is_ascii() || characters.peek().is_none_or(char::is_ascii)
+            }
+            '\u{00AD}'
+            | '\u{061C}'
+            | '\u{180E}'
+            | '\u{200B}'
+            | '\u{200E}'
+            | '\u{200F}'
+            | '\u{2028}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}' => true,
+            _ => character.is_control(),
+        };
+        if deceives {
+            return Err(Invalid::new(
+                "must have no control characters, and no invisible ones that reorder or hide text",
+            ));
+        }
+        previous = character;
+    }
+    Ok(())
+}

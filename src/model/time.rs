@@ -1,0 +1,102 @@
+//! Instants with microseconds, the finest that both databases keep, and the clock that everything else is given.
+
+use std::fmt;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Invalid;
+
+/// An instant: microseconds since 1970-01-01T00:00:00Z, within the years 1 to 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    const MIN: i64 = -62_135_596_800_000_000;
+    const MAX: i64 = 253_402_300_799_999_999;
+
+    /// From microseconds since the epoch; `None` outside the years 1 to 9999.
+    pub const fn from_unix_micros(micros: i64) -> Option<Self> {
+        if micros < Self::MIN || micros > Self::MAX { None } else { Some(Self(micros)) }
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn unix_micros(self) -> i64 {
+        self.0
+    }
+
+    /// From the seconds and nanoseconds of a `google.protobuf.Timestamp`; nanoseconds are cut to microseconds.
+    pub fn from_unix(seconds: i64, nanos: i32) -> Result<Self, Invalid> {
+        let invalid = || {
+            Invalid::new(
+                "must be between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999999Z, \
+                 with nanos from 0 to 999,999,999",
+            )
+        };
+        if !(0..1_000_000_000).contains(&nanos) {
+            return Err(invalid());
+        }
+        seconds
+            .checked_mul(1_000_000)
+            .and_then(|micros| micros.checked_add(i64::from(nanos / 1_000)))
+            .and_then(Self::from_unix_micros)
+            .ok_or_else(invalid)
+    }
+
+    /// From RFC 3339 text, with any offset.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .ok()
+            .and_then(Self::from_date_time)
+            .ok_or_else(|| Invalid::new("must be an RFC 3339 time, as 2027-01-31T12:00:00Z"))
+    }
+
+    /// This much later; `None` past the year 9999.
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        let micros = i64::try_from(duration.as_micros()).ok()?;
+        Self::from_unix_micros(self.0.checked_add(micros)?)
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// As the databases' native type has it.
+    pub fn date_time(self) -> OffsetDateTime {
+        // The range of Timestamp lies within that of OffsetDateTime, so the fallback is never taken.
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// From the databases' native type; `None` outside the years 1 to 9999.
+    pub fn from_date_time(date_time: OffsetDateTime) -> Option<Self> {
+        let micros = date_time.unix_timestamp_nanos().div_euclid(1_000);
+        Self::from_unix_micros(i64::try_from(micros).ok()?)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.date_time().format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Where the time comes from: passed in, so that tests own it.
+pub trait Clock: Send + Sync {
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+        let now = OffsetDateTime::now_utc();
+        Timestamp::from_date_time(now).unwrap_or(Timestamp(0))
+    }
+}

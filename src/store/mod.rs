@@ -1,0 +1,248 @@
+//! Where credentials, the directory, callers, the audit log and the change log are kept: one trait, two databases.
+//!
+//! The rules, which `tests/it/store` holds both to:
+//!
+//! 1. Every method can fail, and a failure is a [`StoreError`]: what is not there is `None`, not an error.
+//! 2. Reads see what was committed before they began. [`Store::look_up`] is one statement, hence one snapshot.
+//! 3. Writing goes through [`Store::begin`] and leaves by [`WriteTx::commit`], which takes the audit event with it.
+//!    The rows of the change log are written by triggers, so that none can be forgotten, not even with psql.
+//! 4. A dropped [`WriteTx`] leaves nothing behind. It is never owned by a request's future, which a client can cancel:
+//!    `service` runs it in a task of its own.
+//! 5. Locks are taken in the order workspace names, workspaces, users, memberships, credentials, callers, and the
+//!    revision counter last, so that no two transactions wait for each other.
+//! 6. No method takes a raw token. Digests go in; none comes out.
+//! 7. Bound values never stand in an error's text.
+
+mod error;
+mod migrations;
+mod row;
+
+pub mod postgres;
+pub mod sqlite;
+
+pub use error::StoreError;
+
+use async_trait::async_trait;
+
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState, Digest,
+    EventId, Membership, Revision, Role, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+
+/// What every method gives.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// All that an introspection is decided by, of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The revision that all of it is of.
+    pub revision: Revision,
+    /// What the digest is of, if anything.
+    pub found: Option<Found>,
+}
+
+/// A credential and what it is decided by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The credential. Its `revoke_time` is its own: what its owner's watermark revokes is not in it.
+    pub credential: Credential,
+    /// Whose it is, deleted or not.
+    pub principal: FoundPrincipal,
+    /// For a personal access token: the workspace of the name asked for, if there is one that is not deleted.
+    pub named_workspace: Option<Workspace>,
+}
+
+/// Whose a credential is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundPrincipal {
+    /// A workspace's.
+    Workspace(Workspace),
+    /// A user's, with all their roles, by workspace.
+    User(User, Vec<(WorkspaceId, Role)>),
+}
+
+/// Which credentials to list. What is `None` does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CredentialFilter {
+    /// Keys of this workspace.
+    pub workspace_id: Option<WorkspaceId>,
+    /// Personal access tokens of this user.
+    pub user_id: Option<UserId>,
+    /// Of this kind.
+    pub kind: Option<CredentialKind>,
+    /// In this state.
+    pub state: Option<CredentialState>,
+    /// What this user sees: their own personal access tokens, and the keys of the workspaces that they are admin or
+    /// owner of.
+    pub visible_to: Option<UserId>,
+}
+
+/// Who holds a name of the namespace that workspace ids and slugs share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameHolder {
+    /// The workspace.
+    pub workspace_id: WorkspaceId,
+    /// Whether it is a slug that the workspace has given up, and that stays reserved.
+    pub reserved: bool,
+}
+
+/// A row of the change log: what may have turned an answer around.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its number.
+    pub revision: Revision,
+    /// What changed.
+    pub entity: ChangedEntity,
+}
+
+/// What changed, as a cache must know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangedEntity {
+    /// The credential of this digest.
+    Credential(Digest),
+    /// A user, or their memberships.
+    User(UserId),
+    /// A workspace.
+    Workspace(WorkspaceId),
+    /// A caller.
+    Caller(CallerId),
+}
+
+/// How firmly a transaction holds what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Others may read it in their transactions, and none may change it.
+    Share,
+    /// It is about to be changed.
+    Update,
+}
+
+/// The database, for reading, and for beginning to write.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Whether the database answers, and would take a write.
+    async fn ping(&self) -> Result<()>;
+
+    /// All that an introspection of this digest is decided by, in one round trip. `workspace` is the slug or id that the
+    /// request names.
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp>;
+
+    /// The credential, with what its owner's watermark revokes in its `revoke_time`.
+    async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
+    /// Credentials after this one, by id, as [`Self::find_credential`] gives them. `now` is what their state is as of.
+    async fn list_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>>;
+
+    /// The workspace of this slug or id, unless it is deleted.
+    async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>>;
+    /// Workspaces after this one, by id, without deleted ones.
+    async fn list_workspaces(&self, after: Option<&WorkspaceId>, limit: u32) -> Result<Vec<Workspace>>;
+    /// The user, unless deleted.
+    async fn find_user(&self, id: &UserId) -> Result<Option<User>>;
+    /// Users after this one, by id, without deleted ones.
+    async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>>;
+    /// The user's membership of the workspace.
+    async fn find_membership(&self, workspace: &WorkspaceId, user: &UserId) -> Result<Option<Membership>>;
+    /// Memberships after this one, by workspace id, then user id.
+    async fn list_memberships(
+        &self,
+        workspace: Option<&WorkspaceId>,
+        user: Option<&UserId>,
+        after: Option<(&WorkspaceId, &UserId)>,
+        limit: u32,
+    ) -> Result<Vec<Membership>>;
+
+    /// The caller of this service token, revoked or not.
+    async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
+    /// The caller of this client certificate's subject alternative name, unless revoked.
+    async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;
+    /// Callers after this one, by id, revoked ones included.
+    async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>>;
+
+    /// Audit events after this one, by id.
+    async fn list_audit_events(&self, after: Option<EventId>, limit: u32) -> Result<Vec<AuditEvent>>;
+    /// The rows of the change log after this revision, in order.
+    async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
+    /// The newest revision.
+    async fn revision(&self) -> Result<Revision>;
+
+    /// Begins to write. `name` is for traces.
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
+
+    /// Ends every connection.
+    async fn close(&self);
+}
+
+/// A transaction: small verbs, one exit.
+#[async_trait]
+pub trait WriteTx: Send {
+    /// Makes all that give or take names of workspaces wait for each other, from here to the end.
+    async fn lock_workspace_names(&mut self) -> Result<()>;
+    /// Who holds this name as an id, as a slug, or as a slug reserved beyond `now`.
+    async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>>;
+    /// Reserves a slug that the workspace gives up, until `release_time`.
+    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()>;
+    /// Drops the reservation of a slug, if there is one.
+    async fn release_slug(&mut self, slug: &Slug) -> Result<()>;
+
+    /// The workspace of this slug or id, unless it is deleted.
+    async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>>;
+    /// The workspace of this id, deleted or not.
+    async fn find_workspace_row(&mut self, id: &WorkspaceId, lock: Lock) -> Result<Option<Workspace>>;
+    /// Inserts the workspace, or makes the row of its id look so (but for `create_time`).
+    async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()>;
+
+    /// The user of this id, deleted or not.
+    async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>>;
+    /// Inserts the user, or makes the row of its id look so (but for `create_time`).
+    async fn put_user(&mut self, user: &User) -> Result<()>;
+
+    /// The user's membership of the workspace.
+    async fn find_membership(
+        &mut self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+        lock: Lock,
+    ) -> Result<Option<Membership>>;
+    /// Inserts the membership, or makes its row look so (but for `create_time`).
+    async fn put_membership(&mut self, membership: &Membership) -> Result<()>;
+    /// Drops the membership; whether there was one.
+    async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool>;
+    /// Drops every membership of the workspace; how many there were.
+    async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64>;
+    /// Drops every membership of the user; how many there were.
+    async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64>;
+
+    /// The credential, with what its owner's watermark revokes in its `revoke_time`.
+    async fn find_credential(&mut self, id: CredentialId, lock: Lock) -> Result<Option<Credential>>;
+    /// The credential of this digest, as [`Self::find_credential`] gives it.
+    async fn find_credential_by_digest(&mut self, digest: &Digest, lock: Lock) -> Result<Option<Credential>>;
+    /// Inserts the credential.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if its id or digest is taken.
+    async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()>;
+    /// Makes the credential's row look so: what may change of it, which is neither the owner nor the times of making
+    /// and last use.
+    async fn update_credential(&mut self, credential: &Credential) -> Result<()>;
+
+    /// The caller, revoked or not.
+    async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;
+    /// The caller of this name, unless revoked.
+    async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>>;
+    /// Inserts the caller.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if its id or identity, or the name among those not revoked, is taken.
+    async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
+    /// Makes the caller's row look so: its name, permissions and revocation.
+    async fn update_caller(&mut self, caller: &Caller) -> Result<()>;
+
+    /// Commits all of it with the audit event and the rows of the change log; the newest revision.
+    async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;
+}

@@ -1,0 +1,50 @@
+//! Tokens (DESIGN §2): `sophic_<kind>_`, 32 base62 characters of randomness, 6 of check. No I/O but the random source
+//! that is passed in.
+//!
+//! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
+
+mod format;
+mod random;
+
+#[cfg(test)]
+mod tests;
+
+pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
+pub use random::{OsRandom, Random, RandomError, random_array};
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::model::Digest;
+
+/// The raw text of a token, on its way to the one who asked for it.
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// Makes a new one: 190 bits of randomness.
+    pub fn mint(kind: TokenKind, random: &dyn Random) -> Result<Self, RandomError> {
+        format::mint(kind, random).map(Self)
+    }
+
+    /// The text itself, to be shown once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is stored in its place.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+
+    /// The prefix and the last four characters of the body, for people to recognise it in a list.
+    pub fn hint(&self) -> String {
+        format::hint(&self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}

@@ -1,0 +1,171 @@
+//! What is minted parses, and nothing that differs from it by a slip does.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Digest;
+
+/// Randomness by counting from a seed, so that a failure can be run again.
+struct Seeded(std::sync::Mutex<u64>);
+
+impl Random for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        let mut state = self.0.lock().expect("no holder of this lock panics");
+        for byte in bytes {
+            // SplitMix64.
+            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = *state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            *byte = (z ^ (z >> 31)).to_le_bytes()[0];
+        }
+        Ok(())
+    }
+}
+
+fn minted(kind: TokenKind, seed: u64) -> String {
+    let token = Token::mint(kind, &Seeded(seed.into())).expect("this source does not fail");
+    token.expose().to_owned()
+}
+
+fn kinds() -> impl Strategy<Value = TokenKind> {
+    prop::sample::select(TokenKind::ALL.to_vec())
+}
+
+proptest! {
+    #[test]
+    fn a_minted_token_parses_as_its_kind(kind in kinds(), seed: u64) {
+        let text = minted(kind, seed);
+        prop_assert_eq!(text.len(), 49);
+        prop_assert_eq!(TokenKind::of(&text), Some(kind));
+    }
+
+    #[test]
+    fn no_change_of_one_character_parses(kind in kinds(), seed: u64, at in 0..49_usize, to: char) {
+        let text = minted(kind, seed);
+        let mut characters: Vec<char> = text.chars().collect();
+        prop_assume!(characters[at] != to);
+        characters[at] = to;
+        let changed: String = characters.into_iter().collect();
+        prop_assert_eq!(TokenKind::of(&changed), None);
+    }
+
+    #[test]
+    fn no_swap_of_neighbours_parses(kind in kinds(), seed: u64, at in 0..48_usize) {
+        let mut bytes = minted(kind, seed).into_bytes();
+        prop_assume!(bytes[at] != bytes[at + 1]);
+        bytes.swap(at, at + 1);
+        prop_assert_eq!(TokenKind::of(std::str::from_utf8(&bytes).expect("still ASCII")), None);
+    }
+
+    #[test]
+    fn no_truncation_and_no_addition_parses(kind in kinds(), seed: u64, length in 0..49_usize, more: char) {
+        let text = minted(kind, seed);
+        prop_assert_eq!(TokenKind::of(&text[..length]), None);
+        prop_assert_eq!(TokenKind::of(&text[length + 1..]), None);
+        let longer = format!("{text}{more}");
+        prop_assert_eq!(TokenKind::of(&longer), None);
+        let longer = format!("{more}{text}");
+        prop_assert_eq!(TokenKind::of(&longer), None);
+    }
+
+    #[test]
+    fn any_text_at_all_is_refused_without_a_panic(text: String) {
+        prop_assert_eq!(TokenKind::of(&text), None);
+    }
+}
+
+#[test]
+fn every_single_ascii_change_of_one_token_is_refused() {
+    let text = minted(TokenKind::Key, 7);
+    for at in 0..text.len() {
+        for byte in 0..128_u8 {
+            let mut bytes = text.clone().into_bytes();
+            if bytes[at] == byte {
+                continue;
+            }
+            bytes[at] = byte;
+            let changed = String::from_utf8(bytes).expect("still ASCII");
+            assert_eq!(TokenKind::of(&changed), None, "position {at}, byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn other_spellings_are_refused() {
+    let text = minted(TokenKind::Pat, 1);
+    let spellings = [
+        format!(" {text}"),
+        format!("{text}\n"),
+        format!("\u{feff}{text}"),
+        format!("Bearer {text}"),
+        text.to_uppercase(),
+        text.to_lowercase(),
+        text.replace('_', "%5F"),
+        text.replace("sophic", "ｓophic"),
+        text.replace("pat", "key"),
+        text.replace('_', "-"),
+    ];
+    for spelling in spellings {
+        assert_eq!(TokenKind::of(&spelling), None);
+    }
+}
+
+/// Pinned: the check characters are read by scanners that other people wrote.
+#[test]
+fn the_check_characters_are_crc32_in_base62() {
+    let signed = "sophic_key_00000000000000000000000000000000";
+    let crc = crc32fast::hash(signed.as_bytes());
+    let naive = {
+        let alphabet: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+        let mut rest = crc;
+        let mut digits = Vec::new();
+        for _ in 0..6 {
+            digits.insert(0, alphabet[(rest % 62) as usize]);
+            rest /= 62;
+        }
+        digits.into_iter().collect::<String>()
+    };
+    assert_eq!(TokenKind::of(&format!("{signed}{naive}")), Some(TokenKind::Key));
+}
+
+#[test]
+fn two_tokens_differ() {
+    let first = Token::mint(TokenKind::Key, &OsRandom).expect("the machine has randomness");
+    let second = Token::mint(TokenKind::Key, &OsRandom).expect("the machine has randomness");
+    assert_ne!(first.expose(), second.expose());
+}
+
+#[test]
+fn a_hint_is_the_prefix_and_the_end_of_the_body() {
+    let token = Token::mint(TokenKind::Pat, &OsRandom).expect("the machine has randomness");
+    assert_eq!(token.hint(), format!("sophic_pat_...{}", &token.expose()[39..43]));
+}
+
+#[test]
+fn debug_shows_nothing_of_a_token() {
+    let token = Token::mint(TokenKind::Service, &OsRandom).expect("the machine has randomness");
+    assert_eq!(format!("{token:?}"), "Token(redacted)");
+}
+
+#[test]
+fn a_failing_source_makes_no_token() {
+    struct Broken;
+    impl Random for Broken {
+        fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+            Err(RandomError)
+        }
+    }
+    assert!(Token::mint(TokenKind::Key, &Broken).is_err());
+}
+
+#[test]
+fn only_credentials_are_looked_up() {
+    let key = minted(TokenKind::Key, 3);
+    assert_eq!(digest_of_presented(&key, false), Some(Digest::of(&key)));
+    assert_eq!(digest_of_presented(&minted(TokenKind::Service, 3), true), None);
+    assert_eq!(digest_of_presented("legacy-token", false), None);
+    assert_eq!(digest_of_presented("legacy-token", true), Some(Digest::of("legacy-token")));
+    assert_eq!(digest_of_presented("sophic_key_almost", true), None);
+    assert_eq!(digest_of_presented(&"x".repeat(513), true), None);
+}
