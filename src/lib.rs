@@ -1,10 +1,12 @@
-//! Token introspection for Sophic: whose credential is this, and may it do this here?
-//!
-//! # Layout
-//!
-//! Dependencies point down this list, never up.
-//!
-//! - [`model`]: the nouns
+//! x
+pub mod cache;
+pub mod cli;
 pub mod decision;
+pub mod grpc;
+mod http;
 pub mod model;
+pub mod policy;
+pub mod server;
+pub mod service;
+pub mod store;
 pub mod token;

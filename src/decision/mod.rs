@@ -134,6 +134,16 @@ pub enum RoleCap {
     Token,
 }
 
+impl RoleCap {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Membership => "membership",
+            Self::Token => "token",
+        }
+    }
+}
+
 /// A presented credential and what it is decided by, all of one revision.
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot<'a> {
@@ -274,7 +284,7 @@ fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
         (Owner::User { .. }, Some((role, _))) => credential.scopes.intersection(role.may_exercise()),
         (Owner::User { .. }, None) => ScopeSet::EMPTY,
     };
-    let mut decision = Decision { scopes, role, ..Decision::refused(Denial::InsufficientScope) };
+    let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
     decision.denial = refuse_place(snapshot, request, role);
     if decision.denial.is_some() {
         return decision;
@@ -306,14 +316,17 @@ fn refuse_place(
     if !snapshot.credential.ip_allowlist.allows(request.client_ip) {
         return Some(Denial::IpNotAllowed);
     }
-    match (snapshot.principal, request.workspace) {
-        (Some(Principal::Workspace(_)), None) => None,
-        (Some(Principal::Workspace(own)), Some(named)) => {
-            let same = own.slug.as_str() == named || own.id.as_str() == named;
-            (!same).then_some(Denial::WorkspaceMismatch)
+    match (&snapshot.credential.owner, request.workspace) {
+        (Owner::Workspace(_), None) => None,
+        (Owner::Workspace(_), Some(named)) => {
+            let own = matches!(
+                snapshot.principal,
+                Some(Principal::Workspace(own)) if own.slug.as_str() == named || own.id.as_str() == named
+            );
+            (!own).then_some(Denial::WorkspaceMismatch)
         }
-        (_, None) => Some(Denial::WorkspaceRequired),
-        (_, Some(_)) => role.is_none().then_some(Denial::NotAMember),
+        (Owner::User { .. }, None) => Some(Denial::WorkspaceRequired),
+        (Owner::User { .. }, Some(_)) => role.is_none().then_some(Denial::NotAMember),
     }
 }
 

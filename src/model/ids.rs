@@ -21,6 +21,12 @@ macro_rules! text_id {
                 Ok(Self(text.into()))
             }
 
+            /// Whether the text is spelled as one.
+            pub fn is_spelled(text: &str) -> bool {
+                let check: fn(&str) -> Result<(), Invalid> = $check;
+                check(text).is_ok()
+            }
+
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -92,6 +98,10 @@ text_id! {
 text_id! {
     /// A workspace's slug: 3 to 63 of `[a-z0-9-]`, no leading, trailing or double `-`.
     Slug, check_slug
+}
+text_id! {
+    /// A workspace's slug or id, as a request names it: the two share one namespace.
+    WorkspaceName, check_opaque
 }
 uuid_id! {
     /// A credential's id.

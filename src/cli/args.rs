@@ -1,0 +1,386 @@
+//! Every flag and every variable, and nothing else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{Permission, Role, Scope};
+
+/// Whose credential is this, and may it do this here?
+#[derive(Debug, Parser)]
+#[command(name = "sophic-auth", version, about, max_term_width = 100, after_help = EXAMPLES)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sophic-auth dev                                        everything at once, to try it out
+  sophic-auth workspace put acme --name \"Acme\"
+  sophic-auth key create --workspace acme --name ci --scope read --output token
+  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
+  sophic-auth serve --database-url postgres://sophic@db/auth --listen 127.0.0.1:50051";
+
+/// What goes with every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Where the store is: sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite:sophic-auth.db]
+    #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
+    pub(super) database_url: Option<String>,
+    /// How to print: for people, for programs, or (of what makes one) the token alone
+    #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
+    pub(super) output: Output,
+    /// What to log to standard error: off, error, warn, info, debug, trace, or a filter as
+    /// sophic_auth=debug,sqlx=warn [default: info for serve, warn for all else]
+    #[arg(long, global = true, env = "SOPHIC_AUTH_LOG")]
+    pub(super) log: Option<String>,
+    /// How to log
+    #[arg(long, global = true, env = "SOPHIC_AUTH_LOG_FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Table,
+    Json,
+    Token,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server
+    Serve(Box<ServeArgs>),
+    /// Run everything at once on a throwaway store: a server, and a demo workspace, user, caller, key and personal
+    /// access token, with commands to paste
+    Dev(DevArgs),
+    /// Bring the store's schema up to date (every other command does so too)
+    Migrate,
+    /// Services that call this one
+    #[command(subcommand)]
+    Caller(CallerCommand),
+    /// Workspaces
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    /// Users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Memberships of users in workspaces
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Personal access tokens
+    #[command(subcommand)]
+    Pat(PatCommand),
+    /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
+    /// could not tell
+    #[command(after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read")]
+    Introspect(IntrospectArgs),
+    /// Print the regular expression that finds tokens in any text
+    ScannerRegex,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) ports: Ports,
+    /// The server's certificate chain, PEM; without it, connections are in the clear, which only loopback may be
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, env = "SOPHIC_AUTH_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// The authorities whose client certificates are believed, PEM: callers may then be known by certificate
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", requires = "tls_cert", value_name = "FILE")]
+    pub(super) tls_client_ca: Option<PathBuf>,
+    /// Whether a client must have a certificate
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", default_value = "optional")]
+    pub(super) tls_client_certificates: ClientCertificatesArg,
+    /// Listen in the clear beyond loopback: only where the network itself is protected
+    #[arg(long, env = "SOPHIC_AUTH_INSECURE")]
+    pub(super) insecure: bool,
+    /// Let grpcurl and its like discover the protocol
+    #[arg(long, env = "SOPHIC_AUTH_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(super) reflection: bool,
+    /// Look text of any shape up as the token of an imported credential
+    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
+    pub(super) accept_imported_tokens: bool,
+    /// The longest that a cache that follows Watch may hold an answer
+    #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    pub(super) cache_ttl: Duration,
+    /// Connections at once on each port; one more waits
+    #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
+    pub(super) connections_max: usize,
+    /// Requests at once on one connection
+    #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N")]
+    pub(super) streams_max: u32,
+    /// Requests at once over all connections; one more is refused
+    #[arg(long, env = "SOPHIC_AUTH_REQUESTS_MAX", default_value_t = 4_096, value_name = "N")]
+    pub(super) requests_max: usize,
+    /// The longest that a request may take
+    #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    pub(super) request_timeout: Duration,
+    /// How old a connection may grow before its client is asked to come again
+    #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    pub(super) connection_age_max: Duration,
+    /// How long to go on accepting after SIGTERM, while health checks already say NOT_SERVING
+    #[arg(long, env = "SOPHIC_AUTH_DRAIN_DELAY", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub(super) drain_delay: Duration,
+    /// How long requests under way may take after that
+    #[arg(long, env = "SOPHIC_AUTH_SHUTDOWN_GRACE", default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub(super) shutdown_grace: Duration,
+}
+
+/// Where to listen.
+#[derive(Debug, Args)]
+pub(super) struct Ports {
+    /// Where to listen for gRPC; port 0 takes a free one
+    #[arg(long, env = "SOPHIC_AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    pub(super) listen: SocketAddr,
+    /// Where to listen for HTTP (/healthz, /readyz); port 0 takes a free one
+    #[arg(long, env = "SOPHIC_AUTH_HTTP_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub(super) http_listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ClientCertificatesArg {
+    Optional,
+    Required,
+}
+
+/// Flags of `dev`.
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    #[command(flatten)]
+    pub(super) ports: Ports,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CallerCommand {
+    /// Make a caller, and print its service token this once
+    #[command(after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token")]
+    Create {
+        /// Its name: 1 to 63 of a-z, 0-9, '.' and '-'
+        name: String,
+        /// What it may do: introspect, credentials.read, credentials.write, credentials.admin, directory.read,
+        /// directory.write, audit.read, callers.admin; may be given more than once
+        #[arg(long = "permission", required = true, value_name = "PERMISSION")]
+        permissions: Vec<Permission>,
+        /// Know it by the DNS name or URI in its client certificate, and make no service token
+        #[arg(long, value_name = "SAN")]
+        certificate_san: Option<String>,
+    },
+    /// List callers, oldest first
+    List,
+    /// End a caller for good
+    Revoke {
+        /// Its id or name
+        caller: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkspaceCommand {
+    /// Make a workspace, or make it look so
+    #[command(after_help = "Example:\n  sophic-auth workspace put acme --name \"Acme\"")]
+    Put {
+        /// Its slug: 3 to 63 of a-z, 0-9 and '-'
+        slug: String,
+        /// Its name, for people [default: as it is, or the slug]
+        #[arg(long)]
+        name: Option<String>,
+        /// Its id [default: that of the workspace of this slug, or a new one]
+        #[arg(long)]
+        id: Option<String>,
+        /// Refuse its keys, and all that would act in it
+        #[arg(long)]
+        disabled: bool,
+    },
+    /// List workspaces, by id
+    List,
+    /// Delete a workspace: revokes its keys, drops its memberships, reserves its slug for 30 days
+    Delete {
+        /// Its slug or id
+        workspace: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Make a user, or make it look so
+    #[command(after_help = "Example:\n  sophic-auth user put ada --name \"Ada\"")]
+    Put {
+        /// Its id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'
+        id: String,
+        /// Its name, for people [default: as it is, or the id]
+        #[arg(long)]
+        name: Option<String>,
+        /// Refuse its personal access tokens
+        #[arg(long)]
+        disabled: bool,
+    },
+    /// List users, by id
+    List,
+    /// Delete a user: revokes their personal access tokens, drops their memberships
+    Delete {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MemberCommand {
+    /// Make a user a member of a workspace, or give them another role in it
+    #[command(after_help = "Example:\n  sophic-auth member put --workspace acme --user ada --role member")]
+    Put {
+        /// The workspace, by slug or id
+        #[arg(long)]
+        workspace: String,
+        /// The user's id
+        #[arg(long)]
+        user: String,
+        /// viewer, member, admin or owner
+        #[arg(long)]
+        role: Role,
+    },
+    /// List the memberships of a workspace, of a user, or of both
+    List {
+        /// The workspace, by slug or id
+        #[arg(long, required_unless_present = "user")]
+        workspace: Option<String>,
+        /// The user's id
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// Remove a user from a workspace
+    Delete {
+        /// The workspace, by slug or id
+        #[arg(long)]
+        workspace: String,
+        /// The user's id
+        #[arg(long)]
+        user: String,
+    },
+}
+
+/// What keys and personal access tokens are made of alike.
+#[derive(Debug, Args)]
+pub(super) struct NewCredential {
+    /// What to call it
+    #[arg(long)]
+    pub(super) name: String,
+    /// read, capture or admin; may be given more than once
+    #[arg(long = "scope", required = true, value_name = "SCOPE")]
+    pub(super) scopes: Vec<Scope>,
+    /// How long it lives, as 90d or 12h [default: for ever]
+    #[arg(long, value_parser = duration, value_name = "DURATION", conflicts_with = "expire_time")]
+    pub(super) ttl: Option<Duration>,
+    /// The first instant at which it is dead, as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(super) expire_time: Option<String>,
+    /// A CIDR or address that a client must be in; may be given more than once [default: anywhere]
+    #[arg(long = "allow-ip", value_name = "CIDR")]
+    pub(super) ip_allowlist: Vec<String>,
+    /// Free text by key, as team=search; may be given more than once
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(super) annotations: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key of a workspace, and print its token this once
+    #[command(after_help = "Example:\n  sophic-auth key create --workspace acme --name ci --scope read --output token")]
+    Create {
+        /// The workspace, by slug or id
+        #[arg(long)]
+        workspace: String,
+        #[command(flatten)]
+        new: NewCredential,
+    },
+    /// List keys, oldest first
+    List {
+        /// Only those of this workspace, by slug or id
+        #[arg(long)]
+        workspace: Option<String>,
+    },
+    /// End a key for good
+    #[command(after_help = REVOKE_EXAMPLES)]
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PatCommand {
+    /// Make a personal access token of a user, and print it this once
+    #[command(after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token")]
+    Create {
+        /// The user's id
+        #[arg(long)]
+        user: String,
+        /// The role that it acts in at the most: viewer, member, admin or owner [default: no bound]
+        #[arg(long, value_name = "ROLE")]
+        max_role: Option<Role>,
+        #[command(flatten)]
+        new: NewCredential,
+    },
+    /// List personal access tokens, oldest first
+    List {
+        /// Only those of this user
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// End a personal access token for good
+    #[command(after_help = REVOKE_EXAMPLES)]
+    Revoke(RevokeArgs),
+}
+
+const REVOKE_EXAMPLES: &str = "\
+Examples:
+  sophic-auth key revoke 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"left in a public repository\"
+  printf '%s' \"$TOKEN\" | sophic-auth key revoke -";
+
+/// Flags of `revoke`.
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// The credential's id; '-' reads its token from standard input
+    pub(super) credential: String,
+    /// Why, for the audit log
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+}
+
+/// Flags of `introspect`.
+#[derive(Debug, Args)]
+pub(super) struct IntrospectArgs {
+    /// The workspace that the request names, by slug or id
+    #[arg(long, default_value = "")]
+    pub(super) workspace: String,
+    /// A scope that is needed; may be given more than once
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(super) scopes: Vec<Scope>,
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) client_ip: Option<IpAddr>,
+}
+
+/// As people write it: 90d, 12h, 15s.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}

@@ -1,0 +1,42 @@
+//! `caller create|list|revoke`.
+
+use super::args::{CallerCommand, Global};
+use super::{every, open, operator, output, refuse_token_output};
+use crate::service::{CreateCaller, view};
+
+pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Result<()> {
+    match command {
+        CallerCommand::Create { name, permissions, certificate_san } => {
+            if certificate_san.is_some() {
+                refuse_token_output(global)?;
+            }
+            let service = open(global).await?;
+            let request = CreateCaller {
+                name,
+                permissions: permissions.iter().map(ToString::to_string).collect(),
+                certificate_san: certificate_san.unwrap_or_default(),
+            };
+            let (caller, token) = service.create_caller(operator(), request).await?;
+            let token = token.as_ref().map(|token| token.expose());
+            output::created(global.output, "caller", view::caller(&caller), token);
+            service.store.close().await;
+        }
+        CallerCommand::List => {
+            refuse_token_output(global)?;
+            let service = open(global).await?;
+            let callers = every(async |page| service.list_callers(&page).await).await?;
+            let callers: Vec<_> = callers.iter().map(view::caller).collect();
+            let columns = ["id", "name", "permissions", "hint", "certificate_san", "create_time", "revoke_time"];
+            output::list(global.output, "callers", &columns, &callers);
+            service.store.close().await;
+        }
+        CallerCommand::Revoke { caller } => {
+            refuse_token_output(global)?;
+            let service = open(global).await?;
+            let caller = service.revoke_caller(operator(), caller).await?;
+            output::item(global.output, &view::caller(&caller));
+            service.store.close().await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `dev`: everything at once for a newcomer, on a store that is thrown away.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::args::{DevArgs, Global, Output};
+use super::serve::{plain_config, until_stopped};
+use super::{flag, operator, output, refuse_token_output, workspace};
+use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
+use crate::server::{self, Running};
+use crate::service::{CreateCaller, CreateCredential, Kind, NewOwner, Service};
+use crate::token::{OsRandom, random_array};
+
+const WORKSPACE: &str = "demo";
+const USER: &str = "ada";
+const CALLER: &str = "dev";
+
+/// What there is to play with.
+struct Demo {
+    caller_token: String,
+    key: String,
+    pat: String,
+}
+
+pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let (url, folder) = match &global.database_url {
+        Some(url) => (url.clone(), None),
+        None => {
+            let folder = throwaway_folder()?;
+            (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
+        }
+    };
+    let running = server::start(plain_config(&url, &args.ports)).await?;
+    let demo = demo(&running.service).await?;
+    match global.output {
+        Output::Json => output::line(
+            &json!({
+                "grpc": running.grpc_url(),
+                "http": running.http_url(),
+                "workspace": WORKSPACE,
+                "user": USER,
+                "caller_token": demo.caller_token,
+                "key": demo.key,
+                "pat": demo.pat,
+            })
+            .to_string(),
+        ),
+        Output::Table | Output::Token => output::line(&welcome(&running, &demo, &url, folder.is_some())?),
+    }
+    until_stopped(running).await
+}
+
+/// A folder that goes when this does.
+struct Throwaway(PathBuf);
+
+impl Drop for Throwaway {
+    fn drop(&mut self) {
+        // What cannot be removed is in the folder for temporary files, which somebody else cleans.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn throwaway_folder() -> anyhow::Result<Throwaway> {
+    let random: [u8; 6] = random_array(&OsRandom)?;
+    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder = std::env::temp_dir().join(format!("sophic-auth-dev-{name}"));
+    std::fs::create_dir(&folder)?;
+    Ok(Throwaway(folder))
+}
+
+async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
+    let slug = flag("the slug", Slug::parse(WORKSPACE))?;
+    let name = flag("the workspace", WorkspaceName::parse(WORKSPACE))?;
+    let user = flag("the user", UserId::parse(USER))?;
+    let id = match service.store.find_workspace(WORKSPACE).await? {
+        Some(workspace) => workspace.id,
+        None => workspace::made_id(service)?,
+    };
+    let display_name = |text| flag("the name", DisplayName::parse(text));
+    service.put_workspace(operator(), id, slug, display_name("Demo")?, false).await?;
+    service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;
+    service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
+    // On a store that was used before, the caller of last time makes way.
+    match service.revoke_caller(operator(), CALLER.to_owned()).await {
+        Err(error) if error.reason.kind() != Kind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let request = CreateCaller {
+        name: CALLER.to_owned(),
+        permissions: Permission::ALL.iter().map(ToString::to_string).collect(),
+        certificate_san: String::new(),
+    };
+    let (_, caller_token) = service.create_caller(operator(), request).await?;
+    let caller_token = caller_token.map(|token| token.expose().to_owned()).unwrap_or_default();
+    let key = create(service, NewOwner::Workspace(name), "demo key", &[Scope::Read]).await?;
+    let owner = NewOwner::User(user, Role::Owner);
+    let pat = create(service, owner, "demo laptop", &[Scope::Read, Scope::Capture]).await?;
+    Ok(Demo { caller_token, key, pat })
+}
+
+async fn create(
+    service: &Arc<Service>,
+    owner: NewOwner,
+    name: &str,
+    scopes: &[Scope],
+) -> anyhow::Result<String> {
+    let request = CreateCredential {
+        owner,
+        name: name.to_owned(),
+        scopes: scopes.iter().copied().collect(),
+        expiration: None,
+        ip_allowlist: Vec::new(),
+        annotations: std::collections::BTreeMap::new(),
+        acting_user: String::new(),
+    };
+    let created = service.create_credential(operator(), request).await?;
+    Ok(created.token.expose().to_owned())
+}
+
+fn welcome(running: &Running, demo: &Demo, url: &str, throwaway: bool) -> anyhow::Result<String> {
+    let Demo { caller_token, key, pat } = demo;
+    let (grpc, http, address) = (running.grpc_url(), running.http_url(), running.grpc);
+    let binary = std::env::current_exe()?;
+    let binary = quoted(&binary);
+    let introspect = "sophic.auth.v1.AuthService/Introspect";
+    let fate = if throwaway { ", thrown away when this ends" } else { "" };
+    let key_request = json!({"token": key, "workspace": WORKSPACE, "required_scopes": ["SCOPE_READ"]});
+    let pat_request = json!({"token": pat, "workspace": WORKSPACE, "required_scopes": ["SCOPE_CAPTURE"]});
+    Ok(format!(
+        "sophic-auth runs, on {url}{fate}. Ctrl-C ends it.
+
+  gRPC          {grpc}
+  HTTP          {http}   (/healthz, /readyz)
+  workspace     {WORKSPACE}
+  user          {USER}, a member of it
+  caller token  {caller_token}
+  key           {key}   (read)
+  pat           {pat}   (read, capture)
+
+To paste into another terminal:
+
+  # whose key is this, and may it read? (grpcurl)
+  grpcurl -plaintext -H 'authorization: Bearer {caller_token}' -d '{key_request}' {address} {introspect}
+
+  # whose personal access token is this, and may it capture? (buf: pip install buf-bin)
+  buf curl --protocol grpc --http2-prior-knowledge -H 'authorization: Bearer {caller_token}' -d '{pat_request}' {grpc}/{introspect}
+
+  # the same from the command line, on the store itself: a key may never capture
+  printf '%s' '{key}' | {binary} --database-url '{url}' introspect --workspace {WORKSPACE} --scope capture
+
+  # end the key, and ask again
+  printf '%s' '{key}' | {binary} --database-url '{url}' key revoke -"
+    ))
+}
+
+/// As a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}

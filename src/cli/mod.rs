@@ -1,0 +1,161 @@
+//! The command line: management on the store itself, and running the server.
+//!
+//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect`, could not tell.
+
+mod args;
+mod caller;
+mod credential;
+mod dev;
+mod introspect;
+mod logging;
+mod member;
+mod migrate;
+mod output;
+mod serve;
+mod user;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
+use zeroize::Zeroizing;
+
+use crate::model::Invalid;
+use crate::server;
+use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
+use args::{Cli, Command, Output};
+
+/// Where the store is when nobody says.
+const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
+/// Bytes of standard input that are read as a token; no token is near as long.
+const STDIN_BYTES_MAX: u64 = 4 * 1024;
+
+/// How a command ended, if it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Refused,
+}
+
+/// What was given on the command line cannot be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(std::env::args_os().collect::<Vec<OsString>>()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Refused) => ExitCode::from(1),
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let invalid = error
+        .downcast_ref::<ServiceError>()
+        .is_some_and(|error| error.reason.kind() == Kind::Invalid);
+    let usage = error.is::<Usage>() || error.is::<introspect::CouldNotTell>();
+    if invalid || usage { 2 } else { 1 }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    logging::init(&cli.global, matches!(cli.command, Command::Serve(_) | Command::Dev(_)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(cli))
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
+    let global = cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::run(&global, args).await?,
+        Command::Dev(args) => dev::run(&global, args).await?,
+        Command::Migrate => migrate::run(&global).await?,
+        Command::Caller(command) => caller::run(&global, command).await?,
+        Command::Workspace(command) => workspace::run(&global, command).await?,
+        Command::User(command) => user::run(&global, command).await?,
+        Command::Member(command) => member::run(&global, command).await?,
+        Command::Key(command) => credential::run_key(&global, command).await?,
+        Command::Pat(command) => credential::run_pat(&global, command).await?,
+        Command::Introspect(args) => return introspect::run(&global, args).await,
+        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
+        Command::Completions { shell } => {
+            output::completions(shell, &mut Cli::command());
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The store, opened, with the use cases over it; to be closed by [`finish`].
+async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
+    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
+    Ok(server::open_service(url, Options::default()).await?)
+}
+
+/// Who works at the command line, for the audit log.
+fn operator() -> Context {
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    Context::operator(name.as_deref().unwrap_or("unknown"))
+}
+
+/// Every item, page after page.
+async fn every<T, F>(fetch: impl Fn(PageRequest) -> F) -> anyhow::Result<Vec<T>>
+where
+    F: Future<Output = Result<Page<T>, ServiceError>>,
+{
+    let mut items = Vec::new();
+    let mut request = PageRequest { size: 1_000, token: String::new() };
+    loop {
+        let page = fetch(request.clone()).await?;
+        items.extend(page.items);
+        if page.next_token.is_empty() {
+            return Ok(items);
+        }
+        request.token = page.next_token;
+    }
+}
+
+/// The value of a flag, or what is wrong with it.
+fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
+    parsed.map_err(|Invalid(description)| Usage(format!("{name} {description}")).into())
+}
+
+/// A token from standard input. One line break at its end is taken for the shell's, and not for the token's.
+fn read_token() -> anyhow::Result<Zeroizing<String>> {
+    use std::io::Read as _;
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(STDIN_BYTES_MAX)
+        .read_to_string(&mut text)
+        .context("standard input must be a token, in UTF-8")?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// `--output token` prints a token alone, so it goes only with what makes one.
+fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
+    if global.output == Output::Token {
+        anyhow::bail!(Usage("--output token goes with `create` only: use table or json".to_owned()));
+    }
+    Ok(())
+}

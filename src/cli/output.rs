@@ -1,0 +1,96 @@
+//! All that is printed. A token is printed here and nowhere else, and only the one that was just made.
+
+use std::io::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+use super::args::Output;
+
+/// A line on standard output.
+pub(super) fn line(text: &str) {
+    // Whoever closed the pipe wants no more of it.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A failure, on standard error.
+pub(super) fn error(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+}
+
+/// One thing: its fields as lines, or JSON.
+pub(super) fn item(output: Output, value: &Value) {
+    match output {
+        Output::Json => line(&value.to_string()),
+        Output::Table | Output::Token => {
+            let Value::Object(fields) = value else { return line(&cell(value)) };
+            let mut table = table();
+            for (name, value) in fields {
+                table.add_row([name.clone(), cell(value)]);
+            }
+            line(&trimmed(&table));
+        }
+    }
+}
+
+/// A list: `{"<name>": […]}`, or a table of these columns.
+pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) {
+    match output {
+        Output::Json => line(&serde_json::json!({ name: items }).to_string()),
+        Output::Table | Output::Token => {
+            let mut table = table();
+            table.set_header(columns.iter().map(|column| column.to_uppercase().replace('_', " ")));
+            for item in items {
+                table.add_row(columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()));
+            }
+            line(&trimmed(&table));
+        }
+    }
+}
+
+/// Something new, with its token this once.
+pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&str>) {
+    match (output, token) {
+        (Output::Token, Some(token)) => line(token),
+        (Output::Json, token) => {
+            let mut object = serde_json::Map::new();
+            object.insert(name.to_owned(), value);
+            if let Some(token) = token {
+                object.insert("token".to_owned(), token.into());
+            }
+            line(&Value::Object(object).to_string());
+        }
+        (Output::Table | Output::Token, token) => {
+            item(Output::Table, &value);
+            if let Some(token) = token {
+                line(&format!("\nThe token, shown this once:\n{token}"));
+            }
+        }
+    }
+}
+
+/// Completions for a shell.
+pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) {
+    clap_complete::generate(shell, command, "sophic-auth", &mut std::io::stdout());
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
+fn trimmed(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.trim().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}

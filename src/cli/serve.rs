@@ -1,0 +1,105 @@
+//! `serve`: the server, until a signal ends it.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{ClientCertificatesArg, Global, Output, Ports, ServeArgs};
+use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
+use crate::grpc::Limits;
+use crate::server::{self, ClientCertificates, Config, Running, TlsFiles};
+use crate::service::Options;
+
+pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    forbid_core_dumps();
+    let running = server::start(config(global, *args)).await?;
+    match global.output {
+        Output::Json => {
+            let addresses = serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
+            output::line(&addresses.to_string());
+        }
+        Output::Table | Output::Token => {
+            output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
+        }
+    }
+    until_stopped(running).await
+}
+
+/// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
+pub(super) async fn until_stopped(running: Running) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => match running.reload_tls() {
+                Ok(()) => tracing::info!("TLS files were read anew"),
+                Err(error) => tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use"),
+            },
+        }
+    }
+    tracing::info!("stopping");
+    tokio::select! {
+        () = running.stop() => Ok(()),
+        _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
+        _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+    }
+}
+
+fn config(global: &Global, args: ServeArgs) -> Config {
+    let client_certificates = match args.tls_client_certificates {
+        ClientCertificatesArg::Optional => ClientCertificates::Optional,
+        ClientCertificatesArg::Required => ClientCertificates::Required,
+    };
+    let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        client_ca: args.tls_client_ca,
+        client_certificates,
+    });
+    Config {
+        tls,
+        insecure: args.insecure,
+        reflection: args.reflection,
+        connections_max: args.connections_max,
+        streams_max: args.streams_max,
+        connection_age_max: args.connection_age_max,
+        limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
+        drain_delay: args.drain_delay,
+        shutdown_grace: args.shutdown_grace,
+        options: Options {
+            accept_imported_tokens: args.accept_imported_tokens,
+            cache_ttl: args.cache_ttl,
+        },
+        ..plain_config(global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL), &args.ports)
+    }
+}
+
+/// A server with every choice left as it is, in the clear.
+pub(super) fn plain_config(database_url: &str, ports: &Ports) -> Config {
+    Config {
+        database_url: database_url.to_owned(),
+        listen: ports.listen,
+        http_listen: ports.http_listen,
+        tls: None,
+        insecure: false,
+        reflection: true,
+        connections_max: 10_000,
+        streams_max: 256,
+        connection_age_max: Duration::from_mins(30),
+        limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
+        drain_delay: Duration::ZERO,
+        shutdown_grace: Duration::from_secs(10),
+        options: Options::default(),
+    }
+}
+
+/// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.
+fn forbid_core_dumps() {
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+}

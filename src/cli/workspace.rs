@@ -1,0 +1,64 @@
+//! `workspace put|list|delete`.
+
+use super::args::{Global, WorkspaceCommand};
+use super::{every, flag, open, operator, output, refuse_token_output};
+use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
+use crate::service::{Service, view};
+use crate::token::random_array;
+
+pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    match command {
+        WorkspaceCommand::Put { slug, name, id, disabled } => {
+            let slug = flag("the slug", Slug::parse(&slug))?;
+            let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
+            let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
+            let service = open(global).await?;
+            let known = known(&service, id.as_ref(), &slug).await?;
+            let (known_id, known_name) = known.unzip();
+            let id = match id.or(known_id) {
+                Some(id) => id,
+                None => made_id(&service)?,
+            };
+            let name = match name.or(known_name) {
+                Some(name) => name,
+                None => flag("the slug", DisplayName::parse(slug.as_str()))?,
+            };
+            let workspace = service.put_workspace(operator(), id, slug, name, disabled).await?;
+            output::item(global.output, &view::workspace(&workspace));
+            service.store.close().await;
+        }
+        WorkspaceCommand::List => {
+            let service = open(global).await?;
+            let workspaces = every(async |page| service.list_workspaces(&page).await).await?;
+            let workspaces: Vec<_> = workspaces.iter().map(view::workspace).collect();
+            let columns = ["id", "slug", "display_name", "disabled", "create_time"];
+            output::list(global.output, "workspaces", &columns, &workspaces);
+            service.store.close().await;
+        }
+        WorkspaceCommand::Delete { workspace } => {
+            let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
+            let service = open(global).await?;
+            service.delete_workspace(operator(), name, false).await?;
+            service.store.close().await;
+        }
+    }
+    Ok(())
+}
+
+/// The workspace that is meant, if it is there already: the one of the id, or else of the slug.
+async fn known(
+    service: &Service,
+    id: Option<&WorkspaceId>,
+    slug: &Slug,
+) -> anyhow::Result<Option<(WorkspaceId, DisplayName)>> {
+    let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
+    let found = service.store.find_workspace(name).await?;
+    Ok(found.map(|workspace| (workspace.id, workspace.display_name)))
+}
+
+pub(super) fn made_id(service: &Service) -> anyhow::Result<WorkspaceId> {
+    let random: [u8; 10] = random_array(&*service.random)?;
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    flag("the id", WorkspaceId::parse(&format!("ws_{hex}")))
+}

@@ -1,0 +1,56 @@
+//! `AdminService`: who may call.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, pb};
+use crate::service::{CreateCaller, Service};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The gRPC face of callers.
+pub(super) struct AdminFace(pub(super) Arc<Service>);
+
+#[tonic::async_trait]
+impl pb::admin_service_server::AdminService for AdminFace {
+    async fn create_caller(
+        &self,
+        request: Request<pb::CreateCallerRequest>,
+    ) -> Answer<pb::CreateCallerResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let request = CreateCaller {
+            name: message.name,
+            permissions: message.permissions,
+            certificate_san: message.certificate_san,
+        };
+        let (caller, token) = self.0.create_caller(context, request).await?;
+        Ok(Response::new(pb::CreateCallerResponse {
+            caller: Some(convert::caller(caller)),
+            token: token.map(|token| token.expose().to_owned()).unwrap_or_default(),
+        }))
+    }
+
+    async fn list_callers(
+        &self,
+        request: Request<pb::ListCallersRequest>,
+    ) -> Answer<pb::ListCallersResponse> {
+        let message = request.into_inner();
+        let page = convert::page(message.page_size, message.page_token);
+        let page = self.0.list_callers(&page).await?;
+        Ok(Response::new(pb::ListCallersResponse {
+            callers: page.items.into_iter().map(convert::caller).collect(),
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn revoke_caller(
+        &self,
+        request: Request<pb::RevokeCallerRequest>,
+    ) -> Answer<pb::RevokeCallerResponse> {
+        let context = convert::context(&request)?;
+        let caller = self.0.revoke_caller(context, request.into_inner().caller).await?;
+        Ok(Response::new(pb::RevokeCallerResponse { caller: Some(convert::caller(caller)) }))
+    }
+}

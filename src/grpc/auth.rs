@@ -1,0 +1,191 @@
+//! `AuthService`: introspection, and the life of a credential.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{convert, pb};
+use crate::model::{CredentialId, Role, parse_client_ip};
+use crate::service::{
+    CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner, RevokeTarget,
+    Service, Violations,
+};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The gRPC face of credentials.
+pub(super) struct AuthFace(pub(super) Arc<Service>);
+
+#[tonic::async_trait]
+impl pb::auth_service_server::AuthService for AuthFace {
+    async fn introspect(&self, request: Request<pb::IntrospectRequest>) -> Answer<pb::IntrospectResponse> {
+        let mut message = request.into_inner();
+        let mut violations = Violations::default();
+        let required_scopes = convert::scopes(&mut violations, "required_scopes", &message.required_scopes);
+        let client_ip = convert::optional(&message.client_ip)
+            .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
+        if i64::try_from(message.at_least_revision).is_err() {
+            violations.add("at_least_revision", "must be a revision of an earlier answer, or 0");
+        }
+        violations.finish()?;
+        let answer = self
+            .0
+            .introspect(&IntrospectionRequest {
+                token: &message.token,
+                workspace: &message.workspace,
+                required_scopes,
+                client_ip,
+                fresh: message.fresh,
+                at_least_revision: message.at_least_revision,
+            })
+            .await;
+        message.token.zeroize();
+        Ok(Response::new(convert::introspection(answer?)))
+    }
+
+    async fn create_key(&self, request: Request<pb::CreateKeyRequest>) -> Answer<pb::CreateKeyResponse> {
+        use pb::create_key_request::Expiration as Choice;
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
+        let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
+        let expiration = match message.expiration {
+            None => None,
+            Some(Choice::ExpireTime(time)) => convert::at(&mut violations, time),
+            Some(Choice::Ttl(ttl)) => convert::after(&mut violations, ttl),
+        };
+        let Some(workspace) = workspace else { return convert::refuse(violations) };
+        violations.finish()?;
+        let created = self
+            .0
+            .create_credential(
+                context,
+                CreateCredential {
+                    owner: NewOwner::Workspace(workspace),
+                    name: message.name,
+                    scopes,
+                    expiration,
+                    ip_allowlist: message.ip_allowlist,
+                    annotations: message.annotations.into_iter().collect(),
+                    acting_user: message.acting_user,
+                },
+            )
+            .await?;
+        let (credential, token) = self.shown(created);
+        Ok(Response::new(pb::CreateKeyResponse { credential: Some(credential), token }))
+    }
+
+    async fn create_pat(&self, request: Request<pb::CreatePatRequest>) -> Answer<pb::CreatePatResponse> {
+        use pb::create_pat_request::Expiration as Choice;
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let user = convert::user_id(&mut violations, "user", &message.user);
+        let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
+        let max_role = convert::role(&mut violations, "max_role", message.max_role);
+        let expiration: Option<Expiration> = match message.expiration {
+            None => None,
+            Some(Choice::ExpireTime(time)) => convert::at(&mut violations, time),
+            Some(Choice::Ttl(ttl)) => convert::after(&mut violations, ttl),
+        };
+        let Some(user) = user else { return convert::refuse(violations) };
+        violations.finish()?;
+        let annotations: HashMap<String, String> = message.annotations;
+        let created = self
+            .0
+            .create_credential(
+                context,
+                CreateCredential {
+                    owner: NewOwner::User(user, max_role.unwrap_or(Role::Owner)),
+                    name: message.name,
+                    scopes,
+                    expiration,
+                    ip_allowlist: message.ip_allowlist,
+                    annotations: annotations.into_iter().collect(),
+                    acting_user: message.acting_user,
+                },
+            )
+            .await?;
+        let (credential, token) = self.shown(created);
+        Ok(Response::new(pb::CreatePatResponse { credential: Some(credential), token }))
+    }
+
+    async fn get_credential(
+        &self,
+        request: Request<pb::GetCredentialRequest>,
+    ) -> Answer<pb::GetCredentialResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let id = violations.check("credential_id", CredentialId::parse(&message.credential_id));
+        let Some(id) = id else { return convert::refuse(violations) };
+        let credential = self.0.get_credential(&context, id, &message.acting_user).await?;
+        let credential = Some(convert::credential(credential, self.0.clock.now()));
+        Ok(Response::new(pb::GetCredentialResponse { credential }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<pb::ListCredentialsRequest>,
+    ) -> Answer<pb::ListCredentialsResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::optional(&message.workspace)
+            .and_then(|text| convert::workspace_name(&mut violations, "workspace", text));
+        let user = convert::optional(&message.user)
+            .and_then(|text| convert::user_id(&mut violations, "user", text));
+        let kind = convert::kind(&mut violations, message.kind);
+        let state = convert::state(&mut violations, message.state);
+        violations.finish()?;
+        let request = ListCredentials {
+            workspace,
+            user,
+            kind,
+            state,
+            acting_user: message.acting_user,
+            page: convert::page(message.page_size, message.page_token),
+        };
+        let page = self.0.list_credentials(&context, &request).await?;
+        let now = self.0.clock.now();
+        let credentials =
+            page.items.into_iter().map(|credential| convert::credential(credential, now)).collect();
+        let next_page_token = page.next_token;
+        Ok(Response::new(pb::ListCredentialsResponse { credentials, next_page_token }))
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
+        use pb::revoke_request::Credential as Choice;
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let target = match message.credential {
+            Some(Choice::Token(token)) => Some(RevokeTarget::Token(Zeroizing::new(token))),
+            Some(Choice::CredentialId(id)) => violations
+                .check("credential_id", CredentialId::parse(&id))
+                .map(|id| RevokeTarget::Id(id, None)),
+            None => {
+                violations.add("credential", "credential_id or token is required");
+                None
+            }
+        };
+        let Some(target) = target else { return convert::refuse(violations) };
+        let revoked = self.0.revoke(context, target, &message.acting_user, &message.reason).await?;
+        let effective_time = revoked.credential.and_then(|credential| credential.revoke_time);
+        Ok(Response::new(pb::RevokeResponse {
+            effective_time: effective_time.map(convert::timestamp),
+            revision: revoked.revision.0,
+        }))
+    }
+}
+
+impl AuthFace {
+    /// The credential, and its token on its only way out.
+    fn shown(&self, created: Created) -> (pb::Credential, String) {
+        let token = created.token.expose().to_owned();
+        (convert::credential(created.credential, self.0.clock.now()), token)
+    }
+}

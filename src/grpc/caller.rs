@@ -1,0 +1,40 @@
+//! Who is calling: the service token in the metadata, or else the client certificate.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::Peer;
+use crate::model::Digest;
+use crate::service::{PresentedCaller, Reason, Result};
+use crate::token::TokenKind;
+
+/// What the request shows of its caller. The header is taken out of the request, so that nothing behind can print it.
+///
+/// Two `authorization` headers are refused, never the first believed: proxies differ on which is the first
+/// (CATALOGUE C93). A header that is there has to be good: a certificate beside it does not help.
+pub(super) fn presented(headers: &mut HeaderMap, peer: Option<&Peer>) -> Result<PresentedCaller> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let presented = match (values.next(), values.next()) {
+        (None, _) => {
+            let sans = peer.map(|peer| &peer.sans).filter(|sans| !sans.is_empty());
+            sans.map(|sans| PresentedCaller::Certificate(sans.clone())).ok_or(Reason::CallerMissing)
+        }
+        (Some(value), None) => service_token(value.as_bytes()),
+        (Some(_), Some(_)) => Err(Reason::CallerMissing),
+    };
+    headers.remove(AUTHORIZATION);
+    Ok(presented?)
+}
+
+/// The scheme in any case (RFC 9110 §11.1), one space, and a well-formed service token; nothing before or behind.
+fn service_token(value: &[u8]) -> std::result::Result<PresentedCaller, Reason> {
+    let (scheme, token) = value.split_at_checked(7).ok_or(Reason::CallerMissing)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer ") {
+        return Err(Reason::CallerMissing);
+    }
+    let token = std::str::from_utf8(token).map_err(|_| Reason::CallerUnknown)?;
+    match TokenKind::of(token) {
+        Some(TokenKind::Service) => Ok(PresentedCaller::Token(Digest::of(token))),
+        Some(TokenKind::Key | TokenKind::Pat) | None => Err(Reason::CallerUnknown),
+    }
+}

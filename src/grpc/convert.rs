@@ -1,0 +1,322 @@
+//! Messages to nouns and back. What is wrong with a field is noted, not thrown.
+
+use std::time::Duration;
+
+use tonic::{Request, Status};
+
+use super::pb;
+use crate::decision::{Denial, RoleCap};
+use crate::model::limits::SCOPES_MAX;
+use crate::model::{
+    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership, Owner, Role,
+    Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+};
+use crate::service::{
+    Context, Expiration, Introspection, PageRequest, ServiceError, Violations,
+};
+use crate::store::FoundPrincipal;
+
+/// Who asks: `gate` has put it into the request.
+pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
+    let context = request.extensions().get::<Context>().cloned();
+    context.ok_or_else(|| ServiceError::internal(&"a request that did not pass the gate").into())
+}
+
+pub(super) fn workspace_name(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+) -> Option<WorkspaceName> {
+    let described = |_| Invalid::new("must be a workspace's slug or id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'");
+    violations.check(field, WorkspaceName::parse(text).map_err(described))
+}
+
+pub(super) fn user_id(violations: &mut Violations, field: &str, text: &str) -> Option<UserId> {
+    violations.check(field, UserId::parse(text))
+}
+
+/// A field that may be left empty.
+pub(super) fn optional(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+pub(super) fn page(size: i32, token: String) -> PageRequest {
+    PageRequest { size, token }
+}
+
+/// The value of a `let … else` on fields, all of which were noted if they were wrong.
+pub(super) fn refuse<T>(violations: Violations) -> std::result::Result<T, Status> {
+    Err(violations.into_error().into())
+}
+
+pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) -> ScopeSet {
+    if numbers.len() > SCOPES_MAX {
+        violations.add(field, format!("must have at most {SCOPES_MAX} entries"));
+        return ScopeSet::EMPTY;
+    }
+    let scopes = numbers.iter().filter_map(|number| match pb::Scope::try_from(*number) {
+        Ok(pb::Scope::Read) => Some(Scope::Read),
+        Ok(pb::Scope::Capture) => Some(Scope::Capture),
+        Ok(pb::Scope::Admin) => Some(Scope::Admin),
+        Ok(pb::Scope::Unspecified) | Err(_) => {
+            violations.add(field, "must be of SCOPE_READ, SCOPE_CAPTURE and SCOPE_ADMIN");
+            None
+        }
+    });
+    scopes.collect()
+}
+
+/// A role; nothing for ROLE_UNSPECIFIED.
+pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Option<Role> {
+    match pb::Role::try_from(number) {
+        Ok(pb::Role::Viewer) => Some(Role::Viewer),
+        Ok(pb::Role::Member) => Some(Role::Member),
+        Ok(pb::Role::Admin) => Some(Role::Admin),
+        Ok(pb::Role::Owner) => Some(Role::Owner),
+        Ok(pb::Role::Unspecified) => None,
+        Err(_) => {
+            violations.add(field, "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
+            None
+        }
+    }
+}
+
+pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
+    match pb::CredentialKind::try_from(number) {
+        Ok(pb::CredentialKind::Key) => Some(CredentialKind::Key),
+        Ok(pb::CredentialKind::Pat) => Some(CredentialKind::Pat),
+        Ok(pb::CredentialKind::Unspecified) => None,
+        Err(_) => {
+            violations.add("kind", "must be CREDENTIAL_KIND_KEY or CREDENTIAL_KIND_PAT");
+            None
+        }
+    }
+}
+
+pub(super) fn state(violations: &mut Violations, number: i32) -> Option<CredentialState> {
+    match pb::CredentialState::try_from(number) {
+        Ok(pb::CredentialState::Active) => Some(CredentialState::Active),
+        Ok(pb::CredentialState::Disabled) => Some(CredentialState::Disabled),
+        Ok(pb::CredentialState::Expired) => Some(CredentialState::Expired),
+        Ok(pb::CredentialState::Revoked) => Some(CredentialState::Revoked),
+        Ok(pb::CredentialState::Unspecified) => None,
+        Err(_) => {
+            violations.add("state", "must be a CREDENTIAL_STATE of active, disabled, expired or revoked");
+            None
+        }
+    }
+}
+
+pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> Option<Expiration> {
+    let time = Timestamp::from_unix(time.seconds, time.nanos);
+    violations.check("expire_time", time).map(Expiration::At)
+}
+
+pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
+    let nanos = u32::try_from(ttl.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let ttl = u64::try_from(ttl.seconds).ok().zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    let ttl = ttl.ok_or_else(|| Invalid::new("must be positive, with nanos from 0 to 999,999,999"));
+    violations.check("ttl", ttl).map(Expiration::After)
+}
+
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.unix_micros();
+    // The remainder of a division by a million, times a thousand, is below 2^31.
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+fn duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
+}
+
+fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
+    let number = |scope| match scope {
+        Scope::Read => pb::Scope::Read,
+        Scope::Capture => pb::Scope::Capture,
+        Scope::Admin => pb::Scope::Admin,
+    };
+    scopes.iter().map(|scope| number(scope).into()).collect()
+}
+
+const fn pb_role(role: Role) -> pb::Role {
+    match role {
+        Role::Viewer => pb::Role::Viewer,
+        Role::Member => pb::Role::Member,
+        Role::Admin => pb::Role::Admin,
+        Role::Owner => pb::Role::Owner,
+    }
+}
+
+const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
+    match kind {
+        CredentialKind::Key => pb::CredentialKind::Key,
+        CredentialKind::Pat => pb::CredentialKind::Pat,
+    }
+}
+
+const fn pb_state(state: CredentialState) -> pb::CredentialState {
+    match state {
+        CredentialState::Active => pb::CredentialState::Active,
+        CredentialState::Disabled => pb::CredentialState::Disabled,
+        CredentialState::Expired => pb::CredentialState::Expired,
+        CredentialState::Revoked => pb::CredentialState::Revoked,
+    }
+}
+
+const fn pb_denial(denial: Denial) -> pb::Denial {
+    match denial {
+        Denial::TokenMissing => pb::Denial::TokenMissing,
+        Denial::TokenUnknown => pb::Denial::TokenUnknown,
+        Denial::TokenRevoked => pb::Denial::TokenRevoked,
+        Denial::TokenExpired => pb::Denial::TokenExpired,
+        Denial::TokenDisabled => pb::Denial::TokenDisabled,
+        Denial::PrincipalDisabled => pb::Denial::PrincipalDisabled,
+        Denial::IpNotAllowed => pb::Denial::IpNotAllowed,
+        Denial::WorkspaceMismatch => pb::Denial::WorkspaceMismatch,
+        Denial::WorkspaceRequired => pb::Denial::WorkspaceRequired,
+        Denial::NotAMember => pb::Denial::NotAMember,
+        Denial::UserCredentialRequired => pb::Denial::UserCredentialRequired,
+        Denial::InsufficientScope => pb::Denial::InsufficientScope,
+    }
+}
+
+pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
+    let state = pb_state(credential.state(now)).into();
+    let kind = pb_kind(credential.kind()).into();
+    let etag = credential.etag();
+    let (workspace_id, user_id, max_role) = match credential.owner {
+        Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),
+        Owner::User { id, max_role } => (String::new(), id.to_string(), pb_role(max_role)),
+    };
+    let last_use_ip = credential.last_use.and_then(|last_use| last_use.ip);
+    pb::Credential {
+        id: credential.id.to_string(),
+        kind,
+        workspace_id,
+        user_id,
+        name: credential.name.to_string(),
+        hint: credential.hint,
+        scopes: scope_numbers(credential.scopes),
+        max_role: max_role.into(),
+        ip_allowlist: credential.ip_allowlist.iter().map(ToString::to_string).collect(),
+        annotations: credential.annotations.entries().clone().into_iter().collect(),
+        state,
+        create_time: Some(timestamp(credential.create_time)),
+        expire_time: credential.expire_time.map(timestamp),
+        disable_time: credential.disable_time.map(timestamp),
+        revoke_time: credential.revoke_time.map(timestamp),
+        last_use_time: credential.last_use.map(|last_use| timestamp(last_use.time)),
+        last_use_ip: last_use_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        creator: credential.creator,
+        predecessor_id: credential.predecessor_id.map(|id| id.to_string()).unwrap_or_default(),
+        family_id: credential.family_id.to_string(),
+        etag,
+    }
+}
+
+pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
+    pb::Workspace {
+        id: workspace.id.to_string(),
+        slug: workspace.slug.to_string(),
+        display_name: workspace.display_name.to_string(),
+        disabled: workspace.disabled,
+        create_time: Some(timestamp(workspace.create_time)),
+        update_time: Some(timestamp(workspace.update_time)),
+    }
+}
+
+pub(super) fn user(user: User) -> pb::User {
+    pb::User {
+        id: user.id.to_string(),
+        display_name: user.display_name.to_string(),
+        disabled: user.disabled,
+        create_time: Some(timestamp(user.create_time)),
+        update_time: Some(timestamp(user.update_time)),
+    }
+}
+
+pub(super) fn membership(membership: Membership) -> pb::Membership {
+    pb::Membership {
+        workspace_id: membership.workspace_id.to_string(),
+        user_id: membership.user_id.to_string(),
+        role: pb_role(membership.role).into(),
+        create_time: Some(timestamp(membership.create_time)),
+        update_time: Some(timestamp(membership.update_time)),
+    }
+}
+
+pub(super) fn caller(caller: Caller) -> pb::Caller {
+    let certificate_san = match caller.identity {
+        CallerIdentity::Token(_) => String::new(),
+        CallerIdentity::Certificate(san) => san.as_str().to_owned(),
+    };
+    pb::Caller {
+        id: caller.id.to_string(),
+        name: caller.name.to_string(),
+        permissions: caller.permissions.iter().map(|permission| permission.to_string()).collect(),
+        hint: caller.hint,
+        certificate_san,
+        create_time: Some(timestamp(caller.create_time)),
+        revoke_time: caller.revoke_time.map(timestamp),
+    }
+}
+
+pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
+    let decision = &answer.decision;
+    let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
+    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| match cap {
+        RoleCap::Membership => pb::RoleCap::Membership,
+        RoleCap::Token => pb::RoleCap::Token,
+    });
+    let mut response = pb::IntrospectResponse {
+        active: decision.is_active(),
+        allowed: decision.is_allowed(),
+        denial: decision.denial.map_or(pb::Denial::Unspecified, pb_denial).into(),
+        http_status: decision.http_status().into(),
+        www_authenticate: answer.www_authenticate.to_owned(),
+        principal: None,
+        workspace: answer.workspace().map(|workspace| pb::IntrospectedWorkspace {
+            id: workspace.id.to_string(),
+            slug: workspace.slug.to_string(),
+            display_name: workspace.display_name.to_string(),
+        }),
+        role: role.into(),
+        role_capped_by: cap.into(),
+        scopes: scope_numbers(decision.scopes),
+        missing_scopes: scope_numbers(decision.missing_scopes),
+        token_lacks_scopes: scope_numbers(decision.token_lacks),
+        role_lacks_scopes: scope_numbers(decision.role_lacks),
+        credential: None,
+        cache_ttl: Some(duration(answer.cache_ttl)),
+        revision: answer.revision,
+        stale: false,
+    };
+    let active = decision.is_active();
+    if let Some(found) = answer.found.filter(|_| active) {
+        let credential = found.credential;
+        response.principal = Some(match found.principal {
+            FoundPrincipal::Workspace(workspace) => {
+                pb::introspect_response::Principal::WorkspaceKey(pb::WorkspaceKeyPrincipal {
+                    workspace_id: workspace.id.to_string(),
+                    credential_id: credential.id.to_string(),
+                    name: credential.name.to_string(),
+                })
+            }
+            FoundPrincipal::User(user, _) => pb::introspect_response::Principal::User(pb::UserPrincipal {
+                id: user.id.to_string(),
+                display_name: user.display_name.to_string(),
+            }),
+        });
+        response.credential = Some(pb::IntrospectedCredential {
+            id: credential.id.to_string(),
+            kind: pb_kind(credential.kind()).into(),
+            name: credential.name.to_string(),
+            hint: credential.hint,
+            create_time: Some(timestamp(credential.create_time)),
+            expire_time: credential.expire_time.map(timestamp),
+        });
+    }
+    response
+}

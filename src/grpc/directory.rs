@@ -1,0 +1,179 @@
+//! `DirectoryService`: workspaces, users and memberships.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, pb};
+use crate::model::{DisplayName, Slug, UserId, WorkspaceId};
+use crate::service::{Service, Violations};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The gRPC face of the directory.
+pub(super) struct DirectoryFace(pub(super) Arc<Service>);
+
+#[tonic::async_trait]
+impl pb::directory_service_server::DirectoryService for DirectoryFace {
+    async fn put_workspace(
+        &self,
+        request: Request<pb::PutWorkspaceRequest>,
+    ) -> Answer<pb::PutWorkspaceResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner().workspace.unwrap_or_default();
+        let mut violations = Violations::default();
+        let id = violations.check("workspace.id", WorkspaceId::parse(&message.id));
+        let slug = violations.check("workspace.slug", Slug::parse(&message.slug));
+        let name = violations.check("workspace.display_name", DisplayName::parse(&message.display_name));
+        let (Some(id), Some(slug), Some(name)) = (id, slug, name) else {
+            return convert::refuse(violations);
+        };
+        let workspace = self.0.put_workspace(context, id, slug, name, message.disabled).await?;
+        let workspace = Some(convert::workspace(workspace));
+        Ok(Response::new(pb::PutWorkspaceResponse { workspace }))
+    }
+
+    async fn get_workspace(
+        &self,
+        request: Request<pb::GetWorkspaceRequest>,
+    ) -> Answer<pb::GetWorkspaceResponse> {
+        let mut violations = Violations::default();
+        let name = convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
+        let Some(name) = name else { return convert::refuse(violations) };
+        let workspace = Some(convert::workspace(self.0.get_workspace(&name).await?));
+        Ok(Response::new(pb::GetWorkspaceResponse { workspace }))
+    }
+
+    async fn list_workspaces(
+        &self,
+        request: Request<pb::ListWorkspacesRequest>,
+    ) -> Answer<pb::ListWorkspacesResponse> {
+        let message = request.into_inner();
+        let page = convert::page(message.page_size, message.page_token);
+        let page = self.0.list_workspaces(&page).await?;
+        Ok(Response::new(pb::ListWorkspacesResponse {
+            workspaces: page.items.into_iter().map(convert::workspace).collect(),
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn delete_workspace(
+        &self,
+        request: Request<pb::DeleteWorkspaceRequest>,
+    ) -> Answer<pb::DeleteWorkspaceResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let name = convert::workspace_name(&mut violations, "workspace", &message.workspace);
+        let Some(name) = name else { return convert::refuse(violations) };
+        self.0.delete_workspace(context, name, message.allow_missing).await?;
+        Ok(Response::new(pb::DeleteWorkspaceResponse {}))
+    }
+
+    async fn put_user(&self, request: Request<pb::PutUserRequest>) -> Answer<pb::PutUserResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner().user.unwrap_or_default();
+        let mut violations = Violations::default();
+        let id = violations.check("user.id", UserId::parse(&message.id));
+        let name = violations.check("user.display_name", DisplayName::parse(&message.display_name));
+        let (Some(id), Some(name)) = (id, name) else { return convert::refuse(violations) };
+        let user = self.0.put_user(context, id, name, message.disabled).await?;
+        Ok(Response::new(pb::PutUserResponse { user: Some(convert::user(user)) }))
+    }
+
+    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
+        let mut violations = Violations::default();
+        let id = convert::user_id(&mut violations, "user", &request.get_ref().user);
+        let Some(id) = id else { return convert::refuse(violations) };
+        let user = Some(convert::user(self.0.get_user(&id).await?));
+        Ok(Response::new(pb::GetUserResponse { user }))
+    }
+
+    async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
+        let message = request.into_inner();
+        let page = convert::page(message.page_size, message.page_token);
+        let page = self.0.list_users(&page).await?;
+        Ok(Response::new(pb::ListUsersResponse {
+            users: page.items.into_iter().map(convert::user).collect(),
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let id = convert::user_id(&mut violations, "user", &message.user);
+        let Some(id) = id else { return convert::refuse(violations) };
+        self.0.delete_user(context, id, message.allow_missing).await?;
+        Ok(Response::new(pb::DeleteUserResponse {}))
+    }
+
+    async fn put_membership(
+        &self,
+        request: Request<pb::PutMembershipRequest>,
+    ) -> Answer<pb::PutMembershipResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
+        let user = convert::user_id(&mut violations, "user", &message.user);
+        if message.role == i32::from(pb::Role::Unspecified) {
+            violations.add("role", "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
+        }
+        let role = convert::role(&mut violations, "role", message.role);
+        let (Some(workspace), Some(user), Some(role)) = (workspace, user, role) else {
+            return convert::refuse(violations);
+        };
+        let membership = self.0.put_membership(context, workspace, user, role).await?;
+        let membership = Some(convert::membership(membership));
+        Ok(Response::new(pb::PutMembershipResponse { membership }))
+    }
+
+    async fn get_membership(
+        &self,
+        request: Request<pb::GetMembershipRequest>,
+    ) -> Answer<pb::GetMembershipResponse> {
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
+        let user = convert::user_id(&mut violations, "user", &message.user);
+        let (Some(workspace), Some(user)) = (workspace, user) else { return convert::refuse(violations) };
+        let membership = self.0.get_membership(&workspace, &user).await?;
+        let membership = Some(convert::membership(membership));
+        Ok(Response::new(pb::GetMembershipResponse { membership }))
+    }
+
+    async fn list_memberships(
+        &self,
+        request: Request<pb::ListMembershipsRequest>,
+    ) -> Answer<pb::ListMembershipsResponse> {
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::optional(&message.workspace)
+            .and_then(|text| convert::workspace_name(&mut violations, "workspace", text));
+        let user = convert::optional(&message.user)
+            .and_then(|text| convert::user_id(&mut violations, "user", text));
+        violations.finish()?;
+        let page = convert::page(message.page_size, message.page_token);
+        let page = self.0.list_memberships(workspace.as_ref(), user.as_ref(), &page).await?;
+        Ok(Response::new(pb::ListMembershipsResponse {
+            memberships: page.items.into_iter().map(convert::membership).collect(),
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn delete_membership(
+        &self,
+        request: Request<pb::DeleteMembershipRequest>,
+    ) -> Answer<pb::DeleteMembershipResponse> {
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
+        let user = convert::user_id(&mut violations, "user", &message.user);
+        let (Some(workspace), Some(user)) = (workspace, user) else { return convert::refuse(violations) };
+        self.0.delete_membership(context, workspace, user, message.allow_missing).await?;
+        Ok(Response::new(pb::DeleteMembershipResponse {}))
+    }
+}

@@ -1,0 +1,51 @@
+//! `grpc.health.v1` and reflection. Everything is NOT_SERVING until the store was first found to answer.
+
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::DESCRIPTORS;
+
+/// What a health check may ask for: the whole, and each of the services.
+const SERVICES: [&str; 4] = [
+    "",
+    "sophic.auth.v1.AuthService",
+    "sophic.auth.v1.DirectoryService",
+    "sophic.auth.v1.AdminService",
+];
+
+/// The health service.
+pub type HealthFace = HealthServer<HealthService>;
+
+/// The health service, and what keeps it told: that future ends when the sender of `ready` is dropped.
+pub fn face(ready: watch::Receiver<bool>) -> (HealthFace, impl Future<Output = ()>) {
+    let reporter = HealthReporter::new();
+    let service = HealthService::from_health_reporter(reporter.clone());
+    (HealthServer::new(service), report(reporter, ready))
+}
+
+async fn report(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
+    loop {
+        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if ready.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Adds reflection, v1 and v1alpha, of everything that is served.
+pub(super) fn with_reflection(routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Both sets were made by this build and are well formed, or nothing here would have compiled.
+    let routes = routes.add_service(builder().build_v1().expect("well-formed descriptors"));
+    routes.add_service(builder().build_v1alpha().expect("well-formed descriptors"))
+}

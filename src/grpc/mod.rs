@@ -1,0 +1,72 @@
+//! The gRPC face: one file per service, each a thin translation of `service`.
+//!
+//! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
+
+mod admin;
+mod auth;
+mod caller;
+pub mod codec;
+mod convert;
+mod directory;
+mod gate;
+pub mod health;
+mod permission;
+mod redact;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use gate::{Gate, Limits};
+pub use permission::{Rule, rule};
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+
+use crate::model::CertificateSan;
+use crate::service::Service;
+
+/// The messages and services of package `sophic.auth.v1`.
+#[expect(clippy::pedantic, reason = "generated; the proto has the documentation")]
+pub mod pb {
+    tonic::include_proto!("sophic.auth.v1");
+}
+
+/// Every file of the protocol, encoded, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The largest request, in bytes, of the services that take little and of the directory, whose names may be long.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// What the connection knows of its peer; in the extensions of each of its requests.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its network address.
+    pub address: std::net::SocketAddr,
+    /// The subject alternative names of its verified client certificate.
+    pub sans: Arc<[CertificateSan]>,
+}
+
+/// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
+pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service));
+    let directory = directory::DirectoryFace(Arc::clone(service));
+    let admin = admin::AdminFace(Arc::clone(service));
+    let routes = Routes::new(
+        pb::auth_service_server::AuthServiceServer::new(auth)
+            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+    )
+    .add_service(
+        pb::directory_service_server::DirectoryServiceServer::new(directory)
+            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+    )
+    .add_service(
+        pb::admin_service_server::AdminServiceServer::new(admin)
+            .max_decoding_message_size(REQUEST_BYTES_MAX),
+    )
+    .add_service(health);
+    let routes = if reflection { health::with_reflection(routes) } else { routes };
+    routes.prepare()
+}

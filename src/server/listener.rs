@@ -1,0 +1,209 @@
+//! Accepting connections and keeping them within bounds: how many, how long, how slow (CATALOGUE B1).
+//!
+//! hyper is driven here directly, not through tonic's server, which leaves several of these bounds open.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::tls::Tls;
+use crate::grpc::Peer;
+
+/// How long a new connection may take to say anything, and to finish its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that was asked to end may take over it.
+const AGE_GRACE: Duration = Duration::from_secs(20);
+/// A connection is asked whether it is still there this often, and given this long to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait after the machine ran out of something; accepting at once again would burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const HEADER_BYTES_MAX: u32 = 8 * 1024;
+
+/// Bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    pub(super) connections_max: usize,
+    pub(super) streams_max: u32,
+    pub(super) age_max: Duration,
+}
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/2 only.
+    Grpc,
+    /// HTTP/1.1, and HTTP/2 for who wants it.
+    Http,
+}
+
+/// The connections of one port.
+#[derive(Clone)]
+pub(super) struct Connections {
+    limits: ConnectionLimits,
+    tls: Option<Arc<Tls>>,
+    protocol: Protocol,
+    tasks: TaskTracker,
+    end: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(limits: ConnectionLimits, tls: Option<Arc<Tls>>, protocol: Protocol) -> Self {
+        let (tasks, end, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        Self { limits, tls, protocol, tasks, end, abort }
+    }
+
+    /// When every connection has ended, after they were asked to.
+    pub(super) async fn closed(&self) {
+        self.tasks.wait().await;
+    }
+
+    /// Drops every connection.
+    pub(super) fn abort(&self) {
+        self.abort.cancel();
+    }
+
+    /// Accepts until `stop`, then asks every connection to end.
+    pub(super) async fn accept<S, B>(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+        service_for: impl Fn(Peer) -> S + Send + Clone + 'static,
+    ) where
+        S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let room = Arc::new(Semaphore::new(self.limits.connections_max));
+        loop {
+            let next = async {
+                // The semaphore is never closed, so there is always a place in the end.
+                let place = Arc::clone(&room).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                next = next => next,
+                () = stop.cancelled() => break,
+            };
+            match (place, accepted) {
+                (Ok(place), Ok((stream, address))) => {
+                    let connection = self.clone();
+                    let service_for = service_for.clone();
+                    self.tasks.spawn(async move {
+                        let abort = connection.abort.clone();
+                        tokio::select! {
+                            () = connection.serve(stream, address, service_for, place) => {}
+                            () = abort.cancelled() => {}
+                        }
+                    });
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                (Err(_), _) => break,
+            }
+        }
+        self.tasks.close();
+        self.end.cancel();
+    }
+
+    async fn serve<S, B>(
+        self,
+        stream: TcpStream,
+        address: std::net::SocketAddr,
+        service_for: impl Fn(Peer) -> S,
+        _place: OwnedSemaphorePermit,
+    ) where
+        S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // Small answers must not wait for each other's acknowledgement; a socket that refuses is gone already.
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => {
+                // hyper gives a connection that never speaks all the time in the world.
+                let spoke = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable()).await;
+                if matches!(spoke, Ok(Ok(()))) {
+                    let peer = Peer { address, sans: Arc::default() };
+                    self.drive(stream, service_for(peer)).await;
+                }
+            }
+            Some(tls) => {
+                let handshake = tls.accept(stream, self.protocol);
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                    Ok(Ok((stream, sans))) => {
+                        self.drive(stream, service_for(Peer { address, sans })).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
+                }
+            }
+        }
+    }
+
+    async fn drive<I, S, B>(&self, stream: I, service: S)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let builder = self.builder();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let age = self.limits.age_max;
+        tokio::select! {
+            ended = connection.as_mut() => return note(ended),
+            () = tokio::time::sleep(age) => {}
+            () = self.end.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        if let Ok(ended) = tokio::time::timeout(AGE_GRACE, connection).await {
+            note(ended);
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.streams_max)
+            .max_local_error_reset_streams(256)
+            .max_pending_accept_reset_streams(20)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE_TIMEOUT)
+            .max_buf_size(2 * HEADER_BYTES_MAX as usize);
+        if self.protocol == Protocol::Grpc { builder.http2_only() } else { builder }
+    }
+}
+
+fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}

@@ -1,0 +1,306 @@
+//! Assembly: a configuration becomes listeners, services and a store. The one place that picks the store, and the one
+//! that starts tasks of its own.
+
+mod listener;
+mod tls;
+
+pub use tls::{ClientCertificates, TlsError, TlsFiles};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Direct;
+use crate::grpc::{self, Gate, Limits, Peer};
+use crate::http;
+use crate::model::{Clock, SystemClock};
+use crate::service::{Options, Service};
+use crate::store::{self, Store, StoreError};
+use crate::token::{OsRandom, Random};
+use listener::{Connections, ConnectionLimits};
+use tls::Tls;
+
+/// How the server is to be run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the store is.
+    pub database_url: String,
+    /// Where to listen for gRPC.
+    pub listen: SocketAddr,
+    /// Where to listen for HTTP.
+    pub http_listen: SocketAddr,
+    /// Certificate and key; without, connections are in the clear.
+    pub tls: Option<TlsFiles>,
+    /// Listen in the clear beyond loopback.
+    pub insecure: bool,
+    /// Let the protocol describe itself.
+    pub reflection: bool,
+    /// Connections at once, on each port; one more waits to be accepted.
+    pub connections_max: usize,
+    /// Requests at once on one gRPC connection.
+    pub streams_max: u32,
+    /// How old a connection may grow, before it is asked to come again.
+    pub connection_age_max: Duration,
+    /// Requests at once, and how long each may take.
+    pub limits: Limits,
+    /// How long to go on accepting after the word to stop, while load balancers learn of it from health checks.
+    pub drain_delay: Duration,
+    /// How long requests under way may take after that.
+    pub shutdown_grace: Duration,
+    /// Choices of the service itself.
+    pub options: Options,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// In the clear beyond loopback.
+    #[error(
+        "{0} is not a loopback address, and without TLS anybody on the way could read tokens: \
+         give --tls-cert and --tls-key, or --insecure if the network itself is protected"
+    )]
+    Insecure(SocketAddr),
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Where it listens for gRPC.
+    pub grpc: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http: SocketAddr,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The use cases, for whoever runs in the same process.
+    pub service: Arc<Service>,
+    stop: CancellationToken,
+    done: tokio::task::JoinHandle<()>,
+    certificates: Option<Arc<Tls>>,
+}
+
+impl Running {
+    /// The URL of the gRPC port.
+    pub fn grpc_url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.grpc)
+    }
+
+    /// The URL of the HTTP port.
+    pub fn http_url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.http)
+    }
+
+    /// Reads certificates, keys and client CAs anew; what does not load leaves the old ones in use.
+    ///
+    /// # Errors
+    /// What was wrong with the new ones.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        self.certificates.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Stops: health says so, then nothing more is accepted, then what is under way is waited for, in that order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        // The task only ends by itself; were it to panic, there would be nothing left to wait for.
+        let _ = self.done.await;
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+}
+
+/// Opens the store and makes the use cases, with this machine's clock and randomness.
+///
+/// # Errors
+/// If the store cannot be opened or migrated.
+pub async fn open_service(database_url: &str, options: Options) -> Result<Arc<Service>, StoreError> {
+    let store = store::open(database_url).await?;
+    Ok(assemble(store, Arc::new(SystemClock), Arc::new(OsRandom), options))
+}
+
+/// The use cases over these parts.
+pub fn assemble(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    options: Options,
+) -> Arc<Service> {
+    let lookup = Arc::new(Direct(Arc::clone(&store)));
+    Arc::new(Service { store, lookup, clock, random, tasks: TaskTracker::new(), options })
+}
+
+/// Starts a server; it listens when this returns.
+///
+/// # Errors
+/// If a port, the store or TLS cannot be had. Nothing is left running then.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    for address in [config.listen, config.http_listen] {
+        if config.tls.is_none() && !config.insecure && !address.ip().is_loopback() {
+            return Err(StartError::Insecure(address));
+        }
+    }
+    let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    let grpc_listener = bind(config.listen).await?;
+    let http_listener = bind(config.http_listen).await?;
+    let service = open_service(&config.database_url, config.options.clone()).await?;
+
+    let (ready_sender, ready) = watch::channel(false);
+    let (health, report) = grpc::health::face(ready.clone());
+    let routes = grpc::routes(&service, health, config.reflection);
+    let gate = Gate::new(routes, Arc::clone(&service), config.limits);
+    let stop = CancellationToken::new();
+    let running = Running {
+        grpc: local(&grpc_listener, config.listen)?,
+        http: local(&http_listener, config.http_listen)?,
+        tls: certificates.is_some(),
+        service: Arc::clone(&service),
+        stop: stop.clone(),
+        done: spawn(run(config, Parts {
+            grpc_listener,
+            http_listener,
+            certificates: certificates.clone(),
+            service,
+            gate,
+            ready_sender,
+            ready,
+            report: Box::pin(report),
+            stop,
+        })),
+        certificates,
+    };
+    Ok(running)
+}
+
+struct Parts {
+    grpc_listener: TcpListener,
+    http_listener: TcpListener,
+    certificates: Option<Arc<Tls>>,
+    service: Arc<Service>,
+    gate: Gate,
+    ready_sender: watch::Sender<bool>,
+    ready: watch::Receiver<bool>,
+    report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    stop: CancellationToken,
+}
+
+/// Runs until told to stop, and then to the end of it.
+async fn run(config: Config, parts: Parts) {
+    let Parts { gate, service, certificates, ready_sender, ready, stop, .. } = parts;
+    let connection_limits = ConnectionLimits {
+        connections_max: config.connections_max,
+        streams_max: config.streams_max,
+        age_max: config.connection_age_max,
+    };
+    let accepting = CancellationToken::new();
+    let report = spawn(parts.report);
+    let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
+
+    let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
+    let grpc_gate = gate.clone();
+    let grpc_accept = spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
+        let gate = grpc_gate.clone();
+        service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            gate.clone().handle(request)
+        })
+    }));
+    let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
+    let router = http::router(ready);
+    let http_accept = spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |_: Peer| {
+        TowerToHyperService::new(router.clone())
+    }));
+
+    stop.cancelled().await;
+    let _ = monitor.await;
+    ready_sender.send_replace(false);
+    tokio::time::sleep(config.drain_delay).await;
+    accepting.cancel();
+    let _ = tokio::join!(grpc_accept, http_accept);
+    let drained = async {
+        // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
+        tokio::select! {
+            () = grpc.closed() => {}
+            () = idle(&gate) => {}
+        }
+        service.tasks.close();
+        service.tasks.wait().await;
+    };
+    if tokio::time::timeout(config.shutdown_grace, drained).await.is_err() {
+        tracing::warn!("requests were still under way when the time to stop was over");
+    }
+    grpc.abort();
+    http.abort();
+    drop(ready_sender);
+    let _ = report.await;
+    service.store.close().await;
+    tracing::info!("stopped");
+}
+
+/// Answers under way have left, a moment after the last request ended.
+async fn idle(gate: &Gate) {
+    let moment = Duration::from_millis(50);
+    loop {
+        tokio::time::sleep(moment).await;
+        if gate.is_idle() {
+            tokio::time::sleep(moment).await;
+            if gate.is_idle() {
+                return;
+            }
+        }
+    }
+}
+
+/// Asks the store once a second whether it is there, and tells health.
+async fn monitor(store: Arc<dyn Store>, ready: watch::Sender<bool>, stop: CancellationToken) {
+    let every = Duration::from_secs(1);
+    loop {
+        let answers = matches!(tokio::time::timeout(2 * every, store.ping()).await, Ok(Ok(())));
+        let changed = ready.send_if_modified(|ready| std::mem::replace(ready, answers) != answers);
+        if changed && answers {
+            tracing::info!("serving");
+        } else if changed {
+            tracing::error!("the store is out of reach: not serving");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { address, source })
+}
+
+/// The one place that starts tasks outside the tracker: they are the server, and [`Running::stop`] waits for them.
+fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    #[expect(clippy::disallowed_methods, reason = "the server's own tasks, which stopping waits for")]
+    tokio::spawn(future)
+}
+

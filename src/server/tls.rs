@@ -1,0 +1,174 @@
+//! TLS by rustls, ended here and not in tonic, so that certificates can be replaced while the server runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use super::listener::Protocol;
+use crate::model::CertificateSan;
+
+/// The files that TLS is made of, all PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's certificate, and those between it and its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Whose client certificates are believed; none: no client certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have one.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether a client must have a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// It may have one, or a service token.
+    #[default]
+    Optional,
+    /// Without one there is no connection.
+    Required,
+}
+
+/// Why TLS cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file.
+    #[error("{path}: {fault}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The key is not the certificate's, or the like.
+    #[error("{certificate} and {key} cannot be used together: {fault}")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        fault: rustls::Error,
+    },
+}
+
+/// TLS as it is in use.
+pub(super) struct Tls {
+    files: TlsFiles,
+    current: ArcSwap<Acceptors>,
+}
+
+struct Acceptors {
+    grpc: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+}
+
+impl Tls {
+    pub(super) fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let current = ArcSwap::from_pointee(acceptors(&files)?);
+        Ok(Self { files, current })
+    }
+
+    /// Connections that are open stay as they are.
+    pub(super) fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(Arc::new(acceptors(&self.files)?));
+        Ok(())
+    }
+
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        protocol: Protocol,
+    ) -> std::io::Result<(TlsStream<TcpStream>, Arc<[CertificateSan]>)> {
+        let current = self.current.load_full();
+        let config = match protocol {
+            Protocol::Grpc => &current.grpc,
+            Protocol::Http => &current.http,
+        };
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let sans = certificate.map(subject_alternative_names).unwrap_or_default();
+        Ok((stream, sans.into()))
+    }
+}
+
+fn acceptors(files: &TlsFiles) -> Result<Acceptors, TlsError> {
+    let certificates = read_certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| file(&files.key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let pair = |fault| TlsError::Pair {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        fault,
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(pair)?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            builder.with_client_cert_verifier(verifier(path, files.client_certificates, provider)?)
+        }
+    };
+    let mut config = builder.with_single_cert(certificates, key).map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let grpc = Arc::new(config.clone());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Acceptors { grpc, http: Arc::new(config) })
+}
+
+fn verifier(
+    path: &Path,
+    client_certificates: ClientCertificates,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|error| file(path, &error))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match client_certificates {
+        ClientCertificates::Optional => builder.allow_unauthenticated(),
+        ClientCertificates::Required => builder,
+    };
+    builder.build().map_err(|error| file(path, &error))
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| file(path, &error))?;
+    if certificates.is_empty() {
+        return Err(file(path, &"no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn file(path: &Path, fault: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.to_owned(), fault: fault.to_string() }
+}
+
+/// DNS names and URIs of a certificate that the verifier has found good; what is spelled otherwise names no caller.
+fn subject_alternative_names(certificate: &CertificateDer<'_>) -> Vec<CertificateSan> {
+    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => CertificateSan::parse(name).ok(),
+        _ => None,
+    });
+    names.collect()
+}

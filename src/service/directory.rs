@@ -1,0 +1,347 @@
+//! Workspaces, users and memberships: idempotent upserts that keep every promise made to their credentials.
+
+use std::sync::Arc;
+
+use super::audit::Entry;
+use super::page::Cursor;
+use super::{Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view};
+use crate::model::limits::SLUG_RESERVATION;
+use crate::model::{
+    AuditTarget, DisplayName, Membership, Role, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspaceName,
+};
+use crate::store::{Lock, WriteTx};
+
+impl Service {
+    /// Makes the workspace, or makes it look so.
+    ///
+    /// # Errors
+    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`].
+    pub async fn put_workspace(
+        self: &Arc<Self>,
+        context: Context,
+        id: WorkspaceId,
+        slug: Slug,
+        display_name: DisplayName,
+        disabled: bool,
+    ) -> Result<Workspace> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let mut tx = this.store.begin("put_workspace").await?;
+            tx.lock_workspace_names().await?;
+            let before = tx.find_workspace_row(&id, Lock::Update).await?;
+            claim_names(&mut *tx, before.as_ref(), &id, &slug, now).await?;
+            let live = before.as_ref().filter(|workspace| workspace.delete_time.is_none());
+            let after = Workspace {
+                generation: before.as_ref().map_or(0, |workspace| workspace.generation),
+                generation_time: before.as_ref().and_then(|workspace| workspace.generation_time),
+                create_time: live.map_or(now, |workspace| workspace.create_time),
+                update_time: now,
+                delete_time: None,
+                id,
+                slug,
+                display_name,
+                disabled,
+            };
+            tx.put_workspace(&after).await?;
+            let entry = Entry {
+                action: "workspace.put",
+                target: AuditTarget::Workspace(after.id.clone()),
+                acting_user: None,
+                before: live.map(view::workspace),
+                after: Some(view::workspace(&after)),
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(after)
+        })
+        .await
+    }
+
+    /// The workspace of this slug or id.
+    pub async fn get_workspace(&self, name: &WorkspaceName) -> Result<Workspace> {
+        self.store.find_workspace(name.as_str()).await?.ok_or_else(|| Reason::WorkspaceNotFound.into())
+    }
+
+    /// A page of workspaces, by id.
+    pub async fn list_workspaces(&self, page: &PageRequest) -> Result<Page<Workspace>> {
+        let cursor = Cursor::new(page, "workspaces".to_owned())?;
+        let after = cursor.after.as_deref().and_then(|id| WorkspaceId::parse(id).ok());
+        let workspaces = self.store.list_workspaces(after.as_ref(), cursor.fetch).await?;
+        Ok(cursor.page(workspaces, |workspace| workspace.id.to_string()))
+    }
+
+    /// Deletes a workspace: revokes its keys, drops its memberships, reserves its slug.
+    pub async fn delete_workspace(
+        self: &Arc<Self>,
+        context: Context,
+        name: WorkspaceName,
+        allow_missing: bool,
+    ) -> Result<()> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let mut tx = this.store.begin("delete_workspace").await?;
+            tx.lock_workspace_names().await?;
+            let Some(before) = tx.find_workspace(name.as_str(), Lock::Update).await? else {
+                return missing(allow_missing, Reason::WorkspaceNotFound);
+            };
+            let after = Workspace {
+                generation: before.generation + 1,
+                generation_time: Some(now),
+                update_time: now,
+                delete_time: Some(now),
+                ..before.clone()
+            };
+            tx.put_workspace(&after).await?;
+            tx.delete_memberships_of_workspace(&after.id).await?;
+            reserve(&mut *tx, &after.slug, &after.id, now).await?;
+            let entry = Entry {
+                action: "workspace.delete",
+                target: AuditTarget::Workspace(after.id),
+                acting_user: None,
+                before: Some(view::workspace(&before)),
+                after: None,
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes the user, or makes it look so.
+    pub async fn put_user(
+        self: &Arc<Self>,
+        context: Context,
+        id: UserId,
+        display_name: DisplayName,
+        disabled: bool,
+    ) -> Result<User> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let mut tx = this.store.begin("put_user").await?;
+            let before = tx.find_user_row(&id, Lock::Update).await?;
+            let live = before.as_ref().filter(|user| user.delete_time.is_none());
+            let after = User {
+                generation: before.as_ref().map_or(0, |user| user.generation),
+                generation_time: before.as_ref().and_then(|user| user.generation_time),
+                create_time: live.map_or(now, |user| user.create_time),
+                update_time: now,
+                delete_time: None,
+                id,
+                display_name,
+                disabled,
+            };
+            tx.put_user(&after).await?;
+            let entry = Entry {
+                action: "user.put",
+                target: AuditTarget::User(after.id.clone()),
+                acting_user: None,
+                before: live.map(view::user),
+                after: Some(view::user(&after)),
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(after)
+        })
+        .await
+    }
+
+    /// The user of this id.
+    pub async fn get_user(&self, id: &UserId) -> Result<User> {
+        self.store.find_user(id).await?.ok_or_else(|| Reason::UserNotFound.into())
+    }
+
+    /// A page of users, by id.
+    pub async fn list_users(&self, page: &PageRequest) -> Result<Page<User>> {
+        let cursor = Cursor::new(page, "users".to_owned())?;
+        let after = cursor.after.as_deref().and_then(|id| UserId::parse(id).ok());
+        let users = self.store.list_users(after.as_ref(), cursor.fetch).await?;
+        Ok(cursor.page(users, |user| user.id.to_string()))
+    }
+
+    /// Deletes a user: revokes their personal access tokens, drops their memberships.
+    pub async fn delete_user(
+        self: &Arc<Self>,
+        context: Context,
+        id: UserId,
+        allow_missing: bool,
+    ) -> Result<()> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let mut tx = this.store.begin("delete_user").await?;
+            let before = tx.find_user_row(&id, Lock::Update).await?;
+            let Some(before) = before.filter(|user| user.delete_time.is_none()) else {
+                return missing(allow_missing, Reason::UserNotFound);
+            };
+            let after = User {
+                generation: before.generation + 1,
+                generation_time: Some(now),
+                update_time: now,
+                delete_time: Some(now),
+                ..before.clone()
+            };
+            tx.put_user(&after).await?;
+            tx.delete_memberships_of_user(&after.id).await?;
+            let entry = Entry {
+                action: "user.delete",
+                target: AuditTarget::User(after.id),
+                acting_user: None,
+                before: Some(view::user(&before)),
+                after: None,
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes the user a member of the workspace, or gives them another role in it.
+    pub async fn put_membership(
+        self: &Arc<Self>,
+        context: Context,
+        workspace: WorkspaceName,
+        user: UserId,
+        role: Role,
+    ) -> Result<Membership> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let mut tx = this.store.begin("put_membership").await?;
+            let workspace = tx.find_workspace(workspace.as_str(), Lock::Share).await?;
+            let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
+            let user = tx.find_user_row(&user, Lock::Share).await?;
+            let user = user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
+            let before = tx.find_membership(&workspace.id, &user.id, Lock::Update).await?;
+            let after = Membership {
+                create_time: before.as_ref().map_or(now, |membership| membership.create_time),
+                update_time: now,
+                workspace_id: workspace.id,
+                user_id: user.id,
+                role,
+            };
+            tx.put_membership(&after).await?;
+            let entry = Entry {
+                action: "membership.put",
+                target: AuditTarget::Membership(after.workspace_id.clone(), after.user_id.clone()),
+                acting_user: None,
+                before: before.as_ref().map(view::membership),
+                after: Some(view::membership(&after)),
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(after)
+        })
+        .await
+    }
+
+    /// The user's membership of the workspace.
+    pub async fn get_membership(&self, workspace: &WorkspaceName, user: &UserId) -> Result<Membership> {
+        let workspace = self.get_workspace(workspace).await?;
+        let membership = self.store.find_membership(&workspace.id, user).await?;
+        membership.ok_or_else(|| Reason::MembershipNotFound.into())
+    }
+
+    /// A page of memberships of a workspace, of a user, or of both.
+    pub async fn list_memberships(
+        &self,
+        workspace: Option<&WorkspaceName>,
+        user: Option<&UserId>,
+        page: &PageRequest,
+    ) -> Result<Page<Membership>> {
+        if workspace.is_none() && user.is_none() {
+            let mut violations = Violations::default();
+            violations.add("workspace", "workspace or user is required");
+            return Err(violations.into_error());
+        }
+        let workspace = match workspace {
+            Some(name) => Some(self.get_workspace(name).await?.id),
+            None => None,
+        };
+        let cursor = Cursor::new(page, format!("memberships {workspace:?} {user:?}"))?;
+        let after = cursor.after.as_deref().and_then(|position| {
+            let (workspace, user) = position.split_once('/')?;
+            Some((WorkspaceId::parse(workspace).ok()?, UserId::parse(user).ok()?))
+        });
+        let after = after.as_ref().map(|(workspace, user)| (workspace, user));
+        let memberships =
+            self.store.list_memberships(workspace.as_ref(), user, after, cursor.fetch).await?;
+        Ok(cursor.page(memberships, |membership| {
+            format!("{}/{}", membership.workspace_id, membership.user_id)
+        }))
+    }
+
+    /// Removes the user from the workspace.
+    pub async fn delete_membership(
+        self: &Arc<Self>,
+        context: Context,
+        workspace: WorkspaceName,
+        user: UserId,
+        allow_missing: bool,
+    ) -> Result<()> {
+        let this = Arc::clone(self);
+        self.run(async move {
+            let mut tx = this.store.begin("delete_membership").await?;
+            let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
+                return missing(allow_missing, Reason::WorkspaceNotFound);
+            };
+            let before = tx.find_membership(&workspace.id, &user, Lock::Update).await?;
+            let Some(before) = before else {
+                return missing(allow_missing, Reason::MembershipNotFound);
+            };
+            tx.delete_membership(&workspace.id, &user).await?;
+            let entry = Entry {
+                action: "membership.delete",
+                target: AuditTarget::Membership(workspace.id, user),
+                acting_user: None,
+                before: Some(view::membership(&before)),
+                after: None,
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn missing(allow_missing: bool, reason: Reason) -> Result<()> {
+    if allow_missing { Ok(()) } else { Err(reason.into()) }
+}
+
+/// Sees to it that id and slug are free for this workspace, and reserves the slug that it gives up (DESIGN §5).
+async fn claim_names(
+    tx: &mut dyn WriteTx,
+    before: Option<&Workspace>,
+    id: &WorkspaceId,
+    slug: &Slug,
+    now: Timestamp,
+) -> Result<()> {
+    let taken_by_another = |holder: Option<crate::store::NameHolder>| {
+        holder.is_some_and(|holder| holder.workspace_id != *id)
+    };
+    if taken_by_another(tx.find_name_holder(slug.as_str(), now).await?) {
+        return Err(ServiceError::from(Reason::SlugTaken));
+    }
+    if before.is_none() && taken_by_another(tx.find_name_holder(id.as_str(), now).await?) {
+        return Err(ServiceError::from(Reason::WorkspaceIdTaken));
+    }
+    // A deleted workspace's slug was reserved when it was deleted.
+    let given_up = before.filter(|before| before.delete_time.is_none() && before.slug != *slug);
+    if let Some(before) = given_up {
+        reserve(tx, &before.slug, id, now).await?;
+    }
+    tx.release_slug(slug).await?;
+    Ok(())
+}
+
+async fn reserve(tx: &mut dyn WriteTx, slug: &Slug, id: &WorkspaceId, now: Timestamp) -> Result<()> {
+    // The clock would have to stand in the year 9999 for the reservation not to fit.
+    let release_time = now.checked_add(SLUG_RESERVATION).unwrap_or(now);
+    Ok(tx.reserve_slug(slug, id, release_time).await?)
+}

@@ -1,0 +1,129 @@
+//! Use cases, one file per noun: what is asked is checked, allowed, done and recorded here, the same for every face.
+//!
+//! What writes runs in a task of its own ([`Service::run`]): a client that goes away takes its request's future with
+//! it, and a transaction must not go the same way (CATALOGUE 0.1).
+
+mod audit;
+mod callers;
+mod checks;
+mod credentials;
+mod directory;
+mod error;
+mod introspect;
+mod page;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use callers::{CreateCaller, PresentedCaller};
+pub use checks::Violations;
+pub use credentials::{
+    CreateCredential, Created, Expiration, ListCredentials, NewOwner, RevokeTarget, Revoked,
+};
+pub use error::{FieldViolation, Kind, Reason, ServiceError};
+pub use introspect::{Introspection, IntrospectionRequest};
+pub use page::{Page, PageRequest};
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::cache::Lookup;
+use crate::model::{Caller, Clock, Permission, Timestamp};
+use crate::store::Store;
+use crate::token::{Random, random_array};
+
+/// What every use case gives.
+pub type Result<T> = std::result::Result<T, ServiceError>;
+
+/// What the use cases need, and the choices of whoever runs the service.
+pub struct Service {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// What introspection asks.
+    pub lookup: Arc<dyn Lookup>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for tokens and ids.
+    pub random: Arc<dyn Random>,
+    /// Transactions under way; shutting down waits for them.
+    pub tasks: TaskTracker,
+    /// Choices.
+    pub options: Options,
+}
+
+/// Choices of whoever runs the service.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Look text of another shape up as the token of an imported credential.
+    pub accept_imported_tokens: bool,
+    /// The longest that a cache that follows Watch may hold an answer.
+    pub cache_ttl: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { accept_imported_tokens: false, cache_ttl: Duration::from_secs(60) }
+    }
+}
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who.
+    pub requester: Requester,
+    /// The network address, if there is one.
+    pub remote_address: Option<String>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Requester {
+    /// A service, with the permissions that it has.
+    Caller(Arc<Caller>),
+    /// A person at the command line, who has the store itself in hand and may do everything.
+    Operator(String),
+}
+
+impl Context {
+    /// A person at the command line.
+    pub fn operator(name: &str) -> Self {
+        Self { requester: Requester::Operator(name.to_owned()), remote_address: None }
+    }
+
+    /// Whether the requester has this permission.
+    pub fn permits(&self, permission: Permission) -> bool {
+        match &self.requester {
+            Requester::Caller(caller) => caller.permissions.contains(permission),
+            Requester::Operator(_) => true,
+        }
+    }
+
+    /// The requester's name for the audit log: a caller's own, or `operator:<name>`.
+    pub fn requester_name(&self) -> String {
+        match &self.requester {
+            Requester::Caller(caller) => caller.name.to_string(),
+            Requester::Operator(name) => format!("operator:{name}"),
+        }
+    }
+}
+
+impl Service {
+    /// Runs what writes in a task of its own, to its end, whether or not anybody still waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let task = self.tasks.spawn(work.in_current_span());
+        task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
+    }
+
+    /// The time, and random bytes for an id.
+    fn stamp(&self) -> Result<(Timestamp, [u8; 10])> {
+        Ok((self.clock.now(), random_array(&*self.random)?))
+    }
+}

@@ -1,0 +1,53 @@
+//! Page tokens fit only what they were made for.
+
+use super::page::Cursor;
+use super::{PageRequest, Reason};
+
+fn page(size: i32, token: &str) -> PageRequest {
+    PageRequest { size, token: token.to_owned() }
+}
+
+fn next_token(binding: &str) -> String {
+    let cursor = Cursor::new(&page(1, ""), binding.to_owned()).expect("a first page");
+    cursor.page(vec!["a", "b"], |item| (*item).to_owned()).next_token
+}
+
+#[test]
+fn a_token_leads_to_the_position_it_was_made_at() {
+    let cursor = Cursor::new(&page(1, &next_token("x")), "x".to_owned()).expect("its own token");
+    assert_eq!(cursor.after.as_deref(), Some("a"));
+}
+
+#[test]
+fn a_last_page_has_no_token() {
+    let cursor = Cursor::new(&page(2, ""), "x".to_owned()).expect("a first page");
+    assert_eq!(cursor.page(vec!["a", "b"], |item| (*item).to_owned()).next_token, "");
+}
+
+#[test]
+fn a_token_of_another_filter_or_none_is_refused() {
+    let token = next_token("x");
+    let spellings =
+        [token.as_str(), &token[..token.len() - 1], &format!("{token}A"), "garbage", "%", &"A".repeat(513)];
+    for (i, spelling) in spellings.into_iter().enumerate() {
+        let binding = if i == 0 { "y" } else { "x" };
+        let refused = Cursor::new(&page(1, spelling), binding.to_owned()).err();
+        assert_eq!(refused.map(|error| error.reason), Some(Reason::ArgumentInvalid), "case {i}");
+    }
+}
+
+#[test]
+fn page_sizes_have_a_default_and_a_ceiling_and_are_never_negative() {
+    let fetch = |size| Cursor::new(&page(size, ""), String::new()).map(|cursor| cursor.fetch);
+    assert_eq!(fetch(0), Ok(51));
+    assert_eq!(fetch(i32::MAX), Ok(1_001));
+    assert!(fetch(-1).is_err());
+}
+
+#[test]
+fn every_reason_has_a_code_of_its_own() {
+    let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    assert_eq!(codes.len(), Reason::ALL.len());
+}

@@ -1,0 +1,212 @@
+//! How nouns look as JSON: in the audit log and on the command line, with the names of the proto.
+
+use serde_json::{Map, Value, json};
+
+use super::Introspection;
+use crate::model::{
+    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, ScopeSet, Timestamp, User, Workspace,
+};
+use crate::store::FoundPrincipal;
+
+/// A credential; its state is as of `now`.
+pub fn credential(credential: &Credential, now: Timestamp) -> Value {
+    let mut view = object(json!({
+        "id": credential.id.to_string(),
+        "kind": credential.kind().as_str(),
+        "name": credential.name.as_str(),
+        "hint": credential.hint,
+        "scopes": scopes(credential.scopes),
+        "state": credential.state(now).as_str(),
+        "create_time": credential.create_time.to_string(),
+        "creator": credential.creator,
+        "family_id": credential.family_id.to_string(),
+        "etag": credential.etag(),
+    }));
+    match &credential.owner {
+        Owner::Workspace(id) => {
+            view.insert("workspace_id".into(), id.as_str().into());
+        }
+        Owner::User { id, max_role } => {
+            view.insert("user_id".into(), id.as_str().into());
+            view.insert("max_role".into(), max_role.as_str().into());
+        }
+    }
+    if !credential.ip_allowlist.is_empty() {
+        let networks = credential.ip_allowlist.iter().map(|network| network.to_string().into());
+        view.insert("ip_allowlist".into(), Value::Array(networks.collect()));
+    }
+    if !credential.annotations.entries().is_empty() {
+        view.insert("annotations".into(), json!(credential.annotations.entries()));
+    }
+    insert_time(&mut view, "expire_time", credential.expire_time);
+    insert_time(&mut view, "disable_time", credential.disable_time);
+    insert_time(&mut view, "revoke_time", credential.revoke_time);
+    if let Some(last_use) = credential.last_use {
+        insert_time(&mut view, "last_use_time", Some(last_use.time));
+        if let Some(ip) = last_use.ip {
+            view.insert("last_use_ip".into(), ip.to_string().into());
+        }
+    }
+    if let Some(id) = credential.predecessor_id {
+        view.insert("predecessor_id".into(), id.to_string().into());
+    }
+    Value::Object(view)
+}
+
+/// A workspace.
+pub fn workspace(workspace: &Workspace) -> Value {
+    json!({
+        "id": workspace.id.as_str(),
+        "slug": workspace.slug.as_str(),
+        "display_name": workspace.display_name.as_str(),
+        "disabled": workspace.disabled,
+        "create_time": workspace.create_time.to_string(),
+        "update_time": workspace.update_time.to_string(),
+    })
+}
+
+/// A user.
+pub fn user(user: &User) -> Value {
+    json!({
+        "id": user.id.as_str(),
+        "display_name": user.display_name.as_str(),
+        "disabled": user.disabled,
+        "create_time": user.create_time.to_string(),
+        "update_time": user.update_time.to_string(),
+    })
+}
+
+/// A membership.
+pub fn membership(membership: &Membership) -> Value {
+    json!({
+        "workspace_id": membership.workspace_id.as_str(),
+        "user_id": membership.user_id.as_str(),
+        "role": membership.role.as_str(),
+        "create_time": membership.create_time.to_string(),
+        "update_time": membership.update_time.to_string(),
+    })
+}
+
+/// A caller.
+pub fn caller(caller: &Caller) -> Value {
+    let permissions: Vec<_> = caller.permissions.iter().map(|permission| permission.as_str()).collect();
+    let mut view = object(json!({
+        "id": caller.id.to_string(),
+        "name": caller.name.as_str(),
+        "permissions": permissions,
+        "create_time": caller.create_time.to_string(),
+    }));
+    match &caller.identity {
+        CallerIdentity::Token(_) => view.insert("hint".into(), caller.hint.as_str().into()),
+        CallerIdentity::Certificate(san) => view.insert("certificate_san".into(), san.as_str().into()),
+    };
+    insert_time(&mut view, "revoke_time", caller.revoke_time);
+    Value::Object(view)
+}
+
+/// An audit event.
+pub fn audit_event(event: &AuditEvent) -> Value {
+    // What the store gives as JSON was written by this file; text that is not JSON would be shown as it stands.
+    let json = |text: &Option<String>| {
+        text.as_ref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+    };
+    let mut view = object(json!({
+        "id": event.id.to_string(),
+        "time": event.time.to_string(),
+        "action": event.action,
+        "caller": event.caller,
+        "target_kind": event.target_kind,
+        "target_id": event.target_id,
+    }));
+    let optional = [
+        ("acting_user", event.acting_user.as_ref().map(|user| user.as_str().into())),
+        ("remote_address", event.remote_address.as_deref().map(Value::from)),
+        ("before", json(&event.before)),
+        ("after", json(&event.after)),
+        ("reason", event.reason.as_deref().map(Value::from)),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            view.insert(name.into(), value);
+        }
+    }
+    Value::Object(view)
+}
+
+/// An introspection's answer.
+pub fn introspection(answer: &Introspection) -> Value {
+    let decision = &answer.decision;
+    let mut view = object(json!({
+        "active": decision.is_active(),
+        "allowed": decision.is_allowed(),
+        "http_status": decision.http_status(),
+        "revision": answer.revision,
+    }));
+    if let Some(denial) = decision.denial {
+        view.insert("denial".into(), denial.as_str().into());
+        view.insert("explanation".into(), denial.explanation().into());
+        view.insert("www_authenticate".into(), answer.www_authenticate.into());
+    }
+    let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) else {
+        return Value::Object(view);
+    };
+    let principal = match &found.principal {
+        FoundPrincipal::Workspace(workspace) => json!({"workspace_key": {
+            "workspace_id": workspace.id.as_str(),
+            "credential_id": found.credential.id.to_string(),
+            "name": found.credential.name.as_str(),
+        }}),
+        FoundPrincipal::User(user, _) => json!({"user": {
+            "id": user.id.as_str(),
+            "display_name": user.display_name.as_str(),
+        }}),
+    };
+    view.insert("principal".into(), principal);
+    if let Some(workspace) = answer.workspace() {
+        let workspace = json!({
+            "id": workspace.id.as_str(),
+            "slug": workspace.slug.as_str(),
+            "display_name": workspace.display_name.as_str(),
+        });
+        view.insert("workspace".into(), workspace);
+    }
+    if let Some((role, cap)) = decision.role {
+        view.insert("role".into(), role.as_str().into());
+        view.insert("role_capped_by".into(), cap.as_str().into());
+    }
+    view.insert("scopes".into(), scopes(decision.scopes));
+    if !decision.missing_scopes.is_empty() {
+        view.insert("missing_scopes".into(), scopes(decision.missing_scopes));
+        view.insert("token_lacks_scopes".into(), scopes(decision.token_lacks));
+        view.insert("role_lacks_scopes".into(), scopes(decision.role_lacks));
+    }
+    let credential = &found.credential;
+    let mut summary = object(json!({
+        "id": credential.id.to_string(),
+        "kind": credential.kind().as_str(),
+        "name": credential.name.as_str(),
+        "hint": credential.hint,
+        "create_time": credential.create_time.to_string(),
+    }));
+    insert_time(&mut summary, "expire_time", credential.expire_time);
+    view.insert("credential".into(), Value::Object(summary));
+    Value::Object(view)
+}
+
+fn scopes(scopes: ScopeSet) -> Value {
+    scopes.iter().map(|scope| Value::from(scope.as_str())).collect()
+}
+
+fn insert_time(view: &mut Map<String, Value>, name: &str, time: Option<Timestamp>) {
+    if let Some(time) = time {
+        view.insert(name.into(), time.to_string().into());
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        // Only called on object literals above.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}
