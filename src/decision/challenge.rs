@@ -47,7 +47,8 @@ macro_rules! insufficient_scope {
 
 /// By the bits of the required scopes.
 const INSUFFICIENT_SCOPE: [&str; 8] = [
-    insufficient_scope!(""),
+    // Where none was required none can be lacking; RFC 6750 has no empty list, so none is written.
+    r#"Bearer realm="sophic", error="insufficient_scope", error_description="the token lacks a required scope""#,
     insufficient_scope!("read"),
     insufficient_scope!("capture"),
     insufficient_scope!("read capture"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::Invalid;
 use super::limits::IP_ALLOWLIST_MAX;
@@ -17,11 +17,9 @@ impl IpAllowlist {
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Invalid> {
         let mut networks: Vec<IpNet> = Vec::new();
         for entry in entries {
-            let network = entry
-                .parse::<IpNet>()
-                .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| Invalid::new("must be CIDRs or addresses, as 192.0.2.0/24 or 2001:db8::1"))?
-                .trunc();
+            let network = parse_network(entry).ok_or_else(|| {
+                Invalid::new("must be CIDRs or addresses, as 192.0.2.0/24 or 2001:db8::1")
+            })?;
             if !networks.contains(&network) {
                 networks.push(network);
             }
@@ -37,10 +35,11 @@ impl IpAllowlist {
         self.0.is_empty()
     }
 
-    /// Whether a client at this address, or at no known address, may present the credential.
+    /// Whether a client at this address, or at no known address, may present the credential. An IPv4 address mapped
+    /// into IPv6, as a socket for both families has it, is that IPv4 address.
     pub fn allows(&self, client_ip: Option<IpAddr>) -> bool {
-        self.is_empty()
-            || client_ip.is_some_and(|ip| self.0.iter().any(|network| network.contains(&ip)))
+        let inside = |ip: IpAddr| self.0.iter().any(|network| network.contains(&ip.to_canonical()));
+        self.is_empty() || client_ip.is_some_and(inside)
     }
 
     /// The CIDRs.
@@ -56,6 +55,32 @@ impl fmt::Display for IpAllowlist {
             write!(f, "{}{network}", if i == 0 { "" } else { "," })?;
         }
         Ok(())
+    }
+}
+
+/// A CIDR or a single address, the host part cut off. What is mapped from IPv4 into IPv6 is IPv4, as clients' addresses
+/// are. The address is left to the standard library, since ipnet takes leading zeros, which others read as octal.
+fn parse_network(entry: &str) -> Option<IpNet> {
+    let (address, length) = match entry.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (entry, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?;
+    let network = match length {
+        Some(text) => {
+            let length = text.parse::<u8>().ok().filter(|length| length.to_string() == text)?;
+            IpNet::new(address, length).ok()?
+        }
+        None => IpNet::from(address),
+    };
+    let network = network.trunc();
+    let mapped = match network {
+        IpNet::V6(wide) => wide.network().to_ipv4_mapped().zip(wide.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    match mapped {
+        Some((address, length)) => Ipv4Net::new(address, length).ok().map(IpNet::V4),
+        None => Some(network),
     }
 }
 

@@ -100,14 +100,20 @@ impl Annotations {
 }
 
 /// Refuses control characters, and invisible ones that reorder or hide what a reader sees. Joiners are let through
-/// between characters beyond ASCII: emoji sequences and several scripts are written with them.
+/// between characters beyond ASCII, since emoji sequences and several scripts are written with them, and after a virama
+/// (RFC 5892, A.1 and A.2), where Indic words may end with one. Tags spell the flags of regions, and nothing else.
 fn check_readable(text: &str) -> Result<(), Invalid> {
     let mut previous = ' ';
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         let deceives = match character {
             '\u{200C}' | '\u{200D}' => {
-                previous.is_ascii() || characters.peek().is_none_or(char::is_ascii)
+                let ascii_beside =
+                    previous.is_ascii() || characters.peek().is_none_or(char::is_ascii);
+                ascii_beside && !is_virama(previous)
+            }
+            '\u{E0020}'..='\u{E007F}' => {
+                !matches!(previous, '\u{1F3F4}' | '\u{E0020}'..='\u{E007E}')
             }
             '\u{00AD}'
             | '\u{061C}'
@@ -118,7 +124,8 @@ fn check_readable(text: &str) -> Result<(), Invalid> {
             | '\u{2028}'..='\u{202E}'
             | '\u{2060}'..='\u{206F}'
             | '\u{FEFF}'
-            | '\u{FFF9}'..='\u{FFFB}' => true,
+            | '\u{FFF9}'..='\u{FFFB}'
+            | '\u{E0000}'..='\u{E001F}' => true,
             _ => character.is_control(),
         };
         if deceives {
@@ -129,4 +136,21 @@ fn check_readable(text: &str) -> Result<(), Invalid> {
         previous = character;
     }
     Ok(())
+}
+
+/// The sign that kills a consonant's vowel, in the scripts whose words may end with it and a joiner.
+const fn is_virama(character: char) -> bool {
+    matches!(
+        character,
+        '\u{94D}'
+            | '\u{9CD}'
+            | '\u{A4D}'
+            | '\u{ACD}'
+            | '\u{B4D}'
+            | '\u{BCD}'
+            | '\u{C4D}'
+            | '\u{CCD}'
+            | '\u{D4D}'
+            | '\u{DCA}'
+    )
 }

@@ -1,0 +1,173 @@
+//! The decision, held to DESIGN §3 three ways: row by row, against a second and naive statement of
+//! the whole table, and by the grammar of its challenges. Here is the little world they share.
+
+mod challenge;
+mod oracle;
+mod rows;
+mod scopes;
+
+use super::{Decision, Denial, Principal, Request, Snapshot, decide};
+use crate::model::{
+    Annotations, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet,
+    Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+
+const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
+const CAPTURE: ScopeSet = ScopeSet::of(&[Scope::Capture]);
+const ADMIN: ScopeSet = ScopeSet::of(&[Scope::Admin]);
+const READ_CAPTURE: ScopeSet = ScopeSet::of(&[Scope::Read, Scope::Capture]);
+const READ_ADMIN: ScopeSet = ScopeSet::of(&[Scope::Read, Scope::Admin]);
+const CAPTURE_ADMIN: ScopeSet = ScopeSet::of(&[Scope::Capture, Scope::Admin]);
+
+/// When all of it happens, in microseconds: in 2027.
+const NOW: i64 = 1_800_000_000_000_000;
+
+fn micros(micros: i64) -> Timestamp {
+    Timestamp::from_unix_micros(micros).expect("the tests stay within the years 1 to 9999")
+}
+
+/// So many microseconds from now.
+fn now_plus(offset: i64) -> Timestamp {
+    micros(NOW + offset)
+}
+
+fn workspace(id: &str, slug: &str) -> Workspace {
+    Workspace {
+        id: WorkspaceId::parse(id).expect("a good id"),
+        slug: Slug::parse(slug).expect("a good slug"),
+        display_name: DisplayName::parse("A workspace").expect("a good name"),
+        disabled: false,
+        generation: 3,
+        generation_time: None,
+        create_time: now_plus(-9_000_000),
+        update_time: now_plus(-9_000_000),
+        delete_time: None,
+    }
+}
+
+/// The workspace that keys of this world belong to, and in which its user is a member.
+fn acme() -> Workspace {
+    workspace("ws_1", "acme")
+}
+
+fn ada() -> User {
+    User {
+        id: UserId::parse("usr_ada").expect("a good id"),
+        display_name: DisplayName::parse("Ada").expect("a good name"),
+        disabled: false,
+        generation: 3,
+        generation_time: None,
+        create_time: now_plus(-9_000_000),
+        update_time: now_plus(-9_000_000),
+        delete_time: None,
+    }
+}
+
+fn credential(owner: Owner, scopes: ScopeSet) -> Credential {
+    let id = CredentialId::new(now_plus(-5_000_000), [7; 10]);
+    Credential {
+        id,
+        owner,
+        generation: 3,
+        name: DisplayName::parse("A credential").expect("a good name"),
+        hint: "sophic_…abcd".to_owned(),
+        scopes,
+        ip_allowlist: IpAllowlist::default(),
+        annotations: Annotations::default(),
+        create_time: now_plus(-5_000_000),
+        expire_time: None,
+        disable_time: None,
+        revoke_time: None,
+        last_use: None,
+        creator: "user:usr_ada".to_owned(),
+        predecessor_id: None,
+        family_id: id,
+        version: 1,
+    }
+}
+
+/// A key of [`acme`].
+fn key(scopes: ScopeSet) -> Credential {
+    credential(Owner::Workspace(acme().id), scopes)
+}
+
+/// A personal access token of [`ada`].
+fn pat(scopes: ScopeSet, max_role: Role) -> Credential {
+    credential(Owner::User { id: ada().id, max_role }, scopes)
+}
+
+fn allowlist(entries: &[&str]) -> IpAllowlist {
+    IpAllowlist::parse(entries.iter().copied()).expect("a good allowlist")
+}
+
+/// All that one decision rests on; each test turns the one or two things it is about.
+struct Case {
+    credential: Credential,
+    workspace: Option<Workspace>,
+    user: Option<User>,
+    named: Option<&'static str>,
+    found: Option<Workspace>,
+    membership: Option<Role>,
+    required: ScopeSet,
+    client_ip: Option<&'static str>,
+    now: Timestamp,
+}
+
+impl Case {
+    /// A key of acme's with every scope, which reads where it belongs: allowed.
+    fn key() -> Self {
+        Self {
+            credential: key(ScopeSet::ALL),
+            workspace: Some(acme()),
+            user: None,
+            named: None,
+            found: None,
+            membership: None,
+            required: READ,
+            client_ip: None,
+            now: now_plus(0),
+        }
+    }
+
+    /// An unbounded token of Ada's, an owner of acme, which reads there: allowed.
+    fn pat() -> Self {
+        Self {
+            credential: pat(ScopeSet::ALL, Role::Owner),
+            workspace: None,
+            user: Some(ada()),
+            named: Some("acme"),
+            found: Some(acme()),
+            membership: Some(Role::Owner),
+            ..Self::key()
+        }
+    }
+
+    fn both() -> [Self; 2] {
+        [Self::key(), Self::pat()]
+    }
+
+    fn disable_owner(&mut self) {
+        self.workspace.iter_mut().for_each(|workspace| workspace.disabled = true);
+        self.user.iter_mut().for_each(|user| user.disabled = true);
+    }
+
+    fn decide(&self) -> Decision {
+        let workspace = self.workspace.as_ref().map(Principal::Workspace);
+        let snapshot = Snapshot {
+            credential: &self.credential,
+            principal: workspace.or(self.user.as_ref().map(Principal::User)),
+            named_workspace: self.found.as_ref(),
+            membership: self.membership,
+        };
+        let request = Request {
+            workspace: self.named,
+            required_scopes: self.required,
+            client_ip: self.client_ip.map(|ip| ip.parse().expect("a good address")),
+        };
+        decide(&snapshot, &request, self.now)
+    }
+
+    fn denial(&self) -> Option<Denial> {
+        self.decide().denial
+    }
+}

@@ -1,0 +1,378 @@
+//! A second statement of DESIGN §3, in the plainest words there are, and every situation put to
+//! both. It shares nothing with the first but the inputs: it was written from the design's text.
+
+use std::net::IpAddr;
+
+use super::super::*;
+use super::{acme, ada, allowlist, key, now_plus, pat, workspace};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Key,
+    Pat,
+}
+
+/// What can have befallen a credential or its owner; several at once, if need be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Blow {
+    Revoked,
+    BelowWatermark,
+    OwnerDeleted,
+    Expired,
+    Disabled,
+    OwnerDisabled,
+}
+
+const BLOWS: [Blow; 6] = [
+    Blow::Revoked,
+    Blow::BelowWatermark,
+    Blow::OwnerDeleted,
+    Blow::Expired,
+    Blow::Disabled,
+    Blow::OwnerDisabled,
+];
+
+/// The workspace that the request names. "Own" is the key's, or one that the user may belong to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Named {
+    Nothing,
+    OwnSlug,
+    OwnId,
+    Other,
+    Unknown,
+    Disabled,
+    Deleted,
+}
+
+const NAMES: [Named; 7] = [
+    Named::Nothing,
+    Named::OwnSlug,
+    Named::OwnId,
+    Named::Other,
+    Named::Unknown,
+    Named::Disabled,
+    Named::Deleted,
+];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    NoAllowlist,
+    NoAllowlistNorAddress,
+    Inside,
+    Outside,
+    NoAddress,
+}
+
+const PLACES: [Place; 5] = [
+    Place::NoAllowlist,
+    Place::NoAllowlistNorAddress,
+    Place::Inside,
+    Place::Outside,
+    Place::NoAddress,
+];
+
+/// Whether each of read, capture, admin.
+type Scopes = [bool; 3];
+/// Viewer, member, admin, owner: 0 to 3.
+type Rank = usize;
+
+const MAY_EXERCISE: [Scopes; 4] =
+    [[true, false, false], [true, true, false], [true, true, true], [true, true, true]];
+
+#[derive(Debug, Clone, Copy)]
+struct Situation<'a> {
+    kind: Kind,
+    blows: &'a [Blow],
+    membership: Option<Rank>,
+    max_role: Rank,
+    granted: Scopes,
+    required: Scopes,
+    named: Named,
+    place: Place,
+}
+
+#[derive(Debug, PartialEq)]
+struct Answer {
+    denial: &'static str,
+    http: u16,
+    active: bool,
+    role: Option<(Rank, &'static str)>,
+    scopes: Scopes,
+    missing: Scopes,
+    token_lacks: Scopes,
+    role_lacks: Scopes,
+}
+
+/// Those of `these` for which it holds.
+fn only(these: Scopes, holds: impl Fn(usize) -> bool) -> Scopes {
+    [0, 1, 2].map(|i| these[i] && holds(i))
+}
+
+/// The table.
+fn answer(s: &Situation) -> Answer {
+    let none = [false; 3];
+    let mut answer = Answer {
+        denial: "",
+        http: 401,
+        active: false,
+        role: None,
+        scopes: none,
+        missing: none,
+        token_lacks: none,
+        role_lacks: none,
+    };
+    let hit_by = |blow| s.blows.contains(&blow);
+
+    if hit_by(Blow::Revoked) || hit_by(Blow::BelowWatermark) || hit_by(Blow::OwnerDeleted) {
+        answer.denial = "TOKEN_REVOKED";
+        return answer;
+    }
+    if hit_by(Blow::Expired) {
+        answer.denial = "TOKEN_EXPIRED";
+        return answer;
+    }
+    if hit_by(Blow::Disabled) {
+        answer.denial = "TOKEN_DISABLED";
+        return answer;
+    }
+    if hit_by(Blow::OwnerDisabled) {
+        answer.denial = "PRINCIPAL_DISABLED";
+        return answer;
+    }
+    answer.active = true;
+
+    // What a live credential is told, refused or not.
+    let live_workspace_named = match s.named {
+        Named::OwnSlug | Named::OwnId | Named::Other => true,
+        Named::Nothing | Named::Unknown | Named::Disabled | Named::Deleted => false,
+    };
+    if s.kind == Kind::Key {
+        answer.scopes = only(s.granted, |scope| scope != 1);
+    } else if let (true, Some(membership)) = (live_workspace_named, s.membership) {
+        let (role, cap) = match membership {
+            lower_or_equal if lower_or_equal <= s.max_role => (lower_or_equal, "membership"),
+            _ => (s.max_role, "token"),
+        };
+        answer.role = Some((role, cap));
+        answer.scopes = only(s.granted, |scope| MAY_EXERCISE[role][scope]);
+    }
+
+    if s.place == Place::Outside || s.place == Place::NoAddress {
+        answer.denial = "IP_NOT_ALLOWED";
+        answer.http = 403;
+        return answer;
+    }
+    if s.kind == Kind::Key {
+        if s.named != Named::Nothing && s.named != Named::OwnSlug && s.named != Named::OwnId {
+            answer.denial = "WORKSPACE_MISMATCH";
+            answer.http = 403;
+            return answer;
+        }
+    } else {
+        if s.named == Named::Nothing {
+            answer.denial = "WORKSPACE_REQUIRED";
+            answer.http = 400;
+            return answer;
+        }
+        if !live_workspace_named || s.membership.is_none() {
+            answer.denial = "NOT_A_MEMBER";
+            answer.http = 403;
+            return answer;
+        }
+    }
+
+    answer.missing = only(s.required, |scope| !answer.scopes[scope]);
+    answer.token_lacks = only(answer.missing, |scope| !s.granted[scope]);
+    if let Some((role, _)) = answer.role {
+        answer.role_lacks = only(answer.missing, |scope| !MAY_EXERCISE[role][scope]);
+    }
+    if s.kind == Kind::Key && s.required[1] {
+        answer.denial = "USER_CREDENTIAL_REQUIRED";
+        answer.http = 403;
+    } else if answer.missing != none {
+        answer.denial = "INSUFFICIENT_SCOPE";
+        answer.http = 403;
+    } else {
+        answer.denial = "ALLOWED";
+        answer.http = 200;
+    }
+    answer
+}
+
+fn role_of(rank: Rank) -> Role {
+    [Role::Viewer, Role::Member, Role::Admin, Role::Owner][rank]
+}
+
+fn set_of(scopes: Scopes) -> ScopeSet {
+    let all = [Scope::Read, Scope::Capture, Scope::Admin];
+    all.into_iter().zip(scopes).filter_map(|(scope, there)| there.then_some(scope)).collect()
+}
+
+fn scopes_of(set: ScopeSet) -> Scopes {
+    [Scope::Read, Scope::Capture, Scope::Admin].map(|scope| set.contains(scope))
+}
+
+fn all_scopes() -> [Scopes; 8] {
+    std::array::from_fn(|bits| [0, 1, 2].map(|i| bits >> i & 1 == 1))
+}
+
+fn told(decision: Decision) -> Answer {
+    let role = decision.role.map(|(role, cap)| {
+        let rank = match role {
+            Role::Viewer => 0,
+            Role::Member => 1,
+            Role::Admin => 2,
+            Role::Owner => 3,
+        };
+        (rank, if cap == RoleCap::Token { "token" } else { "membership" })
+    });
+    Answer {
+        denial: decision.denial.map_or("ALLOWED", Denial::as_str),
+        http: decision.http_status(),
+        active: decision.is_active(),
+        role,
+        scopes: scopes_of(decision.scopes),
+        missing: scopes_of(decision.missing_scopes),
+        token_lacks: scopes_of(decision.token_lacks),
+        role_lacks: scopes_of(decision.role_lacks),
+    }
+}
+
+/// The rows that situations are made of.
+struct World {
+    own: Workspace,
+    other: Workspace,
+    disabled: Workspace,
+    deleted: Workspace,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            own: acme(),
+            other: workspace("ws_2", "globex"),
+            disabled: Workspace { disabled: true, ..workspace("ws_3", "hooli") },
+            deleted: Workspace { delete_time: Some(now_plus(-1)), ..workspace("ws_4", "initech") },
+        }
+    }
+
+    fn name(&self, named: Named) -> (Option<&'static str>, Option<&Workspace>) {
+        match named {
+            Named::Nothing => (None, None),
+            Named::OwnSlug => (Some("acme"), Some(&self.own)),
+            Named::OwnId => (Some("ws_1"), Some(&self.own)),
+            Named::Other => (Some("globex"), Some(&self.other)),
+            Named::Unknown => (Some("nowhere"), None),
+            Named::Disabled => (Some("hooli"), Some(&self.disabled)),
+            Named::Deleted => (Some("initech"), Some(&self.deleted)),
+        }
+    }
+}
+
+fn credential_of(s: &Situation) -> Credential {
+    let granted = set_of(s.granted);
+    let mut credential = match s.kind {
+        Kind::Key => key(granted),
+        Kind::Pat => pat(granted, role_of(s.max_role)),
+    };
+    let hit_by = |blow| s.blows.contains(&blow);
+    credential.revoke_time = hit_by(Blow::Revoked).then(|| now_plus(-1));
+    credential.expire_time = Some(now_plus(i64::from(!hit_by(Blow::Expired))));
+    credential.disable_time = hit_by(Blow::Disabled).then(|| now_plus(-1));
+    credential.generation -= i64::from(hit_by(Blow::BelowWatermark));
+    credential
+}
+
+/// Puts every situation with these blows and scopes to both; says how many there were.
+fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) -> usize {
+    let world = World::new();
+    let hit_by = |blow| blows.contains(&blow);
+    let delete_time = hit_by(Blow::OwnerDeleted).then(|| now_plus(-1));
+    let disabled = hit_by(Blow::OwnerDisabled);
+    let own = Workspace { disabled, delete_time, ..acme() };
+    let user = User { disabled, delete_time, ..ada() };
+    let networks = allowlist(&["192.0.2.0/24", "2001:db8::/32"]);
+    let inside: IpAddr = "192.0.2.77".parse().expect("an address");
+    let outside: IpAddr = "198.51.100.1".parse().expect("an address");
+
+    let mut count = 0;
+    let mut check = |s: &Situation, credential: &Credential| {
+        let (workspace, named_workspace) = world.name(s.named);
+        let principal = match s.kind {
+            Kind::Key => Principal::Workspace(&own),
+            Kind::Pat => Principal::User(&user),
+        };
+        let membership = s.membership.map(role_of);
+        let principal = Some(principal);
+        let snapshot = Snapshot { credential, principal, named_workspace, membership };
+        let client_ip = match s.place {
+            Place::NoAllowlistNorAddress | Place::NoAddress => None,
+            Place::NoAllowlist | Place::Outside => Some(outside),
+            Place::Inside => Some(inside),
+        };
+        let request = Request { workspace, required_scopes: set_of(s.required), client_ip };
+        assert_eq!(told(decide(&snapshot, &request, now_plus(0))), answer(s), "{s:?}");
+        count += 1;
+    };
+    for kind in [Kind::Key, Kind::Pat] {
+        for max_role in 0..4 {
+            for granted in granted_sets.iter().copied() {
+                let (membership, required, named) = (None, [false; 3], Named::Nothing);
+                let place = Place::NoAllowlist;
+                let mut s = Situation {
+                    kind,
+                    blows,
+                    membership,
+                    max_role,
+                    granted,
+                    required,
+                    named,
+                    place,
+                };
+                let anywhere = credential_of(&s);
+                let bound = Credential { ip_allowlist: networks.clone(), ..anywhere.clone() };
+                for place in PLACES {
+                    let free = [Place::NoAllowlist, Place::NoAllowlistNorAddress].contains(&place);
+                    s.place = place;
+                    for named in NAMES {
+                        s.named = named;
+                        for membership in [None, Some(0), Some(1), Some(2), Some(3)] {
+                            s.membership = membership;
+                            for required in required_sets.iter().copied() {
+                                s.required = required;
+                                check(&s, if free { &anywhere } else { &bound });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn every_situation_of_a_live_credential_is_decided_as_the_table_says() {
+    let all = all_scopes();
+    assert_eq!(compare(&[], &all, &all), 2 * 4 * 8 * 5 * 7 * 5 * 8);
+}
+
+#[test]
+fn every_situation_after_a_single_blow_is_decided_as_the_table_says() {
+    let all = all_scopes();
+    for blow in BLOWS {
+        compare(&[blow], &all, &all);
+    }
+}
+
+#[test]
+fn every_combination_of_blows_is_decided_as_the_table_says() {
+    for bits in 0..1 << BLOWS.len() {
+        let blows: Vec<Blow> = BLOWS
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, blow)| (bits >> i & 1 == 1).then_some(blow))
+            .collect();
+        compare(&blows, &[[true, false, false], [true; 3]], &[[false; 3], [true; 3]]);
+    }
+}

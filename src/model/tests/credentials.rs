@@ -1,0 +1,126 @@
+//! Credentials: kind, state, etag. Digests, and what the audit log calls its targets.
+
+use super::super::*;
+use super::micros;
+
+const NOW: i64 = 1_800_000_000_000_000;
+
+fn pat() -> Credential {
+    let id = CredentialId::new(micros(NOW - 9), [7; 10]);
+    let user = UserId::parse("usr_ada").expect("a good id");
+    Credential {
+        id,
+        owner: Owner::User { id: user, max_role: Role::Owner },
+        generation: 0,
+        name: DisplayName::parse("laptop").expect("a good name"),
+        hint: "sophic_pat_…abcd".to_owned(),
+        scopes: ScopeSet::ALL,
+        ip_allowlist: IpAllowlist::default(),
+        annotations: Annotations::default(),
+        create_time: micros(NOW - 9),
+        expire_time: None,
+        disable_time: None,
+        revoke_time: None,
+        last_use: None,
+        creator: "user:usr_ada".to_owned(),
+        predecessor_id: None,
+        family_id: id,
+        version: 1,
+    }
+}
+
+#[test]
+fn the_owner_is_the_kind() {
+    let workspace = WorkspaceId::parse("ws_1").expect("a good id");
+    let key = Credential { owner: Owner::Workspace(workspace), ..pat() };
+    assert_eq!((key.kind(), pat().kind()), (CredentialKind::Key, CredentialKind::Pat));
+    assert_eq!((CredentialKind::Key.number(), CredentialKind::Pat.number()), (1, 2));
+    assert_eq!(CredentialKind::Key.to_string(), "key");
+    assert_eq!(CredentialKind::Pat.to_string(), "pat");
+}
+
+#[test]
+fn a_credential_is_revoked_before_expired_before_disabled() {
+    let now = micros(NOW);
+    let mut credential = pat();
+    assert_eq!(credential.state(now), CredentialState::Active);
+    credential.disable_time = Some(micros(NOW - 1));
+    assert_eq!(credential.state(now), CredentialState::Disabled);
+    credential.expire_time = Some(micros(NOW - 1));
+    assert_eq!(credential.state(now), CredentialState::Expired);
+    credential.revoke_time = Some(micros(NOW - 1));
+    assert_eq!(credential.state(now), CredentialState::Revoked);
+}
+
+#[test]
+fn a_credential_is_expired_from_the_very_instant_of_its_expiry() {
+    let credential = Credential { expire_time: Some(micros(NOW)), ..pat() };
+    assert_eq!(credential.state(micros(NOW - 1)), CredentialState::Active);
+    assert_eq!(credential.state(micros(NOW)), CredentialState::Expired);
+}
+
+#[test]
+fn the_etag_changes_with_each_change_but_that_of_the_last_use() {
+    let etags: Vec<String> =
+        [1, 2, 10, 16, i64::MAX].map(|version| Credential { version, ..pat() }.etag()).to_vec();
+    let mut different = etags.clone();
+    different.sort();
+    different.dedup();
+    assert_eq!(different.len(), etags.len());
+    let used = LastUse { time: micros(NOW), ip: None };
+    assert_eq!(Credential { last_use: Some(used), ..pat() }.etag(), pat().etag());
+}
+
+#[test]
+fn an_etag_is_quoted_as_rfc_9110_has_it() {
+    let etag = Credential { version: 255, ..pat() }.etag();
+    let inside = etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    assert!(
+        inside.is_some_and(|tag| tag.bytes().all(|byte| byte.is_ascii_alphanumeric())),
+        "{etag}"
+    );
+}
+
+#[test]
+fn a_digest_is_sha_256() {
+    // FIPS 180-4, appendix B.1.
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let bytes: Vec<u8> = (0..32)
+        .map(|i| u8::from_str_radix(&abc[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+        .collect();
+    let digest = Digest::of("abc");
+    assert_eq!(digest.as_bytes().as_slice(), bytes);
+    assert_eq!(Digest::from_bytes(&bytes), Some(digest));
+    assert!(digest.equals(&Digest::of("abc")));
+    assert!(!digest.equals(&Digest::of("abd")));
+}
+
+#[test]
+fn a_digest_has_32_bytes() {
+    for length in [0, 31, 33, 64] {
+        assert_eq!(Digest::from_bytes(&vec![0; length]), None, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_digest_is_not_shown_whole() {
+    assert_eq!(format!("{:?}", Digest::of("abc")), "Digest(ba78…)");
+}
+
+#[test]
+fn an_audit_target_has_a_kind_and_an_id() {
+    let workspace = WorkspaceId::parse("ws_1").expect("a good id");
+    let user = UserId::parse("usr_ada").expect("a good id");
+    let id = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
+    let credential = CredentialId::parse(id).expect("a UUID");
+    let caller = CallerId::parse(id).expect("a UUID");
+    for (target, kind, id) in [
+        (AuditTarget::Credential(credential), "credential", id),
+        (AuditTarget::Workspace(workspace.clone()), "workspace", "ws_1"),
+        (AuditTarget::User(user.clone()), "user", "usr_ada"),
+        (AuditTarget::Membership(workspace, user), "membership", "ws_1/usr_ada"),
+        (AuditTarget::Caller(caller), "caller", id),
+    ] {
+        assert_eq!(target.kind_and_id(), (kind, id.to_owned()));
+    }
+}

@@ -1,0 +1,163 @@
+//! Roles, scopes and permissions: their names, their numbers in the store, and sets of them.
+
+use super::super::*;
+
+const STORE_NUMBERS_OF_NOTHING: [i64; 8] =
+    [-1, i64::MIN, i64::MAX, 1 << 8, 1 << 16, 1 << 32, (1 << 32) + 1, 0x1_0001];
+
+#[test]
+fn roles_ascend_from_viewer_to_owner() {
+    assert!(Role::Viewer < Role::Member);
+    assert!(Role::Member < Role::Admin);
+    assert!(Role::Admin < Role::Owner);
+    assert!(Role::ALL.is_sorted());
+}
+
+#[test]
+fn a_role_may_exercise_what_the_design_says() {
+    let read = ScopeSet::of(&[Scope::Read]);
+    let read_capture = ScopeSet::of(&[Scope::Read, Scope::Capture]);
+    let may = Role::ALL.map(Role::may_exercise);
+    assert_eq!(may, [read, read_capture, ScopeSet::ALL, ScopeSet::ALL]);
+}
+
+#[test]
+fn a_role_comes_back_from_its_name_and_from_its_number() {
+    assert_eq!(Role::ALL.map(Role::as_str), ["viewer", "member", "admin", "owner"]);
+    assert_eq!(Role::ALL.map(Role::number), [1, 2, 3, 4]);
+    for role in Role::ALL {
+        assert_eq!(role.to_string().parse(), Ok(role));
+        assert_eq!(Role::from_number(role.number().into()), Some(role));
+    }
+    for bad in ["", "Viewer", "OWNER", " owner", "owner ", "root", "4", "owner,admin"] {
+        assert!(bad.parse::<Role>().is_err(), "{bad:?}");
+    }
+    for number in [0, 5, 257, 260].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+        assert_eq!(Role::from_number(number), None, "{number}");
+    }
+}
+
+#[test]
+fn a_scope_comes_back_from_its_name_and_nothing_else_is_one() {
+    assert_eq!(Scope::ALL.map(Scope::as_str), ["read", "capture", "admin"]);
+    for scope in Scope::ALL {
+        assert_eq!(scope.to_string().parse(), Ok(scope));
+    }
+    for bad in [
+        "",
+        "*",
+        "Read",
+        "READ",
+        " read",
+        "read ",
+        "read capture",
+        "read,capture",
+        "\"read\"",
+        "admin:*",
+        "write",
+        "1",
+        "read\0",
+    ] {
+        assert!(bad.parse::<Scope>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_set_of_scopes_comes_back_from_its_number_and_from_its_members() {
+    for bits in 0..8_u8 {
+        let set = ScopeSet::from_bits(bits.into()).expect("three bits are three scopes");
+        assert_eq!(set.bits(), bits);
+        assert_eq!(set.iter().collect::<ScopeSet>(), set);
+        assert_eq!(ScopeSet::of(&set.iter().collect::<Vec<_>>()), set);
+        assert_eq!(set.iter().count(), bits.count_ones() as usize);
+        assert_eq!(set.is_empty(), bits == 0);
+        assert!(set.iter().is_sorted());
+    }
+    for number in [8, 15, 255].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+        assert_eq!(ScopeSet::from_bits(number), None, "{number}");
+    }
+}
+
+#[test]
+fn scopes_are_listed_once_each_in_one_order() {
+    let set: ScopeSet =
+        [Scope::Admin, Scope::Read, Scope::Admin, Scope::Read].into_iter().collect();
+    assert_eq!(set.iter().collect::<Vec<_>>(), [Scope::Read, Scope::Admin]);
+    assert_eq!(set.to_string(), "read admin");
+    assert_eq!(ScopeSet::ALL.to_string(), "read capture admin");
+    assert_eq!(ScopeSet::EMPTY.to_string(), "");
+    assert_eq!(ScopeSet::default(), ScopeSet::EMPTY);
+}
+
+#[test]
+fn sets_of_scopes_meet_and_part_as_sets_do() {
+    for a in 0..8 {
+        for b in 0..8 {
+            let (a, b) = (ScopeSet::from_bits(a), ScopeSet::from_bits(b));
+            let (a, b) = a.zip(b).expect("three bits are three scopes");
+            for scope in Scope::ALL {
+                let (in_a, in_b) = (a.contains(scope), b.contains(scope));
+                assert_eq!(a.intersection(b).contains(scope), in_a && in_b);
+                assert_eq!(a.difference(b).contains(scope), in_a && !in_b);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_permission_comes_back_from_its_name_and_nothing_else_is_one() {
+    let names = [
+        "introspect",
+        "credentials.read",
+        "credentials.write",
+        "credentials.admin",
+        "directory.read",
+        "directory.write",
+        "audit.read",
+        "callers.admin",
+    ];
+    assert_eq!(Permission::ALL.map(Permission::as_str), names);
+    for permission in Permission::ALL {
+        assert_eq!(permission.to_string().parse(), Ok(permission));
+    }
+    for bad in
+        ["", "*", "Introspect", "credentials", "credentials.*", "credentials_read", " introspect"]
+    {
+        assert!(bad.parse::<Permission>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn each_permission_is_a_bit_of_its_own() {
+    for (i, permission) in Permission::ALL.into_iter().enumerate() {
+        let alone: PermissionSet = [permission].into_iter().collect();
+        assert_eq!(alone.bits(), 1 << i);
+        assert!(
+            Permission::ALL.iter().all(|other| alone.contains(*other) == (*other == permission))
+        );
+    }
+}
+
+#[test]
+fn a_set_of_permissions_comes_back_from_its_number_and_from_its_members() {
+    for bits in 0..=255_u16 {
+        let set = PermissionSet::from_bits(bits.into()).expect("eight bits are eight permissions");
+        assert_eq!(set.bits(), bits);
+        assert_eq!(set.iter().collect::<PermissionSet>(), set);
+        assert_eq!(set.is_empty(), bits == 0);
+        assert!(set.difference(set).is_empty());
+        assert_eq!(set.difference(PermissionSet::default()), set);
+        assert_eq!(PermissionSet::ALL.difference(set).bits(), 255 - bits);
+    }
+    assert_eq!(PermissionSet::ALL.bits(), 255);
+    for number in [511, 65_535].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+        assert_eq!(PermissionSet::from_bits(number), None, "{number}");
+    }
+}
+
+#[test]
+fn permissions_are_listed_for_people() {
+    let set: PermissionSet = [Permission::AuditRead, Permission::Introspect].into_iter().collect();
+    assert_eq!(set.to_string(), "introspect, audit.read");
+    assert_eq!(PermissionSet::default().to_string(), "");
+}
