@@ -7,4 +7,5 @@
 //! - [`model`]: the nouns
 pub mod decision;
 pub mod model;
+pub mod store;
 pub mod token;
