@@ -1,5 +1,8 @@
 //! What can go wrong with a store. No `Other`, and never a bound value in the text.
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -48,4 +51,91 @@ pub enum StoreError {
         /// The database's own code.
         code: String,
     },
+}
+
+/// What is unique, by the name of the constraint or index in Postgres, and as SQLite calls it: `table.column`.
+const UNIQUE: [(&str, &str); 9] = [
+    ("workspaces_pkey", "workspaces.id"),
+    ("workspaces_slug", "workspaces.slug"),
+    ("users_pkey", "users.id"),
+    ("credentials_pkey", "credentials.id"),
+    ("credentials_digest_key", "credentials.digest"),
+    ("callers_pkey", "callers.id"),
+    ("callers_name", "callers.name"),
+    ("callers_digest_key", "callers.digest"),
+    ("callers_certificate_san", "callers.certificate_san"),
+];
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => {
+                if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+                    of_postgres(error)
+                } else {
+                    of_sqlite(&*error)
+                }
+            }
+            sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
+            sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
+            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection came free in time".to_owned()),
+            sqlx::Error::PoolClosed => Self::Unavailable("it has been closed".to_owned()),
+            sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => {
+                Self::Unavailable("the connection broke".to_owned())
+            }
+            sqlx::Error::Configuration(_) => {
+                Self::Unusable("the database URL cannot be read".to_owned())
+            }
+            // What is left is about decoding and binding. Their texts can hold values, so none is passed on.
+            _ => Self::Refused { code: "sqlx".to_owned() },
+        }
+    }
+}
+
+/// By SQLSTATE. Of the error only its message is looked at, and that only where it is about the server: the detail of
+/// a violated constraint holds the whole row.
+fn of_postgres(error: &PgDatabaseError) -> StoreError {
+    let code = error.code();
+    let unavailable = || StoreError::Unavailable(format!("{} (SQLSTATE {code})", error.message()));
+    match (code.get(..2).unwrap_or(code), code) {
+        (_, "23505") => UNIQUE
+            .iter()
+            .find(|(constraint, _)| error.constraint() == Some(constraint))
+            .map_or_else(|| StoreError::Refused { code: code.to_owned() }, |(_, what)| StoreError::Conflict { what }),
+        // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
+        ("08" | "53" | "57" | "40" | "58", _) => unavailable(),
+        // A standby, or a database that is read-only for now; a lock that did not come free.
+        (_, "25006" | "55P03") => unavailable(),
+        // The idle or the whole transaction took too long, and the connection is gone.
+        (_, "25P03" | "25P04") => unavailable(),
+        // Names of roles and databases, which the operator gave.
+        ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
+        _ => StoreError::Refused { code: code.to_owned() },
+    }
+}
+
+/// By extended result code (<https://sqlite.org/rescode.html>). SQLite's messages name columns, never values.
+fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
+    let code = error.code().unwrap_or_default().into_owned();
+    let number: i32 = code.parse().unwrap_or(0);
+    // The low byte is the primary code.
+    match number & 0xff {
+        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
+        5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => {
+            StoreError::Unavailable(format!("{} (SQLite code {number})", error.message()))
+        }
+        // CORRUPT and NOTADB.
+        11 => StoreError::Unusable("the database file is damaged: restore a backup".to_owned()),
+        26 => StoreError::Unusable("the database file is no SQLite database".to_owned()),
+        _ if error.is_unique_violation() => UNIQUE
+            .iter()
+            .find(|(_, column)| error.message().strip_prefix("UNIQUE constraint failed: ") == Some(column))
+            .map_or(StoreError::Refused { code }, |(_, what)| StoreError::Conflict { what }),
+        _ => StoreError::Refused { code },
+    }
+}
+
+/// Refuses a statement that touched another number of rows than it must.
+pub(super) const fn expect_rows(expected: u64, actual: u64) -> Result<(), StoreError> {
+    if actual == expected { Ok(()) } else { Err(StoreError::RowsAffected { expected, actual }) }
 }

@@ -1,0 +1,70 @@
+//! The schema's versions: which one a database is at, and how it gets to this program's.
+//!
+//! Each database takes its own lock around [`run`], in one transaction, so that processes that start at once wait for
+//! each other and a migration that fails leaves nothing behind.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+
+use super::{Result, StoreError};
+
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// Where a database's schema was and where it is now; 0 is one without any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version before.
+    pub from: i64,
+    /// The version now.
+    pub to: i64,
+}
+
+/// One database's migrations: version, name, SQL.
+pub(super) type Listing = &'static [(i64, &'static str, &'static str)];
+
+/// The newest version of a listing, which is this program's.
+pub(super) fn newest(listing: Listing) -> i64 {
+    listing.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+}
+
+/// Refuses a schema that a newer program has made.
+pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
+    let known = newest(listing);
+    if found > known { Err(StoreError::SchemaTooNew { found, known }) } else { Ok(()) }
+}
+
+/// Refuses every schema but this program's.
+pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
+    refuse_newer(found, listing)?;
+    let known = newest(listing);
+    if found < known {
+        return Err(StoreError::Unusable(format!(
+            "the database's schema is at version {found}, and this program needs version {known}: \
+             run `sophic-auth migrate`"
+        )));
+    }
+    Ok(())
+}
+
+/// Applies what is missing, on a connection whose transaction holds the lock.
+pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Result<()> {
+    let migrations = listing.iter().map(|(version, name, sql)| {
+        let kind = MigrationType::Simple;
+        Migration::new(*version, Cow::Borrowed(*name), kind, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // sqlx's own lock belongs to a session, which a pooler gives to somebody else between transactions.
+    migrator.set_locking(false);
+    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::VersionMissing(found) => {
+            StoreError::SchemaTooNew { found, known: newest(listing) }
+        }
+        MigrateError::VersionMismatch(version) => StoreError::Unusable(format!(
+            "migration {version} of the database is not the one that this program knows"
+        )),
+        error => StoreError::Unusable(format!("the database cannot be migrated: {error}")),
+    })
+}

@@ -1,0 +1,131 @@
+//! The store in a Postgres database, 14 or later: native column types, one pool that reads and one that writes.
+//!
+//! All SQL for Postgres is here and nothing else. `diff -r` against `sqlite` shows the dialect.
+
+mod audit;
+mod callers;
+mod changes;
+mod credentials;
+mod directory;
+mod open;
+mod session;
+mod transaction;
+mod url;
+
+pub use open::{PoolSizes, migrate};
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use sqlx::types::time::OffsetDateTime;
+
+use self::session::{Session, read};
+use self::transaction::PostgresTx;
+use super::{Change, CredentialFilter, LookedUp, Result, Store, StoreError, WriteTx};
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+
+/// The store in a Postgres database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    /// For transactions that write, so that readers who wait for a connection never wait for a lock.
+    write: PgPool,
+    /// For single statements that read.
+    read: PgPool,
+    /// Whether a transaction-mode pooler stands between: nothing then outlives a transaction.
+    pooled: bool,
+}
+
+/// A time as Postgres keeps it.
+fn at(time: Timestamp) -> OffsetDateTime {
+    time.date_time()
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn ping(&self) -> Result<()> {
+        read!(self, db => open::refuse_read_only(db))
+    }
+
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
+        read!(self, db => credentials::look_up(db, digest, workspace))
+    }
+
+    async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
+        read!(self, db => credentials::find(db, id))
+    }
+
+    async fn list_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        read!(self, db => credentials::list(db, filter, now, after, limit))
+    }
+
+    async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
+        read!(self, db => directory::find_workspace(db, name))
+    }
+
+    async fn list_workspaces(&self, after: Option<&WorkspaceId>, limit: u32) -> Result<Vec<Workspace>> {
+        read!(self, db => directory::list_workspaces(db, after, limit))
+    }
+
+    async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
+        read!(self, db => directory::find_user(db, id))
+    }
+
+    async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>> {
+        read!(self, db => directory::list_users(db, after, limit))
+    }
+
+    async fn find_membership(&self, workspace: &WorkspaceId, user: &UserId) -> Result<Option<Membership>> {
+        read!(self, db => directory::find_membership(db, workspace, user))
+    }
+
+    async fn list_memberships(
+        &self,
+        workspace: Option<&WorkspaceId>,
+        user: Option<&UserId>,
+        after: Option<(&WorkspaceId, &UserId)>,
+        limit: u32,
+    ) -> Result<Vec<Membership>> {
+        read!(self, db => directory::list_memberships(db, workspace, user, after, limit))
+    }
+
+    async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
+        read!(self, db => callers::find_by_digest(db, digest))
+    }
+
+    async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
+        read!(self, db => callers::find_by_san(db, san))
+    }
+
+    async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>> {
+        read!(self, db => callers::list(db, after, limit))
+    }
+
+    async fn list_audit_events(&self, after: Option<EventId>, limit: u32) -> Result<Vec<AuditEvent>> {
+        read!(self, db => audit::list(db, after, limit))
+    }
+
+    async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
+        read!(self, db => changes::list(db, after, limit))
+    }
+
+    async fn revision(&self) -> Result<Revision> {
+        read!(self, db => changes::revision(db))
+    }
+
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
+        Ok(Box::new(PostgresTx { session: self.begin_write().await?, name }))
+    }
+
+    async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}

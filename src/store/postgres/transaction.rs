@@ -1,0 +1,121 @@
+//! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`] asks for.
+
+use async_trait::async_trait;
+
+use super::{Result, Session, audit, callers, changes, credentials, directory};
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+use crate::store::{Lock, NameHolder, WriteTx};
+
+/// Dropping it rolls back.
+pub(super) struct PostgresTx {
+    pub(super) session: Session,
+    pub(super) name: &'static str,
+}
+
+#[async_trait]
+impl WriteTx for PostgresTx {
+    async fn lock_workspace_names(&mut self) -> Result<()> {
+        directory::lock_names(&mut self.session).await
+    }
+
+    async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
+        directory::find_name_holder(&mut self.session, name, now).await
+    }
+
+    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()> {
+        directory::reserve_slug(&mut self.session, slug, id, release_time).await
+    }
+
+    async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
+        directory::release_slug(&mut self.session, slug).await
+    }
+
+    async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>> {
+        directory::find_workspace_locked(&mut self.session, name, lock).await
+    }
+
+    async fn find_workspace_row(&mut self, id: &WorkspaceId, lock: Lock) -> Result<Option<Workspace>> {
+        directory::find_workspace_row_locked(&mut self.session, id, lock).await
+    }
+
+    async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
+        directory::put_workspace(&mut self.session, workspace).await
+    }
+
+    async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>> {
+        directory::find_user_row_locked(&mut self.session, id, lock).await
+    }
+
+    async fn put_user(&mut self, user: &User) -> Result<()> {
+        directory::put_user(&mut self.session, user).await
+    }
+
+    async fn find_membership(
+        &mut self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+        lock: Lock,
+    ) -> Result<Option<Membership>> {
+        directory::find_membership_locked(&mut self.session, workspace, user, lock).await
+    }
+
+    async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
+        directory::put_membership(&mut self.session, membership).await
+    }
+
+    async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
+        directory::delete_membership(&mut self.session, workspace, user).await
+    }
+
+    async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
+        directory::delete_memberships_of_workspace(&mut self.session, workspace).await
+    }
+
+    async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
+        directory::delete_memberships_of_user(&mut self.session, user).await
+    }
+
+    async fn find_credential(&mut self, id: CredentialId, lock: Lock) -> Result<Option<Credential>> {
+        credentials::find_locked(&mut self.session, id, lock).await
+    }
+
+    async fn find_credential_by_digest(&mut self, digest: &Digest, lock: Lock) -> Result<Option<Credential>> {
+        credentials::find_by_digest_locked(&mut self.session, digest, lock).await
+    }
+
+    async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
+        credentials::insert(&mut self.session, credential, digest).await
+    }
+
+    async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
+        credentials::update(&mut self.session, credential).await
+    }
+
+    async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
+        callers::find_locked(&mut self.session, id, lock).await
+    }
+
+    async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>> {
+        callers::find_by_name_locked(&mut self.session, name, lock).await
+    }
+
+    async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
+        callers::insert(&mut self.session, caller).await
+    }
+
+    async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
+        callers::update(&mut self.session, caller).await
+    }
+
+    async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
+        audit::insert(&mut self.session, audit).await?;
+        // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
+        let revision = changes::append(&mut self.session).await?;
+        self.session.commit().await?;
+        tracing::debug!(transaction = self.name, revision = revision.0, "committed");
+        Ok(revision)
+    }
+}

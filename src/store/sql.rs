@@ -1,0 +1,77 @@
+//! The columns that both databases select, as literals for `concat!`: written once, so that they stand in the order
+//! in which `row` reads them. Aliases are fixed: `w` workspaces, `u` users, `m` memberships, `c` credentials.
+
+/// What [`super::row::workspace`] reads, of the workspaces called `$alias`.
+macro_rules! workspace_columns {
+    ($alias:literal) => {
+        concat!(
+            $alias, ".id, ", $alias, ".slug, ", $alias, ".display_name, ", $alias, ".disabled, ",
+            $alias, ".generation, ", $alias, ".generation_time, ",
+            $alias, ".create_time, ", $alias, ".update_time, ", $alias, ".delete_time"
+        )
+    };
+}
+
+/// What [`super::row::user`] reads.
+macro_rules! user_columns {
+    () => {
+        "u.id, u.display_name, u.disabled, u.generation, u.generation_time, \
+         u.create_time, u.update_time, u.delete_time"
+    };
+}
+
+/// What [`super::row::membership`] reads.
+macro_rules! membership_columns {
+    () => {
+        "m.workspace_id, m.user_id, m.role, m.create_time, m.update_time"
+    };
+}
+
+/// What [`super::row::credential`] reads; `$revoke_time` is an expression.
+macro_rules! credential_columns {
+    ($revoke_time:literal) => {
+        concat!(
+            "c.id, c.kind, c.workspace_id, c.user_id, c.max_role, c.generation, c.name, c.hint, c.scopes, \
+             c.ip_allowlist, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
+            $revoke_time,
+            ", c.last_use_time, c.last_use_ip, c.creator, c.predecessor_id, c.family_id, c.version"
+        )
+    };
+}
+
+/// Credentials with what their owner's watermark revokes in their `revoke_time`. A watermark raised by hand may lack
+/// its time; then the row's last change stands for it.
+macro_rules! select_credentials {
+    () => {
+        concat!(
+            "SELECT ",
+            credential_columns!(
+                "COALESCE(c.revoke_time, \
+                 CASE WHEN c.generation < w.generation THEN COALESCE(w.generation_time, w.update_time) \
+                 WHEN c.generation < u.generation THEN COALESCE(u.generation_time, u.update_time) END)"
+            ),
+            " FROM credentials AS c \
+             LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
+             LEFT JOIN users AS u ON u.id = c.user_id"
+        )
+    };
+}
+
+/// What [`super::row::caller`] reads.
+macro_rules! caller_columns {
+    () => {
+        "id, name, permissions, digest, certificate_san, hint, create_time, revoke_time"
+    };
+}
+
+/// What [`super::row::audit_event`] reads.
+macro_rules! audit_event_columns {
+    () => {
+        "id, time, action, caller, acting_user, target_kind, target_id, remote_address, before, after, reason"
+    };
+}
+
+pub(super) use {
+    audit_event_columns, caller_columns, credential_columns, membership_columns, select_credentials,
+    user_columns, workspace_columns,
+};

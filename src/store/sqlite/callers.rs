@@ -1,0 +1,119 @@
+//! Services that call this one.
+
+use sqlx::SqliteConnection;
+
+use crate::store::row;
+use crate::store::sql::caller_columns;
+use super::{Result, at};
+use crate::model::{Caller, CallerId, CallerIdentity, Digest};
+use crate::store::error::expect_rows;
+
+/// The caller of this id, revoked or not.
+pub(super) async fn find(db: &mut SqliteConnection, id: CallerId) -> Result<Option<Caller>> {
+    let row = sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
+        .bind(id.0)
+        .fetch_optional(db)
+        .await?;
+    row.as_ref().map(row::caller).transpose()
+}
+
+/// The caller of this name, unless revoked.
+pub(super) async fn find_by_name(db: &mut SqliteConnection, name: &str) -> Result<Option<Caller>> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        caller_columns!(),
+        " FROM callers WHERE name = $1 AND revoke_time IS NULL"
+    ))
+    .bind(name)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(row::caller).transpose()
+}
+
+/// The caller of this service token, revoked or not.
+pub(super) async fn find_by_digest(
+    db: &mut SqliteConnection,
+    digest: &Digest,
+) -> Result<Option<Caller>> {
+    let row = sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE digest = $1"))
+        .bind(&digest.as_bytes()[..])
+        .fetch_optional(db)
+        .await?;
+    let caller = row.as_ref().map(row::caller).transpose()?;
+    // The index has found it; this compares all of it, in a time that tells nothing.
+    let same = |identity: &CallerIdentity| {
+        matches!(identity, CallerIdentity::Token(found) if found.equals(digest))
+    };
+    Ok(caller.filter(|caller| same(&caller.identity)))
+}
+
+/// The caller of this client certificate's name, unless revoked.
+pub(super) async fn find_by_san(db: &mut SqliteConnection, san: &str) -> Result<Option<Caller>> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        caller_columns!(),
+        " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
+    ))
+    .bind(san)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(row::caller).transpose()
+}
+
+/// Callers after this one, by id.
+pub(super) async fn list(
+    db: &mut SqliteConnection,
+    after: Option<CallerId>,
+    limit: u32,
+) -> Result<Vec<Caller>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        caller_columns!(),
+        " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
+    ))
+    .bind(after.map(|id| id.0).unwrap_or_default())
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(row::caller).collect()
+}
+
+/// Inserts the caller.
+pub(super) async fn insert(db: &mut SqliteConnection, caller: &Caller) -> Result<()> {
+    let (digest, san) = match &caller.identity {
+        CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
+        CallerIdentity::Certificate(san) => (None, Some(san.as_str())),
+    };
+    sqlx::query(concat!(
+        "INSERT INTO callers (",
+        caller_columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    ))
+    .bind(caller.id.0)
+    .bind(caller.name.as_str())
+    .bind(i32::from(caller.permissions.bits()))
+    .bind(digest)
+    .bind(san)
+    .bind(&caller.hint)
+    .bind(at(caller.create_time))
+    .bind(caller.revoke_time.map(at))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Makes the caller's row look so: its name, permissions and revocation.
+pub(super) async fn update(db: &mut SqliteConnection, caller: &Caller) -> Result<()> {
+    let done = sqlx::query(
+        "UPDATE callers \
+         SET name = $2, permissions = $3, revoke_time = $4 \
+         WHERE id = $1",
+    )
+    .bind(caller.id.0)
+    .bind(caller.name.as_str())
+    .bind(i32::from(caller.permissions.bits()))
+    .bind(caller.revoke_time.map(at))
+    .execute(db)
+    .await?;
+    expect_rows(1, done.rows_affected())
+}

@@ -1,0 +1,203 @@
+//! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use uuid::Uuid;
+
+use super::{Result, at};
+use crate::model::{Credential, CredentialId, CredentialState, Digest, Owner, Timestamp};
+use crate::store::error::expect_rows;
+use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
+use crate::store::{CredentialFilter, LookedUp, row};
+
+/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
+pub(super) async fn look_up(
+    db: &mut SqliteConnection,
+    digest: &Digest,
+    workspace: Option<&str>,
+) -> Result<LookedUp> {
+    // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
+    // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
+    let row = sqlx::query(concat!(
+        "SELECT counter.revision, c.digest, ",
+        credential_columns!("c.revoke_time"),
+        ", ",
+        workspace_columns!("own"),
+        ", ",
+        workspace_columns!("named"),
+        ", ",
+        user_columns!(),
+        ", (SELECT group_concat(m.workspace_id || '=' || m.role, ',' ORDER BY m.workspace_id) \
+            FROM memberships AS m \
+            WHERE m.user_id = c.user_id) \
+         FROM counter \
+         LEFT JOIN credentials AS c ON c.digest = $1 \
+         LEFT JOIN users AS u ON u.id = c.user_id \
+         LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
+         LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+             (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
+             (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
+         WHERE counter.id = 1"
+    ))
+    .bind(&digest.as_bytes()[..])
+    .bind(workspace)
+    .fetch_one(db)
+    .await?;
+    row::looked_up(&row, digest)
+}
+
+/// The credential of this id.
+pub(super) async fn find(
+    db: &mut SqliteConnection,
+    id: CredentialId,
+) -> Result<Option<Credential>> {
+    let row = sqlx::query(concat!(select_credentials!(), " WHERE c.id = $1"))
+        .bind(id.0)
+        .fetch_optional(db)
+        .await?;
+    row.as_ref().map(row::credential).transpose()
+}
+
+/// The credential of this digest.
+pub(super) async fn find_by_digest(
+    db: &mut SqliteConnection,
+    digest: &Digest,
+) -> Result<Option<Credential>> {
+    let row = sqlx::query(concat!(select_credentials!(), " WHERE c.digest = $1"))
+        .bind(&digest.as_bytes()[..])
+        .fetch_optional(db)
+        .await?;
+    row.as_ref().map(row::credential).transpose()
+}
+
+/// Credentials after this one, by id. Only what the filter asks for stands in the statement, so that each has its
+/// index.
+pub(super) async fn list(
+    db: &mut SqliteConnection,
+    filter: &CredentialFilter,
+    now: Timestamp,
+    after: Option<CredentialId>,
+    limit: u32,
+) -> Result<Vec<Credential>> {
+    let mut query = QueryBuilder::<Sqlite>::new(concat!(select_credentials!(), " WHERE c.id > "));
+    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
+    if let Some(workspace) = &filter.workspace_id {
+        query.push(" AND c.workspace_id = ").push_bind(workspace.as_str());
+    }
+    if let Some(user) = &filter.user_id {
+        query.push(" AND c.user_id = ").push_bind(user.as_str());
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" AND c.kind = ").push_bind(i16::from(kind.number()));
+    }
+    if let Some(state) = filter.state {
+        push_state(&mut query, state, now);
+    }
+    if let Some(user) = &filter.visible_to {
+        query
+            .push(" AND c.id IN (SELECT mine.id FROM credentials AS mine WHERE mine.user_id = ")
+            .push_bind(user.as_str())
+            .push(
+                " UNION ALL SELECT ours.id FROM memberships AS m \
+                 JOIN credentials AS ours ON ours.workspace_id = m.workspace_id \
+                 WHERE m.role >= 3 AND m.user_id = ",
+            )
+            .push_bind(user.as_str())
+            .push(")");
+    }
+    query.push(" ORDER BY c.id LIMIT ").push_bind(i64::from(limit));
+    let rows = query.build().fetch_all(db).await?;
+    rows.iter().map(row::credential).collect()
+}
+
+/// The same order as [`Credential::state`]: revoked, expired, disabled, active.
+fn push_state(query: &mut QueryBuilder<Sqlite>, state: CredentialState, now: Timestamp) {
+    const REVOKED: &str =
+        "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
+    query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
+    match state {
+        CredentialState::Revoked => return,
+        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Disabled | CredentialState::Active => query
+            .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
+            .push_bind(at(now))
+            .push(")"),
+    };
+    match state {
+        CredentialState::Disabled => query.push(" AND c.disable_time IS NOT NULL"),
+        CredentialState::Active => query.push(" AND c.disable_time IS NULL"),
+        CredentialState::Revoked | CredentialState::Expired => return,
+    };
+}
+
+/// Inserts the credential.
+pub(super) async fn insert(
+    db: &mut SqliteConnection,
+    credential: &Credential,
+    digest: &Digest,
+) -> Result<()> {
+    let (workspace, user, max_role) = match &credential.owner {
+        Owner::Workspace(id) => (Some(id.as_str()), None, None),
+        Owner::User { id, max_role } => (None, Some(id.as_str()), Some(i16::from(max_role.number()))),
+    };
+    sqlx::query(
+        "INSERT INTO credentials ( \
+             id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
+             annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
+             creator, predecessor_id, family_id, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+             $21, $22)",
+    )
+    .bind(credential.id.0)
+    .bind(i16::from(credential.kind().number()))
+    .bind(workspace)
+    .bind(user)
+    .bind(max_role)
+    .bind(credential.generation)
+    .bind(credential.name.as_str())
+    .bind(&credential.hint)
+    .bind(&digest.as_bytes()[..])
+    .bind(i16::from(credential.scopes.bits()))
+    .bind(credential.ip_allowlist.to_string())
+    .bind(row::annotations_text(&credential.annotations))
+    .bind(at(credential.create_time))
+    .bind(credential.expire_time.map(at))
+    .bind(credential.disable_time.map(at))
+    .bind(credential.revoke_time.map(at))
+    .bind(credential.last_use.map(|last_use| at(last_use.time)))
+    .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
+    .bind(&credential.creator)
+    .bind(credential.predecessor_id.map(|id| id.0))
+    .bind(credential.family_id.0)
+    .bind(credential.version)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Makes the credential's row look so: what may change of it.
+pub(super) async fn update(db: &mut SqliteConnection, credential: &Credential) -> Result<()> {
+    let max_role = match &credential.owner {
+        Owner::Workspace(_) => None,
+        Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
+    };
+    let done = sqlx::query(
+        "UPDATE credentials \
+         SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
+             expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
+         WHERE id = $1",
+    )
+    .bind(credential.id.0)
+    .bind(max_role)
+    .bind(credential.name.as_str())
+    .bind(&credential.hint)
+    .bind(i16::from(credential.scopes.bits()))
+    .bind(credential.ip_allowlist.to_string())
+    .bind(row::annotations_text(&credential.annotations))
+    .bind(credential.expire_time.map(at))
+    .bind(credential.disable_time.map(at))
+    .bind(credential.revoke_time.map(at))
+    .bind(credential.version)
+    .execute(db)
+    .await?;
+    expect_rows(1, done.rows_affected())
+}

@@ -1,0 +1,81 @@
+//! The database's file: made readable to its owner only, and refused where SQLite could not keep it safe.
+//!
+//! An existing file is never opened here. When any descriptor of a file is closed, POSIX drops all locks that the
+//! process has on it, those of SQLite's other connections included.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::store::{Result, StoreError};
+
+/// Makes the file if it is not there; its absolute path.
+pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
+    let refuse = |text: String| Err(StoreError::Unusable(text));
+    if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
+        return refuse("sqlite: needs the path of a file: nothing would survive in memory".to_owned());
+    }
+    // Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
+    let path = std::path::absolute(path).map_err(|error| StoreError::Unusable(error.to_string()))?;
+    let shown = path.display();
+    let directory = path.parent().unwrap_or(&path);
+    if !directory.is_dir() {
+        return refuse(format!("the directory {} of the database does not exist", directory.display()));
+    }
+    if let Some(name) = network_filesystem(directory) {
+        return refuse(format!(
+            "{shown} is on a network file system ({name}), on which SQLite's locks and write-ahead log are not safe: \
+             use a local disk, or Postgres"
+        ));
+    }
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(path),
+        Ok(metadata) if metadata.is_dir() => refuse(format!("{shown} is a directory, not a database file")),
+        Ok(_) => refuse(format!("{shown} is not a regular file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => match create(&path) {
+            Ok(()) => Ok(path),
+            // Another process was faster; it is as good.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
+            Err(error) => refuse(format!("{shown} cannot be made: {error}")),
+        },
+        Err(error) => refuse(format!("{shown} cannot be used: {error}")),
+    }
+}
+
+/// Makes an empty file of mode 0600, which SQLite takes for a new database. Its `-wal` and `-shm` get the same mode.
+#[cfg(target_os = "linux")]
+fn create(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    // Not opened, hence not closed: see the top of this file.
+    Ok(mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn create(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(|_| ())
+}
+
+/// The name of the network file system that the directory is on, if it is on one.
+#[cfg(target_os = "linux")]
+fn network_filesystem(directory: &Path) -> Option<&'static str> {
+    /// By `f_type` of statfs(2).
+    const KNOWN: [(u64, &str); 8] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x0102_1997, "9p"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+        (0x0bd0_0bd0, "Lustre"),
+    ];
+    let stat = rustix::fs::statfs(directory).ok()?;
+    // The field is signed on some machines and narrower on others; the numbers are of 32 bits.
+    let kind = u64::try_from(stat.f_type).ok()? & 0xffff_ffff;
+    KNOWN.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn network_filesystem(_: &Path) -> Option<&'static str> {
+    None
+}

@@ -1,0 +1,142 @@
+//! Opening and migrating, and the settings that the promises rest on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+
+use super::{SqliteStore, file};
+use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::{Result, StoreError};
+
+/// How long a connection waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long starting up waits for another process that is starting up or migrating.
+const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a writer waits for its turn within this process.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a reader waits for a connection.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections that read.
+const READERS: u32 = 4;
+/// Before it, a checkpoint at a bad moment could corrupt the file (<https://sqlite.org/wal.html#walresetbug>).
+const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+
+impl SqliteStore {
+    /// Opens the file, which is made if it is not there, and migrates it.
+    pub async fn open(path: &Path) -> Result<Self> {
+        migrate(path).await?;
+        Self::open_as_is(path).await
+    }
+
+    /// Opens the file, whose schema must be this program's.
+    pub async fn open_as_is(path: &Path) -> Result<Self> {
+        let path = file::prepare(path)?;
+        let mut connection = connect(&options(&path)).await?;
+        migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
+        connection.close().await?;
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(WRITE_TIMEOUT)
+            // A file does not go away as a server does: connections live as long as the store.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options(&path))
+            .await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(READ_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options(&path).pragma("query_only", "ON"))
+            .await?;
+        Ok(Self { write, read })
+    }
+}
+
+/// Brings the file's schema to this program's version.
+pub async fn migrate(path: &Path) -> Result<Migrated> {
+    let path = file::prepare(path)?;
+    let mut connection = connect(&options(&path).busy_timeout(MIGRATE_TIMEOUT)).await?;
+    // The lock that other processes wait for, and one transaction for all of it.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let from = version(&mut transaction).await?;
+    migrations::refuse_newer(from, SQLITE)?;
+    if from == 0 && has_tables(&mut transaction).await? {
+        let text = format!("{} is another program's database", path.display());
+        return Err(StoreError::Unusable(text));
+    }
+    migrations::run(&mut *transaction, SQLITE).await?;
+    let to = version(&mut transaction).await?;
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(Migrated { from, to })
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        // Readers and the writer do not wait for each other.
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL would lose the last commits in a power cut, and a revocation among them.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // What is deleted is overwritten: names are about people.
+        .pragma("secure_delete", "ON")
+        // Finds a damaged page before it is believed.
+        .pragma("cell_size_check", "ON")
+        // A log that a long reader let grow is cut back.
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
+
+/// Connects, and waits where going over to WAL meets another process that does the same: SQLite itself does not.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+    let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
+    let mut connection = loop {
+        match options.connect().await.map_err(StoreError::from) {
+            Err(StoreError::Unavailable(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connection => break connection?,
+        }
+    };
+    refuse_old_sqlite(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Refuses a library with the bug of [`VERSION_MIN`], were one ever linked instead of the bundled one.
+async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
+    let text: String = sqlx::query("SELECT sqlite_version()").fetch_one(connection).await?.try_get(0)?;
+    let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    let version = (part(), part(), part());
+    if version < VERSION_MIN {
+        let (major, minor, patch) = VERSION_MIN;
+        return Err(StoreError::Unusable(format!(
+            "SQLite {text} is linked, which can corrupt databases: {major}.{minor}.{patch} or later is needed"
+        )));
+    }
+    Ok(())
+}
+
+/// The schema's version; 0 without any.
+async fn version(connection: &mut SqliteConnection) -> Result<i64> {
+    let migrated = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+        .fetch_optional(&mut *connection)
+        .await?;
+    if migrated.is_none() {
+        return Ok(0);
+    }
+    let row = sqlx::query("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations").fetch_one(connection).await?;
+    Ok(row.try_get(0)?)
+}
+
+async fn has_tables(connection: &mut SqliteConnection) -> Result<bool> {
+    let found = sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1").fetch_optional(connection).await?;
+    Ok(found.is_some())
+}

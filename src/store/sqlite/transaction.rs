@@ -1,0 +1,121 @@
+//! A transaction that writes. It holds the one lock there is from its beginning, so [`Lock`] asks for nothing more.
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, Transaction};
+
+use super::{Result, audit, callers, changes, credentials, directory};
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+use crate::store::{Lock, NameHolder, WriteTx};
+
+/// Dropping it rolls back.
+pub(super) struct SqliteTx {
+    pub(super) transaction: Transaction<'static, Sqlite>,
+    pub(super) name: &'static str,
+}
+
+#[async_trait]
+impl WriteTx for SqliteTx {
+    async fn lock_workspace_names(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
+        directory::find_name_holder(&mut self.transaction, name, now).await
+    }
+
+    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()> {
+        directory::reserve_slug(&mut self.transaction, slug, id, release_time).await
+    }
+
+    async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
+        directory::release_slug(&mut self.transaction, slug).await
+    }
+
+    async fn find_workspace(&mut self, name: &str, _lock: Lock) -> Result<Option<Workspace>> {
+        directory::find_workspace(&mut self.transaction, name).await
+    }
+
+    async fn find_workspace_row(&mut self, id: &WorkspaceId, _lock: Lock) -> Result<Option<Workspace>> {
+        directory::find_workspace_row(&mut self.transaction, id).await
+    }
+
+    async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
+        directory::put_workspace(&mut self.transaction, workspace).await
+    }
+
+    async fn find_user_row(&mut self, id: &UserId, _lock: Lock) -> Result<Option<User>> {
+        directory::find_user_row(&mut self.transaction, id).await
+    }
+
+    async fn put_user(&mut self, user: &User) -> Result<()> {
+        directory::put_user(&mut self.transaction, user).await
+    }
+
+    async fn find_membership(
+        &mut self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+        _lock: Lock,
+    ) -> Result<Option<Membership>> {
+        directory::find_membership(&mut self.transaction, workspace, user).await
+    }
+
+    async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
+        directory::put_membership(&mut self.transaction, membership).await
+    }
+
+    async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
+        directory::delete_membership(&mut self.transaction, workspace, user).await
+    }
+
+    async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
+        directory::delete_memberships_of_workspace(&mut self.transaction, workspace).await
+    }
+
+    async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
+        directory::delete_memberships_of_user(&mut self.transaction, user).await
+    }
+
+    async fn find_credential(&mut self, id: CredentialId, _lock: Lock) -> Result<Option<Credential>> {
+        credentials::find(&mut self.transaction, id).await
+    }
+
+    async fn find_credential_by_digest(&mut self, digest: &Digest, _lock: Lock) -> Result<Option<Credential>> {
+        credentials::find_by_digest(&mut self.transaction, digest).await
+    }
+
+    async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
+        credentials::insert(&mut self.transaction, credential, digest).await
+    }
+
+    async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
+        credentials::update(&mut self.transaction, credential).await
+    }
+
+    async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
+        callers::find(&mut self.transaction, id).await
+    }
+
+    async fn find_caller_by_name(&mut self, name: &str, _lock: Lock) -> Result<Option<Caller>> {
+        callers::find_by_name(&mut self.transaction, name).await
+    }
+
+    async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
+        callers::insert(&mut self.transaction, caller).await
+    }
+
+    async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
+        callers::update(&mut self.transaction, caller).await
+    }
+
+    async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
+        audit::insert(&mut self.transaction, audit).await?;
+        let revision = changes::revision(&mut self.transaction).await?;
+        self.transaction.commit().await?;
+        tracing::debug!(transaction = self.name, revision = revision.0, "committed");
+        Ok(revision)
+    }
+}
