@@ -50,8 +50,10 @@ fn list_migrations(out: &Path) -> Result<(), Box<dyn Error>> {
         let constant = database.to_uppercase();
         writeln!(listing, "pub(super) const {constant}: &[(i64, &str, &str)] = &[")?;
         for file in files {
-            let stem = file.file_stem().and_then(|stem| stem.to_str()).ok_or("a name not in UTF-8")?;
-            let (version, name) = stem.split_once('_').ok_or("a migration is named NNNN_name.sql")?;
+            let stem =
+                file.file_stem().and_then(|stem| stem.to_str()).ok_or("a name not in UTF-8")?;
+            let (version, name) =
+                stem.split_once('_').ok_or("a migration is named NNNN_name.sql")?;
             let version: i64 = version.parse()?;
             writeln!(listing, "    ({version}, {name:?}, include_str!({:?})),", file.display())?;
         }

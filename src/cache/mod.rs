@@ -14,7 +14,12 @@ use crate::store::{LookedUp, Result, Store};
 pub trait Lookup: Send + Sync {
     /// All that an introspection of this digest is decided by, of one revision. `workspace` is the slug or id that the
     /// request names; `fresh` goes past memory.
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>, fresh: bool) -> Result<LookedUp>;
+    async fn look_up(
+        &self,
+        digest: &Digest,
+        workspace: Option<&str>,
+        fresh: bool,
+    ) -> Result<LookedUp>;
 }
 
 /// Asks the store each time: always fresh.
@@ -22,7 +27,12 @@ pub struct Direct(pub Arc<dyn Store>);
 
 #[async_trait]
 impl Lookup for Direct {
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>, _fresh: bool) -> Result<LookedUp> {
+    async fn look_up(
+        &self,
+        digest: &Digest,
+        workspace: Option<&str>,
+        _fresh: bool,
+    ) -> Result<LookedUp> {
         self.0.look_up(digest, workspace).await
     }
 }

@@ -86,7 +86,9 @@ pub(super) enum Command {
     Pat(PatCommand),
     /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
     /// could not tell
-    #[command(after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read")]
+    #[command(
+        after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
+    )]
     Introspect(IntrospectArgs),
     /// Print the regular expression that finds tokens in any text
     ScannerRegex,
@@ -153,10 +155,20 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(super) struct Ports {
     /// Where to listen for gRPC; port 0 takes a free one
-    #[arg(long, env = "SOPHIC_AUTH_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SOPHIC_AUTH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS"
+    )]
     pub(super) listen: SocketAddr,
     /// Where to listen for HTTP (/healthz, /readyz); port 0 takes a free one
-    #[arg(long, env = "SOPHIC_AUTH_HTTP_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "SOPHIC_AUTH_HTTP_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
     pub(super) http_listen: SocketAddr,
 }
 
@@ -176,7 +188,9 @@ pub(super) struct DevArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum CallerCommand {
     /// Make a caller, and print its service token this once
-    #[command(after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token")]
+    #[command(
+        after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token"
+    )]
     Create {
         /// Its name: 1 to 63 of a-z, 0-9, '.' and '-'
         name: String,
@@ -249,7 +263,9 @@ pub(super) enum UserCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum MemberCommand {
     /// Make a user a member of a workspace, or give them another role in it
-    #[command(after_help = "Example:\n  sophic-auth member put --workspace acme --user ada --role member")]
+    #[command(
+        after_help = "Example:\n  sophic-auth member put --workspace acme --user ada --role member"
+    )]
     Put {
         /// The workspace, by slug or id
         #[arg(long)]
@@ -307,7 +323,9 @@ pub(super) struct NewCredential {
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
     /// Make a key of a workspace, and print its token this once
-    #[command(after_help = "Example:\n  sophic-auth key create --workspace acme --name ci --scope read --output token")]
+    #[command(
+        after_help = "Example:\n  sophic-auth key create --workspace acme --name ci --scope read --output token"
+    )]
     Create {
         /// The workspace, by slug or id
         #[arg(long)]
@@ -329,7 +347,9 @@ pub(super) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum PatCommand {
     /// Make a personal access token of a user, and print it this once
-    #[command(after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token")]
+    #[command(
+        after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token"
+    )]
     Create {
         /// The user's id
         #[arg(long)]

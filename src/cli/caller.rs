@@ -26,7 +26,15 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             let service = open(global).await?;
             let callers = every(async |page| service.list_callers(&page).await).await?;
             let callers: Vec<_> = callers.iter().map(view::caller).collect();
-            let columns = ["id", "name", "permissions", "hint", "certificate_san", "create_time", "revoke_time"];
+            let columns = [
+                "id",
+                "name",
+                "permissions",
+                "hint",
+                "certificate_san",
+                "create_time",
+                "revoke_time",
+            ];
             output::list(global.output, "callers", &columns, &callers);
             service.store.close().await;
         }

@@ -35,7 +35,8 @@ pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Res
         PatCommand::List { user } => {
             let user = user.map(|id| flag("--user", UserId::parse(&id))).transpose()?;
             let kind = Some(CredentialKind::Pat);
-            list(global, ListCredentials { user, kind, ..ListCredentials::default() }, "user_id").await
+            list(global, ListCredentials { user, kind, ..ListCredentials::default() }, "user_id")
+                .await
         }
         PatCommand::Revoke(args) => revoke(global, args, CredentialKind::Pat).await,
     }

@@ -48,7 +48,9 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             })
             .to_string(),
         ),
-        Output::Table | Output::Token => output::line(&welcome(&running, &demo, &url, folder.is_some())?),
+        Output::Table | Output::Token => {
+            output::line(&welcome(&running, &demo, &url, folder.is_some())?)
+        }
     }
     until_stopped(running).await
 }
@@ -127,8 +129,10 @@ fn welcome(running: &Running, demo: &Demo, url: &str, throwaway: bool) -> anyhow
     let binary = quoted(&binary);
     let introspect = "sophic.auth.v1.AuthService/Introspect";
     let fate = if throwaway { ", thrown away when this ends" } else { "" };
-    let key_request = json!({"token": key, "workspace": WORKSPACE, "required_scopes": ["SCOPE_READ"]});
-    let pat_request = json!({"token": pat, "workspace": WORKSPACE, "required_scopes": ["SCOPE_CAPTURE"]});
+    let key_request =
+        json!({"token": key, "workspace": WORKSPACE, "required_scopes": ["SCOPE_READ"]});
+    let pat_request =
+        json!({"token": pat, "workspace": WORKSPACE, "required_scopes": ["SCOPE_CAPTURE"]});
     Ok(format!(
         "sophic-auth runs, on {url}{fate}. Ctrl-C ends it.
 

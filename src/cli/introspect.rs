@@ -42,24 +42,45 @@ fn glance(answer: &Introspection) -> String {
     let mut lines = vec![match decision.denial {
         None => "ALLOWED     200".to_owned(),
         Some(denial) => {
-            format!("REFUSED     {} {}: {}", denial.http_status(), denial.as_str(), denial.explanation())
+            format!(
+                "REFUSED     {} {}: {}",
+                denial.http_status(),
+                denial.as_str(),
+                denial.explanation()
+            )
         }
     }];
     if let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) {
         let credential = &found.credential;
         lines.push(match &found.principal {
-            FoundPrincipal::Workspace(workspace) => format!("who         workspace {}, by a key", workspace.slug),
-            FoundPrincipal::User(user, _) => format!("who         user {} ({})", user.id, user.display_name),
+            FoundPrincipal::Workspace(workspace) => {
+                format!("who         workspace {}, by a key", workspace.slug)
+            }
+            FoundPrincipal::User(user, _) => {
+                format!("who         user {} ({})", user.id, user.display_name)
+            }
         });
-        lines.push(format!("credential  {} \"{}\" {}", credential.kind(), credential.name, credential.hint));
+        lines.push(format!(
+            "credential  {} \"{}\" {}",
+            credential.kind(),
+            credential.name,
+            credential.hint
+        ));
         lines.push(format!("            {}", credential.id));
         if let Some(workspace) = answer.workspace() {
-            lines.push(format!("where       {} ({}) {}", workspace.slug, workspace.display_name, workspace.id));
+            lines.push(format!(
+                "where       {} ({}) {}",
+                workspace.slug, workspace.display_name, workspace.id
+            ));
         }
         if let Some((role, cap)) = decision.role {
             lines.push(format!("as          {role}, set by the {}", cap.as_str()));
         }
-        let scopes = if decision.scopes.is_empty() { "none".to_owned() } else { decision.scopes.to_string() };
+        let scopes = if decision.scopes.is_empty() {
+            "none".to_owned()
+        } else {
+            decision.scopes.to_string()
+        };
         lines.push(format!("may         {scopes}"));
     }
     if !decision.missing_scopes.is_empty() {

@@ -155,7 +155,9 @@ fn read_token() -> anyhow::Result<Zeroizing<String>> {
 /// `--output token` prints a token alone, so it goes only with what makes one.
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {
-        anyhow::bail!(Usage("--output token goes with `create` only: use table or json".to_owned()));
+        anyhow::bail!(Usage(
+            "--output token goes with `create` only: use table or json".to_owned()
+        ));
     }
     Ok(())
 }

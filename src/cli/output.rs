@@ -42,7 +42,9 @@ pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]
             let mut table = table();
             table.set_header(columns.iter().map(|column| column.to_uppercase().replace('_', " ")));
             for item in items {
-                table.add_row(columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()));
+                table.add_row(
+                    columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()),
+                );
             }
             line(&trimmed(&table));
         }

@@ -16,7 +16,8 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     let running = server::start(config(global, *args)).await?;
     match global.output {
         Output::Json => {
-            let addresses = serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
+            let addresses =
+                serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
             output::line(&addresses.to_string());
         }
         Output::Table | Output::Token => {
@@ -99,7 +100,9 @@ pub(super) fn plain_config(database_url: &str, ports: &Ports) -> Config {
 
 /// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.
 fn forbid_core_dumps() {
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+    if let Err(error) =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
         tracing::warn!(%error, "core dumps could not be switched off");
     }
 }

@@ -27,7 +27,12 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
             let service = open(global).await?;
             let users = every(async |page| service.list_users(&page).await).await?;
             let users: Vec<_> = users.iter().map(view::user).collect();
-            output::list(global.output, "users", &["id", "display_name", "disabled", "create_time"], &users);
+            output::list(
+                global.output,
+                "users",
+                &["id", "display_name", "disabled", "create_time"],
+                &users,
+            );
             service.store.close().await;
         }
         UserCommand::Delete { id } => {

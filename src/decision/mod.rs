@@ -117,9 +117,13 @@ impl Denial {
             Self::PrincipalDisabled => "the token's user or workspace is disabled",
             Self::IpNotAllowed => "the token may not be used from this address",
             Self::WorkspaceMismatch => "the key belongs to another workspace",
-            Self::WorkspaceRequired => "a personal access token needs a workspace: send x-sophic-workspace",
+            Self::WorkspaceRequired => {
+                "a personal access token needs a workspace: send x-sophic-workspace"
+            }
             Self::NotAMember => "the user is not a member of this workspace",
-            Self::UserCredentialRequired => "this needs a user: use a personal access token, not a key",
+            Self::UserCredentialRequired => {
+                "this needs a user: use a personal access token, not a key"
+            }
             Self::InsufficientScope => "the token lacks a required scope",
         }
     }
@@ -278,10 +282,10 @@ fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
     let credential = snapshot.credential;
     let role = effective_role(snapshot);
     let scopes = match (&credential.owner, role) {
-        (Owner::Workspace(_), _) => {
-            credential.scopes.difference(ScopeSet::of(&[Scope::Capture]))
+        (Owner::Workspace(_), _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
+        (Owner::User { .. }, Some((role, _))) => {
+            credential.scopes.intersection(role.may_exercise())
         }
-        (Owner::User { .. }, Some((role, _))) => credential.scopes.intersection(role.may_exercise()),
         (Owner::User { .. }, None) => ScopeSet::EMPTY,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };

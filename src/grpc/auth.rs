@@ -9,8 +9,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{convert, pb};
 use crate::model::{CredentialId, Role, parse_client_ip};
 use crate::service::{
-    CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner, RevokeTarget,
-    Service, Violations,
+    CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner,
+    RevokeTarget, Service, Violations,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -20,10 +20,14 @@ pub(super) struct AuthFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthFace {
-    async fn introspect(&self, request: Request<pb::IntrospectRequest>) -> Answer<pb::IntrospectResponse> {
+    async fn introspect(
+        &self,
+        request: Request<pb::IntrospectRequest>,
+    ) -> Answer<pb::IntrospectResponse> {
         let mut message = request.into_inner();
         let mut violations = Violations::default();
-        let required_scopes = convert::scopes(&mut violations, "required_scopes", &message.required_scopes);
+        let required_scopes =
+            convert::scopes(&mut violations, "required_scopes", &message.required_scopes);
         let client_ip = convert::optional(&message.client_ip)
             .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
         if i64::try_from(message.at_least_revision).is_err() {
@@ -45,7 +49,10 @@ impl pb::auth_service_server::AuthService for AuthFace {
         Ok(Response::new(convert::introspection(answer?)))
     }
 
-    async fn create_key(&self, request: Request<pb::CreateKeyRequest>) -> Answer<pb::CreateKeyResponse> {
+    async fn create_key(
+        &self,
+        request: Request<pb::CreateKeyRequest>,
+    ) -> Answer<pb::CreateKeyResponse> {
         use pb::create_key_request::Expiration as Choice;
         let context = convert::context(&request)?;
         let message = request.into_inner();
@@ -78,7 +85,10 @@ impl pb::auth_service_server::AuthService for AuthFace {
         Ok(Response::new(pb::CreateKeyResponse { credential: Some(credential), token }))
     }
 
-    async fn create_pat(&self, request: Request<pb::CreatePatRequest>) -> Answer<pb::CreatePatResponse> {
+    async fn create_pat(
+        &self,
+        request: Request<pb::CreatePatRequest>,
+    ) -> Answer<pb::CreatePatResponse> {
         use pb::create_pat_request::Expiration as Choice;
         let context = convert::context(&request)?;
         let message = request.into_inner();

@@ -8,12 +8,10 @@ use super::pb;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership, Owner, Role,
-    Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership,
+    Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
 };
-use crate::service::{
-    Context, Expiration, Introspection, PageRequest, ServiceError, Violations,
-};
+use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
 use crate::store::FoundPrincipal;
 
 /// Who asks: `gate` has put it into the request.
@@ -27,7 +25,8 @@ pub(super) fn workspace_name(
     field: &str,
     text: &str,
 ) -> Option<WorkspaceName> {
-    let described = |_| Invalid::new("must be a workspace's slug or id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'");
+    let described =
+        |_| Invalid::new("must be a workspace's slug or id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'");
     violations.check(field, WorkspaceName::parse(text).map_err(described))
 }
 
@@ -75,7 +74,8 @@ pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Opt
         Ok(pb::Role::Owner) => Some(Role::Owner),
         Ok(pb::Role::Unspecified) => None,
         Err(_) => {
-            violations.add(field, "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
+            violations
+                .add(field, "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
             None
         }
     }
@@ -101,7 +101,8 @@ pub(super) fn state(violations: &mut Violations, number: i32) -> Option<Credenti
         Ok(pb::CredentialState::Revoked) => Some(CredentialState::Revoked),
         Ok(pb::CredentialState::Unspecified) => None,
         Err(_) => {
-            violations.add("state", "must be a CREDENTIAL_STATE of active, disabled, expired or revoked");
+            violations
+                .add("state", "must be a CREDENTIAL_STATE of active, disabled, expired or revoked");
             None
         }
     }
@@ -114,7 +115,10 @@ pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> O
 
 pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
     let nanos = u32::try_from(ttl.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
-    let ttl = u64::try_from(ttl.seconds).ok().zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    let ttl = u64::try_from(ttl.seconds)
+        .ok()
+        .zip(nanos)
+        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
     let ttl = ttl.ok_or_else(|| Invalid::new("must be positive, with nanos from 0 to 999,999,999"));
     violations.check("ttl", ttl).map(Expiration::After)
 }
@@ -304,10 +308,12 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
                     name: credential.name.to_string(),
                 })
             }
-            FoundPrincipal::User(user, _) => pb::introspect_response::Principal::User(pb::UserPrincipal {
-                id: user.id.to_string(),
-                display_name: user.display_name.to_string(),
-            }),
+            FoundPrincipal::User(user, _) => {
+                pb::introspect_response::Principal::User(pb::UserPrincipal {
+                    id: user.id.to_string(),
+                    display_name: user.display_name.to_string(),
+                })
+            }
         });
         response.credential = Some(pb::IntrospectedCredential {
             id: credential.id.to_string(),

@@ -24,7 +24,8 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let mut violations = Violations::default();
         let id = violations.check("workspace.id", WorkspaceId::parse(&message.id));
         let slug = violations.check("workspace.slug", Slug::parse(&message.slug));
-        let name = violations.check("workspace.display_name", DisplayName::parse(&message.display_name));
+        let name =
+            violations.check("workspace.display_name", DisplayName::parse(&message.display_name));
         let (Some(id), Some(slug), Some(name)) = (id, slug, name) else {
             return convert::refuse(violations);
         };
@@ -38,7 +39,8 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         request: Request<pb::GetWorkspaceRequest>,
     ) -> Answer<pb::GetWorkspaceResponse> {
         let mut violations = Violations::default();
-        let name = convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
+        let name =
+            convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
         let Some(name) = name else { return convert::refuse(violations) };
         let workspace = Some(convert::workspace(self.0.get_workspace(&name).await?));
         Ok(Response::new(pb::GetWorkspaceResponse { workspace }))
@@ -89,7 +91,10 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         Ok(Response::new(pb::GetUserResponse { user }))
     }
 
-    async fn list_users(&self, request: Request<pb::ListUsersRequest>) -> Answer<pb::ListUsersResponse> {
+    async fn list_users(
+        &self,
+        request: Request<pb::ListUsersRequest>,
+    ) -> Answer<pb::ListUsersResponse> {
         let message = request.into_inner();
         let page = convert::page(message.page_size, message.page_token);
         let page = self.0.list_users(&page).await?;
@@ -99,7 +104,10 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         }))
     }
 
-    async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
+    async fn delete_user(
+        &self,
+        request: Request<pb::DeleteUserRequest>,
+    ) -> Answer<pb::DeleteUserResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -119,7 +127,8 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
         let user = convert::user_id(&mut violations, "user", &message.user);
         if message.role == i32::from(pb::Role::Unspecified) {
-            violations.add("role", "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
+            violations
+                .add("role", "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
         }
         let role = convert::role(&mut violations, "role", message.role);
         let (Some(workspace), Some(user), Some(role)) = (workspace, user, role) else {
@@ -138,7 +147,9 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let mut violations = Violations::default();
         let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
         let user = convert::user_id(&mut violations, "user", &message.user);
-        let (Some(workspace), Some(user)) = (workspace, user) else { return convert::refuse(violations) };
+        let (Some(workspace), Some(user)) = (workspace, user) else {
+            return convert::refuse(violations);
+        };
         let membership = self.0.get_membership(&workspace, &user).await?;
         let membership = Some(convert::membership(membership));
         Ok(Response::new(pb::GetMembershipResponse { membership }))
@@ -172,7 +183,9 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let mut violations = Violations::default();
         let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
         let user = convert::user_id(&mut violations, "user", &message.user);
-        let (Some(workspace), Some(user)) = (workspace, user) else { return convert::refuse(violations) };
+        let (Some(workspace), Some(user)) = (workspace, user) else {
+            return convert::refuse(violations);
+        };
         self.0.delete_membership(context, workspace, user, message.allow_missing).await?;
         Ok(Response::new(pb::DeleteMembershipResponse {}))
     }

@@ -53,7 +53,10 @@ impl Gate {
     }
 
     /// Answers a request.
-    pub async fn handle(self, request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
+    pub async fn handle(
+        self,
+        request: Request<Incoming>,
+    ) -> std::result::Result<Response<Body>, Infallible> {
         let rule = rule(request.uri().path());
         let span = span(&request, rule);
         let begun = Instant::now();
@@ -78,7 +81,9 @@ impl Gate {
             None => call.await,
             Some(deadline) => match tokio::time::timeout_at(deadline, call).await {
                 Ok(called) => called,
-                Err(_) => return Status::from(ServiceError::from(Reason::DeadlineExceeded)).into_http(),
+                Err(_) => {
+                    return Status::from(ServiceError::from(Reason::DeadlineExceeded)).into_http();
+                }
             },
         };
         match called {
@@ -109,7 +114,8 @@ impl Gate {
         };
         if !permissions.iter().any(|permission| context.permits(*permission)) {
             let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-            return Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")));
+            return Err(ServiceError::from(Reason::PermissionMissing)
+                .with("permission", names.join(" or ")));
         }
         request.extensions_mut().insert(context);
         Ok((deadline, room))
@@ -125,9 +131,14 @@ fn refuse_foreign(request: &Request<Incoming>) -> Option<Response<Body>> {
         return Some(refusal);
     }
     let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    let grpc = content_type.and_then(|value| value.strip_prefix(b"application/grpc")).is_some_and(|rest| {
-        rest.is_empty() || rest == b"+proto" || rest.starts_with(b";") || rest.starts_with(b"+proto;")
-    });
+    let grpc = content_type.and_then(|value| value.strip_prefix(b"application/grpc")).is_some_and(
+        |rest| {
+            rest.is_empty()
+                || rest == b"+proto"
+                || rest.starts_with(b";")
+                || rest.starts_with(b"+proto;")
+        },
+    );
     if grpc {
         return None;
     }
@@ -140,7 +151,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| {
         let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let fits = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let fits =
+            (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         let amount: u64 = digits.parse().ok().filter(|_| fits)?;
         Some(match unit {
             "H" => Duration::from_secs(amount * 3_600),
@@ -176,5 +188,7 @@ fn record(span: &Span, response: &Response<Body>, begun: Instant) {
     let status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok());
     let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let http_status = response.status().as_u16();
-    span.in_scope(|| tracing::debug!(status = status.unwrap_or("0"), http_status, elapsed_us, "answered"));
+    span.in_scope(|| {
+        tracing::debug!(status = status.unwrap_or("0"), http_status, elapsed_us, "answered")
+    });
 }

@@ -28,7 +28,11 @@ pub fn face(ready: watch::Receiver<bool>) -> (HealthFace, impl Future<Output = (
 
 async fn report(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
     loop {
-        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for service in SERVICES {
             reporter.set_service_status(service, status).await;
         }

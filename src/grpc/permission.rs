@@ -1,8 +1,8 @@
 //! What permission each RPC needs: one table. An RPC of ours that is not in it is refused.
 
 use crate::model::Permission::{
-    self, CallersAdmin, CredentialsAdmin, CredentialsRead, CredentialsWrite, DirectoryRead, DirectoryWrite,
-    Introspect,
+    self, CallersAdmin, CredentialsAdmin, CredentialsRead, CredentialsWrite, DirectoryRead,
+    DirectoryWrite, Introspect,
 };
 
 /// Who may call an RPC.
@@ -27,9 +27,12 @@ pub fn rule(path: &str) -> Rule {
     match path {
         "/sophic.auth.v1.AuthService/Introspect" => Rule::AnyOf(&[Introspect]),
         "/sophic.auth.v1.AuthService/CreateKey" | "/sophic.auth.v1.AuthService/CreatePat" => MANAGE,
-        "/sophic.auth.v1.AuthService/GetCredential" | "/sophic.auth.v1.AuthService/ListCredentials" => READ,
+        "/sophic.auth.v1.AuthService/GetCredential"
+        | "/sophic.auth.v1.AuthService/ListCredentials" => READ,
         // By token `introspect` suffices; by id `service` asks for one of the others.
-        "/sophic.auth.v1.AuthService/Revoke" => Rule::AnyOf(&[Introspect, CredentialsWrite, CredentialsAdmin]),
+        "/sophic.auth.v1.AuthService/Revoke" => {
+            Rule::AnyOf(&[Introspect, CredentialsWrite, CredentialsAdmin])
+        }
         "/sophic.auth.v1.DirectoryService/PutWorkspace"
         | "/sophic.auth.v1.DirectoryService/DeleteWorkspace"
         | "/sophic.auth.v1.DirectoryService/PutUser"

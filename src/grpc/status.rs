@@ -36,8 +36,8 @@ impl From<ServiceError> for Status {
         let mut details = ErrorDetails::with_error_info(error.reason.code(), DOMAIN, metadata);
         if !error.violations.is_empty() {
             let violations = error.violations.iter();
-            let violations =
-                violations.map(|violation| FieldViolation::new(&violation.field, &violation.description));
+            let violations = violations
+                .map(|violation| FieldViolation::new(&violation.field, &violation.description));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if matches!(kind, Kind::Unavailable | Kind::Exhausted) {

@@ -5,8 +5,8 @@ use prost::Message as _;
 use super::{DESCRIPTORS, Rule, rule};
 
 fn paths() -> Vec<String> {
-    let descriptors =
-        prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("this build made the descriptors");
+    let descriptors = prost_types::FileDescriptorSet::decode(DESCRIPTORS)
+        .expect("this build made the descriptors");
     let mut paths = Vec::new();
     for file in &descriptors.file {
         for service in &file.service {
@@ -23,7 +23,10 @@ fn every_rpc_has_a_rule() {
     let paths = paths();
     assert!(paths.len() >= 21, "the descriptors are not all there: {paths:?}");
     for path in paths {
-        assert!(matches!(rule(&path), Rule::AnyOf(permissions) if !permissions.is_empty()), "{path}");
+        assert!(
+            matches!(rule(&path), Rule::AnyOf(permissions) if !permissions.is_empty()),
+            "{path}"
+        );
     }
 }
 

@@ -13,7 +13,10 @@ pub(crate) fn router(ready: watch::Receiver<bool>) -> Router {
             if ready {
                 (StatusCode::OK, "ready\n")
             } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store is out of reach, or stopping\n")
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "not ready: the store is out of reach, or stopping\n",
+                )
             }
         }
     };

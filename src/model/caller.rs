@@ -137,8 +137,12 @@ impl CallerName {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = text.as_bytes();
-        let ends_fit = bytes.first().is_some_and(|b| plain(*b)) && bytes.last().is_some_and(|b| plain(*b));
-        if ends_fit && bytes.len() <= 63 && bytes.iter().all(|b| plain(*b) || *b == b'-' || *b == b'.') {
+        let ends_fit =
+            bytes.first().is_some_and(|b| plain(*b)) && bytes.last().is_some_and(|b| plain(*b));
+        if ends_fit
+            && bytes.len() <= 63
+            && bytes.iter().all(|b| plain(*b) || *b == b'-' || *b == b'.')
+        {
             Ok(Self(text.into()))
         } else {
             Err(Invalid::new(

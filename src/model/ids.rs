@@ -131,6 +131,8 @@ fn check_slug(text: &str) -> Result<(), Invalid> {
     if (3..=63).contains(&text.len()) && text.bytes().all(allowed) && hyphens_fit {
         Ok(())
     } else {
-        Err(Invalid::new("must be 3 to 63 of a-z, 0-9 and '-', with no leading, trailing or double '-'"))
+        Err(Invalid::new(
+            "must be 3 to 63 of a-z, 0-9 and '-', with no leading, trailing or double '-'",
+        ))
     }
 }

@@ -54,7 +54,9 @@ impl Reason {
     /// Checks the length, and refuses what could deceive a reader.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.len() > NAME_BYTES_MAX || text.graphemes(true).count() > REASON_CHARACTERS_MAX {
-            return Err(Invalid::new(format!("must be at most {REASON_CHARACTERS_MAX} characters")));
+            return Err(Invalid::new(format!(
+                "must be at most {REASON_CHARACTERS_MAX} characters"
+            )));
         }
         check_readable(text)?;
         Ok(Self(text.into()))
@@ -77,7 +79,8 @@ impl Annotations {
             return Err(Invalid::new(format!("must have at most {ANNOTATIONS_MAX} entries")));
         }
         for (key, value) in &entries {
-            let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b);
+            let allowed =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b);
             if !(1..=ANNOTATION_KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(allowed) {
                 return Err(Invalid::new(format!(
                     "must have keys of 1 to {ANNOTATION_KEY_BYTES_MAX} of a-z, 0-9, '.', '_', '/' and '-'"

@@ -95,7 +95,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the machine's clock"
+        )]
         let now = OffsetDateTime::now_utc();
         Timestamp::from_date_time(now).unwrap_or(Timestamp(0))
     }

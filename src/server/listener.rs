@@ -61,7 +61,8 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn new(limits: ConnectionLimits, tls: Option<Arc<Tls>>, protocol: Protocol) -> Self {
-        let (tasks, end, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (tasks, end, abort) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         Self { limits, tls, protocol, tasks, end, abort }
     }
 

@@ -24,7 +24,7 @@ use crate::model::{Clock, SystemClock};
 use crate::service::{Options, Service};
 use crate::store::{self, Store, StoreError};
 use crate::token::{OsRandom, Random};
-use listener::{Connections, ConnectionLimits};
+use listener::{ConnectionLimits, Connections};
 use tls::Tls;
 
 /// How the server is to be run.
@@ -133,7 +133,10 @@ impl Running {
 ///
 /// # Errors
 /// If the store cannot be opened or migrated.
-pub async fn open_service(database_url: &str, options: Options) -> Result<Arc<Service>, StoreError> {
+pub async fn open_service(
+    database_url: &str,
+    options: Options,
+) -> Result<Arc<Service>, StoreError> {
     let store = store::open(database_url).await?;
     Ok(assemble(store, Arc::new(SystemClock), Arc::new(OsRandom), options))
 }
@@ -175,17 +178,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tls: certificates.is_some(),
         service: Arc::clone(&service),
         stop: stop.clone(),
-        done: spawn(run(config, Parts {
-            grpc_listener,
-            http_listener,
-            certificates: certificates.clone(),
-            service,
-            gate,
-            ready_sender,
-            ready,
-            report: Box::pin(report),
-            stop,
-        })),
+        done: spawn(run(
+            config,
+            Parts {
+                grpc_listener,
+                http_listener,
+                certificates: certificates.clone(),
+                service,
+                gate,
+                ready_sender,
+                ready,
+                report: Box::pin(report),
+                stop,
+            },
+        )),
         certificates,
     };
     Ok(running)
@@ -217,18 +223,20 @@ async fn run(config: Config, parts: Parts) {
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
     let grpc_gate = gate.clone();
-    let grpc_accept = spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
-        let gate = grpc_gate.clone();
-        service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            gate.clone().handle(request)
-        })
-    }));
+    let grpc_accept =
+        spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
+            let gate = grpc_gate.clone();
+            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                gate.clone().handle(request)
+            })
+        }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
     let router = http::router(ready);
-    let http_accept = spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |_: Peer| {
-        TowerToHyperService::new(router.clone())
-    }));
+    let http_accept =
+        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |_: Peer| {
+            TowerToHyperService::new(router.clone())
+        }));
 
     stop.cancelled().await;
     let _ = monitor.await;
@@ -300,7 +308,9 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Star
 fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
-    #[expect(clippy::disallowed_methods, reason = "the server's own tasks, which stopping waits for")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the server's own tasks, which stopping waits for"
+    )]
     tokio::spawn(future)
 }
-

@@ -162,7 +162,8 @@ fn file(path: &Path, fault: &dyn std::fmt::Display) -> TlsError {
 
 /// DNS names and URIs of a certificate that the verifier has found good; what is spelled otherwise names no caller.
 fn subject_alternative_names(certificate: &CertificateDer<'_>) -> Vec<CertificateSan> {
-    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(certificate) else {
+    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(certificate)
+    else {
         return Vec::new();
     };
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };

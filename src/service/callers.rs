@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::audit::Entry;
 use super::page::Cursor;
-use super::{Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError, Violations, view};
+use super::{
+    Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError, Violations, view,
+};
 use crate::model::{
     AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest, Permission,
     PermissionSet,
@@ -80,7 +82,9 @@ impl Service {
                 identity: match (&token, san) {
                     (Some(token), _) => CallerIdentity::Token(token.digest()),
                     (None, Some(san)) => CallerIdentity::Certificate(san),
-                    (None, None) => return Err(ServiceError::internal(&"a caller without identity")),
+                    (None, None) => {
+                        return Err(ServiceError::internal(&"a caller without identity"));
+                    }
                 },
                 create_time,
                 revoke_time: None,
@@ -113,7 +117,11 @@ impl Service {
     }
 
     /// Ends a caller, by id or name, for good.
-    pub async fn revoke_caller(self: &Arc<Self>, context: Context, id_or_name: String) -> Result<Caller> {
+    pub async fn revoke_caller(
+        self: &Arc<Self>,
+        context: Context,
+        id_or_name: String,
+    ) -> Result<Caller> {
         let this = Arc::clone(self);
         self.run(async move {
             let now = this.clock.now();
@@ -148,9 +156,10 @@ fn check(
 ) -> Result<(CallerName, PermissionSet, Option<CertificateSan>)> {
     let mut violations = Violations::default();
     let name = violations.check("name", CallerName::parse(&request.name));
-    let permissions = request.permissions.iter().filter_map(|permission| {
-        violations.check("permissions", permission.parse::<Permission>())
-    });
+    let permissions = request
+        .permissions
+        .iter()
+        .filter_map(|permission| violations.check("permissions", permission.parse::<Permission>()));
     let permissions: PermissionSet = permissions.collect();
     if request.permissions.is_empty() {
         violations.add("permissions", "must name at least one permission");

@@ -8,9 +8,9 @@ use super::audit::Entry;
 use super::page::Cursor;
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations, view};
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, DisplayName,
-    IpAllowlist, Membership, Owner, Permission, Reason as Why, Revision, Role, ScopeSet, Timestamp, User,
-    UserId, Workspace, WorkspaceName,
+    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState,
+    DisplayName, IpAllowlist, Membership, Owner, Permission, Reason as Why, Revision, Role,
+    ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
 };
 use crate::policy::{self, Access};
 use crate::store::{CredentialFilter, Lock, WriteTx};
@@ -114,7 +114,8 @@ impl Service {
         context: Context,
         request: CreateCredential,
     ) -> Result<Created> {
-        let acting_user = acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+        let acting_user =
+            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
         let checked = self.check_new(&request)?;
         let this = Arc::clone(self);
         self.run(async move {
@@ -221,7 +222,8 @@ impl Service {
     ) -> Result<Revoked> {
         let by_token = matches!(target, RevokeTarget::Token(_));
         // Who holds the text may end it, without an acting user.
-        let alone: &[Permission] = if by_token { BY_TOKEN } else { &[Permission::CredentialsAdmin] };
+        let alone: &[Permission] =
+            if by_token { BY_TOKEN } else { &[Permission::CredentialsAdmin] };
         let acting_user = acting_user(&context, acting_user_id, alone)?;
         let mut violations = Violations::default();
         let why = violations.check("reason", Why::parse(reason));
@@ -229,7 +231,8 @@ impl Service {
         let this = Arc::clone(self);
         self.run(async move {
             let now = this.clock.now();
-            let Some((mut tx, before)) = this.hold_to_revoke(&target, acting_user.as_ref()).await? else {
+            let Some((mut tx, before)) = this.hold_to_revoke(&target, acting_user.as_ref()).await?
+            else {
                 return Ok(Revoked { credential: None, revision: this.store.revision().await? });
             };
             let mut after = before.clone();
@@ -262,7 +265,9 @@ impl Service {
         match target {
             RevokeTarget::Token(text) => {
                 let accept_imported = self.options.accept_imported_tokens;
-                let Some(digest) = digest_of_presented(text, accept_imported) else { return Ok(None) };
+                let Some(digest) = digest_of_presented(text, accept_imported) else {
+                    return Ok(None);
+                };
                 let mut tx = self.store.begin("revoke_by_token").await?;
                 let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
                 Ok(credential.map(|credential| (tx, credential)))
@@ -343,10 +348,16 @@ impl Service {
 
     async fn require_active(&self, id: &UserId) -> Result<()> {
         let user = self.store.find_user(id).await?;
-        user.filter(|user| !user.disabled).map(drop).ok_or_else(|| Reason::ActingUserNotActive.into())
+        user.filter(|user| !user.disabled)
+            .map(drop)
+            .ok_or_else(|| Reason::ActingUserNotActive.into())
     }
 
-    async fn workspace_to_list(&self, name: &WorkspaceName, acting_user: Option<&UserId>) -> Result<Workspace> {
+    async fn workspace_to_list(
+        &self,
+        name: &WorkspaceName,
+        acting_user: Option<&UserId>,
+    ) -> Result<Workspace> {
         let workspace = self.get_workspace(name).await?;
         if let Some(user) = acting_user {
             let membership = self.store.find_membership(&workspace.id, user).await?;
@@ -358,7 +369,9 @@ impl Service {
 
     async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {
         match acting_user {
-            Some(acting_user) => open(policy::pats_of_user(acting_user, user), Reason::UserNotFound),
+            Some(acting_user) => {
+                open(policy::pats_of_user(acting_user, user), Reason::UserNotFound)
+            }
             None => self.get_user(user).await.map(drop),
         }
     }
@@ -396,7 +409,8 @@ async fn owner_for(
             let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
             if let Some(user) = acting_user {
                 let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
-                let access = policy::keys_of_workspace(membership.map(|membership| membership.role));
+                let access =
+                    policy::keys_of_workspace(membership.map(|membership| membership.role));
                 open(access, Reason::WorkspaceNotFound)?;
             }
             if workspace.disabled {
@@ -410,7 +424,8 @@ async fn owner_for(
                 open(policy::pats_of_user(user, &id), Reason::UserNotFound)?;
             }
             let user = tx.find_user_row(&id, Lock::Share).await?;
-            let user = user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
+            let user =
+                user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
             if user.disabled {
                 return Err(Reason::UserDisabled.into());
             }

@@ -7,8 +7,8 @@ use super::page::Cursor;
 use super::{Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::limits::SLUG_RESERVATION;
 use crate::model::{
-    AuditTarget, DisplayName, Membership, Role, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
-    WorkspaceName,
+    AuditTarget, DisplayName, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspaceName,
 };
 use crate::store::{Lock, WriteTx};
 
@@ -61,7 +61,10 @@ impl Service {
 
     /// The workspace of this slug or id.
     pub async fn get_workspace(&self, name: &WorkspaceName) -> Result<Workspace> {
-        self.store.find_workspace(name.as_str()).await?.ok_or_else(|| Reason::WorkspaceNotFound.into())
+        self.store
+            .find_workspace(name.as_str())
+            .await?
+            .ok_or_else(|| Reason::WorkspaceNotFound.into())
     }
 
     /// A page of workspaces, by id.
@@ -216,7 +219,8 @@ impl Service {
             let workspace = tx.find_workspace(workspace.as_str(), Lock::Share).await?;
             let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
             let user = tx.find_user_row(&user, Lock::Share).await?;
-            let user = user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
+            let user =
+                user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
             let before = tx.find_membership(&workspace.id, &user.id, Lock::Update).await?;
             let after = Membership {
                 create_time: before.as_ref().map_or(now, |membership| membership.create_time),
@@ -241,7 +245,11 @@ impl Service {
     }
 
     /// The user's membership of the workspace.
-    pub async fn get_membership(&self, workspace: &WorkspaceName, user: &UserId) -> Result<Membership> {
+    pub async fn get_membership(
+        &self,
+        workspace: &WorkspaceName,
+        user: &UserId,
+    ) -> Result<Membership> {
         let workspace = self.get_workspace(workspace).await?;
         let membership = self.store.find_membership(&workspace.id, user).await?;
         membership.ok_or_else(|| Reason::MembershipNotFound.into())
@@ -340,7 +348,12 @@ async fn claim_names(
     Ok(())
 }
 
-async fn reserve(tx: &mut dyn WriteTx, slug: &Slug, id: &WorkspaceId, now: Timestamp) -> Result<()> {
+async fn reserve(
+    tx: &mut dyn WriteTx,
+    slug: &Slug,
+    id: &WorkspaceId,
+    now: Timestamp,
+) -> Result<()> {
     // The clock would have to stand in the year 9999 for the reservation not to fit.
     let release_time = now.checked_add(SLUG_RESERVATION).unwrap_or(now);
     Ok(tx.reserve_slug(slug, id, release_time).await?)

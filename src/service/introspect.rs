@@ -86,7 +86,9 @@ impl Service {
         let required = request.required_scopes;
         Ok(Introspection {
             decision,
-            www_authenticate: decision.denial.map_or("", |denial| www_authenticate(denial, required)),
+            www_authenticate: decision
+                .denial
+                .map_or("", |denial| www_authenticate(denial, required)),
             cache_ttl: self.cache_ttl(found.credential.expire_time, now),
             revision,
             found: Some(found),
@@ -95,7 +97,8 @@ impl Service {
 
     /// Never past the expiry.
     fn cache_ttl(&self, expire_time: Option<Timestamp>, now: Timestamp) -> Duration {
-        let left = expire_time.map_or(Duration::MAX, |expire_time| expire_time.saturating_since(now));
+        let left =
+            expire_time.map_or(Duration::MAX, |expire_time| expire_time.saturating_since(now));
         self.options.cache_ttl.min(left)
     }
 }
@@ -121,5 +124,10 @@ fn snapshot(found: &Found) -> Snapshot<'_> {
             (Principal::User(user), named_workspace.and_then(role_in))
         }
     };
-    Snapshot { credential: &found.credential, principal: Some(principal), named_workspace, membership }
+    Snapshot {
+        credential: &found.credential,
+        principal: Some(principal),
+        named_workspace,
+        membership,
+    }
 }

@@ -51,7 +51,8 @@ impl Cursor {
         };
         let after = (!page.token.is_empty()).then(|| decode(&page.token, &binding));
         if after == Some(None) {
-            violations.add("page_token", "must be a next_page_token, sent back with the same filter");
+            violations
+                .add("page_token", "must be a next_page_token, sent back with the same filter");
         }
         violations.finish()?;
         Ok(Self { fetch: size + 1, after: after.flatten(), binding })

@@ -27,8 +27,14 @@ fn a_last_page_has_no_token() {
 #[test]
 fn a_token_of_another_filter_or_none_is_refused() {
     let token = next_token("x");
-    let spellings =
-        [token.as_str(), &token[..token.len() - 1], &format!("{token}A"), "garbage", "%", &"A".repeat(513)];
+    let spellings = [
+        token.as_str(),
+        &token[..token.len() - 1],
+        &format!("{token}A"),
+        "garbage",
+        "%",
+        &"A".repeat(513),
+    ];
     for (i, spelling) in spellings.into_iter().enumerate() {
         let binding = if i == 0 { "y" } else { "x" };
         let refused = Cursor::new(&page(1, spelling), binding.to_owned()).err();

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Introspection;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, ScopeSet, Timestamp, User, Workspace,
+    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, ScopeSet, Timestamp, User,
+    Workspace,
 };
 use crate::store::FoundPrincipal;
 
@@ -89,7 +90,8 @@ pub fn membership(membership: &Membership) -> Value {
 
 /// A caller.
 pub fn caller(caller: &Caller) -> Value {
-    let permissions: Vec<_> = caller.permissions.iter().map(|permission| permission.as_str()).collect();
+    let permissions: Vec<_> =
+        caller.permissions.iter().map(|permission| permission.as_str()).collect();
     let mut view = object(json!({
         "id": caller.id.to_string(),
         "name": caller.name.as_str(),
@@ -98,7 +100,9 @@ pub fn caller(caller: &Caller) -> Value {
     }));
     match &caller.identity {
         CallerIdentity::Token(_) => view.insert("hint".into(), caller.hint.as_str().into()),
-        CallerIdentity::Certificate(san) => view.insert("certificate_san".into(), san.as_str().into()),
+        CallerIdentity::Certificate(san) => {
+            view.insert("certificate_san".into(), san.as_str().into())
+        }
     };
     insert_time(&mut view, "revoke_time", caller.revoke_time);
     Value::Object(view)
@@ -108,7 +112,8 @@ pub fn caller(caller: &Caller) -> Value {
 pub fn audit_event(event: &AuditEvent) -> Value {
     // What the store gives as JSON was written by this file; text that is not JSON would be shown as it stands.
     let json = |text: &Option<String>| {
-        text.as_ref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+        text.as_ref()
+            .map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
     };
     let mut view = object(json!({
         "id": event.id.to_string(),
@@ -207,6 +212,8 @@ fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         // Only called on object literals above.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
     }
 }

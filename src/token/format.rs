@@ -48,7 +48,8 @@ impl TokenKind {
             return None;
         }
         let (signed, check) = bytes.split_at(PREFIX + BODY);
-        let kind = Self::ALL.into_iter().find(|kind| signed.starts_with(kind.prefix().as_bytes()))?;
+        let kind =
+            Self::ALL.into_iter().find(|kind| signed.starts_with(kind.prefix().as_bytes()))?;
         let alphabet_fits = signed[PREFIX..].iter().all(u8::is_ascii_alphanumeric);
         (alphabet_fits && check == check_characters(signed)).then_some(kind)
     }
@@ -60,9 +61,8 @@ impl TokenKind {
 /// that the credential was imported from. What looks like ours has to be well formed all the same.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<Digest> {
     let credential = matches!(TokenKind::of(text), Some(TokenKind::Key | TokenKind::Pat));
-    let imported = || {
-        accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_")
-    };
+    let imported =
+        || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
     (credential || imported()).then(|| Digest::of(text))
 }
 

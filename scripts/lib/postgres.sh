@@ -1,0 +1,72 @@
+# A throwaway Postgres, run by an ordinary user (Postgres refuses root). To be sourced.
+#
+#   postgres_start [-c setting=value …]   finds or installs the server, starts it, exports SOPHIC_AUTH_TEST_POSTGRES_URL
+#   postgres_stop                         stops it and removes its directory
+
+postgres_say() { echo "postgres: $*" >&2; }
+
+# Prints the folder of the newest server of version 14 or later.
+postgres_find() {
+  local folder version best= best_version=13
+  for folder in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin /usr/local/pgsql/bin /usr/local/bin; do
+    [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] || continue
+    version=$("$folder/postgres" --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
+    if [ "$version" -gt "$best_version" ]; then best=$folder best_version=$version; fi
+  done
+  [ -n "$best" ] && echo "$best"
+}
+
+postgres_install() {
+  local sudo=
+  command -v apt-get >/dev/null || { postgres_say "not found: install PostgreSQL 14 or later, server included"; return 1; }
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { postgres_say "not found: run 'apt-get install postgresql' as root"; return 1; }
+    sudo=sudo
+  fi
+  postgres_say "not found, installing it"
+  # The package's own cluster would hold a port and start with the machine.
+  if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    $sudo mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+  fi
+  $sudo apt-get update -q >&2 && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy postgresql >&2
+}
+
+# Runs a command as the server's user.
+postgres_as() {
+  if [ -n "$POSTGRES_USER" ]; then (cd / && setpriv --reuid "$POSTGRES_USER" --regid "$(id -g "$POSTGRES_USER")" --clear-groups "$@"); else (cd / && "$@"); fi
+}
+
+postgres_start() {
+  POSTGRES_BIN=$(postgres_find) || { postgres_install && POSTGRES_BIN=$(postgres_find); } || return 1
+  POSTGRES_USER=
+  if [ "$(id -u)" -eq 0 ]; then
+    POSTGRES_USER=nobody
+    if id postgres >/dev/null 2>&1; then POSTGRES_USER=postgres; fi
+  fi
+  POSTGRES_DIR=$(mktemp -d "${TMPDIR:-/tmp}/sophic-auth-postgres.XXXXXX")
+  [ -z "$POSTGRES_USER" ] || chown "$POSTGRES_USER" "$POSTGRES_DIR"
+  postgres_as "$POSTGRES_BIN/initdb" -D "$POSTGRES_DIR/data" -U sophic -A trust -E UTF8 --locale=C -N >"$POSTGRES_DIR.initdb" 2>&1 ||
+    { cat "$POSTGRES_DIR.initdb" >&2; rm -f "$POSTGRES_DIR.initdb"; return 1; }
+  rm -f "$POSTGRES_DIR.initdb"
+  local port tries
+  for tries in 1 2 3 4 5; do
+    # Between here and the start somebody else may take the port: then another is tried.
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    if postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/data" -s -w -t 60 -l "$POSTGRES_DIR/data/server.log" start \
+      -o "-h 127.0.0.1 -p $port -k $POSTGRES_DIR -c max_connections=400 -c shared_buffers=128MB -c log_error_verbosity=terse $*" >&2; then
+      export SOPHIC_AUTH_TEST_POSTGRES_URL="postgres://sophic@127.0.0.1:$port/postgres"
+      postgres_say "$("$POSTGRES_BIN/postgres" --version) on port $port, in $POSTGRES_DIR"
+      return 0
+    fi
+  done
+  cat "$POSTGRES_DIR/data/server.log" >&2
+  return 1
+}
+
+postgres_stop() {
+  [ -n "${POSTGRES_DIR:-}" ] || return 0
+  postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/data" -s -m immediate stop >/dev/null 2>&1 || true
+  rm -rf "$POSTGRES_DIR"
+  POSTGRES_DIR=
+}
