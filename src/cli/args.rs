@@ -1,5 +1,7 @@
 //! Every flag and every variable, and nothing else.
 
+#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use super::args::{CallerCommand, Global};
 use super::{every, open, operator, output, refuse_token_output};
 use crate::service::{CreateCaller, view};
+use crate::token::Token;
 
 pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Result<()> {
     match command {
@@ -17,7 +18,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 certificate_san: certificate_san.unwrap_or_default(),
             };
             let (caller, token) = service.create_caller(operator(), request).await?;
-            let token = token.as_ref().map(|token| token.expose());
+            let token = token.as_ref().map(Token::expose);
             output::created(global.output, "caller", view::caller(&caller), token);
             service.store.close().await;
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
 use super::serve::{plain_config, until_stopped};
-use super::{flag, operator, output, refuse_token_output, workspace};
+use super::{flag, hex, operator, output, refuse_token_output, workspace};
 use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
 use crate::server::{self, Running};
 use crate::service::{CreateCaller, CreateCredential, Kind, NewOwner, Service};
@@ -26,12 +26,11 @@ struct Demo {
 
 pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let (url, folder) = match &global.database_url {
-        Some(url) => (url.clone(), None),
-        None => {
-            let folder = throwaway_folder()?;
-            (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
-        }
+    let (url, folder) = if let Some(url) = &global.database_url {
+        (url.clone(), None)
+    } else {
+        let folder = throwaway_folder()?;
+        (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
     };
     let running = server::start(plain_config(&url, &args.ports)).await?;
     let demo = demo(&running.service).await?;
@@ -49,7 +48,7 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             .to_string(),
         ),
         Output::Table | Output::Token => {
-            output::line(&welcome(&running, &demo, &url, folder.is_some())?)
+            output::line(&welcome(&running, &demo, &url, folder.is_some())?);
         }
     }
     until_stopped(running).await
@@ -67,8 +66,7 @@ impl Drop for Throwaway {
 
 fn throwaway_folder() -> anyhow::Result<Throwaway> {
     let random: [u8; 6] = random_array(&OsRandom)?;
-    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let folder = std::env::temp_dir().join(format!("sophic-auth-dev-{name}"));
+    let folder = std::env::temp_dir().join(format!("sophic-auth-dev-{}", hex(&random)));
     std::fs::create_dir(&folder)?;
     Ok(Throwaway(folder))
 }

@@ -135,6 +135,16 @@ fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
     parsed.map_err(|Invalid(description)| Usage(format!("{name} {description}")).into())
 }
 
+/// Bytes as text.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// A token from standard input. One line break at its end is taken for the shell's, and not for the token's.
 fn read_token() -> anyhow::Result<Zeroizing<String>> {
     use std::io::Read as _;

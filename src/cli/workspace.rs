@@ -1,7 +1,7 @@
 //! `workspace put|list|delete`.
 
 use super::args::{Global, WorkspaceCommand};
-use super::{every, flag, open, operator, output, refuse_token_output};
+use super::{every, flag, hex, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{Service, view};
 use crate::token::random_array;
@@ -59,6 +59,5 @@ async fn known(
 
 pub(super) fn made_id(service: &Service) -> anyhow::Result<WorkspaceId> {
     let random: [u8; 10] = random_array(&*service.random)?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    flag("the id", WorkspaceId::parse(&format!("ws_{hex}")))
+    flag("the id", WorkspaceId::parse(&format!("ws_{}", hex(&random))))
 }

@@ -6,8 +6,6 @@ use crate::model::ScopeSet;
 /// What to send with the refusal; `required` are the scopes that were asked for.
 pub fn www_authenticate(denial: Denial, required: ScopeSet) -> &'static str {
     match denial {
-        // RFC 6750 §3.1: without any authentication information, no error code.
-        Denial::TokenMissing => r#"Bearer realm="sophic""#,
         Denial::TokenUnknown => {
             r#"Bearer realm="sophic", error="invalid_token", error_description="the token is not known""#
         }
@@ -27,8 +25,10 @@ pub fn www_authenticate(denial: Denial, required: ScopeSet) -> &'static str {
             r#"Bearer realm="sophic", error="invalid_request", error_description="a personal access token needs a workspace: send x-sophic-workspace""#
         }
         Denial::InsufficientScope => INSUFFICIENT_SCOPE[usize::from(required.bits() & 0b111)],
-        // RFC 6750 has no error code for these: the token is good, and no other token of its kind would help.
-        Denial::IpNotAllowed
+        // RFC 6750 §3.1 wants no error code where no token was presented, and has none for the others: the token is
+        // good, and no other token of its kind would help.
+        Denial::TokenMissing
+        | Denial::IpNotAllowed
         | Denial::WorkspaceMismatch
         | Denial::NotAMember
         | Denial::UserCredentialRequired => r#"Bearer realm="sophic""#,

@@ -65,7 +65,7 @@ pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) 
     scopes.collect()
 }
 
-/// A role; nothing for ROLE_UNSPECIFIED.
+/// A role; nothing for `ROLE_UNSPECIFIED`.
 pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Option<Role> {
     match pb::Role::try_from(number) {
         Ok(pb::Role::Viewer) => Some(Role::Viewer),
@@ -220,7 +220,7 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
     }
 }
 
-pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
+pub(super) fn workspace(workspace: &Workspace) -> pb::Workspace {
     pb::Workspace {
         id: workspace.id.to_string(),
         slug: workspace.slug.to_string(),
@@ -231,7 +231,7 @@ pub(super) fn workspace(workspace: Workspace) -> pb::Workspace {
     }
 }
 
-pub(super) fn user(user: User) -> pb::User {
+pub(super) fn user(user: &User) -> pb::User {
     pb::User {
         id: user.id.to_string(),
         display_name: user.display_name.to_string(),
@@ -241,7 +241,7 @@ pub(super) fn user(user: User) -> pb::User {
     }
 }
 
-pub(super) fn membership(membership: Membership) -> pb::Membership {
+pub(super) fn membership(membership: &Membership) -> pb::Membership {
     pb::Membership {
         workspace_id: membership.workspace_id.to_string(),
         user_id: membership.user_id.to_string(),

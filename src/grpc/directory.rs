@@ -30,7 +30,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
             return convert::refuse(violations);
         };
         let workspace = self.0.put_workspace(context, id, slug, name, message.disabled).await?;
-        let workspace = Some(convert::workspace(workspace));
+        let workspace = Some(convert::workspace(&workspace));
         Ok(Response::new(pb::PutWorkspaceResponse { workspace }))
     }
 
@@ -42,7 +42,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let name =
             convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
         let Some(name) = name else { return convert::refuse(violations) };
-        let workspace = Some(convert::workspace(self.0.get_workspace(&name).await?));
+        let workspace = Some(convert::workspace(&self.0.get_workspace(&name).await?));
         Ok(Response::new(pb::GetWorkspaceResponse { workspace }))
     }
 
@@ -54,7 +54,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let page = convert::page(message.page_size, message.page_token);
         let page = self.0.list_workspaces(&page).await?;
         Ok(Response::new(pb::ListWorkspacesResponse {
-            workspaces: page.items.into_iter().map(convert::workspace).collect(),
+            workspaces: page.items.iter().map(convert::workspace).collect(),
             next_page_token: page.next_token,
         }))
     }
@@ -80,14 +80,14 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let name = violations.check("user.display_name", DisplayName::parse(&message.display_name));
         let (Some(id), Some(name)) = (id, name) else { return convert::refuse(violations) };
         let user = self.0.put_user(context, id, name, message.disabled).await?;
-        Ok(Response::new(pb::PutUserResponse { user: Some(convert::user(user)) }))
+        Ok(Response::new(pb::PutUserResponse { user: Some(convert::user(&user)) }))
     }
 
     async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
         let mut violations = Violations::default();
         let id = convert::user_id(&mut violations, "user", &request.get_ref().user);
         let Some(id) = id else { return convert::refuse(violations) };
-        let user = Some(convert::user(self.0.get_user(&id).await?));
+        let user = Some(convert::user(&self.0.get_user(&id).await?));
         Ok(Response::new(pb::GetUserResponse { user }))
     }
 
@@ -99,7 +99,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let page = convert::page(message.page_size, message.page_token);
         let page = self.0.list_users(&page).await?;
         Ok(Response::new(pb::ListUsersResponse {
-            users: page.items.into_iter().map(convert::user).collect(),
+            users: page.items.iter().map(convert::user).collect(),
             next_page_token: page.next_token,
         }))
     }
@@ -135,7 +135,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
             return convert::refuse(violations);
         };
         let membership = self.0.put_membership(context, workspace, user, role).await?;
-        let membership = Some(convert::membership(membership));
+        let membership = Some(convert::membership(&membership));
         Ok(Response::new(pb::PutMembershipResponse { membership }))
     }
 
@@ -151,7 +151,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
             return convert::refuse(violations);
         };
         let membership = self.0.get_membership(&workspace, &user).await?;
-        let membership = Some(convert::membership(membership));
+        let membership = Some(convert::membership(&membership));
         Ok(Response::new(pb::GetMembershipResponse { membership }))
     }
 
@@ -169,7 +169,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let page = convert::page(message.page_size, message.page_token);
         let page = self.0.list_memberships(workspace.as_ref(), user.as_ref(), &page).await?;
         Ok(Response::new(pb::ListMembershipsResponse {
-            memberships: page.items.into_iter().map(convert::membership).collect(),
+            memberships: page.items.iter().map(convert::membership).collect(),
             next_page_token: page.next_token,
         }))
     }

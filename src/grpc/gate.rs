@@ -189,6 +189,6 @@ fn record(span: &Span, response: &Response<Body>, begun: Instant) {
     let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let http_status = response.status().as_u16();
     span.in_scope(|| {
-        tracing::debug!(status = status.unwrap_or("0"), http_status, elapsed_us, "answered")
+        tracing::debug!(status = status.unwrap_or("0"), http_status, elapsed_us, "answered");
     });
 }

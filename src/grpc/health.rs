@@ -1,4 +1,4 @@
-//! `grpc.health.v1` and reflection. Everything is NOT_SERVING until the store was first found to answer.
+//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer.
 
 use tokio::sync::watch;
 use tonic::service::Routes;

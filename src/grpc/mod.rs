@@ -28,7 +28,12 @@ use crate::model::CertificateSan;
 use crate::service::Service;
 
 /// The messages and services of package `sophic.auth.v1`.
-#[expect(clippy::pedantic, reason = "generated; the proto has the documentation")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto has the documentation"
+)]
 pub mod pb {
     tonic::include_proto!("sophic.auth.v1");
 }

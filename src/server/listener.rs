@@ -33,6 +33,7 @@ const HEADER_BYTES_MAX: u32 = 8 * 1024;
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "limits are named so everywhere")]
 pub(super) struct ConnectionLimits {
     pub(super) connections_max: usize,
     pub(super) streams_max: u32,

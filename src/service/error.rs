@@ -11,6 +11,7 @@ macro_rules! reasons {
     ($($variant:ident, $code:literal, $kind:ident, $text:literal;)*) => {
         /// Why a call failed, in a word that programs can go by: `google.rpc.ErrorInfo.reason`, domain `auth.sophic.so`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[expect(clippy::doc_markdown, reason = "the texts are read by callers, not only here")]
         pub enum Reason {
             $(#[doc = $text] $variant,)*
         }

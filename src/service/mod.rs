@@ -67,7 +67,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accept_imported_tokens: false, cache_ttl: Duration::from_secs(60) }
+        Self { accept_imported_tokens: false, cache_ttl: Duration::from_mins(1) }
     }
 }
 

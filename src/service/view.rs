@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Introspection;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, ScopeSet, Timestamp, User,
-    Workspace,
+    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, ScopeSet,
+    Timestamp, User, Workspace,
 };
 use crate::store::FoundPrincipal;
 
@@ -90,8 +90,7 @@ pub fn membership(membership: &Membership) -> Value {
 
 /// A caller.
 pub fn caller(caller: &Caller) -> Value {
-    let permissions: Vec<_> =
-        caller.permissions.iter().map(|permission| permission.as_str()).collect();
+    let permissions: Vec<_> = caller.permissions.iter().map(Permission::as_str).collect();
     let mut view = object(json!({
         "id": caller.id.to_string(),
         "name": caller.name.as_str(),
