@@ -8,12 +8,15 @@ use std::{env, fs};
 use prost::Message as _;
 
 /// Messages whose generated `Debug` would print a token; `src/grpc/redact.rs` writes it by hand.
-const WITH_TOKENS: [&str; 5] = [
+const WITH_TOKENS: [&str; 8] = [
     "sophic.auth.v1.IntrospectRequest",
     "sophic.auth.v1.RevokeRequest",
     "sophic.auth.v1.CreateKeyResponse",
     "sophic.auth.v1.CreatePatResponse",
     "sophic.auth.v1.CreateCallerResponse",
+    "sophic.auth.v1.RotateResponse",
+    "sophic.auth.v1.RotateCallerResponse",
+    "sophic.auth.v1.LeakedToken",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -53,4 +53,25 @@ impl pb::admin_service_server::AdminService for AdminFace {
         let caller = self.0.revoke_caller(context, request.into_inner().caller).await?;
         Ok(Response::new(pb::RevokeCallerResponse { caller: Some(convert::caller(caller)) }))
     }
+
+    async fn update_caller(
+        &self,
+        _request: Request<pb::UpdateCallerRequest>,
+    ) -> Answer<pb::UpdateCallerResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn rotate_caller(
+        &self,
+        _request: Request<pb::RotateCallerRequest>,
+    ) -> Answer<pb::RotateCallerResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn list_audit_events(
+        &self,
+        _request: Request<pb::ListAuditEventsRequest>,
+    ) -> Answer<pb::ListAuditEventsResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
 }

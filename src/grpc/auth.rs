@@ -49,6 +49,13 @@ impl pb::auth_service_server::AuthService for AuthFace {
         Ok(Response::new(convert::introspection(answer?)))
     }
 
+    async fn batch_introspect(
+        &self,
+        _request: Request<pb::BatchIntrospectRequest>,
+    ) -> Answer<pb::BatchIntrospectResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
     async fn create_key(
         &self,
         request: Request<pb::CreateKeyRequest>,
@@ -189,6 +196,45 @@ impl pb::auth_service_server::AuthService for AuthFace {
             effective_time: effective_time.map(convert::timestamp),
             revision: revoked.revision.0,
         }))
+    }
+
+    async fn update_credential(
+        &self,
+        _request: Request<pb::UpdateCredentialRequest>,
+    ) -> Answer<pb::UpdateCredentialResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn rotate(&self, _request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn disable(&self, _request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn enable(&self, _request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn bulk_revoke(
+        &self,
+        _request: Request<pb::BulkRevokeRequest>,
+    ) -> Answer<pb::BulkRevokeResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    async fn revoke_leaked(
+        &self,
+        _request: Request<pb::RevokeLeakedRequest>,
+    ) -> Answer<pb::RevokeLeakedResponse> {
+        Err(Status::unimplemented("not built yet"))
+    }
+
+    type WatchStream = tokio_stream::Empty<Result<pb::WatchResponse, Status>>;
+
+    async fn watch(&self, _request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+        Err(Status::unimplemented("not built yet"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What permission each RPC needs: one table. An RPC of ours that is not in it is refused.
 
 use crate::model::Permission::{
-    self, CallersAdmin, CredentialsAdmin, CredentialsRead, CredentialsWrite, DirectoryRead,
-    DirectoryWrite, Introspect,
+    self, AuditRead, CallersAdmin, CredentialsAdmin, CredentialsRead, CredentialsWrite,
+    DirectoryRead, DirectoryWrite, Introspect,
 };
 
 /// Who may call an RPC.
@@ -25,8 +25,18 @@ const CALLERS: Rule = Rule::AnyOf(&[CallersAdmin]);
 /// The rule of the RPC at this path.
 pub fn rule(path: &str) -> Rule {
     match path {
-        "/sophic.auth.v1.AuthService/Introspect" => Rule::AnyOf(&[Introspect]),
-        "/sophic.auth.v1.AuthService/CreateKey" | "/sophic.auth.v1.AuthService/CreatePat" => MANAGE,
+        "/sophic.auth.v1.AuthService/Introspect"
+        | "/sophic.auth.v1.AuthService/BatchIntrospect"
+        | "/sophic.auth.v1.AuthService/Watch" => Rule::AnyOf(&[Introspect]),
+        "/sophic.auth.v1.AuthService/CreateKey"
+        | "/sophic.auth.v1.AuthService/CreatePat"
+        | "/sophic.auth.v1.AuthService/UpdateCredential"
+        | "/sophic.auth.v1.AuthService/Rotate"
+        | "/sophic.auth.v1.AuthService/Disable"
+        | "/sophic.auth.v1.AuthService/Enable" => MANAGE,
+        "/sophic.auth.v1.AuthService/BulkRevoke" | "/sophic.auth.v1.AuthService/RevokeLeaked" => {
+            Rule::AnyOf(&[CredentialsAdmin])
+        }
         "/sophic.auth.v1.AuthService/GetCredential"
         | "/sophic.auth.v1.AuthService/ListCredentials" => READ,
         // By token `introspect` suffices; by id `service` asks for one of the others.
@@ -47,7 +57,10 @@ pub fn rule(path: &str) -> Rule {
         | "/sophic.auth.v1.DirectoryService/ListMemberships" => DIRECTORY_READ,
         "/sophic.auth.v1.AdminService/CreateCaller"
         | "/sophic.auth.v1.AdminService/ListCallers"
-        | "/sophic.auth.v1.AdminService/RevokeCaller" => CALLERS,
+        | "/sophic.auth.v1.AdminService/RevokeCaller"
+        | "/sophic.auth.v1.AdminService/UpdateCaller"
+        | "/sophic.auth.v1.AdminService/RotateCaller" => CALLERS,
+        "/sophic.auth.v1.AdminService/ListAuditEvents" => Rule::AnyOf(&[AuditRead]),
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/List"
         | "/grpc.health.v1.Health/Watch"

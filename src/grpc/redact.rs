@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::pb::{
-    CreateCallerResponse, CreateKeyResponse, CreatePatResponse, IntrospectRequest, RevokeRequest,
-    revoke_request,
+    CreateCallerResponse, CreateKeyResponse, CreatePatResponse, IntrospectRequest, LeakedToken,
+    RevokeRequest, RotateCallerResponse, RotateResponse, revoke_request,
 };
 
 const REDACTED: &str = "redacted";
@@ -64,6 +64,35 @@ impl fmt::Debug for CreateCallerResponse {
         f.debug_struct("CreateCallerResponse")
             .field("caller", &self.caller)
             .field("token", &REDACTED)
+            .finish()
+    }
+}
+
+impl fmt::Debug for RotateResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateResponse")
+            .field("credential", &self.credential)
+            .field("token", &REDACTED)
+            .field("predecessor", &self.predecessor)
+            .finish()
+    }
+}
+
+impl fmt::Debug for RotateCallerResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateCallerResponse")
+            .field("caller", &self.caller)
+            .field("token", &REDACTED)
+            .finish()
+    }
+}
+
+impl fmt::Debug for LeakedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeakedToken")
+            .field("token", &REDACTED)
+            .field("url", &self.url)
+            .field("reason", &self.reason)
             .finish()
     }
 }
