@@ -78,7 +78,9 @@ impl From<sqlx::Error> for StoreError {
             }
             sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
-            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection came free in time".to_owned()),
+            sqlx::Error::PoolTimedOut => {
+                Self::Unavailable("no connection came free in time".to_owned())
+            }
             sqlx::Error::PoolClosed => Self::Unavailable("it has been closed".to_owned()),
             sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => {
                 Self::Unavailable("the connection broke".to_owned())
@@ -101,7 +103,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         (_, "23505") => UNIQUE
             .iter()
             .find(|(constraint, _)| error.constraint() == Some(constraint))
-            .map_or_else(|| StoreError::Refused { code: code.to_owned() }, |(_, what)| StoreError::Conflict { what }),
+            .map_or_else(
+                || StoreError::Refused { code: code.to_owned() },
+                |(_, what)| StoreError::Conflict { what },
+            ),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
         ("08" | "53" | "57" | "40" | "58", _) => unavailable(),
         // A standby, or a database that is read-only for now; a lock that did not come free.
@@ -129,7 +134,9 @@ fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
         26 => StoreError::Unusable("the database file is no SQLite database".to_owned()),
         _ if error.is_unique_violation() => UNIQUE
             .iter()
-            .find(|(_, column)| error.message().strip_prefix("UNIQUE constraint failed: ") == Some(column))
+            .find(|(_, column)| {
+                error.message().strip_prefix("UNIQUE constraint failed: ") == Some(column)
+            })
             .map_or(StoreError::Refused { code }, |(_, what)| StoreError::Conflict { what }),
         _ => StoreError::Refused { code },
     }

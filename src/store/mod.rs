@@ -32,8 +32,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState, Digest,
-    EventId, Membership, Revision, Role, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
+    Digest, EventId, Membership, Revision, Role, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId,
 };
 
 /// What every method gives.
@@ -148,13 +149,21 @@ pub trait Store: Send + Sync {
     /// The workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>>;
     /// Workspaces after this one, by id, without deleted ones.
-    async fn list_workspaces(&self, after: Option<&WorkspaceId>, limit: u32) -> Result<Vec<Workspace>>;
+    async fn list_workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<Workspace>>;
     /// The user, unless deleted.
     async fn find_user(&self, id: &UserId) -> Result<Option<User>>;
     /// Users after this one, by id, without deleted ones.
     async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>>;
     /// The user's membership of the workspace.
-    async fn find_membership(&self, workspace: &WorkspaceId, user: &UserId) -> Result<Option<Membership>>;
+    async fn find_membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>>;
     /// Memberships after this one, by workspace id, then user id.
     async fn list_memberships(
         &self,
@@ -172,7 +181,11 @@ pub trait Store: Send + Sync {
     async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>>;
 
     /// Audit events after this one, by id.
-    async fn list_audit_events(&self, after: Option<EventId>, limit: u32) -> Result<Vec<AuditEvent>>;
+    async fn list_audit_events(
+        &self,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>>;
     /// The rows of the change log after this revision, in order.
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
     /// The newest revision.
@@ -193,14 +206,23 @@ pub trait WriteTx: Send {
     /// Who holds this name as an id, as a slug, or as a slug reserved beyond `now`.
     async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>>;
     /// Reserves a slug that the workspace gives up, until `release_time`.
-    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()>;
+    async fn reserve_slug(
+        &mut self,
+        slug: &Slug,
+        id: &WorkspaceId,
+        release_time: Timestamp,
+    ) -> Result<()>;
     /// Drops the reservation of a slug, if there is one.
     async fn release_slug(&mut self, slug: &Slug) -> Result<()>;
 
     /// The workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>>;
     /// The workspace of this id, deleted or not.
-    async fn find_workspace_row(&mut self, id: &WorkspaceId, lock: Lock) -> Result<Option<Workspace>>;
+    async fn find_workspace_row(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<Workspace>>;
     /// Inserts the workspace, or makes the row of its id look so (but for `create_time`).
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()>;
 
@@ -226,9 +248,14 @@ pub trait WriteTx: Send {
     async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64>;
 
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
-    async fn find_credential(&mut self, id: CredentialId, lock: Lock) -> Result<Option<Credential>>;
+    async fn find_credential(&mut self, id: CredentialId, lock: Lock)
+    -> Result<Option<Credential>>;
     /// The credential of this digest, as [`Self::find_credential`] gives it.
-    async fn find_credential_by_digest(&mut self, digest: &Digest, lock: Lock) -> Result<Option<Credential>>;
+    async fn find_credential_by_digest(
+        &mut self,
+        digest: &Digest,
+        lock: Lock,
+    ) -> Result<Option<Credential>>;
     /// Inserts the credential.
     ///
     /// # Errors
@@ -258,7 +285,9 @@ pub trait WriteTx: Send {
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
-        Location::Postgres(url) => Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?),
+        Location::Postgres(url) => {
+            Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?)
+        }
     })
 }
 

@@ -9,11 +9,14 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef as _};
 use uuid::Uuid;
 
-use super::{Change, ChangedEntity, Found, FoundPrincipal, LookedUp, NameHolder, Result, StoreError};
+use super::{
+    Change, ChangedEntity, Found, FoundPrincipal, LookedUp, NameHolder, Result, StoreError,
+};
 use crate::model::{
-    Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Credential,
-    CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse, Membership, Owner,
-    PermissionSet, Revision, Role, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
+    Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
+    Membership, Owner, PermissionSet, Revision, Role, ScopeSet, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId,
 };
 
 /// How a database keeps what the columns hold. `None` is NULL; an error, a value of another type.
@@ -84,7 +87,10 @@ impl Columns for PgRow {
             return Ok(None);
         }
         let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
-        let micros = bytes.try_into().map(i64::from_be_bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let micros = bytes
+            .try_into()
+            .map(i64::from_be_bytes)
+            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Some(micros.saturating_add(POSTGRES_EPOCH)))
     }
 }
@@ -133,7 +139,11 @@ impl<'r, R: Columns> Fields<'r, R> {
     }
 
     /// Makes of an integer what it stands for.
-    fn number<T>(&mut self, column: &'static str, make: impl FnOnce(i64) -> Option<T>) -> Result<T> {
+    fn number<T>(
+        &mut self,
+        column: &'static str,
+        make: impl FnOnce(i64) -> Option<T>,
+    ) -> Result<T> {
         let value = self.maybe(column, R::int, make)?;
         self.some(column, value)
     }
@@ -287,8 +297,10 @@ fn parse_annotations(text: &str) -> std::result::Result<Annotations, Invalid> {
 /// Annotations as the store keeps them: a JSON object.
 pub(super) fn annotations_text(annotations: &Annotations) -> String {
     let object = annotations.entries().iter();
-    serde_json::Value::Object(object.map(|(key, value)| (key.clone(), value.clone().into())).collect())
-        .to_string()
+    serde_json::Value::Object(
+        object.map(|(key, value)| (key.clone(), value.clone().into())).collect(),
+    )
+    .to_string()
 }
 
 /// Reads `workspace_columns`.
@@ -403,7 +415,8 @@ pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
 
 /// Reads the counter's revision.
 pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
-    let number = Fields::of(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
+    let number =
+        Fields::of(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
     Ok(Revision(number))
 }
 
@@ -418,8 +431,12 @@ pub(super) fn change(row: &impl Columns) -> Result<Change> {
     let entity = match entity.as_str() {
         "credential" => ChangedEntity::Credential(digest.ok_or(corrupt("digest"))?),
         "user" => ChangedEntity::User(UserId::parse(&id).map_err(|_| corrupt("entity_id"))?),
-        "workspace" => ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?),
-        "caller" => ChangedEntity::Caller(CallerId(Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?)),
+        "workspace" => {
+            ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
+        }
+        "caller" => {
+            ChangedEntity::Caller(CallerId(Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?))
+        }
         _ => return Err(corrupt("entity")),
     };
     Ok(Change { revision: Revision(revision), entity })

@@ -5,9 +5,24 @@
 macro_rules! workspace_columns {
     ($alias:literal) => {
         concat!(
-            $alias, ".id, ", $alias, ".slug, ", $alias, ".display_name, ", $alias, ".disabled, ",
-            $alias, ".generation, ", $alias, ".generation_time, ",
-            $alias, ".create_time, ", $alias, ".update_time, ", $alias, ".delete_time"
+            $alias,
+            ".id, ",
+            $alias,
+            ".slug, ",
+            $alias,
+            ".display_name, ",
+            $alias,
+            ".disabled, ",
+            $alias,
+            ".generation, ",
+            $alias,
+            ".generation_time, ",
+            $alias,
+            ".create_time, ",
+            $alias,
+            ".update_time, ",
+            $alias,
+            ".delete_time"
         )
     };
 }
@@ -72,6 +87,6 @@ macro_rules! audit_event_columns {
 }
 
 pub(super) use {
-    audit_event_columns, caller_columns, credential_columns, membership_columns, select_credentials,
-    user_columns, workspace_columns,
+    audit_event_columns, caller_columns, credential_columns, membership_columns,
+    select_credentials, user_columns, workspace_columns,
 };

@@ -1,9 +1,9 @@
 //! The audit log: appended to and read.
 
-use crate::store::row;
-use crate::store::sql::audit_event_columns;
 use super::{Result, Session, at};
 use crate::model::{AuditEvent, EventId};
+use crate::store::row;
+use crate::store::sql::audit_event_columns;
 
 /// Appends an event.
 pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
@@ -34,14 +34,15 @@ pub(super) async fn list(
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Vec<AuditEvent>> {
-    let rows = db.query(concat!(
-        "SELECT ",
-        audit_event_columns!(),
-        " FROM audit_events WHERE id > $1 ORDER BY id LIMIT $2"
-    ))
-    .bind(after.map(|id| id.0).unwrap_or_default())
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
+    let rows = db
+        .query(concat!(
+            "SELECT ",
+            audit_event_columns!(),
+            " FROM audit_events WHERE id > $1 ORDER BY id LIMIT $2"
+        ))
+        .bind(after.map(|id| id.0).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
     rows.iter().map(row::audit_event).collect()
 }

@@ -1,15 +1,16 @@
 //! Services that call this one.
 
-use crate::store::{Lock, row};
-use crate::store::sql::caller_columns;
 use super::session::locked;
 use super::{Result, Session, at};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
+use crate::store::sql::caller_columns;
+use crate::store::{Lock, row};
 
 /// The caller of this id, revoked or not.
 pub(super) async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
-    let row = db.query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
+    let row = db
+        .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
         .bind(id.0)
         .fetch_optional(db.connection())
         .await?;
@@ -17,7 +18,11 @@ pub(super) async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller
 }
 
 /// The caller of this id, whose row stays locked to the end of the transaction.
-pub(super) async fn find_locked(db: &mut Session, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
+pub(super) async fn find_locked(
+    db: &mut Session,
+    id: CallerId,
+    lock: Lock,
+) -> Result<Option<Caller>> {
     let statement = locked!(lock, "SELECT id FROM callers WHERE id = $1");
     db.query(statement).bind(id.0).execute(db.connection()).await?;
     find(db, id).await
@@ -36,44 +41,42 @@ pub(super) async fn find_by_name_locked(
 
 /// The caller of this name, unless revoked.
 pub(super) async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
-    let row = db.query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE name = $1 AND revoke_time IS NULL"
-    ))
-    .bind(name)
-    .fetch_optional(db.connection())
-    .await?;
+    let row = db
+        .query(concat!(
+            "SELECT ",
+            caller_columns!(),
+            " FROM callers WHERE name = $1 AND revoke_time IS NULL"
+        ))
+        .bind(name)
+        .fetch_optional(db.connection())
+        .await?;
     row.as_ref().map(row::caller).transpose()
 }
 
 /// The caller of this service token, revoked or not.
-pub(super) async fn find_by_digest(
-    db: &mut Session,
-    digest: &Digest,
-) -> Result<Option<Caller>> {
-    let row = db.query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE digest = $1"))
+pub(super) async fn find_by_digest(db: &mut Session, digest: &Digest) -> Result<Option<Caller>> {
+    let row = db
+        .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE digest = $1"))
         .bind(&digest.as_bytes()[..])
         .fetch_optional(db.connection())
         .await?;
     let caller = row.as_ref().map(row::caller).transpose()?;
     // The index has found it; this compares all of it, in a time that tells nothing.
-    let same = |identity: &CallerIdentity| {
-        matches!(identity, CallerIdentity::Token(found) if found.equals(digest))
-    };
+    let same = |identity: &CallerIdentity| matches!(identity, CallerIdentity::Token(found) if found.equals(digest));
     Ok(caller.filter(|caller| same(&caller.identity)))
 }
 
 /// The caller of this client certificate's name, unless revoked.
 pub(super) async fn find_by_san(db: &mut Session, san: &str) -> Result<Option<Caller>> {
-    let row = db.query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
-    ))
-    .bind(san)
-    .fetch_optional(db.connection())
-    .await?;
+    let row = db
+        .query(concat!(
+            "SELECT ",
+            caller_columns!(),
+            " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
+        ))
+        .bind(san)
+        .fetch_optional(db.connection())
+        .await?;
     row.as_ref().map(row::caller).transpose()
 }
 
@@ -83,15 +86,16 @@ pub(super) async fn list(
     after: Option<CallerId>,
     limit: u32,
 ) -> Result<Vec<Caller>> {
-    let rows = db.query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
-    ))
-    .bind(after.map(|id| id.0).unwrap_or_default())
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
+    let rows = db
+        .query(concat!(
+            "SELECT ",
+            caller_columns!(),
+            " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
+        ))
+        .bind(after.map(|id| id.0).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
     rows.iter().map(row::caller).collect()
 }
 
@@ -121,16 +125,17 @@ pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
 
 /// Makes the caller's row look so: its name, permissions and revocation.
 pub(super) async fn update(db: &mut Session, caller: &Caller) -> Result<()> {
-    let done = db.query(
-        "UPDATE callers \
+    let done = db
+        .query(
+            "UPDATE callers \
          SET name = $2, permissions = $3, revoke_time = $4 \
          WHERE id = $1",
-    )
-    .bind(caller.id.0)
-    .bind(caller.name.as_str())
-    .bind(i32::from(caller.permissions.bits()))
-    .bind(caller.revoke_time.map(at))
-    .execute(db.connection())
-    .await?;
+        )
+        .bind(caller.id.0)
+        .bind(caller.name.as_str())
+        .bind(i32::from(caller.permissions.bits()))
+        .bind(caller.revoke_time.map(at))
+        .execute(db.connection())
+        .await?;
     expect_rows(1, done.rows_affected())
 }

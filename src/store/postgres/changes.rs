@@ -1,43 +1,42 @@
 //! The change log, as its readers see it: triggers write it.
 
-use crate::store::row;
 use super::{Result, Session};
 use crate::model::Revision;
 use crate::store::Change;
+use crate::store::row;
 
 /// Rows after this revision, in order.
-pub(super) async fn list(
-    db: &mut Session,
-    after: Revision,
-    limit: u32,
-) -> Result<Vec<Change>> {
+pub(super) async fn list(db: &mut Session, after: Revision, limit: u32) -> Result<Vec<Change>> {
     // A revision beyond what the database can count to has nothing after it.
     let after = i64::try_from(after.0).unwrap_or(i64::MAX);
-    let rows = db.query(
-        "SELECT revision, entity, entity_id, digest \
+    let rows = db
+        .query(
+            "SELECT revision, entity, entity_id, digest \
          FROM changes \
          WHERE revision > $1 \
          ORDER BY revision \
          LIMIT $2",
-    )
-    .bind(after)
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
     rows.iter().map(row::change).collect()
 }
 
 /// The newest revision.
 pub(super) async fn revision(db: &mut Session) -> Result<Revision> {
-    let row = db.query("SELECT revision FROM counter WHERE id = 1").fetch_one(db.connection()).await?;
+    let row =
+        db.query("SELECT revision FROM counter WHERE id = 1").fetch_one(db.connection()).await?;
     row::revision(&row)
 }
 
 /// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; the newest
 /// revision. One round trip, since the lock is held over all that comes after it.
 pub(super) async fn append(db: &mut Session) -> Result<Revision> {
-    let row = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE; SELECT revision FROM counter WHERE id = 1")
-        .fetch_one(db.connection())
-        .await?;
+    let row =
+        sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE; SELECT revision FROM counter WHERE id = 1")
+            .fetch_one(db.connection())
+            .await?;
     row::revision(&row)
 }

@@ -18,16 +18,17 @@ pub(super) async fn look_up(
 ) -> Result<LookedUp> {
     // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
     // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
-    let row = db.query(concat!(
-        "SELECT counter.revision, c.digest, ",
-        credential_columns!("c.revoke_time"),
-        ", ",
-        workspace_columns!("own"),
-        ", ",
-        workspace_columns!("named"),
-        ", ",
-        user_columns!(),
-        ", (SELECT string_agg(m.workspace_id || '=' || m.role, ',' ORDER BY m.workspace_id) \
+    let row = db
+        .query(concat!(
+            "SELECT counter.revision, c.digest, ",
+            credential_columns!("c.revoke_time"),
+            ", ",
+            workspace_columns!("own"),
+            ", ",
+            workspace_columns!("named"),
+            ", ",
+            user_columns!(),
+            ", (SELECT string_agg(m.workspace_id || '=' || m.role, ',' ORDER BY m.workspace_id) \
             FROM memberships AS m \
             WHERE m.user_id = c.user_id) \
          FROM counter \
@@ -38,20 +39,18 @@ pub(super) async fn look_up(
              (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
              (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
          WHERE counter.id = 1"
-    ))
-    .bind(&digest.as_bytes()[..])
-    .bind(workspace)
-    .fetch_one(db.connection())
-    .await?;
+        ))
+        .bind(&digest.as_bytes()[..])
+        .bind(workspace)
+        .fetch_one(db.connection())
+        .await?;
     row::looked_up(&row, digest)
 }
 
 /// The credential of this id.
-pub(super) async fn find(
-    db: &mut Session,
-    id: CredentialId,
-) -> Result<Option<Credential>> {
-    let row = db.query(concat!(select_credentials!(), " WHERE c.id = $1"))
+pub(super) async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> {
+    let row = db
+        .query(concat!(select_credentials!(), " WHERE c.id = $1"))
         .bind(id.0)
         .fetch_optional(db.connection())
         .await?;
@@ -63,7 +62,8 @@ pub(super) async fn find_by_digest(
     db: &mut Session,
     digest: &Digest,
 ) -> Result<Option<Credential>> {
-    let row = db.query(concat!(select_credentials!(), " WHERE c.digest = $1"))
+    let row = db
+        .query(concat!(select_credentials!(), " WHERE c.digest = $1"))
         .bind(&digest.as_bytes()[..])
         .fetch_optional(db.connection())
         .await?;
@@ -162,7 +162,9 @@ pub(super) async fn insert(
 ) -> Result<()> {
     let (workspace, user, max_role) = match &credential.owner {
         Owner::Workspace(id) => (Some(id.as_str()), None, None),
-        Owner::User { id, max_role } => (None, Some(id.as_str()), Some(i16::from(max_role.number()))),
+        Owner::User { id, max_role } => {
+            (None, Some(id.as_str()), Some(i16::from(max_role.number())))
+        }
     };
     db.query(
         "INSERT INTO credentials ( \

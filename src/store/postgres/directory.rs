@@ -21,19 +21,20 @@ pub(super) async fn find_name_holder(
     name: &str,
     now: Timestamp,
 ) -> Result<Option<NameHolder>> {
-    let row = db.query(
-        "SELECT id, 0 AS reserved, 1 AS rank FROM workspaces WHERE id = $1 \
+    let row = db
+        .query(
+            "SELECT id, 0 AS reserved, 1 AS rank FROM workspaces WHERE id = $1 \
          UNION ALL \
          SELECT id, 0, 2 FROM workspaces WHERE slug = $1 AND delete_time IS NULL \
          UNION ALL \
          SELECT workspace_id, 1, 3 FROM reserved_slugs WHERE slug = $1 AND release_time > $2 \
          ORDER BY rank \
          LIMIT 1",
-    )
-    .bind(name)
-    .bind(at(now))
-    .fetch_optional(db.connection())
-    .await?;
+        )
+        .bind(name)
+        .bind(at(now))
+        .fetch_optional(db.connection())
+        .await?;
     row.as_ref().map(row::name_holder).transpose()
 }
 
@@ -68,20 +69,18 @@ pub(super) async fn release_slug(db: &mut Session, slug: &Slug) -> Result<()> {
 }
 
 /// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
-pub(super) async fn find_workspace(
-    db: &mut Session,
-    name: &str,
-) -> Result<Option<Workspace>> {
-    let row = db.query(concat!(
-        "SELECT ",
-        workspace_columns!("w"),
-        " FROM workspaces AS w WHERE w.id = COALESCE( \
+pub(super) async fn find_workspace(db: &mut Session, name: &str) -> Result<Option<Workspace>> {
+    let row = db
+        .query(concat!(
+            "SELECT ",
+            workspace_columns!("w"),
+            " FROM workspaces AS w WHERE w.id = COALESCE( \
              (SELECT id FROM workspaces WHERE id = $1 AND delete_time IS NULL), \
              (SELECT id FROM workspaces WHERE slug = $1 AND delete_time IS NULL))"
-    ))
-    .bind(name)
-    .fetch_optional(db.connection())
-    .await?;
+        ))
+        .bind(name)
+        .fetch_optional(db.connection())
+        .await?;
     row.as_ref().map(row::workspace).transpose()
 }
 
@@ -113,7 +112,8 @@ pub(super) async fn find_workspace_row(
     db: &mut Session,
     id: &WorkspaceId,
 ) -> Result<Option<Workspace>> {
-    let row = db.query(concat!("SELECT ", workspace_columns!("w"), " FROM workspaces AS w WHERE w.id = $1"))
+    let row = db
+        .query(concat!("SELECT ", workspace_columns!("w"), " FROM workspaces AS w WHERE w.id = $1"))
         .bind(id.as_str())
         .fetch_optional(db.connection())
         .await?;
@@ -126,18 +126,19 @@ pub(super) async fn list_workspaces(
     after: Option<&WorkspaceId>,
     limit: u32,
 ) -> Result<Vec<Workspace>> {
-    let rows = db.query(concat!(
-        "SELECT ",
-        workspace_columns!("w"),
-        " FROM workspaces AS w \
+    let rows = db
+        .query(concat!(
+            "SELECT ",
+            workspace_columns!("w"),
+            " FROM workspaces AS w \
          WHERE w.id > $1 AND w.delete_time IS NULL \
          ORDER BY w.id \
          LIMIT $2"
-    ))
-    .bind(after.map_or("", WorkspaceId::as_str))
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
+        ))
+        .bind(after.map_or("", WorkspaceId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
     rows.iter().map(row::workspace).collect()
 }
 
@@ -184,7 +185,8 @@ pub(super) async fn find_user_row_locked(
 
 /// The user of this id, deleted or not.
 pub(super) async fn find_user_row(db: &mut Session, id: &UserId) -> Result<Option<User>> {
-    let row = db.query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
+    let row = db
+        .query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
         .bind(id.as_str())
         .fetch_optional(db.connection())
         .await?;
@@ -197,18 +199,19 @@ pub(super) async fn list_users(
     after: Option<&UserId>,
     limit: u32,
 ) -> Result<Vec<User>> {
-    let rows = db.query(concat!(
-        "SELECT ",
-        user_columns!(),
-        " FROM users AS u \
+    let rows = db
+        .query(concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users AS u \
          WHERE u.id > $1 AND u.delete_time IS NULL \
          ORDER BY u.id \
          LIMIT $2"
-    ))
-    .bind(after.map_or("", UserId::as_str))
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
+        ))
+        .bind(after.map_or("", UserId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
     rows.iter().map(row::user).collect()
 }
 
@@ -242,15 +245,16 @@ pub(super) async fn find_membership(
     workspace: &WorkspaceId,
     user: &UserId,
 ) -> Result<Option<Membership>> {
-    let row = db.query(concat!(
-        "SELECT ",
-        membership_columns!(),
-        " FROM memberships AS m WHERE m.user_id = $1 AND m.workspace_id = $2"
-    ))
-    .bind(user.as_str())
-    .bind(workspace.as_str())
-    .fetch_optional(db.connection())
-    .await?;
+    let row = db
+        .query(concat!(
+            "SELECT ",
+            membership_columns!(),
+            " FROM memberships AS m WHERE m.user_id = $1 AND m.workspace_id = $2"
+        ))
+        .bind(user.as_str())
+        .bind(workspace.as_str())
+        .fetch_optional(db.connection())
+        .await?;
     row.as_ref().map(row::membership).transpose()
 }
 
@@ -261,8 +265,13 @@ pub(super) async fn find_membership_locked(
     user: &UserId,
     lock: Lock,
 ) -> Result<Option<Membership>> {
-    let statement = locked!(lock, "SELECT role FROM memberships WHERE user_id = $1 AND workspace_id = $2");
-    db.query(statement).bind(user.as_str()).bind(workspace.as_str()).execute(db.connection()).await?;
+    let statement =
+        locked!(lock, "SELECT role FROM memberships WHERE user_id = $1 AND workspace_id = $2");
+    db.query(statement)
+        .bind(user.as_str())
+        .bind(workspace.as_str())
+        .execute(db.connection())
+        .await?;
     find_membership(db, workspace, user).await
 }
 
@@ -295,10 +304,7 @@ pub(super) async fn list_memberships(
 }
 
 /// Inserts the membership, or makes its row look so.
-pub(super) async fn put_membership(
-    db: &mut Session,
-    membership: &Membership,
-) -> Result<()> {
+pub(super) async fn put_membership(db: &mut Session, membership: &Membership) -> Result<()> {
     db.query(
         "INSERT INTO memberships (user_id, workspace_id, role, create_time, update_time) \
          VALUES ($1, $2, $3, $4, $5) \
@@ -321,7 +327,8 @@ pub(super) async fn delete_membership(
     workspace: &WorkspaceId,
     user: &UserId,
 ) -> Result<bool> {
-    let done = db.query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
+    let done = db
+        .query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
         .bind(user.as_str())
         .bind(workspace.as_str())
         .execute(db.connection())
@@ -334,7 +341,8 @@ pub(super) async fn delete_memberships_of_workspace(
     db: &mut Session,
     workspace: &WorkspaceId,
 ) -> Result<u64> {
-    let done = db.query("DELETE FROM memberships WHERE workspace_id = $1")
+    let done = db
+        .query("DELETE FROM memberships WHERE workspace_id = $1")
         .bind(workspace.as_str())
         .execute(db.connection())
         .await?;
@@ -342,11 +350,9 @@ pub(super) async fn delete_memberships_of_workspace(
 }
 
 /// Drops every membership of the user; how many there were.
-pub(super) async fn delete_memberships_of_user(
-    db: &mut Session,
-    user: &UserId,
-) -> Result<u64> {
-    let done = db.query("DELETE FROM memberships WHERE user_id = $1")
+pub(super) async fn delete_memberships_of_user(db: &mut Session, user: &UserId) -> Result<u64> {
+    let done = db
+        .query("DELETE FROM memberships WHERE user_id = $1")
         .bind(user.as_str())
         .execute(db.connection())
         .await?;

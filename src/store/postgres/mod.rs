@@ -70,7 +70,11 @@ impl Store for PostgresStore {
         read!(self, db => directory::find_workspace(db, name))
     }
 
-    async fn list_workspaces(&self, after: Option<&WorkspaceId>, limit: u32) -> Result<Vec<Workspace>> {
+    async fn list_workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<Workspace>> {
         read!(self, db => directory::list_workspaces(db, after, limit))
     }
 
@@ -82,7 +86,11 @@ impl Store for PostgresStore {
         read!(self, db => directory::list_users(db, after, limit))
     }
 
-    async fn find_membership(&self, workspace: &WorkspaceId, user: &UserId) -> Result<Option<Membership>> {
+    async fn find_membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>> {
         read!(self, db => directory::find_membership(db, workspace, user))
     }
 
@@ -108,7 +116,11 @@ impl Store for PostgresStore {
         read!(self, db => callers::list(db, after, limit))
     }
 
-    async fn list_audit_events(&self, after: Option<EventId>, limit: u32) -> Result<Vec<AuditEvent>> {
+    async fn list_audit_events(
+        &self,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>> {
         read!(self, db => audit::list(db, after, limit))
     }
 

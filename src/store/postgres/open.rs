@@ -13,7 +13,8 @@ use crate::store::{Result, StoreError};
 /// How long a connection is waited for, made anew if need be.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long starting up waits for another process that is migrating.
-const MIGRATE_LOCK: &str = "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1936682088, 2)";
+const MIGRATE_LOCK: &str =
+    "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1936682088, 2)";
 /// `server_version_num` of the oldest that is supported.
 const VERSION_MIN: i64 = 140_000;
 
@@ -58,7 +59,8 @@ impl PostgresStore {
             .after_release(|connection, metadata| Box::pin(is_clean(connection, metadata)));
         // Behind a pooler reads are transactions too; without one, the timeout is the connection's own.
         let (read, read_options) = if pooled {
-            let read = read.after_release(|connection, metadata| Box::pin(is_clean(connection, metadata)));
+            let read =
+                read.after_release(|connection, metadata| Box::pin(is_clean(connection, metadata)));
             (read, options.clone())
         } else {
             (read, options.clone().options([("statement_timeout", "5s")]))
@@ -138,7 +140,9 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
 /// Fails where the database takes no writes: a standby, or one that is read-only for now.
 pub(super) async fn refuse_read_only(db: &mut Session) -> Result<()> {
     let row = db
-        .query("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'")
+        .query(
+            "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'",
+        )
         .fetch_one(db.connection())
         .await?;
     if row.try_get(0)? {

@@ -30,7 +30,10 @@ impl Session {
     }
 
     /// The statement that was built.
-    pub(super) fn built<'q>(&self, query: &'q mut QueryBuilder<Postgres>) -> Query<'q, Postgres, PgArguments> {
+    pub(super) fn built<'q>(
+        &self,
+        query: &'q mut QueryBuilder<Postgres>,
+    ) -> Query<'q, Postgres, PgArguments> {
         query.build().persistent(self.persistent)
     }
 

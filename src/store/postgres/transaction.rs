@@ -25,7 +25,12 @@ impl WriteTx for PostgresTx {
         directory::find_name_holder(&mut self.session, name, now).await
     }
 
-    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()> {
+    async fn reserve_slug(
+        &mut self,
+        slug: &Slug,
+        id: &WorkspaceId,
+        release_time: Timestamp,
+    ) -> Result<()> {
         directory::reserve_slug(&mut self.session, slug, id, release_time).await
     }
 
@@ -37,7 +42,11 @@ impl WriteTx for PostgresTx {
         directory::find_workspace_locked(&mut self.session, name, lock).await
     }
 
-    async fn find_workspace_row(&mut self, id: &WorkspaceId, lock: Lock) -> Result<Option<Workspace>> {
+    async fn find_workspace_row(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<Workspace>> {
         directory::find_workspace_row_locked(&mut self.session, id, lock).await
     }
 
@@ -78,11 +87,19 @@ impl WriteTx for PostgresTx {
         directory::delete_memberships_of_user(&mut self.session, user).await
     }
 
-    async fn find_credential(&mut self, id: CredentialId, lock: Lock) -> Result<Option<Credential>> {
+    async fn find_credential(
+        &mut self,
+        id: CredentialId,
+        lock: Lock,
+    ) -> Result<Option<Credential>> {
         credentials::find_locked(&mut self.session, id, lock).await
     }
 
-    async fn find_credential_by_digest(&mut self, digest: &Digest, lock: Lock) -> Result<Option<Credential>> {
+    async fn find_credential_by_digest(
+        &mut self,
+        digest: &Digest,
+        lock: Lock,
+    ) -> Result<Option<Credential>> {
         credentials::find_by_digest_locked(&mut self.session, digest, lock).await
     }
 

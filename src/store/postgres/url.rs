@@ -41,7 +41,8 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
     let mut kept = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
-            ("pgbouncer", "true") | ("statement_cache_capacity" | "statement-cache-capacity", "0") => {
+            ("pgbouncer", "true")
+            | ("statement_cache_capacity" | "statement-cache-capacity", "0") => {
                 pooled = true;
             }
             ("pgbouncer", "false") => {}

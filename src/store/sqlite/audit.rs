@@ -2,10 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use crate::store::row;
-use crate::store::sql::audit_event_columns;
 use super::{Result, at};
 use crate::model::{AuditEvent, EventId};
+use crate::store::row;
+use crate::store::sql::audit_event_columns;
 
 /// Appends an event.
 pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Result<()> {

@@ -2,11 +2,11 @@
 
 use sqlx::SqliteConnection;
 
-use crate::store::row;
-use crate::store::sql::caller_columns;
 use super::{Result, at};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
+use crate::store::row;
+use crate::store::sql::caller_columns;
 
 /// The caller of this id, revoked or not.
 pub(super) async fn find(db: &mut SqliteConnection, id: CallerId) -> Result<Option<Caller>> {
@@ -41,9 +41,7 @@ pub(super) async fn find_by_digest(
         .await?;
     let caller = row.as_ref().map(row::caller).transpose()?;
     // The index has found it; this compares all of it, in a time that tells nothing.
-    let same = |identity: &CallerIdentity| {
-        matches!(identity, CallerIdentity::Token(found) if found.equals(digest))
-    };
+    let same = |identity: &CallerIdentity| matches!(identity, CallerIdentity::Token(found) if found.equals(digest));
     Ok(caller.filter(|caller| same(&caller.identity)))
 }
 

@@ -2,10 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use crate::store::row;
 use super::Result;
 use crate::model::Revision;
 use crate::store::Change;
+use crate::store::row;
 
 /// Rows after this revision, in order.
 pub(super) async fn list(

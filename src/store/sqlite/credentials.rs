@@ -137,7 +137,9 @@ pub(super) async fn insert(
 ) -> Result<()> {
     let (workspace, user, max_role) = match &credential.owner {
         Owner::Workspace(id) => (Some(id.as_str()), None, None),
-        Owner::User { id, max_role } => (None, Some(id.as_str()), Some(i16::from(max_role.number()))),
+        Owner::User { id, max_role } => {
+            (None, Some(id.as_str()), Some(i16::from(max_role.number())))
+        }
     };
     sqlx::query(
         "INSERT INTO credentials ( \

@@ -82,10 +82,14 @@ pub(super) async fn find_workspace_row(
     db: &mut SqliteConnection,
     id: &WorkspaceId,
 ) -> Result<Option<Workspace>> {
-    let row = sqlx::query(concat!("SELECT ", workspace_columns!("w"), " FROM workspaces AS w WHERE w.id = $1"))
-        .bind(id.as_str())
-        .fetch_optional(db)
-        .await?;
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        workspace_columns!("w"),
+        " FROM workspaces AS w WHERE w.id = $1"
+    ))
+    .bind(id.as_str())
+    .fetch_optional(db)
+    .await?;
     row.as_ref().map(row::workspace).transpose()
 }
 

@@ -12,14 +12,20 @@ use crate::store::{Result, StoreError};
 pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
     let refuse = |text: String| Err(StoreError::Unusable(text));
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
-        return refuse("sqlite: needs the path of a file: nothing would survive in memory".to_owned());
+        return refuse(
+            "sqlite: needs the path of a file: nothing would survive in memory".to_owned(),
+        );
     }
     // Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
-    let path = std::path::absolute(path).map_err(|error| StoreError::Unusable(error.to_string()))?;
+    let path =
+        std::path::absolute(path).map_err(|error| StoreError::Unusable(error.to_string()))?;
     let shown = path.display();
     let directory = path.parent().unwrap_or(&path);
     if !directory.is_dir() {
-        return refuse(format!("the directory {} of the database does not exist", directory.display()));
+        return refuse(format!(
+            "the directory {} of the database does not exist",
+            directory.display()
+        ));
     }
     if let Some(name) = network_filesystem(directory) {
         return refuse(format!(
@@ -29,7 +35,9 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
     }
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(path),
-        Ok(metadata) if metadata.is_dir() => refuse(format!("{shown} is a directory, not a database file")),
+        Ok(metadata) if metadata.is_dir() => {
+            refuse(format!("{shown} is a directory, not a database file"))
+        }
         Ok(_) => refuse(format!("{shown} is not a regular file")),
         Err(error) if error.kind() == ErrorKind::NotFound => match create(&path) {
             Ok(()) => Ok(path),

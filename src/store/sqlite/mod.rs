@@ -67,7 +67,11 @@ impl Store for SqliteStore {
         directory::find_workspace(&mut *self.read.acquire().await?, name).await
     }
 
-    async fn list_workspaces(&self, after: Option<&WorkspaceId>, limit: u32) -> Result<Vec<Workspace>> {
+    async fn list_workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<Workspace>> {
         directory::list_workspaces(&mut *self.read.acquire().await?, after, limit).await
     }
 
@@ -79,7 +83,11 @@ impl Store for SqliteStore {
         directory::list_users(&mut *self.read.acquire().await?, after, limit).await
     }
 
-    async fn find_membership(&self, workspace: &WorkspaceId, user: &UserId) -> Result<Option<Membership>> {
+    async fn find_membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>> {
         directory::find_membership(&mut *self.read.acquire().await?, workspace, user).await
     }
 
@@ -90,7 +98,8 @@ impl Store for SqliteStore {
         after: Option<(&WorkspaceId, &UserId)>,
         limit: u32,
     ) -> Result<Vec<Membership>> {
-        directory::list_memberships(&mut *self.read.acquire().await?, workspace, user, after, limit).await
+        directory::list_memberships(&mut *self.read.acquire().await?, workspace, user, after, limit)
+            .await
     }
 
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
@@ -105,7 +114,11 @@ impl Store for SqliteStore {
         callers::list(&mut *self.read.acquire().await?, after, limit).await
     }
 
-    async fn list_audit_events(&self, after: Option<EventId>, limit: u32) -> Result<Vec<AuditEvent>> {
+    async fn list_audit_events(
+        &self,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>> {
         audit::list(&mut *self.read.acquire().await?, after, limit).await
     }
 

@@ -111,7 +111,8 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
 
 /// Refuses a library with the bug of [`VERSION_MIN`], were one ever linked instead of the bundled one.
 async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
-    let text: String = sqlx::query("SELECT sqlite_version()").fetch_one(connection).await?.try_get(0)?;
+    let text: String =
+        sqlx::query("SELECT sqlite_version()").fetch_one(connection).await?.try_get(0)?;
     let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let mut part = || parts.next().unwrap_or(0);
     let version = (part(), part(), part());
@@ -126,17 +127,22 @@ async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
 
 /// The schema's version; 0 without any.
 async fn version(connection: &mut SqliteConnection) -> Result<i64> {
-    let migrated = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-        .fetch_optional(&mut *connection)
-        .await?;
+    let migrated = sqlx::query(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
     if migrated.is_none() {
         return Ok(0);
     }
-    let row = sqlx::query("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations").fetch_one(connection).await?;
+    let row = sqlx::query("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations")
+        .fetch_one(connection)
+        .await?;
     Ok(row.try_get(0)?)
 }
 
 async fn has_tables(connection: &mut SqliteConnection) -> Result<bool> {
-    let found = sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1").fetch_optional(connection).await?;
+    let found =
+        sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1").fetch_optional(connection).await?;
     Ok(found.is_some())
 }

@@ -26,7 +26,12 @@ impl WriteTx for SqliteTx {
         directory::find_name_holder(&mut self.transaction, name, now).await
     }
 
-    async fn reserve_slug(&mut self, slug: &Slug, id: &WorkspaceId, release_time: Timestamp) -> Result<()> {
+    async fn reserve_slug(
+        &mut self,
+        slug: &Slug,
+        id: &WorkspaceId,
+        release_time: Timestamp,
+    ) -> Result<()> {
         directory::reserve_slug(&mut self.transaction, slug, id, release_time).await
     }
 
@@ -38,7 +43,11 @@ impl WriteTx for SqliteTx {
         directory::find_workspace(&mut self.transaction, name).await
     }
 
-    async fn find_workspace_row(&mut self, id: &WorkspaceId, _lock: Lock) -> Result<Option<Workspace>> {
+    async fn find_workspace_row(
+        &mut self,
+        id: &WorkspaceId,
+        _lock: Lock,
+    ) -> Result<Option<Workspace>> {
         directory::find_workspace_row(&mut self.transaction, id).await
     }
 
@@ -79,11 +88,19 @@ impl WriteTx for SqliteTx {
         directory::delete_memberships_of_user(&mut self.transaction, user).await
     }
 
-    async fn find_credential(&mut self, id: CredentialId, _lock: Lock) -> Result<Option<Credential>> {
+    async fn find_credential(
+        &mut self,
+        id: CredentialId,
+        _lock: Lock,
+    ) -> Result<Option<Credential>> {
         credentials::find(&mut self.transaction, id).await
     }
 
-    async fn find_credential_by_digest(&mut self, digest: &Digest, _lock: Lock) -> Result<Option<Credential>> {
+    async fn find_credential_by_digest(
+        &mut self,
+        digest: &Digest,
+        _lock: Lock,
+    ) -> Result<Option<Credential>> {
         credentials::find_by_digest(&mut self.transaction, digest).await
     }
 
