@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
-use super::serve::{plain_config, until_stopped};
+use super::serve::until_stopped;
 use super::{flag, hex, operator, output, refuse_token_output, workspace};
 use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
-use crate::server::{self, Running};
+use crate::server::{self, Config, Running};
 use crate::service::{CreateCaller, CreateCredential, Kind, NewOwner, Service};
 use crate::token::{OsRandom, random_array};
 
@@ -32,7 +32,8 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
         let folder = throwaway_folder()?;
         (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
     };
-    let running = server::start(plain_config(&url, &args.ports)).await?;
+    let running =
+        server::start(Config::new(&url, args.ports.listen, args.ports.http_listen)).await?;
     let demo = demo(&running.service).await?;
     match global.output {
         Output::Json => output::line(

@@ -1,10 +1,8 @@
 //! `serve`: the server, until a signal ends it.
 
-use std::time::Duration;
-
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{ClientCertificatesArg, Global, Output, Ports, ServeArgs};
+use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
 use crate::grpc::Limits;
 use crate::server::{self, ClientCertificates, Config, Running, TlsFiles};
@@ -75,26 +73,11 @@ fn config(global: &Global, args: ServeArgs) -> Config {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,
         },
-        ..plain_config(global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL), &args.ports)
-    }
-}
-
-/// A server with every choice left as it is, in the clear.
-pub(super) fn plain_config(database_url: &str, ports: &Ports) -> Config {
-    Config {
-        database_url: database_url.to_owned(),
-        listen: ports.listen,
-        http_listen: ports.http_listen,
-        tls: None,
-        insecure: false,
-        reflection: true,
-        connections_max: 10_000,
-        streams_max: 256,
-        connection_age_max: Duration::from_mins(30),
-        limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
-        drain_delay: Duration::ZERO,
-        shutdown_grace: Duration::from_secs(10),
-        options: Options::default(),
+        ..Config::new(
+            global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL),
+            args.ports.listen,
+            args.ports.http_listen,
+        )
     }
 }
 

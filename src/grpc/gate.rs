@@ -111,6 +111,7 @@ impl Gate {
         let context = Context {
             requester: Requester::Caller(caller),
             remote_address: peer.map(|peer| peer.address.ip().to_string()),
+            deadline: Some(deadline),
         };
         if !permissions.iter().any(|permission| context.permits(*permission)) {
             let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();

@@ -58,6 +58,27 @@ pub struct Config {
     pub options: Options,
 }
 
+impl Config {
+    /// A server with every choice left as it is, in the clear.
+    pub fn new(database_url: &str, listen: SocketAddr, http_listen: SocketAddr) -> Self {
+        Self {
+            database_url: database_url.to_owned(),
+            listen,
+            http_listen,
+            tls: None,
+            insecure: false,
+            reflection: true,
+            connections_max: 10_000,
+            streams_max: 256,
+            connection_age_max: Duration::from_mins(30),
+            limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
+            drain_delay: Duration::ZERO,
+            shutdown_grace: Duration::from_secs(10),
+            options: Options::default(),
+        }
+    }
+}
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -102,7 +102,8 @@ impl Service {
                 after: Some(view::caller(&caller)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            tx.commit(&event).await?;
             Ok((caller, token))
         })
         .await
@@ -142,7 +143,8 @@ impl Service {
                 after: Some(view::caller(&after)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            this.commit_and_wait(tx, &event, &context).await?;
             Ok(after)
         })
         .await

@@ -250,7 +250,8 @@ impl Service {
                 after: Some(view::credential(&after, now)),
                 reason: why,
             };
-            let revision = tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            let revision = this.commit_and_wait(tx, &event, &context).await?;
             Ok(Revoked { credential: Some(after), revision })
         })
         .await

@@ -45,6 +45,8 @@ impl Service {
                 disabled,
             };
             tx.put_workspace(&after).await?;
+            let narrows = live
+                .is_some_and(|live| (after.disabled && !live.disabled) || after.slug != live.slug);
             let entry = Entry {
                 action: "workspace.put",
                 target: AuditTarget::Workspace(after.id.clone()),
@@ -53,7 +55,12 @@ impl Service {
                 after: Some(view::workspace(&after)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            if narrows {
+                this.commit_and_wait(tx, &event, &context).await?;
+            } else {
+                tx.commit(&event).await?;
+            }
             Ok(after)
         })
         .await
@@ -108,7 +115,8 @@ impl Service {
                 after: None,
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            this.commit_and_wait(tx, &event, &context).await?;
             Ok(())
         })
         .await
@@ -139,6 +147,7 @@ impl Service {
                 disabled,
             };
             tx.put_user(&after).await?;
+            let narrows = live.is_some_and(|live| after.disabled && !live.disabled);
             let entry = Entry {
                 action: "user.put",
                 target: AuditTarget::User(after.id.clone()),
@@ -147,7 +156,12 @@ impl Service {
                 after: Some(view::user(&after)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            if narrows {
+                this.commit_and_wait(tx, &event, &context).await?;
+            } else {
+                tx.commit(&event).await?;
+            }
             Ok(after)
         })
         .await
@@ -198,7 +212,8 @@ impl Service {
                 after: None,
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            this.commit_and_wait(tx, &event, &context).await?;
             Ok(())
         })
         .await
@@ -230,6 +245,7 @@ impl Service {
                 role,
             };
             tx.put_membership(&after).await?;
+            let narrows = before.as_ref().is_some_and(|before| after.role < before.role);
             let entry = Entry {
                 action: "membership.put",
                 target: AuditTarget::Membership(after.workspace_id.clone(), after.user_id.clone()),
@@ -238,7 +254,12 @@ impl Service {
                 after: Some(view::membership(&after)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            if narrows {
+                this.commit_and_wait(tx, &event, &context).await?;
+            } else {
+                tx.commit(&event).await?;
+            }
             Ok(after)
         })
         .await
@@ -311,7 +332,8 @@ impl Service {
                 after: None,
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
+            let event = this.audit_event(&context, entry)?;
+            this.commit_and_wait(tx, &event, &context).await?;
             Ok(())
         })
         .await

@@ -29,12 +29,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::cache::Lookup;
-use crate::model::{Caller, Clock, Permission, Timestamp};
-use crate::store::Store;
+use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
 
 /// What every use case gives.
@@ -78,6 +79,8 @@ pub struct Context {
     pub requester: Requester,
     /// The network address, if there is one.
     pub remote_address: Option<String>,
+    /// When nobody waits for the answer any longer, if the request says.
+    pub deadline: Option<Instant>,
 }
 
 /// Who asks.
@@ -92,7 +95,11 @@ pub enum Requester {
 impl Context {
     /// A person at the command line.
     pub fn operator(name: &str) -> Self {
-        Self { requester: Requester::Operator(name.to_owned()), remote_address: None }
+        Self {
+            requester: Requester::Operator(name.to_owned()),
+            remote_address: None,
+            deadline: None,
+        }
     }
 
     /// Whether the requester has this permission.
@@ -120,6 +127,17 @@ impl Service {
     ) -> Result<T> {
         let task = self.tasks.spawn(work.in_current_span());
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
+    }
+
+    /// Commits what takes something away, and waits until no replica answers as before: the revocation barrier
+    /// (DESIGN §6, point 9). What only gives commits without waiting, by [`WriteTx::commit`].
+    async fn commit_and_wait(
+        &self,
+        tx: Box<dyn WriteTx>,
+        event: &AuditEvent,
+        _context: &Context,
+    ) -> Result<Revision> {
+        Ok(tx.commit(event).await?)
     }
 
     /// The time, and random bytes for an id.

@@ -1,0 +1,3 @@
+//! The gRPC face, from outside.
+
+mod introspect;

@@ -1,0 +1,214 @@
+//! A server, and those who speak to it: actors, each with the permissions of its part.
+
+use std::sync::Arc;
+
+use sophic_auth::grpc::pb::admin_service_client::AdminServiceClient;
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth::grpc::pb::directory_service_client::DirectoryServiceClient;
+use sophic_auth::grpc::pb::{
+    self, CreateKeyRequest, CreateKeyResponse, CreatePatRequest, CreatePatResponse,
+    IntrospectRequest, IntrospectResponse, PutMembershipRequest, PutUserRequest,
+    PutWorkspaceRequest, Role, Scope,
+};
+use sophic_auth::model::Permission;
+use sophic_auth::server::{self, Config, Running};
+use sophic_auth::service::{Context, CreateCaller};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::stores::{Database, Fixture};
+
+/// A running server, with a channel to it.
+pub(crate) struct Harness {
+    /// Its database.
+    pub(crate) database: Arc<Database>,
+    /// The server itself.
+    pub(crate) running: Running,
+    channel: Channel,
+}
+
+impl Fixture for Harness {
+    async fn set_up(database: Arc<Database>) -> Self {
+        Self::start(database, |_| {}).await
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+impl Harness {
+    /// Starts a server on this database, with these changes to how it would be run by default.
+    pub(crate) async fn start(database: Arc<Database>, change: impl FnOnce(&mut Config)) -> Self {
+        let loopback = "127.0.0.1:0".parse().expect("an address");
+        let mut config = Config::new(&database.url(), loopback, loopback);
+        change(&mut config);
+        let running = server::start(config).await.expect("the server starts");
+        let channel = Channel::from_shared(running.grpc_url())
+            .expect("a URL")
+            .connect()
+            .await
+            .expect("the server accepts");
+        Self { database, running, channel }
+    }
+
+    /// Another server on the same database.
+    pub(crate) async fn another(&self, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start(Arc::clone(&self.database), change).await
+    }
+
+    /// Someone with the token of a new caller that has these permissions.
+    pub(crate) async fn caller(&self, name: &str, permissions: &[Permission]) -> Actor {
+        let request = CreateCaller {
+            name: name.to_owned(),
+            permissions: permissions.iter().map(ToString::to_string).collect(),
+            certificate_san: String::new(),
+        };
+        let operator = Context::operator("harness");
+        let made = self.running.service.create_caller(operator, request).await;
+        let (_, token) = made.expect("a caller is made");
+        self.with_token(token.expect("it has a token").expose())
+    }
+
+    /// A service in front of Sophic's endpoints: it introspects.
+    pub(crate) async fn gateway(&self) -> Actor {
+        self.caller("gateway", &[Permission::Introspect]).await
+    }
+
+    /// The dashboard's backend: it manages credentials for acting users.
+    pub(crate) async fn dashboard(&self) -> Actor {
+        self.caller("dashboard", &[Permission::CredentialsRead, Permission::CredentialsWrite]).await
+    }
+
+    /// A caller that may do everything.
+    pub(crate) async fn root(&self) -> Actor {
+        self.caller("root", &Permission::ALL).await
+    }
+
+    /// Nobody that is known.
+    pub(crate) fn anonymous(&self) -> Actor {
+        Actor { channel: self.channel.clone(), credential: Credential(None) }
+    }
+
+    /// Whoever has this service token.
+    pub(crate) fn with_token(&self, token: &str) -> Actor {
+        let value = format!("Bearer {token}").parse().expect("a header");
+        Actor { channel: self.channel.clone(), credential: Credential(Some(value)) }
+    }
+}
+
+/// Someone who calls.
+#[derive(Clone)]
+pub(crate) struct Actor {
+    channel: Channel,
+    credential: Credential,
+}
+
+/// Puts the service token into each request.
+#[derive(Clone)]
+pub(crate) struct Credential(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Credential {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Authenticated = InterceptedService<Channel, Credential>;
+
+impl Actor {
+    pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
+        AuthServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
+    }
+
+    pub(crate) fn directory(&self) -> DirectoryServiceClient<Authenticated> {
+        DirectoryServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
+    }
+
+    pub(crate) fn admin(&self) -> AdminServiceClient<Authenticated> {
+        AdminServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
+    }
+
+    /// Puts a workspace, whose id is `id-of-<slug>`.
+    pub(crate) async fn put_workspace(&self, slug: &str) -> pb::Workspace {
+        let workspace = pb::Workspace {
+            id: format!("id-of-{slug}"),
+            slug: slug.to_owned(),
+            display_name: format!("Workspace {slug}"),
+            ..Default::default()
+        };
+        let request = PutWorkspaceRequest { workspace: Some(workspace) };
+        let response = self.directory().put_workspace(request).await.expect("a workspace is put");
+        response.into_inner().workspace.expect("it is given back")
+    }
+
+    /// Puts a user.
+    pub(crate) async fn put_user(&self, id: &str) -> pb::User {
+        let user = pb::User {
+            id: id.to_owned(),
+            display_name: format!("User {id}"),
+            ..Default::default()
+        };
+        let request = PutUserRequest { user: Some(user) };
+        let response = self.directory().put_user(request).await.expect("a user is put");
+        response.into_inner().user.expect("it is given back")
+    }
+
+    /// Puts a membership.
+    pub(crate) async fn put_membership(&self, workspace: &str, user: &str, role: Role) {
+        let request = PutMembershipRequest {
+            workspace: workspace.to_owned(),
+            user: user.to_owned(),
+            role: role.into(),
+        };
+        self.directory().put_membership(request).await.expect("a membership is put");
+    }
+
+    /// Makes a key as the system.
+    pub(crate) async fn create_key(&self, workspace: &str, scopes: &[Scope]) -> CreateKeyResponse {
+        let request = CreateKeyRequest {
+            workspace: workspace.to_owned(),
+            name: "ci".to_owned(),
+            scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+            ..Default::default()
+        };
+        self.auth().create_key(request).await.expect("a key is made").into_inner()
+    }
+
+    /// Makes a personal access token as the system.
+    pub(crate) async fn create_pat(
+        &self,
+        user: &str,
+        scopes: &[Scope],
+        max_role: Role,
+    ) -> CreatePatResponse {
+        let request = CreatePatRequest {
+            user: user.to_owned(),
+            name: "laptop".to_owned(),
+            scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+            max_role: max_role.into(),
+            ..Default::default()
+        };
+        self.auth().create_pat(request).await.expect("a token is made").into_inner()
+    }
+
+    /// Introspects; an empty `workspace` names none.
+    pub(crate) async fn introspect(
+        &self,
+        token: &str,
+        workspace: &str,
+        scopes: &[Scope],
+    ) -> IntrospectResponse {
+        let request = IntrospectRequest {
+            token: token.to_owned(),
+            workspace: workspace.to_owned(),
+            required_scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+            ..Default::default()
+        };
+        self.auth().introspect(request).await.expect("an answer").into_inner()
+    }
+}

@@ -1,0 +1,3 @@
+//! The conformance suite: what a store must do, each case on both databases.
+
+mod opening;

@@ -1,0 +1,191 @@
+//! A fresh database for each test: a file of its own, or a copy of a migrated template in the cluster that
+//! `scripts/test` starts. [`on_every_store`] runs each case on both.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sophic_auth::store::{self, Store};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// Makes a test of each case for each database. What a case takes says what is set up for it: see [`Fixture`].
+macro_rules! on_every_store {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::stores::run(crate::stores::Database::sqlite(), super::$case).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::stores::run(crate::stores::Database::postgres().await, super::$case).await;
+            })+
+        }
+    };
+}
+
+pub(crate) use on_every_store;
+
+/// What a case is given.
+pub(crate) trait Fixture: Sized {
+    /// Sets it up on this database.
+    async fn set_up(database: Arc<Database>) -> Self;
+    /// Ends it.
+    async fn tear_down(database: &Database);
+}
+
+/// Runs a case, and drops its database if it passed: what failed can be looked at.
+pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
+    database: Database,
+    case: impl FnOnce(F) -> R,
+) {
+    let database = Arc::new(database);
+    case(F::set_up(Arc::clone(&database)).await).await;
+    F::tear_down(&database).await;
+    database.drop_database().await;
+}
+
+/// A database of one test's own.
+#[derive(Debug)]
+pub(crate) enum Database {
+    /// A file in a folder that goes with this.
+    Sqlite { folder: TempDir },
+    /// A database of the test cluster, by name.
+    Postgres { name: String },
+}
+
+impl Database {
+    /// A file that is not there yet.
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite { folder: TempDir::new().expect("a folder for temporary files") }
+    }
+
+    /// A copy of the migrated template.
+    pub(crate) async fn postgres() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let template = template().await;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{number}", std::process::id());
+        admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        Self::Postgres { name }
+    }
+
+    /// A database without any schema.
+    pub(crate) async fn empty_postgres() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("e{}_{number}", std::process::id());
+        admin(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+        Self::Postgres { name }
+    }
+
+    /// Its URL, as the program takes it.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite { folder } => {
+                format!("sqlite:{}", folder.path().join("store.db").display())
+            }
+            Self::Postgres { name } => with_database(&cluster_url(), name),
+        }
+    }
+
+    /// Whether it is in the Postgres cluster.
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres { .. })
+    }
+
+    /// The file, of an SQLite database.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sqlite { folder } => Some(folder.path().join("store.db")),
+            Self::Postgres { .. } => None,
+        }
+    }
+
+    async fn drop_database(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+/// A store on a database of its own.
+pub(crate) struct TestStore {
+    /// The database, for whoever opens it once more.
+    pub(crate) database: Arc<Database>,
+    store: Arc<dyn Store>,
+}
+
+impl TestStore {
+    /// The store, to share.
+    pub(crate) fn shared(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+}
+
+impl Deref for TestStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl Fixture for TestStore {
+    async fn set_up(database: Arc<Database>) -> Self {
+        let store = store::open(&database.url()).await.expect("the store opens");
+        Self { database, store }
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+/// The cluster that `scripts/test` started. Without it tests on Postgres fail; they are never skipped.
+pub(crate) fn cluster_url() -> String {
+    std::env::var("SOPHIC_AUTH_TEST_POSTGRES_URL").expect(
+        "no Postgres: run scripts/test, which starts one, or set SOPHIC_AUTH_TEST_POSTGRES_URL to a server's URL",
+    )
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (head, _) = url.rsplit_once('/').expect("a URL with a database");
+    format!("{head}/{name}")
+}
+
+/// Runs a statement of the cluster's own. Another test that copies the template at this moment may be in the way.
+async fn admin(statement: &str) {
+    let mut tries = 0;
+    loop {
+        let mut connection =
+            PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
+        #[expect(clippy::disallowed_types, reason = "names that this file makes")]
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        match sqlx::raw_sql(statement).execute(&mut connection).await {
+            Ok(_) => return,
+            Err(error) if tries == 50 => panic!("the cluster refuses: {error}"),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn template() -> String {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    TEMPLATE
+        .get_or_init(|| async {
+            let name = format!("template_{}", std::process::id());
+            admin(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+            store::migrate(&with_database(&cluster_url(), &name))
+                .await
+                .expect("it can be migrated");
+            name
+        })
+        .await
+        .clone()
+}
