@@ -135,16 +135,26 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    let number = |scope| match scope {
+pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
+    match scope {
         Scope::Read => pb::Scope::Read,
         Scope::Capture => pb::Scope::Capture,
         Scope::Admin => pb::Scope::Admin,
-    };
-    scopes.iter().map(|scope| number(scope).into()).collect()
+    }
 }
 
-const fn pb_role(role: Role) -> pb::Role {
+fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
+    scopes.iter().map(|scope| scope_number(scope).into()).collect()
+}
+
+pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
+    match cap {
+        RoleCap::Membership => pb::RoleCap::Membership,
+        RoleCap::Token => pb::RoleCap::Token,
+    }
+}
+
+pub(super) const fn pb_role(role: Role) -> pb::Role {
     match role {
         Role::Viewer => pb::Role::Viewer,
         Role::Member => pb::Role::Member,
@@ -153,7 +163,7 @@ const fn pb_role(role: Role) -> pb::Role {
     }
 }
 
-const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
+pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
@@ -169,7 +179,7 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
     }
 }
 
-const fn pb_denial(denial: Denial) -> pb::Denial {
+pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
     match denial {
         Denial::TokenMissing => pb::Denial::TokenMissing,
         Denial::TokenUnknown => pb::Denial::TokenUnknown,
@@ -270,10 +280,7 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
     let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
-    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| match cap {
-        RoleCap::Membership => pb::RoleCap::Membership,
-        RoleCap::Token => pb::RoleCap::Token,
-    });
+    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),

@@ -7,6 +7,7 @@ mod tls;
 
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::{Barrier, Direct, Hub};
-use crate::grpc::{self, Gate, Limits, Peer};
+use crate::grpc::{self, Connection, Gate, Limits, Peer};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{Options, Service};
@@ -215,7 +216,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, health, config.reflection);
-    let gate = Gate::new(routes, Arc::clone(&service), config.limits);
+    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
     let running = Running {
         grpc: local(&grpc_listener, config.listen)?,
@@ -252,7 +253,7 @@ struct Parts {
     service: Arc<Service>,
     replica: replica::Replica,
     hub: Arc<Hub>,
-    gate: Gate,
+    gate: Arc<Gate>,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -272,13 +273,14 @@ async fn run(config: Config, parts: Parts) {
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
-    let grpc_gate = gate.clone();
+    let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
         spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
-            let gate = grpc_gate.clone();
-            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(peer.clone());
-                gate.clone().handle(request)
+            let gate = Arc::clone(&grpc_gate);
+            let connection = Arc::new(Connection::new(peer));
+            service_fn(move |request| {
+                let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+                async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Reason, Result, Service, ServiceError};
 use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question};
 use crate::decision::{Decision, Denial, Principal, Request, Snapshot, decide, www_authenticate};
-use crate::model::{Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
+use crate::model::{CallerId, Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
 use crate::token::digest_of_presented;
 
 /// What is asked.
@@ -24,6 +24,8 @@ pub struct IntrospectionRequest<'a> {
     pub fresh: bool,
     /// Not from a state older than this revision.
     pub at_least_revision: u64,
+    /// The caller that asks, who may ask about only so many unknown tokens; nothing: nobody who could flood.
+    pub asker: Option<CallerId>,
 }
 
 /// The answer.
