@@ -117,6 +117,20 @@ impl Database {
         }
     }
 
+    /// Shuts a database of the cluster to everybody, who is in it too.
+    pub(crate) async fn shut(&self) {
+        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
+        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+        admin(&format!("{others} = '{name}'")).await;
+    }
+
+    /// Opens it again.
+    pub(crate) async fn open(&self) {
+        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
+        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    }
+
     /// Drops it, if it is in the cluster; a file goes with its folder.
     pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {

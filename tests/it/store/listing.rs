@@ -187,10 +187,11 @@ async fn pages_give_each_credential_once_while_others_are_made(store: TestStore)
     });
     let mut seen = Vec::new();
     loop {
+        let all_made = others.is_finished();
         let after = seen.last().map(|credential: &Credential| credential.id);
         let filter = CredentialFilter::default();
         let page = store.list_credentials(&filter, at(0), after, 50).await.expect("a page");
-        if page.is_empty() && others.is_finished() {
+        if page.is_empty() && all_made {
             break;
         }
         seen.extend(page);

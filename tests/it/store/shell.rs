@@ -91,8 +91,11 @@ async fn a_row_that_takes_another_key_is_logged_under_both(store: TestStore) {
     let literal =
         if store.database.is_postgres() { format!("'\\x{hex}'") } else { format!("x'{hex}'") };
     let statement = format!("UPDATE credentials SET digest = {literal} WHERE kind = 1");
-    let both = [ChangedEntity::Credential(digest(1)), ChangedEntity::Credential(of_nine)];
-    assert_eq!(logged(&store, revision, &statement).await, both);
+    let changed = logged(&store, revision, &statement).await;
+    assert_eq!(changed.len(), 2);
+    for digest in [digest(1), of_nine] {
+        assert!(changed.contains(&ChangedEntity::Credential(digest)), "{changed:?}");
+    }
 }
 
 async fn a_batch_is_logged_row_by_row(store: TestStore) {
