@@ -2,8 +2,10 @@
 
 mod acting_user;
 mod arguments;
+mod batch;
 mod callers;
 mod canary;
+mod coherence;
 mod directory;
 mod errors;
 mod framing;
@@ -18,4 +20,6 @@ mod same_answers;
 mod shutdown;
 mod tls;
 mod token_text;
+mod unknown_rate;
+mod watch;
 mod wire;
