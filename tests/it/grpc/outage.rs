@@ -29,13 +29,13 @@ async fn outage(grace: Duration) -> Outage {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
-    let gateway = server.as_(&h.gateway().await);
+    let gateway = h.gateway().await.at(&server);
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.settled(&server).await;
     // What was read again after the last change is in memory, and is from now on.
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
-    h.database.cut_off().await;
+    h.database.shut().await;
     Outage { server, gateway, key }
 }
 
@@ -56,7 +56,7 @@ async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_ca
         }
     };
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    outage.server.database.let_in().await;
+    outage.server.database.open().await;
     // It finds back by itself.
     loop {
         match outage.ask(&outage.key).await {

@@ -1,4 +1,17 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
+mod audit;
+mod callers;
+mod changes;
+mod credentials;
+mod directory;
+mod feed;
+mod files;
+mod listing;
+mod migrations;
+mod names;
 mod opening;
-mod replicas;
+mod raw;
+mod samples;
+mod shell;
+mod transactions;
