@@ -66,8 +66,7 @@ fn paste(line: &str) -> (Option<i32>, String) {
         first.push(path);
         path = first;
     }
-    let output =
-        Command::new("bash").arg("-c").arg(line).env("PATH", path).output().expect("bash");
+    let output = Command::new("bash").arg("-c").arg(line).env("PATH", path).output().expect("bash");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), text + &errors)
@@ -116,7 +115,10 @@ fn regex_like(line: &str) -> String {
     assert!(sophic_auth::token::TokenKind::of(token).is_some());
     parts[1] = format!("{head}…");
     let request: serde_json::Value = serde_json::from_str(&parts[3]).expect("JSON");
-    assert_eq!((&request["workspace"], &request["required_scopes"][0]), (&"demo".into(), &"SCOPE_READ".into()));
+    assert_eq!(
+        (&request["workspace"], &request["required_scopes"][0]),
+        (&"demo".into(), &"SCOPE_READ".into())
+    );
     "{…}".clone_into(&mut parts[3]);
     let address = parts[4].split_whitespace().next().expect("an address").to_owned();
     assert!(address.starts_with("127.0.0.1:"), "{address}");

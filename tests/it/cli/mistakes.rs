@@ -87,8 +87,8 @@ async fn what_cannot_be_meant_is_wrong_usage(p: Program) {
 }
 
 async fn what_is_taken_fails(p: Program) {
-    p.run("workspace put acme --id w1").ok();
-    assert!(p.run("workspace put w1 --id w2").failed(1).contains("slug"));
+    p.run("workspace put acme --id first").ok();
+    assert!(p.run("workspace put first --id second").failed(1).contains("slug"));
     assert!(p.run("workspace put other --id acme").failed(1).contains("id"));
     p.run("caller create a --permission introspect").ok();
     assert!(p.run("caller create a --permission introspect").failed(1).contains("name"));
@@ -131,7 +131,9 @@ fn a_store_that_cannot_be_used_is_said_to_be_so() {
         ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with"),
     ];
     for (url, text) in urls {
-        for words in ["user list", "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0", "migrate"] {
+        for words in
+            ["user list", "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0", "migrate"]
+        {
             let error = on(&url, words).failed(1);
             assert!(error.contains(text) && error.contains("error: "), "{words} {url}: {error}");
             assert!(!error.contains("hunter2"), "{error}");

@@ -243,8 +243,7 @@ async fn an_acting_user_must_exist_and_be_active(h: Harness) {
             assert_eq!(refused(dashboard.auth().get_credential(get(id, user)).await), inactive);
             assert_eq!(refused(dashboard.auth().revoke(revoke(id, user)).await), inactive);
         }
-        let request =
-            ListCredentialsRequest { acting_user: user.to_owned(), ..Default::default() };
+        let request = ListCredentialsRequest { acting_user: user.to_owned(), ..Default::default() };
         assert_eq!(refused(list(&dashboard, request).await), inactive);
     }
     let misspelt = dashboard.auth().create_key(key_for("acme", "no user")).await;

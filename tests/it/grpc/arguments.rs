@@ -112,11 +112,8 @@ async fn scopes_that_are_none_are_refused(h: Harness) {
 async fn roles_that_are_none_are_refused(h: Harness) {
     let root = acme(&h).await;
     for role in [0, 5, -1, i32::MAX] {
-        let request = PutMembershipRequest {
-            workspace: "acme".to_owned(),
-            user: "ada".to_owned(),
-            role,
-        };
+        let request =
+            PutMembershipRequest { workspace: "acme".to_owned(), user: "ada".to_owned(), role };
         let outcome = root.directory().put_membership(request).await;
         assert_eq!(fields(outcome), ["role"], "{role}");
     }
@@ -169,8 +166,7 @@ async fn times_that_do_not_fit_are_refused(h: Harness) {
 async fn times_at_the_edge_are_kept(h: Harness) {
     let root = acme(&h).await;
     let last = Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 };
-    let request =
-        CreateKeyRequest { expiration: Some(Expiration::ExpireTime(last)), ..key() };
+    let request = CreateKeyRequest { expiration: Some(Expiration::ExpireTime(last)), ..key() };
     let made = root.auth().create_key(request).await.expect("it is made").into_inner();
     let kept = made.credential.expect("it is given").expire_time.expect("a time");
     assert_eq!((kept.seconds, kept.nanos), (last.seconds, 999_999_000));
@@ -233,8 +229,7 @@ async fn ids_that_are_misspelt_are_refused(h: Harness) {
         assert_eq!(fields(root.directory().get_workspace(request).await), ["workspace"], "{name}");
         let request = GetUserRequest { user: name.to_owned() };
         assert_eq!(fields(root.directory().get_user(request).await), ["user"], "{name}");
-        let request =
-            GetMembershipRequest { workspace: name.to_owned(), user: name.to_owned() };
+        let request = GetMembershipRequest { workspace: name.to_owned(), user: name.to_owned() };
         let both = fields(root.directory().get_membership(request).await);
         assert_eq!(both, ["workspace", "user"], "{name}");
         let request = CreateKeyRequest { workspace: name.to_owned(), ..key() };
@@ -284,10 +279,7 @@ async fn introspect_refuses_what_its_caller_got_wrong(h: Harness) {
     let mut request = tonic::Request::new(request);
     request.set_timeout(std::time::Duration::from_millis(500));
     let status = root.auth().introspect(request).await.expect_err("it is not reached");
-    assert!(
-        matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded),
-        "{status:?}"
-    );
+    assert!(matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded), "{status:?}");
 }
 
 async fn pages_that_are_none_are_refused(h: Harness) {
@@ -345,7 +337,8 @@ async fn callers_that_do_not_fit_are_refused(h: Harness) {
     for name in ["", "Gateway", "-a", "a-", "a_b", "a b", &long] {
         assert_eq!(fields(create(name, &["introspect"], "").await), ["name"], "{name}");
     }
-    for permissions in [&[][..], &["everything"], &["*"], &["introspect", "admin:*"], &["Introspect"]]
+    for permissions in
+        [&[][..], &["everything"], &["*"], &["introspect", "admin:*"], &["Introspect"]]
     {
         let outcome = create("a", permissions, "").await;
         assert_eq!(fields(outcome), ["permissions"], "{permissions:?}");

@@ -59,7 +59,10 @@ async fn a_caller_is_made_shown_once_and_may_call(h: Harness) {
     let known = known.expect("it is made");
     assert_eq!(known.token, "");
     let caller = known.caller.expect("it is given");
-    assert_eq!((caller.hint.as_str(), caller.certificate_san.as_str()), ("", "spiffe://sophic/mesh"));
+    assert_eq!(
+        (caller.hint.as_str(), caller.certificate_san.as_str()),
+        ("", "spiffe://sophic/mesh")
+    );
 }
 
 async fn a_revoked_caller_may_no_longer_call(h: Harness) {

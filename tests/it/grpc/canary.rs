@@ -96,7 +96,10 @@ fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
 async fn database_files(database: &Database) -> Vec<PathBuf> {
     if let Some(file) = database.file() {
         let folder = file.parent().expect("a folder").to_owned();
-        assert!(folder.join("store.db-wal").exists(), "the write-ahead log is there to be searched");
+        assert!(
+            folder.join("store.db-wal").exists(),
+            "the write-ahead log is there to be searched"
+        );
         return vec![folder];
     }
     let mut connection = PgConnection::connect(&database.url()).await.expect("it answers");

@@ -103,8 +103,7 @@ async fn a_membership_is_put_got_listed_and_deleted(h: Harness) {
     root.put_membership("acme", "ada", Role::Viewer).await;
     root.put_membership("w1", "bob", Role::Owner).await;
     let get = async |user: &str| {
-        let request =
-            GetMembershipRequest { workspace: "acme".to_owned(), user: user.to_owned() };
+        let request = GetMembershipRequest { workspace: "acme".to_owned(), user: user.to_owned() };
         let response = root.directory().get_membership(request).await?;
         Ok::<_, Status>(response.into_inner().membership.expect("it is given"))
     };
@@ -297,8 +296,7 @@ async fn what_is_not_there_is_not_found(h: Harness) {
         GetMembershipRequest { workspace: "nowhere".to_owned(), user: "nobody".to_owned() };
     let outcome = root.directory().get_membership(request).await;
     assert_eq!(refused(outcome), (Code::NotFound, "WORKSPACE_NOT_FOUND".to_owned()));
-    let request =
-        ListMembershipsRequest { workspace: "nowhere".to_owned(), ..Default::default() };
+    let request = ListMembershipsRequest { workspace: "nowhere".to_owned(), ..Default::default() };
     let outcome = root.directory().list_memberships(request).await;
     assert_eq!(refused(outcome), (Code::NotFound, "WORKSPACE_NOT_FOUND".to_owned()));
 }

@@ -28,7 +28,10 @@ async fn a_caller_without_the_permission_is_refused_before_its_request_is_looked
     let status = status.expect_err("it is refused");
     assert_eq!(status.code(), Code::PermissionDenied);
     let info = status.get_details_error_info().expect("a reason");
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("PERMISSION_MISSING", "auth.sophic.so"));
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        ("PERMISSION_MISSING", "auth.sophic.so")
+    );
     assert_eq!(info.metadata["permission"], "credentials.write or credentials.admin");
     assert!(status.get_details_bad_request().is_none());
     assert!(status.get_details_retry_info().is_none());
@@ -83,8 +86,7 @@ async fn an_rpc_that_does_not_exist_is_unimplemented(h: Harness) {
     for path in ["/sophic.auth.v1.AuthService/Nothing", "/no.such.Service/Introspect", "/"] {
         client.ready().await.expect("a channel");
         let path = path.parse().expect("a path");
-        let codec =
-            tonic_prost::ProstCodec::<IntrospectRequest, IntrospectRequest>::default();
+        let codec = tonic_prost::ProstCodec::<IntrospectRequest, IntrospectRequest>::default();
         let outcome = client.unary(Request::new(IntrospectRequest::default()), path, codec).await;
         assert_eq!(outcome.expect_err("there is none").code(), Code::Unimplemented);
     }

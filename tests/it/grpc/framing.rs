@@ -140,17 +140,15 @@ async fn what_is_not_grpc_is_refused_by_http(h: Harness) {
             .with("content-type", content_type);
         assert_eq!(wire::send(&h, INTROSPECT, frames).await.http, 415, "{content_type}");
     }
-    let frames =
-        Frames::of(&[&message()]).with("authorization", &token).without("content-type");
+    let frames = Frames::of(&[&message()]).with("authorization", &token).without("content-type");
     assert_eq!(wire::send(&h, INTROSPECT, frames).await.http, 415);
 }
 
 async fn a_grpc_timeout_that_is_none_is_malformed(h: Harness) {
     let token = authorization(&h).await;
     for timeout in ["", "1", "S", "123456789S", "1s", "-1S", "1.5S", " 1S", "1 S", "+1S", "1SS"] {
-        let frames = Frames::of(&[&message()])
-            .with("authorization", &token)
-            .with("grpc-timeout", timeout);
+        let frames =
+            Frames::of(&[&message()]).with("authorization", &token).with("grpc-timeout", timeout);
         let status = wire::status(&h, INTROSPECT, frames).await;
         assert_eq!(
             (status.code(), &*reason(&status)),
@@ -159,9 +157,8 @@ async fn a_grpc_timeout_that_is_none_is_malformed(h: Harness) {
         );
     }
     for timeout in ["99999999H", "1M", "10S", "5000m", "99999999u"] {
-        let frames = Frames::of(&[&message()])
-            .with("authorization", &token)
-            .with("grpc-timeout", timeout);
+        let frames =
+            Frames::of(&[&message()]).with("authorization", &token).with("grpc-timeout", timeout);
         answered(&wire::send(&h, INTROSPECT, frames).await);
     }
 }

@@ -12,6 +12,7 @@ mod framing;
 mod health;
 mod introspect;
 mod life;
+mod outage;
 mod pages;
 mod permissions;
 mod refusal;

@@ -1,8 +1,8 @@
 //! Each RPC asked by a caller with all permissions but those that it needs: refused, whatever the request.
 
+use prost::Message as _;
 use sophic_auth::grpc::{DESCRIPTORS, Rule, rule};
 use sophic_auth::model::Permission;
-use prost::Message as _;
 use tonic::Code;
 
 use super::refusal::refused;

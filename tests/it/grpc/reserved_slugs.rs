@@ -80,10 +80,7 @@ async fn the_slug_of_a_deleted_workspace_is_free_after_30_days(store: TestStore)
     let (service, clock) = service(&store);
     assert_eq!(put(&service, "w1", "old").await, None);
     let name = WorkspaceName::parse("old").expect("a name");
-    service
-        .delete_workspace(Context::operator("test"), name, false)
-        .await
-        .expect("it is deleted");
+    service.delete_workspace(Context::operator("test"), name, false).await.expect("it is deleted");
     clock.turn(reservation() - 1);
     assert_eq!(put(&service, "w2", "old").await, Some(Reason::SlugTaken));
     clock.turn(1);

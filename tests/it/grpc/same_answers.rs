@@ -25,7 +25,8 @@ async fn a_session_gets_the_same_answers_from_sqlite_and_from_postgres() {
     for database in [Database::sqlite(), Database::postgres().await] {
         let database = Arc::new(database);
         let h = Harness::set_up(Arc::clone(&database)).await;
-        let mut session = Session { root: h.root().await, lines: Vec::new(), known: HashMap::new() };
+        let mut session =
+            Session { root: h.root().await, lines: Vec::new(), known: HashMap::new() };
         directory(&mut session).await;
         credentials(&mut session).await;
         endings(&mut session).await;
@@ -127,11 +128,16 @@ async fn directory(session: &mut Session) {
         let request = PutUserRequest { user: Some(user) };
         session.note("put user", directory.put_user(request).await);
     }
-    let memberships =
-        [("w1", "ada", 2), ("other", "ada", 1), ("w1", "Bob", 4), ("acme", "ada", 2), ("w1", "x", 1), ("w1", "ada", 9)];
+    let memberships = [
+        ("w1", "ada", 2),
+        ("other", "ada", 1),
+        ("w1", "Bob", 4),
+        ("acme", "ada", 2),
+        ("w1", "x", 1),
+        ("w1", "ada", 9),
+    ];
     for (workspace, user, role) in memberships {
-        let request =
-            PutMembershipRequest { workspace: text(workspace), user: text(user), role };
+        let request = PutMembershipRequest { workspace: text(workspace), user: text(user), role };
         session.note("put membership", directory.put_membership(request).await);
     }
     for name in ["renamed", "w1", "acme", "W2", "x y"] {
@@ -149,7 +155,8 @@ async fn directory(session: &mut Session) {
     session.note("list workspaces", directory.list_workspaces(request).await);
     let list = directory.list_users(ListUsersRequest::default()).await;
     session.note("list users", list);
-    for (workspace, user) in [("w1", ""), ("", "ada"), ("other", "ada"), ("", ""), ("nowhere", "")] {
+    for (workspace, user) in [("w1", ""), ("", "ada"), ("other", "ada"), ("", ""), ("nowhere", "")]
+    {
         let request = ListMembershipsRequest {
             workspace: text(workspace),
             user: text(user),
@@ -208,9 +215,13 @@ async fn credentials(session: &mut Session) {
             }
         }
     }
-    for (workspace, user, acting_user, page_size) in
-        [("", "", "", 3), ("w1", "", "", 0), ("", "ada", "", 0), ("", "", "Bob", 0), ("w1", "", "ada", 0)]
-    {
+    for (workspace, user, acting_user, page_size) in [
+        ("", "", "", 3),
+        ("w1", "", "", 0),
+        ("", "ada", "", 0),
+        ("", "", "Bob", 0),
+        ("w1", "", "ada", 0),
+    ] {
         let request = ListCredentialsRequest {
             workspace: text(workspace),
             user: text(user),
@@ -245,11 +256,8 @@ async fn endings(session: &mut Session) {
         RevokeRequest { credential: Some(Which::Token(text("nonsense"))), ..Default::default() };
     session.note("revoke", auth.revoke(request).await);
     for allow_missing in [false, false, true] {
-        let request = DeleteMembershipRequest {
-            workspace: text("w1"),
-            user: text("ada"),
-            allow_missing,
-        };
+        let request =
+            DeleteMembershipRequest { workspace: text("w1"), user: text("ada"), allow_missing };
         session.note("delete membership", directory.delete_membership(request).await);
         let request = DeleteUserRequest { user: text("Bob"), allow_missing };
         session.note("delete user", directory.delete_user(request).await);
@@ -259,9 +267,12 @@ async fn endings(session: &mut Session) {
     let list = auth.list_credentials(ListCredentialsRequest::default()).await;
     session.note("list credentials", list);
     let mut admin = session.root.admin();
-    for (name, permission, san) in
-        [("a", "introspect", ""), ("a", "introspect", ""), ("b", "everything", ""), ("c", "audit.read", "x.y")]
-    {
+    for (name, permission, san) in [
+        ("a", "introspect", ""),
+        ("a", "introspect", ""),
+        ("b", "everything", ""),
+        ("c", "audit.read", "x.y"),
+    ] {
         let request = CreateCallerRequest {
             name: text(name),
             permissions: vec![text(permission)],

@@ -42,7 +42,10 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
                         }
                         Err(status) => {
                             assert!(
-                                matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
+                                matches!(
+                                    status.code(),
+                                    Code::Unavailable | Code::Unknown | Code::Cancelled
+                                ),
                                 "{status:?}"
                             );
                             if stopped.load(Ordering::SeqCst) {

@@ -55,7 +55,8 @@ impl Authority {
 
     /// The server's certificate and key, new ones each time.
     fn write_server(&self) {
-        let (certificate, key) = self.issue(&[SanType::DnsName("localhost".try_into().expect("a name"))]);
+        let (certificate, key) =
+            self.issue(&[SanType::DnsName("localhost".try_into().expect("a name"))]);
         std::fs::write(self.path("server.pem"), certificate).expect("a file");
         std::fs::write(self.path("server.key"), key).expect("a file");
     }

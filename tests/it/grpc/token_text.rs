@@ -31,7 +31,8 @@ async fn text_that_is_no_token_is_unknown(h: Harness) {
         "🧿",
         "' OR 1=1 --",
     ];
-    for text in texts.into_iter().map(str::to_owned).chain(["j".repeat(4_096), "é".repeat(4_096)]) {
+    for text in texts.into_iter().map(str::to_owned).chain(["j".repeat(4_096), "é".repeat(4_096)])
+    {
         let answer = gateway.introspect(&text, "acme", &[Scope::Read]).await;
         assert_eq!(answer.denial(), Denial::TokenUnknown, "{text:.20}");
         assert!(!answer.active);
@@ -42,10 +43,13 @@ async fn text_around_or_inside_a_token_makes_it_unknown(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let token = root.create_key("acme", &[Scope::Read]).await.token;
-    let flipped: String = token
-        .chars()
-        .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
-        .collect();
+    let flipped: String =
+        token
+            .chars()
+            .map(|c| {
+                if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+            })
+            .collect();
     let spellings = [
         format!("Bearer {token}"),
         format!(" {token}"),
@@ -105,10 +109,7 @@ async fn text_beyond_the_largest_request_is_refused(h: Harness) {
         ..Default::default()
     };
     let status = h.gateway().await.auth().introspect(request).await.expect_err("it is refused");
-    assert!(
-        matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted),
-        "{status:?}"
-    );
+    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
     assert!(!status.message().contains("tttt"), "{status:?}");
 }
 

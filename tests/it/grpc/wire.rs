@@ -84,7 +84,8 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
     let driver = tokio::task::spawn(connection);
     let mut client = client.ready().await?;
     let uri = format!("http://{}{path}", h.running.grpc);
-    let mut request = Request::builder().method(frames.method).uri(uri).body(()).expect("a request");
+    let mut request =
+        Request::builder().method(frames.method).uri(uri).body(()).expect("a request");
     for (name, value) in frames.headers {
         let name: http::HeaderName = name.parse().expect("a header's name");
         let value = http::HeaderValue::from_bytes(&value).expect("a header's value");

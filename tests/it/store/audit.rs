@@ -62,10 +62,8 @@ async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
 async fn an_event_can_neither_be_changed_nor_dropped(store: TestStore) {
     let event = event();
     commit(&store, &event).await;
-    let mut attempts = vec![
-        "UPDATE audit_events SET action = 'nothing.happened'",
-        "DELETE FROM audit_events",
-    ];
+    let mut attempts =
+        vec!["UPDATE audit_events SET action = 'nothing.happened'", "DELETE FROM audit_events"];
     if store.database.is_postgres() {
         attempts.push("TRUNCATE audit_events");
         attempts.push("SET session_replication_role = replica; DELETE FROM audit_events");

@@ -143,10 +143,7 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
         version: i64::MAX,
         ..key(&acme, 1)
     };
-    let no_ip = Credential {
-        last_use: Some(LastUse { time: at(41), ip: None }),
-        ..key(&acme, 2)
-    };
+    let no_ip = Credential { last_use: Some(LastUse { time: at(41), ip: None }), ..key(&acme, 2) };
     write(&*store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
         tx.insert_credential(&full, &digest(1)).await.expect("it is made");
@@ -226,8 +223,7 @@ async fn a_digest_is_unique_and_so_is_an_id(store: TestStore) {
         tx.insert_credential(&dead, &digest(1)).await.expect("it is made");
     })
     .await;
-    let attempts =
-        [(key(&acme, 2), 1, "credentials.digest"), (key(&acme, 1), 2, "credentials.id")];
+    let attempts = [(key(&acme, 2), 1, "credentials.digest"), (key(&acme, 1), 2, "credentials.id")];
     for (credential, number, taken) in attempts {
         let mut tx = store.begin("test").await.expect("a transaction");
         match tx.insert_credential(&credential, &digest(number)).await {
@@ -248,8 +244,7 @@ async fn an_owner_must_be_there(store: TestStore) {
 
 async fn an_update_changes_what_may_change_and_nothing_else(store: TestStore) {
     let ada = user("ada");
-    let before =
-        Credential { last_use: Some(LastUse { time: at(40), ip: None }), ..pat(&ada, 1) };
+    let before = Credential { last_use: Some(LastUse { time: at(40), ip: None }), ..pat(&ada, 1) };
     let changed = Credential {
         owner: Owner::User { id: ada.id.clone(), max_role: Role::Viewer },
         name: DisplayName::parse("renamed").expect("a name"),

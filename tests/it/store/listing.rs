@@ -54,8 +54,7 @@ async fn credentials_are_listed_by_id_page_by_page(store: TestStore) {
 }
 
 async fn a_filter_names_the_owner_or_the_kind(store: TestStore) {
-    let (acme, other, ada, bob) =
-        (workspace("acme"), workspace("other"), user("ada"), user("bob"));
+    let (acme, other, ada, bob) = (workspace("acme"), workspace("other"), user("ada"), user("bob"));
     let credentials = [key(&acme, 1), key(&other, 2), pat(&ada, 3), pat(&bob, 4), key(&acme, 5)];
     write(&*store, async |tx| {
         for workspace in [&acme, &other] {
@@ -153,10 +152,8 @@ async fn an_acting_user_sees_their_own_pats_and_the_keys_that_they_manage(store:
         }
     })
     .await;
-    let seen_by = |user: User| CredentialFilter {
-        visible_to: Some(user.id),
-        ..CredentialFilter::default()
-    };
+    let seen_by =
+        |user: User| CredentialFilter { visible_to: Some(user.id), ..CredentialFilter::default() };
     assert_eq!(list(&store, &seen_by(ada.clone())).await, [3, 4, 6]);
     assert_eq!(list(&store, &seen_by(bob)).await, [5, 7]);
     assert_eq!(list(&store, &seen_by(user("stranger"))).await, [0; 0]);

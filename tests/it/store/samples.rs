@@ -160,10 +160,7 @@ pub(super) fn event() -> AuditEvent {
 }
 
 /// Does this in a transaction, and commits it.
-pub(super) async fn write(
-    store: &dyn Store,
-    work: impl AsyncFnOnce(&mut dyn WriteTx),
-) -> Revision {
+pub(super) async fn write(store: &dyn Store, work: impl AsyncFnOnce(&mut dyn WriteTx)) -> Revision {
     let mut tx = store.begin("test").await.expect("a transaction");
     work(&mut *tx).await;
     tx.commit(&event()).await.expect("it commits")
