@@ -74,8 +74,8 @@ async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
     let status = wire::status(&h, path, frames.with("grpc-timeout", "0n")).await;
     assert_eq!(refused::<()>(Err(status)), passed);
     let hasty = h.another(|config| config.limits.request_timeout = Duration::ZERO).await;
-    let root = root.at(&hasty);
-    let outcome = root.directory().list_workspaces(ListWorkspacesRequest::default()).await;
+    let mut directory = root.at(&hasty).directory();
+    let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
     assert_eq!(refused(outcome), passed);
     hasty.running.stop().await;
 }

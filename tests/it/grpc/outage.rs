@@ -35,7 +35,7 @@ async fn outage(grace: Duration) -> Outage {
     // What was read again after the last change is in memory, and is from now on.
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
-    h.database.shut().await;
+    h.database.cut_off().await;
     Outage { server, gateway, key }
 }
 
@@ -56,7 +56,7 @@ async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_ca
         }
     };
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    outage.server.database.open().await;
+    outage.server.database.let_in().await;
     // It finds back by itself.
     loop {
         match outage.ask(&outage.key).await {
