@@ -10,6 +10,7 @@ mod convert;
 mod directory;
 mod gate;
 pub mod health;
+mod life;
 mod permission;
 mod redact;
 mod status;

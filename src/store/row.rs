@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -10,13 +11,14 @@ use sqlx::{Row as _, ValueRef as _};
 use uuid::Uuid;
 
 use super::{
-    Change, ChangedEntity, Found, FoundPrincipal, LookedUp, NameHolder, Result, StoreError,
+    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, LookedUp,
+    NameHolder, Result, StoreError,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
-    Membership, Owner, PermissionSet, Revision, Role, ScopeSet, Slug, Timestamp, User, UserId,
-    Workspace, WorkspaceId,
+    Membership, Owner, PermissionSet, RequestId, Revision, Role, ScopeSet, Slug, Timestamp, User,
+    UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// How a database keeps what the columns hold. `None` is NULL; an error, a value of another type.
@@ -185,6 +187,10 @@ impl<'r, R: Columns> Fields<'r, R> {
     fn uuid(&mut self, column: &'static str) -> Result<Uuid> {
         let value = self.maybe_uuid(column)?;
         self.some(column, value)
+    }
+
+    fn maybe_duration(&mut self, column: &'static str) -> Result<Option<Duration>> {
+        self.maybe(column, R::int, |micros| u64::try_from(micros).ok().map(Duration::from_micros))
     }
 
     fn maybe_time(&mut self, column: &'static str) -> Result<Option<Timestamp>> {
@@ -371,6 +377,54 @@ fn parse_roles(text: &str) -> Option<Vec<(WorkspaceId, Role)>> {
         Some((WorkspaceId::parse(workspace).ok()?, Role::from_number(role.parse().ok()?)?))
     };
     text.split(',').map(role).collect()
+}
+
+/// Reads a workspace's id.
+pub(super) fn workspace_id(row: &impl Columns) -> Result<WorkspaceId> {
+    Fields::of(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
+}
+
+/// Reads a workspace's id and policy.
+pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, WorkspacePolicy)> {
+    let mut fields = Fields::of(row, "workspace_policies");
+    let id = fields.parsed("workspace_id", WorkspaceId::parse)?;
+    let policy = WorkspacePolicy {
+        key_lifetime_max: fields.maybe_duration("key_lifetime_max")?,
+        key_expiry_required: fields.flag("key_expiry_required")?,
+        keys_max: fields.maybe("keys_max", Columns::int, |number| u32::try_from(number).ok())?,
+        overlap_min: fields.maybe_duration("overlap_min")?,
+        overlap_max: fields.maybe_duration("overlap_max")?,
+    };
+    Ok((id, policy))
+}
+
+/// A duration as the store keeps it; what is longer than any time that can be told is that.
+pub(super) fn duration_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Reads the time and the id that a list is ordered by.
+pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPosition> {
+    let mut fields = Fields::of(row, "credentials");
+    Ok(CredentialPosition {
+        time: fields.maybe_time("time")?,
+        id: CredentialId(fields.uuid("id")?),
+    })
+}
+
+/// Reads a request's requester, id, fingerprint, credential and time.
+pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
+    let mut fields = Fields::of(row, "requests");
+    Ok(ClaimedRequest {
+        requester: fields.text("requester")?,
+        request_id: RequestId(fields.uuid("request_id")?),
+        fingerprint: {
+            let fingerprint = fields.maybe_digest("fingerprint")?;
+            fields.some("fingerprint", fingerprint)?
+        },
+        credential_id: CredentialId(fields.uuid("credential_id")?),
+        create_time: fields.time("create_time")?,
+    })
 }
 
 /// Reads `caller_columns`.

@@ -7,7 +7,10 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod listing;
 mod open;
+mod policies;
+mod requests;
 mod session;
 mod transaction;
 mod url;
@@ -20,10 +23,13 @@ use sqlx::types::time::OffsetDateTime;
 
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
-use super::{Change, CredentialFilter, LookedUp, Result, Store, StoreError, WriteTx};
+use super::{
+    Change, CredentialFilter, CredentialPosition, Listed, LookedUp, Result, Store, StoreError,
+    WriteTx,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in a Postgres database.
@@ -60,10 +66,20 @@ impl Store for PostgresStore {
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
-        after: Option<CredentialId>,
+        after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Vec<Credential>> {
-        read!(self, db => credentials::list(db, filter, now, after, limit))
+    ) -> Result<Listed> {
+        read!(self, db => listing::list(db, filter, now, after, limit))
+    }
+
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, db => listing::explain(db, filter, now, after, limit))
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -76,6 +92,18 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Workspace>> {
         read!(self, db => directory::list_workspaces(db, after, limit))
+    }
+
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+        read!(self, db => policies::find(db, id))
+    }
+
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
+        read!(self, db => policies::list(db, first, last))
     }
 
     async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
