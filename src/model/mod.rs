@@ -24,13 +24,13 @@ pub use caller::{Caller, CallerIdentity, CallerName, CertificateSan, Permission,
 pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
 pub use digest::Digest;
 pub use ids::{
-    CallerId, CredentialId, EventId, RequestId, Slug, UserId, WorkspaceId, WorkspaceName,
+    CallerId, CredentialId, EventId, ReplicaId, RequestId, Slug, UserId, WorkspaceId, WorkspaceName,
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use role::Role;
 pub use scope::{Scope, ScopeSet};
 pub use text::{Annotations, DisplayName, Reason};
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{BootClock, Clock, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::{Workspace, WorkspacePolicy};
 

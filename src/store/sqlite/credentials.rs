@@ -1,6 +1,6 @@
 //! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, at};
 use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
@@ -42,6 +42,20 @@ pub(super) async fn look_up(
     .fetch_one(db)
     .await?;
     row::looked_up(&row, digest)
+}
+
+/// The same of many, in their order: one transaction, hence one snapshot. There is no round trip to save.
+pub(super) async fn look_up_many(
+    db: &mut SqliteConnection,
+    asked: &[(Digest, Option<String>)],
+) -> Result<Vec<LookedUp>> {
+    let mut transaction = db.begin().await?;
+    let mut answers = Vec::with_capacity(asked.len());
+    for (digest, workspace) in asked {
+        answers.push(look_up(&mut transaction, digest, workspace.as_deref()).await?);
+    }
+    transaction.rollback().await?;
+    Ok(answers)
 }
 
 /// The credential of this id.
