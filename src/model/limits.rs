@@ -35,3 +35,7 @@ pub const REPLAY_AGE_MAX: Duration = Duration::from_mins(10);
 pub const LIST_SCAN_MAX: u32 = 20_000;
 /// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
 pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
+/// Introspections in one batch.
+pub const BATCH_MAX: usize = 1_000;
+/// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.
+pub const COUNTED_CALLERS_MAX: usize = 10_000;

@@ -15,6 +15,7 @@ mod listing;
 mod owner;
 mod page;
 mod retry;
+mod unknown_rate;
 mod update;
 pub mod view;
 
@@ -29,6 +30,7 @@ pub use introspect::{Introspection, IntrospectionRequest};
 pub use life::{Rotate, Rotated, SwitchCredential};
 pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
+pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 
 use std::future::Future;
@@ -61,6 +63,8 @@ pub struct Service {
     pub lookup: Arc<dyn Lookup>,
     /// What waits until no replica answers as before.
     pub barrier: Barrier,
+    /// How many unknown tokens each caller has had looked up.
+    pub unknown_rate: UnknownRate,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.
