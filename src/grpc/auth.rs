@@ -10,8 +10,8 @@ use super::{convert, life, pb};
 use crate::cache::Hub;
 use crate::model::{CredentialId, Role};
 use crate::service::{
-    CreateCredential, Created, Expiration, NewOwner, Reason, Requester,
-    RevokeTarget, Service, ServiceError, Violations,
+    CreateCredential, Created, Expiration, NewOwner, Reason, Requester, RevokeTarget, Service,
+    ServiceError, Violations,
 };
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -9,9 +9,9 @@ use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState, Invalid,
-    Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    WorkspacePolicy, parse_client_ip,
+    Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
+    Invalid, Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
+    WorkspaceName, WorkspacePolicy, parse_client_ip,
 };
 use crate::service::{
     Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Requester, ServiceError,

@@ -85,6 +85,15 @@ impl Database {
         Self::Postgres { name }
     }
 
+    /// A database made in this way, as `CREATE DATABASE` has it.
+    pub(crate) async fn postgres_with(options: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("w{}_{number}", std::process::id());
+        admin(&format!("CREATE DATABASE {name} {options}")).await;
+        Self::Postgres { name }
+    }
+
     /// Its URL, as the program takes it.
     pub(crate) fn url(&self) -> String {
         match self {
@@ -108,7 +117,22 @@ impl Database {
         }
     }
 
-    async fn drop_database(&self) {
+    /// Shuts a database of the cluster to everybody, who is in it too.
+    pub(crate) async fn shut(&self) {
+        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
+        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+        admin(&format!("{others} = '{name}'")).await;
+    }
+
+    /// Opens it again.
+    pub(crate) async fn open(&self) {
+        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
+        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    }
+
+    /// Drops it, if it is in the cluster; a file goes with its folder.
+    pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

@@ -1,3 +1,16 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
+mod audit;
+mod callers;
+mod changes;
+mod credentials;
+mod directory;
+mod files;
+mod listing;
+mod migrations;
+mod names;
 mod opening;
+mod raw;
+mod samples;
+mod shell;
+mod transactions;

@@ -1,0 +1,8 @@
+//! The program itself, as a person and a script run it.
+
+mod commands;
+mod dev;
+mod mistakes;
+mod outputs;
+mod program;
+mod serve;
