@@ -117,18 +117,22 @@ impl Database {
         }
     }
 
-    /// Shuts a database of the cluster to everybody, who is in it too.
-    pub(crate) async fn shut(&self) {
-        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
-        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
-        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
-        admin(&format!("{others} = '{name}'")).await;
+    /// Ends all connections to a Postgres database, and lets none in.
+    pub(crate) async fn cut_off(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+            admin(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            ))
+            .await;
+        }
     }
 
-    /// Opens it again.
-    pub(crate) async fn open(&self) {
-        let Self::Postgres { name } = self else { panic!("a file cannot be shut") };
-        admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    /// Lets connections in again.
+    pub(crate) async fn let_in(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+        }
     }
 
     /// Drops it, if it is in the cluster; a file goes with its folder.

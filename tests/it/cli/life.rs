@@ -140,7 +140,9 @@ async fn credentials_that_expire_soon_have_an_exit_code(p: Program) {
     p.run(&format!("key revoke {id}")).ok();
     let left = p.run("credentials expiring --within 14d --workspace acme --output json");
     assert!(left.code == Some(1) && left.out.contains("\"count\":1"), "{left:?}");
-    assert!(p.run("credentials expiring --within 14d --workspace other").failed(2).contains("tell"));
+    assert!(
+        p.run("credentials expiring --within 14d --workspace other").failed(2).contains("tell")
+    );
     p.run("credentials expiring").failed(2);
     p.run("credentials expiring --within soon").failed(2);
 }
@@ -310,11 +312,8 @@ async fn family(
     caller: &str,
     id: &str,
 ) -> Vec<pb::Credential> {
-    let request = ListCredentialsRequest {
-        family_id: id.to_owned(),
-        page_size: 1_000,
-        ..Default::default()
-    };
+    let request =
+        ListCredentialsRequest { family_id: id.to_owned(), page_size: 1_000, ..Default::default() };
     let listed = client.list_credentials(by(caller, request)).await.expect("a page");
     listed.into_inner().credentials
 }

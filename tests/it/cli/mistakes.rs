@@ -87,8 +87,8 @@ async fn what_cannot_be_meant_is_wrong_usage(p: Program) {
 }
 
 async fn what_is_taken_fails(p: Program) {
-    p.run("workspace put acme --id w1").ok();
-    assert!(p.run("workspace put w1 --id w2").failed(1).contains("slug"));
+    p.run("workspace put acme --id first").ok();
+    assert!(p.run("workspace put first --id second").failed(1).contains("slug"));
     assert!(p.run("workspace put other --id acme").failed(1).contains("id"));
     p.run("caller create a --permission introspect").ok();
     assert!(p.run("caller create a --permission introspect").failed(1).contains("name"));

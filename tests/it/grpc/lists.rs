@@ -79,16 +79,27 @@ async fn each_filter_finds_what_it_says(h: Harness) {
             &["ci-late", "cd-soon"],
         ),
         (
-            ListCredentialsRequest { expiring_within: within(10_000), expires_before: at(700), ..all() },
+            ListCredentialsRequest {
+                expiring_within: within(10_000),
+                expires_before: at(700),
+                ..all()
+            },
             &["cd-soon"],
         ),
         (ListCredentialsRequest { unused_since: at(0), ..all() }, &everything),
-        (ListCredentialsRequest { name_prefix: "ci-".to_owned(), ..all() }, &["ci-late", "ci-never"]),
+        (
+            ListCredentialsRequest { name_prefix: "ci-".to_owned(), ..all() },
+            &["ci-late", "ci-never"],
+        ),
         (ListCredentialsRequest { name_prefix: "c%".to_owned(), ..all() }, &[]),
         (ListCredentialsRequest { kind: CredentialKind::Pat.into(), ..all() }, &["laptop"]),
         (ListCredentialsRequest { state: CredentialState::Disabled.into(), ..all() }, &[]),
         (
-            ListCredentialsRequest { state: CredentialState::Active.into(), user: "ada".to_owned(), ..all() },
+            ListCredentialsRequest {
+                state: CredentialState::Active.into(),
+                user: "ada".to_owned(),
+                ..all()
+            },
             &["laptop"],
         ),
     ];

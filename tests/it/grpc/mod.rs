@@ -13,6 +13,7 @@ mod health;
 mod introspect;
 mod life;
 mod lists;
+mod outage;
 mod pages;
 mod permissions;
 mod policy;

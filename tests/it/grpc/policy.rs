@@ -138,8 +138,7 @@ async fn no_more_live_keys_than_there_may_be_however_many_race(h: Harness) {
 }
 
 async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
-    let policy =
-        Policy { overlap_min: days(1), overlap_max: Some(days(7)), ..Policy::default() };
+    let policy = Policy { overlap_min: days(1), overlap_max: Some(days(7)), ..Policy::default() };
     let (_server, root) = strict(&h, policy).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let with = |seconds: i64| RotateRequest { overlap: Some(span(seconds)), ..rotate::of(&id) };

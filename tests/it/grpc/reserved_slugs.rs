@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use sophic_auth::cache::{Barrier, Direct};
 use sophic_auth::model::limits::SLUG_RESERVATION;
-use sophic_auth::model::{Clock, DisplayName, Slug, Timestamp, WorkspaceId, WorkspaceName};
-use sophic_auth::server::assemble;
-use sophic_auth::service::{Context, Options, Reason, Service};
+use sophic_auth::model::{
+    Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
+};
+use sophic_auth::service::{Context, Options, Reason, Service, UnknownRate};
 use sophic_auth::token::OsRandom;
+use tokio_util::task::TaskTracker;
 
 use crate::stores::{TestStore, on_every_store};
 
@@ -33,9 +36,18 @@ impl ManualClock {
 
 fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(1_767_225_600_000_000)));
-    let service =
-        assemble(store.shared(), Arc::clone(&clock) as _, Arc::new(OsRandom), Options::default());
-    (service, clock)
+    let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
+    let service = Service {
+        lookup: Arc::new(Direct(Arc::clone(&shared))),
+        barrier: Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None, tasks.clone()),
+        unknown_rate: UnknownRate::new(0, boot),
+        store: shared,
+        clock: Arc::clone(&clock) as _,
+        random: Arc::new(OsRandom),
+        tasks,
+        options: Options::default(),
+    };
+    (Arc::new(service), clock)
 }
 
 async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {

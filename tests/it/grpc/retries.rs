@@ -86,10 +86,8 @@ async fn another_body_under_the_same_id_is_refused(h: Harness) {
     let root = root(&h).await;
     root.put_user("ada").await;
     create(&root, request()).await.expect("it is made");
-    let ttl = pb::create_key_request::Expiration::Ttl(prost_types::Duration {
-        seconds: 60,
-        nanos: 0,
-    });
+    let ttl =
+        pb::create_key_request::Expiration::Ttl(prost_types::Duration { seconds: 60, nanos: 0 });
     let others = [
         CreateKeyRequest { name: "cd".to_owned(), ..request() },
         CreateKeyRequest { scopes: vec![Scope::Read.into()], ..request() },
@@ -173,7 +171,8 @@ async fn a_retry_of_a_pat_and_of_a_rotation_makes_no_second_one(h: Harness) {
     assert_ne!(again.token, first.token);
     assert!(!root.introspect(&first.token, "", &[]).await.active);
     assert!(root.introspect(&again.token, "", &[]).await.active);
-    let other = RotateRequest { overlap: Some(prost_types::Duration { seconds: 9, nanos: 0 }), ..request };
+    let other =
+        RotateRequest { overlap: Some(prost_types::Duration { seconds: 9, nanos: 0 }), ..request };
     assert_eq!(fields(rotate::rotate(&root, other).await), ["request_id"]);
     let list = ListCredentialsRequest { user: "ada".to_owned(), ..Default::default() };
     let listed = root.auth().list_credentials(list).await.expect("a page").into_inner();
@@ -189,7 +188,8 @@ async fn a_call_that_failed_leaves_its_id_free(h: Harness) {
 
 async fn a_request_id_is_a_uuid(h: Harness) {
     let root = root(&h).await;
-    for wrong in ["1", "3f0c9a528f3e4d599b1c6a1c2a7f0e11", &format!("{{{ID}}}"), &"a".repeat(1_024)] {
+    for wrong in ["1", "3f0c9a528f3e4d599b1c6a1c2a7f0e11", &format!("{{{ID}}}"), &"a".repeat(1_024)]
+    {
         let request = CreateKeyRequest { request_id: wrong.to_owned(), ..request() };
         assert_eq!(fields(create(&root, request).await), ["request_id"]);
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use prost_types::Duration;
 use sophic_auth::grpc::pb::{
-    self, CredentialState, Denial, ListCredentialsRequest, RevokeRequest, RotateRequest,
-    RotateResponse, Role, Scope, create_key_request, revoke_request, rotate_request,
+    self, CredentialState, Denial, ListCredentialsRequest, RevokeRequest, Role, RotateRequest,
+    RotateResponse, Scope, create_key_request, revoke_request, rotate_request,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -29,7 +29,10 @@ on_every_store! {
     the_old_token_is_dead_at_every_server_when_rotate_returns,
 }
 
-pub(crate) async fn rotate(actor: &Actor, request: RotateRequest) -> Result<RotateResponse, Status> {
+pub(crate) async fn rotate(
+    actor: &Actor,
+    request: RotateRequest,
+) -> Result<RotateResponse, Status> {
     actor.auth().rotate(request).await.map(tonic::Response::into_inner)
 }
 
@@ -189,8 +192,14 @@ async fn what_is_dead_is_not_rotated(h: Harness) {
         request_id: "one".to_owned(),
         ..of(&id(rotated.credential.as_ref()))
     };
-    assert_eq!(fields(rotate(&root, RotateRequest { request_id: String::new(), ..wrong.clone() }).await), ["overlap"]);
-    assert_eq!(fields(rotate(&root, RotateRequest { overlap: None, ..wrong }).await), ["request_id"]);
+    assert_eq!(
+        fields(rotate(&root, RotateRequest { request_id: String::new(), ..wrong.clone() }).await),
+        ["overlap"]
+    );
+    assert_eq!(
+        fields(rotate(&root, RotateRequest { overlap: None, ..wrong }).await),
+        ["request_id"]
+    );
     root.put(pb::Workspace {
         id: "id-of-acme".to_owned(),
         slug: "acme".to_owned(),
@@ -241,7 +250,8 @@ async fn one_hundred_that_race_make_one_successor(h: Harness) {
     let old = id(key.credential.as_ref());
     let mut racing = Vec::new();
     for number in 0..100 {
-        let (root, request) = (root.clone(), overlapping(&old, if number % 2 == 0 { 60 } else { 0 }));
+        let (root, request) =
+            (root.clone(), overlapping(&old, if number % 2 == 0 { 60 } else { 0 }));
         racing.push(tokio::spawn(async move { rotate(&root, request).await }));
     }
     let mut made = BTreeSet::new();
@@ -278,7 +288,11 @@ async fn an_acting_user_rotates_what_they_may_see(h: Harness) {
         ("eve", Code::PermissionDenied, "ACTING_USER_NOT_ACTIVE"),
     ];
     for (user, code, reason) in refusals {
-        assert_eq!(refused(rotate(&dashboard, by(user)).await), (code, reason.to_owned()), "{user}");
+        assert_eq!(
+            refused(rotate(&dashboard, by(user)).await),
+            (code, reason.to_owned()),
+            "{user}"
+        );
     }
     let rotated = rotate(&dashboard, by("ada")).await.expect("an admin may");
     assert_eq!(rotated.credential.expect("the successor").creator, "user:ada");

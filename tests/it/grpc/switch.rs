@@ -87,7 +87,11 @@ async fn one_hundred_enables_that_race_revokes_end_revoked(h: Harness) {
     for number in 0..100 {
         let (root, id) = (root.clone(), id.clone());
         racing.push(tokio::spawn(async move {
-            if number % 2 == 0 { enable(&root, &id).await.map(drop) } else { revoke(&root, &id).await }
+            if number % 2 == 0 {
+                enable(&root, &id).await.map(drop)
+            } else {
+                revoke(&root, &id).await
+            }
         }));
     }
     for (number, task) in racing.into_iter().enumerate() {

@@ -91,11 +91,7 @@ async fn scopes_are_only_taken_away(h: Harness) {
 
 async fn an_expiry_is_only_brought_forward(h: Harness) {
     let (root, old, _) = key(&h).await;
-    let with = |expire_time| pb::Credential {
-        expire_time,
-        etag: String::new(),
-        ..old.clone()
-    };
+    let with = |expire_time| pb::Credential { expire_time, etag: String::new(), ..old.clone() };
     let field = ["credential.expire_time"];
     for wrong in [None, Some(in_seconds(-5)), Some(Timestamp { seconds: i64::MAX, nanos: 0 })] {
         assert_eq!(fields(update(&root, &with(wrong), &["expire_time"]).await), field);

@@ -14,6 +14,7 @@ mod opening;
 mod pages;
 mod plans;
 pub(crate) mod raw;
+mod replicas;
 mod samples;
 mod shell;
 mod transactions;

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use sophic_auth::model::{
     Credential, CredentialKind, CredentialState, LastUse, Role, Scope, Timestamp,
 };
-use sophic_auth::store::{
-    CredentialFilter, CredentialOrder, CredentialPosition, WriteTx,
-};
+use sophic_auth::store::{CredentialFilter, CredentialOrder, CredentialPosition, WriteTx};
 
 use super::samples::{
     acme_and_ada, at, credential_id, digest, key, membership, name, pat, user, user_id, workspace,
@@ -46,7 +44,8 @@ async fn fill(store: &TestStore) -> Vec<Credential> {
             2 => pat(&ada, number),
             _ => pat(&bob, number),
         };
-        credential.name = name(["ci", "ci-main", "Ci", "cj", "c", "%", "c_", "ci%"][number as usize % 8]);
+        credential.name =
+            name(["ci", "ci-main", "Ci", "cj", "c", "%", "c_", "ci%"][number as usize % 8]);
         credential.creator = ["user:ada", "caller:dash"][number as usize % 2].to_owned();
         let scopes = [&[Scope::Read][..], &[Scope::Admin], &[Scope::Read, Scope::Capture]];
         credential.scopes = scopes[number as usize % 3].iter().copied().collect();
@@ -85,23 +84,24 @@ fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
         Owner::Workspace(id) => (Some(id), None),
         Owner::User { id, .. } => (None, Some(id)),
     };
-    let dead = matches!(
-        credential.state(now()),
-        CredentialState::Expired | CredentialState::Revoked
-    );
+    let dead =
+        matches!(credential.state(now()), CredentialState::Expired | CredentialState::Revoked);
     filter.workspace_id.as_ref().is_none_or(|id| workspace == Some(id))
         && filter.user_id.as_ref().is_none_or(|id| user == Some(id))
         && filter.kind.is_none_or(|kind| credential.kind() == kind)
         && filter.state.is_none_or(|state| credential.state(now()) == state)
         && filter.creator.as_ref().is_none_or(|creator| credential.creator == *creator)
         && filter.scope.is_none_or(|scope| credential.scopes.contains(scope))
-        && filter.expires_before.is_none_or(|time| {
-            !dead && credential.expire_time.is_some_and(|own| own < time)
-        })
+        && filter
+            .expires_before
+            .is_none_or(|time| !dead && credential.expire_time.is_some_and(|own| own < time))
         && filter
             .unused_since
             .is_none_or(|time| credential.last_use.is_none_or(|last_use| last_use.time < time))
-        && filter.name_prefix.as_ref().is_none_or(|prefix| credential.name.as_str().starts_with(&**prefix))
+        && filter
+            .name_prefix
+            .as_ref()
+            .is_none_or(|prefix| credential.name.as_str().starts_with(&**prefix))
         && filter.family_id.is_none_or(|family| credential.family_id == family)
         && (filter.order != CredentialOrder::ExpireTime || credential.expire_time.is_some())
 }
@@ -132,10 +132,8 @@ async fn listed(store: &TestStore, filter: &CredentialFilter, limit: u32) -> Vec
 
 fn filters() -> Vec<CredentialFilter> {
     let none = CredentialFilter::default;
-    let families = (1..=3).map(|number| CredentialFilter {
-        family_id: Some(credential_id(number)),
-        ..none()
-    });
+    let families =
+        (1..=3).map(|number| CredentialFilter { family_id: Some(credential_id(number)), ..none() });
     let owners = [
         none(),
         CredentialFilter { workspace_id: Some(workspace_id("id-of-acme")), ..none() },
@@ -246,6 +244,7 @@ async fn what_is_never_used_comes_before_all_that_is(store: TestStore) {
     let order = CredentialOrder::LastUseTime;
     let filter = CredentialFilter { order, ..CredentialFilter::default() };
     let listed = listed(&store, &filter, 7).await;
-    let times: Vec<_> = listed.iter().map(|one| one.last_use.map(|last_use| last_use.time)).collect();
+    let times: Vec<_> =
+        listed.iter().map(|one| one.last_use.map(|last_use| last_use.time)).collect();
     assert!(times.is_sorted() && times[0].is_none() && times[59].is_some());
 }

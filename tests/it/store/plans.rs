@@ -54,9 +54,8 @@ fn statements(postgres: bool, rows: u32) -> String {
     };
     let (no, half, cast) =
         if postgres { ("FALSE", "x % 4 < 2", "::text") } else { ("0", "x % 4 < 2", "") };
-    let owner = |kind: &str| {
-        format!("'{kind}' || (CASE WHEN {half} THEN 0 ELSE x % 1000 END){cast}")
-    };
+    let owner =
+        |kind: &str| format!("'{kind}' || (CASE WHEN {half} THEN 0 ELSE x % 1000 END){cast}");
     format!(
         "{silent} \
          INSERT INTO workspaces (id, slug, display_name, disabled, create_time, update_time) \
@@ -108,9 +107,15 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
         ("a user, by expiry", CredentialFilter { order: by_expiry, ..user() }),
         ("a kind", CredentialFilter { kind: Some(CredentialKind::Pat), ..none() }),
         ("a creator", CredentialFilter { creator: text("caller:dashboard"), ..none() }),
-        ("a creator, by expiry", CredentialFilter { creator: text("user:rare"), order: by_expiry, ..none() }),
+        (
+            "a creator, by expiry",
+            CredentialFilter { creator: text("user:rare"), order: by_expiry, ..none() },
+        ),
         ("a family", CredentialFilter { family_id: Some(credential_id(1)), ..none() }),
-        ("a family, by last use", CredentialFilter { family_id: Some(credential_id(1)), order: by_use, ..none() }),
+        (
+            "a family, by last use",
+            CredentialFilter { family_id: Some(credential_id(1)), order: by_use, ..none() },
+        ),
         ("active", CredentialFilter { state: Some(CredentialState::Active), ..none() }),
         ("disabled", CredentialFilter { state: Some(CredentialState::Disabled), ..none() }),
         ("revoked", CredentialFilter { state: Some(CredentialState::Revoked), ..none() }),
@@ -119,7 +124,10 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
         ("a scope in a workspace", CredentialFilter { scope: Some(Scope::Admin), ..workspace() }),
         ("a rare name prefix", CredentialFilter { name_prefix: text("rare-"), ..none() }),
         ("a common name prefix", CredentialFilter { name_prefix: text("name-"), ..none() }),
-        ("a name prefix in a workspace", CredentialFilter { name_prefix: text("name-"), ..workspace() }),
+        (
+            "a name prefix in a workspace",
+            CredentialFilter { name_prefix: text("name-"), ..workspace() },
+        ),
         ("expiring soon", CredentialFilter { expires_before: Some(at(100_000_500)), ..none() }),
         (
             "expiring soon, by expiry",
@@ -127,7 +135,11 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
         ),
         (
             "expiring soon in a workspace, by expiry",
-            CredentialFilter { expires_before: Some(at(100_030_000)), order: by_expiry, ..workspace() },
+            CredentialFilter {
+                expires_before: Some(at(100_030_000)),
+                order: by_expiry,
+                ..workspace()
+            },
         ),
         ("long unused", CredentialFilter { unused_since: Some(at(500)), ..none() }),
         (
@@ -190,10 +202,15 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
 async fn document(store: &TestStore, postgres: bool, plans: &str) {
     let mut costs = Vec::new();
     for rows in MEASURED {
-        raw::run(&store.database, "DELETE FROM credentials; DELETE FROM workspaces; DELETE FROM users").await;
+        raw::run(
+            &store.database,
+            "DELETE FROM credentials; DELETE FROM workspaces; DELETE FROM users",
+        )
+        .await;
         let fill = statements(postgres, rows);
         // The triggers are gone already.
-        let fill = if postgres { fill } else { fill[fill.find("INSERT").expect("it")..].to_owned() };
+        let fill =
+            if postgres { fill } else { fill[fill.find("INSERT").expect("it")..].to_owned() };
         raw::run(&store.database, &fill).await;
         if postgres {
             raw::run(&store.database, "VACUUM ANALYZE").await;

@@ -1,10 +1,12 @@
 //! Changes made at the database's own shell, past this program: they are in the change log all the same.
 
-use sophic_auth::model::{Revision, Role};
+use std::time::Duration;
+
+use sophic_auth::model::{ReplicaId, Revision, Role};
 use sophic_auth::store::ChangedEntity;
 
 use super::raw;
-use super::samples::{acme_and_ada, caller, digest, key, pat, user_id, write};
+use super::samples::{acme_and_ada, at, caller, digest, key, pat, user_id, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
@@ -13,6 +15,7 @@ on_every_store! {
     a_batch_is_logged_row_by_row,
     what_the_schema_forbids_is_refused,
     all_rows_cannot_be_dropped_past_the_log,
+    another_life_of_the_store_shows,
 }
 
 /// A store with one of each thing that answers rest on, at this revision.
@@ -154,4 +157,21 @@ async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
         let changed = logged(&store, revision, "DELETE FROM credentials").await;
         assert_eq!(changed.len(), 2);
     }
+}
+
+/// As after a restore: replicas must not take its log for the continuation of what they have seen.
+async fn another_life_of_the_store_shows(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = ReplicaId::new(at(0), [1; 10]);
+    let (before, from) =
+        feed.register(id, Duration::from_secs(10)).await.expect("it is registered");
+    let restore = if store.database.is_postgres() {
+        "UPDATE counter SET epoch = gen_random_uuid()"
+    } else {
+        "UPDATE counter SET epoch = randomblob(16)"
+    };
+    raw::run(&store.database, restore).await;
+    let after = feed.sync(id, from, 100).await.expect("a sync");
+    assert!(after.is_none_or(|synced| synced.incarnation != before));
+    assert_ne!(store.list_replicas().await.expect("a list").incarnation, before);
 }
