@@ -2,6 +2,7 @@
 
 mod commands;
 mod dev;
+mod life;
 mod mistakes;
 mod outputs;
 mod program;
