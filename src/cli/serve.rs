@@ -69,6 +69,7 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        issuer: args.issuer,
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,

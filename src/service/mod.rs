@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod introspect;
 mod page;
+mod proxied;
 pub mod view;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use credentials::{
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use page::{Page, PageRequest};
+pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 
 use std::future::Future;
 use std::sync::Arc;
