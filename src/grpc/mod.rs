@@ -8,6 +8,7 @@ mod caller;
 pub mod codec;
 mod convert;
 mod directory;
+mod ext_authz;
 mod gate;
 pub mod health;
 mod permission;
@@ -38,12 +39,52 @@ pub mod pb {
     tonic::include_proto!("sophic.auth.v1");
 }
 
+/// What is used of Envoy's protocol, in the folders of its packages, and of Google's, which it names.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto has the documentation"
+)]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
+/// `google.rpc`, as far as Envoy's protocol names it.
+pub mod google {
+    /// The package.
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
+}
+
 /// Every file of the protocol, encoded, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The largest request, in bytes, of the services that take little and of the directory, whose names may be long.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Envoy sends all the headers of its client's request, of which it takes 60 KiB by default.
+const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
 
 /// What the connection knows of its peer; in the extensions of each of its requests.
 #[derive(Debug, Clone)]
@@ -70,6 +111,12 @@ pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bo
     .add_service(
         pb::admin_service_server::AdminServiceServer::new(admin)
             .max_decoding_message_size(REQUEST_BYTES_MAX),
+    )
+    .add_service(
+        envoy::service::auth::v3::authorization_server::AuthorizationServer::new(
+            ext_authz::ExtAuthzFace(Arc::clone(service)),
+        )
+        .max_decoding_message_size(CHECK_REQUEST_BYTES_MAX),
     )
     .add_service(health);
     let routes = if reflection { health::with_reflection(routes) } else { routes };
