@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
+use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
 use crate::model::{Permission, Scope, ScopeSet, Timestamp, parse_client_ip};
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };
-use crate::store::FoundPrincipal;
 
 /// The largest form: a token, and a few short fields.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -131,10 +131,12 @@ fn view(answer: &Introspection, issuer: &str) -> Value {
     };
     let credential = &found.credential;
     let (subject, user, kind) = match &found.principal {
-        FoundPrincipal::Workspace(workspace) => {
+        PrincipalFacts::Workspace(workspace) => {
             (format!("workspace:{}", workspace.id), None, "workspace_key")
         }
-        FoundPrincipal::User(user, _) => (format!("user:{}", user.id), Some(&user.id), "user"),
+        PrincipalFacts::User(facts) => {
+            (format!("user:{}", facts.user.id), Some(&facts.user.id), "user")
+        }
     };
     let mut view = Map::new();
     view.insert("active".into(), true.into());

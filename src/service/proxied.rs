@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::{Introspection, IntrospectionRequest, Result, Service};
+use crate::cache::PrincipalFacts;
 use crate::model::{Scope, ScopeSet};
-use crate::store::FoundPrincipal;
 use crate::token::bearer;
 
 /// The client's header that names the workspace.
@@ -164,12 +164,12 @@ fn identity(answer: &Introspection) -> Vec<(&'static str, String)> {
     let mut headers = Vec::with_capacity(IDENTITY_HEADERS.len());
     let Some(found) = &answer.found else { return headers };
     match &found.principal {
-        FoundPrincipal::Workspace(_) => {
+        PrincipalFacts::Workspace(_) => {
             headers.push(("x-sophic-principal-kind", "workspace_key".to_owned()));
         }
-        FoundPrincipal::User(user, _) => {
+        PrincipalFacts::User(facts) => {
             headers.push(("x-sophic-principal-kind", "user".to_owned()));
-            headers.push(("x-sophic-user", user.id.to_string()));
+            headers.push(("x-sophic-user", facts.user.id.to_string()));
         }
     }
     if let Some(workspace) = answer.workspace() {
