@@ -14,7 +14,8 @@ use super::form::Form;
 use super::problem::{Problem, json_response};
 use crate::model::{Scope, ScopeSet, parse_client_ip};
 use crate::service::{
-    ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations, WORKSPACE_HEADER,
+    IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations,
+    WORKSPACE_HEADER,
 };
 
 /// Where a proxy that cannot fix a query puts the scopes that a route needs.
@@ -47,9 +48,14 @@ pub(super) async fn answer(service: &Service, parts: &Parts) -> Result<Response<
     }
 }
 
+/// What is not said is there, and empty: Caddy would copy its own placeholder for a header that is not there, or leave
+/// the client's.
 fn pass(identity: Vec<(&'static str, String)>) -> Result<Response<Body>, Problem> {
-    let mut headers = HeaderMap::with_capacity(identity.len() + 1);
+    let mut headers = HeaderMap::with_capacity(IDENTITY_HEADERS.len() + 1);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for name in IDENTITY_HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
+    }
     for (name, value) in identity {
         let value = HeaderValue::try_from(value);
         let value = value.map_err(|error| ServiceError::internal(&error))?;

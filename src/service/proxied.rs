@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Introspection, IntrospectionRequest, Result, Service};
 use crate::cache::PrincipalFacts;
+use crate::decision::{Denial, www_authenticate};
 use crate::model::{Scope, ScopeSet};
 use crate::token::bearer;
 
@@ -71,13 +72,15 @@ impl Service {
     /// # Errors
     /// Only if the store is out of reach: then nothing may be let through.
     pub async fn judge(&self, request: &ProxiedRequest<'_>) -> Result<Verdict> {
-        let token = match token(request.authorization) {
-            Ok(token) => token,
-            Err(detail) => return Ok(Verdict::Refuse(malformed(detail))),
+        let token = match presented(request.authorization) {
+            Presented::Token(token) => token,
+            Presented::Nothing => return Ok(Verdict::Refuse(without_token(Denial::TokenMissing))),
+            Presented::Unreadable => {
+                return Ok(Verdict::Refuse(without_token(Denial::TokenUnknown)));
+            }
         };
-        let workspace = match workspace(request.workspace) {
-            Ok(workspace) => workspace,
-            Err(detail) => return Ok(Verdict::Refuse(malformed(detail))),
+        let Some(workspace) = workspace(request.workspace) else {
+            return Ok(Verdict::Refuse(bad_workspace()));
         };
         let answer = self
             .introspect(&IntrospectionRequest {
@@ -93,37 +96,69 @@ impl Service {
     }
 }
 
-/// The presented token; empty if there is none, as there is none in another scheme.
-fn token<'a>(values: &[&'a [u8]]) -> std::result::Result<&'a str, &'static str> {
-    match values {
-        [] => Ok(""),
-        [value] => match bearer(value) {
-            None => Ok(""),
-            // No Bearer token has a comma (RFC 6750 §2.1): these are two headers that somebody joined.
-            Some(token) if token.contains(&b',') => Err("there is more than one Authorization"),
-            Some(token) => std::str::from_utf8(token).map_err(|_| "the token is not in UTF-8"),
-        },
-        [_, _, ..] => Err("there is more than one Authorization"),
+/// What `Authorization` holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Presented<'a> {
+    /// No Bearer token: no header, or another scheme (RFC 6750 §3.1).
+    Nothing,
+    /// No token can be read from it.
+    Unreadable,
+    /// This.
+    Token(&'a str),
+}
+
+/// The scheme in any case (RFC 9110 §11.1), one space, and a token in the characters of RFC 6750 §2.1: so no list, no
+/// tab, nothing before or behind.
+fn presented<'a>(values: &[&'a [u8]]) -> Presented<'a> {
+    let value = match values {
+        [] => return Presented::Nothing,
+        [value] => *value,
+        [_, _, ..] => return Presented::Unreadable,
+    };
+    let scheme = value.split(|byte| !byte.is_ascii_graphic()).next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        // A first word that is not ASCII is no scheme at all.
+        let is_scheme = scheme.len() == value.len() || value.get(scheme.len()) == Some(&b' ');
+        let is_scheme = is_scheme && !scheme.is_empty();
+        return if is_scheme { Presented::Nothing } else { Presented::Unreadable };
+    }
+    let spelled = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    let token = bearer(value).filter(|token| !token.is_empty() && token.iter().all(spelled));
+    match token.map(std::str::from_utf8) {
+        Some(Ok(token)) => Presented::Token(token),
+        Some(Err(_)) | None => Presented::Unreadable,
     }
 }
 
-/// The workspace that is named; empty if the header is not there.
-fn workspace<'a>(values: &[&'a [u8]]) -> std::result::Result<&'a str, &'static str> {
+/// The workspace that is named; empty if the header is not there, `None` if it may be read in two ways.
+fn workspace<'a>(values: &[&'a [u8]]) -> Option<&'a str> {
     match values {
-        [] => Ok(""),
-        [b""] => Err("x-sophic-workspace is empty"),
-        [value] if value.contains(&b',') => Err("there is more than one x-sophic-workspace"),
-        // What is spelled as no workspace is gets the answer of one that is not known.
-        [value] => Ok(std::str::from_utf8(value).unwrap_or("?")),
-        [_, _, ..] => Err("there is more than one x-sophic-workspace"),
+        [] => Some(""),
+        [value] => {
+            let visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t') && *byte != b',';
+            let text = std::str::from_utf8(value).ok();
+            text.filter(|text| !text.is_empty() && text.as_bytes().iter().all(visible))
+        }
+        [_, _, ..] => None,
     }
 }
 
-fn malformed(detail: &'static str) -> Refusal {
+fn without_token(denial: Denial) -> Refusal {
+    let status = denial.http_status();
+    Refusal {
+        status,
+        denial: denial.as_str(),
+        www_authenticate: www_authenticate(denial, ScopeSet::EMPTY),
+        problem: Value::Object(problem(status, denial.as_str(), denial.explanation())),
+    }
+}
+
+fn bad_workspace() -> Refusal {
+    let detail = "x-sophic-workspace must be sent once, with a slug or id";
     Refusal {
         status: 400,
         denial: REQUEST_MALFORMED,
-        www_authenticate: r#"Bearer realm="sophic", error="invalid_request""#,
+        www_authenticate: r#"Bearer realm="sophic", error="invalid_request", error_description="send x-sophic-workspace once""#,
         problem: Value::Object(problem(400, REQUEST_MALFORMED, detail)),
     }
 }
@@ -186,32 +221,51 @@ fn identity(answer: &Introspection) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{token, workspace};
+    use super::{Presented, presented, workspace};
 
     #[test]
-    fn one_bearer_token_is_read_to_the_byte() {
-        assert_eq!(token(&[]), Ok(""));
-        assert_eq!(token(&[b"Bearer abc"]), Ok("abc"));
-        assert_eq!(token(&[b"bEARER abc"]), Ok("abc"));
-        assert_eq!(token(&[b"Bearer  abc"]), Ok(" abc"));
-        assert_eq!(token(&[b"Bearer abc "]), Ok("abc "));
-    }
-
-    #[test]
-    fn another_scheme_presents_no_token() {
-        for value in ["Bearer", "Bearer\tabc", "Basic YTpi", "abc", "", " Bearer abc"] {
-            assert_eq!(token(&[value.as_bytes()]), Ok(""), "{value:?}");
+    fn one_bearer_token_is_read() {
+        for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
+            assert_eq!(presented(&[value.as_bytes()]), Presented::Token("abc"), "{value}");
         }
     }
 
     #[test]
-    fn what_may_be_two_is_refused() {
-        assert!(token(&[b"Bearer abc", b"Bearer abc"]).is_err());
-        assert!(token(&[b"Bearer abc,Bearer def"]).is_err());
-        assert!(token(&[b"Bearer \xff"]).is_err());
-        assert!(workspace(&[b"acme", b"acme"]).is_err());
-        assert!(workspace(&[b"acme,globex"]).is_err());
-        assert!(workspace(&[b""]).is_err());
-        assert_eq!(workspace(&[b"acme"]), Ok("acme"));
+    fn no_header_and_another_scheme_present_nothing() {
+        assert_eq!(presented(&[]), Presented::Nothing);
+        for value in ["Basic YTpi", "Digest x=1, y=2", "sophic_key_abc", "Bearerabc"] {
+            assert_eq!(presented(&[value.as_bytes()]), Presented::Nothing, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_not_read() {
+        let values: [&[u8]; 10] = [
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer  abc",
+            b"Bearer\tabc",
+            b"Bearer abc def",
+            b"Bearer abc,def",
+            b"Bearer abc, Bearer def",
+            b"Bearer ab\xffc",
+            b"\xef\xbb\xbfBearer abc",
+            b"",
+        ];
+        for value in values {
+            assert_eq!(presented(&[value]), Presented::Unreadable, "{}", value.escape_ascii());
+        }
+        assert_eq!(presented(&[b"Bearer abc", b"Bearer abc"]), Presented::Unreadable);
+    }
+
+    #[test]
+    fn a_workspace_is_named_once_or_not_at_all() {
+        assert_eq!(workspace(&[]), Some(""));
+        assert_eq!(workspace(&[b"acme"]), Some("acme"));
+        let bad: [&[&[u8]]; 5] =
+            [&[b""], &[b"acme,globex"], &[b"acme", b"acme"], &[b"\xff"], &[b"a\x7f"]];
+        for values in bad {
+            assert_eq!(workspace(values), None);
+        }
     }
 }

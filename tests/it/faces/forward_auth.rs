@@ -166,22 +166,35 @@ async fn what_a_client_sends_twice_is_refused(scene: Scene) {
         call.clone().header("authorization", &good),
         call.clone().header("Authorization", "Basic eA=="),
         scene.ask("?scope=read").header("authorization", &format!("{good}, {good}")),
+        scene.ask("?scope=read").header("authorization", &format!("Bearer\t{key}")),
+        scene.ask("?scope=read").header("authorization", &format!("Bearer  {key}")),
+        scene.ask("?scope=read").header("authorization", "Bearer"),
+        scene.ask("?scope=read").raw_header("authorization", b"Bearer \xff\xfe"),
+    ];
+    for call in twice {
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, 401, "{call:?}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-denial"), "TOKEN_UNKNOWN");
+    }
+    let workspaces = [
         call.clone().header("x-sophic-workspace", "acme").header("x-sophic-workspace", "globex"),
         call.clone().header("x-sophic-workspace", "acme").header("X-Sophic-Workspace", "acme"),
         call.clone().header("x-sophic-workspace", "acme,globex"),
         call.clone().header("x-sophic-workspace", ""),
-        scene.ask("?scope=read").raw_header("authorization", b"Bearer \xff\xfe"),
     ];
-    for call in twice {
+    for call in workspaces {
         let reply = call.send(scene.http()).await;
         assert_eq!(reply.status, 400, "{call:?}: {reply:?}");
         assert_eq!(reply.header("x-sophic-denial"), "REQUEST_MALFORMED");
         assert!(reply.header("www-authenticate").contains("invalid_request"));
     }
-    let refused = [format!("Bearer\t{key}"), format!("Bearer  {key}"), "Bearer".to_owned(), key];
-    for value in refused {
-        let call = scene.ask("?scope=read").header("authorization", &value);
-        assert_eq!(call.send(scene.http()).await.status, 401, "{value}");
+    for value in [key.as_str(), "Basic eA=="] {
+        let call = scene.ask("?scope=read").header("authorization", value);
+        let reply = call.send(scene.http()).await;
+        assert_eq!(
+            (reply.status, reply.header("x-sophic-denial").as_str()),
+            (401, "TOKEN_MISSING")
+        );
     }
 }
 
