@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status};
 
+use super::convert;
 use super::envoy::config::core::v3 as core;
 use super::envoy::service::auth::v3 as auth;
 use super::envoy::r#type::v3 as http_type;
@@ -30,6 +31,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         &self,
         request: Request<auth::CheckRequest>,
     ) -> Result<Response<auth::CheckResponse>, Status> {
+        let asker = convert::asker(&request)?;
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let mut violations = Violations::default();
         let required_scopes = scopes(&mut violations, &attributes.context_extensions);
@@ -46,6 +48,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
                 workspace: &workspace,
                 required_scopes,
                 client_ip,
+                asker,
             })
             .await?;
         Ok(Response::new(match verdict {

@@ -3,21 +3,29 @@
 //! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
 
 mod admin;
+mod answer;
 mod auth;
+mod batch;
 mod caller;
 pub mod codec;
+mod connection;
 mod convert;
 mod directory;
 mod ext_authz;
 mod gate;
 pub mod health;
+mod introspect;
 mod permission;
+mod protocol;
 mod redact;
 mod status;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use answer::Answer;
+pub use connection::Connection;
 pub use gate::{Gate, Limits};
 pub use permission::{Rule, rule};
 
@@ -25,6 +33,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+use crate::cache::Hub;
 use crate::model::CertificateSan;
 use crate::service::Service;
 
@@ -85,6 +94,8 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Envoy sends all the headers of its client's request, of which it takes 60 KiB by default.
 const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
+/// The largest request of the service that takes batches of 1,000 tokens.
+const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the connection knows of its peer; in the extensions of each of its requests.
 #[derive(Debug, Clone)]
@@ -96,13 +107,18 @@ pub struct Peer {
 }
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
-pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
-    let auth = auth::AuthFace(Arc::clone(service));
+pub fn routes(
+    service: &Arc<Service>,
+    hub: &Arc<Hub>,
+    health: health::HealthFace,
+    reflection: bool,
+) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service), Arc::clone(hub));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(
         pb::auth_service_server::AuthServiceServer::new(auth)
-            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+            .max_decoding_message_size(BATCH_REQUEST_BYTES_MAX),
     )
     .add_service(
         pb::directory_service_server::DirectoryServiceServer::new(directory)

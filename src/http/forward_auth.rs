@@ -14,7 +14,7 @@ use super::form::Form;
 use super::problem::{Problem, json_response};
 use crate::model::{Scope, ScopeSet, parse_client_ip};
 use crate::service::{
-    IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations,
+    Context, IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations,
     WORKSPACE_HEADER,
 };
 
@@ -30,7 +30,11 @@ struct Terms {
 }
 
 /// Judges the request that the proxy asks about. The proxy has been found good already.
-pub(super) async fn answer(service: &Service, parts: &Parts) -> Result<Response<Body>, Problem> {
+pub(super) async fn answer(
+    service: &Service,
+    context: &Context,
+    parts: &Parts,
+) -> Result<Response<Body>, Problem> {
     let terms = terms(parts)?;
     let authorization = values(&parts.headers, AUTHORIZATION.as_str());
     let workspace = values(&parts.headers, WORKSPACE_HEADER);
@@ -40,6 +44,7 @@ pub(super) async fn answer(service: &Service, parts: &Parts) -> Result<Response<
             workspace: &workspace,
             required_scopes: terms.required_scopes,
             client_ip: terms.client_ip,
+            asker: context.caller_id(),
         })
         .await?;
     match verdict {

@@ -100,9 +100,11 @@ impl Face {
         let service = &self.service;
         let context = caller::authorise(service, presented?, peer, permissions, deadline).await?;
         match endpoint {
-            Endpoint::Introspect => oauth2::introspect(service, &self.issuer, parts, body).await,
+            Endpoint::Introspect => {
+                oauth2::introspect(service, &context, &self.issuer, parts, body).await
+            }
             Endpoint::Revoke => oauth2::revoke(service, context, parts, body).await,
-            Endpoint::ForwardAuth => forward_auth::answer(service, parts).await,
+            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) const REVOKE: &[Permission] =
 /// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
 pub(super) async fn introspect(
     service: &Service,
+    context: &Context,
     issuer: &str,
     parts: &Parts,
     body: Body,
@@ -56,6 +57,7 @@ pub(super) async fn introspect(
         client_ip,
         fresh: false,
         at_least_revision: 0,
+        asker: context.caller_id(),
     };
     let answer = service.introspect(&request).await?;
     Ok(json_response(StatusCode::OK, "application/json", &view(&answer, issuer)))

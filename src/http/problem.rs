@@ -51,7 +51,7 @@ const fn status(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Kind::PermissionDenied => (StatusCode::FORBIDDEN, "unauthorized_client"),
-        Kind::Invalid => (StatusCode::BAD_REQUEST, "invalid_request"),
+        Kind::Invalid | Kind::OutOfRange => (StatusCode::BAD_REQUEST, "invalid_request"),
         Kind::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
         Kind::AlreadyExists | Kind::FailedPrecondition => (StatusCode::CONFLICT, "invalid_request"),
         Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),

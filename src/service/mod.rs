@@ -12,6 +12,7 @@ mod error;
 mod introspect;
 mod page;
 mod proxied;
+mod unknown_rate;
 pub mod view;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
+pub use unknown_rate::UnknownRate;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
-use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
 
@@ -56,6 +58,8 @@ pub struct Service {
     pub lookup: Arc<dyn Lookup>,
     /// What waits until no replica answers as before.
     pub barrier: Barrier,
+    /// How many unknown tokens each caller has had looked up.
+    pub unknown_rate: UnknownRate,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.
@@ -116,6 +120,14 @@ impl Context {
         match &self.requester {
             Requester::Caller(caller) => caller.permissions.contains(permission),
             Requester::Operator(_) => true,
+        }
+    }
+
+    /// The caller, if one asks.
+    pub fn caller_id(&self) -> Option<CallerId> {
+        match &self.requester {
+            Requester::Caller(caller) => Some(caller.id),
+            Requester::Operator(_) => None,
         }
     }
 

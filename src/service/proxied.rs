@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{Introspection, IntrospectionRequest, Result, Service};
 use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, www_authenticate};
-use crate::model::{Scope, ScopeSet};
+use crate::model::{CallerId, Scope, ScopeSet};
 use crate::token::bearer;
 
 /// The client's header that names the workspace.
@@ -42,6 +42,8 @@ pub struct ProxiedRequest<'a> {
     pub required_scopes: ScopeSet,
     /// Where the client is, if the proxy says.
     pub client_ip: Option<IpAddr>,
+    /// The proxy, which may ask about only so many unknown tokens.
+    pub asker: Option<CallerId>,
 }
 
 /// Whether the proxy is to let the request through.
@@ -90,6 +92,7 @@ impl Service {
                 client_ip: request.client_ip,
                 fresh: false,
                 at_least_revision: 0,
+                asker: request.asker,
             })
             .await?;
         Ok(refusal(&answer).map_or_else(|| Verdict::Pass(identity(&answer)), Verdict::Refuse))
