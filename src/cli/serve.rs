@@ -86,6 +86,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        issuer: args.issuer,
         cache: CacheConfig {
             capacity: args.cache_capacity,
             lease: args.lease,

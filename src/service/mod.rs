@@ -14,6 +14,7 @@ mod life;
 mod listing;
 mod owner;
 mod page;
+mod proxied;
 mod retry;
 mod unknown_rate;
 mod update;
@@ -30,6 +31,7 @@ pub use introspect::{Introspection, IntrospectionRequest};
 pub use life::{Rotate, Rotated, SwitchCredential};
 pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
+pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 
@@ -42,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
-use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
@@ -131,6 +133,14 @@ impl Context {
         match &self.requester {
             Requester::Caller(caller) => caller.permissions.contains(permission),
             Requester::Operator(_) => true,
+        }
+    }
+
+    /// The caller, if one asks.
+    pub fn caller_id(&self) -> Option<CallerId> {
+        match &self.requester {
+            Requester::Caller(caller) => Some(caller.id),
+            Requester::Operator(_) => None,
         }
     }
 
