@@ -35,6 +35,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="alternating rounds [default: 5; quick: 2]")
     parser.add_argument("--seconds", type=float, help="how long each measurement takes [default: 4; quick: 0.5]")
     parser.add_argument("--results", type=Path, help="where the table goes [default: benches/RESULTS.md; quick: nowhere]")
+    parser.add_argument("--no-build", action="store_true", help="with what was built last, whatever has changed since")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
     args.seconds = args.seconds or (0.5 if args.quick else 4.0)
