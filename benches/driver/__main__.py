@@ -4,9 +4,11 @@ Started by scripts/bench, which has a Postgres ready. Progress goes to standard 
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import machine
@@ -50,6 +52,8 @@ def arguments():
 
 def main():
     args, names = arguments()
+    # An error of `load` is one line then.
+    os.environ["RUST_BACKTRACE"] = "0"
     report = Report()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sophic-auth-bench.") as folder, Bench(args, Path(folder)) as bench:
@@ -59,9 +63,10 @@ def main():
             since = time.monotonic()
             try:
                 ROWS[name](bench, report)
-            except Failed as failure:
-                # A row that fails is a finding too; the others go on.
-                report.failed(name, str(failure))
+            except Exception as failure:  # noqa: BLE001: whatever it is, the other rows go on, and the report says it
+                if not isinstance(failure, Failed):
+                    traceback.print_exc()
+                report.failed(name, f"{type(failure).__name__}: {failure}")
                 say(f"row {name} FAILED: {failure}")
             finally:
                 bench.stop_all()

@@ -281,7 +281,7 @@ impl Connection {
         let mut tally = self.plan.tally.lock();
         match slot.answered {
             Some(true) if now <= self.plan.end => tally.record(now - slot.sent),
-            Some(true) => {}
+            Some(true) => tally.late += 1,
             Some(false) => tally.mismatches += 1,
             None => tally.refusals += 1,
         }

@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) mismatches: u64,
     /// Calls that were refused with an error: no message at all.
     pub(crate) refusals: u64,
+    /// Right answers after the time was over: of calls that were under way at the end.
+    pub(crate) late: u64,
     /// Calls that broke, or never ended.
     pub(crate) broken: u64,
     /// The first answer that was not as it had to be, for whoever looks into it.
@@ -25,7 +27,7 @@ impl Tally {
     /// Of nothing yet.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let times = Histogram::new_with_bounds(1_000, LONGEST_NS, 3)?;
-        Ok(Self { times, mismatches: 0, refusals: 0, broken: 0, example: None })
+        Ok(Self { times, mismatches: 0, refusals: 0, late: 0, broken: 0, example: None })
     }
 
     /// One more answer.
@@ -51,6 +53,7 @@ impl Tally {
             "max_us": micros(self.times.max()),
             "mismatches": self.mismatches,
             "refusals": self.refusals,
+            "late": self.late,
             "broken": self.broken,
             "example": self.example,
         })

@@ -85,12 +85,13 @@ async fn create(
         if sent >= end {
             return Ok(());
         }
-        let created = client.create_key(new_key(owner)).await?.into_inner();
-        let now = Instant::now();
-        if now <= end {
-            tally.lock().record(now - sent);
+        match client.create_key(new_key(owner)).await {
+            Ok(created) => {
+                record(&tally, sent, end);
+                made.lock().push(created.into_inner().credential.unwrap_or_default().id);
+            }
+            Err(status) => refused(&tally, &status),
         }
-        made.lock().push(created.credential.unwrap_or_default().id);
     }
 }
 
@@ -116,10 +117,26 @@ async fn revoke(
         let Some(id) = id.filter(|_| sent < end) else { return Ok(()) };
         let credential = Some(pb::revoke_request::Credential::CredentialId(id));
         let request = pb::RevokeRequest { credential, ..pb::RevokeRequest::default() };
-        client.revoke(request).await?;
-        let now = Instant::now();
-        if now <= end {
-            tally.lock().record(now - sent);
+        match client.revoke(request).await {
+            Ok(_) => record(&tally, sent, end),
+            Err(status) => refused(&tally, &status),
         }
     }
+}
+
+fn record(tally: &Mutex<Tally>, sent: Instant, end: Instant) {
+    let now = Instant::now();
+    let mut tally = tally.lock();
+    if now <= end {
+        tally.record(now - sent);
+    } else {
+        tally.late += 1;
+    }
+}
+
+/// A server that has no room says so: that is counted, and told.
+fn refused(tally: &Mutex<Tally>, status: &tonic::Status) {
+    let mut tally = tally.lock();
+    tally.refusals += 1;
+    tally.example.get_or_insert_with(|| format!("{:?}: {}", status.code(), status.message()));
 }

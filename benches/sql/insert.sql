@@ -4,4 +4,4 @@ INSERT INTO bench_credentials (
     family_id, version)
 VALUES (
     gen_random_uuid(), 1, 'ws-bench-0000', 0, 'made while measuring', 'sophic_key_...abcd',
-    sha256(uuid_send(gen_random_uuid())), 1, '', '{}', now(), 'caller:bench', gen_random_uuid(), 1);
+    sha256(uuid_send(gen_random_uuid())), 1, '', '{}', now(), 'benchmark', gen_random_uuid(), 1);

@@ -57,3 +57,7 @@ def tell(report, where, ours, insert, update):
         report.absolute("writes", f"{call}, {where}: p50", [one[verb]["p50_us"] / 1000 for one in ours], "ms")
         report.absolute("writes", f"{call}, {where}: p99", [one[verb]["p99_us"] / 1000 for one in ours], "ms")
         report.absolute("writes", f"a bare {statement}, {where}: rate", bare, "/s")
+        refused = [one[verb]["refusals"] for one in ours]
+        if any(refused):
+            example = next(one[verb]["example"] for one in ours if one[verb]["example"])
+            report.absolute("writes", f"{call}, {where}: refused, such as {example}", refused, "", at_most=0)
