@@ -19,9 +19,9 @@ use tower::Service as _;
 use tracing::{Instrument as _, Span, field};
 
 use super::permission::{Rule, rule};
-use super::{Peer, caller};
+use super::{Peer, caller, refusals};
 use crate::model::Permission;
-use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
+use crate::service::{Context, Reason, Recorded, Requester, Result, Service, ServiceError};
 
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -69,13 +69,22 @@ impl Gate {
         if let Some(refusal) = refuse_foreign(&request) {
             return refusal;
         }
+        let managed = refusals::action(request.uri().path());
         let (deadline, _room) = match rule {
             Rule::Open | Rule::Unknown => (None, None),
             Rule::AnyOf(permissions) => match self.admit(&mut request, permissions).await {
                 Ok((deadline, room)) => (Some(deadline), Some(room)),
-                Err(error) => return Status::from(error).into_http(),
+                Err(error) => {
+                    let response = Status::from(error).into_http();
+                    if let Some((managed, context)) = managed.zip(context(&request)) {
+                        let headers = response.headers();
+                        refusals::record(&self.service, &context, managed, headers).await;
+                    }
+                    return response;
+                }
             },
         };
+        let managed = managed.and_then(|managed| Some((managed, context(&request)?)));
         let call = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
         let called = match deadline {
             None => call.await,
@@ -87,7 +96,13 @@ impl Gate {
             },
         };
         match called {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => {
+                if let Some((managed, context)) = managed {
+                    let headers = response.headers();
+                    refusals::record(&self.service, &context, managed, headers).await;
+                }
+                response
+            }
             Ok(Err(never)) => match never {},
             Err(_) => Status::from(ServiceError::internal(&"a handler panicked")).into_http(),
         }
@@ -112,15 +127,25 @@ impl Gate {
             requester: Requester::Caller(caller),
             remote_address: peer.map(|peer| peer.address.ip().to_string()),
             deadline: Some(deadline),
+            recorded: match refusals::action(request.uri().path()) {
+                Some(_) => Recorded::watched(),
+                None => Recorded::default(),
+            },
         };
-        if !permissions.iter().any(|permission| context.permits(*permission)) {
+        let permitted = permissions.iter().any(|permission| context.permits(*permission));
+        request.extensions_mut().insert(context);
+        if !permitted {
             let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
             return Err(ServiceError::from(Reason::PermissionMissing)
                 .with("permission", names.join(" or ")));
         }
-        request.extensions_mut().insert(context);
         Ok((deadline, room))
     }
+}
+
+/// Who asks, once that is known.
+fn context(request: &Request<Incoming>) -> Option<Context> {
+    request.extensions().get::<Context>().cloned()
 }
 
 /// tonic itself takes any method and any content type (CATALOGUE B12).

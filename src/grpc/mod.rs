@@ -3,6 +3,7 @@
 //! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
 
 mod admin;
+mod audit;
 mod auth;
 mod caller;
 pub mod codec;
@@ -12,6 +13,7 @@ mod gate;
 pub mod health;
 mod permission;
 mod redact;
+mod refusals;
 mod status;
 
 #[cfg(test)]

@@ -116,6 +116,28 @@ uuid_id! {
     EventId
 }
 
+impl EventId {
+    /// As [`Self::new`], with the microseconds where UUIDv7 has room for them (RFC 9562 §6.2, method 3): so the order of
+    /// ids is that of times, also within a millisecond.
+    pub fn in_order(now: Timestamp, mut random: [u8; 10]) -> Self {
+        // Below 4,096, since what is left of a millisecond is below 1,000 microseconds.
+        let fraction = u16::try_from(now.unix_micros().rem_euclid(1_000) * 4_096 / 1_000);
+        random[..2].copy_from_slice(&fraction.unwrap_or(0).to_be_bytes());
+        Self::new(now, random)
+    }
+
+    /// What no id of this time or later is below.
+    pub fn first_of(time: Timestamp) -> Self {
+        Self::new(time, [0; 10])
+    }
+
+    /// What no id of this time or earlier reaches.
+    pub fn first_after(time: Timestamp) -> Self {
+        let next = time.checked_add(std::time::Duration::from_millis(1));
+        next.map_or(Self(Uuid::max()), Self::first_of)
+    }
+}
+
 fn check_opaque(text: &str) -> Result<(), Invalid> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {

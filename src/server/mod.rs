@@ -21,7 +21,7 @@ use crate::cache::Direct;
 use crate::grpc::{self, Gate, Limits, Peer};
 use crate::http;
 use crate::model::{Clock, SystemClock};
-use crate::service::{Options, Service};
+use crate::service::{Options, Refusals, Service};
 use crate::store::{self, Store, StoreError};
 use crate::token::{OsRandom, Random};
 use listener::{ConnectionLimits, Connections};
@@ -170,7 +170,15 @@ pub fn assemble(
     options: Options,
 ) -> Arc<Service> {
     let lookup = Arc::new(Direct(Arc::clone(&store)));
-    Arc::new(Service { store, lookup, clock, random, tasks: TaskTracker::new(), options })
+    Arc::new(Service {
+        store,
+        lookup,
+        clock,
+        random,
+        tasks: TaskTracker::new(),
+        refusals: Refusals::default(),
+        options,
+    })
 }
 
 /// Starts a server; it listens when this returns.

@@ -9,7 +9,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
-pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
+pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, redact_tokens};
 pub use random::{OsRandom, Random, RandomError, random_array};
 
 use std::fmt;

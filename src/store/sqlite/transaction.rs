@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Result, audit, callers, changes, credentials, directory};
+use super::{Result, audit, bulk, callers, changes, credentials, directory};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -112,6 +112,18 @@ impl WriteTx for SqliteTx {
         credentials::update(&mut self.transaction, credential).await
     }
 
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        bulk::find(&mut self.transaction, ids).await
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        bulk::revoke(&mut self.transaction, ids, time).await
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        bulk::delete(&mut self.transaction, ids).await
+    }
+
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
         callers::find(&mut self.transaction, id).await
     }
@@ -126,6 +138,17 @@ impl WriteTx for SqliteTx {
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
         callers::update(&mut self.transaction, caller).await
+    }
+
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        for event in events {
+            audit::insert(&mut self.transaction, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        audit::delete(&mut self.transaction, cutoff, limit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
