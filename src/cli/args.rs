@@ -86,6 +86,20 @@ pub(super) enum Command {
     /// Personal access tokens
     #[command(subcommand)]
     Pat(PatCommand),
+    /// Keys and personal access tokens, many at once
+    #[command(subcommand)]
+    Credentials(CredentialsCommand),
+    /// End those of a list of leaked tokens that are real: one token a line, or one JSON object with token, url and
+    /// reason. Prints which lines were real, and no token. Exit code 1: there were lines that could not be read
+    #[command(
+        after_help = "Example:\n  scanner --json | sophic-auth leaked --reason \"found by the scanner\""
+    )]
+    Leaked(LeakedArgs),
+    /// What was done, by whom, and what was refused
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Drop credentials that have long been dead, and old rows of the change log, as the server does by itself
+    Purge(PurgeArgs),
     /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
     /// could not tell
     #[command(
@@ -142,6 +156,14 @@ pub(super) struct ServeArgs {
     /// The longest that a request may take
     #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(super) request_timeout: Duration,
+    /// How often last uses are written to the store
+    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    pub(super) last_use_flush: Duration,
+    /// How often to clean up what the next two flags name
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = duration, value_name = "DURATION")]
+    pub(super) purge_every: Duration,
+    #[command(flatten)]
+    pub(super) purge: PurgeArgs,
     /// How old a connection may grow before its client is asked to come again
     #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION")]
     pub(super) connection_age_max: Duration,
@@ -206,6 +228,25 @@ pub(super) enum CallerCommand {
     },
     /// List callers, oldest first
     List,
+    /// Change a caller's name, its permissions, or both
+    #[command(
+        after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
+    )]
+    Update {
+        /// Its id or name
+        caller: String,
+        /// Its new name [default: as it is]
+        #[arg(long, required_unless_present = "permissions")]
+        name: Option<String>,
+        /// Its new permissions, whole; may be given more than once [default: as they are]
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<Permission>,
+    },
+    /// Give a caller a new service token, and print it this once; the old one is dead when this is done
+    Rotate {
+        /// Its id or name
+        caller: String,
+    },
     /// End a caller for good
     Revoke {
         /// Its id or name
@@ -371,6 +412,115 @@ pub(super) enum PatCommand {
     /// End a personal access token for good
     #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CredentialsCommand {
+    /// End all credentials that every flag given names; at least one besides --dry-run and --reason
+    #[command(
+        after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
+    )]
+    Revoke(BulkRevokeArgs),
+}
+
+/// Flags of `credentials revoke`.
+#[derive(Debug, Args)]
+pub(super) struct BulkRevokeArgs {
+    /// Keys of this workspace, by slug or id
+    #[arg(long)]
+    pub(super) workspace: Option<String>,
+    /// Personal access tokens of this user
+    #[arg(long)]
+    pub(super) user: Option<String>,
+    /// Credentials of this family: one and all that it was rotated to
+    #[arg(long, value_name = "ID")]
+    pub(super) family: Option<String>,
+    /// What this creator made: user:ID, caller:NAME or operator:NAME
+    #[arg(long)]
+    pub(super) creator: Option<String>,
+    /// What was made before this, as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(super) created_before: Option<String>,
+    /// What was not used since this, or never: give --created-before too, to spare what is new
+    #[arg(long, value_name = "TIME")]
+    pub(super) last_used_before: Option<String>,
+    /// Tell how many there are, and show some, and end none
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Why, for the audit log
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+}
+
+/// Flags of `leaked`.
+#[derive(Debug, Args)]
+pub(super) struct LeakedArgs {
+    /// Where the list is [default: standard input]
+    pub(super) file: Option<PathBuf>,
+    /// How they were found, for the audit log, where a line does not say
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List events, oldest first
+    List {
+        #[command(flatten)]
+        filter: AuditFilterArgs,
+        /// How many at the most, up to 1000
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Print all events as JSON, one a line, oldest first
+    Export {
+        #[command(flatten)]
+        filter: AuditFilterArgs,
+    },
+    /// Retention: drop old events for good; the log records that too
+    #[command(after_help = "Example:\n  sophic-auth audit purge --older-than 400d")]
+    Purge {
+        /// How old
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        older_than: Duration,
+    },
+}
+
+/// Which audit events.
+#[derive(Debug, Args)]
+pub(super) struct AuditFilterArgs {
+    /// Not before this, as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Before this
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// Of this caller, by name, or of operator:NAME
+    #[arg(long)]
+    pub(super) caller: Option<String>,
+    /// On behalf of this user
+    #[arg(long, value_name = "USER")]
+    pub(super) acting_user: Option<String>,
+    /// On this kind of thing: credential, workspace, user, membership, caller or audit
+    #[arg(long, value_name = "KIND")]
+    pub(super) target_kind: Option<String>,
+    /// On this thing, by id
+    #[arg(long, value_name = "ID")]
+    pub(super) target: Option<String>,
+    /// Of this action, as key.create
+    #[arg(long)]
+    pub(super) action: Option<String>,
+}
+
+/// What to clean up.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct PurgeArgs {
+    /// Drop credentials that have been revoked or expired for this long; 0s: never
+    #[arg(long = "purge-dead-after", visible_alias = "dead-after", env = "SOPHIC_AUTH_PURGE_DEAD_AFTER", default_value = "90d", value_parser = duration, value_name = "DURATION")]
+    pub(super) dead_after: Duration,
+    /// Drop rows of the change log that are this old and that every replica has read; 0s: never
+    #[arg(long = "purge-changes-after", visible_alias = "changes-after", env = "SOPHIC_AUTH_PURGE_CHANGES_AFTER", default_value = "7d", value_parser = duration, value_name = "DURATION")]
+    pub(super) changes_after: Duration,
 }
 
 const REVOKE_EXAMPLES: &str = "\

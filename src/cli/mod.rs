@@ -3,14 +3,18 @@
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect`, could not tell.
 
 mod args;
+mod audit;
+mod bulk;
 mod caller;
 mod credential;
 mod dev;
 mod introspect;
+mod leaked;
 mod logging;
 mod member;
 mod migrate;
 mod output;
+mod purge;
 mod serve;
 mod user;
 mod workspace;
@@ -26,7 +30,7 @@ use zeroize::Zeroizing;
 use crate::model::Invalid;
 use crate::server;
 use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
-use args::{Cli, Command, Output};
+use args::{Cli, Command, CredentialsCommand, Output};
 
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
@@ -92,6 +96,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
+        Command::Credentials(CredentialsCommand::Revoke(args)) => bulk::run(&global, args).await?,
+        Command::Leaked(args) => return leaked::run(&global, args).await,
+        Command::Audit(command) => audit::run(&global, command).await?,
+        Command::Purge(args) => purge::run(&global, args).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
         Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
         Command::Completions { shell } => {

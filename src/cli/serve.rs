@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
 use crate::grpc::Limits;
-use crate::server::{self, ClientCertificates, Config, Running, TlsFiles};
+use crate::server::{self, ClientCertificates, Config, Housekeeping, Running, TlsFiles};
 use crate::service::Options;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
@@ -69,6 +69,12 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        housekeeping: Housekeeping {
+            last_use_flush: args.last_use_flush,
+            purge_every: args.purge_every,
+            purge_dead_after: args.purge.dead_after,
+            purge_changes_after: args.purge.changes_after,
+        },
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,

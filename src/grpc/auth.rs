@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{convert, pb};
+use super::{bulk, convert, pb};
 use crate::model::{CredentialId, Role, parse_client_ip};
 use crate::service::{
     CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner,
@@ -219,16 +219,16 @@ impl pb::auth_service_server::AuthService for AuthFace {
 
     async fn bulk_revoke(
         &self,
-        _request: Request<pb::BulkRevokeRequest>,
+        request: Request<pb::BulkRevokeRequest>,
     ) -> Answer<pb::BulkRevokeResponse> {
-        Err(Status::unimplemented("not built yet"))
+        bulk::revoke(&self.0, request).await
     }
 
     async fn revoke_leaked(
         &self,
-        _request: Request<pb::RevokeLeakedRequest>,
+        request: Request<pb::RevokeLeakedRequest>,
     ) -> Answer<pb::RevokeLeakedResponse> {
-        Err(Status::unimplemented("not built yet"))
+        bulk::revoke_leaked(&self.0, request).await
     }
 
     type WatchStream = tokio_stream::Empty<Result<pb::WatchResponse, Status>>;

@@ -5,6 +5,7 @@
 mod admin;
 mod audit;
 mod auth;
+mod bulk;
 mod caller;
 pub mod codec;
 mod convert;

@@ -28,3 +28,9 @@ pub const PAGE_SIZE_MAX: u32 = 1_000;
 pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
 /// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
 pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
+/// Bytes in the text that names a creator.
+pub const CREATOR_BYTES_MAX: usize = 512;
+/// Candidates in one call that ends leaked tokens.
+pub const LEAKED_TOKENS_MAX: usize = 1_000;
+/// Bytes in the URL at which a token was found.
+pub const URL_BYTES_MAX: usize = 2_048;

@@ -1,9 +1,11 @@
 //! Assembly: a configuration becomes listeners, services and a store. The one place that picks the store, and the one
 //! that starts tasks of its own.
 
+mod background;
 mod listener;
 mod tls;
 
+pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
 use std::net::SocketAddr;
@@ -21,9 +23,10 @@ use crate::cache::Direct;
 use crate::grpc::{self, Gate, Limits, Peer};
 use crate::http;
 use crate::model::{Clock, SystemClock};
-use crate::service::{Options, Refusals, Service};
+use crate::service::{LastUses, Options, Refusals, Service};
 use crate::store::{self, Store, StoreError};
 use crate::token::{OsRandom, Random};
+use background::Background;
 use listener::{ConnectionLimits, Connections};
 use tls::Tls;
 
@@ -54,6 +57,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long requests under way may take after that.
     pub shutdown_grace: Duration,
+    /// What it does on its own.
+    pub housekeeping: Housekeeping,
     /// Choices of the service itself.
     pub options: Options,
 }
@@ -74,6 +79,7 @@ impl Config {
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            housekeeping: Housekeeping::default(),
             options: Options::default(),
         }
     }
@@ -176,6 +182,7 @@ pub fn assemble(
         clock,
         random,
         tasks: TaskTracker::new(),
+        last_uses: LastUses::default(),
         refusals: Refusals::default(),
         options,
     })
@@ -248,6 +255,7 @@ async fn run(config: Config, parts: Parts) {
     };
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
+    let background = Background::start(&service, config.housekeeping, &stop);
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
@@ -289,6 +297,7 @@ async fn run(config: Config, parts: Parts) {
     http.abort();
     drop(ready_sender);
     let _ = report.await;
+    background.finish().await;
     service.store.close().await;
     tracing::info!("stopped");
 }

@@ -83,6 +83,9 @@ impl Service {
         };
         let now = self.clock.now();
         let decision = decide(&snapshot(&found), &request, now);
+        if decision.is_active() {
+            self.last_uses.note(found.credential.id, now, request.client_ip);
+        }
         let required = request.required_scopes;
         Ok(Introspection {
             decision,

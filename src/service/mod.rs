@@ -4,19 +4,24 @@
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod audit;
+mod bulk;
 mod callers;
 mod checks;
 mod credentials;
 mod directory;
 mod error;
 mod introspect;
+mod last_use;
+mod leaked;
 mod page;
+mod purge;
 mod refusals;
 pub mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use bulk::{BulkRevoke, BulkRevoked};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use credentials::{
@@ -24,6 +29,8 @@ pub use credentials::{
 };
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
+pub use last_use::LastUses;
+pub use leaked::{LeakedToken, LeakedTokenResult};
 pub use page::{Page, PageRequest};
 pub use refusals::{Attempt, Refusals};
 
@@ -54,6 +61,8 @@ pub struct Service {
     pub random: Arc<dyn Random>,
     /// Transactions under way; shutting down waits for them.
     pub tasks: TaskTracker,
+    /// Uses of credentials that are not written yet.
+    pub last_uses: LastUses,
     /// How many refusals the audit log still takes of whom.
     pub refusals: Refusals,
     /// Choices.
