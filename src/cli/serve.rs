@@ -5,7 +5,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
 use crate::grpc::Limits;
-use crate::server::{self, ClientCertificates, Config, Housekeeping, Running, TlsFiles};
+use crate::server::{
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
+};
 use crate::service::Options;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
@@ -74,6 +76,11 @@ fn config(global: &Global, args: ServeArgs) -> Config {
             purge_every: args.purge_every,
             purge_dead_after: args.purge.dead_after,
             purge_changes_after: args.purge.changes_after,
+        },
+        cache: CacheConfig {
+            capacity: args.cache_capacity,
+            lease: args.lease,
+            outage_grace: args.outage_grace,
         },
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,

@@ -3,6 +3,7 @@
 
 mod background;
 mod listener;
+mod replica;
 mod tls;
 
 pub use background::Housekeeping;
@@ -19,13 +20,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::Direct;
+use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Gate, Limits, Peer};
 use crate::http;
-use crate::model::{Clock, SystemClock};
+use crate::model::SystemClock;
 use crate::service::{LastUses, Options, Refusals, Service};
 use crate::store::{self, Store, StoreError};
-use crate::token::{OsRandom, Random};
+use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
 use tls::Tls;
@@ -59,8 +60,27 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What it does on its own.
     pub housekeeping: Housekeeping,
+    /// How this process answers from memory.
+    pub cache: CacheConfig,
     /// Choices of the service itself.
     pub options: Options,
+}
+
+/// How a server answers from memory.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheConfig {
+    /// Credentials in memory at the most, and as many users and workspaces.
+    pub capacity: usize,
+    /// How long answers from memory may be believed after a sync with the primary.
+    pub lease: Duration,
+    /// How long after that to answer what was known, where the store is out of reach.
+    pub outage_grace: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { capacity: 1_000_000, lease: Duration::from_secs(10), outage_grace: Duration::ZERO }
+    }
 }
 
 impl Config {
@@ -80,6 +100,7 @@ impl Config {
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             housekeeping: Housekeeping::default(),
+            cache: CacheConfig::default(),
             options: Options::default(),
         }
     }
@@ -120,6 +141,8 @@ pub struct Running {
     pub tls: bool,
     /// The use cases, for whoever runs in the same process.
     pub service: Arc<Service>,
+    /// How far the change log has been read.
+    pub hub: Arc<Hub>,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<()>,
     certificates: Option<Arc<Tls>>,
@@ -156,7 +179,8 @@ impl Running {
     }
 }
 
-/// Opens the store and makes the use cases, with this machine's clock and randomness.
+/// Opens the store and makes the use cases, with this machine's clock and randomness and no memory: what the command
+/// line works with. It waits for servers on the same store, and nobody waits for it.
 ///
 /// # Errors
 /// If the store cannot be opened or migrated.
@@ -165,27 +189,19 @@ pub async fn open_service(
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
     let store = store::open(database_url).await?;
-    Ok(assemble(store, Arc::new(SystemClock), Arc::new(OsRandom), options))
-}
-
-/// The use cases over these parts.
-pub fn assemble(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    options: Options,
-) -> Arc<Service> {
-    let lookup = Arc::new(Direct(Arc::clone(&store)));
-    Arc::new(Service {
+    let tasks = TaskTracker::new();
+    let boot = Arc::new(SystemClock);
+    Ok(Arc::new(Service {
+        lookup: Arc::new(Direct(Arc::clone(&store))),
+        barrier: Barrier::new(Arc::clone(&store), boot, None, tasks.clone()),
         store,
-        lookup,
-        clock,
-        random,
-        tasks: TaskTracker::new(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+        tasks,
         last_uses: LastUses::default(),
         refusals: Refusals::default(),
         options,
-    })
+    }))
 }
 
 /// Starts a server; it listens when this returns.
@@ -201,7 +217,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let grpc_listener = bind(config.listen).await?;
     let http_listener = bind(config.http_listen).await?;
-    let service = open_service(&config.database_url, config.options.clone()).await?;
+    let store = store::open(&config.database_url).await?;
+    let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
@@ -213,6 +230,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         http: local(&http_listener, config.http_listen)?,
         tls: certificates.is_some(),
         service: Arc::clone(&service),
+        hub: Arc::clone(&hub),
         stop: stop.clone(),
         done: spawn(run(
             config,
@@ -221,6 +239,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
                 http_listener,
                 certificates: certificates.clone(),
                 service,
+                replica,
+                hub,
                 gate,
                 ready_sender,
                 ready,
@@ -238,6 +258,8 @@ struct Parts {
     http_listener: TcpListener,
     certificates: Option<Arc<Tls>>,
     service: Arc<Service>,
+    replica: replica::Replica,
+    hub: Arc<Hub>,
     gate: Gate,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
@@ -247,7 +269,7 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts { gate, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -298,6 +320,7 @@ async fn run(config: Config, parts: Parts) {
     drop(ready_sender);
     let _ = report.await;
     background.finish().await;
+    replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");
 }

@@ -8,6 +8,7 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod feed;
 mod file;
 mod open;
 mod transaction;
@@ -19,11 +20,12 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    AuditFilter, Change, CredentialFilter, LookedUp, Result, RevokeFilter, Store, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, LookedUp, Replicas, Result, RevokeFilter,
+    Store, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
+    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 
 /// The store in an SQLite file.
@@ -163,6 +165,22 @@ impl Store for SqliteStore {
 
     async fn revision(&self) -> Result<Revision> {
         changes::revision(&mut *self.read.acquire().await?).await
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+        credentials::look_up_many(&mut *self.read.acquire().await?, asked).await
+    }
+
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(feed::SqliteFeed::open(self).await?))
+    }
+
+    async fn list_replicas(&self) -> Result<Replicas> {
+        feed::list_replicas(&mut *self.read.acquire().await?).await
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        feed::fence(&mut *self.write.acquire().await?, id, seq).await
     }
 
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
