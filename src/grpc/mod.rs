@@ -44,9 +44,11 @@ pub mod pb {
 /// Every file of the protocol, encoded, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The largest request, in bytes, of the services that take little and of the directory, whose names may be long.
+/// The largest request, in bytes: of the services that take little, of the directory, whose names may be long, and of
+/// credentials, which take a thousand candidates with their URLs at once. Nobody unknown comes this far.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the connection knows of its peer; in the extensions of each of its requests.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bo
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(
         pb::auth_service_server::AuthServiceServer::new(auth)
-            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+            .max_decoding_message_size(BATCH_REQUEST_BYTES_MAX),
     )
     .add_service(
         pb::directory_service_server::DirectoryServiceServer::new(directory)
