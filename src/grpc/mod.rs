@@ -3,23 +3,31 @@
 //! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
 
 mod admin;
+mod answer;
 mod audit;
 mod auth;
+mod batch;
 mod bulk;
 mod caller;
 pub mod codec;
+mod connection;
 mod convert;
 mod directory;
 mod gate;
 pub mod health;
+mod introspect;
 mod permission;
+mod protocol;
 mod redact;
 mod refusals;
 mod status;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use answer::Answer;
+pub use connection::Connection;
 pub use gate::{Gate, Limits};
 pub use permission::{Rule, rule};
 
@@ -27,6 +35,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+use crate::cache::Hub;
 use crate::model::CertificateSan;
 use crate::service::Service;
 
@@ -48,6 +57,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// credentials, which take a thousand candidates with their URLs at once. Nobody unknown comes this far.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The largest request of the service that takes 1,000 tokens at once, with what goes with each.
 const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the connection knows of its peer; in the extensions of each of its requests.
@@ -60,8 +70,13 @@ pub struct Peer {
 }
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
-pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
-    let auth = auth::AuthFace(Arc::clone(service));
+pub fn routes(
+    service: &Arc<Service>,
+    hub: &Arc<Hub>,
+    health: health::HealthFace,
+    reflection: bool,
+) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service), Arc::clone(hub));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(

@@ -34,3 +34,7 @@ pub const CREATOR_BYTES_MAX: usize = 512;
 pub const LEAKED_TOKENS_MAX: usize = 1_000;
 /// Bytes in the URL at which a token was found.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// Introspections in one batch.
+pub const BATCH_MAX: usize = 1_000;
+/// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.
+pub const COUNTED_CALLERS_MAX: usize = 10_000;

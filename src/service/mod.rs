@@ -16,6 +16,7 @@ mod leaked;
 mod page;
 mod purge;
 mod refusals;
+mod unknown_rate;
 pub mod view;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use last_use::LastUses;
 pub use leaked::{LeakedToken, LeakedTokenResult};
 pub use page::{Page, PageRequest};
 pub use refusals::{Attempt, Refusals};
+pub use unknown_rate::UnknownRate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +64,8 @@ pub struct Service {
     pub lookup: Arc<dyn Lookup>,
     /// What waits until no replica answers as before.
     pub barrier: Barrier,
+    /// How many unknown tokens each caller has had looked up.
+    pub unknown_rate: UnknownRate,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.

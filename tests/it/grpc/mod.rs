@@ -1,8 +1,11 @@
 //! The gRPC face, from outside.
 
 mod audit;
+mod batch;
 mod bulk;
 mod caller_life;
 mod coherence;
 mod introspect;
 mod last_use;
+mod unknown_rate;
+mod watch;
