@@ -7,5 +7,6 @@ mod caller_life;
 mod coherence;
 mod introspect;
 mod last_use;
+mod outage;
 mod unknown_rate;
 mod watch;
