@@ -8,5 +8,6 @@ mod coherence;
 mod introspect;
 mod last_use;
 mod outage;
+mod purge;
 mod unknown_rate;
 mod watch;
