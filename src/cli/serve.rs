@@ -1,6 +1,6 @@
 //! `serve`: the server, until a signal ends it.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
@@ -13,6 +13,7 @@ use crate::service::Options;
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
+    let signals = Signals::listen()?;
     let running = server::start(config(global, *args)).await?;
     match global.output {
         Output::Json => {
@@ -24,14 +25,30 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
             output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
         }
     }
-    until_stopped(running).await
+    until_stopped(running, signals).await
+}
+
+/// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
+/// once, and a signal that nobody waits for ends the process where it stands.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
-pub(super) async fn until_stopped(running: Running) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow::Result<()> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

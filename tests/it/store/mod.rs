@@ -1,4 +1,19 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
+mod audit;
+mod callers;
+mod changes;
+mod credentials;
+mod directory;
+mod files;
+mod listing;
+mod many;
+mod migrations;
+mod names;
 mod opening;
+mod raw;
 mod replicas;
+mod retention;
+mod samples;
+mod shell;
+mod transactions;

@@ -58,6 +58,7 @@ async fn put_user(store: &dyn Store, id: &str) -> Revision {
         before: None,
         after: None,
         reason: None,
+        refusal: None,
     };
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.put_user(&user).await.expect("it is put");

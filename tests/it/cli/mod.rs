@@ -1,0 +1,10 @@
+//! The program itself, as a person and a script run it.
+
+mod commands;
+mod dev;
+mod killed;
+mod mistakes;
+mod outputs;
+mod program;
+mod records;
+mod serve;
