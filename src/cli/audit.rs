@@ -1,6 +1,7 @@
 //! `audit list|export|purge`.
 
-use super::args::{AuditCommand, AuditFilterArgs, Global};
+use super::args::Global;
+use super::record_args::{AuditCommand, AuditFilterArgs};
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
 use crate::service::{PageRequest, view};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{BulkRevokeArgs, Global, Output};
+use super::args::{Global, Output};
+use super::record_args::BulkRevokeArgs;
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{CredentialId, Timestamp, UserId, WorkspaceName};
 use crate::service::{BulkRevoke, BulkRevoked, Service, view};

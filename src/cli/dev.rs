@@ -82,7 +82,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
         None => workspace::made_id(service)?,
     };
     let display_name = |text| flag("the name", DisplayName::parse(text));
-    service.put_workspace(operator(), id, slug, display_name("Demo")?, false).await?;
+    service.put_workspace(operator(), id, slug, display_name("Demo")?, false, None).await?;
     service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;
     service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
     // On a store that was used before, the caller of last time makes way.
@@ -117,6 +117,7 @@ async fn create(
         ip_allowlist: Vec::new(),
         annotations: std::collections::BTreeMap::new(),
         acting_user: String::new(),
+        request_id: String::new(),
     };
     let created = service.create_credential(operator(), request).await?;
     Ok(created.token.expose().to_owned())

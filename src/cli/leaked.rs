@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::args::{Global, LeakedArgs};
+use super::args::Global;
+use super::record_args::LeakedArgs;
 use super::{Outcome, open, operator, output, refuse_token_output};
 use crate::model::limits::LEAKED_TOKENS_MAX;
 use crate::service::{LeakedToken, Service, view};

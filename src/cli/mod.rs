@@ -1,12 +1,15 @@
 //! The command line: management on the store itself, and running the server.
 //!
-//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect`, could not tell.
+//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
+//! could not tell.
 
 mod args;
 mod audit;
 mod bulk;
 mod caller;
 mod credential;
+mod credential_args;
+mod credentials;
 mod dev;
 mod introspect;
 mod leaked;
@@ -14,7 +17,9 @@ mod logging;
 mod member;
 mod migrate;
 mod output;
+mod policy_args;
 mod purge;
+mod record_args;
 mod serve;
 mod user;
 mod workspace;
@@ -30,7 +35,7 @@ use zeroize::Zeroizing;
 use crate::model::Invalid;
 use crate::server;
 use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
-use args::{Cli, Command, CredentialsCommand, Output};
+use args::{Cli, Command, Output};
 
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
@@ -96,7 +101,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
-        Command::Credentials(CredentialsCommand::Revoke(args)) => bulk::run(&global, args).await?,
+        Command::Credentials(command) => return credentials::run(&global, command).await,
         Command::Leaked(args) => return leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
@@ -174,7 +179,7 @@ fn read_token() -> anyhow::Result<Zeroizing<String>> {
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {
         anyhow::bail!(Usage(
-            "--output token goes with `create` only: use table or json".to_owned()
+            "--output token goes with `create` and `rotate` only: use table or json".to_owned()
         ));
     }
     Ok(())

@@ -14,7 +14,7 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     refuse_token_output(global)?;
     forbid_core_dumps();
     let signals = Signals::listen()?;
-    let running = server::start(config(global, *args)).await?;
+    let running = server::start(config(global, *args)?).await?;
     match global.output {
         Output::Json => {
             let addresses =
@@ -67,7 +67,7 @@ pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow:
     }
 }
 
-fn config(global: &Global, args: ServeArgs) -> Config {
+fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
     let client_certificates = match args.tls_client_certificates {
         ClientCertificatesArg::Optional => ClientCertificates::Optional,
         ClientCertificatesArg::Required => ClientCertificates::Required,
@@ -78,7 +78,7 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         client_ca: args.tls_client_ca,
         client_certificates,
     });
-    Config {
+    Ok(Config {
         tls,
         insecure: args.insecure,
         reflection: args.reflection,
@@ -103,13 +103,14 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,
+            policy: args.policy.policy()?,
         },
         ..Config::new(
             global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL),
             args.ports.listen,
             args.ports.http_listen,
         )
-    }
+    })
 }
 
 /// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.

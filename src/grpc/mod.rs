@@ -16,6 +16,7 @@ mod directory;
 mod gate;
 pub mod health;
 mod introspect;
+mod life;
 mod permission;
 mod protocol;
 mod redact;

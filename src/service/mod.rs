@@ -13,10 +13,15 @@ mod error;
 mod introspect;
 mod last_use;
 mod leaked;
+mod life;
+mod listing;
+mod owner;
 mod page;
 mod purge;
 mod refusals;
+mod retry;
 mod unknown_rate;
+mod update;
 pub mod view;
 
 #[cfg(test)]
@@ -25,16 +30,17 @@ mod tests;
 pub use bulk::{BulkRevoke, BulkRevoked};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
-pub use credentials::{
-    CreateCredential, Created, Expiration, ListCredentials, NewOwner, RevokeTarget, Revoked,
-};
+pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use last_use::LastUses;
 pub use leaked::{LeakedToken, LeakedTokenResult};
+pub use life::{Rotate, Rotated, SwitchCredential};
+pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use refusals::{Attempt, Refusals};
 pub use unknown_rate::UnknownRate;
+pub use update::UpdateCredential;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +51,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
 use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::policy::Policy;
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
 
@@ -87,11 +94,17 @@ pub struct Options {
     pub accept_imported_tokens: bool,
     /// The longest that a cache that follows Watch may hold an answer.
     pub cache_ttl: Duration,
+    /// How long credentials may live, how many there may be, how long a rotated one lives on.
+    pub policy: Policy,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accept_imported_tokens: false, cache_ttl: Duration::from_mins(1) }
+        Self {
+            accept_imported_tokens: false,
+            cache_ttl: Duration::from_mins(1),
+            policy: Policy::default(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod commands;
 mod dev;
 mod killed;
+mod life;
 mod mistakes;
 mod outputs;
 mod program;

@@ -56,7 +56,8 @@ async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
     let id = WorkspaceId::parse(id).expect("an id");
     let slug = Slug::parse(slug).expect("a slug");
     let name = DisplayName::parse("Acme").expect("a name");
-    let outcome = service.put_workspace(Context::operator("test"), id, slug, name, false).await;
+    let outcome =
+        service.put_workspace(Context::operator("test"), id, slug, name, false, None).await;
     outcome.err().map(|error| error.reason)
 }
 

@@ -30,7 +30,9 @@ fn numbers(credentials: &[Credential]) -> Vec<i64> {
 }
 
 async fn list(store: &TestStore, filter: &CredentialFilter) -> Vec<i64> {
-    numbers(&store.list_credentials(filter, at(1_000), None, 100).await.expect("a page"))
+    numbers(
+        &store.list_credentials(filter, at(1_000), None, 100).await.expect("a page").credentials,
+    )
 }
 
 async fn credentials_are_listed_by_id_page_by_page(store: TestStore) {
@@ -44,7 +46,8 @@ async fn credentials_are_listed_by_id_page_by_page(store: TestStore) {
     .await;
     let filter = CredentialFilter::default();
     let page = async |after: Option<CredentialId>, limit| {
-        store.list_credentials(&filter, at(0), after, limit).await.expect("a page")
+        let after = after.map(Into::into);
+        store.list_credentials(&filter, at(0), after, limit).await.expect("a page").credentials
     };
     let first = page(None, 2).await;
     assert_eq!(first, [key(&acme, 1), key(&acme, 2)]);
@@ -120,11 +123,12 @@ async fn check_states(store: &TestStore, count: usize) {
     use CredentialState::{Active, Disabled, Expired, Revoked};
     let now = at(100);
     let all = store.list_credentials(&CredentialFilter::default(), now, None, 100).await;
-    let all = all.expect("a page");
+    let all = all.expect("a page").credentials;
     assert_eq!(all.len(), count);
     for state in [Active, Disabled, Expired, Revoked] {
         let filter = CredentialFilter { state: Some(state), ..CredentialFilter::default() };
-        let listed = store.list_credentials(&filter, now, None, 100).await.expect("a page");
+        let listed =
+            store.list_credentials(&filter, now, None, 100).await.expect("a page").credentials;
         let expected: Vec<_> = all.iter().filter(|c| c.state(now) == state).cloned().collect();
         assert_eq!(numbers(&listed), numbers(&expected), "{state}");
     }
@@ -185,9 +189,10 @@ async fn pages_give_each_credential_once_while_others_are_made(store: TestStore)
     let mut seen = Vec::new();
     loop {
         let all_made = others.is_finished();
-        let after = seen.last().map(|credential: &Credential| credential.id);
+        let after = seen.last().map(|credential: &Credential| credential.id.into());
         let filter = CredentialFilter::default();
-        let page = store.list_credentials(&filter, at(0), after, 50).await.expect("a page");
+        let page =
+            store.list_credentials(&filter, at(0), after, 50).await.expect("a page").credentials;
         if page.is_empty() && all_made {
             break;
         }

@@ -6,7 +6,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use crate::stores::Database;
 
 /// Runs this text, which may be several statements; the database's own message where it refuses.
-pub(super) async fn try_run(database: &Database, text: &str) -> Result<(), String> {
+pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), String> {
     #[expect(clippy::disallowed_types, reason = "statements that these tests make")]
     let statement = sqlx::AssertSqlSafe(text.to_owned());
     let outcome = match database.file() {
@@ -25,7 +25,7 @@ pub(super) async fn try_run(database: &Database, text: &str) -> Result<(), Strin
 }
 
 /// Runs this text.
-pub(super) async fn run(database: &Database, text: &str) {
+pub(crate) async fn run(database: &Database, text: &str) {
     try_run(database, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
 }
 
