@@ -150,6 +150,9 @@ pub(super) struct ServeArgs {
     /// Look text of any shape up as the token of an imported credential
     #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
     pub(super) accept_imported_tokens: bool,
+    /// The URL that OAuth clients know the HTTP port by [default: http(s)://ADDRESS of --http-listen]
+    #[arg(long, env = "SOPHIC_AUTH_ISSUER", value_parser = issuer, value_name = "URL")]
+    pub(super) issuer: Option<String>,
     /// The longest that a cache that follows Watch may hold an answer
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub(super) cache_ttl: Duration,
@@ -212,7 +215,7 @@ pub(super) struct Ports {
         value_name = "ADDRESS"
     )]
     pub(super) listen: SocketAddr,
-    /// Where to listen for HTTP (/healthz, /readyz); port 0 takes a free one
+    /// Where to listen for HTTP (OAuth, forward-auth, /healthz, /readyz); port 0 takes a free one
     #[arg(
         long,
         env = "SOPHIC_AUTH_HTTP_LISTEN",
@@ -385,6 +388,21 @@ pub(super) struct IntrospectArgs {
 /// As people write it: 90d, 12h, 15s.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}
+
+/// An issuer as RFC 8414 §2 has it: a URL without query and fragment. `http` is for trying it out.
+fn issuer(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = rest.is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}@\\\"<>".contains(&byte))
+            && !rest.ends_with('/')
+    });
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an https URL without query, fragment and final slash".to_owned())
+    }
 }
 
 /// Shorter ones would end whenever the machine hesitates; longer ones make revocations wait too long for a dead server.

@@ -94,6 +94,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             purge_dead_after: args.purge.dead_after,
             purge_changes_after: args.purge.changes_after,
         },
+        issuer: args.issuer,
         cache: CacheConfig {
             capacity: args.cache_capacity,
             lease: args.lease,

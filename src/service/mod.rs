@@ -17,6 +17,7 @@ mod life;
 mod listing;
 mod owner;
 mod page;
+mod proxied;
 mod purge;
 mod refusals;
 mod retry;
@@ -38,6 +39,7 @@ pub use leaked::{LeakedToken, LeakedTokenResult};
 pub use life::{Rotate, Rotated, SwitchCredential};
 pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
+pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
@@ -50,7 +52,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
-use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
@@ -162,6 +164,14 @@ impl Context {
         match &self.requester {
             Requester::Caller(caller) => caller.permissions.contains(permission),
             Requester::Operator(_) => true,
+        }
+    }
+
+    /// The caller, if one asks.
+    pub fn caller_id(&self) -> Option<CallerId> {
+        match &self.requester {
+            Requester::Caller(caller) => Some(caller.id),
+            Requester::Operator(_) => None,
         }
     }
 

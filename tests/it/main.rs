@@ -2,6 +2,7 @@
 //! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
 
 mod cli;
+mod faces;
 mod grpc;
 mod harness;
 mod house;

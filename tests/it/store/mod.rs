@@ -15,7 +15,6 @@ mod opening;
 mod pages;
 mod plans;
 pub(crate) mod raw;
-mod replicas;
 mod retention;
 mod samples;
 mod shell;
