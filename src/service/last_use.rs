@@ -50,6 +50,11 @@ impl LastUses {
         }
     }
 
+    /// Whether a use is noted here that is not written yet.
+    pub fn is_noted(&self, id: CredentialId) -> bool {
+        self.shard(id).lock().contains_key(&id)
+    }
+
     /// Waits until there is so much that it had better be written.
     pub async fn filling(&self) {
         self.filling.notified().await;
