@@ -21,8 +21,9 @@ use super::connection::Connection;
 use super::introspect::{self, Read, Replay};
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
+use super::refusals::{self, Managed};
 use crate::model::{Caller, Permission};
-use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
+use crate::service::{Context, Reason, Recorded, Requester, Result, Service, ServiceError};
 
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +105,10 @@ impl Gate {
         let deadline = Instant::now() + timeout.min(self.limits.request_timeout);
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut()).await?;
+            if let Some(managed) = refusals::action(request.uri().path()) {
+                let context = context(caller, connection, deadline);
+                return Ok(self.manage(request, permissions, context, managed).await);
+            }
             require(&caller, permissions)?;
             if request.uri().path() == introspect::PATH {
                 return self.introspect(request, connection, caller, deadline).await;
@@ -112,6 +117,25 @@ impl Gate {
             Ok(self.call(request).await)
         };
         tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
+    }
+
+    /// What manages something: the audit log is told if it is refused.
+    async fn manage(
+        &self,
+        mut request: Request<Incoming>,
+        permissions: &'static [Permission],
+        context: Context,
+        managed: Managed,
+    ) -> Response<Answer> {
+        let context = Context { recorded: Recorded::watched(), ..context };
+        let response = if permissions.iter().any(|permission| context.permits(*permission)) {
+            request.extensions_mut().insert(context.clone());
+            self.call(request).await
+        } else {
+            refusal(permission_missing(permissions))
+        };
+        refusals::record(&self.service, &context, managed, response.headers()).await;
+        response
     }
 
     async fn introspect(
@@ -165,8 +189,12 @@ fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
     if permissions.iter().any(|permission| caller.permissions.contains(*permission)) {
         return Ok(());
     }
+    Err(permission_missing(permissions))
+}
+
+fn permission_missing(permissions: &'static [Permission]) -> ServiceError {
     let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-    Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")))
+    ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))
 }
 
 fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> Context {
@@ -174,6 +202,7 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
         requester: Requester::Caller(caller),
         remote_address: Some(connection.peer().address.ip().to_string()),
         deadline: Some(deadline),
+        recorded: Recorded::default(),
     }
 }
 

@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 use super::form;
 use crate::grpc::Peer;
 use crate::model::Permission;
-use crate::service::{Context, PresentedCaller, Reason, Requester, Result, Service, ServiceError};
+use crate::service::{
+    Context, PresentedCaller, Reason, Recorded, Requester, Result, Service, ServiceError,
+};
 use crate::token::bearer;
 
 /// What a proxy identifies itself by: `Bearer sophic_svc_…`.
@@ -95,6 +97,7 @@ pub(super) async fn authorise(
         requester: Requester::Caller(caller),
         remote_address: peer.map(|peer| peer.address.ip().to_string()),
         deadline: Some(deadline),
+        recorded: Recorded::default(),
     };
     if permissions.iter().any(|permission| context.permits(*permission)) {
         return Ok(context);

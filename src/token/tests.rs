@@ -169,3 +169,17 @@ fn only_credentials_are_looked_up() {
     assert_eq!(digest_of_presented("sophic_key_almost", true), None);
     assert_eq!(digest_of_presented(&"x".repeat(513), true), None);
 }
+
+#[test]
+fn tokens_are_redacted_wherever_they_stand_in_a_text() {
+    let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness");
+    let text =
+        format!("https://example.com/?a={0}&b={0}. \"{0}x\" sophic_key_...abcd é", token.expose());
+    let redacted = redact_tokens(&text);
+    let key = "sophic_key_[redacted]";
+    assert_eq!(
+        redacted,
+        format!("https://example.com/?a={key}&b={key}. \"{key}\" sophic_key_...abcd é")
+    );
+    assert!(matches!(redact_tokens("sophic_sophic_key_ no token"), std::borrow::Cow::Borrowed(_)));
+}

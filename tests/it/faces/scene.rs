@@ -259,6 +259,7 @@ async fn disable(h: &Harness, id: sophic_auth::model::CredentialId) {
         before: None,
         after: None,
         reason: None,
+        refusal: None,
     };
     tx.commit(&event).await.expect("it is committed");
 }
