@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::{Request, Status};
 
 use super::pb;
+use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
@@ -12,7 +13,6 @@ use crate::model::{
     Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
 };
 use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
-use crate::store::FoundPrincipal;
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
@@ -295,23 +295,23 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         credential: None,
         cache_ttl: Some(duration(answer.cache_ttl)),
         revision: answer.revision,
-        stale: false,
+        stale: answer.stale,
     };
     let active = decision.is_active();
     if let Some(found) = answer.found.filter(|_| active) {
         let credential = found.credential;
         response.principal = Some(match found.principal {
-            FoundPrincipal::Workspace(workspace) => {
+            PrincipalFacts::Workspace(workspace) => {
                 pb::introspect_response::Principal::WorkspaceKey(pb::WorkspaceKeyPrincipal {
                     workspace_id: workspace.id.to_string(),
                     credential_id: credential.id.to_string(),
                     name: credential.name.to_string(),
                 })
             }
-            FoundPrincipal::User(user, _) => {
+            PrincipalFacts::User(facts) => {
                 pb::introspect_response::Principal::User(pb::UserPrincipal {
-                    id: user.id.to_string(),
-                    display_name: user.display_name.to_string(),
+                    id: facts.user.id.to_string(),
+                    display_name: facts.user.display_name.to_string(),
                 })
             }
         });
@@ -319,7 +319,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
             id: credential.id.to_string(),
             kind: pb_kind(credential.kind()).into(),
             name: credential.name.to_string(),
-            hint: credential.hint,
+            hint: credential.hint.clone(),
             create_time: Some(timestamp(credential.create_time)),
             expire_time: credential.expire_time.map(timestamp),
         });

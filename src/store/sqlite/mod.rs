@@ -7,6 +7,7 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod feed;
 mod file;
 mod open;
 mod transaction;
@@ -17,10 +18,10 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
-use super::{Change, CredentialFilter, LookedUp, Result, Store, WriteTx};
+use super::{Change, ChangeFeed, CredentialFilter, LookedUp, Replicas, Result, Store, WriteTx};
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 
 /// The store in an SQLite file.
@@ -128,6 +129,22 @@ impl Store for SqliteStore {
 
     async fn revision(&self) -> Result<Revision> {
         changes::revision(&mut *self.read.acquire().await?).await
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+        credentials::look_up_many(&mut *self.read.acquire().await?, asked).await
+    }
+
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(feed::SqliteFeed::open(self).await?))
+    }
+
+    async fn list_replicas(&self) -> Result<Replicas> {
+        feed::list_replicas(&mut *self.read.acquire().await?).await
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        feed::fence(&mut *self.write.acquire().await?, id, seq).await
     }
 
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
