@@ -7,7 +7,7 @@
 //!
 //! - `config`, `client`, `manage`: setting up, asking, managing credentials
 //! - `layer`: the tower layer
-//! - `cache`, `heard`, `flights`, `watch`: answers from memory, and when they are good
+//! - `cache`, `flights`, `watch`: answers from memory, and when they are good
 //! - `call`, `error`, `observe`: making calls, what goes wrong, what is counted
 //! - `presented`, `introspection`, `scopes`, `token`: the words of question and answer
 //! - `generated`: the protocol, committed, so that nobody who uses this compiles protobuf
@@ -35,7 +35,6 @@ mod clock;
 mod config;
 mod error;
 mod flights;
-mod heard;
 mod introspection;
 mod layer;
 mod manage;

@@ -50,7 +50,8 @@ pub(super) fn workspace(headers: &HeaderMap) -> Result<&str, Refusal> {
     match (values.next(), values.next()) {
         (None, _) => Ok(""),
         (Some(value), None) => {
-            let text = value.to_str().ok().filter(|text| !text.is_empty());
+            // A comma may be where somebody joined two.
+            let text = value.to_str().ok().filter(|text| !text.is_empty() && !text.contains(','));
             text.ok_or_else(Refusal::bad_workspace_header)
         }
         (Some(_), Some(_)) => Err(Refusal::bad_workspace_header()),
@@ -119,6 +120,7 @@ mod tests {
         assert_eq!(named(&[]), Ok(String::new()));
         assert_eq!(named(&["acme"]), Ok("acme".to_owned()));
         assert_eq!(named(&[""]), Err(400));
+        assert_eq!(named(&["acme, other"]), Err(400));
         assert_eq!(named(&["acme", "acme"]), Err(400));
         assert_eq!(named(&["acme", "other"]), Err(400));
     }

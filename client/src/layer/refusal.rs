@@ -80,7 +80,7 @@ impl Refusal {
                 // What a later service refuses for.
                 Some(Denial::Unspecified) | None => "DENIED",
             },
-            Self::BadWorkspaceHeader => "WORKSPACE_HEADER_INVALID",
+            Self::BadWorkspaceHeader => "REQUEST_MALFORMED",
             Self::CannotTell { .. } => "AUTHORIZATION_UNAVAILABLE",
         }
     }
@@ -154,8 +154,10 @@ impl Refusal {
             "title": status.canonical_reason().unwrap_or_default(),
             "status": status.as_u16(),
             "detail": self.detail(),
-            "reason": self.reason(),
         });
+        // A denial speaks of the client; what cannot be told does not.
+        let member = if matches!(self, Self::CannotTell { .. }) { "reason" } else { "denial" };
+        problem[member] = self.reason().into();
         if let Self::Denied(answer) = self
             && !answer.missing_scopes().is_empty()
         {

@@ -13,7 +13,7 @@ const PLACES: usize = 1 << 15;
 
 /// Where an entity's last change is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u16);
+pub(super) struct Place(u16);
 
 struct Slot {
     /// The highest revision heard.
@@ -23,14 +23,14 @@ struct Slot {
 }
 
 /// What was heard.
-pub(crate) struct Heard {
+pub(super) struct Heard {
     slots: Box<[Slot]>,
     responses: AtomicU64,
     hasher: RandomState,
 }
 
 impl Heard {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let slot = || Slot { revision: AtomicU64::new(0), heard_in: AtomicU64::new(0) };
         Self {
             slots: std::iter::repeat_with(slot).take(PLACES).collect(),
@@ -39,15 +39,15 @@ impl Heard {
         }
     }
 
-    pub(crate) fn credential(&self, digest: &[u8]) -> Place {
+    pub(super) fn credential(&self, digest: &[u8]) -> Place {
         self.place((0_u8, digest))
     }
 
-    pub(crate) fn user(&self, id: &str) -> Place {
+    pub(super) fn user(&self, id: &str) -> Place {
         self.place((1_u8, id))
     }
 
-    pub(crate) fn workspace(&self, id: &str) -> Place {
+    pub(super) fn workspace(&self, id: &str) -> Place {
         self.place((2_u8, id))
     }
 
@@ -57,12 +57,12 @@ impl Heard {
     }
 
     /// How many responses with changes were heard so far.
-    pub(crate) fn responses(&self) -> u64 {
+    pub(super) fn responses(&self) -> u64 {
         self.responses.load(Ordering::Acquire)
     }
 
     /// Takes in the changes of one response. Only one task ever does.
-    pub(crate) fn hear<'a>(&self, changes: impl Iterator<Item = (&'a Entity, u64)>) {
+    pub(super) fn hear<'a>(&self, changes: impl Iterator<Item = (&'a Entity, u64)>) {
         // The number goes up last: a fill that is begun while this is under way counts as begun before.
         let number = self.responses() + 1;
         for (entity, revision) in changes {
@@ -79,21 +79,21 @@ impl Heard {
     }
 
     /// Whether an answer of this revision, which rests on these entities, is still good.
-    pub(crate) fn nothing_after(&self, revision: u64, places: &[Place]) -> bool {
+    pub(super) fn nothing_after(&self, revision: u64, places: &[Place]) -> bool {
         places.iter().all(|place| {
             self.slots[usize::from(place.0)].revision.load(Ordering::Acquire) <= revision
         })
     }
 
     /// Whether nothing of these entities was heard since there were so many responses.
-    pub(crate) fn nothing_since(&self, responses: u64, places: &[Place]) -> bool {
+    pub(super) fn nothing_since(&self, responses: u64, places: &[Place]) -> bool {
         places.iter().all(|place| {
             self.slots[usize::from(place.0)].heard_in.load(Ordering::Acquire) <= responses
         })
     }
 
     /// Forgets revisions, which begin anew with another history of the store. Responses are counted on.
-    pub(crate) fn forget(&self) {
+    pub(super) fn forget(&self) {
         for slot in &self.slots {
             slot.revision.store(0, Ordering::Release);
         }

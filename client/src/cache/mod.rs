@@ -9,6 +9,11 @@
 //!
 //! A fill is not kept if a change of what it rests on was heard since it was begun: it may be of before that change.
 
+mod heard;
+
+#[cfg(test)]
+mod tests;
+
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +24,10 @@ use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
 
 use crate::clock::Moment;
-use crate::heard::{Heard, Place};
 use crate::introspection::Introspection;
 use crate::pb::introspect_response::Principal;
 use crate::pb::{Denial, WatchResponse};
+use heard::{Heard, Place};
 
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
