@@ -50,7 +50,6 @@ mod watch;
     clippy::pedantic,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    missing_docs,
     reason = "generated; the proto has the documentation"
 )]
 pub mod pb {

@@ -1,7 +1,9 @@
 //! Every test that needs a store or a server: one binary. Real servers on port 0, on SQLite and on Postgres, spoken to
 //! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
 
+mod client;
 mod grpc;
 mod harness;
+mod proxy;
 mod store;
 mod stores;

@@ -222,6 +222,7 @@ impl Cache {
             || !current
             || !self.heard.nothing_since(begun.responses, &places)
             || !self.heard.nothing_after(revision, &places)
+            || self.knows_later(&key, revision, era)
         {
             return;
         }
@@ -238,6 +239,15 @@ impl Cache {
         if good_until > begun.at {
             entries.insert(key, Entry { answer, places, good_until, era });
         }
+    }
+
+    /// Whether another call for the same brought an answer of a later state: what was refused is not allowed again by a
+    /// call that was slow.
+    fn knows_later(&self, key: &Key, revision: u64, era: u64) -> bool {
+        [&self.kept, &self.refused].into_iter().any(|entries| {
+            let known = entries.peek(key);
+            known.is_some_and(|known| known.era == era && known.answer.revision() > revision)
+        })
     }
 
     fn places(&self, key: &Key, answer: &Introspection) -> [Place; 3] {

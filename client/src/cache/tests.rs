@@ -318,3 +318,13 @@ fn a_call_is_joined_only_while_its_answer_would_be_fresh() {
     assert!(cache.may_join(&begun, at(2)));
     assert!(!cache.may_join(&begun, at(3)));
 }
+
+#[test]
+fn a_slow_call_does_not_bring_back_what_a_later_one_refused() {
+    let cache = warm(Duration::ZERO);
+    let mut refused = allowed(12).response().clone();
+    (refused.allowed, refused.denial) = (false, Denial::InsufficientScope.into());
+    cache.keep(key().to_key(), Introspection::new(refused), &cache.begin(at(0)));
+    cache.keep(key().to_key(), allowed(11), &cache.begin(at(0)));
+    assert!(!cache.get(&key(), 0, at(0)).expect("it is remembered").is_allowed());
+}
