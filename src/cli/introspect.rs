@@ -31,6 +31,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspec
             client_ip: args.client_ip.map(|ip| ip.to_canonical()),
             fresh: true,
             at_least_revision: 0,
+            asker: None,
         })
         .await?;
     service.store.close().await;

@@ -9,15 +9,53 @@ use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership,
-    Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    Caller, CallerId, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid,
+    Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    parse_client_ip,
 };
-use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
+use crate::service::{
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Requester, ServiceError,
+    Violations,
+};
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
     let context = request.extensions().get::<Context>().cloned();
     context.ok_or_else(|| ServiceError::internal(&"a request that did not pass the gate").into())
+}
+
+/// The caller that asks, if it is one.
+pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
+    Ok(match context(request)?.requester {
+        Requester::Caller(caller) => Some(caller.id),
+        Requester::Operator(_) => None,
+    })
+}
+
+/// `prefix` stands before the names of fields in what is noted.
+pub(super) fn introspection_request<'a>(
+    violations: &mut Violations,
+    prefix: &str,
+    message: &'a pb::IntrospectRequest,
+    asker: Option<CallerId>,
+) -> IntrospectionRequest<'a> {
+    let field = |name: &str| format!("{prefix}{name}");
+    let required_scopes = scopes(violations, &field("required_scopes"), &message.required_scopes);
+    let client_ip = optional(&message.client_ip)
+        .and_then(|text| violations.check(&field("client_ip"), parse_client_ip(text)));
+    if i64::try_from(message.at_least_revision).is_err() {
+        let description = "must be a revision of an earlier answer, or 0";
+        violations.add(&field("at_least_revision"), description);
+    }
+    IntrospectionRequest {
+        token: &message.token,
+        workspace: &message.workspace,
+        required_scopes,
+        client_ip,
+        fresh: message.fresh,
+        at_least_revision: message.at_least_revision,
+        asker,
+    }
 }
 
 pub(super) fn workspace_name(
@@ -135,16 +173,26 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    let number = |scope| match scope {
+pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
+    match scope {
         Scope::Read => pb::Scope::Read,
         Scope::Capture => pb::Scope::Capture,
         Scope::Admin => pb::Scope::Admin,
-    };
-    scopes.iter().map(|scope| number(scope).into()).collect()
+    }
 }
 
-const fn pb_role(role: Role) -> pb::Role {
+fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
+    scopes.iter().map(|scope| scope_number(scope).into()).collect()
+}
+
+pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
+    match cap {
+        RoleCap::Membership => pb::RoleCap::Membership,
+        RoleCap::Token => pb::RoleCap::Token,
+    }
+}
+
+pub(super) const fn pb_role(role: Role) -> pb::Role {
     match role {
         Role::Viewer => pb::Role::Viewer,
         Role::Member => pb::Role::Member,
@@ -153,7 +201,7 @@ const fn pb_role(role: Role) -> pb::Role {
     }
 }
 
-const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
+pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
@@ -169,7 +217,7 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
     }
 }
 
-const fn pb_denial(denial: Denial) -> pb::Denial {
+pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
     match denial {
         Denial::TokenMissing => pb::Denial::TokenMissing,
         Denial::TokenUnknown => pb::Denial::TokenUnknown,
@@ -270,10 +318,7 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
     let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
-    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| match cap {
-        RoleCap::Membership => pb::RoleCap::Membership,
-        RoleCap::Token => pb::RoleCap::Token,
-    });
+    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),

@@ -7,6 +7,7 @@ mod tls;
 
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::{Barrier, Direct, Hub};
-use crate::grpc::{self, Gate, Limits, Peer};
+use crate::grpc::{self, Connection, Gate, Limits, Peer};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Options, Service};
+use crate::service::{Options, Service, UnknownRate};
 use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
 use listener::{ConnectionLimits, Connections};
@@ -70,11 +71,18 @@ pub struct CacheConfig {
     pub lease: Duration,
     /// How long after that to answer what was known, where the store is out of reach.
     pub outage_grace: Duration,
+    /// Unknown tokens a second that are looked up for one caller; 0: no limit.
+    pub unknown_rate_max: u32,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { capacity: 1_000_000, lease: Duration::from_secs(10), outage_grace: Duration::ZERO }
+        Self {
+            capacity: 1_000_000,
+            lease: Duration::from_secs(10),
+            outage_grace: Duration::ZERO,
+            unknown_rate_max: 1_000,
+        }
     }
 }
 
@@ -187,7 +195,8 @@ pub async fn open_service(
     let boot = Arc::new(SystemClock);
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        barrier: Barrier::new(Arc::clone(&store), boot, None, tasks.clone()),
+        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None, tasks.clone()),
+        unknown_rate: UnknownRate::new(0, boot),
         store,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
@@ -214,8 +223,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
-    let routes = grpc::routes(&service, health, config.reflection);
-    let gate = Gate::new(routes, Arc::clone(&service), config.limits);
+    let routes = grpc::routes(&service, &hub, health, config.reflection);
+    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
     let running = Running {
         grpc: local(&grpc_listener, config.listen)?,
@@ -252,7 +261,7 @@ struct Parts {
     service: Arc<Service>,
     replica: replica::Replica,
     hub: Arc<Hub>,
-    gate: Gate,
+    gate: Arc<Gate>,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -261,7 +270,7 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts { gate, service, replica, hub, certificates, ready_sender, ready, stop, .. } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -272,13 +281,14 @@ async fn run(config: Config, parts: Parts) {
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
-    let grpc_gate = gate.clone();
+    let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
         spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
-            let gate = grpc_gate.clone();
-            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(peer.clone());
-                gate.clone().handle(request)
+            let gate = Arc::clone(&grpc_gate);
+            let connection = Arc::new(Connection::new(peer));
+            service_fn(move |request| {
+                let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+                async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
@@ -293,6 +303,8 @@ async fn run(config: Config, parts: Parts) {
     ready_sender.send_replace(false);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
+    // Streams end now, with a word that sends their clients elsewhere.
+    hub.close();
     let _ = tokio::join!(grpc_accept, http_accept);
     let drained = async {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.

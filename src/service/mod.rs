@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod introspect;
 mod page;
+mod unknown_rate;
 pub mod view;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use credentials::{
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use page::{Page, PageRequest};
+pub use unknown_rate::UnknownRate;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct Service {
     pub lookup: Arc<dyn Lookup>,
     /// What waits until no replica answers as before.
     pub barrier: Barrier,
+    /// How many unknown tokens each caller has had looked up.
+    pub unknown_rate: UnknownRate,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.
