@@ -29,6 +29,9 @@ use crate::pb::introspect_response::Principal;
 use crate::pb::{Denial, WatchResponse};
 use heard::{Heard, Place};
 
+/// Changes that the service sends at once at the most; there may be more.
+const CHANGES_MAX: usize = 1_000;
+
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CacheLimits {
@@ -287,7 +290,10 @@ impl Cache {
             self.begin_era(response.revision);
         }
         self.revision.store(response.revision, Ordering::Release);
-        self.fresh_until.store(proved.plus(self.limits.checkpoint_max).0, Ordering::Release);
+        // A full response says nothing of what comes behind it.
+        if response.changes.len() < CHANGES_MAX {
+            self.fresh_until.store(proved.plus(self.limits.checkpoint_max).0, Ordering::Release);
+        }
         dropped || nameless
     }
 

@@ -328,3 +328,13 @@ fn a_slow_call_does_not_bring_back_what_a_later_one_refused() {
     cache.keep(key().to_key(), allowed(11), &cache.begin(at(0)));
     assert!(!cache.get(&key(), 0, at(0)).expect("it is remembered").is_allowed());
 }
+
+#[test]
+fn a_full_response_is_no_checkpoint() {
+    let cache = warm(Duration::ZERO);
+    let changes = |n: u64| (0..n).map(|n| (Entity::UserId(format!("user-{n}")), 11)).collect();
+    cache.take_in(&checkpoint(11, changes(1_000)), at(2), false, at(2));
+    assert_eq!(cache.fresh_until(), at(3));
+    cache.take_in(&checkpoint(11, changes(10)), at(2), false, at(2));
+    assert_eq!(cache.fresh_until(), at(5));
+}

@@ -48,7 +48,8 @@ async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
             server.serve_with_incoming(incoming).await
         }
     });
-    HealthClient::connect(url).await.expect("it accepts")
+    let channel = Channel::from_shared(url).expect("a URL").connect().await;
+    HealthClient::new(channel.expect("it accepts"))
 }
 
 async fn check(

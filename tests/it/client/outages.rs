@@ -136,7 +136,7 @@ async fn a_caller_that_is_revoked_is_told_nothing_any_more(stage: Stage) {
     let client = Client::builder(stage.h.running.grpc_url()).caller_token(token);
     let client = client.without_cache().build().expect("a client");
     assert!(client.introspect(&stage.reading()).await.expect("an answer").is_allowed());
-    let request = RevokeCallerRequest { name: "shortlived".to_owned() };
+    let request = RevokeCallerRequest { caller: "shortlived".to_owned() };
     stage.root.admin().revoke_caller(request).await.expect("it is revoked");
     let error = client.introspect(&stage.reading()).await.expect_err("it is nobody");
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
