@@ -206,8 +206,7 @@ async fn capture(
     let Some(Principal::User(user)) = who.principal() else {
         return problem(StatusCode::FORBIDDEN, "what is captured needs a user");
     };
-    let author =
-        Author { user_id: user.id.clone(), display_name: user.display_name.clone() };
+    let author = Author { user_id: user.id.clone(), display_name: user.display_name.clone() };
     let captured = library.with(&who, |documents| {
         let id = documents.len() + 1;
         let document = Document { id, title, text, captured_by: Some(author) };

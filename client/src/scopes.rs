@@ -51,7 +51,10 @@ impl Scopes {
             (Self::CAPTURE, Scope::Capture),
             (Self::ADMIN, Scope::Admin),
         ];
-        all.into_iter().filter(|(set, _)| self.contains(*set)).map(|(_, scope)| scope.into()).collect()
+        all.into_iter()
+            .filter(|(set, _)| self.contains(*set))
+            .map(|(_, scope)| scope.into())
+            .collect()
     }
 
     /// Scopes that this version does not know of are left out: nobody can ask for them either.

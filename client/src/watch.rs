@@ -30,12 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Follows for ever, over as many connections as it takes.
-pub(crate) async fn run(
-    endpoint: Endpoint,
-    caller: Caller,
-    cache: Arc<Cache>,
-    calls: Arc<Calls>,
-) {
+pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, calls: Arc<Calls>) {
     let mut follower = Follower { endpoint, caller, cache, calls, cursor: String::new() };
     let fresh_backoff = || backoff(Duration::from_millis(50), Duration::from_secs(2));
     let mut pause = fresh_backoff();
@@ -213,7 +208,9 @@ async fn probe(channel: Channel, patience: Duration) -> Result<Moment, Status> {
         Ok(Ok(_)) => Ok(asked),
         Ok(Err(status)) => match status.code() {
             // An answer too, from a service without health, or before it is ready.
-            Code::Unimplemented | Code::NotFound | Code::Unauthenticated
+            Code::Unimplemented
+            | Code::NotFound
+            | Code::Unauthenticated
             | Code::PermissionDenied => Ok(asked),
             _ => Err(status),
         },

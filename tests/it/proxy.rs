@@ -89,7 +89,10 @@ async fn accept(
         }
         let (modes, mut cut, target) = (modes.clone(), cut.clone(), *targets.borrow());
         cut.mark_unchanged();
-        #[expect(clippy::disallowed_methods, reason = "it ends with either side, or when it is cut")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with either side, or when it is cut"
+        )]
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(target).await else {
                 reset(&client);

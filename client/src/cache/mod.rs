@@ -198,11 +198,7 @@ impl Cache {
 
     /// To be called before a fill is asked for.
     pub(crate) fn begin(&self, now: Moment) -> Begun {
-        Begun {
-            at: now,
-            era: self.era.load(Ordering::Acquire),
-            responses: self.heard.responses(),
-        }
+        Begun { at: now, era: self.era.load(Ordering::Acquire), responses: self.heard.responses() }
     }
 
     /// Whether a request that comes now may have what a fill brings that was begun then: nothing was heard since, and it
@@ -324,4 +320,3 @@ impl Cache {
 fn is_matched(answer: &Introspection) -> bool {
     answer.is_active() && answer.denial() != Some(Denial::NotAMember)
 }
-

@@ -272,8 +272,10 @@ fn a_refusal_that_tells_nobody_is_remembered_briefly() {
 fn a_keys_answer_ends_with_a_change_of_its_workspace() {
     let cache = warm(Duration::ZERO);
     let mut response = allowed(10).response().clone();
-    response.principal =
-        Some(Principal::WorkspaceKey(WorkspaceKeyPrincipal { workspace_id: "own".into(), ..Default::default() }));
+    response.principal = Some(Principal::WorkspaceKey(WorkspaceKeyPrincipal {
+        workspace_id: "own".into(),
+        ..Default::default()
+    }));
     (response.workspace, response.allowed) = (None, false);
     response.denial = Denial::WorkspaceMismatch.into();
     let other = KeyRef { workspace: "other", ..key() };

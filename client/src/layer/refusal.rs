@@ -65,18 +65,20 @@ impl Refusal {
     fn reason(&self) -> &'static str {
         match self {
             Self::Denied(answer) => match answer.denial() {
-                Some(denial @ (Denial::TokenMissing
-                | Denial::TokenUnknown
-                | Denial::TokenRevoked
-                | Denial::TokenExpired
-                | Denial::TokenDisabled
-                | Denial::PrincipalDisabled
-                | Denial::IpNotAllowed
-                | Denial::WorkspaceMismatch
-                | Denial::WorkspaceRequired
-                | Denial::NotAMember
-                | Denial::UserCredentialRequired
-                | Denial::InsufficientScope)) => denial.as_str_name().trim_start_matches("DENIAL_"),
+                Some(
+                    denial @ (Denial::TokenMissing
+                    | Denial::TokenUnknown
+                    | Denial::TokenRevoked
+                    | Denial::TokenExpired
+                    | Denial::TokenDisabled
+                    | Denial::PrincipalDisabled
+                    | Denial::IpNotAllowed
+                    | Denial::WorkspaceMismatch
+                    | Denial::WorkspaceRequired
+                    | Denial::NotAMember
+                    | Denial::UserCredentialRequired
+                    | Denial::InsufficientScope),
+                ) => denial.as_str_name().trim_start_matches("DENIAL_"),
                 // What a later service refuses for.
                 Some(Denial::Unspecified) | None => "DENIED",
             },

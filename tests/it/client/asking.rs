@@ -8,9 +8,7 @@ use sophic_auth_client::pb::{
     CreateKeyRequest, GetCredentialRequest, ListCredentialsRequest, RevokeRequest, Scope,
     revoke_request,
 };
-use sophic_auth_client::{
-    Client, Counters, Denial, ErrorKind, Presented, Principal, Role, Scopes,
-};
+use sophic_auth_client::{Client, Counters, Denial, ErrorKind, Presented, Principal, Role, Scopes};
 
 use super::stage::{NOBODYS_KEY, Stage, caller_token};
 use crate::proxy::{Mode, Proxy};
@@ -118,9 +116,8 @@ async fn credentials_are_managed(stage: Stage) {
 async fn an_error_says_what_to_do(stage: Stage) {
     let stranger = format!("{}0", &stage.caller_token[..stage.caller_token.len() - 1]);
     let url = stage.h.running.grpc_url();
-    let refused = |builder: sophic_auth_client::Builder| {
-        builder.build().expect_err("it cannot work").kind()
-    };
+    let refused =
+        |builder: sophic_auth_client::Builder| builder.build().expect_err("it cannot work").kind();
     assert_eq!(refused(Client::builder(&url)), ErrorKind::Config);
     assert_eq!(refused(Client::builder(&url).caller_token(stranger)), ErrorKind::Config);
     assert_eq!(refused(Client::builder(&url).caller_token(&stage.key)), ErrorKind::Config);

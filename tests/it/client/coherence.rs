@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sophic_auth::grpc::pb::{PutUserRequest, PutWorkspaceRequest, Role, User, Workspace};
 use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
 
-use super::stage::{Stage, remembered, watching};
+use super::stage::{Stage, answered, remembered, until, watching};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
 
@@ -60,7 +60,8 @@ async fn a_disabled_user_is_refused_when_the_change_is_heard(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let presented = Presented::new(&stage.pat).in_workspace("acme");
     assert!(remembered(&client, &presented).await.is_allowed());
-    let user = User { id: "ada".into(), display_name: "Ada".into(), disabled: true, ..Default::default() };
+    let user =
+        User { id: "ada".into(), display_name: "Ada".into(), disabled: true, ..Default::default() };
     let request = PutUserRequest { user: Some(user) };
     stage.root.directory().put_user(request).await.expect("it is disabled");
     let (denial, _) = until_refused(&client, &presented).await;
@@ -115,7 +116,8 @@ async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     while revoked.elapsed() < 2 * LIMIT {
         let begun = revoked.elapsed();
         // An error lets nobody in either.
-        let is_allowed = client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
+        let is_allowed =
+            client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
         assert!(!is_allowed || begun < LIMIT, "allowed {begun:?} after Revoke returned");
         allowed += u32::from(is_allowed);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -123,11 +125,8 @@ async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     eprintln!("{allowed} answers from memory before the limit");
     // And it comes back by itself.
     proxy.set(Mode::Pass);
-    while client.introspect(&presented).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    super::stage::until(|| client.is_watching()).await;
-    let answer = client.introspect(&presented).await.expect("an answer");
+    until(|| client.is_watching()).await;
+    let answer = answered(&client, &presented).await;
     assert_eq!(answer.denial(), Some(Denial::TokenRevoked));
 }
 

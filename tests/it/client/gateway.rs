@@ -104,7 +104,10 @@ async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
     assert_eq!(gateway.get("/api/v1/grep?pattern=%5EA%20key", key, "").await.status, 200);
     // A key is no user, so it captures nothing.
     let answer = gateway.ask("POST", "/api/ingest/cli", key, "", CAPTURE).await;
-    assert_eq!((answer.status, &answer.json()["denial"]), (403, &json!("USER_CREDENTIAL_REQUIRED")));
+    assert_eq!(
+        (answer.status, &answer.json()["denial"]),
+        (403, &json!("USER_CREDENTIAL_REQUIRED"))
+    );
     // A PAT works in each workspace of its user, and in no other.
     for (workspace, status) in [("acme", 200), ("globex", 200), ("initech", 403), ("", 400)] {
         let answer = gateway.get("/api/v1/documents", pat, workspace).await;
@@ -137,7 +140,8 @@ async fn search_and_grep_stay_in_their_workspace(stage: Stage) {
     for (workspace, found) in [("acme", 1), ("globex", 0)] {
         let answer = gateway.get("/api/v1/search?q=FRIDAY", &stage.pat, workspace).await.json();
         assert_eq!(answer["documents"].as_array().map(Vec::len), Some(found), "{answer}");
-        let answer = gateway.get("/api/v1/grep?pattern=on+F.*y", &stage.pat, workspace).await.json();
+        let answer =
+            gateway.get("/api/v1/grep?pattern=on+F.*y", &stage.pat, workspace).await.json();
         assert_eq!(answer["lines"].as_array().map(Vec::len), Some(found), "{answer}");
     }
 }

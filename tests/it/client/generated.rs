@@ -43,7 +43,10 @@ fn the_clients_protobuf_code_is_that_of_the_protocol() {
         std::fs::write(FILE, &fresh).expect("it can be written");
     }
     let committed = std::fs::read_to_string(FILE).expect("it is committed");
-    assert!(committed == fresh, "{FILE} is not that of proto/: run UPDATE=1 scripts/test generated");
+    assert!(
+        committed == fresh,
+        "{FILE} is not that of proto/: run UPDATE=1 scripts/test generated"
+    );
 }
 
 #[test]

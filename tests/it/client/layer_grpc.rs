@@ -130,8 +130,7 @@ async fn a_single_service_can_be_wrapped(stage: Stage) {
 async fn a_grpc_service_refuses_what_cannot_be_told(stage: Stage) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
-    let builder = builder.timeout(std::time::Duration::from_millis(300)).without_cache();
-    let health = serve(&builder.build().expect("a client"), true).await;
+    let health = serve(&builder.without_cache().build().expect("a client"), true).await;
     check(&health, &[bearer(&stage.key)]).await.expect("it may read");
     proxy.set(Mode::Refuse);
     proxy.cut();

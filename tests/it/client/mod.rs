@@ -10,4 +10,5 @@ mod layer_http;
 mod other_languages;
 mod outages;
 mod remembering;
+mod secure;
 mod stage;

@@ -96,8 +96,7 @@ async fn cut_off(stage: &Stage, bridge: Duration) -> (Client, Proxy) {
     let builder = Client::builder(proxy.url())
         .caller_token(&stage.caller_token)
         .checkpoint_max(Duration::from_secs(2))
-        .bridge_outage(bridge)
-        .timeout(Duration::from_millis(300));
+        .bridge_outage(bridge);
     let (client, _) = watching(builder).await;
     assert!(remembered(&client, &stage.reading()).await.is_allowed());
     proxy.set(Mode::Refuse);
