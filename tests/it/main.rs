@@ -2,9 +2,11 @@
 //! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
 
 mod cli;
+mod client;
 mod faces;
 mod grpc;
 mod harness;
 mod house;
+mod proxy;
 mod store;
 mod stores;
