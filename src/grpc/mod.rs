@@ -15,6 +15,7 @@ mod ext_authz;
 mod gate;
 pub mod health;
 mod introspect;
+mod life;
 mod permission;
 mod protocol;
 mod redact;

@@ -10,9 +10,14 @@ mod credentials;
 mod directory;
 mod error;
 mod introspect;
+mod life;
+mod listing;
+mod owner;
 mod page;
 mod proxied;
+mod retry;
 mod unknown_rate;
+mod update;
 pub mod view;
 
 #[cfg(test)]
@@ -20,14 +25,15 @@ mod tests;
 
 pub use callers::{CreateCaller, PresentedCaller};
 pub use checks::Violations;
-pub use credentials::{
-    CreateCredential, Created, Expiration, ListCredentials, NewOwner, RevokeTarget, Revoked,
-};
+pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
+pub use life::{Rotate, Rotated, SwitchCredential};
+pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use unknown_rate::UnknownRate;
+pub use update::UpdateCredential;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +45,7 @@ use tracing::Instrument as _;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
 use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
+use crate::policy::Policy;
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
 
@@ -77,11 +84,17 @@ pub struct Options {
     pub accept_imported_tokens: bool,
     /// The longest that a cache that follows Watch may hold an answer.
     pub cache_ttl: Duration,
+    /// How long credentials may live, how many there may be, how long a rotated one lives on.
+    pub policy: Policy,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accept_imported_tokens: false, cache_ttl: Duration::from_mins(1) }
+        Self {
+            accept_imported_tokens: false,
+            cache_ttl: Duration::from_mins(1),
+            policy: Policy::default(),
+        }
     }
 }
 
