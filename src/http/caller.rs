@@ -10,9 +10,10 @@ use tracing::Span;
 use zeroize::Zeroizing;
 
 use super::form;
-use crate::grpc::Peer;
 use crate::model::Permission;
-use crate::service::{Context, PresentedCaller, Reason, Requester, Result, Service, ServiceError};
+use crate::service::{
+    Context, Peer, PresentedCaller, Reason, Requester, Result, Service, ServiceError,
+};
 use crate::token::bearer;
 
 /// What a proxy identifies itself by: `Bearer sophic_svc_…`.

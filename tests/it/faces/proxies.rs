@@ -117,7 +117,7 @@ impl Start<'_> {
             &[
                 ("127.0.0.1:8080", self.scene.http().to_string()),
                 ("127.0.0.1:9000", self.upstream.to_string()),
-                ("127.0.0.1:8000", self.address.to_string()),
+                ("http://:8000", format!("http://:{}", self.address.port())),
                 (SERVICE_TOKEN, self.token.to_owned()),
             ],
         );
