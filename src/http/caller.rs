@@ -38,6 +38,7 @@ pub(super) fn in_header_of_its_own(headers: &HeaderMap, peer: Option<&Peer>) -> 
     presented(headers, &CALLER_HEADER, peer, |value| {
         by_bearer(bearer(value).ok_or(Reason::CallerMissing)?)
     })
+    .map_err(|error| error.with("header", CALLER_HEADER.as_str()))
 }
 
 /// Two headers are refused, never the first believed, and a header that is there has to be good (CATALOGUE C93).
