@@ -4,11 +4,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
-use crate::grpc::Limits;
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
 };
-use crate::service::Options;
+use crate::service::{Limits, Options};
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;

@@ -23,16 +23,7 @@ use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
 use crate::model::{Caller, Permission};
-use crate::service::{Context, Reason, Recorded, Requester, Result, Service, ServiceError};
-
-/// How much, and how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Requests under way at once, over all connections; one more is refused, not queued.
-    pub requests_max: usize,
-    /// The longest that a request may take, whatever deadline it brings.
-    pub request_timeout: Duration,
-}
+use crate::service::{Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError};
 
 /// Stands before all the services.
 pub struct Gate {

@@ -30,7 +30,7 @@ mod tests;
 
 pub use answer::Answer;
 pub use connection::Connection;
-pub use gate::{Gate, Limits};
+pub use gate::Gate;
 pub use permission::{Rule, rule};
 
 use std::sync::Arc;
@@ -38,7 +38,6 @@ use std::sync::Arc;
 use tonic::service::Routes;
 
 use crate::cache::Hub;
-use crate::model::CertificateSan;
 use crate::service::Service;
 
 /// The messages and services of package `sophic.auth.v1`.
@@ -101,15 +100,6 @@ const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
 const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// The largest request of the service that takes 1,000 tokens at once, with what goes with each.
 const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
-
-/// What the connection knows of its peer; in the extensions of each of its requests.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Its network address.
-    pub address: std::net::SocketAddr,
-    /// The subject alternative names of its verified client certificate.
-    pub sans: Arc<[CertificateSan]>,
-}
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
 pub fn routes(

@@ -22,10 +22,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::cache::{Barrier, Direct, Hub};
-use crate::grpc::{self, Connection, Gate, Limits, Peer};
+use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{LastUses, Options, Refusals, Service, UnknownRate};
+use crate::service::{LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
 use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
