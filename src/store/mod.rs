@@ -23,7 +23,7 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use error::StoreError;
-pub use feed::{ChangeFeed, Incarnation, Replica, Replicas, Synced};
+pub use feed::{ChangeFeed, Incarnation, Published, Replica, Replicas, Synced};
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;

@@ -4,4 +4,5 @@
 mod grpc;
 mod harness;
 mod store;
+mod simulation;
 mod stores;
