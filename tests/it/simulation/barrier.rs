@@ -12,12 +12,12 @@ use super::store::Wanted;
 use super::world::{Address, Arrival, Event, Query, Reply, World};
 
 const PAUSE_MIN: u64 = 400 * US;
-const PAUSE_MAX: u64 = 20 * MS;
+const PAUSE_MAX: u64 = 40 * MS;
 
 /// Who waits for a revision.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    attempt: u64,
+    pub(super) attempt: u64,
     version: i64,
     wait: Wait,
     looked_for: bool,
@@ -80,7 +80,7 @@ impl World {
             Arrival::Believe(request, facts) => self.believe(me, request, &facts),
             Arrival::Operate(attempt, wanted, waits) => self.operate(me, attempt, wanted, waits),
             Arrival::Beat => self.beat(me),
-            Arrival::Exit => self.processes[me.process].running = false,
+            Arrival::Exit => self.end_process(me.process),
             Arrival::Time(number) => self.over(me, number),
             Arrival::Reply(call, reply) => {
                 let process = &mut self.processes[me.process];
@@ -181,7 +181,8 @@ impl World {
 
     fn known(&self, me: Address, row: &Replica, rows: &Replicas) -> Option<Revision> {
         let process = &self.processes[me.process];
-        let any_life = self.plan.is(Broken::AcknowledgedInAnotherLife);
+        let any_life = self.plan.is(Broken::AcknowledgedInAnotherLife)
+            || self.plan.is(Broken::EpochIgnored);
         let (id, life) = process.row.as_ref()?;
         let own = *id == row.id && (any_life || *life == rows.incarnation);
         own.then(|| process.mirror.applied())

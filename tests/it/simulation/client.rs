@@ -53,7 +53,7 @@ impl Clients {
 
 impl World {
     pub(super) fn load(&mut self, changes: bool) {
-        let mean = if changes { 70 * MS } else { 5 * MS };
+        let mean = if changes { 70 * MS } else { 10 * MS };
         let next = self.rng.between(mean / 10, 2 * mean);
         if self.now < FAULTS_END + L {
             self.after(next, Event::Load { changes });
@@ -145,7 +145,7 @@ impl World {
         operation.attempt = attempt;
         operation.tries += 1;
         let (wanted, patience) = (operation.wanted, operation.patience);
-        operation.patience *= 2;
+        operation.patience = (2 * patience).min(4 * L);
         self.clients.attempts.insert(attempt, id);
         // What only gives does not wait: DESIGN §6, point 9.
         let waits = !matches!(wanted, Wanted::Create(_));
@@ -173,7 +173,7 @@ impl World {
             return;
         }
         self.checker.retries += 1;
-        let pause = self.rng.between(MS, 100 * MS);
+        let pause = self.rng.between(10 * MS, 300 * MS);
         self.after(pause, Event::Retry { operation: id });
     }
 

@@ -12,8 +12,8 @@ pub(super) const L: u64 = 1_000_000_000;
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const US: u64 = 1_000;
 /// Faults come until then; and then there is time for everything to recover.
-pub(super) const FAULTS_END: u64 = 10 * L;
-pub(super) const END: u64 = 17 * L;
+pub(super) const FAULTS_END: u64 = 6 * L;
+pub(super) const END: u64 = 13 * L;
 
 /// A safeguard that is left out, to see that the checker bites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(super) struct Plan {
     pub(super) stalls: bool,
     /// Reads of the store take up to two leases now and then.
     pub(super) slow: bool,
+    /// How many of them, in a thousand.
+    pub(super) slow_ones: u64,
     /// Requests and replies that are lost, in a thousand.
     pub(super) loss: u64,
     /// Notifications that are lost, in a thousand.
@@ -82,6 +84,8 @@ pub(super) struct Plan {
     pub(super) restarts: bool,
     /// The store crashes, and forgets what it need not keep.
     pub(super) store_crashes: bool,
+    /// How long between two such, and between two writes of what is not yet on disk.
+    pub(super) store_pause: u64,
     /// A standby is promoted: what nobody was told of may be lost.
     pub(super) promotions: bool,
     /// The database's clock of the wall is set.
@@ -103,6 +107,8 @@ impl Plan {
             pauses,
             stalls,
             slow,
+            slow_ones: [10, 20, 60][rng.place(3)],
+            store_pause: [L, 3 * L][rng.place(2)],
             loss: [0, 0, 2, 20][rng.place(4)],
             notify_loss: [0, 100, 1_000][rng.place(3)],
             restarts,

@@ -46,7 +46,13 @@ impl World {
             (Arrival::Hint | Arrival::Stop, TailAt::Waiting(_)) => self.turn(me),
             (Arrival::Hint, _) => self.processes[me.process].prompted = true,
             (Arrival::Time(over), TailAt::Resting(time)) if over == time => self.connect(me),
-            (Arrival::Time(over), TailAt::Waiting(time)) if over == time => self.turn(me),
+            (Arrival::Time(over), TailAt::Waiting(time)) if over == time => {
+                if self.plan.is(Broken::DetachedTooLate) {
+                    let process = &self.processes[me.process];
+                    process.board.lock().expect("one thread").clear();
+                }
+                self.turn(me);
+            }
             (
                 Arrival::Time(over),
                 TailAt::Connecting(call)
@@ -154,16 +160,11 @@ impl World {
             (TailAt::Syncing(call, sent, published), Reply::Synced(mut synced)) if call == of => {
                 let ignored = self.plan.is(Broken::EpochIgnored);
                 let late = self.plan.is(Broken::LeaseFromReply);
-                let too_late = self.plan.is(Broken::DetachedTooLate);
                 let process = &mut self.processes[me.process];
                 if let (true, Some(synced)) = (ignored, &mut synced) {
                     let known = published.incarnation.clone();
                     synced.incarnation = known.unwrap_or_else(|| synced.incarnation.clone());
                     synced.revision = synced.revision.max(published.applied);
-                }
-                if too_late {
-                    // What the sync before this one should have let go.
-                    process.board.lock().expect("one thread").clear();
                 }
                 let sent = if late { process.boot(self.now) } else { sent };
                 let step = process.tail.synced(sent, &published, synced);

@@ -3,6 +3,7 @@
 //! another life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use sophic_auth::model::{
     Annotations, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, ReplicaId, Revision, Role,
@@ -13,7 +14,7 @@ use sophic_auth::store::{
     Replicas, Synced,
 };
 
-use super::plan::{Broken, LEASE};
+use super::plan::{Broken, LEASE, Plan};
 
 /// What an answer is made of. Every change gives it a version of its own, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +50,7 @@ impl Wanted {
 #[derive(Clone)]
 struct Tables {
     revision: u64,
-    credentials: HashMap<Digest, Credential>,
+    credentials: HashMap<Digest, Arc<Credential>>,
     users: Vec<(User, Vec<(WorkspaceId, Role)>)>,
     workspaces: Vec<Workspace>,
 }
@@ -72,6 +73,7 @@ pub(super) struct Store {
     broken: Option<Broken>,
     /// The next version of anything.
     version: i64,
+    promotions: bool,
     /// For a sequence: the next number.
     drawn: u64,
     untold: Vec<Untold>,
@@ -141,7 +143,7 @@ fn credential(at: usize, version: i64) -> Credential {
 }
 
 impl Store {
-    pub(super) fn new(broken: Option<Broken>) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let user = |at: usize| User {
             id: UserId::parse(&format!("u{at}")).expect("an id"),
             display_name: DisplayName::parse("Somebody").expect("a name"),
@@ -179,8 +181,9 @@ impl Store {
             rows: BTreeMap::new(),
             kept: BTreeMap::new(),
             expiries: BTreeMap::new(),
-            broken,
+            broken: plan.broken,
             version: 1,
+            promotions: plan.promotions,
             drawn: 0,
             untold: Vec::new(),
             history: BTreeMap::new(),
@@ -217,7 +220,7 @@ impl Store {
         let (incarnation, revision) = self.state();
         let row = self.rows.get_mut(&id)?;
         let same = published.incarnation.as_ref() == Some(&incarnation)
-            || self.broken == Some(Broken::AcknowledgedInAnotherLife);
+            || matches!(self.broken, Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored));
         row.applied = if same { published.applied } else { Revision(0) };
         row.seq = match self.broken {
             Some(Broken::StoreCounts) => row.seq + 1,
@@ -280,7 +283,7 @@ impl Store {
                     (FoundPrincipal::User(user, roles), workspace.and_then(named))
                 }
             };
-            Found { credential: credential.clone(), principal, named_workspace }
+            Found { credential: Credential::clone(credential), principal, named_workspace }
         });
         LookedUp { revision: self.revision(), found }
     }
@@ -293,11 +296,11 @@ impl Store {
 
     /// Commits a change, if it changes anything; the revision to wait for, and the version that is there now.
     pub(super) fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> (Revision, i64, bool) {
-        let before = self.tables.clone();
+        let before = self.promotions.then(|| self.tables.clone());
         let version = self.version + 1;
         let (entity, changed) = match wanted {
             Wanted::Create(at) => {
-                let new = self.tables.credentials.insert(digest(at), credential(at, version));
+                let new = self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
                 assert!(new.is_none(), "made once");
                 (ChangedEntity::Credential(digest(at)), true)
             }
@@ -308,6 +311,7 @@ impl Store {
                 };
                 let changed = row.revoke_time.is_none();
                 if changed {
+                    let row = Arc::make_mut(row);
                     row.revoke_time = Some(time());
                     row.version = version;
                 }
@@ -323,7 +327,7 @@ impl Store {
             self.changes.insert(number, Change { revision: Revision(number), entity });
             self.history.entry(wanted.entity()).or_default().push((number, version));
             self.note_names();
-            self.untold.push(Untold { call, before });
+            self.untold.extend(before.map(|before| Untold { call, before }));
             self.flush();
             return (Revision(number), version, true);
         }

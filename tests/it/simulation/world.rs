@@ -111,7 +111,7 @@ pub(super) enum Fault {
 struct Scheduled {
     at: u64,
     number: u64,
-    event: Event,
+    event: Box<Event>,
 }
 
 impl PartialEq for Scheduled {
@@ -144,7 +144,6 @@ pub(super) struct World {
     wall_offset: i64,
     /// Replies that say less than happened: the commit was lost in a promotion.
     lost: Vec<u64>,
-    /// Commits that are under way, whose callers wait: to tell the store that they know.
     pub(super) processes: Vec<Process>,
     pub(super) clients: Clients,
     pub(super) checker: Checker,
@@ -159,7 +158,7 @@ impl World {
         let processes = processes.collect();
         Self {
             checker: Checker::new(plan.promotions),
-            store: Store::new(broken),
+            store: Store::new(&plan),
             plan,
             rng,
             now: L,
@@ -182,7 +181,7 @@ impl World {
                 break;
             }
             self.now = next.at;
-            self.happen(next.event);
+            self.happen(*next.event);
             if let Some(violation) = self.checker.violation.take() {
                 return Err(violation);
             }
@@ -224,7 +223,7 @@ impl World {
     pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.number += 1;
         let (at, number) = (self.now + delay, self.number);
-        self.queue.push(Reverse(Scheduled { at, number, event }));
+        self.queue.push(Reverse(Scheduled { at, number, event: Box::new(event) }));
     }
 
     pub(super) fn fresh_number(&mut self) -> u64 {
@@ -253,6 +252,9 @@ impl World {
     fn arrive(&mut self, address: Address, arrival: Arrival) {
         let process = &self.processes[address.process];
         if process.life != address.life || !process.running {
+            if let Arrival::Operate(attempt, ..) = arrival {
+                self.failed(attempt);
+            }
             return;
         }
         let held = match address.thread {
@@ -311,7 +313,7 @@ impl World {
     }
 
     fn delay(&mut self) -> u64 {
-        if self.plan.slow && self.faulty() && self.rng.in_thousand(15) {
+        if self.plan.slow && self.faulty() && self.rng.in_thousand(self.plan.slow_ones) {
             return self.rng.below(3 * L / 2);
         }
         self.rng.between(100 * US, 700 * US)
@@ -399,8 +401,8 @@ impl World {
         let mean = match fault {
             Fault::Pause | Fault::Stall | Fault::ClockStep => L,
             Fault::Restart => 3 * L / 2,
-            Fault::StoreCrash | Fault::Promotion => 3 * L,
-            Fault::WriteBehind => L / 5,
+            Fault::StoreCrash | Fault::Promotion => self.plan.store_pause,
+            Fault::WriteBehind => self.plan.store_pause / 5,
             Fault::Start(_) => L,
         };
         let again = self.rng.between(mean / 2, 3 * mean / 2);
@@ -469,7 +471,7 @@ impl World {
         }
         let mut gone = 0;
         if self.rng.in_thousand(500) || !process.server {
-            process.running = false;
+            self.end_process(at);
         } else {
             process.stopping = true;
             let tail = process.address(at, Thread::Tail);
@@ -480,6 +482,21 @@ impl World {
         }
         let pause = self.rng.below(L);
         self.after(gone + pause, Event::Nature(Fault::Start(at)));
+    }
+
+    /// Its connections break, and whoever waited on one knows that at once.
+    pub(super) fn end_process(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        process.running = false;
+        let commits = std::mem::take(&mut process.commits).into_values();
+        let waiters = std::mem::take(&mut process.waiters).into_iter();
+        let attempts: Vec<_> = commits
+            .map(|(attempt, _)| attempt)
+            .chain(waiters.map(|waiter| waiter.attempt))
+            .collect();
+        for attempt in attempts {
+            self.failed(attempt);
+        }
     }
 
     /// With the faults over, everything has come to its end, and every server answers from memory.
