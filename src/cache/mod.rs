@@ -20,6 +20,7 @@ mod verdict;
 
 pub use barrier::Barrier;
 pub use cached::Cached;
+pub use clock_map::ClockMap;
 pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use hub::{Hub, Position, TooOld};

@@ -8,7 +8,7 @@ use crate::service::{Introspection, IntrospectionRequest, view};
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
 #[error("could not tell: {0}")]
-pub(super) struct CouldNotTell(String);
+pub(super) struct CouldNotTell(pub(super) String);
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
@@ -31,6 +31,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspec
             client_ip: args.client_ip.map(|ip| ip.to_canonical()),
             fresh: true,
             at_least_revision: 0,
+            asker: None,
         })
         .await?;
     service.store.close().await;

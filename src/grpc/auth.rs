@@ -1,22 +1,23 @@
-//! `AuthService`: introspection, and the life of a credential.
+//! `AuthService`: introspection, making and revoking credentials. What else happens to one is in `life.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{convert, pb};
-use crate::model::{CredentialId, Role, parse_client_ip};
+use super::{convert, life, pb};
+use crate::cache::Hub;
+use crate::model::{CredentialId, Role};
 use crate::service::{
-    CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner,
-    RevokeTarget, Service, Violations,
+    CreateCredential, Created, Expiration, NewOwner, Reason, Requester, RevokeTarget, Service,
+    ServiceError, Violations,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The gRPC face of credentials.
-pub(super) struct AuthFace(pub(super) Arc<Service>);
+pub(super) struct AuthFace(pub(super) Arc<Service>, pub(super) Arc<Hub>);
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthFace {
@@ -24,36 +25,19 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::IntrospectRequest>,
     ) -> Answer<pb::IntrospectResponse> {
-        let mut message = request.into_inner();
+        let asker = convert::asker(&request)?;
+        let message = request.into_inner();
         let mut violations = Violations::default();
-        let required_scopes =
-            convert::scopes(&mut violations, "required_scopes", &message.required_scopes);
-        let client_ip = convert::optional(&message.client_ip)
-            .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
-        if i64::try_from(message.at_least_revision).is_err() {
-            violations.add("at_least_revision", "must be a revision of an earlier answer, or 0");
-        }
+        let asked = convert::introspection_request(&mut violations, "", &message, asker);
         violations.finish()?;
-        let answer = self
-            .0
-            .introspect(&IntrospectionRequest {
-                token: &message.token,
-                workspace: &message.workspace,
-                required_scopes,
-                client_ip,
-                fresh: message.fresh,
-                at_least_revision: message.at_least_revision,
-            })
-            .await;
-        message.token.zeroize();
-        Ok(Response::new(convert::introspection(answer?)))
+        Ok(Response::new(convert::introspection(self.0.introspect(&asked).await?)))
     }
 
     async fn batch_introspect(
         &self,
-        _request: Request<pb::BatchIntrospectRequest>,
+        request: Request<pb::BatchIntrospectRequest>,
     ) -> Answer<pb::BatchIntrospectResponse> {
-        Err(Status::unimplemented("not built yet"))
+        super::batch::introspect(&self.0, request).await
     }
 
     async fn create_key(
@@ -85,6 +69,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
                     ip_allowlist: message.ip_allowlist,
                     annotations: message.annotations.into_iter().collect(),
                     acting_user: message.acting_user,
+                    request_id: message.request_id,
                 },
             )
             .await?;
@@ -123,6 +108,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
                     ip_allowlist: message.ip_allowlist,
                     annotations: annotations.into_iter().collect(),
                     acting_user: message.acting_user,
+                    request_id: message.request_id,
                 },
             )
             .await?;
@@ -148,30 +134,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::ListCredentialsRequest>,
     ) -> Answer<pb::ListCredentialsResponse> {
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let workspace = convert::optional(&message.workspace)
-            .and_then(|text| convert::workspace_name(&mut violations, "workspace", text));
-        let user = convert::optional(&message.user)
-            .and_then(|text| convert::user_id(&mut violations, "user", text));
-        let kind = convert::kind(&mut violations, message.kind);
-        let state = convert::state(&mut violations, message.state);
-        violations.finish()?;
-        let request = ListCredentials {
-            workspace,
-            user,
-            kind,
-            state,
-            acting_user: message.acting_user,
-            page: convert::page(message.page_size, message.page_token),
-        };
-        let page = self.0.list_credentials(&context, &request).await?;
-        let now = self.0.clock.now();
-        let credentials =
-            page.items.into_iter().map(|credential| convert::credential(credential, now)).collect();
-        let next_page_token = page.next_token;
-        Ok(Response::new(pb::ListCredentialsResponse { credentials, next_page_token }))
+        life::list(self, request).await
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
@@ -200,21 +163,21 @@ impl pb::auth_service_server::AuthService for AuthFace {
 
     async fn update_credential(
         &self,
-        _request: Request<pb::UpdateCredentialRequest>,
+        request: Request<pb::UpdateCredentialRequest>,
     ) -> Answer<pb::UpdateCredentialResponse> {
-        Err(Status::unimplemented("not built yet"))
+        life::update(self, request).await
     }
 
-    async fn rotate(&self, _request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
+        life::rotate(self, request).await
     }
 
-    async fn disable(&self, _request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn disable(&self, request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
+        life::disable(self, request).await
     }
 
-    async fn enable(&self, _request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn enable(&self, request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
+        life::enable(self, request).await
     }
 
     async fn bulk_revoke(
@@ -231,10 +194,15 @@ impl pb::auth_service_server::AuthService for AuthFace {
         Err(Status::unimplemented("not built yet"))
     }
 
-    type WatchStream = tokio_stream::Empty<Result<pb::WatchResponse, Status>>;
+    type WatchStream = super::watch::Responses;
 
-    async fn watch(&self, _request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
-        Err(Status::unimplemented("not built yet"))
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+        let Requester::Caller(caller) = convert::context(&request)?.requester else {
+            return Err(ServiceError::from(Reason::CallerMissing).into());
+        };
+        let cursor = request.into_inner().cursor;
+        let (service, hub) = (Arc::clone(&self.0), Arc::clone(&self.1));
+        Ok(Response::new(super::watch::watch(service, hub, caller, &cursor).await?))
     }
 }
 

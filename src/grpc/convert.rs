@@ -9,15 +9,50 @@ use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership,
-    Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
+    Invalid, Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
+    WorkspaceName, WorkspacePolicy, parse_client_ip,
 };
-use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
+use crate::service::{
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, ServiceError, Violations,
+};
+use crate::store::CredentialOrder;
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
     let context = request.extensions().get::<Context>().cloned();
     context.ok_or_else(|| ServiceError::internal(&"a request that did not pass the gate").into())
+}
+
+/// The caller that asks, if it is one.
+pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
+    Ok(context(request)?.caller_id())
+}
+
+/// `prefix` stands before the names of fields in what is noted.
+pub(super) fn introspection_request<'a>(
+    violations: &mut Violations,
+    prefix: &str,
+    message: &'a pb::IntrospectRequest,
+    asker: Option<CallerId>,
+) -> IntrospectionRequest<'a> {
+    let field = |name: &str| format!("{prefix}{name}");
+    let required_scopes = scopes(violations, &field("required_scopes"), &message.required_scopes);
+    let client_ip = optional(&message.client_ip)
+        .and_then(|text| violations.check(&field("client_ip"), parse_client_ip(text)));
+    if i64::try_from(message.at_least_revision).is_err() {
+        let description = "must be a revision of an earlier answer, or 0";
+        violations.add(&field("at_least_revision"), description);
+    }
+    IntrospectionRequest {
+        token: &message.token,
+        workspace: &message.workspace,
+        required_scopes,
+        client_ip,
+        fresh: message.fresh,
+        at_least_revision: message.at_least_revision,
+        asker,
+    }
 }
 
 pub(super) fn workspace_name(
@@ -114,13 +149,63 @@ pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> O
 }
 
 pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
-    let nanos = u32::try_from(ttl.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
-    let ttl = u64::try_from(ttl.seconds)
-        .ok()
-        .zip(nanos)
-        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
-    let ttl = ttl.ok_or_else(|| Invalid::new("must be positive, with nanos from 0 to 999,999,999"));
-    violations.check("ttl", ttl).map(Expiration::After)
+    positive_or_zero(violations, "ttl", ttl).map(Expiration::After)
+}
+
+/// A duration that is not negative.
+pub(super) fn positive_or_zero(
+    violations: &mut Violations,
+    field: &str,
+    duration: prost_types::Duration,
+) -> Option<Duration> {
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let seconds = u64::try_from(duration.seconds).ok();
+    let duration = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    let wrong = || Invalid::new("must be positive, with nanos from 0 to 999,999,999");
+    violations.check(field, duration.ok_or_else(wrong))
+}
+
+/// A time.
+pub(super) fn time(
+    violations: &mut Violations,
+    field: &str,
+    time: prost_types::Timestamp,
+) -> Option<Timestamp> {
+    violations.check(field, Timestamp::from_unix(time.seconds, time.nanos))
+}
+
+pub(super) fn credential_id(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+) -> Option<CredentialId> {
+    violations.check(field, CredentialId::parse(text))
+}
+
+/// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
+pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
+    match pb::Scope::try_from(number) {
+        Ok(pb::Scope::Unspecified) => None,
+        Ok(pb::Scope::Read | pb::Scope::Capture | pb::Scope::Admin) | Err(_) => {
+            scopes(violations, field, &[number]).iter().next()
+        }
+    }
+}
+
+pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder {
+    match pb::CredentialOrder::try_from(number) {
+        Ok(pb::CredentialOrder::Unspecified | pb::CredentialOrder::CreateTime) => {
+            CredentialOrder::CreateTime
+        }
+        Ok(pb::CredentialOrder::CreateTimeDesc) => CredentialOrder::CreateTimeDesc,
+        Ok(pb::CredentialOrder::LastUseTime) => CredentialOrder::LastUseTime,
+        Ok(pb::CredentialOrder::ExpireTime) => CredentialOrder::ExpireTime,
+        Err(_) => {
+            violations
+                .add("order", "must be a CREDENTIAL_ORDER of create, last use or expire time");
+            CredentialOrder::CreateTime
+        }
+    }
 }
 
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -135,16 +220,26 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    let number = |scope| match scope {
+pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
+    match scope {
         Scope::Read => pb::Scope::Read,
         Scope::Capture => pb::Scope::Capture,
         Scope::Admin => pb::Scope::Admin,
-    };
-    scopes.iter().map(|scope| number(scope).into()).collect()
+    }
 }
 
-const fn pb_role(role: Role) -> pb::Role {
+fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
+    scopes.iter().map(|scope| scope_number(scope).into()).collect()
+}
+
+pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
+    match cap {
+        RoleCap::Membership => pb::RoleCap::Membership,
+        RoleCap::Token => pb::RoleCap::Token,
+    }
+}
+
+pub(super) const fn pb_role(role: Role) -> pb::Role {
     match role {
         Role::Viewer => pb::Role::Viewer,
         Role::Member => pb::Role::Member,
@@ -153,7 +248,7 @@ const fn pb_role(role: Role) -> pb::Role {
     }
 }
 
-const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
+pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
@@ -169,7 +264,7 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
     }
 }
 
-const fn pb_denial(denial: Denial) -> pb::Denial {
+pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
     match denial {
         Denial::TokenMissing => pb::Denial::TokenMissing,
         Denial::TokenUnknown => pb::Denial::TokenUnknown,
@@ -220,7 +315,7 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
     }
 }
 
-pub(super) fn workspace(workspace: &Workspace) -> pb::Workspace {
+pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) -> pb::Workspace {
     pb::Workspace {
         id: workspace.id.to_string(),
         slug: workspace.slug.to_string(),
@@ -228,7 +323,36 @@ pub(super) fn workspace(workspace: &Workspace) -> pb::Workspace {
         disabled: workspace.disabled,
         create_time: Some(timestamp(workspace.create_time)),
         update_time: Some(timestamp(workspace.update_time)),
+        policy: policy.map(|policy| pb::WorkspacePolicy {
+            key_lifetime_max: policy.key_lifetime_max.map(duration),
+            key_expiry_required: policy.key_expiry_required,
+            keys_max: policy.keys_max,
+            overlap_min: policy.overlap_min.map(duration),
+            overlap_max: policy.overlap_max.map(duration),
+        }),
     }
+}
+
+/// What a workspace asks of its keys.
+pub(super) fn policy(
+    violations: &mut Violations,
+    message: pb::WorkspacePolicy,
+) -> Option<WorkspacePolicy> {
+    let mut optional = |name, duration: Option<prost_types::Duration>| {
+        let field = format!("workspace.policy.{name}");
+        duration.and_then(|duration| positive_or_zero(violations, &field, duration))
+    };
+    let policy = WorkspacePolicy {
+        key_lifetime_max: optional("key_lifetime_max", message.key_lifetime_max),
+        key_expiry_required: message.key_expiry_required,
+        keys_max: message.keys_max,
+        overlap_min: optional("overlap_min", message.overlap_min),
+        overlap_max: optional("overlap_max", message.overlap_max),
+    };
+    if policy.key_lifetime_max.is_some_and(|most| most < Duration::from_micros(1)) {
+        violations.add("workspace.policy.key_lifetime_max", "must be positive");
+    }
+    Some(policy)
 }
 
 pub(super) fn user(user: &User) -> pb::User {
@@ -270,10 +394,7 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
     let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
-    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| match cap {
-        RoleCap::Membership => pb::RoleCap::Membership,
-        RoleCap::Token => pb::RoleCap::Token,
-    });
+    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),

@@ -7,22 +7,23 @@ mod tls;
 
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 use crate::cache::{Barrier, Direct, Hub};
-use crate::grpc::{self, Gate, Limits, Peer};
+use crate::grpc::{self, Connection, Gate, Limits, Peer};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Options, Service};
+use crate::service::{Options, Service, UnknownRate};
 use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
 use listener::{ConnectionLimits, Connections};
@@ -55,6 +56,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long requests under way may take after that.
     pub shutdown_grace: Duration,
+    /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
+    pub issuer: Option<String>,
     /// How this process answers from memory.
     pub cache: CacheConfig,
     /// Choices of the service itself.
@@ -70,11 +73,18 @@ pub struct CacheConfig {
     pub lease: Duration,
     /// How long after that to answer what was known, where the store is out of reach.
     pub outage_grace: Duration,
+    /// Unknown tokens a second that are looked up for one caller; 0: no limit.
+    pub unknown_rate_max: u32,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { capacity: 1_000_000, lease: Duration::from_secs(10), outage_grace: Duration::ZERO }
+        Self {
+            capacity: 1_000_000,
+            lease: Duration::from_secs(10),
+            outage_grace: Duration::ZERO,
+            unknown_rate_max: 1_000,
+        }
     }
 }
 
@@ -94,6 +104,7 @@ impl Config {
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            issuer: None,
             cache: CacheConfig::default(),
             options: Options::default(),
         }
@@ -145,12 +156,12 @@ pub struct Running {
 impl Running {
     /// The URL of the gRPC port.
     pub fn grpc_url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.grpc)
+        url(self.tls, self.grpc)
     }
 
     /// The URL of the HTTP port.
     pub fn http_url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.http)
+        url(self.tls, self.http)
     }
 
     /// Reads certificates, keys and client CAs anew; what does not load leaves the old ones in use.
@@ -166,10 +177,6 @@ impl Running {
         self.stop.cancel();
         // The task only ends by itself; were it to panic, there would be nothing left to wait for.
         let _ = self.done.await;
-    }
-
-    const fn scheme(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
     }
 }
 
@@ -187,7 +194,8 @@ pub async fn open_service(
     let boot = Arc::new(SystemClock);
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        barrier: Barrier::new(Arc::clone(&store), boot, None, tasks.clone()),
+        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None, tasks.clone()),
+        unknown_rate: UnknownRate::new(0, boot),
         store,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
@@ -214,12 +222,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
-    let routes = grpc::routes(&service, health, config.reflection);
-    let gate = Gate::new(routes, Arc::clone(&service), config.limits);
+    let routes = grpc::routes(&service, &hub, health, config.reflection);
+    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
+    let http_address = local(&http_listener, config.http_listen)?;
+    let issuer = config.issuer.clone();
+    let issuer = issuer.unwrap_or_else(|| url(certificates.is_some(), http_address));
+    let face = http::Face::new(Arc::clone(&service), issuer, config.limits);
     let running = Running {
         grpc: local(&grpc_listener, config.listen)?,
-        http: local(&http_listener, config.http_listen)?,
+        http: http_address,
         tls: certificates.is_some(),
         service: Arc::clone(&service),
         hub: Arc::clone(&hub),
@@ -234,6 +246,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
                 replica,
                 hub,
                 gate,
+                face,
                 ready_sender,
                 ready,
                 report: Box::pin(report),
@@ -252,7 +265,8 @@ struct Parts {
     service: Arc<Service>,
     replica: replica::Replica,
     hub: Arc<Hub>,
-    gate: Gate,
+    gate: Arc<Gate>,
+    face: Arc<http::Face>,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -261,7 +275,9 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts {
+        gate, face, service, replica, hub, certificates, ready_sender, ready, stop, ..
+    } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -272,20 +288,25 @@ async fn run(config: Config, parts: Parts) {
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
-    let grpc_gate = gate.clone();
+    let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
         spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
-            let gate = grpc_gate.clone();
-            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(peer.clone());
-                gate.clone().handle(request)
+            let gate = Arc::clone(&grpc_gate);
+            let connection = Arc::new(Connection::new(peer));
+            service_fn(move |request| {
+                let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+                async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
-    let router = http::router(ready);
+    let router = http::router(&face, ready);
     let http_accept =
-        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |_: Peer| {
-            TowerToHyperService::new(router.clone())
+        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {
+            let router = router.clone();
+            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                router.clone().oneshot(request)
+            })
         }));
 
     stop.cancelled().await;
@@ -293,12 +314,14 @@ async fn run(config: Config, parts: Parts) {
     ready_sender.send_replace(false);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
+    // Streams end now, with a word that sends their clients elsewhere.
+    hub.close();
     let _ = tokio::join!(grpc_accept, http_accept);
     let drained = async {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
         tokio::select! {
-            () = grpc.closed() => {}
-            () = idle(&gate) => {}
+            ((), ()) = futures::future::join(grpc.closed(), http.closed()) => {}
+            () = idle(&gate, &face) => {}
         }
         service.tasks.close();
         service.tasks.wait().await;
@@ -316,13 +339,13 @@ async fn run(config: Config, parts: Parts) {
 }
 
 /// Answers under way have left, a moment after the last request ended.
-async fn idle(gate: &Gate) {
+async fn idle(gate: &Gate, face: &http::Face) {
     let moment = Duration::from_millis(50);
     loop {
         tokio::time::sleep(moment).await;
-        if gate.is_idle() {
+        if gate.is_idle() && face.is_idle() {
             tokio::time::sleep(moment).await;
-            if gate.is_idle() {
+            if gate.is_idle() && face.is_idle() {
                 return;
             }
         }
@@ -345,6 +368,10 @@ async fn monitor(store: Arc<dyn Store>, ready: watch::Sender<bool>, stop: Cancel
             () = stop.cancelled() => return,
         }
     }
+}
+
+fn url(tls: bool, address: SocketAddr) -> String {
+    format!("{}://{address}", if tls { "https" } else { "http" })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

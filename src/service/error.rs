@@ -75,6 +75,18 @@ reasons! {
         "there is a caller of this name";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "there is a caller with this certificate_san";
+    RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
+        "the request of this id has made its credential, whose token cannot be shown again: rotate it";
+    EtagMismatch, "ETAG_MISMATCH", Aborted,
+        "the credential has changed since its etag was read: read it again";
+    CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
+        "the credential is revoked for good";
+    CredentialExpired, "CREDENTIAL_EXPIRED", FailedPrecondition,
+        "the credential has expired: make a new one";
+    AlreadyRotated, "ALREADY_ROTATED", FailedPrecondition,
+        "the credential has a live successor: rotate that one, or revoke it first";
+    CredentialsMaxReached, "CREDENTIALS_MAX_REACHED", FailedPrecondition,
+        "there are as many live credentials as the policy allows: revoke one first";
     WorkspaceDisabled, "WORKSPACE_DISABLED", FailedPrecondition,
         "the workspace is disabled: enable it first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
@@ -83,6 +95,14 @@ reasons! {
         "too many requests are under way: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
         "the deadline passed before the answer was there";
+    CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
+        "the cursor is of too long ago: drop what is cached, and watch from now on, without a cursor";
+    WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
+        "the stream was read too slowly, and what comes next is no longer kept: drop what is cached, and watch anew";
+    UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
+        "the caller presents too many tokens that nobody knows: what is not in memory is not looked up for a moment";
+    Stopping, "STOPPING", Unavailable,
+        "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
         "committed, but not every replica has confirmed it yet: ask again to wait on";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
@@ -108,8 +128,12 @@ pub enum Kind {
     NotFound,
     /// It is there already.
     AlreadyExists,
+    /// It has changed meanwhile; read it again.
+    Aborted,
     /// Something else has to be done first.
     FailedPrecondition,
+    /// What is asked for is no longer kept.
+    OutOfRange,
     /// Too much at once; try again later.
     Exhausted,
     /// Too late.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Reason, Result, Service, ServiceError};
 use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question};
 use crate::decision::{Decision, Denial, Principal, Request, Snapshot, decide, www_authenticate};
-use crate::model::{Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
+use crate::model::{CallerId, Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
 use crate::token::digest_of_presented;
 
 /// What is asked.
@@ -24,6 +24,8 @@ pub struct IntrospectionRequest<'a> {
     pub fresh: bool,
     /// Not from a state older than this revision.
     pub at_least_revision: u64,
+    /// The caller that asks, who may ask about only so many unknown tokens; nothing: nobody who could flood.
+    pub asker: Option<CallerId>,
 }
 
 /// The answer.
@@ -67,7 +69,12 @@ impl Service {
         let question = question(request, &digest);
         let facts = match self.lookup.recall(&question) {
             Some(facts) => facts,
-            None => self.lookup.look_up(&question).await?,
+            None => {
+                self.admit(request.asker)?;
+                let facts = self.lookup.look_up(&question).await?;
+                self.count_unknown(request.asker, u32::from(facts.found.is_none()));
+                facts
+            }
         };
         self.answer(request, facts)
     }
@@ -99,7 +106,13 @@ impl Service {
         let questions: Vec<_> = asked
             .filter_map(|(request, digest)| Some(question(request, digest.as_ref().ok()?)))
             .collect();
-        let mut facts = self.lookup.look_up_many(&questions).await?.into_iter();
+        let asker = requests.first().and_then(|request| request.asker);
+        self.admit(asker)?;
+        let facts = self.lookup.look_up_many(&questions).await?;
+        // Those that memory knew to be unknown count too: a batch tells no difference.
+        let unknown = facts.iter().filter(|facts| facts.found.is_none()).count();
+        self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
+        let mut facts = facts.into_iter();
         let answers = requests.iter().zip(&digests).map(|(request, digest)| match digest {
             Err(denial) => Ok(without_credential(*denial, 0)),
             Ok(_) => match facts.next() {
@@ -108,6 +121,21 @@ impl Service {
             },
         });
         answers.collect()
+    }
+
+    fn admit(&self, asker: Option<CallerId>) -> Result<()> {
+        match asker {
+            Some(caller) if !self.unknown_rate.admits(caller) => {
+                Err(Reason::UnknownTokensTooMany.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count_unknown(&self, asker: Option<CallerId>, unknown: u32) {
+        if let Some(caller) = asker {
+            self.unknown_rate.count(caller, unknown);
+        }
     }
 
     /// Rows 1 and 2 of the table, as far as the text alone tells.

@@ -86,14 +86,23 @@ impl Harness {
         self.caller("root", &Permission::ALL).await
     }
 
+    /// A channel of the generated clients, for those that no actor has.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Nobody that is known.
     pub(crate) fn anonymous(&self) -> Actor {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
     }
 
-    /// The same caller, speaking to this server.
-    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
-        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
+    /// The same caller, on a connection of its own.
+    pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
+        let channel = Channel::from_shared(self.running.grpc_url()).expect("a URL").connect().await;
+        Actor {
+            channel: channel.expect("the server accepts"),
+            credential: actor.credential.clone(),
+        }
     }
 
     /// Waits until another server answers from all that this one has committed.
@@ -134,6 +143,12 @@ impl Interceptor for Credential {
 type Authenticated = InterceptedService<Channel, Credential>;
 
 impl Actor {
+    /// Whoever has this service token, over this channel.
+    pub(crate) fn over(channel: Channel, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().expect("a header");
+        Self { channel, credential: Credential(Some(value)) }
+    }
+
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
     }
@@ -144,6 +159,33 @@ impl Actor {
 
     pub(crate) fn admin(&self) -> AdminServiceClient<Authenticated> {
         AdminServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
+    }
+
+    /// Its channel, for what no generated client asks.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Its `authorization` header, if it has a token.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.credential.0.as_ref().map(|value| value.to_str().expect("text").to_owned())
+    }
+
+    /// The same, speaking to another server on the same database.
+    pub(crate) fn at(&self, server: &Harness) -> Self {
+        self.clone().on(server.channel())
+    }
+
+    /// The same, speaking through this channel.
+    pub(crate) fn on(self, channel: Channel) -> Self {
+        Self { channel, ..self }
+    }
+
+    /// Revokes by token.
+    pub(crate) async fn revoke_token(&self, token: &str) -> pb::RevokeResponse {
+        let credential = Some(pb::revoke_request::Credential::Token(token.to_owned()));
+        let request = pb::RevokeRequest { credential, ..Default::default() };
+        self.auth().revoke(request).await.expect("it is revoked").into_inner()
     }
 
     /// Puts a workspace, whose id is `id-of-<slug>`.

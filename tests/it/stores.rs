@@ -85,6 +85,15 @@ impl Database {
         Self::Postgres { name }
     }
 
+    /// A database made in this way, as `CREATE DATABASE` has it.
+    pub(crate) async fn postgres_with(options: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("w{}_{number}", std::process::id());
+        admin(&format!("CREATE DATABASE {name} {options}")).await;
+        Self::Postgres { name }
+    }
+
     /// Its URL, as the program takes it.
     pub(crate) fn url(&self) -> String {
         match self {
@@ -108,7 +117,26 @@ impl Database {
         }
     }
 
-    async fn drop_database(&self) {
+    /// Ends all connections to a Postgres database, and lets none in.
+    pub(crate) async fn cut_off(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+            admin(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            ))
+            .await;
+        }
+    }
+
+    /// Lets connections in again.
+    pub(crate) async fn let_in(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+        }
+    }
+
+    /// Drops it, if it is in the cluster; a file goes with its folder.
+    pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

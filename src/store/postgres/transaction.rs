@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{Result, Session, audit, callers, changes, credentials, directory};
+use super::{Result, Session, audit, callers, changes, credentials, directory, policies, requests};
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
+    Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
-use crate::store::{Lock, NameHolder, WriteTx};
+use crate::store::{ClaimedRequest, Lock, NameHolder, WriteTx};
 
 /// Dropping it rolls back.
 pub(super) struct PostgresTx {
@@ -52,6 +52,26 @@ impl WriteTx for PostgresTx {
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         directory::put_workspace(&mut self.session, workspace).await
+    }
+
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>> {
+        policies::find_locked(&mut self.session, id, lock).await
+    }
+
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()> {
+        policies::put(&mut self.session, id, policy).await
+    }
+
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
+        policies::delete(&mut self.session, id).await
     }
 
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>> {
@@ -109,6 +129,36 @@ impl WriteTx for PostgresTx {
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
         credentials::update(&mut self.session, credential).await
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        credentials::replace_digest(&mut self.session, id, digest).await
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        credentials::find_successor(&mut self.session, id, now).await
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        credentials::count_live(&mut self.session, owner, generation, now, most).await
+    }
+
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>> {
+        requests::claim(&mut self.session, request, forget_before).await
     }
 
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {

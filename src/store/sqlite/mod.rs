@@ -9,7 +9,10 @@ mod credentials;
 mod directory;
 mod feed;
 mod file;
+mod listing;
 mod open;
+mod policies;
+mod requests;
 mod transaction;
 
 pub use open::migrate;
@@ -18,10 +21,13 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
-use super::{Change, ChangeFeed, CredentialFilter, LookedUp, Replicas, Result, Store, WriteTx};
+use super::{
+    Change, ChangeFeed, CredentialFilter, CredentialPosition, Listed, LookedUp, Replicas, Result,
+    Store, WriteTx,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in an SQLite file.
@@ -58,10 +64,20 @@ impl Store for SqliteStore {
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
-        after: Option<CredentialId>,
+        after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Vec<Credential>> {
-        credentials::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    ) -> Result<Listed> {
+        listing::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    }
+
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        listing::explain(&mut *self.read.acquire().await?, filter, now, after, limit).await
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -74,6 +90,18 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Workspace>> {
         directory::list_workspaces(&mut *self.read.acquire().await?, after, limit).await
+    }
+
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+        policies::find(&mut *self.read.acquire().await?, id).await
+    }
+
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
+        policies::list(&mut *self.read.acquire().await?, first, last).await
     }
 
     async fn find_user(&self, id: &UserId) -> Result<Option<User>> {

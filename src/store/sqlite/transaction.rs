@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Result, audit, callers, changes, credentials, directory};
+use super::{Result, audit, callers, changes, credentials, directory, policies, requests};
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
+    Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
-use crate::store::{Lock, NameHolder, WriteTx};
+use crate::store::{ClaimedRequest, Lock, NameHolder, WriteTx};
 
 /// Dropping it rolls back.
 pub(super) struct SqliteTx {
@@ -53,6 +53,26 @@ impl WriteTx for SqliteTx {
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         directory::put_workspace(&mut self.transaction, workspace).await
+    }
+
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        _lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>> {
+        policies::find(&mut self.transaction, id).await
+    }
+
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()> {
+        policies::put(&mut self.transaction, id, policy).await
+    }
+
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
+        policies::delete(&mut self.transaction, id).await
     }
 
     async fn find_user_row(&mut self, id: &UserId, _lock: Lock) -> Result<Option<User>> {
@@ -110,6 +130,36 @@ impl WriteTx for SqliteTx {
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
         credentials::update(&mut self.transaction, credential).await
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        credentials::replace_digest(&mut self.transaction, id, digest).await
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        credentials::find_successor(&mut self.transaction, id, now).await
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        credentials::count_live(&mut self.transaction, owner, generation, now, most).await
+    }
+
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>> {
+        requests::claim(&mut self.transaction, request, forget_before).await
     }
 
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
