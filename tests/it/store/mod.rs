@@ -14,7 +14,6 @@ mod opening;
 mod pages;
 mod plans;
 pub(crate) mod raw;
-mod replicas;
 mod samples;
 mod shell;
 mod transactions;
