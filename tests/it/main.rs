@@ -4,9 +4,11 @@
 mod cli;
 mod client;
 mod faces;
+mod faults;
 mod grpc;
 mod harness;
 mod house;
 mod proxy;
+mod simulation;
 mod store;
 mod stores;

@@ -6,6 +6,6 @@ mod killed;
 mod life;
 mod mistakes;
 mod outputs;
-mod program;
+pub(crate) mod program;
 mod records;
 mod serve;
