@@ -1,5 +1,5 @@
-//! Every flag and every variable, and nothing else; those of credentials and policies are in `credential_args.rs` and
-//! `policy_args.rs`.
+//! Every flag and every variable, and nothing else; those of credentials, policies and records are in
+//! `credential_args.rs`, `policy_args.rs` and `record_args.rs`.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::credential_args::{CredentialsCommand, KeyCommand, PatCommand};
 use super::policy_args::{PolicyArgs, WorkspacePolicyArgs};
+use super::record_args::{AuditCommand, LeakedArgs, PurgeArgs};
 use crate::model::{Permission, Role, Scope};
 
 /// Whose credential is this, and may it do this here?
@@ -97,6 +98,17 @@ pub(super) enum Command {
     /// Keys and personal access tokens together
     #[command(subcommand)]
     Credentials(CredentialsCommand),
+    /// End those of a list of leaked tokens that are real: one token a line, or one JSON object with token, url and
+    /// reason. Prints which lines were real, and no token. Exit code 1: there were lines that could not be read
+    #[command(
+        after_help = "Example:\n  scanner --json | sophic-auth leaked --reason \"found by the scanner\""
+    )]
+    Leaked(LeakedArgs),
+    /// What was done, by whom, and what was refused
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Drop credentials that have long been dead, and old rows of the change log, as the server does by itself
+    Purge(PurgeArgs),
     /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
     /// could not tell
     #[command(
@@ -138,6 +150,9 @@ pub(super) struct ServeArgs {
     /// Look text of any shape up as the token of an imported credential
     #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
     pub(super) accept_imported_tokens: bool,
+    /// The URL that OAuth clients know the HTTP port by [default: http(s)://ADDRESS of --http-listen]
+    #[arg(long, env = "SOPHIC_AUTH_ISSUER", value_parser = issuer, value_name = "URL")]
+    pub(super) issuer: Option<String>,
     /// The longest that a cache that follows Watch may hold an answer
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub(super) cache_ttl: Duration,
@@ -170,6 +185,14 @@ pub(super) struct ServeArgs {
     /// The longest that a request may take
     #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(super) request_timeout: Duration,
+    /// How often last uses are written to the store
+    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    pub(super) last_use_flush: Duration,
+    /// How often to clean up what the next two flags name
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = duration, value_name = "DURATION")]
+    pub(super) purge_every: Duration,
+    #[command(flatten)]
+    pub(super) purge: PurgeArgs,
     /// How old a connection may grow before its client is asked to come again
     #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION")]
     pub(super) connection_age_max: Duration,
@@ -192,7 +215,7 @@ pub(super) struct Ports {
         value_name = "ADDRESS"
     )]
     pub(super) listen: SocketAddr,
-    /// Where to listen for HTTP (/healthz, /readyz); port 0 takes a free one
+    /// Where to listen for HTTP (OAuth, forward-auth, /healthz, /readyz); port 0 takes a free one
     #[arg(
         long,
         env = "SOPHIC_AUTH_HTTP_LISTEN",
@@ -234,6 +257,25 @@ pub(super) enum CallerCommand {
     },
     /// List callers, oldest first
     List,
+    /// Change a caller's name, its permissions, or both
+    #[command(
+        after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
+    )]
+    Update {
+        /// Its id or name
+        caller: String,
+        /// Its new name [default: as it is]
+        #[arg(long, required_unless_present = "permissions")]
+        name: Option<String>,
+        /// Its new permissions, whole; may be given more than once [default: as they are]
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<Permission>,
+    },
+    /// Give a caller a new service token, and print it this once; the old one is dead when this is done
+    Rotate {
+        /// Its id or name
+        caller: String,
+    },
     /// End a caller for good
     Revoke {
         /// Its id or name
@@ -346,6 +388,21 @@ pub(super) struct IntrospectArgs {
 /// As people write it: 90d, 12h, 15s.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}
+
+/// An issuer as RFC 8414 §2 has it: a URL without query and fragment. `http` is for trying it out.
+fn issuer(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = rest.is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}@\\\"<>".contains(&byte))
+            && !rest.ends_with('/')
+    });
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an https URL without query, fragment and final slash".to_owned())
+    }
 }
 
 /// Shorter ones would end whenever the machine hesitates; longer ones make revocations wait too long for a dead server.

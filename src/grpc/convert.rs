@@ -14,8 +14,7 @@ use crate::model::{
     WorkspaceName, WorkspacePolicy, parse_client_ip,
 };
 use crate::service::{
-    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Requester, ServiceError,
-    Violations,
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, ServiceError, Violations,
 };
 use crate::store::CredentialOrder;
 
@@ -27,10 +26,7 @@ pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, S
 
 /// The caller that asks, if it is one.
 pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
-    Ok(match context(request)?.requester {
-        Requester::Caller(caller) => Some(caller.id),
-        Requester::Operator(_) => None,
-    })
+    Ok(context(request)?.caller_id())
 }
 
 /// `prefix` stands before the names of fields in what is noted.

@@ -3,13 +3,15 @@
 //!
 //! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
 
+mod bearer;
 mod format;
 mod random;
 
 #[cfg(test)]
 mod tests;
 
-pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
+pub use bearer::bearer;
+pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, redact_tokens};
 pub use random::{OsRandom, Random, RandomError, random_array};
 
 use std::fmt;

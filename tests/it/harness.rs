@@ -148,6 +148,12 @@ impl Interceptor for Credential {
 type Authenticated = InterceptedService<Channel, Credential>;
 
 impl Actor {
+    /// Whoever has this service token, over this channel.
+    pub(crate) fn over(channel: Channel, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().expect("a header");
+        Self { channel, credential: Credential(Some(value)) }
+    }
+
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
     }

@@ -11,14 +11,17 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("decision", &["model"]),
     ("policy", &["model"]),
     ("store", &["model"]),
-    ("cache", &["model", "store"]),
+    ("cache", &["model", "store", "token"]),
     ("service", &["cache", "decision", "model", "policy", "store", "token"]),
-    ("grpc", &["decision", "model", "service", "store", "token"]),
-    ("http", &["decision", "model", "service", "store", "token"]),
+    ("grpc", &["cache", "decision", "model", "service", "store", "token"]),
+    ("http", &["cache", "decision", "model", "service", "store", "token"]),
     ("server", &["cache", "grpc", "http", "model", "service", "store", "token"]),
     (
         "cli",
-        &["decision", "grpc", "http", "model", "policy", "server", "service", "store", "token"],
+        &[
+            "cache", "decision", "grpc", "http", "model", "policy", "server", "service", "store",
+            "token",
+        ],
     ),
     ("lib", &[]),
     ("main", &["cli"]),
@@ -228,4 +231,38 @@ fn every_statement_is_literal_text() {
             assert!(!line.contains("AssertSqlSafe"), "{}: {line}", path.display());
         }
     }
+}
+
+#[test]
+fn the_readme_names_every_variable_and_every_reason() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("a file");
+    let mut missing = Vec::new();
+    for (_, text) in sources("src/cli") {
+        for (at, prefix) in text.match_indices("env = \"") {
+            let rest = &text[at + prefix.len()..];
+            let name = &rest[..rest.find('"').expect("the end of a name")];
+            if !readme.contains(&format!("`{name}`")) {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    let codes = sophic_auth::service::Reason::ALL.iter().map(|reason| reason.code());
+    missing.extend(codes.filter(|code| !readme.contains(&format!("`{code}`"))).map(str::to_owned));
+    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+}
+
+#[test]
+fn the_map_names_tests_that_are_there() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a file");
+    let tests: String = sources("tests/it").into_iter().map(|(_, text)| text).collect();
+    let mut named = 0;
+    for word in map.split('`').skip(1).step_by(2) {
+        let Some(name) = word.rsplit("::").next().filter(|name| name.matches('_').count() >= 4)
+        else {
+            continue;
+        };
+        named += 1;
+        assert!(tests.contains(&format!("fn {name}(")), "no test is called {name}");
+    }
+    assert!(named >= 10, "{named}");
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use sophic_auth::grpc::pb::{
     Denial, PutUserRequest, RevokeRequest, Role, Scope, User, revoke_request,
 };
+use sophic_auth::model::Revision;
+use sophic_auth::store::Published;
 use tonic::Code;
 
 use crate::harness::{Actor, Harness};
@@ -34,7 +36,7 @@ async fn a_revoked_key_is_dead_at_every_server_when_revoke_returns(h: Harness) {
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await;
-        let servers = [&h, &others[0], &others[1]].map(|server| server.as_(&root));
+        let servers = [&h, &others[0], &others[1]].map(|server| root.at(server));
         for server in &servers {
             assert!(server.introspect(&key.token, "acme", &[Scope::Read]).await.allowed);
         }
@@ -54,7 +56,7 @@ async fn a_lowered_role_is_lower_at_every_server_when_put_returns(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Admin).await;
     let pat = root.create_pat("ada", &[Scope::Read, Scope::Admin], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     for _ in 0..10 {
         assert!(there.introspect(&pat, "acme", &[Scope::Admin]).await.allowed);
         root.put_membership("acme", "ada", Role::Viewer).await;
@@ -72,7 +74,7 @@ async fn a_disabled_user_is_refused_at_every_server_when_put_returns(h: Harness)
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     assert!(there.introspect(&pat, "acme", &[Scope::Read]).await.allowed);
     let user = User {
         id: "ada".to_owned(),
@@ -94,7 +96,7 @@ async fn a_deleted_workspace_is_gone_at_every_server_when_delete_returns(h: Harn
     root.put_membership("acme", "ada", Role::Member).await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     for token in [&key, &pat] {
         assert!(there.introspect(token, "acme", &[Scope::Read]).await.allowed);
     }
@@ -110,7 +112,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     assert!(there.introspect(&pat, "acme", &[]).await.allowed);
     assert_eq!(there.introspect(&pat, "emca", &[]).await.denial(), Denial::NotAMember);
     workspace.slug = "emca".to_owned();
@@ -123,7 +125,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
 async fn a_revoked_caller_is_refused_at_every_server_when_revoke_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, gateway) = (h.root().await, h.gateway().await);
-    let there = other.as_(&gateway);
+    let there = gateway.at(&other);
     there.introspect("", "", &[]).await;
     let request = sophic_auth::grpc::pb::RevokeCallerRequest { caller: "gateway".to_owned() };
     root.admin().revoke_caller(request).await.expect("the caller is revoked");
@@ -138,7 +140,7 @@ async fn a_key_that_was_just_made_is_known_at_every_server(h: Harness) {
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await.token;
-        assert!(other.as_(&root).introspect(&key, "", &[]).await.allowed);
+        assert!(root.at(&other).introspect(&key, "", &[]).await.allowed);
     }
 }
 
@@ -163,6 +165,7 @@ async fn a_server_that_is_gone_is_waited_for_once(h: Harness) {
     revoke(&root, &key.credential.expect("a credential").id).await.expect("it is revoked");
     let rows = store.list_replicas().await.expect("the rows").replicas;
     assert!(!rows.iter().any(|row| row.id == id), "it was given up");
-    let synced = feed.sync(id, sophic_auth::model::Revision(0), 10).await.expect("it answers");
+    let nothing = Published { incarnation: None, applied: Revision(0), seq: 1, durable: false };
+    let synced = feed.sync(id, &nothing, 10).await.expect("it answers");
     assert_eq!(synced, None);
 }
