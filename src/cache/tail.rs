@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
+use super::lease::forgettable;
 use super::{Lease, Mirror};
 use crate::model::Revision;
-use super::lease::forgettable;
 use crate::store::{Incarnation, Published, Synced};
 
 /// Changes that one sync fetches at most. If there are more, they are fetched before the lease is extended.

@@ -11,7 +11,7 @@ mod random;
 mod tests;
 
 pub use bearer::bearer;
-pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
+pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, redact_tokens};
 pub use random::{OsRandom, Random, RandomError, random_array};
 
 use std::fmt;

@@ -96,6 +96,11 @@ impl Harness {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
     }
 
+    /// The same caller, speaking to this server.
+    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
+        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
+    }
+
     /// The same caller, on a connection of its own.
     pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
         let channel = Channel::from_shared(self.running.grpc_url()).expect("a URL").connect().await;

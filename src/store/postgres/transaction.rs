@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Result, Session, audit, callers, changes, credentials, directory, policies, requests};
+use super::{
+    Result, Session, audit, bulk, callers, changes, credentials, directory, policies, requests,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
@@ -131,6 +133,18 @@ impl WriteTx for PostgresTx {
         credentials::update(&mut self.session, credential).await
     }
 
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        bulk::find_locked(&mut self.session, ids).await
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        bulk::revoke(&mut self.session, ids, time).await
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        bulk::delete(&mut self.session, ids).await
+    }
+
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
         credentials::replace_digest(&mut self.session, id, digest).await
     }
@@ -175,6 +189,17 @@ impl WriteTx for PostgresTx {
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
         callers::update(&mut self.session, caller).await
+    }
+
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        for event in events {
+            audit::insert(&mut self.session, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        audit::delete(&mut self.session, cutoff, limit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {

@@ -3,6 +3,7 @@
 //! All SQL for SQLite is here and nothing else. `diff -r` against `postgres` shows the dialect.
 
 mod audit;
+mod bulk;
 mod callers;
 mod changes;
 mod credentials;
@@ -22,12 +23,12 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    Change, ChangeFeed, CredentialFilter, CredentialPosition, Listed, LookedUp, Replicas, Result,
-    Store, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, Listed, LookedUp,
+    Replicas, Result, RevokeFilter, Store, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
+    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in an SQLite file.
@@ -78,6 +79,30 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<String>> {
         listing::explain(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    }
+
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        bulk::list_revocable(&mut *self.read.acquire().await?, filter, after, limit).await
+    }
+
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
+        bulk::count_revocable(&mut *self.read.acquire().await?, filter).await
+    }
+
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+        bulk::list_dead(&mut *self.read.acquire().await?, cutoff, limit).await
+    }
+
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+        let written = bulk::write_last_uses(&mut transaction, uses).await?;
+        transaction.commit().await?;
+        Ok(written)
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -145,14 +170,22 @@ impl Store for SqliteStore {
 
     async fn list_audit_events(
         &self,
+        filter: &AuditFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
-        audit::list(&mut *self.read.acquire().await?, after, limit).await
+        audit::list(&mut *self.read.acquire().await?, filter, after, limit).await
     }
 
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         changes::list(&mut *self.read.acquire().await?, after, limit).await
+    }
+
+    async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+        let deleted = changes::delete(&mut transaction, cutoff, limit).await?;
+        transaction.commit().await?;
+        Ok(deleted)
     }
 
     async fn revision(&self) -> Result<Revision> {

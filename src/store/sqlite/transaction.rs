@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
-use super::{Result, audit, callers, changes, credentials, directory, policies, requests};
+use super::{Result, audit, bulk, callers, changes, credentials, directory, policies, requests};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
@@ -132,6 +132,18 @@ impl WriteTx for SqliteTx {
         credentials::update(&mut self.transaction, credential).await
     }
 
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        bulk::find(&mut self.transaction, ids).await
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        bulk::revoke(&mut self.transaction, ids, time).await
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        bulk::delete(&mut self.transaction, ids).await
+    }
+
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
         credentials::replace_digest(&mut self.transaction, id, digest).await
     }
@@ -176,6 +188,17 @@ impl WriteTx for SqliteTx {
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
         callers::update(&mut self.transaction, caller).await
+    }
+
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        for event in events {
+            audit::insert(&mut self.transaction, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        audit::delete(&mut self.transaction, cutoff, limit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {

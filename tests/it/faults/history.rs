@@ -56,7 +56,9 @@ fn lives(events: &[Event]) -> HashMap<usize, Life> {
     let mut lives: HashMap<usize, Life> = HashMap::new();
     for event in events {
         match *event {
-            Event::Created { key, span } => earlier(&mut lives.entry(key).or_default().created, span.ended),
+            Event::Created { key, span } => {
+                earlier(&mut lives.entry(key).or_default().created, span.ended)
+            }
             Event::Revoked { key, span, returned } => {
                 let life = lives.entry(key).or_default();
                 earlier(&mut life.doomed, span.begun);
@@ -113,7 +115,8 @@ pub(super) fn assert_that_moved_answers_are_noticed(events: &[Event]) {
     for event in events {
         let Event::Asked { key, server, span, active } = *event else { continue };
         let Some(life) = lives.get(&key) else { continue };
-        let (Some(created), Some(doomed), Some(dead)) = (life.created, life.doomed, life.dead) else {
+        let (Some(created), Some(doomed), Some(dead)) = (life.created, life.doomed, life.dead)
+        else {
             continue;
         };
         let long = span.ended - span.begun;

@@ -84,8 +84,15 @@ impl Site {
     fn launch(&self, server: usize) -> Channel {
         let lease = format!("{}s", LEASE.as_secs());
         let words = [
-            "serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--output", "json",
-            "--lease", &lease,
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--output",
+            "json",
+            "--lease",
+            &lease,
         ];
         let mut serving = Serving::start(program(&self.url, &words));
         let url = serving.json()["grpc"].as_str().expect("its address").to_owned();

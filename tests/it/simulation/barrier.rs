@@ -48,8 +48,8 @@ impl World {
         let Reply::Committed(revision, version, changed) = *reply else {
             return self.failed(attempt);
         };
-        let at_once = self.plan.is(Broken::NoWait)
-            || (self.plan.is(Broken::RetryAtOnce) && !changed);
+        let at_once =
+            self.plan.is(Broken::NoWait) || (self.plan.is(Broken::RetryAtOnce) && !changed);
         if !waits || at_once {
             return self.returned(attempt, waits.then_some(revision), version);
         }
@@ -181,8 +181,8 @@ impl World {
 
     fn known(&self, me: Address, row: &Replica, rows: &Replicas) -> Option<Revision> {
         let process = &self.processes[me.process];
-        let any_life = self.plan.is(Broken::AcknowledgedInAnotherLife)
-            || self.plan.is(Broken::EpochIgnored);
+        let any_life =
+            self.plan.is(Broken::AcknowledgedInAnotherLife) || self.plan.is(Broken::EpochIgnored);
         let (id, life) = process.row.as_ref()?;
         let own = *id == row.id && (any_life || *life == rows.incarnation);
         own.then(|| process.mirror.applied())
@@ -191,8 +191,7 @@ impl World {
     /// The loop in `Shared::look`, from the next one on.
     fn fence_next(&mut self, me: Address, rows: Replicas, mut over: Vec<(ReplicaId, i64)>) {
         let waiters = &self.processes[me.process].waiters;
-        let newest =
-            waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default();
+        let newest = waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default();
         over.retain(|(id, _)| {
             let mut all = rows.replicas.iter();
             all.find(|row| row.id == *id)

@@ -35,7 +35,8 @@ impl World {
             return self.read(me, request, true);
         }
         // `Cached::recall`.
-        let recalled = process.mirror.recall(question.digest, question.workspace, question.at_least);
+        let recalled =
+            process.mirror.recall(question.digest, question.workspace, question.at_least);
         match recalled {
             Some(facts) => {
                 let moment = self.rng.below(20 * US);

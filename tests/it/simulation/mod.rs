@@ -100,7 +100,9 @@ fn whatever_safeguard_is_left_out_is_missed() {
             continue;
         }
         let other = (0..SEARCHED).find(|seed| run(*seed, Some(broken)).is_err());
-        panic!("without the safeguard against {broken:?}, seed {seed} shows nothing; but {other:?}");
+        panic!(
+            "without the safeguard against {broken:?}, seed {seed} shows nothing; but {other:?}"
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sophic_auth::model::{
-    Annotations, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, ReplicaId, Revision, Role,
-    Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Annotations, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, ReplicaId,
+    Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use sophic_auth::store::{
     Change, ChangedEntity, Found, FoundPrincipal, Incarnation, LookedUp, Published, Replica,
@@ -216,11 +216,19 @@ impl Store {
         (self.incarnation(), self.revision())
     }
 
-    pub(super) fn sync(&mut self, id: ReplicaId, published: &Published, wall: i64) -> Option<Synced> {
+    pub(super) fn sync(
+        &mut self,
+        id: ReplicaId,
+        published: &Published,
+        wall: i64,
+    ) -> Option<Synced> {
         let (incarnation, revision) = self.state();
         let row = self.rows.get_mut(&id)?;
         let same = published.incarnation.as_ref() == Some(&incarnation)
-            || matches!(self.broken, Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored));
+            || matches!(
+                self.broken,
+                Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored)
+            );
         row.applied = if same { published.applied } else { Revision(0) };
         row.seq = match self.broken {
             Some(Broken::StoreCounts) => row.seq + 1,
@@ -295,12 +303,18 @@ impl Store {
     }
 
     /// Commits a change, if it changes anything; the revision to wait for, and the version that is there now.
-    pub(super) fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> (Revision, i64, bool) {
+    pub(super) fn commit(
+        &mut self,
+        wanted: Wanted,
+        call: u64,
+        drawn: Option<u64>,
+    ) -> (Revision, i64, bool) {
         let before = self.promotions.then(|| self.tables.clone());
         let version = self.version + 1;
         let (entity, changed) = match wanted {
             Wanted::Create(at) => {
-                let new = self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
+                let new =
+                    self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
                 assert!(new.is_none(), "made once");
                 (ChangedEntity::Credential(digest(at)), true)
             }

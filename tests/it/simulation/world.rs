@@ -86,13 +86,25 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) enum Event {
     At(Address, Arrival),
-    AtStore { from: Address, call: u64, query: Query, connection: u32 },
+    AtStore {
+        from: Address,
+        call: u64,
+        query: Query,
+        connection: u32,
+    },
     Nature(Fault),
     /// Somebody asks, or asks for a change.
-    Load { changes: bool },
+    Load {
+        changes: bool,
+    },
     /// A client looks after its operation.
-    Late { operation: u64, attempt: u64 },
-    Retry { operation: u64 },
+    Late {
+        operation: u64,
+        attempt: u64,
+    },
+    Retry {
+        operation: u64,
+    },
 }
 
 /// What goes wrong.
