@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::flights::Flights;
 use super::{Facts, Lease, Lookup, Mirror, Question};
-use crate::model::{BootClock, Caller, CertificateSan, Digest};
+use crate::model::{BootClock, Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store, StoreError};
 
 /// Memory before the store.
@@ -174,6 +174,10 @@ impl Lookup for Cached {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn revision(&self) -> Revision {
+        self.mirror.applied()
     }
 
     fn callers_generation(&self) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Facts, Lookup, Question};
-use crate::model::{Caller, CertificateSan, Digest};
+use crate::model::{Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store};
 
 /// No memory.
@@ -36,6 +36,10 @@ impl Lookup for Direct {
 
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
         Ok(self.0.find_caller_by_san(san.as_str()).await?.map(Arc::new))
+    }
+
+    fn revision(&self) -> Revision {
+        Revision::default()
     }
 
     fn callers_generation(&self) -> Option<u64> {

@@ -72,6 +72,14 @@ pub trait Lookup: Send + Sync {
     /// The caller of this subject alternative name of a client certificate, unless revoked.
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>>;
 
+    /// The revision that memory is of, or newer; 0 without memory.
+    fn revision(&self) -> Revision;
+
+    /// Whether memory may be believed: a sync with the primary is not too long ago.
+    fn is_current(&self) -> bool {
+        self.callers_generation().is_some()
+    }
+
     /// A number that changes whenever what is known of callers may have changed; nothing if memory may not be believed.
     /// Whoever has found a caller may go on believing it while this stays the same.
     fn callers_generation(&self) -> Option<u64>;

@@ -18,7 +18,8 @@ use crate::model::{Caller, CallerIdentity, Revision};
 use crate::service::{PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::store::{Change, ChangedEntity, Incarnation};
 
-/// Changes in one response at most.
+/// A response with as many changes as this is full: more may come, and it is no checkpoint. One may have up to twice as
+/// many, since those of callers, which are left out, are read along.
 const CHANGES_MAX: usize = 1_000;
 /// Without changes a checkpoint is sent this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
@@ -104,18 +105,31 @@ impl Watcher {
             if position.incarnation.as_ref() != Some(&self.incarnation) {
                 return Err(Reason::CursorTooOld.into());
             }
+            // A process that was stopped may wake up with an old sync in hand: its word would be too late.
+            if !self.service.lookup.is_current() {
+                self.number = position.number;
+                continue;
+            }
+            // A cursor of another server, which has read further than this one yet.
+            if self.sent > position.revision {
+                return Err(Reason::CursorTooOld.into());
+            }
             self.check_caller().await?;
-            let (changes, reached) = self.changes().await?;
-            // With more to come this is no checkpoint yet, but what is sent is sent.
-            if reached >= position.revision {
+            let mut entities = Vec::new();
+            while self.sent < position.revision && entities.len() < CHANGES_MAX {
+                let (changes, reached) = self.changes().await?;
+                entities.extend(changes.iter().filter_map(change));
+                self.sent = reached;
+            }
+            // With more to come this is no checkpoint yet: what tells that is that it is full.
+            if self.sent >= position.revision {
                 self.number = position.number;
             }
-            self.sent = reached;
             self.sent_at = Some(Instant::now());
             return Ok(pb::WatchResponse {
-                changes: changes.iter().filter_map(change).collect(),
-                cursor: spell(&self.incarnation, reached),
-                revision: reached.0,
+                changes: entities,
+                cursor: spell(&self.incarnation, self.sent),
+                revision: self.sent.0,
             });
         }
     }

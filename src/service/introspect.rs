@@ -39,7 +39,7 @@ pub struct Introspection {
     pub www_authenticate: &'static str,
     /// How long a cache that follows Watch may hold this.
     pub cache_ttl: Duration,
-    /// What revision it is of; 0: it rests on nothing that is stored.
+    /// A revision that it is not older than.
     pub revision: u64,
     /// Whether the store was out of reach, and this is what was last known.
     pub stale: bool,
@@ -64,7 +64,7 @@ impl Service {
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
-            Err(denial) => return Ok(without_credential(denial, 0)),
+            Err(denial) => return Ok(self.without_look_up(denial)),
         };
         let question = question(request, &digest);
         let facts = match self.lookup.recall(&question) {
@@ -86,7 +86,7 @@ impl Service {
     ) -> Option<Introspection> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
-            Err(denial) => return Some(without_credential(denial, 0)),
+            Err(denial) => return Some(self.without_look_up(denial)),
         };
         let facts = self.lookup.recall(&question(request, &digest))?;
         self.answer(request, facts).ok()
@@ -114,7 +114,7 @@ impl Service {
         self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
         let mut facts = facts.into_iter();
         let answers = requests.iter().zip(&digests).map(|(request, digest)| match digest {
-            Err(denial) => Ok(without_credential(*denial, 0)),
+            Err(denial) => Ok(self.without_look_up(*denial)),
             Ok(_) => match facts.next() {
                 Some(facts) => self.answer(request, facts),
                 None => Err(ServiceError::internal(&"fewer facts than questions")),
@@ -136,6 +136,11 @@ impl Service {
         if let Some(caller) = asker {
             self.unknown_rate.count(caller, unknown);
         }
+    }
+
+    /// Of the revision that memory is of, so that what is malformed looks like what is unknown.
+    fn without_look_up(&self, denial: Denial) -> Introspection {
+        without_credential(denial, self.lookup.revision().0)
     }
 
     /// Rows 1 and 2 of the table, as far as the text alone tells.
