@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{Permission, Role, Scope};
+use crate::service::Column;
 
 /// Whose credential is this, and may it do this here?
 #[derive(Debug, Parser)]
@@ -92,6 +93,26 @@ pub(super) enum Command {
         after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
     )]
     Introspect(IntrospectArgs),
+    /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
+    #[command(after_help = IMPORT_EXAMPLES, after_long_help = import_long_help())]
+    Import(ImportArgs),
+    /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
+    /// still it is not for everybody's eyes
+    #[command(
+        after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv"
+    )]
+    Export(ExportArgs),
+    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
+    /// backup was restored, run new-epoch
+    #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
+    Backup {
+        /// The file to write, which must not be there yet
+        file: PathBuf,
+    },
+    /// Say that the store was restored from a backup: running servers then drop what they hold in memory, instead of
+    /// taking what was restored for the continuation of what they knew. Tokens that were revoked after the backup was
+    /// made are alive again: revoke them anew, by the audit log of the store that was lost
+    NewEpoch,
     /// Print the regular expression that finds tokens in any text
     ScannerRegex,
     /// Print completions for a shell
@@ -386,6 +407,9 @@ pub(super) struct RevokeArgs {
     /// Why, for the audit log
     #[arg(long, default_value = "")]
     pub(super) reason: String,
+    /// With '-': look text of any shape up as the token of an imported credential
+    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
+    pub(super) accept_imported_tokens: bool,
 }
 
 /// Flags of `introspect`.
@@ -400,6 +424,82 @@ pub(super) struct IntrospectArgs {
     /// The client's address
     #[arg(long, value_name = "ADDRESS")]
     pub(super) client_ip: Option<IpAddr>,
+    /// Look text of any shape up as the token of an imported credential
+    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
+    pub(super) accept_imported_tokens: bool,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The file; '-' reads standard input
+    pub(super) file: PathBuf,
+    /// How it is written [default: by the name's ending, .csv or .jsonl]
+    #[arg(long)]
+    pub(super) format: Option<TransferFormatArg>,
+    /// Write nothing if any line is bad, and else everything in one transaction, which holds up other writers
+    #[arg(long)]
+    pub(super) all_or_nothing: bool,
+    /// Check everything and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Make the users and workspaces that are not there: users by id, workspaces by slug, each named so
+    #[arg(long)]
+    pub(super) create_missing: bool,
+}
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The file to write, which must not be there yet; '-' writes to standard output
+    #[arg(default_value = "-")]
+    pub(super) file: PathBuf,
+    /// How to write it [default: by the name's ending, .csv or .jsonl; jsonl on standard output]
+    #[arg(long)]
+    pub(super) format: Option<TransferFormatArg>,
+    /// Only keys of this workspace, by slug or id
+    #[arg(long, conflicts_with = "user")]
+    pub(super) workspace: Option<String>,
+    /// Only personal access tokens of this user
+    #[arg(long)]
+    pub(super) user: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TransferFormatArg {
+    Csv,
+    Jsonl,
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  sophic-auth import --dry-run legacy.csv
+  sophic-auth import --create-missing legacy.csv
+  zcat legacy.jsonl.gz | sophic-auth import --format jsonl --all-or-nothing -
+
+Use --help for the format.";
+
+/// The whole of the format.
+fn import_long_help() -> String {
+    let mut text = String::from(
+        "Format: CSV with a header that names its columns, in any order, or JSON lines: an object for each line. UTF-8. \
+         Columns that are not needed may be left out:\n\n",
+    );
+    for column in Column::ALL {
+        text.push_str(&format!("  {:<15} {}\n", column.as_str(), column.meaning()));
+    }
+    text.push_str(
+        "\nEvery line is checked before anything is written. A bad line is reported by its number on standard error and \
+         left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
+         column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
+         owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
+         What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
+         Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
+         Example:\n  \
+         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a6\\n' | \
+         sophic-auth import --format csv -",
+    );
+    text
 }
 
 /// As people write it: 90d, 12h, 15s.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::args::{Global, KeyCommand, NewCredential, PatCommand, RevokeArgs};
-use super::{Usage, every, flag, open, operator, output, read_token, refuse_token_output};
+use super::{Usage, every, flag, open, open_with, operator, output, read_token, refuse_token_output};
 use crate::model::{CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName};
-use crate::service::{CreateCredential, Expiration, ListCredentials, NewOwner, RevokeTarget, view};
+use crate::service::{CreateCredential, Expiration, ListCredentials, NewOwner, Options, RevokeTarget, view};
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -102,7 +102,9 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
         let id = flag("the credential", CredentialId::parse(&args.credential))?;
         RevokeTarget::Id(id, Some(kind))
     };
-    let service = open(global).await?;
+    let accept_imported_tokens = args.accept_imported_tokens;
+    let options = Options { accept_imported_tokens, ..Options::default() };
+    let service = open_with(global, options).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     match revoked.credential {
         Some(credential) => {

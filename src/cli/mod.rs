@@ -3,6 +3,7 @@
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect`, could not tell.
 
 mod args;
+mod backup;
 mod caller;
 mod credential;
 mod dev;
@@ -11,7 +12,9 @@ mod logging;
 mod member;
 mod migrate;
 mod output;
+mod progress;
 mod serve;
+mod transfer;
 mod user;
 mod workspace;
 
@@ -93,6 +96,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
+        Command::Import(args) => return transfer::import(&global, args).await,
+        Command::Export(args) => transfer::export(&global, args).await?,
+        Command::Backup { file } => backup::run(&global, &file).await?,
+        Command::NewEpoch => backup::new_epoch(&global).await?,
         Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
         Command::Completions { shell } => {
             output::completions(shell, &mut Cli::command());
@@ -103,8 +110,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
 
 /// The store, opened, with the use cases over it; to be closed by [`finish`].
 async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
+    open_with(global, Options::default()).await
+}
+
+/// The same, with these choices.
+async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
     let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
-    Ok(server::open_service(url, Options::default()).await?)
+    Ok(server::open_service(url, options).await?)
 }
 
 /// Who works at the command line, for the audit log.

@@ -19,6 +19,11 @@ pub(super) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
+/// A remark, on standard error.
+pub(super) fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// One thing: its fields as lines, or JSON.
 pub(super) fn item(output: Output, value: &Value) {
     match output {

@@ -15,6 +15,8 @@ pub enum AuditTarget {
     Membership(WorkspaceId, UserId),
     /// A caller.
     Caller(CallerId),
+    /// A part of the store itself.
+    Store(&'static str),
 }
 
 impl AuditTarget {
@@ -26,6 +28,7 @@ impl AuditTarget {
             Self::User(id) => ("user", id.to_string()),
             Self::Membership(workspace, user) => ("membership", format!("{workspace}/{user}")),
             Self::Caller(id) => ("caller", id.to_string()),
+            Self::Store(part) => ("store", (*part).to_owned()),
         }
     }
 }
@@ -43,7 +46,7 @@ pub struct AuditEvent {
     pub caller: String,
     /// On whose behalf, if on anybody's.
     pub acting_user: Option<UserId>,
-    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership` or `caller`.
+    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller` or `store`.
     pub target_kind: String,
     /// The id of what it was done to.
     pub target_id: String,

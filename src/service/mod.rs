@@ -11,6 +11,7 @@ mod directory;
 mod error;
 mod introspect;
 mod page;
+mod transfer;
 pub mod view;
 
 #[cfg(test)]
@@ -24,6 +25,10 @@ pub use credentials::{
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use page::{Page, PageRequest};
+pub use transfer::{
+    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
+    TransferFormat,
+};
 
 use std::future::Future;
 use std::sync::Arc;

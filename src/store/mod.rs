@@ -10,13 +10,14 @@
 //!    `service` runs it in a task of its own.
 //! 5. Locks are taken in the order workspace names, workspaces, users, memberships, credentials, callers, and the
 //!    revision counter last, so that no two transactions wait for each other.
-//! 6. No method takes a raw token. Digests go in; none comes out.
+//! 6. No method takes a raw token. Digests go in; they come out for caches, in the change log, and for export.
 //! 7. Bound values never stand in an error's text.
 
 mod error;
 mod migrations;
 mod row;
 mod sql;
+mod transfer;
 
 pub mod postgres;
 pub mod sqlite;
@@ -25,11 +26,15 @@ pub use error::StoreError;
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use transfer::{
+    ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential,
+};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
@@ -114,6 +119,8 @@ pub enum ChangedEntity {
     Workspace(WorkspaceId),
     /// A caller.
     Caller(CallerId),
+    /// All digests that were unknown: an import may have made some of them known. What is known stays as it is.
+    UnknownDigests,
 }
 
 /// How firmly a transaction holds what it reads.
@@ -145,6 +152,17 @@ pub trait Store: Send + Sync {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>>;
+
+    /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
+    /// good.
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>>;
+    /// What is there of what a batch of an import names.
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
 
     /// The workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>>;
@@ -265,6 +283,16 @@ pub trait WriteTx: Send {
     /// and last use.
     async fn update_credential(&mut self, credential: &Credential) -> Result<()>;
 
+    /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if an id or digest is taken.
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
+    /// Gives the change log a new epoch: whoever answers from memory drops it all and starts afresh.
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
+
     /// The caller, revoked or not.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;
     /// The caller of this name, unless revoked.
@@ -277,6 +305,8 @@ pub trait WriteTx: Send {
     /// Makes the caller's row look so: its name, permissions and revocation.
     async fn update_caller(&mut self, caller: &Caller) -> Result<()>;
 
+    /// Appends an audit event beside the one that goes with [`Self::commit`]: for work that is too much for one.
+    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()>;
     /// Commits all of it with the audit event and the rows of the change log; the newest revision.
     async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;
 }
@@ -306,6 +336,16 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
         Location::Postgres(url) => postgres::migrate(url).await,
+    }
+}
+
+/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+pub async fn backup(url: &str, to: &Path) -> Result<()> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::backup(&path, to).await,
+        Location::Postgres(_) => {
+            Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Change, ChangedEntity, Found, FoundPrincipal, LookedUp, NameHolder, Result, StoreError,
+    StoredCredential, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -339,6 +340,23 @@ pub(super) fn credential(row: &impl Columns) -> Result<Credential> {
     Fields::of(row, "credentials").credential()
 }
 
+/// Reads `credential_columns` and the digest.
+pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> {
+    let mut fields = Fields::of(row, "credentials");
+    let credential = fields.credential()?;
+    let digest = fields.maybe_digest("digest")?;
+    Ok(StoredCredential { credential, digest: fields.some("digest", digest)? })
+}
+
+/// Reads a credential's id, digest and owner.
+pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
+    let mut fields = Fields::of(row, "credentials");
+    let id = CredentialId(fields.uuid("id")?);
+    let digest = fields.maybe_digest("digest")?;
+    let digest = fields.some("digest", digest)?;
+    Ok(TakenCredential { id, digest, owner: fields.owner()? })
+}
+
 /// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner
 /// and of the name asked for, `user_columns`, and the user's roles.
 pub(super) fn looked_up(row: &impl Columns, digest: &Digest) -> Result<LookedUp> {
@@ -434,6 +452,7 @@ pub(super) fn change(row: &impl Columns) -> Result<Change> {
         "workspace" => {
             ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
         }
+        "unknown" => ChangedEntity::UnknownDigests,
         "caller" => {
             ChangedEntity::Caller(CallerId(Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?))
         }

@@ -4,12 +4,14 @@
 //! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
 
 mod format;
+mod imported;
 mod random;
 
 #[cfg(test)]
 mod tests;
 
 pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
+pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 
 use std::fmt;

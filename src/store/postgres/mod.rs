@@ -10,6 +10,7 @@ mod directory;
 mod open;
 mod session;
 mod transaction;
+mod transfer;
 mod url;
 
 pub use open::{PoolSizes, migrate};
@@ -20,7 +21,10 @@ use sqlx::types::time::OffsetDateTime;
 
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
-use super::{Change, CredentialFilter, LookedUp, Result, Store, StoreError, WriteTx};
+use super::{
+    Change, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp, Result, Store,
+    StoreError, StoredCredential, WriteTx,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
     Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -64,6 +68,19 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Credential>> {
         read!(self, db => credentials::list(db, filter, now, after, limit))
+    }
+
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>> {
+        read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
+        read!(self, db => transfer::find(db, names))
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {

@@ -1,13 +1,14 @@
 //! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`] asks for.
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
-use super::{Result, Session, audit, callers, changes, credentials, directory};
+use super::{Result, Session, audit, callers, changes, credentials, directory, transfer};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId,
 };
-use crate::store::{Lock, NameHolder, WriteTx};
+use crate::store::{ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx};
 
 /// Dropping it rolls back.
 pub(super) struct PostgresTx {
@@ -111,6 +112,18 @@ impl WriteTx for PostgresTx {
         credentials::update(&mut self.session, credential).await
     }
 
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find_locked(&mut self.session, names).await
+    }
+
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
+        transfer::insert(&mut self.session, credentials).await
+    }
+
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
+        transfer::renew_epoch(&mut self.session, epoch).await
+    }
+
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
         callers::find_locked(&mut self.session, id, lock).await
     }
@@ -125,6 +138,10 @@ impl WriteTx for PostgresTx {
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
         callers::update(&mut self.session, caller).await
+    }
+
+    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()> {
+        audit::insert(&mut self.session, audit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {

@@ -3,6 +3,7 @@
 //! All SQL for SQLite is here and nothing else. `diff -r` against `postgres` shows the dialect.
 
 mod audit;
+mod backup;
 mod callers;
 mod changes;
 mod credentials;
@@ -10,14 +11,19 @@ mod directory;
 mod file;
 mod open;
 mod transaction;
+mod transfer;
 
+pub use backup::backup;
 pub use open::migrate;
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
-use super::{Change, CredentialFilter, LookedUp, Result, Store, WriteTx};
+use super::{
+    Change, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp, Result, Store,
+    StoredCredential, WriteTx,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
     Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -61,6 +67,19 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Credential>> {
         credentials::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    }
+
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>> {
+        transfer::export(&mut *self.read.acquire().await?, filter, after, limit).await
+    }
+
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut *self.read.acquire().await?, names).await
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {

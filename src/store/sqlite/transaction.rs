@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
 
-use super::{Result, audit, callers, changes, credentials, directory};
+use super::{Result, audit, callers, changes, credentials, directory, transfer};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId,
 };
-use crate::store::{Lock, NameHolder, WriteTx};
+use crate::store::{ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx};
 
 /// Dropping it rolls back.
 pub(super) struct SqliteTx {
@@ -112,6 +113,18 @@ impl WriteTx for SqliteTx {
         credentials::update(&mut self.transaction, credential).await
     }
 
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.transaction, names).await
+    }
+
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
+        transfer::insert(&mut self.transaction, credentials).await
+    }
+
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
+        transfer::renew_epoch(&mut self.transaction, epoch).await
+    }
+
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
         callers::find(&mut self.transaction, id).await
     }
@@ -126,6 +139,10 @@ impl WriteTx for SqliteTx {
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
         callers::update(&mut self.transaction, caller).await
+    }
+
+    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()> {
+        audit::insert(&mut self.transaction, audit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
