@@ -98,9 +98,7 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
     /// still it is not for everybody's eyes
-    #[command(
-        after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv"
-    )]
+    #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
     Export(ExportArgs),
     /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
     /// backup was restored, run new-epoch
@@ -496,7 +494,7 @@ fn import_long_help() -> String {
          What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
          Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
          Example:\n  \
-         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a6\\n' | \
+         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a69c41f3e08b2d47a6\\n' | \
          sophic-auth import --format csv -",
     );
     text

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::args::{Global, KeyCommand, NewCredential, PatCommand, RevokeArgs};
-use super::{Usage, every, flag, open, open_with, operator, output, read_token, refuse_token_output};
+use super::{
+    Usage, every, flag, open, open_with, operator, output, read_token, refuse_token_output,
+};
 use crate::model::{CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName};
-use crate::service::{CreateCredential, Expiration, ListCredentials, NewOwner, Options, RevokeTarget, view};
+use crate::service::{
+    CreateCredential, Expiration, ListCredentials, NewOwner, Options, RevokeTarget, view,
+};
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {

@@ -137,7 +137,8 @@ fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<Transf
         Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
-            let text = "the name ends in neither .csv nor .jsonl: give --format csv or --format jsonl";
+            let text =
+                "the name ends in neither .csv nor .jsonl: give --format csv or --format jsonl";
             Err(Usage(text.to_owned()).into())
         }
     }

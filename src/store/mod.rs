@@ -26,9 +26,7 @@ pub use error::StoreError;
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
-pub use transfer::{
-    ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential,
-};
+pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

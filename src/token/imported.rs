@@ -10,8 +10,22 @@ const DIFFERENT_MIN: usize = 8;
 
 /// What a migration script hashes by mistake where there was nothing to hash, and what tests are made of.
 const NO_TOKENS: [&str; 16] = [
-    "", "\n", " ", "\"\"", "''", "0", "null", "NULL", "nil", "None", "undefined", "token", "secret",
-    "password", "changeme", "test",
+    "",
+    "\n",
+    " ",
+    "\"\"",
+    "''",
+    "0",
+    "null",
+    "NULL",
+    "nil",
+    "None",
+    "undefined",
+    "token",
+    "secret",
+    "password",
+    "changeme",
+    "test",
 ];
 
 /// The digest and the hint of a token in the clear.

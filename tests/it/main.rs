@@ -5,3 +5,4 @@ mod grpc;
 mod harness;
 mod store;
 mod stores;
+mod transfer;

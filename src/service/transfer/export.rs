@@ -34,8 +34,7 @@ impl Service {
         let mut count = 0;
         let mut after = None;
         loop {
-            let batch =
-                self.store.export_credentials(filter, after, IMPORT_BATCH as u32).await?;
+            let batch = self.store.export_credentials(filter, after, IMPORT_BATCH as u32).await?;
             for stored in &batch {
                 line.clear();
                 push(&mut line, stored, format);

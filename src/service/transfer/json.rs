@@ -18,8 +18,9 @@ pub(super) fn parse(line: &str) -> Result<Record, Invalid> {
 
 /// Reads what stands in a CSV field for annotations.
 pub(super) fn annotations(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
-    let Strings(entries) = serde_json::from_str(text)
-        .map_err(|_| Invalid::new("annotations: must be a JSON object of strings, each key once"))?;
+    let Strings(entries) = serde_json::from_str(text).map_err(|_| {
+        Invalid::new("annotations: must be a JSON object of strings, each key once")
+    })?;
     Ok(entries)
 }
 
@@ -33,15 +34,14 @@ pub(super) fn annotations_text(entries: &BTreeMap<String, String>) -> String {
 fn explain(error: &serde_json::Error) -> Invalid {
     let text = error.to_string();
     let known = [TWICE, UNKNOWN, MUST_BE_TEXT, MUST_BE_LIST, MUST_BE_OBJECT];
-    let what = known.into_iter().find(|known| text.starts_with(known)).unwrap_or(
-        match error.classify() {
+    let what =
+        known.into_iter().find(|known| text.starts_with(known)).unwrap_or(match error.classify() {
             serde_json::error::Category::Eof => "the line ends in the middle of its object",
             serde_json::error::Category::Data => "something is of another type than it must be",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
                 "it is not one JSON object"
             }
-        },
-    );
+        });
     Invalid::new(format!("{what} (at byte {})", error.column()))
 }
 

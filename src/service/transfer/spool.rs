@@ -50,9 +50,9 @@ impl Spooled {
             return Ok(None);
         };
         let read = match line {
-            Line::Text(text) => text.split_once('\t').and_then(|(number, text)| {
-                Some((number.parse().ok()?, json::parse(text).ok()?))
-            }),
+            Line::Text(text) => text
+                .split_once('\t')
+                .and_then(|(number, text)| Some((number.parse().ok()?, json::parse(text).ok()?))),
             Line::TooLong | Line::NotUtf8 => None,
         };
         // Nobody else can have written there.

@@ -6,9 +6,7 @@ use uuid::Uuid;
 use super::{Result, Session, at};
 use crate::model::{CredentialId, Owner};
 use crate::store::error::expect_rows;
-use crate::store::sql::{
-    credential_columns, select_credentials, user_columns, workspace_columns,
-};
+use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
 
 /// Credentials after this one, by id, with their digests; not those of owners that are deleted.

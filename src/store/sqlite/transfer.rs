@@ -7,9 +7,7 @@ use uuid::Uuid;
 use super::{Result, at};
 use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
 use crate::store::error::expect_rows;
-use crate::store::sql::{
-    credential_columns, select_credentials, user_columns, workspace_columns,
-};
+use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
 
 /// Credentials after this one, by id, with their digests; not those of owners that are deleted.

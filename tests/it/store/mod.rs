@@ -1,3 +1,4 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
 mod opening;
+mod transfer;

@@ -91,6 +91,12 @@ impl Tally {
         }
     }
 
+    fn found_there(&mut self, lines: &[u64]) {
+        for line in lines {
+            self.there.insert(*line);
+        }
+    }
+
     const fn report(&self, written: u64, nothing_written: Option<&'static str>) -> ImportReport {
         let (lines, there, bad) = (self.lines, self.there.len(), self.bad.len());
         ImportReport { lines, written, there, bad, nothing_written }
@@ -181,8 +187,7 @@ impl Service {
             watch.progress(ImportPhase::Check, reader.bytes(), None);
         }
         let found = duplicates.find(|found| {
-            let reason =
-                format!("{}: is the same as on line {}", found.column, found.first);
+            let reason = format!("{}: is the same as on line {}", found.column, found.first);
             tally.bad(watch, found.line, &Bad { reason, exposes_token: false });
         });
         found.map_err(TransferError::temporary)

@@ -63,7 +63,7 @@ impl Service {
             };
             written += outcome.written;
             done += batch.len() as u64;
-            outcome.there.into_iter().for_each(|line| drop(tally.there.insert(line)));
+            tally.found_there(&outcome.there);
             for (line, bad) in outcome.bad {
                 tally.bad(watch, line, &bad);
             }
@@ -89,7 +89,7 @@ impl Service {
                 break;
             }
             let outcome = self.write_within(&mut *tx, context, options, &batch).await?;
-            outcome.there.into_iter().for_each(|line| drop(tally.there.insert(line)));
+            tally.found_there(&outcome.there);
             if !outcome.bad.is_empty() {
                 for (line, bad) in outcome.bad {
                     tally.bad(watch, line, &bad);
