@@ -1,38 +1,82 @@
-//! Where `service::introspect` asks: the seam between the decision and whatever knows its facts.
+//! Answers from memory, as fresh as the store: between `service` and `store`.
 //!
-//! Today that is the store itself; answers from memory will be another [`Lookup`] over the same store.
+//! [`Lookup`] is what `service` asks. [`Direct`] asks the store each time: the command line. [`Cached`] is a replica: a
+//! [`Mirror`] kept coherent by a [`tail`](Tail) of the change log, believed while a [`Lease`] holds. [`Barrier`] is the
+//! other side: what a revocation waits for. The protocol is DESIGN §6 and CATALOGUE E-SPEC.
+
+mod barrier;
+mod cached;
+mod clock_map;
+mod direct;
+mod facts;
+mod flights;
+mod hub;
+mod lease;
+mod mirror;
+mod replica;
+mod standstill;
+mod tail;
+
+pub use barrier::{Barrier, BarrierError};
+pub use cached::Cached;
+pub use direct::Direct;
+pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
+pub use hub::{Hub, Position, TooOld};
+pub use lease::{Lease, patience};
+pub use mirror::Mirror;
+pub use replica::{Local, Replication, follow};
+pub use standstill::Standstill;
+pub use tail::{SYNC_CHANGES_MAX, Step, Tail};
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::model::Digest;
-use crate::store::{LookedUp, Result, Store};
+use crate::model::{Caller, CertificateSan, Digest, Revision};
+use crate::store::Result;
+
+/// What is asked about one token.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The token's digest.
+    pub digest: &'a Digest,
+    /// The slug or id of the workspace that the request names.
+    pub workspace: Option<&'a str>,
+    /// No part of the answer may be older.
+    pub at_least: Revision,
+    /// Read the store, even where memory could answer.
+    pub fresh: bool,
+}
 
 /// What knows the facts that an introspection is decided by.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// All that an introspection of this digest is decided by, of one revision. `workspace` is the slug or id that the
-    /// request names; `fresh` goes past memory.
-    async fn look_up(
-        &self,
-        digest: &Digest,
-        workspace: Option<&str>,
-        fresh: bool,
-    ) -> Result<LookedUp>;
+    /// The facts, if memory has them and may be believed.
+    fn recall(&self, question: &Question<'_>) -> Option<Facts>;
+
+    /// The facts, from wherever they have to be read.
+    async fn look_up(&self, question: &Question<'_>) -> Result<Facts>;
+
+    /// The facts of many, in the order of the questions, with one read of the store for all that memory does not have.
+    async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>>;
+
+    /// The caller of this service token, revoked or not, if memory knows: `Some(None)` says that there is none.
+    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
+
+    /// The caller of this service token, revoked or not.
+    async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;
+
+    /// The caller of this subject alternative name of a client certificate, unless revoked.
+    async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>>;
+
+    /// A number that changes whenever what is known of callers may have changed; nothing if memory may not be believed.
+    /// Whoever has found a caller may go on believing it while this stays the same.
+    fn callers_generation(&self) -> Option<u64>;
 }
 
-/// Asks the store each time: always fresh.
-pub struct Direct(pub Arc<dyn Store>);
-
-#[async_trait]
-impl Lookup for Direct {
-    async fn look_up(
-        &self,
-        digest: &Digest,
-        workspace: Option<&str>,
-        _fresh: bool,
-    ) -> Result<LookedUp> {
-        self.0.look_up(digest, workspace).await
+impl Question<'_> {
+    /// As the store takes it.
+    fn owned(&self) -> (Digest, Option<String>) {
+        (*self.digest, self.workspace.map(str::to_owned))
     }
 }

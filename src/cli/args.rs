@@ -149,6 +149,17 @@ pub(super) struct ServeArgs {
     /// The longest that a cache that follows Watch may hold an answer
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub(super) cache_ttl: Duration,
+    /// Credentials in memory at the most, and as many users and workspaces
+    #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_name = "N")]
+    pub(super) cache_capacity: usize,
+    /// How long answers from memory are good after a sync with the store, 1s to 60s: a revocation waits that long for a
+    /// server that has stopped without taking leave, and a store that is away for longer makes answers UNAVAILABLE
+    #[arg(long, env = "SOPHIC_AUTH_LEASE", default_value = "10s", value_parser = lease, value_name = "DURATION")]
+    pub(super) lease: Duration,
+    /// How long after the lease to answer what was last known, marked stale, where the store is out of reach: revoked
+    /// tokens live on for as long
+    #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub(super) outage_grace: Duration,
     /// Connections at once on each port; one more waits
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
     pub(super) connections_max: usize,
@@ -503,4 +514,14 @@ fn import_long_help() -> String {
 /// As people write it: 90d, 12h, 15s.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}
+
+/// Shorter ones would end whenever the machine hesitates; longer ones make revocations wait too long for a dead server.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_mins(1)).contains(&lease) {
+        Ok(lease)
+    } else {
+        Err("must be from 1s to 60s".to_owned())
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::args::{Global, IntrospectArgs, Output};
 use super::{Outcome, open_with, output, read_token, refuse_token_output};
+use crate::cache::PrincipalFacts;
 use crate::service::{Introspection, IntrospectionRequest, Options, view};
-use crate::store::FoundPrincipal;
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspec
             client_ip: args.client_ip.map(|ip| ip.to_canonical()),
             fresh: true,
             at_least_revision: 0,
+            asker: None,
         })
         .await?;
     service.store.close().await;
@@ -55,11 +56,11 @@ fn glance(answer: &Introspection) -> String {
     if let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) {
         let credential = &found.credential;
         lines.push(match &found.principal {
-            FoundPrincipal::Workspace(workspace) => {
+            PrincipalFacts::Workspace(workspace) => {
                 format!("who         workspace {}, by a key", workspace.slug)
             }
-            FoundPrincipal::User(user, _) => {
-                format!("who         user {} ({})", user.id, user.display_name)
+            PrincipalFacts::User(facts) => {
+                format!("who         user {} ({})", facts.user.id, facts.user.display_name)
             }
         });
         lines.push(format!(

@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
 use crate::grpc::Limits;
-use crate::server::{self, ClientCertificates, Config, Running, TlsFiles};
+use crate::server::{self, CacheConfig, ClientCertificates, Config, Running, TlsFiles};
 use crate::service::Options;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
@@ -69,6 +69,11 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        cache: CacheConfig {
+            capacity: args.cache_capacity,
+            lease: args.lease,
+            outage_grace: args.outage_grace,
+        },
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,

@@ -43,6 +43,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
                 client_ip,
                 fresh: message.fresh,
                 at_least_revision: message.at_least_revision,
+                asker: None,
             })
             .await;
         message.token.zeroize();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::{Request, Status};
 
 use super::pb;
+use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
@@ -12,7 +13,6 @@ use crate::model::{
     Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
 };
 use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
-use crate::store::FoundPrincipal;
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
@@ -135,16 +135,26 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    let number = |scope| match scope {
+pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
+    match scope {
         Scope::Read => pb::Scope::Read,
         Scope::Capture => pb::Scope::Capture,
         Scope::Admin => pb::Scope::Admin,
-    };
-    scopes.iter().map(|scope| number(scope).into()).collect()
+    }
 }
 
-const fn pb_role(role: Role) -> pb::Role {
+fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
+    scopes.iter().map(|scope| scope_number(scope).into()).collect()
+}
+
+pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
+    match cap {
+        RoleCap::Membership => pb::RoleCap::Membership,
+        RoleCap::Token => pb::RoleCap::Token,
+    }
+}
+
+pub(super) const fn pb_role(role: Role) -> pb::Role {
     match role {
         Role::Viewer => pb::Role::Viewer,
         Role::Member => pb::Role::Member,
@@ -153,7 +163,7 @@ const fn pb_role(role: Role) -> pb::Role {
     }
 }
 
-const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
+pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
@@ -169,7 +179,7 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
     }
 }
 
-const fn pb_denial(denial: Denial) -> pb::Denial {
+pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
     match denial {
         Denial::TokenMissing => pb::Denial::TokenMissing,
         Denial::TokenUnknown => pb::Denial::TokenUnknown,
@@ -270,10 +280,7 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
     let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
-    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| match cap {
-        RoleCap::Membership => pb::RoleCap::Membership,
-        RoleCap::Token => pb::RoleCap::Token,
-    });
+    let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),
@@ -295,23 +302,23 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         credential: None,
         cache_ttl: Some(duration(answer.cache_ttl)),
         revision: answer.revision,
-        stale: false,
+        stale: answer.stale,
     };
     let active = decision.is_active();
     if let Some(found) = answer.found.filter(|_| active) {
         let credential = found.credential;
         response.principal = Some(match found.principal {
-            FoundPrincipal::Workspace(workspace) => {
+            PrincipalFacts::Workspace(workspace) => {
                 pb::introspect_response::Principal::WorkspaceKey(pb::WorkspaceKeyPrincipal {
                     workspace_id: workspace.id.to_string(),
                     credential_id: credential.id.to_string(),
                     name: credential.name.to_string(),
                 })
             }
-            FoundPrincipal::User(user, _) => {
+            PrincipalFacts::User(facts) => {
                 pb::introspect_response::Principal::User(pb::UserPrincipal {
-                    id: user.id.to_string(),
-                    display_name: user.display_name.to_string(),
+                    id: facts.user.id.to_string(),
+                    display_name: facts.user.display_name.to_string(),
                 })
             }
         });
@@ -319,7 +326,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
             id: credential.id.to_string(),
             kind: pb_kind(credential.kind()).into(),
             name: credential.name.to_string(),
-            hint: credential.hint,
+            hint: credential.hint.clone(),
             create_time: Some(timestamp(credential.create_time)),
             expire_time: credential.expire_time.map(timestamp),
         });

@@ -1,26 +1,27 @@
 //! What every request passes before any service sees it, in this order: is it gRPC, is there room, who calls, may it,
 //! and how long may it take (AIP-211: the caller is authorised before its request is validated, or even decoded).
 
-use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
-use tracing::{Instrument as _, Span, field};
+use tracing::{Instrument as _, Level, Span, field};
 
+use super::answer::Answer;
+use super::connection::Connection;
+use super::introspect::{self, Read, Replay};
 use super::permission::{Rule, rule};
-use super::{Peer, caller};
-use crate::model::Permission;
+use super::protocol::{grpc_timeout, refuse_foreign};
+use crate::model::{Caller, Permission};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
 
 /// How much, and how long.
@@ -33,18 +34,17 @@ pub struct Limits {
 }
 
 /// Stands before all the services.
-#[derive(Clone)]
 pub struct Gate {
     routes: Routes,
     service: Arc<Service>,
-    room: Arc<Semaphore>,
+    room: Semaphore,
     limits: Limits,
 }
 
 impl Gate {
     /// Before these services.
     pub fn new(routes: Routes, service: Arc<Service>, limits: Limits) -> Self {
-        Self { routes, service, room: Arc::new(Semaphore::new(limits.requests_max)), limits }
+        Self { routes, service, room: Semaphore::new(limits.requests_max), limits }
     }
 
     /// Whether no request is under way.
@@ -54,127 +54,137 @@ impl Gate {
 
     /// Answers a request.
     pub async fn handle(
-        self,
+        &self,
         request: Request<Incoming>,
-    ) -> std::result::Result<Response<Body>, Infallible> {
+        connection: &Connection,
+    ) -> Response<Answer> {
         let rule = rule(request.uri().path());
-        let span = span(&request, rule);
+        let introspection = request.uri().path() == introspect::PATH;
+        if introspection && !tracing::enabled!(Level::DEBUG) {
+            return self.answer(request, connection, rule).await;
+        }
+        let span = span(&request, rule, connection);
         let begun = Instant::now();
-        let response = self.answer(request, rule).instrument(span.clone()).await;
+        let response = self.answer(request, connection, rule).instrument(span.clone()).await;
         record(&span, &response, begun);
-        Ok(response)
+        response
     }
 
-    async fn answer(mut self, mut request: Request<Incoming>, rule: Rule) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        rule: Rule,
+    ) -> Response<Answer> {
         if let Some(refusal) = refuse_foreign(&request) {
-            return refusal;
+            return refusal.map(Answer::Tonic);
         }
-        let (deadline, _room) = match rule {
-            Rule::Open | Rule::Unknown => (None, None),
-            Rule::AnyOf(permissions) => match self.admit(&mut request, permissions).await {
-                Ok((deadline, room)) => (Some(deadline), Some(room)),
-                Err(error) => return Status::from(error).into_http(),
-            },
-        };
-        let call = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
-        let called = match deadline {
-            None => call.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, call).await {
-                Ok(called) => called,
-                Err(_) => {
-                    return Status::from(ServiceError::from(Reason::DeadlineExceeded)).into_http();
-                }
-            },
-        };
-        match called {
+        let answer = std::panic::AssertUnwindSafe(async {
+            match rule {
+                Rule::Open | Rule::Unknown => Ok(self.call(request).await),
+                Rule::AnyOf(permissions) => self.admit(request, connection, permissions).await,
+            }
+        });
+        match answer.catch_unwind().await {
             Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => Status::from(ServiceError::internal(&"a handler panicked")).into_http(),
+            Ok(Err(error)) => refusal(error),
+            Err(_) => refusal(ServiceError::internal(&"a handler panicked")),
         }
     }
 
-    /// The deadline, and a place among the requests under way; the context goes into the request's extensions.
+    /// Takes a place among the requests under way, and holds it until there is an answer.
     async fn admit(
         &self,
-        request: &mut Request<Incoming>,
+        mut request: Request<Incoming>,
+        connection: &Connection,
         permissions: &'static [Permission],
-    ) -> Result<(Instant, OwnedSemaphorePermit)> {
-        let begun = Instant::now();
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Reason::Overloaded)?;
+    ) -> Result<Response<Answer>> {
+        let _room: SemaphorePermit<'_> = self.room.try_acquire().map_err(|_| Reason::Overloaded)?;
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
-        let deadline = begun + timeout.min(self.limits.request_timeout);
-        let peer = request.extensions().get::<Peer>().cloned();
-        let presented = caller::presented(request.headers_mut(), peer.as_ref())?;
-        let caller = tokio::time::timeout_at(deadline, self.service.authenticate(&presented));
-        let caller = caller.await.map_err(|_| Reason::DeadlineExceeded)??;
-        Span::current().record("caller", caller.name.as_str());
-        let context = Context {
-            requester: Requester::Caller(caller),
-            remote_address: peer.map(|peer| peer.address.ip().to_string()),
-            deadline: Some(deadline),
+        let deadline = Instant::now() + timeout.min(self.limits.request_timeout);
+        let answer = async {
+            let caller = connection.caller(&self.service, request.headers_mut()).await?;
+            require(&caller, permissions)?;
+            if request.uri().path() == introspect::PATH {
+                return self.introspect(request, connection, caller, deadline).await;
+            }
+            request.extensions_mut().insert(context(caller, connection, deadline));
+            Ok(self.call(request).await)
         };
-        if !permissions.iter().any(|permission| context.permits(*permission)) {
-            let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-            return Err(ServiceError::from(Reason::PermissionMissing)
-                .with("permission", names.join(" or ")));
+        tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
+    }
+
+    async fn introspect(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        caller: Arc<Caller>,
+        deadline: Instant,
+    ) -> Result<Response<Answer>> {
+        let (mut parts, body) = request.into_parts();
+        let (read, rest) = match introspect::read(&parts.headers, body).await {
+            Read::Message(message) => {
+                if let Some(asked) = introspect::parse(&message, caller.id) {
+                    if let Some(answer) = introspect::answer_from_memory(&self.service, &asked) {
+                        return Ok(answer.map(Answer::Once));
+                    }
+                    let answer = introspect::answer(&self.service, &asked).await?;
+                    return Ok(answer.map(Answer::Once));
+                }
+                (introspect::framed(&message), None)
+            }
+            Read::Other(read, rest) => (BytesMut::freeze(read), rest),
+        };
+        parts.extensions.insert(context(caller, connection, deadline));
+        Ok(self.replay(parts, read, rest).await)
+    }
+
+    /// Lets tonic say what is wrong with a request whose body was begun to read.
+    async fn replay(
+        &self,
+        parts: request::Parts,
+        read: Bytes,
+        rest: Option<Incoming>,
+    ) -> Response<Answer> {
+        self.call(Request::from_parts(parts, Replay::new(read, rest))).await
+    }
+
+    async fn call<B>(&self, request: Request<B>) -> Response<Answer>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self.routes.clone().call(request).await {
+            Ok(response) => response.map(Answer::Tonic),
+            Err(never) => match never {},
         }
-        request.extensions_mut().insert(context);
-        Ok((deadline, room))
     }
 }
 
-/// tonic itself takes any method and any content type (CATALOGUE B12).
-fn refuse_foreign(request: &Request<Incoming>) -> Option<Response<Body>> {
-    let mut refusal = Response::new(Body::default());
-    if request.method() != Method::POST {
-        *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        refusal.headers_mut().insert(ALLOW, http::HeaderValue::from_static("POST"));
-        return Some(refusal);
+fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
+    if permissions.iter().any(|permission| caller.permissions.contains(*permission)) {
+        return Ok(());
     }
-    let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    let grpc = content_type.and_then(|value| value.strip_prefix(b"application/grpc")).is_some_and(
-        |rest| {
-            rest.is_empty()
-                || rest == b"+proto"
-                || rest.starts_with(b";")
-                || rest.starts_with(b"+proto;")
-        },
-    );
-    if grpc {
-        return None;
-    }
-    *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    Some(refusal)
+    let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
+    Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")))
 }
 
-/// The deadline that the client brings: at most eight digits and a unit.
-fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
-    let parsed = value.to_str().ok().and_then(|text| {
-        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let fits =
-            (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let amount: u64 = digits.parse().ok().filter(|_| fits)?;
-        Some(match unit {
-            "H" => Duration::from_secs(amount * 3_600),
-            "M" => Duration::from_secs(amount * 60),
-            "S" => Duration::from_secs(amount),
-            "m" => Duration::from_millis(amount),
-            "u" => Duration::from_micros(amount),
-            "n" => Duration::from_nanos(amount),
-            _ => return None,
-        })
-    });
-    match parsed {
-        Some(timeout) => Ok(Some(timeout)),
-        None => Err(ServiceError::from(Reason::RequestMalformed).with("header", "grpc-timeout")),
+fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> Context {
+    Context {
+        requester: Requester::Caller(caller),
+        remote_address: Some(connection.peer().address.ip().to_string()),
+        deadline: Some(deadline),
     }
+}
+
+fn refusal(error: ServiceError) -> Response<Answer> {
+    Status::from(error).into_http::<Body>().map(Answer::Tonic)
 }
 
 /// Introspection is traced at `debug`, all else at `info`. No field is ever taken from a request's body.
-fn span(request: &Request<Incoming>, rule: Rule) -> Span {
+fn span(request: &Request<Incoming>, rule: Rule, connection: &Connection) -> Span {
     let rpc = if rule == Rule::Unknown { "unknown" } else { request.uri().path() };
-    let peer = request.extensions().get::<Peer>().map(|peer| field::display(peer.address));
+    let peer = field::display(connection.peer().address);
     if rule == Rule::AnyOf(&[Permission::Introspect]) {
         tracing::debug_span!("rpc", rpc, peer, caller = field::Empty)
     } else {
@@ -182,7 +192,7 @@ fn span(request: &Request<Incoming>, rule: Rule) -> Span {
     }
 }
 
-fn record(span: &Span, response: &Response<Body>, begun: Instant) {
+fn record(span: &Span, response: &Response<Answer>, begun: Instant) {
     if span.is_disabled() {
         return;
     }

@@ -3,20 +3,26 @@
 //! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
 
 mod admin;
+mod answer;
 mod auth;
 mod caller;
 pub mod codec;
+mod connection;
 mod convert;
 mod directory;
 mod gate;
 pub mod health;
+mod introspect;
 mod permission;
+mod protocol;
 mod redact;
 mod status;
 
 #[cfg(test)]
 mod tests;
 
+pub use answer::Answer;
+pub use connection::Connection;
 pub use gate::{Gate, Limits};
 pub use permission::{Rule, rule};
 

@@ -1,5 +1,6 @@
 //! Identifiers: opaque ids and slugs that the dashboard chooses, UUIDv7 for what is made here.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,6 +45,13 @@ macro_rules! text_id {
 
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 Self::parse(text)
+            }
+        }
+
+        /// A text finds what is kept by such an id: both hash alike.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
     };
@@ -114,6 +122,10 @@ uuid_id! {
 uuid_id! {
     /// An audit event's id.
     EventId
+}
+uuid_id! {
+    /// The id of a process that answers from memory, made anew at each start.
+    ReplicaId
 }
 
 fn check_opaque(text: &str) -> Result<(), Invalid> {

@@ -23,12 +23,14 @@ pub use audit::{AuditEvent, AuditTarget};
 pub use caller::{Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet};
 pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
 pub use digest::Digest;
-pub use ids::{CallerId, CredentialId, EventId, Slug, UserId, WorkspaceId, WorkspaceName};
+pub use ids::{
+    CallerId, CredentialId, EventId, ReplicaId, Slug, UserId, WorkspaceId, WorkspaceName,
+};
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use role::Role;
 pub use scope::{Scope, ScopeSet};
 pub use text::{Annotations, DisplayName, Reason};
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{BootClock, Clock, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::Workspace;
 

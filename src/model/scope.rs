@@ -87,6 +87,12 @@ impl ScopeSet {
         self.0 & scope as u8 != 0
     }
 
+    /// Those in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Those in both.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {

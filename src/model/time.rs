@@ -103,3 +103,18 @@ impl Clock for SystemClock {
         Timestamp::from_date_time(now).unwrap_or(Timestamp(0))
     }
 }
+
+/// Where elapsed time comes from that leases are counted in: passed in, so that tests own it.
+pub trait BootClock: Send + Sync {
+    /// Time since the machine booted, the time that it was suspended included.
+    fn since_boot(&self) -> Duration;
+}
+
+impl BootClock for SystemClock {
+    fn since_boot(&self) -> Duration {
+        // CLOCK_MONOTONIC, which `std::time::Instant` reads, stands still while the machine is suspended.
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+}

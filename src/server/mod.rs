@@ -2,10 +2,12 @@
 //! that starts tasks of its own.
 
 mod listener;
+mod replica;
 mod tls;
 
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +19,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::Direct;
-use crate::grpc::{self, Gate, Limits, Peer};
+use crate::cache::{Barrier, Direct, Hub};
+use crate::grpc::{self, Connection, Gate, Limits, Peer};
 use crate::http;
-use crate::model::{Clock, SystemClock};
+use crate::model::SystemClock;
 use crate::service::{Options, Service};
 use crate::store::{self, Store, StoreError};
-use crate::token::{OsRandom, Random};
+use crate::token::OsRandom;
 use listener::{ConnectionLimits, Connections};
 use tls::Tls;
 
@@ -54,8 +56,27 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long requests under way may take after that.
     pub shutdown_grace: Duration,
+    /// How this process answers from memory.
+    pub cache: CacheConfig,
     /// Choices of the service itself.
     pub options: Options,
+}
+
+/// How a server answers from memory.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheConfig {
+    /// Credentials in memory at the most, and as many users and workspaces.
+    pub capacity: usize,
+    /// How long answers from memory may be believed after a sync with the primary.
+    pub lease: Duration,
+    /// How long after that to answer what was known, where the store is out of reach.
+    pub outage_grace: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { capacity: 1_000_000, lease: Duration::from_secs(10), outage_grace: Duration::ZERO }
+    }
 }
 
 impl Config {
@@ -74,6 +95,7 @@ impl Config {
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            cache: CacheConfig::default(),
             options: Options::default(),
         }
     }
@@ -114,6 +136,8 @@ pub struct Running {
     pub tls: bool,
     /// The use cases, for whoever runs in the same process.
     pub service: Arc<Service>,
+    /// How far the change log has been read.
+    pub hub: Arc<Hub>,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<()>,
     certificates: Option<Arc<Tls>>,
@@ -150,7 +174,8 @@ impl Running {
     }
 }
 
-/// Opens the store and makes the use cases, with this machine's clock and randomness.
+/// Opens the store and makes the use cases, with this machine's clock and randomness and no memory: what the command
+/// line works with. It waits for servers on the same store, and nobody waits for it.
 ///
 /// # Errors
 /// If the store cannot be opened or migrated.
@@ -159,18 +184,17 @@ pub async fn open_service(
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
     let store = store::open(database_url).await?;
-    Ok(assemble(store, Arc::new(SystemClock), Arc::new(OsRandom), options))
-}
-
-/// The use cases over these parts.
-pub fn assemble(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    options: Options,
-) -> Arc<Service> {
-    let lookup = Arc::new(Direct(Arc::clone(&store)));
-    Arc::new(Service { store, lookup, clock, random, tasks: TaskTracker::new(), options })
+    let tasks = TaskTracker::new();
+    let boot = Arc::new(SystemClock);
+    Ok(Arc::new(Service {
+        lookup: Arc::new(Direct(Arc::clone(&store))),
+        barrier: Barrier::new(Arc::clone(&store), boot, None, tasks.clone()),
+        store,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+        tasks,
+        options,
+    }))
 }
 
 /// Starts a server; it listens when this returns.
@@ -186,18 +210,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let grpc_listener = bind(config.listen).await?;
     let http_listener = bind(config.http_listen).await?;
-    let service = open_service(&config.database_url, config.options.clone()).await?;
+    let store = store::open(&config.database_url).await?;
+    let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, health, config.reflection);
-    let gate = Gate::new(routes, Arc::clone(&service), config.limits);
+    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
     let running = Running {
         grpc: local(&grpc_listener, config.listen)?,
         http: local(&http_listener, config.http_listen)?,
         tls: certificates.is_some(),
         service: Arc::clone(&service),
+        hub: Arc::clone(&hub),
         stop: stop.clone(),
         done: spawn(run(
             config,
@@ -206,6 +232,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
                 http_listener,
                 certificates: certificates.clone(),
                 service,
+                replica,
+                hub,
                 gate,
                 ready_sender,
                 ready,
@@ -223,7 +251,9 @@ struct Parts {
     http_listener: TcpListener,
     certificates: Option<Arc<Tls>>,
     service: Arc<Service>,
-    gate: Gate,
+    replica: replica::Replica,
+    hub: Arc<Hub>,
+    gate: Arc<Gate>,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -232,7 +262,7 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts { gate, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -243,13 +273,14 @@ async fn run(config: Config, parts: Parts) {
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
-    let grpc_gate = gate.clone();
+    let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
         spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
-            let gate = grpc_gate.clone();
-            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(peer.clone());
-                gate.clone().handle(request)
+            let gate = Arc::clone(&grpc_gate);
+            let connection = Arc::new(Connection::new(peer));
+            service_fn(move |request| {
+                let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
+                async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
@@ -281,6 +312,7 @@ async fn run(config: Config, parts: Parts) {
     http.abort();
     drop(ready_sender);
     let _ = report.await;
+    replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");
 }

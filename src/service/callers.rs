@@ -41,11 +41,11 @@ impl Service {
     /// [`Reason::CallerUnknown`], for revoked callers too.
     pub async fn authenticate(&self, presented: &PresentedCaller) -> Result<Arc<Caller>> {
         let caller = match presented {
-            PresentedCaller::Token(digest) => self.store.find_caller_by_digest(digest).await?,
+            PresentedCaller::Token(digest) => self.lookup.find_caller(digest).await?,
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;
                 for san in sans.iter() {
-                    found = self.store.find_caller_by_san(san.as_str()).await?;
+                    found = self.lookup.find_caller_by_san(san).await?;
                     if found.is_some() {
                         break;
                     }
@@ -54,7 +54,7 @@ impl Service {
             }
         };
         let live = caller.filter(|caller| caller.revoke_time.is_none());
-        live.map(Arc::new).ok_or_else(|| Reason::CallerUnknown.into())
+        live.ok_or_else(|| Reason::CallerUnknown.into())
     }
 
     /// Makes a caller; its service token, unless it is to be known by certificate, is given this once.

@@ -83,6 +83,8 @@ reasons! {
         "too many requests are under way: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
         "the deadline passed before the answer was there";
+    BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
+        "committed, but not every replica has confirmed it yet: ask again to wait on";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
         "the store is out of reach: try again";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,

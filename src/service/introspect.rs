@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Reason, Result, Service};
+use super::{Reason, Result, Service, ServiceError};
+use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question};
 use crate::decision::{Decision, Denial, Principal, Request, Snapshot, decide, www_authenticate};
-use crate::model::{Role, ScopeSet, Timestamp, Workspace, WorkspaceName};
-use crate::store::{Found, FoundPrincipal};
+use crate::model::{CallerId, Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
 use crate::token::digest_of_presented;
 
 /// What is asked.
@@ -24,6 +24,8 @@ pub struct IntrospectionRequest<'a> {
     pub fresh: bool,
     /// Not from a state older than this revision.
     pub at_least_revision: u64,
+    /// The caller that asks, who may ask about only so many unknown tokens; nothing: nobody who could flood.
+    pub asker: Option<CallerId>,
 }
 
 /// The answer.
@@ -32,13 +34,15 @@ pub struct Introspection {
     /// The verdict.
     pub decision: Decision,
     /// The credential and its surroundings, if the digest is known. Report it only if the decision is active.
-    pub found: Option<Found>,
+    pub found: Option<FoundFacts>,
     /// The `WWW-Authenticate` header; empty when allowed.
     pub www_authenticate: &'static str,
     /// How long a cache that follows Watch may hold this.
     pub cache_ttl: Duration,
     /// What revision it is of; 0: it rests on nothing that is stored.
     pub revision: u64,
+    /// Whether the store was out of reach, and this is what was last known.
+    pub stale: bool,
 }
 
 impl Introspection {
@@ -46,8 +50,8 @@ impl Introspection {
     pub fn workspace(&self) -> Option<&Workspace> {
         let found = self.found.as_ref().filter(|_| self.decision.is_active())?;
         match &found.principal {
-            FoundPrincipal::Workspace(workspace) => Some(workspace),
-            FoundPrincipal::User(..) => self.decision.role.and(found.named_workspace.as_ref()),
+            PrincipalFacts::Workspace(workspace) => Some(workspace),
+            PrincipalFacts::User(_) => self.decision.role.and(found.named_workspace.as_deref()),
         }
     }
 }
@@ -58,39 +62,91 @@ impl Service {
     /// # Errors
     /// Only if the store is out of reach or behind `at_least_revision`: a bad token is an answer.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
+        let digest = match self.digest_to_look_up(request) {
+            Ok(digest) => digest,
+            Err(denial) => return Ok(without_credential(denial, 0)),
+        };
+        let question = question(request, &digest);
+        let facts = match self.lookup.recall(&question) {
+            Some(facts) => facts,
+            None => self.lookup.look_up(&question).await?,
+        };
+        self.answer(request, facts)
+    }
+
+    /// Introspects from memory alone, without waiting for anything; nothing if memory cannot answer.
+    pub fn introspect_from_memory(
+        &self,
+        request: &IntrospectionRequest<'_>,
+    ) -> Option<Introspection> {
+        let digest = match self.digest_to_look_up(request) {
+            Ok(digest) => digest,
+            Err(denial) => return Some(without_credential(denial, 0)),
+        };
+        let facts = self.lookup.recall(&question(request, &digest))?;
+        self.answer(request, facts).ok()
+    }
+
+    /// Introspects many, each by itself, with one read of the store for all that memory does not have.
+    ///
+    /// # Errors
+    /// As [`Self::introspect`]; of any one of them.
+    pub async fn introspect_many(
+        &self,
+        requests: &[IntrospectionRequest<'_>],
+    ) -> Result<Vec<Introspection>> {
+        let digests: Vec<_> =
+            requests.iter().map(|request| self.digest_to_look_up(request)).collect();
+        let asked = requests.iter().zip(&digests);
+        let questions: Vec<_> = asked
+            .filter_map(|(request, digest)| Some(question(request, digest.as_ref().ok()?)))
+            .collect();
+        let mut facts = self.lookup.look_up_many(&questions).await?.into_iter();
+        let answers = requests.iter().zip(&digests).map(|(request, digest)| match digest {
+            Err(denial) => Ok(without_credential(*denial, 0)),
+            Ok(_) => match facts.next() {
+                Some(facts) => self.answer(request, facts),
+                None => Err(ServiceError::internal(&"fewer facts than questions")),
+            },
+        });
+        answers.collect()
+    }
+
+    /// Rows 1 and 2 of the table, as far as the text alone tells.
+    fn digest_to_look_up(
+        &self,
+        request: &IntrospectionRequest<'_>,
+    ) -> std::result::Result<Digest, Denial> {
         if request.token.is_empty() {
-            return Ok(without_credential(Denial::TokenMissing, 0));
+            return Err(Denial::TokenMissing);
         }
         let accept_imported = self.options.accept_imported_tokens;
-        let Some(digest) = digest_of_presented(request.token, accept_imported) else {
-            return Ok(without_credential(Denial::TokenUnknown, 0));
-        };
-        let named = Some(request.workspace).filter(|name| !name.is_empty());
-        // What is spelled as no workspace is looks like any other that is not known, and never reaches the store.
-        let spelled = named.filter(|name| WorkspaceName::is_spelled(name));
-        let looked_up = self.lookup.look_up(&digest, spelled, request.fresh).await?;
-        let revision = looked_up.revision.0;
+        digest_of_presented(request.token, accept_imported).ok_or(Denial::TokenUnknown)
+    }
+
+    fn answer(&self, request: &IntrospectionRequest<'_>, facts: Facts) -> Result<Introspection> {
+        let revision = facts.revision.0;
         if revision < request.at_least_revision {
             return Err(Reason::RevisionNotReached.into());
         }
-        let Some(found) = looked_up.found else {
+        let Some(found) = facts.found else {
             return Ok(without_credential(Denial::TokenUnknown, revision));
         };
-        let request = Request {
-            workspace: named,
-            required_scopes: request.required_scopes,
+        let required = request.required_scopes;
+        let asked = Request {
+            workspace: named(request),
+            required_scopes: required,
             client_ip: request.client_ip,
         };
         let now = self.clock.now();
-        let decision = decide(&snapshot(&found), &request, now);
-        let required = request.required_scopes;
+        let decision = decide(&snapshot(&found), &asked, now);
+        let challenge = |denial| www_authenticate(denial, required);
         Ok(Introspection {
             decision,
-            www_authenticate: decision
-                .denial
-                .map_or("", |denial| www_authenticate(denial, required)),
+            www_authenticate: decision.denial.map_or("", challenge),
             cache_ttl: self.cache_ttl(found.credential.expire_time, now),
             revision,
+            stale: facts.stale,
             found: Some(found),
         })
     }
@@ -110,18 +166,32 @@ fn without_credential(denial: Denial, revision: u64) -> Introspection {
         www_authenticate: www_authenticate(denial, ScopeSet::EMPTY),
         cache_ttl: Duration::ZERO,
         revision,
+        stale: false,
     }
 }
 
-fn snapshot(found: &Found) -> Snapshot<'_> {
-    let named_workspace = found.named_workspace.as_ref();
+/// The workspace that is named, whatever it is.
+fn named<'a>(request: &IntrospectionRequest<'a>) -> Option<&'a str> {
+    Some(request.workspace).filter(|name| !name.is_empty())
+}
+
+fn question<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> Question<'a> {
+    Question {
+        digest,
+        // What is spelled as no workspace is looks like any other that is not known, and never reaches the store.
+        workspace: named(request).filter(|name| WorkspaceName::is_spelled(name)),
+        at_least: Revision(request.at_least_revision),
+        fresh: request.fresh,
+    }
+}
+
+fn snapshot(found: &FoundFacts) -> Snapshot<'_> {
+    let named_workspace = found.named_workspace.as_deref();
     let (principal, membership) = match &found.principal {
-        FoundPrincipal::Workspace(workspace) => (Principal::Workspace(workspace), None),
-        FoundPrincipal::User(user, memberships) => {
-            let role_in = |workspace: &Workspace| -> Option<Role> {
-                memberships.iter().find(|(id, _)| *id == workspace.id).map(|(_, role)| *role)
-            };
-            (Principal::User(user), named_workspace.and_then(role_in))
+        PrincipalFacts::Workspace(workspace) => (Principal::Workspace(workspace), None),
+        PrincipalFacts::User(facts) => {
+            let role = named_workspace.and_then(|workspace| facts.role_in(&workspace.id));
+            (Principal::User(&facts.user), role)
         }
     };
     Snapshot {

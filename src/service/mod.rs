@@ -38,10 +38,15 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::cache::Lookup;
+use crate::cache::{Barrier, BarrierError, Lookup};
 use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
+
+/// The longest that a change waits for replicas: more than the longest lease that is sensible.
+const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
+/// How much earlier than the deadline of a request it gives up waiting.
+const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
 /// What every use case gives.
 pub type Result<T> = std::result::Result<T, ServiceError>;
@@ -52,6 +57,8 @@ pub struct Service {
     pub store: Arc<dyn Store>,
     /// What introspection asks.
     pub lookup: Arc<dyn Lookup>,
+    /// What waits until no replica answers as before.
+    pub barrier: Barrier,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.
@@ -136,13 +143,38 @@ impl Service {
 
     /// Commits what takes something away, and waits until no replica answers as before: the revocation barrier
     /// (DESIGN §6, point 9). What only gives commits without waiting, by [`WriteTx::commit`].
+    ///
+    /// # Errors
+    /// [`Reason::BarrierPending`] if the time was over first: it is committed all the same.
     async fn commit_and_wait(
         &self,
         tx: Box<dyn WriteTx>,
         event: &AuditEvent,
-        _context: &Context,
+        context: &Context,
     ) -> Result<Revision> {
-        Ok(tx.commit(event).await?)
+        let revision = tx.commit(event).await?;
+        self.wait_for(revision, context).await?;
+        Ok(revision)
+    }
+
+    /// Waits until no replica answers from before `revision`, which is committed.
+    ///
+    /// # Errors
+    /// [`Reason::BarrierPending`] if the time was over first.
+    async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
+        let latest = Instant::now() + BARRIER_PATIENCE;
+        // A little earlier than whoever asked goes away, so that they hear what has happened.
+        let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
+        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
+        let pending =
+            || ServiceError::from(Reason::BarrierPending).with("revision", revision.0.to_string());
+        match tokio::time::timeout_at(deadline, self.barrier.wait(revision)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(BarrierError::AnotherLife)) | Err(_) => Err(pending()),
+            Ok(Err(BarrierError::NotSeen)) => {
+                Err(ServiceError::internal(&"a commit that the store does not show"))
+            }
+        }
     }
 
     /// The time, and random bytes for an id.

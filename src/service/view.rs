@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::Introspection;
+use crate::cache::PrincipalFacts;
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, ScopeSet,
     Timestamp, User, Workspace,
 };
-use crate::store::FoundPrincipal;
 
 /// A credential; its state is as of `now`.
 pub fn credential(credential: &Credential, now: Timestamp) -> Value {
@@ -155,14 +155,14 @@ pub fn introspection(answer: &Introspection) -> Value {
         return Value::Object(view);
     };
     let principal = match &found.principal {
-        FoundPrincipal::Workspace(workspace) => json!({"workspace_key": {
+        PrincipalFacts::Workspace(workspace) => json!({"workspace_key": {
             "workspace_id": workspace.id.as_str(),
             "credential_id": found.credential.id.to_string(),
             "name": found.credential.name.as_str(),
         }}),
-        FoundPrincipal::User(user, _) => json!({"user": {
-            "id": user.id.as_str(),
-            "display_name": user.display_name.as_str(),
+        PrincipalFacts::User(facts) => json!({"user": {
+            "id": facts.user.id.as_str(),
+            "display_name": facts.user.display_name.as_str(),
         }}),
     };
     view.insert("principal".into(), principal);

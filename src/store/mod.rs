@@ -14,6 +14,7 @@
 //! 7. Bound values never stand in an error's text.
 
 mod error;
+mod feed;
 mod migrations;
 mod row;
 mod sql;
@@ -23,6 +24,7 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use error::StoreError;
+pub use feed::{ChangeFeed, Incarnation, Replica, Replicas, Synced};
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -36,8 +38,8 @@ use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, Membership, Revision, Role, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId,
+    Digest, EventId, Membership, ReplicaId, Revision, Role, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId,
 };
 
 /// What every method gives.
@@ -206,6 +208,17 @@ pub trait Store: Send + Sync {
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
     /// The newest revision.
     async fn revision(&self) -> Result<Revision>;
+
+    /// All that introspections of these digests are decided by, each with the workspace that it names, in their order:
+    /// one statement or transaction, hence one snapshot.
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>>;
+
+    /// Connections of their own for a process that answers from memory. They belong to the runtime this is called in.
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
+    /// The processes that answer from memory, and the newest revision, as the primary has them.
+    async fn list_replicas(&self) -> Result<Replicas>;
+    /// Deletes a replica's row if it still stands at `seq`: when it syncs next, it learns that it was given up.
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 
     /// Begins to write. `name` is for traces.
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;

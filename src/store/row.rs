@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -10,14 +11,14 @@ use sqlx::{Row as _, ValueRef as _};
 use uuid::Uuid;
 
 use super::{
-    Change, ChangedEntity, Found, FoundPrincipal, LookedUp, NameHolder, Result, StoreError,
-    StoredCredential, TakenCredential,
+    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, LookedUp, NameHolder, Replica,
+    Replicas, Result, StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
-    Membership, Owner, PermissionSet, Revision, Role, ScopeSet, Slug, Timestamp, User, UserId,
-    Workspace, WorkspaceId,
+    Membership, Owner, PermissionSet, ReplicaId, Revision, Role, ScopeSet, Slug, Timestamp, User,
+    UserId, Workspace, WorkspaceId,
 };
 
 /// How a database keeps what the columns hold. `None` is NULL; an error, a value of another type.
@@ -283,6 +284,37 @@ impl<'r, R: Columns> Fields<'r, R> {
             version: self.int("version")?,
         })
     }
+
+    fn incarnation(&mut self) -> Result<(Incarnation, Revision)> {
+        // A standby has no timeline of its own to tell, and is not where replicas belong.
+        let incarnation = self.maybe_text("epoch")?;
+        let incarnation = incarnation.ok_or_else(|| {
+            StoreError::Unavailable("it is a standby, not the primary".to_owned())
+        })?;
+        let revision = self.number("revision", |number| u64::try_from(number).ok())?;
+        Ok((Incarnation(incarnation), Revision(revision)))
+    }
+
+    fn change(&mut self) -> Result<Change> {
+        let revision = self.number("revision", |number| u64::try_from(number).ok())?;
+        let entity = self.text("entity")?;
+        let id = self.text("entity_id")?;
+        let digest = self.maybe_digest("digest")?;
+        let corrupt = |column| StoreError::Corrupt { table: "changes", column };
+        let entity = match entity.as_str() {
+            "credential" => ChangedEntity::Credential(digest.ok_or(corrupt("digest"))?),
+            "user" => ChangedEntity::User(UserId::parse(&id).map_err(|_| corrupt("entity_id"))?),
+            "workspace" => {
+                ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
+            }
+            "unknown" => ChangedEntity::UnknownDigests,
+            "caller" => ChangedEntity::Caller(CallerId(
+                Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?,
+            )),
+            _ => return Err(corrupt("entity")),
+        };
+        Ok(Change { revision: Revision(revision), entity })
+    }
 }
 
 fn parse_ip_allowlist(text: &str) -> std::result::Result<IpAllowlist, Invalid> {
@@ -438,25 +470,46 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
     Ok(Revision(number))
 }
 
+/// Reads a store's life and its newest revision.
+pub(super) fn incarnation(row: &impl Columns) -> Result<(Incarnation, Revision)> {
+    Fields::of(row, "counter").incarnation()
+}
+
+/// Reads rows of `list_replicas`: the store's life and newest revision, and a replica, unless there is none.
+pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
+    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+    let (incarnation, revision) = self::incarnation(first)?;
+    let mut replicas = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut fields = Fields { row, table: "replicas", next: 2 };
+        let Some(id) = fields.maybe_uuid("replica_id")? else { continue };
+        replicas.push(Replica {
+            id: ReplicaId(id),
+            applied: Revision(fields.number("applied", |number| u64::try_from(number).ok())?),
+            seq: fields.int("seq")?,
+            lease: fields
+                .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
+        });
+    }
+    Ok(Replicas { incarnation, revision, replicas })
+}
+
+/// Reads rows of a sync: the store's life and newest revision, a column to pass over, and a change, unless there is none.
+pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (incarnation, revision) = self::incarnation(first)?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut fields = Fields { row, table: "changes", next: 3 };
+        if fields.maybe("revision", Columns::int, Some)?.is_some() {
+            fields.next = 3;
+            changes.push(fields.change()?);
+        }
+    }
+    Ok(Some(Synced { incarnation, revision, changes }))
+}
+
 /// Reads a change's revision, entity, entity's id and digest.
 pub(super) fn change(row: &impl Columns) -> Result<Change> {
-    let mut fields = Fields::of(row, "changes");
-    let revision = fields.number("revision", |number| u64::try_from(number).ok())?;
-    let entity = fields.text("entity")?;
-    let id = fields.text("entity_id")?;
-    let digest = fields.maybe_digest("digest")?;
-    let corrupt = |column| StoreError::Corrupt { table: "changes", column };
-    let entity = match entity.as_str() {
-        "credential" => ChangedEntity::Credential(digest.ok_or(corrupt("digest"))?),
-        "user" => ChangedEntity::User(UserId::parse(&id).map_err(|_| corrupt("entity_id"))?),
-        "workspace" => {
-            ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
-        }
-        "unknown" => ChangedEntity::UnknownDigests,
-        "caller" => {
-            ChangedEntity::Caller(CallerId(Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?))
-        }
-        _ => return Err(corrupt("entity")),
-    };
-    Ok(Change { revision: Revision(revision), entity })
+    Fields::of(row, "changes").change()
 }

@@ -91,6 +91,19 @@ impl Harness {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
     }
 
+    /// The same caller, speaking to this server.
+    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
+        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
+    }
+
+    /// Waits until another server answers from all that this one has committed.
+    pub(crate) async fn settled(&self, other: &Self) {
+        let revision = self.running.service.store.revision().await.expect("a revision");
+        let mut position = other.running.hub.position();
+        let reached = position.wait_for(|position| position.revision >= revision).await;
+        reached.expect("the server runs");
+    }
+
     /// Whoever has this service token.
     pub(crate) fn with_token(&self, token: &str) -> Actor {
         let value = format!("Bearer {token}").parse().expect("a header");
@@ -144,6 +157,19 @@ impl Actor {
         let request = PutWorkspaceRequest { workspace: Some(workspace) };
         let response = self.directory().put_workspace(request).await.expect("a workspace is put");
         response.into_inner().workspace.expect("it is given back")
+    }
+
+    /// Puts a workspace as it is.
+    pub(crate) async fn put(&self, workspace: pb::Workspace) {
+        let request = PutWorkspaceRequest { workspace: Some(workspace) };
+        self.directory().put_workspace(request).await.expect("a workspace is put");
+    }
+
+    /// Deletes a workspace.
+    pub(crate) async fn delete_workspace(&self, name: &str) {
+        let request =
+            pb::DeleteWorkspaceRequest { workspace: name.to_owned(), allow_missing: false };
+        self.directory().delete_workspace(request).await.expect("a workspace is deleted");
     }
 
     /// Puts a user.

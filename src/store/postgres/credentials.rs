@@ -10,16 +10,12 @@ use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{CredentialFilter, Lock, LookedUp, row};
 
-/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
-pub(super) async fn look_up(
-    db: &mut Session,
-    digest: &Digest,
-    workspace: Option<&str>,
-) -> Result<LookedUp> {
-    // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
-    // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
-    let row = db
-        .query(concat!(
+/// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
+/// outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one namespace; the id comes
+/// first, so that a slug inserted by hand cannot take another workspace's place.
+macro_rules! look_up {
+    ($from:literal, $digest:literal, $name:literal) => {
+        concat!(
             "SELECT counter.revision, c.digest, ",
             credential_columns!("c.revoke_time"),
             ", ",
@@ -29,22 +25,63 @@ pub(super) async fn look_up(
             ", ",
             user_columns!(),
             ", (SELECT string_agg(m.workspace_id || '=' || m.role, ',' ORDER BY m.workspace_id) \
-            FROM memberships AS m \
-            WHERE m.user_id = c.user_id) \
-         FROM counter \
-         LEFT JOIN credentials AS c ON c.digest = $1 \
-         LEFT JOIN users AS u ON u.id = c.user_id \
-         LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-         LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
-             (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
-             (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
-         WHERE counter.id = 1"
-        ))
+                FROM memberships AS m \
+                WHERE m.user_id = c.user_id) \
+             FROM ",
+            $from,
+            " LEFT JOIN credentials AS c ON c.digest = ",
+            $digest,
+            " LEFT JOIN users AS u ON u.id = c.user_id \
+             LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
+             LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+                 (SELECT w.id FROM workspaces AS w WHERE w.id = ",
+            $name,
+            " AND w.delete_time IS NULL), \
+                 (SELECT w.id FROM workspaces AS w WHERE w.slug = ",
+            $name,
+            " AND w.delete_time IS NULL)) \
+             WHERE counter.id = 1"
+        )
+    };
+}
+
+/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
+pub(super) async fn look_up(
+    db: &mut Session,
+    digest: &Digest,
+    workspace: Option<&str>,
+) -> Result<LookedUp> {
+    let row = db
+        .query(look_up!("counter", "$1", "$2"))
         .bind(&digest.as_bytes()[..])
         .bind(workspace)
         .fetch_one(db.connection())
         .await?;
     row::looked_up(&row, digest)
+}
+
+/// The same of many, in their order: one statement.
+pub(super) async fn look_up_many(
+    db: &mut Session,
+    asked: &[(Digest, Option<String>)],
+) -> Result<Vec<LookedUp>> {
+    let digests: Vec<_> = asked.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
+    let names: Vec<_> = asked.iter().map(|(_, name)| name.clone()).collect();
+    let rows = db
+        .query(concat!(
+            look_up!(
+                "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
+                 CROSS JOIN counter",
+                "asked.digest",
+                "asked.name"
+            ),
+            " ORDER BY asked.place"
+        ))
+        .bind(digests)
+        .bind(names)
+        .fetch_all(db.connection())
+        .await?;
+    rows.iter().zip(asked).map(|(row, (digest, _))| row::looked_up(row, digest)).collect()
 }
 
 /// The credential of this id.

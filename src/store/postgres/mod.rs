@@ -7,6 +7,7 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod feed;
 mod open;
 mod session;
 mod transaction;
@@ -22,12 +23,12 @@ use sqlx::types::time::OffsetDateTime;
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
 use super::{
-    Change, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp, Result, Store,
-    StoreError, StoredCredential, WriteTx,
+    Change, ChangeFeed, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp,
+    Replicas, Result, Store, StoreError, StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 
 /// The store in a Postgres database.
@@ -147,6 +148,25 @@ impl Store for PostgresStore {
 
     async fn revision(&self) -> Result<Revision> {
         read!(self, db => changes::revision(db))
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+        read!(self, db => credentials::look_up_many(db, asked))
+    }
+
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(feed::PostgresFeed::open(self).await?))
+    }
+
+    async fn list_replicas(&self) -> Result<Replicas> {
+        read!(self, db => feed::list_replicas(db))
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        let mut session = self.begin_write().await?;
+        let fenced = feed::fence(&mut session, id, seq).await?;
+        session.commit().await?;
+        Ok(fenced)
     }
 
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {

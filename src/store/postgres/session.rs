@@ -6,7 +6,7 @@
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{Connection as _, Postgres, QueryBuilder, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder, Transaction};
 
 use super::{PostgresStore, Result, StoreError};
 
@@ -42,6 +42,16 @@ impl Session {
             Held::Connection(connection) => connection,
             Held::Transaction(transaction) => transaction,
         }
+    }
+
+    /// On a pool of a feed's own. Behind a pooler it is a transaction, which [`Self::commit`] ends.
+    pub(super) async fn of_feed(pool: &PgPool, pooled: bool) -> Result<Self> {
+        let held = if pooled {
+            Held::Transaction(pool.begin_with("BEGIN; SET LOCAL statement_timeout = '5s'").await?)
+        } else {
+            Held::Connection(pool.acquire().await?)
+        };
+        Ok(Self { held, persistent: !pooled })
     }
 
     /// Whether the server no longer answers on it.

@@ -1,6 +1,6 @@
 //! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::{Result, at};
@@ -43,6 +43,20 @@ pub(super) async fn look_up(
     .fetch_one(db)
     .await?;
     row::looked_up(&row, digest)
+}
+
+/// The same of many, in their order: one transaction, hence one snapshot. There is no round trip to save.
+pub(super) async fn look_up_many(
+    db: &mut SqliteConnection,
+    asked: &[(Digest, Option<String>)],
+) -> Result<Vec<LookedUp>> {
+    let mut transaction = db.begin().await?;
+    let mut answers = Vec::with_capacity(asked.len());
+    for (digest, workspace) in asked {
+        answers.push(look_up(&mut transaction, digest, workspace.as_deref()).await?);
+    }
+    transaction.rollback().await?;
+    Ok(answers)
 }
 
 /// The credential of this id.

@@ -8,6 +8,7 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod feed;
 mod file;
 mod open;
 mod transaction;
@@ -21,12 +22,12 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    Change, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp, Result, Store,
-    StoredCredential, WriteTx,
+    Change, ChangeFeed, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp,
+    Replicas, Result, Store, StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, Revision,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 
 /// The store in an SQLite file.
@@ -147,6 +148,22 @@ impl Store for SqliteStore {
 
     async fn revision(&self) -> Result<Revision> {
         changes::revision(&mut *self.read.acquire().await?).await
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+        credentials::look_up_many(&mut *self.read.acquire().await?, asked).await
+    }
+
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(feed::SqliteFeed::open(self).await?))
+    }
+
+    async fn list_replicas(&self) -> Result<Replicas> {
+        feed::list_replicas(&mut *self.read.acquire().await?).await
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        feed::fence(&mut *self.write.acquire().await?, id, seq).await
     }
 
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {

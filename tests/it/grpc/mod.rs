@@ -1,3 +1,4 @@
 //! The gRPC face, from outside.
 
+mod coherence;
 mod introspect;

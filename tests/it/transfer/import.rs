@@ -37,6 +37,7 @@ async fn is_allowed(over: &Over, token: &str) -> bool {
         client_ip: None,
         fresh: true,
         at_least_revision: 0,
+        asker: None,
     };
     over.service.introspect(&request).await.expect("an answer").decision.is_allowed()
 }

@@ -53,8 +53,15 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     assert!(!before.active, "nobody knows it yet, and that is remembered");
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
-    assert!(after.active && after.allowed);
+    // What only widens is not waited for: the server hears of it in a moment.
+    let after = loop {
+        let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
+        if after.active {
+            break after;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert!(after.allowed);
     assert_eq!(after.workspace.map(|workspace| workspace.slug), Some("acme".to_owned()));
     let known = run(&harness.database, &["introspect", "--accept-imported-tokens"], &legacy(1));
     assert_eq!(known.status.code(), Some(0), "{}", text(&known.stdout));

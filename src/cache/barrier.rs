@@ -1,0 +1,169 @@
+//! The revocation barrier, the side of whoever revokes: wait until every replica has applied a revision, or can no longer
+//! answer as before (CATALOGUE E-SPEC 4). One poll of the rows serves all who wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::{Local, Standstill};
+use crate::model::{BootClock, Revision};
+use crate::store::{Incarnation, Replica, Replicas, Result, Store};
+
+/// Between two looks at the rows, at first and at the longest.
+const PAUSE_MIN: Duration = Duration::from_micros(400);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Why nobody can say that every replica has applied a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarrierError {
+    /// The store began another life meanwhile: ask again.
+    AnotherLife,
+    /// The store does not show what was committed.
+    NotSeen,
+}
+
+/// What waits.
+pub struct Barrier(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    boot: Arc<dyn BootClock>,
+    /// This process's own replica, if it is one: asked directly.
+    local: Option<Arc<Local>>,
+    tasks: TaskTracker,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    waiters: Vec<Waiter>,
+    polling: bool,
+}
+
+struct Waiter {
+    revision: Revision,
+    /// The store's life when it was first looked at for this one.
+    incarnation: Option<Incarnation>,
+    done: oneshot::Sender<std::result::Result<(), BarrierError>>,
+}
+
+impl Barrier {
+    /// Over this store; its polling is a task of `tasks`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        boot: Arc<dyn BootClock>,
+        local: Option<Arc<Local>>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (waiting, arrived) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { store, boot, local, tasks, waiting, arrived }))
+    }
+
+    /// Waits until no replica answers from before `revision`, which is committed.
+    ///
+    /// # Errors
+    /// If that cannot be told any more. There is no time limit here: whoever waits brings one.
+    pub async fn wait(&self, revision: Revision) -> std::result::Result<(), BarrierError> {
+        if let Some(local) = &self.0.local {
+            local.prompt();
+        }
+        let (done, outcome) = oneshot::channel();
+        let begin = {
+            let mut waiting = self.0.waiting.lock();
+            waiting.waiters.push(Waiter { revision, incarnation: None, done });
+            !std::mem::replace(&mut waiting.polling, true)
+        };
+        if begin {
+            self.0.tasks.spawn(Arc::clone(&self.0).poll());
+        } else {
+            self.0.arrived.notify_one();
+        }
+        outcome.await.unwrap_or(Err(BarrierError::AnotherLife))
+    }
+}
+
+impl Shared {
+    /// Looks until nobody waits.
+    async fn poll(self: Arc<Self>) {
+        let mut standstill = Standstill::default();
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.look(&mut standstill).await {
+                Ok(()) => {}
+                // Those who wait do so until their time is over, and are told then.
+                Err(error) => {
+                    tracing::warn!(%error, "the replicas could not be looked at");
+                    pause = PAUSE_MAX;
+                }
+            }
+            {
+                let mut waiting = self.waiting.lock();
+                waiting.waiters.retain(|waiter| !waiter.done.is_closed());
+                if waiting.waiters.is_empty() {
+                    waiting.polling = false;
+                    return;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                () = self.arrived.notified() => pause = PAUSE_MIN,
+            }
+        }
+    }
+
+    async fn look(&self, standstill: &mut Standstill) -> Result<()> {
+        let now = self.boot.since_boot();
+        let mut rows = self.store.list_replicas().await?;
+        for (id, seq) in standstill.look(&rows.replicas, now) {
+            let behind = |row: &&_| self.is_behind(row, self.newest_wanted());
+            let Some(row) = rows.replicas.iter().find(|row| row.id == id).filter(behind) else {
+                continue;
+            };
+            let lease = row.lease;
+            if self.store.fence_replica(id, seq).await? {
+                tracing::warn!(replica = %id, ?lease, "a replica stood still for its whole lease, and was given up");
+                rows.replicas.retain(|row| row.id != id);
+            }
+        }
+        self.settle(&rows);
+        Ok(())
+    }
+
+    fn newest_wanted(&self) -> Revision {
+        let waiting = self.waiting.lock();
+        waiting.waiters.iter().map(|waiter| waiter.revision).max().unwrap_or_default()
+    }
+
+    fn is_behind(&self, row: &Replica, revision: Revision) -> bool {
+        let local = self.local.as_ref().filter(|local| local.is(row.id));
+        row.applied < revision && local.is_none_or(|local| local.applied() < revision)
+    }
+
+    /// Tells those who need wait no longer.
+    fn settle(&self, rows: &Replicas) {
+        let mut waiting = self.waiting.lock();
+        let mut still = Vec::new();
+        for mut waiter in waiting.waiters.drain(..) {
+            let known = waiter.incarnation.get_or_insert_with(|| rows.incarnation.clone());
+            let outcome = if *known != rows.incarnation {
+                Some(Err(BarrierError::AnotherLife))
+            } else if rows.revision < waiter.revision {
+                Some(Err(BarrierError::NotSeen))
+            } else if rows.replicas.iter().any(|row| self.is_behind(row, waiter.revision)) {
+                None
+            } else {
+                Some(Ok(()))
+            };
+            match outcome {
+                // Whoever went away needs no word.
+                Some(outcome) => drop(waiter.done.send(outcome)),
+                None => still.push(waiter),
+            }
+        }
+        waiting.waiters = still;
+    }
+}

@@ -1,0 +1,163 @@
+//! A replica's answers: from the mirror while the lease holds, and from the store otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::flights::Flights;
+use super::{Facts, Lease, Lookup, Mirror, Question};
+use crate::model::{BootClock, Caller, CertificateSan, Digest};
+use crate::store::{Result, Store, StoreError};
+
+/// Memory before the store.
+pub struct Cached {
+    store: Arc<dyn Store>,
+    mirror: Arc<Mirror>,
+    lease: Arc<Lease>,
+    boot: Arc<dyn BootClock>,
+    /// How long after the lease to answer what was known, where the store is out of reach.
+    outage_grace: Duration,
+    flights: Arc<Flights<(Digest, Option<String>), Facts>>,
+}
+
+impl Cached {
+    /// Over these parts. Reads of the store are tasks of `tasks`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        mirror: Arc<Mirror>,
+        lease: Arc<Lease>,
+        boot: Arc<dyn BootClock>,
+        outage_grace: Duration,
+        tasks: TaskTracker,
+    ) -> Self {
+        let flights = Arc::new(Flights::new(tasks));
+        Self { store, mirror, lease, boot, outage_grace, flights }
+    }
+
+    /// Lets nobody join a read that is under way; for the tail.
+    pub fn detach(&self) -> impl Fn() + Send + use<> {
+        let flights = Arc::clone(&self.flights);
+        move || flights.detach()
+    }
+
+    fn is_current(&self) -> bool {
+        self.lease.holds(self.boot.since_boot())
+    }
+
+    fn read(&self, question: &Question<'_>) -> impl Future<Output = Result<Facts>> + Send + use<> {
+        let (store, mirror) = (Arc::clone(&self.store), Arc::clone(&self.mirror));
+        let (digest, workspace) = question.owned();
+        async move {
+            let life = mirror.life();
+            let facts = Facts::from(store.look_up(&digest, workspace.as_deref()).await?);
+            mirror.remember(&digest, workspace.as_deref(), &facts, life);
+            Ok(facts)
+        }
+    }
+
+    /// What was last known, where that is wanted rather than nothing (`--outage-grace`).
+    fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
+        let StoreError::Unavailable(_) = error else { return Err(error) };
+        let ended = self.lease.ended_since(self.boot.since_boot());
+        let within = question.fresh || ended.is_none_or(|ended| ended >= self.outage_grace);
+        if within {
+            return Err(error);
+        }
+        let known = self.mirror.recall(question.digest, question.workspace, question.at_least);
+        known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
+    }
+}
+
+#[async_trait]
+impl Lookup for Cached {
+    fn recall(&self, question: &Question<'_>) -> Option<Facts> {
+        if question.fresh {
+            return None;
+        }
+        let facts = self.mirror.recall(question.digest, question.workspace, question.at_least)?;
+        // After the reading: the lease has to hold when the last of it was read (CATALOGUE E1).
+        self.is_current().then_some(facts)
+    }
+
+    async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
+        if question.fresh {
+            return self.read(question).await;
+        }
+        let read = self.flights.join(question.owned(), || self.read(question)).await;
+        let read = match read {
+            // Begun before whoever asks had seen that revision elsewhere.
+            Ok(facts) if facts.revision < question.at_least => self.read(question).await,
+            read => read,
+        };
+        read.or_else(|error| self.bridge(question, error))
+    }
+
+    async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
+        let mut answers: Vec<Option<Facts>> =
+            questions.iter().map(|question| self.recall(question)).collect();
+        let missed: Vec<_> = answers
+            .iter()
+            .zip(questions)
+            .filter_map(|(answer, question)| answer.is_none().then(|| question.owned()))
+            .collect();
+        if missed.is_empty() {
+            return Ok(answers.into_iter().flatten().collect());
+        }
+        let life = self.mirror.life();
+        let read = self.store.look_up_many(&missed).await;
+        let mut read = match read {
+            Ok(read) => Ok(read.into_iter()),
+            Err(error) => Err(error),
+        };
+        let holes = answers.iter_mut().zip(questions).filter(|(answer, _)| answer.is_none());
+        for (hole, question) in holes {
+            let facts = match &mut read {
+                Ok(read) => {
+                    let looked_up = read.next().ok_or(StoreError::RowsAffected {
+                        expected: missed.len() as u64,
+                        actual: 0,
+                    })?;
+                    let facts = Facts::from(looked_up);
+                    self.mirror.remember(question.digest, question.workspace, &facts, life);
+                    facts
+                }
+                Err(error) => self.bridge(question, error.clone())?,
+            };
+            *hole = Some(facts);
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
+        let caller = self.mirror.recall_caller(digest)?;
+        self.is_current().then_some(caller)
+    }
+
+    async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
+        if let Some(caller) = self.recall_caller(digest) {
+            return Ok(caller);
+        }
+        let generation = self.mirror.callers_generation();
+        let caller = self.store.find_caller_by_digest(digest).await?.map(Arc::new);
+        self.mirror.remember_caller(digest, caller.clone(), generation);
+        Ok(caller)
+    }
+
+    async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
+        let known = self.mirror.recall_caller_by_san(san);
+        if let Some(caller) = known.filter(|_| self.is_current()) {
+            return Ok(caller);
+        }
+        let generation = self.mirror.callers_generation();
+        let caller = self.store.find_caller_by_san(san.as_str()).await?.map(Arc::new);
+        self.mirror.remember_caller_by_san(san, caller.clone(), generation);
+        Ok(caller)
+    }
+
+    fn callers_generation(&self) -> Option<u64> {
+        let generation = self.mirror.callers_generation();
+        self.is_current().then_some(generation)
+    }
+}

@@ -1,0 +1,124 @@
+//! The newest changes, for whoever streams them on: a ring of bounded size that each reader reads at its own pace. Nothing
+//! is buffered for a reader; one that falls behind the ring is told so.
+
+use std::collections::VecDeque;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::model::Revision;
+use crate::store::{Change, Incarnation};
+
+/// Changes that are kept: at 10,000 a second, some seconds of them.
+const CHANGES_MAX: usize = 65_536;
+
+/// How far the log has been read, and when: `number` counts the syncs that it was confirmed by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The store's life; nothing before the first sync.
+    pub incarnation: Option<Incarnation>,
+    /// Everything up to this is in the ring, or has left it.
+    pub revision: Revision,
+    /// Counts syncs with the primary.
+    pub number: u64,
+}
+
+/// The reader has fallen behind what is kept, or the store began another life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooOld;
+
+/// The ring.
+#[derive(Debug)]
+pub struct Hub {
+    ring: RwLock<Ring>,
+    position: watch::Sender<Position>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// What comes before the first change that is kept.
+    floor: Revision,
+    changes: VecDeque<Change>,
+    incarnation: Option<Incarnation>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { ring: RwLock::default(), position: watch::channel(Position::default()).0 }
+    }
+}
+
+impl Hub {
+    /// Where the log is; to be told when it moves, or is confirmed.
+    pub fn position(&self) -> watch::Receiver<Position> {
+        self.position.subscribe()
+    }
+
+    /// The changes after `after`, at most `limit`, and the revision that they reach.
+    ///
+    /// # Errors
+    /// If they are not all here any more.
+    pub fn changes(
+        &self,
+        incarnation: &Incarnation,
+        after: Revision,
+        limit: usize,
+    ) -> Result<(Vec<Change>, Revision), TooOld> {
+        let ring = self.ring.read();
+        if ring.incarnation.as_ref() != Some(incarnation) || after < ring.floor {
+            return Err(TooOld);
+        }
+        let newest = ring.newest();
+        if after > newest {
+            return Err(TooOld);
+        }
+        // Revisions are gapless, so the place of each is known.
+        let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| TooOld)?;
+        let changes: Vec<_> = ring.changes.iter().skip(begin).take(limit).cloned().collect();
+        let reached = changes.last().map_or(newest, |change| change.revision);
+        Ok((changes, reached))
+    }
+
+    /// Another life of the store begins at `revision`.
+    pub(super) fn start_over(&self, incarnation: &Incarnation, revision: Revision) {
+        {
+            let mut ring = self.ring.write();
+            ring.changes.clear();
+            ring.floor = revision;
+            ring.incarnation = Some(incarnation.clone());
+        }
+        self.position.send_modify(|position| {
+            position.incarnation = Some(incarnation.clone());
+            position.revision = revision;
+        });
+    }
+
+    /// Appends changes, without gaps.
+    pub(super) fn append(&self, changes: &[Change]) {
+        let mut ring = self.ring.write();
+        for change in changes {
+            ring.changes.push_back(change.clone());
+            if ring.changes.len() > CHANGES_MAX {
+                if let Some(dropped) = ring.changes.pop_front() {
+                    ring.floor = dropped.revision;
+                }
+            }
+        }
+    }
+
+    /// All up to `revision` is here; `confirmed` if the primary has just said that there is no more.
+    pub(super) fn publish(&self, revision: Revision, confirmed: bool) {
+        self.position.send_if_modified(|position| {
+            let moved = position.revision != revision;
+            position.revision = revision;
+            position.number += u64::from(confirmed);
+            moved || confirmed
+        });
+    }
+}
+
+impl Ring {
+    fn newest(&self) -> Revision {
+        self.changes.back().map_or(self.floor, |change| change.revision)
+    }
+}

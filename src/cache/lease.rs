@@ -1,0 +1,90 @@
+//! How long answers from memory may be believed: a lease that only a successful sync with the primary extends, counted
+//! from before the sync was sent (CATALOGUE E-SPEC 2, E2, E3).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Clocks of two machines may differ in rate by this much: one part in fifty, far above what NTP slews.
+const DRIFT_PARTS: u32 = 50;
+
+/// The lease of this process.
+#[derive(Debug)]
+pub struct Lease {
+    length: Duration,
+    /// Nanoseconds since boot; 0: none.
+    until: AtomicU64,
+}
+
+impl Lease {
+    /// None yet, of this length once there is one.
+    pub const fn new(length: Duration) -> Self {
+        Self { length, until: AtomicU64::new(0) }
+    }
+
+    /// Its length, as others may count on it.
+    pub const fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Extends it after a sync that was sent at `sent`: less than its length, for a clock that runs slow.
+    pub fn extend(&self, sent: Duration) {
+        self.until.store(nanos(sent + self.length - self.length / DRIFT_PARTS), Ordering::Release);
+    }
+
+    /// Ends it at once.
+    pub fn end(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
+    /// Whether it holds at this time since boot.
+    pub fn holds(&self, now: Duration) -> bool {
+        nanos(now) < self.until.load(Ordering::Acquire)
+    }
+
+    /// How long ago it ended; nothing if it holds, or never was.
+    pub fn ended_since(&self, now: Duration) -> Option<Duration> {
+        let until = self.until.load(Ordering::Acquire);
+        (until != 0).then(|| now.checked_sub(Duration::from_nanos(until))).flatten()
+    }
+}
+
+/// How long a replica whose row stands still has to be waited for, on the clock of whoever waits: its lease, and more,
+/// for a clock here that runs fast.
+pub fn patience(lease: Duration) -> Duration {
+    lease + lease / DRIFT_PARTS
+}
+
+/// 584 years fit.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn it_holds_from_the_first_sync_for_less_than_its_length() {
+        let lease = Lease::new(LEASE);
+        assert!(!lease.holds(Duration::ZERO));
+        lease.extend(Duration::from_secs(100));
+        assert!(lease.holds(Duration::from_millis(109_799)));
+        assert!(!lease.holds(Duration::from_millis(109_800)));
+    }
+
+    #[test]
+    fn whoever_waits_waits_longer_than_it_can_hold_on_a_clock_two_percent_off() {
+        let held = LEASE - LEASE / DRIFT_PARTS;
+        assert!(patience(LEASE).as_secs_f64() / 1.019 > held.as_secs_f64() * 1.019);
+    }
+
+    #[test]
+    fn ended_it_does_not_hold() {
+        let lease = Lease::new(LEASE);
+        lease.extend(Duration::from_secs(1));
+        lease.end();
+        assert!(!lease.holds(Duration::from_secs(1)));
+    }
+}

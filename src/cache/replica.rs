@@ -1,0 +1,138 @@
+//! The sync loop: registers this process, and keeps its mirror, lease and hub true for as long as it runs. It belongs on a
+//! thread and connections of its own, so that no load can starve it (CATALOGUE E22).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Mirror, SYNC_CHANGES_MAX, Step, Tail};
+use crate::model::{BootClock, Clock, ReplicaId, Revision};
+use crate::store::{ChangeFeed, Result, Store, StoreError};
+use crate::token::{Random, random_array};
+
+/// A sync is sent at least this often, hint or not.
+const SYNC_INTERVAL_MAX: Duration = Duration::from_millis(250);
+/// Between two tries to connect.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// This process's replica, as the rest of the process sees it.
+pub struct Local {
+    id: Mutex<Option<ReplicaId>>,
+    mirror: Arc<Mirror>,
+    prompt: Notify,
+}
+
+impl Local {
+    /// Not registered yet.
+    pub fn new(mirror: Arc<Mirror>) -> Self {
+        Self { id: Mutex::new(None), mirror, prompt: Notify::new() }
+    }
+
+    /// Makes it sync now: something was committed.
+    pub fn prompt(&self) {
+        self.prompt.notify_one();
+    }
+
+    /// Whether this row is its own.
+    pub fn is(&self, id: ReplicaId) -> bool {
+        *self.id.lock() == Some(id)
+    }
+
+    /// Everything that this process answers from is as of this, or newer.
+    pub fn applied(&self) -> Revision {
+        self.mirror.applied()
+    }
+}
+
+/// What the sync loop works with.
+pub struct Replication {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The steps.
+    pub tail: Tail,
+    /// How the process sees it.
+    pub local: Arc<Local>,
+    /// How long to answer after a sync.
+    pub lease: Duration,
+    /// What leases are counted on.
+    pub boot: Arc<dyn BootClock>,
+    /// For ids.
+    pub clock: Arc<dyn Clock>,
+    /// For ids.
+    pub random: Arc<dyn Random>,
+}
+
+/// Follows the log until `stop`, then deletes the replica's row, so that nobody waits for it.
+pub async fn follow(mut replication: Replication, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match connected(&mut replication, &stop).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the change log cannot be followed: trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(RECONNECT_PAUSE) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+}
+
+/// As long as the connections hold.
+async fn connected(replication: &mut Replication, stop: &CancellationToken) -> Result<()> {
+    // A server that takes connections and says nothing must not hold this up for ever.
+    let patience = replication.lease / 2;
+    let mut feed = bounded(patience, replication.store.open_feed()).await?;
+    let interval = (replication.lease / 6).min(SYNC_INTERVAL_MAX);
+    loop {
+        let id = registered(replication, &mut *feed, patience).await?;
+        let sent = replication.boot.since_boot();
+        let sync = feed.sync(id, replication.tail.applied(), SYNC_CHANGES_MAX);
+        let step = replication.tail.synced(sent, bounded(patience, sync).await?);
+        if stop.is_cancelled() {
+            *replication.local.id.lock() = None;
+            return bounded(patience, feed.deregister(id)).await;
+        }
+        match step {
+            Step::SyncAgain => {}
+            Step::Register => {
+                tracing::warn!(replica = %id, "given up by another, or the store began another life: starting afresh");
+                *replication.local.id.lock() = None;
+                // If the row is still there, nobody should wait for it.
+                bounded(patience, feed.deregister(id)).await?;
+            }
+            Step::Wait => tokio::select! {
+                hint = feed.wait(interval) => hint?,
+                () = replication.local.prompt.notified() => {}
+                () = stop.cancelled() => {}
+            },
+        }
+    }
+}
+
+/// The id of this process's row, made if there is none.
+async fn registered(
+    replication: &mut Replication,
+    feed: &mut dyn ChangeFeed,
+    patience: Duration,
+) -> Result<ReplicaId> {
+    if let Some(id) = *replication.local.id.lock() {
+        return Ok(id);
+    }
+    let random = random_array(&*replication.random)
+        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let id = ReplicaId::new(replication.clock.now(), random);
+    let (incarnation, revision) = bounded(patience, feed.register(id, replication.lease)).await?;
+    replication.tail.registered(incarnation, revision);
+    *replication.local.id.lock() = Some(id);
+    tracing::debug!(replica = %id, revision = revision.0, "registered");
+    Ok(id)
+}
+
+async fn bounded<T>(longest: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
+    tokio::time::timeout(longest, work).await.map_err(late)?
+}

@@ -1,0 +1,81 @@
+//! What a connection knows of its peer, and of the caller that spoke on it last: most connections carry one caller only,
+//! who need not be looked up for each request.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::{Peer, caller};
+use crate::model::Caller;
+use crate::service::{Result, Service};
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    peer: Peer,
+    last: Mutex<Option<Last>>,
+}
+
+/// The caller that spoke last.
+struct Last {
+    authorization: Zeroizing<Box<[u8]>>,
+    /// What is known of callers has not changed while this is the same.
+    generation: u64,
+    caller: Arc<Caller>,
+}
+
+impl std::fmt::Debug for Last {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Last").field("caller", &self.caller.name).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// With this peer; nobody has spoken yet.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer, last: Mutex::new(None) }
+    }
+
+    /// Who is at the other end.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Who is calling. The header is taken out of the request, so that nothing behind can print it.
+    pub(super) async fn caller(
+        &self,
+        service: &Service,
+        headers: &mut HeaderMap,
+    ) -> Result<Arc<Caller>> {
+        let generation = service.lookup.callers_generation();
+        if let Some(caller) = generation.and_then(|generation| self.known(headers, generation)) {
+            headers.remove(AUTHORIZATION);
+            return Ok(caller);
+        }
+        let authorization = headers.get(AUTHORIZATION).map(|value| value.as_bytes().into());
+        let authorization: Option<Box<[u8]>> = authorization;
+        let presented = caller::presented(headers, Some(&self.peer))?;
+        let caller = service.authenticate(&presented).await?;
+        if let Some((authorization, generation)) = authorization.zip(generation) {
+            let authorization = Zeroizing::new(authorization);
+            let caller = Arc::clone(&caller);
+            *self.last.lock() = Some(Last { authorization, generation, caller });
+        }
+        tracing::Span::current().record("caller", caller.name.as_str());
+        Ok(caller)
+    }
+
+    /// The caller that spoke last, if it speaks again.
+    fn known(&self, headers: &HeaderMap, generation: u64) -> Option<Arc<Caller>> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().filter(|_| values.next().is_none())?;
+        let last = self.last.lock();
+        let last = last.as_ref().filter(|last| last.generation == generation)?;
+        let same: bool = last.authorization.ct_eq(value.as_bytes()).into();
+        same.then(|| Arc::clone(&last.caller))
+    }
+}

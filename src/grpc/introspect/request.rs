@@ -1,0 +1,86 @@
+//! `IntrospectRequest` read in place: no field is copied out of the bytes that came.
+//!
+//! What is in any way unusual is not read here but left to prost and `auth.rs`, which know what to say about it.
+
+use std::net::IpAddr;
+
+use prost::encoding::{WireType, decode_key, decode_varint};
+
+use crate::model::limits::SCOPES_MAX;
+use crate::model::{CallerId, Scope, ScopeSet, parse_client_ip};
+use crate::service::IntrospectionRequest;
+
+/// The fields as they came.
+#[derive(Default)]
+struct Fields<'a> {
+    token: &'a str,
+    workspace: &'a str,
+    client_ip: &'a str,
+    fresh: bool,
+    at_least_revision: u64,
+    scopes: ScopeSet,
+    scopes_len: usize,
+}
+
+/// Reads a message; nothing if it is not as it must be, or has a field that is not known here.
+pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionRequest<'_>> {
+    let mut rest = message;
+    let mut fields = Fields::default();
+    while !rest.is_empty() {
+        let (number, wire) = decode_key(&mut rest).ok()?;
+        match (number, wire) {
+            (1, WireType::LengthDelimited) => fields.token = text(&mut rest)?,
+            (2, WireType::LengthDelimited) => fields.workspace = text(&mut rest)?,
+            (3, WireType::Varint) => fields.scope(decode_varint(&mut rest).ok()?)?,
+            (3, WireType::LengthDelimited) => {
+                let mut packed = bytes(&mut rest)?;
+                while !packed.is_empty() {
+                    fields.scope(decode_varint(&mut packed).ok()?)?;
+                }
+            }
+            (4, WireType::LengthDelimited) => fields.client_ip = text(&mut rest)?,
+            (5, WireType::Varint) => fields.fresh = decode_varint(&mut rest).ok()? != 0,
+            (6, WireType::Varint) => fields.at_least_revision = decode_varint(&mut rest).ok()?,
+            _ => return None,
+        }
+    }
+    i64::try_from(fields.at_least_revision).ok()?;
+    let client_ip: Option<IpAddr> = match fields.client_ip {
+        "" => None,
+        text => Some(parse_client_ip(text).ok()?),
+    };
+    Some(IntrospectionRequest {
+        token: fields.token,
+        workspace: fields.workspace,
+        required_scopes: fields.scopes,
+        client_ip,
+        fresh: fields.fresh,
+        at_least_revision: fields.at_least_revision,
+        asker: Some(asker),
+    })
+}
+
+impl Fields<'_> {
+    fn scope(&mut self, number: u64) -> Option<()> {
+        let scope = match number {
+            1 => Scope::Read,
+            2 => Scope::Capture,
+            3 => Scope::Admin,
+            _ => return None,
+        };
+        self.scopes = self.scopes.union(ScopeSet::of(&[scope]));
+        self.scopes_len += 1;
+        (self.scopes_len <= SCOPES_MAX).then_some(())
+    }
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(bytes(rest)?).ok()
+}
+
+fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
+    let (bytes, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(bytes)
+}

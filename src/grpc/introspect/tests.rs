@@ -1,0 +1,216 @@
+//! What is read and written by hand is what prost reads and writes.
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::{message_of, request, response};
+use crate::cache::{FoundFacts, PrincipalFacts, UserFacts};
+use crate::decision::{Decision, Denial, RoleCap, www_authenticate};
+use crate::grpc::{convert, pb};
+use crate::model::{
+    Annotations, CallerId, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope,
+    ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+use crate::service::Introspection;
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_unix_micros(micros).expect("a time within the years 1 to 9999")
+}
+
+fn named(text: &str) -> DisplayName {
+    DisplayName::parse(text).expect("a well-formed name")
+}
+
+fn workspace(name: &str) -> Workspace {
+    Workspace {
+        id: WorkspaceId::parse("ws_1").expect("a well-formed id"),
+        slug: Slug::parse("acme").expect("a well-formed slug"),
+        display_name: named(name),
+        disabled: false,
+        generation: 0,
+        generation_time: None,
+        create_time: at(0),
+        update_time: at(0),
+        delete_time: None,
+    }
+}
+
+fn credential(owner: Owner, name: &str, create: i64, expire: Option<i64>) -> Credential {
+    let id = CredentialId(Uuid::from_u128(0x0195_f2d4_7c1e_7b3a_9d58_0242_ac12_0002));
+    Credential {
+        id,
+        owner,
+        generation: 0,
+        name: named(name),
+        hint: "sophic_key_...abcd".to_owned(),
+        scopes: ScopeSet::ALL,
+        ip_allowlist: IpAllowlist::default(),
+        annotations: Annotations::default(),
+        create_time: at(create),
+        expire_time: expire.map(at),
+        disable_time: None,
+        revoke_time: None,
+        last_use: None,
+        creator: String::new(),
+        predecessor_id: None,
+        family_id: id,
+        version: 1,
+    }
+}
+
+fn scope_sets() -> impl Strategy<Value = ScopeSet> {
+    (0..8_i64).prop_map(|bits| ScopeSet::from_bits(bits).expect("three bits"))
+}
+
+fn decisions() -> impl Strategy<Value = Decision> {
+    let denial = prop::option::of(prop::sample::select(Denial::ALL.to_vec()));
+    let cap = prop::sample::select(vec![RoleCap::Membership, RoleCap::Token]);
+    let role = prop::option::of((prop::sample::select(Role::ALL.to_vec()), cap));
+    (denial, role, scope_sets(), scope_sets(), scope_sets(), scope_sets()).prop_map(
+        |(denial, role, scopes, missing_scopes, token_lacks, role_lacks)| Decision {
+            denial,
+            role,
+            scopes,
+            missing_scopes,
+            token_lacks,
+            role_lacks,
+        },
+    )
+}
+
+fn found() -> impl Strategy<Value = Option<FoundFacts>> {
+    let name = "[a-zé🦀]{1,200}";
+    let times = (
+        -1_000_000_000_000_000..4_000_000_000_000_000_i64,
+        prop::option::of(0..9_000_000_000_000_i64),
+    );
+    prop::option::of((any::<bool>(), name, times, any::<bool>()).prop_map(
+        |(key, name, (create, expire), named_workspace)| {
+            let own = std::sync::Arc::new(workspace(&name));
+            let user_id = UserId::parse("ada").expect("a well-formed id");
+            let owner = if key {
+                Owner::Workspace(own.id.clone())
+            } else {
+                Owner::User { id: user_id.clone(), max_role: Role::Owner }
+            };
+            let user = User {
+                id: user_id,
+                display_name: named(&name),
+                disabled: false,
+                generation: 0,
+                generation_time: None,
+                create_time: at(0),
+                update_time: at(0),
+                delete_time: None,
+            };
+            FoundFacts {
+                credential: credential(owner, &name, create, expire).into(),
+                principal: if key {
+                    PrincipalFacts::Workspace(own.clone())
+                } else {
+                    PrincipalFacts::User(UserFacts { user, roles: Box::default() }.into())
+                },
+                named_workspace: (!key && named_workspace).then_some(own),
+            }
+        },
+    ))
+}
+
+proptest! {
+    #[test]
+    fn an_answer_is_written_as_prost_would(
+        decision in decisions(),
+        found in found(),
+        ttl_ms: u32,
+        revision: u64,
+        stale: bool,
+        required in scope_sets(),
+    ) {
+        // What is active always has a credential behind it.
+        prop_assume!(found.is_some() || !decision.is_active());
+        let answer = Introspection {
+            decision,
+            found,
+            www_authenticate: decision.denial.map_or("", |denial| www_authenticate(denial, required)),
+            cache_ttl: std::time::Duration::from_millis(ttl_ms.into()),
+            revision,
+            stale,
+        };
+        let mut written = BytesMut::new();
+        response::write(&answer, &mut written);
+        let read = pb::IntrospectResponse::decode(&written[..]).expect("it decodes");
+        let expected = convert::introspection(answer);
+        prop_assert_eq!(&read, &expected);
+        prop_assert_eq!(&written[..], &expected.encode_to_vec()[..]);
+    }
+
+    #[test]
+    fn a_request_is_read_as_prost_would(
+        token in "[ -~]{0,80}",
+        workspace in "[a-z]{0,20}",
+        numbers in prop::collection::vec(1..=3_i32, 0..20),
+        ip in prop::option::of(any::<std::net::IpAddr>()),
+        fresh: bool,
+        revision in 0..i64::MAX.unsigned_abs(),
+    ) {
+        let message = pb::IntrospectRequest {
+            token: token.clone(),
+            workspace: workspace.clone(),
+            required_scopes: numbers.clone(),
+            client_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            fresh,
+            at_least_revision: revision,
+        };
+        let bytes = message.encode_to_vec();
+        let asker = CallerId(Uuid::nil());
+        let read = request::read(&bytes, asker).expect("it reads");
+        prop_assert_eq!(read.token, token);
+        prop_assert_eq!(read.workspace, workspace);
+        prop_assert_eq!(read.client_ip, ip.map(|ip| ip.to_canonical()));
+        let scopes: ScopeSet = numbers
+            .iter()
+            .map(|number| [Scope::Read, Scope::Capture, Scope::Admin][*number as usize - 1])
+            .collect();
+        prop_assert_eq!(read.required_scopes, scopes);
+        prop_assert_eq!((read.fresh, read.at_least_revision), (fresh, revision));
+    }
+
+    #[test]
+    fn bytes_that_prost_refuses_are_not_read(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        if request::read(&bytes, CallerId(Uuid::nil())).is_some() {
+            prop_assert!(pb::IntrospectRequest::decode(&bytes[..]).is_ok());
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_left_to_be_refused() {
+    let refused = [
+        pb::IntrospectRequest { required_scopes: vec![0], ..Default::default() },
+        pb::IntrospectRequest { required_scopes: vec![4], ..Default::default() },
+        pb::IntrospectRequest { required_scopes: vec![1; 33], ..Default::default() },
+        pb::IntrospectRequest { client_ip: "here".to_owned(), ..Default::default() },
+        pb::IntrospectRequest { at_least_revision: u64::MAX, ..Default::default() },
+    ];
+    for message in refused {
+        let bytes = message.encode_to_vec();
+        assert!(request::read(&bytes, CallerId(Uuid::nil())).is_none(), "{message:?}");
+    }
+}
+
+#[test]
+fn only_one_whole_frame_in_the_clear_is_a_message() {
+    assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8]), Some(&[7, 8][..]));
+    for frame in [
+        &[][..],
+        &[0, 0, 0, 0],
+        &[1, 0, 0, 0, 2, 7, 8],
+        &[0, 0, 0, 0, 3, 7, 8],
+        &[0, 0, 0, 0, 1, 7, 8],
+        &[0, 255, 255, 255, 255, 7, 8],
+    ] {
+        assert_eq!(message_of(frame), None, "{frame:?}");
+    }
+}

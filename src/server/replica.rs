@@ -1,0 +1,80 @@
+//! A server as a replica: the use cases over a mirror, and the thread that keeps it true.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::CacheConfig;
+use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
+use crate::model::SystemClock;
+use crate::service::{Options, Service};
+use crate::store::Store;
+use crate::token::OsRandom;
+
+/// The thread that follows the change log.
+pub(super) struct Replica {
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+/// Makes the use cases over a mirror, and begins to follow the change log.
+pub(super) fn start(
+    store: Arc<dyn Store>,
+    config: CacheConfig,
+    options: Options,
+) -> (Arc<Service>, Arc<Hub>, Replica) {
+    let tasks = TaskTracker::new();
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
+    let mirror = Arc::new(Mirror::new(config.capacity));
+    let lease = Arc::new(Lease::new(config.lease));
+    let hub = Arc::new(Hub::default());
+    let local = Arc::new(Local::new(Arc::clone(&mirror)));
+    let cached = Cached::new(
+        Arc::clone(&store),
+        Arc::clone(&mirror),
+        Arc::clone(&lease),
+        Arc::clone(&clock) as _,
+        config.outage_grace,
+        tasks.clone(),
+    );
+    let replication = Replication {
+        store: Arc::clone(&store),
+        tail: Tail::new(mirror, lease, Arc::clone(&hub), cached.detach()),
+        local: Arc::clone(&local),
+        lease: config.lease,
+        boot: Arc::clone(&clock) as _,
+        clock: Arc::clone(&clock) as _,
+        random: Arc::clone(&random) as _,
+    };
+    let barrier =
+        Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local), tasks.clone());
+    let lookup = Arc::new(cached);
+    let service = Service { store, lookup, barrier, clock, random, tasks, options };
+    (Arc::new(service), hub, Replica::follow(replication))
+}
+
+impl Replica {
+    /// On a thread of its own, which no load of requests can starve.
+    fn follow(replication: Replication) -> Self {
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(cache::follow(replication, token)),
+                // Without it the lease is never had, and every answer comes from the store.
+                Err(error) => tracing::error!(%error, "the change log cannot be followed"),
+            }
+        });
+        Self { stop, thread }
+    }
+
+    /// Takes leave of the store, so that nobody waits for this process.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        // It ends within its own time limits; a thread that panicked has nothing left to do.
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}

@@ -1,0 +1,71 @@
+//! How a process that answers from memory follows the change log, and how others see how far it has got.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Change, Result};
+use crate::model::{ReplicaId, Revision};
+
+/// One life of a store: another after a restore, a promotion, or whatever else made its log no continuation of what a
+/// replica has seen. Opaque.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incarnation(pub String);
+
+/// What one sync gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// The store's life.
+    pub incarnation: Incarnation,
+    /// The newest revision, in the same snapshot as the changes.
+    pub revision: Revision,
+    /// What comes after the revision that was published, in order; at most as many as were asked for.
+    pub changes: Vec<Change>,
+}
+
+/// A process that answers from memory, as its row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Made anew at each start.
+    pub id: ReplicaId,
+    /// Everything that it answers from is as of this, or newer.
+    pub applied: Revision,
+    /// Counts its syncs: one that stands still has stopped.
+    pub seq: i64,
+    /// How long it may answer after a sync.
+    pub lease: Duration,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicas {
+    /// The store's life.
+    pub incarnation: Incarnation,
+    /// The newest revision.
+    pub revision: Revision,
+    /// The rows.
+    pub replicas: Vec<Replica>,
+}
+
+/// The connections of a process that answers from memory: nothing else waits for them.
+#[async_trait]
+pub trait ChangeFeed: Send {
+    /// Adds the replica's row, and commits that, before anything is read; then the store's life and newest revision.
+    async fn register(&mut self, id: ReplicaId, lease: Duration)
+    -> Result<(Incarnation, Revision)>;
+
+    /// One statement on the primary: publishes that everything up to `applied` is applied, and gives what comes after
+    /// it. `None` if the replica's row is gone: it was given up.
+    async fn sync(
+        &mut self,
+        id: ReplicaId,
+        applied: Revision,
+        limit: u32,
+    ) -> Result<Option<Synced>>;
+
+    /// Waits until there may be changes, at the longest until `longest` is over. Only a hint.
+    async fn wait(&mut self, longest: Duration) -> Result<()>;
+
+    /// Deletes the replica's row, so that nobody waits for it.
+    async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
+}

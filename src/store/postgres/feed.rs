@@ -1,0 +1,184 @@
+//! Following the change log: connections that nothing else waits for, one to sync on and one that listens.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+
+use super::{PostgresStore, Result, Session, StoreError};
+use crate::model::{ReplicaId, Revision};
+use crate::store::{ChangeFeed, Incarnation, Replicas, Synced, row};
+
+/// What the triggers notify.
+const CHANNEL: &str = "sophic_auth_changes";
+/// How long the connections are waited for.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often to look where nothing can be listened to: behind a pooler.
+const POOLED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A store's life: its epoch, and the timeline, which a promotion changes.
+macro_rules! incarnation {
+    () => {
+        "counter.epoch::text || '/' || CASE WHEN NOT pg_is_in_recovery() \
+         THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
+    };
+}
+
+/// The processes that answer from memory.
+pub(super) async fn list_replicas(db: &mut Session) -> Result<Replicas> {
+    let rows = db
+        .query(concat!(
+            "SELECT ",
+            incarnation!(),
+            ", counter.revision, r.replica_id, r.applied, r.seq, r.lease \
+             FROM counter LEFT JOIN replicas AS r ON true \
+             WHERE counter.id = 1"
+        ))
+        .fetch_all(db.connection())
+        .await?;
+    row::replicas(&rows)
+}
+
+/// Deletes a replica's row if it still stands at `seq`.
+pub(super) async fn fence(db: &mut Session, id: ReplicaId, seq: i64) -> Result<bool> {
+    let done = db
+        .query("DELETE FROM replicas WHERE replica_id = $1 AND seq = $2")
+        .bind(id.0)
+        .bind(seq)
+        .execute(db.connection())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Two connections at the most.
+pub(super) struct PostgresFeed {
+    pool: PgPool,
+    pooled: bool,
+    listener: Option<PgListener>,
+}
+
+impl PostgresFeed {
+    /// Connects as the store does.
+    pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
+        let options = store.write.connect_options().as_ref().clone();
+        let options = if store.pooled {
+            options
+        } else {
+            // A server that does not answer must not hold up giving up.
+            options.options([("statement_timeout", "5s"), ("lock_timeout", "2s")])
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool, pooled: store.pooled, listener: None })
+    }
+
+    async fn listener(&mut self) -> Result<&mut PgListener> {
+        if self.listener.is_none() {
+            let mut listener = PgListener::connect_with(&self.pool).await?;
+            listener.listen(CHANNEL).await?;
+            self.listener = Some(listener);
+        }
+        self.listener.as_mut().ok_or_else(|| StoreError::Unavailable("no listener".to_owned()))
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for PostgresFeed {
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(Incarnation, Revision)> {
+        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        db.query(
+            "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
+             SELECT $1, 0, 0, epoch, clock_timestamp(), COALESCE(inet_client_addr()::text, ''), $2 \
+             FROM counter WHERE id = 1",
+        )
+        .bind(id.0)
+        .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+        .execute(db.connection())
+        .await?;
+        db.commit().await?;
+        // Only now that everybody sees the row: what is read before it, nobody would wait for.
+        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        let row = db
+            .query(concat!("SELECT ", incarnation!(), ", revision FROM counter WHERE id = 1"))
+            .fetch_one(db.connection())
+            .await?;
+        db.commit().await?;
+        row::incarnation(&row)
+    }
+
+    async fn sync(
+        &mut self,
+        id: ReplicaId,
+        applied: Revision,
+        limit: u32,
+    ) -> Result<Option<Synced>> {
+        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        // An UPDATE, so that only the primary can answer it. With standbys that commits wait for, this one waits too: on
+        // a primary that was cut off it hangs, and the lease ends. Without, losing it in a crash costs nobody anything,
+        // so it does not wait for the disk.
+        let rows = db
+            .query(concat!(
+                "WITH mine AS ( \
+                     UPDATE replicas SET applied = $2, seq = seq + 1, heartbeat = clock_timestamp() \
+                     WHERE replica_id = $1 \
+                     RETURNING replica_id), \
+                 relaxed AS MATERIALIZED ( \
+                     SELECT set_config('synchronous_commit', 'off', true) \
+                     WHERE current_setting('synchronous_standby_names') = '') \
+                 SELECT ",
+                incarnation!(),
+                ", counter.revision, (SELECT count(*) FROM relaxed), \
+                     changes.revision, changes.entity, changes.entity_id, changes.digest \
+                 FROM mine CROSS JOIN counter LEFT JOIN changes ON changes.revision > $2 \
+                 WHERE counter.id = 1 \
+                 ORDER BY changes.revision \
+                 LIMIT $3"
+            ))
+            .bind(id.0)
+            .bind(i64::try_from(applied.0).unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(db.connection())
+            .await?;
+        db.commit().await?;
+        row::synced(&rows)
+    }
+
+    async fn wait(&mut self, longest: Duration) -> Result<()> {
+        if self.pooled {
+            tokio::time::sleep(longest.min(POOLED_INTERVAL)).await;
+            return Ok(());
+        }
+        let begun = tokio::time::Instant::now();
+        let heard = tokio::time::timeout(longest, async {
+            let listener = self.listener().await?;
+            // None: the connection was lost and made anew, and what was notified meanwhile is lost.
+            listener.try_recv().await?;
+            while listener.next_buffered().is_some() {}
+            Ok::<_, StoreError>(())
+        });
+        if let Ok(Err(error)) = heard.await {
+            tracing::debug!(%error, "the listener broke: looking now and then until there is another");
+            self.listener = None;
+            tokio::time::sleep_until(begun + longest).await;
+        }
+        Ok(())
+    }
+
+    async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
+        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        db.query("DELETE FROM replicas WHERE replica_id = $1")
+            .bind(id.0)
+            .execute(db.connection())
+            .await?;
+        db.commit().await
+    }
+}

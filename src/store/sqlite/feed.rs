@@ -1,0 +1,140 @@
+//! Following the change log: a connection that nothing else waits for.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+
+use super::{Result, SqliteStore};
+use crate::model::{ReplicaId, Revision};
+use crate::store::{ChangeFeed, Incarnation, Replicas, Synced, row};
+
+/// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The processes that answer from memory.
+pub(super) async fn list_replicas(db: &mut SqliteConnection) -> Result<Replicas> {
+    let rows = sqlx::query(
+        "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, r.applied, r.seq, r.lease \
+         FROM counter LEFT JOIN replicas AS r ON true \
+         WHERE counter.id = 1",
+    )
+    .fetch_all(db)
+    .await?;
+    row::replicas(&rows)
+}
+
+/// Deletes a replica's row if it still stands at `seq`.
+pub(super) async fn fence(db: &mut SqliteConnection, id: ReplicaId, seq: i64) -> Result<bool> {
+    let done = sqlx::query("DELETE FROM replicas WHERE replica_id = $1 AND seq = $2")
+        .bind(id.0)
+        .bind(seq)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// One connection.
+pub(super) struct SqliteFeed {
+    db: SqliteConnection,
+    /// SQLite's count of other connections' commits, when it was last looked at.
+    seen: i64,
+}
+
+impl SqliteFeed {
+    /// Opens the file as the store has it.
+    pub(super) async fn open(store: &SqliteStore) -> Result<Self> {
+        let options: SqliteConnectOptions = store.write.connect_options().as_ref().clone();
+        // Losing a row that says how far this process got costs nobody anything, so it does not wait for the disk.
+        let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
+        Ok(Self { db, seen: 0 })
+    }
+
+    async fn data_version(&mut self) -> Result<i64> {
+        let row = sqlx::query("PRAGMA data_version").fetch_one(&mut self.db).await?;
+        Ok(row.try_get(0)?)
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for SqliteFeed {
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(Incarnation, Revision)> {
+        sqlx::query(
+            "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
+             SELECT $1, 0, 0, epoch, CAST(unixepoch('subsec') * 1000000 AS INTEGER), $2, $3 \
+             FROM counter WHERE id = 1",
+        )
+        .bind(id.0)
+        .bind(format!("pid {}", std::process::id()))
+        .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+        .execute(&mut self.db)
+        .await?;
+        let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
+            .fetch_one(&mut self.db)
+            .await?;
+        row::incarnation(&row)
+    }
+
+    async fn sync(
+        &mut self,
+        id: ReplicaId,
+        applied: Revision,
+        limit: u32,
+    ) -> Result<Option<Synced>> {
+        // Before the snapshot: what is committed after it will be seen as new.
+        self.seen = self.data_version().await?;
+        let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+        let applied = i64::try_from(applied.0).unwrap_or(i64::MAX);
+        let done = sqlx::query(
+            "UPDATE replicas \
+             SET applied = $2, seq = seq + 1, heartbeat = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+             WHERE replica_id = $1",
+        )
+        .bind(id.0)
+        .bind(applied)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        let rows = sqlx::query(
+            "SELECT lower(hex(counter.epoch)), counter.revision, 0, \
+                 changes.revision, changes.entity, changes.entity_id, changes.digest \
+             FROM counter LEFT JOIN changes ON changes.revision > $1 \
+             WHERE counter.id = 1 \
+             ORDER BY changes.revision \
+             LIMIT $2",
+        )
+        .bind(applied)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        row::synced(&rows)
+    }
+
+    async fn wait(&mut self, longest: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + longest;
+        while tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK_INTERVAL.min(longest)).await;
+            if self.data_version().await? != self.seen {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
+        sqlx::query("DELETE FROM replicas WHERE replica_id = $1")
+            .bind(id.0)
+            .execute(&mut self.db)
+            .await?;
+        Ok(())
+    }
+}
