@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 const SHARDS: usize = 64;
 
 /// The map. Values are cheap to clone: an `Arc`, or a word.
-pub(super) struct ClockMap<K, V> {
+pub struct ClockMap<K, V> {
     shards: Box<[RwLock<Shard<K, V>>]>,
     hasher: RandomState,
 }
@@ -36,7 +36,7 @@ struct Slot<K, V> {
 
 impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     /// Holds at most about this many, and at least one a shard.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let capacity = capacity.div_ceil(SHARDS).clamp(1, u32::MAX as usize);
         let shard =
             || RwLock::new(Shard { index: HashTable::new(), slots: Vec::new(), hand: 0, capacity });
@@ -44,7 +44,7 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     }
 
     /// What is kept by this key.
-    pub(super) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -59,7 +59,7 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     }
 
     /// Keeps the value if the question, asked under the lock that [`Self::remove`] takes too, is answered yes.
-    pub(super) fn insert_if(&self, key: K, value: V, question: impl FnOnce() -> bool) -> bool {
+    pub fn insert_if(&self, key: K, value: V, question: impl FnOnce() -> bool) -> bool {
         let hash = self.hasher.hash_one(&key);
         let mut shard = self.shard(hash).write();
         if !question() {
@@ -77,7 +77,7 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     }
 
     /// Drops what is kept by this key.
-    pub(super) fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
+    pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
     where
         K: Borrow<Q>,
     {
@@ -89,7 +89,7 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     }
 
     /// Drops everything.
-    pub(super) fn clear(&self) {
+    pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
             shard.index.clear();
@@ -99,7 +99,7 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().slots.len()).sum()
     }
 

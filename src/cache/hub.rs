@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::model::Revision;
@@ -31,7 +31,8 @@ pub struct TooOld;
 #[derive(Debug)]
 pub struct Hub {
     ring: RwLock<Ring>,
-    position: watch::Sender<Position>,
+    /// Nothing once it is closed: then those who wait are told.
+    position: Mutex<Option<watch::Sender<Position>>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,14 +45,25 @@ struct Ring {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { ring: RwLock::default(), position: watch::channel(Position::default()).0 }
+        Self {
+            ring: RwLock::default(),
+            position: Mutex::new(Some(watch::channel(Position::default()).0)),
+        }
     }
 }
 
 impl Hub {
-    /// Where the log is; to be told when it moves, or is confirmed.
+    /// Where the log is; to be told when it moves, or is confirmed, and, by an error, when there is no more.
     pub fn position(&self) -> watch::Receiver<Position> {
-        self.position.subscribe()
+        match &*self.position.lock() {
+            Some(sender) => sender.subscribe(),
+            None => watch::channel(Position::default()).1,
+        }
+    }
+
+    /// Tells all who wait that there will be no more.
+    pub fn close(&self) {
+        self.position.lock().take();
     }
 
     /// The changes after `after`, at most `limit`, and the revision that they reach.
@@ -87,10 +99,12 @@ impl Hub {
             ring.floor = revision;
             ring.incarnation = Some(incarnation.clone());
         }
-        self.position.send_modify(|position| {
-            position.incarnation = Some(incarnation.clone());
-            position.revision = revision;
-        });
+        if let Some(sender) = &*self.position.lock() {
+            sender.send_modify(|position| {
+                position.incarnation = Some(incarnation.clone());
+                position.revision = revision;
+            });
+        }
     }
 
     /// Appends changes, without gaps.
@@ -108,7 +122,8 @@ impl Hub {
 
     /// All up to `revision` is here; `confirmed` if the primary has just said that there is no more.
     pub(super) fn publish(&self, revision: Revision, confirmed: bool) {
-        self.position.send_if_modified(|position| {
+        let Some(sender) = &*self.position.lock() else { return };
+        sender.send_if_modified(|position| {
             let moved = position.revision != revision;
             position.revision = revision;
             position.number += u64::from(confirmed);

@@ -19,6 +19,7 @@ mod tail;
 
 pub use barrier::{Barrier, BarrierError};
 pub use cached::Cached;
+pub use clock_map::ClockMap;
 pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use hub::{Hub, Position, TooOld};

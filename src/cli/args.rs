@@ -160,6 +160,10 @@ pub(super) struct ServeArgs {
     /// tokens live on for as long
     #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION")]
     pub(super) outage_grace: Duration,
+    /// Unknown tokens a second that are looked up in the store for one caller; past that, what is not in memory is
+    /// refused it for a moment (RESOURCE_EXHAUSTED); 0: no limit
+    #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N")]
+    pub(super) unknown_rate_max: u32,
     /// Connections at once on each port; one more waits
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
     pub(super) connections_max: usize,

@@ -73,6 +73,7 @@ fn config(global: &Global, args: ServeArgs) -> Config {
             capacity: args.cache_capacity,
             lease: args.lease,
             outage_grace: args.outage_grace,
+            unknown_rate_max: args.unknown_rate_max,
         },
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,

@@ -4,19 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{convert, pb};
-use crate::model::{CredentialId, Role, parse_client_ip};
+use crate::cache::Hub;
+use crate::model::{CredentialId, Role};
 use crate::service::{
-    CreateCredential, Created, Expiration, IntrospectionRequest, ListCredentials, NewOwner,
-    RevokeTarget, Service, Violations,
+    CreateCredential, Created, Expiration, ListCredentials, NewOwner, Reason, Requester,
+    RevokeTarget, Service, ServiceError, Violations,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The gRPC face of credentials.
-pub(super) struct AuthFace(pub(super) Arc<Service>);
+pub(super) struct AuthFace(pub(super) Arc<Service>, pub(super) Arc<Hub>);
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthFace {
@@ -24,37 +25,19 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::IntrospectRequest>,
     ) -> Answer<pb::IntrospectResponse> {
-        let mut message = request.into_inner();
+        let asker = convert::asker(&request)?;
+        let message = request.into_inner();
         let mut violations = Violations::default();
-        let required_scopes =
-            convert::scopes(&mut violations, "required_scopes", &message.required_scopes);
-        let client_ip = convert::optional(&message.client_ip)
-            .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
-        if i64::try_from(message.at_least_revision).is_err() {
-            violations.add("at_least_revision", "must be a revision of an earlier answer, or 0");
-        }
+        let asked = convert::introspection_request(&mut violations, "", &message, asker);
         violations.finish()?;
-        let answer = self
-            .0
-            .introspect(&IntrospectionRequest {
-                token: &message.token,
-                workspace: &message.workspace,
-                required_scopes,
-                client_ip,
-                fresh: message.fresh,
-                at_least_revision: message.at_least_revision,
-                asker: None,
-            })
-            .await;
-        message.token.zeroize();
-        Ok(Response::new(convert::introspection(answer?)))
+        Ok(Response::new(convert::introspection(self.0.introspect(&asked).await?)))
     }
 
     async fn batch_introspect(
         &self,
-        _request: Request<pb::BatchIntrospectRequest>,
+        request: Request<pb::BatchIntrospectRequest>,
     ) -> Answer<pb::BatchIntrospectResponse> {
-        Err(Status::unimplemented("not built yet"))
+        super::batch::introspect(&self.0, request).await
     }
 
     async fn create_key(
@@ -232,10 +215,15 @@ impl pb::auth_service_server::AuthService for AuthFace {
         Err(Status::unimplemented("not built yet"))
     }
 
-    type WatchStream = tokio_stream::Empty<Result<pb::WatchResponse, Status>>;
+    type WatchStream = super::watch::Responses;
 
-    async fn watch(&self, _request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
-        Err(Status::unimplemented("not built yet"))
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+        let Requester::Caller(caller) = convert::context(&request)?.requester else {
+            return Err(ServiceError::from(Reason::CallerMissing).into());
+        };
+        let cursor = request.into_inner().cursor;
+        let (service, hub) = (Arc::clone(&self.0), Arc::clone(&self.1));
+        Ok(Response::new(super::watch::watch(service, hub, caller, &cursor).await?))
     }
 }
 

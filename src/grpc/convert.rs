@@ -9,15 +9,53 @@ use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid, Membership,
-    Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    Caller, CallerId, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid,
+    Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    parse_client_ip,
 };
-use crate::service::{Context, Expiration, Introspection, PageRequest, ServiceError, Violations};
+use crate::service::{
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Requester, ServiceError,
+    Violations,
+};
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
     let context = request.extensions().get::<Context>().cloned();
     context.ok_or_else(|| ServiceError::internal(&"a request that did not pass the gate").into())
+}
+
+/// The caller that asks, if it is one.
+pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
+    Ok(match context(request)?.requester {
+        Requester::Caller(caller) => Some(caller.id),
+        Requester::Operator(_) => None,
+    })
+}
+
+/// `prefix` stands before the names of fields in what is noted.
+pub(super) fn introspection_request<'a>(
+    violations: &mut Violations,
+    prefix: &str,
+    message: &'a pb::IntrospectRequest,
+    asker: Option<CallerId>,
+) -> IntrospectionRequest<'a> {
+    let field = |name: &str| format!("{prefix}{name}");
+    let required_scopes = scopes(violations, &field("required_scopes"), &message.required_scopes);
+    let client_ip = optional(&message.client_ip)
+        .and_then(|text| violations.check(&field("client_ip"), parse_client_ip(text)));
+    if i64::try_from(message.at_least_revision).is_err() {
+        let description = "must be a revision of an earlier answer, or 0";
+        violations.add(&field("at_least_revision"), description);
+    }
+    IntrospectionRequest {
+        token: &message.token,
+        workspace: &message.workspace,
+        required_scopes,
+        client_ip,
+        fresh: message.fresh,
+        at_least_revision: message.at_least_revision,
+        asker,
+    }
 }
 
 pub(super) fn workspace_name(

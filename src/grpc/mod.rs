@@ -5,6 +5,7 @@
 mod admin;
 mod answer;
 mod auth;
+mod batch;
 mod caller;
 pub mod codec;
 mod connection;
@@ -17,6 +18,7 @@ mod permission;
 mod protocol;
 mod redact;
 mod status;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+use crate::cache::Hub;
 use crate::model::CertificateSan;
 use crate::service::Service;
 
@@ -50,6 +53,8 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The largest request, in bytes, of the services that take little and of the directory, whose names may be long.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The largest request of the service that takes batches of 1,000 tokens.
+const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the connection knows of its peer; in the extensions of each of its requests.
 #[derive(Debug, Clone)]
@@ -61,13 +66,18 @@ pub struct Peer {
 }
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
-pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
-    let auth = auth::AuthFace(Arc::clone(service));
+pub fn routes(
+    service: &Arc<Service>,
+    hub: &Arc<Hub>,
+    health: health::HealthFace,
+    reflection: bool,
+) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service), Arc::clone(hub));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(
         pb::auth_service_server::AuthServiceServer::new(auth)
-            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+            .max_decoding_message_size(BATCH_REQUEST_BYTES_MAX),
     )
     .add_service(
         pb::directory_service_server::DirectoryServiceServer::new(directory)

@@ -21,6 +21,7 @@ const fn code(kind: Kind) -> Code {
         Kind::NotFound => Code::NotFound,
         Kind::AlreadyExists => Code::AlreadyExists,
         Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::OutOfRange => Code::OutOfRange,
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::Unavailable => Code::Unavailable,

@@ -38,3 +38,7 @@ pub const PAGE_SIZE_MAX: u32 = 1_000;
 pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
 /// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
 pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
+/// Introspections in one batch.
+pub const BATCH_MAX: usize = 1_000;
+/// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.
+pub const COUNTED_CALLERS_MAX: usize = 10_000;

@@ -23,7 +23,7 @@ use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate, Limits, Peer};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Options, Service};
+use crate::service::{Options, Service, UnknownRate};
 use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
 use listener::{ConnectionLimits, Connections};
@@ -71,11 +71,18 @@ pub struct CacheConfig {
     pub lease: Duration,
     /// How long after that to answer what was known, where the store is out of reach.
     pub outage_grace: Duration,
+    /// Unknown tokens a second that are looked up for one caller; 0: no limit.
+    pub unknown_rate_max: u32,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { capacity: 1_000_000, lease: Duration::from_secs(10), outage_grace: Duration::ZERO }
+        Self {
+            capacity: 1_000_000,
+            lease: Duration::from_secs(10),
+            outage_grace: Duration::ZERO,
+            unknown_rate_max: 1_000,
+        }
     }
 }
 
@@ -188,7 +195,8 @@ pub async fn open_service(
     let boot = Arc::new(SystemClock);
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        barrier: Barrier::new(Arc::clone(&store), boot, None, tasks.clone()),
+        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None, tasks.clone()),
+        unknown_rate: UnknownRate::new(0, boot),
         store,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
@@ -215,7 +223,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());
-    let routes = grpc::routes(&service, health, config.reflection);
+    let routes = grpc::routes(&service, &hub, health, config.reflection);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
     let running = Running {
@@ -262,7 +270,7 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts { gate, service, replica, hub, certificates, ready_sender, ready, stop, .. } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -295,6 +303,8 @@ async fn run(config: Config, parts: Parts) {
     ready_sender.send_replace(false);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
+    // Streams end now, with a word that sends their clients elsewhere.
+    hub.close();
     let _ = tokio::join!(grpc_accept, http_accept);
     let drained = async {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.

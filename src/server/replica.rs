@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::CacheConfig;
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
-use crate::service::{Options, Service};
+use crate::service::{Options, Service, UnknownRate};
 use crate::store::Store;
 use crate::token::OsRandom;
 
@@ -51,7 +51,8 @@ pub(super) fn start(
     let barrier =
         Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local), tasks.clone());
     let lookup = Arc::new(cached);
-    let service = Service { store, lookup, barrier, clock, random, tasks, options };
+    let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
+    let service = Service { store, lookup, barrier, unknown_rate, clock, random, tasks, options };
     (Arc::new(service), hub, Replica::follow(replication))
 }
 

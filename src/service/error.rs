@@ -83,6 +83,14 @@ reasons! {
         "too many requests are under way: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
         "the deadline passed before the answer was there";
+    CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
+        "the cursor is of too long ago: drop what is cached, and watch from now on, without a cursor";
+    WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
+        "the stream was read too slowly, and what comes next is no longer kept: drop what is cached, and watch anew";
+    UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
+        "the caller presents too many tokens that nobody knows: what is not in memory is not looked up for a moment";
+    Stopping, "STOPPING", Unavailable,
+        "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
         "committed, but not every replica has confirmed it yet: ask again to wait on";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
@@ -110,6 +118,8 @@ pub enum Kind {
     AlreadyExists,
     /// Something else has to be done first.
     FailedPrecondition,
+    /// What is asked for is no longer kept.
+    OutOfRange,
     /// Too much at once; try again later.
     Exhausted,
     /// Too late.

@@ -69,7 +69,12 @@ impl Service {
         let question = question(request, &digest);
         let facts = match self.lookup.recall(&question) {
             Some(facts) => facts,
-            None => self.lookup.look_up(&question).await?,
+            None => {
+                self.admit(request.asker)?;
+                let facts = self.lookup.look_up(&question).await?;
+                self.count_unknown(request.asker, u32::from(facts.found.is_none()));
+                facts
+            }
         };
         self.answer(request, facts)
     }
@@ -101,7 +106,13 @@ impl Service {
         let questions: Vec<_> = asked
             .filter_map(|(request, digest)| Some(question(request, digest.as_ref().ok()?)))
             .collect();
-        let mut facts = self.lookup.look_up_many(&questions).await?.into_iter();
+        let asker = requests.first().and_then(|request| request.asker);
+        self.admit(asker)?;
+        let facts = self.lookup.look_up_many(&questions).await?;
+        // Those that memory knew to be unknown count too: a batch tells no difference.
+        let unknown = facts.iter().filter(|facts| facts.found.is_none()).count();
+        self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
+        let mut facts = facts.into_iter();
         let answers = requests.iter().zip(&digests).map(|(request, digest)| match digest {
             Err(denial) => Ok(without_credential(*denial, 0)),
             Ok(_) => match facts.next() {
@@ -110,6 +121,21 @@ impl Service {
             },
         });
         answers.collect()
+    }
+
+    fn admit(&self, asker: Option<CallerId>) -> Result<()> {
+        match asker {
+            Some(caller) if !self.unknown_rate.admits(caller) => {
+                Err(Reason::UnknownTokensTooMany.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count_unknown(&self, asker: Option<CallerId>, unknown: u32) {
+        if let Some(caller) = asker {
+            self.unknown_rate.count(caller, unknown);
+        }
     }
 
     /// Rows 1 and 2 of the table, as far as the text alone tells.

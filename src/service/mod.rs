@@ -12,6 +12,7 @@ mod error;
 mod introspect;
 mod page;
 mod transfer;
+mod unknown_rate;
 pub mod view;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use transfer::{
     Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
     TransferFormat,
 };
+pub use unknown_rate::UnknownRate;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -59,6 +61,8 @@ pub struct Service {
     pub lookup: Arc<dyn Lookup>,
     /// What waits until no replica answers as before.
     pub barrier: Barrier,
+    /// How many unknown tokens each caller has had looked up.
+    pub unknown_rate: UnknownRate,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.

@@ -96,6 +96,15 @@ impl Harness {
         Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
     }
 
+    /// The same caller, on a connection of its own.
+    pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
+        let channel = Channel::from_shared(self.running.grpc_url()).expect("a URL").connect().await;
+        Actor {
+            channel: channel.expect("the server accepts"),
+            credential: actor.credential.clone(),
+        }
+    }
+
     /// Waits until another server answers from all that this one has committed.
     pub(crate) async fn settled(&self, other: &Self) {
         let revision = self.running.service.store.revision().await.expect("a revision");

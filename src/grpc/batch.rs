@@ -1,0 +1,33 @@
+//! `BatchIntrospect`: many introspections in one call, each by itself.
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, pb};
+use crate::model::limits::BATCH_MAX;
+use crate::service::{Service, Violations};
+
+/// Answers in the order of the requests.
+pub(super) async fn introspect(
+    service: &Service,
+    request: Request<pb::BatchIntrospectRequest>,
+) -> Result<Response<pb::BatchIntrospectResponse>, Status> {
+    let asker = convert::asker(&request)?;
+    let messages = request.into_inner().requests;
+    let mut violations = Violations::default();
+    if messages.len() > BATCH_MAX {
+        violations.add("requests", format!("must be at most {BATCH_MAX}"));
+        return convert::refuse(violations);
+    }
+    let requests: Vec<_> = messages
+        .iter()
+        .enumerate()
+        .map(|(place, message)| {
+            let prefix = format!("requests[{place}].");
+            convert::introspection_request(&mut violations, &prefix, message, asker)
+        })
+        .collect();
+    violations.finish()?;
+    let answers = service.introspect_many(&requests).await?;
+    let responses = answers.into_iter().map(convert::introspection).collect();
+    Ok(Response::new(pb::BatchIntrospectResponse { responses }))
+}

@@ -1,0 +1,195 @@
+//! `Watch`: the changes that may turn an answer around, and a checkpoint at least every second.
+//!
+//! Nothing is buffered for a watcher: each reads the hub's ring at its own pace, and one that the ring has left behind is
+//! told so. A checkpoint is sent only when the primary has just confirmed that there is nothing more.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::pb;
+use crate::cache::{Hub, Position, TooOld};
+use crate::model::{Caller, CallerIdentity, Revision};
+use crate::service::{PresentedCaller, Reason, Result, Service, ServiceError, Violations};
+use crate::store::{Change, ChangedEntity, Incarnation};
+
+/// Changes in one response at most.
+const CHANGES_MAX: usize = 1_000;
+/// Without changes a checkpoint is sent this often.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes of a cursor at most.
+const CURSOR_BYTES_MAX: usize = 256;
+
+/// A stream of responses.
+pub(super) type Responses =
+    std::pin::Pin<Box<dyn Stream<Item = std::result::Result<pb::WatchResponse, Status>> + Send>>;
+
+/// One who watches.
+struct Watcher {
+    service: Arc<Service>,
+    hub: Arc<Hub>,
+    position: watch::Receiver<Position>,
+    caller: Arc<Caller>,
+    callers_generation: Option<u64>,
+    incarnation: Incarnation,
+    /// Everything up to this was sent.
+    sent: Revision,
+    /// The sync that the last response rested on.
+    number: u64,
+    sent_at: Option<Instant>,
+}
+
+/// Begins after `cursor`; empty: now.
+pub(super) async fn watch(
+    service: Arc<Service>,
+    hub: Arc<Hub>,
+    caller: Arc<Caller>,
+    cursor: &str,
+) -> Result<Responses> {
+    let mut position = hub.position();
+    let now = position.wait_for(|position| position.number > 0).await;
+    let now = now.map_err(|_| Reason::Stopping)?.clone();
+    let incarnation = now.incarnation.ok_or(Reason::StoreUnavailable)?;
+    let sent = match parse(cursor)? {
+        None => now.revision,
+        Some((life, revision)) if life == incarnation => revision,
+        Some(_) => return Err(Reason::CursorTooOld.into()),
+    };
+    let callers_generation = service.lookup.callers_generation();
+    let number = now.number.saturating_sub(1);
+    let mut watcher = Watcher {
+        service,
+        hub,
+        position,
+        caller,
+        callers_generation,
+        incarnation,
+        sent,
+        number,
+        sent_at: None,
+    };
+    // What is too old is said at once, as the status of the call.
+    let first = watcher.next().await?;
+    let rest = futures::stream::unfold(Some(watcher), |watcher| async {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok(response) => Some((Ok(response), Some(watcher))),
+            Err(error) => Some((Err(behind(error).into()), None)),
+        }
+    });
+    let first = futures::stream::once(std::future::ready(Ok(first)));
+    Ok(Box::pin(futures::StreamExt::chain(first, rest)))
+}
+
+/// A watcher that was not too old when it began has fallen behind since.
+fn behind(error: ServiceError) -> ServiceError {
+    if error.reason == Reason::CursorTooOld { Reason::WatcherTooSlow.into() } else { error }
+}
+
+impl Watcher {
+    /// Waits until there is something to say.
+    async fn next(&mut self) -> Result<pb::WatchResponse> {
+        loop {
+            let (number, sent, sent_at) = (self.number, self.sent, self.sent_at);
+            let due = |position: &Position| {
+                let idle = sent_at.is_some_and(|at| at.elapsed() < CHECKPOINT_INTERVAL);
+                position.number > number && (position.revision > sent || !idle)
+            };
+            let position = self.position.wait_for(due).await.map_err(|_| Reason::Stopping)?.clone();
+            if position.incarnation.as_ref() != Some(&self.incarnation) {
+                return Err(Reason::CursorTooOld.into());
+            }
+            self.check_caller().await?;
+            let (changes, reached) = self.changes().await?;
+            // With more to come this is no checkpoint yet, but what is sent is sent.
+            if reached >= position.revision {
+                self.number = position.number;
+            }
+            self.sent = reached;
+            self.sent_at = Some(Instant::now());
+            return Ok(pb::WatchResponse {
+                changes: changes.iter().filter_map(change).collect(),
+                cursor: spell(&self.incarnation, reached),
+                revision: reached.0,
+            });
+        }
+    }
+
+    /// What comes after what was sent: from the ring, or from the store for one who comes back after a while.
+    async fn changes(&self) -> Result<(Vec<Change>, Revision)> {
+        match self.hub.changes(&self.incarnation, self.sent, CHANGES_MAX) {
+            Ok(found) => Ok(found),
+            Err(TooOld) if self.sent_at.is_none() => {
+                let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
+                let changes = self.service.store.list_changes(self.sent, limit).await?;
+                let gapless =
+                    changes.first().is_some_and(|first| first.revision.0 == self.sent.0 + 1);
+                let reached = changes.last().map(|last| last.revision).filter(|_| gapless);
+                reached.map(|reached| (changes, reached)).ok_or_else(|| Reason::CursorTooOld.into())
+            }
+            Err(TooOld) => Err(Reason::CursorTooOld.into()),
+        }
+    }
+
+    /// A caller that was revoked meanwhile hears no more.
+    async fn check_caller(&mut self) -> Result<()> {
+        let generation = self.service.lookup.callers_generation();
+        if generation.is_some() && generation == self.callers_generation {
+            return Ok(());
+        }
+        let presented = match &self.caller.identity {
+            CallerIdentity::Token(digest) => PresentedCaller::Token(*digest),
+            CallerIdentity::Certificate(san) => PresentedCaller::Certificate([san.clone()].into()),
+        };
+        let caller = self.service.authenticate(&presented).await?;
+        if !caller.permissions.contains(crate::model::Permission::Introspect) {
+            return Err(Reason::PermissionMissing.into());
+        }
+        self.callers_generation = generation;
+        Ok(())
+    }
+}
+
+/// A change as caches know it; of callers they know nothing.
+fn change(change: &Change) -> Option<pb::Change> {
+    use pb::change::Entity;
+    let entity = match &change.entity {
+        ChangedEntity::Credential(digest) => Entity::CredentialDigest(digest.as_bytes().to_vec()),
+        ChangedEntity::User(id) => Entity::UserId(id.to_string()),
+        ChangedEntity::Workspace(id) => Entity::WorkspaceId(id.to_string()),
+        ChangedEntity::UnknownDigests => Entity::UnknownDigests(true),
+        ChangedEntity::Caller(_) => return None,
+    };
+    Some(pb::Change { entity: Some(entity), revision: change.revision.0 })
+}
+
+fn spell(incarnation: &Incarnation, revision: Revision) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", revision.0, incarnation.0))
+}
+
+/// Nothing for an empty cursor.
+fn parse(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
+    if cursor.is_empty() {
+        return Ok(None);
+    }
+    let parsed = || {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let (revision, incarnation) = text.split_once(' ')?;
+        let revision = revision.parse().ok()?;
+        Some((Incarnation(incarnation.to_owned()), Revision(revision)))
+    };
+    let parsed =
+        Some(cursor).filter(|cursor| cursor.len() <= CURSOR_BYTES_MAX).and_then(|_| parsed());
+    if parsed.is_none() {
+        let mut violations = Violations::default();
+        violations.add("cursor", "must be the cursor of a response, as it came, or empty");
+        violations.finish()?;
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,58 @@
+//! How many tokens that nobody knows a caller may have looked up: a flood of made-up ones must not keep the store from
+//! those who present real ones. What is in memory is answered all the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cache::ClockMap;
+use crate::model::limits::COUNTED_CALLERS_MAX;
+use crate::model::{BootClock, CallerId};
+
+/// A caller that was quiet may present this much at once.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Counts by caller: the generic cell rate algorithm, on time since boot.
+pub struct UnknownRate {
+    /// Between two unknown tokens; zero: no limit.
+    interval: Duration,
+    boot: Arc<dyn BootClock>,
+    /// Nanoseconds since boot at which each caller's allowance is whole again.
+    whole_at: ClockMap<CallerId, Arc<AtomicU64>>,
+}
+
+impl UnknownRate {
+    /// So many a second; 0: no limit.
+    pub fn new(per_second: u32, boot: Arc<dyn BootClock>) -> Self {
+        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
+        Self { interval, boot, whole_at: ClockMap::new(COUNTED_CALLERS_MAX) }
+    }
+
+    /// Whether the caller may have something looked up now.
+    pub fn admits(&self, caller: CallerId) -> bool {
+        let Some(whole_at) = self.whole_at.get(&caller) else { return true };
+        let now = self.boot.since_boot();
+        Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
+    }
+
+    /// What the caller had looked up was unknown.
+    pub fn count(&self, caller: CallerId, unknown: u32) {
+        if self.interval.is_zero() || unknown == 0 {
+            return;
+        }
+        let whole_at = self.whole_at.get(&caller).unwrap_or_else(|| {
+            let new = Arc::new(AtomicU64::new(0));
+            self.whole_at.insert_if(caller, Arc::clone(&new), || true);
+            new
+        });
+        let now = nanos(self.boot.since_boot());
+        let more = nanos(self.interval * unknown);
+        // The update always gives a value, so it cannot fail.
+        let _ = whole_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(at.max(now) + more));
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+}

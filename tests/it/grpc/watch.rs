@@ -1,0 +1,178 @@
+//! Watch: changes, checkpoints, cursors.
+
+use sophic_auth::grpc::pb::change::Entity;
+use sophic_auth::grpc::pb::{RevokeCallerRequest, Scope, WatchRequest, WatchResponse};
+use tonic::{Code, Streaming};
+
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_watcher_hears_what_changes,
+    a_watcher_gets_checkpoints_without_changes,
+    a_cursor_resumes_without_a_gap,
+    a_cursor_that_is_none_is_refused,
+    a_cursor_of_another_life_is_out_of_range,
+    a_revoked_caller_hears_no_more,
+    a_stopping_server_sends_its_watchers_away,
+    watching_takes_the_permission,
+    a_thousand_watchers_hear_the_same,
+}
+
+async fn watch(actor: &Actor, cursor: &str) -> Result<Streaming<WatchResponse>, tonic::Status> {
+    let request = WatchRequest { cursor: cursor.to_owned() };
+    actor.auth().watch(request).await.map(tonic::Response::into_inner)
+}
+
+async fn next(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
+    stream.message().await.expect("no error").expect("no end")
+}
+
+/// Reads until all up to `revision` was sent; what was sent.
+async fn until(stream: &mut Streaming<WatchResponse>, revision: u64) -> Vec<(u64, Entity)> {
+    let mut heard = Vec::new();
+    loop {
+        let response = next(stream).await;
+        let changes = response.changes.into_iter();
+        heard.extend(changes.map(|change| (change.revision, change.entity.expect("an entity"))));
+        if response.revision >= revision {
+            return heard;
+        }
+    }
+}
+
+async fn revision(h: &Harness) -> u64 {
+    h.running.service.store.revision().await.expect("a revision").0
+}
+
+async fn a_watcher_hears_what_changes(h: Harness) {
+    let root = h.root().await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    next(&mut stream).await;
+    root.put_workspace("acme").await;
+    root.put_user("ada").await;
+    let key = root.create_key("acme", &[Scope::Read]).await.token;
+    let heard = until(&mut stream, revision(&h).await).await;
+    let digest = sophic_auth::model::Digest::of(&key).as_bytes().to_vec();
+    let entities: Vec<_> = heard.into_iter().map(|(_, entity)| entity).collect();
+    let expected = [
+        Entity::WorkspaceId("id-of-acme".to_owned()),
+        Entity::UserId("ada".to_owned()),
+        Entity::CredentialDigest(digest),
+    ];
+    // What came before the stream began may be in it too, if the server was still reading it.
+    assert!(entities.ends_with(&expected), "{entities:?}");
+}
+
+async fn a_watcher_gets_checkpoints_without_changes(h: Harness) {
+    let root = h.root().await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    until(&mut stream, revision(&h).await).await;
+    for _ in 0..3 {
+        let response = next(&mut stream).await;
+        assert!(response.changes.is_empty());
+        assert_eq!(response.revision, revision(&h).await);
+    }
+}
+
+async fn a_cursor_resumes_without_a_gap(h: Harness) {
+    let root = h.root().await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    let cursor = next(&mut stream).await;
+    drop(stream);
+    root.put_workspace("acme").await;
+    for _ in 0..5 {
+        root.create_key("acme", &[Scope::Read]).await;
+    }
+    let newest = revision(&h).await;
+    let mut stream = watch(&root, &cursor.cursor).await.expect("a stream");
+    let heard: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
+    // Changes of callers take numbers too, and are nobody's business here.
+    assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
+    assert_eq!(heard.iter().filter(|at| **at > newest - 6).count(), 6, "{heard:?}");
+    assert!(heard.iter().all(|at| *at > cursor.revision));
+    // Another server of the same store goes on from there too, though it never had those changes in its ring.
+    let other = h.another(|_| {}).await;
+    let mut stream = watch(&other.as_(&root), &cursor.cursor).await.expect("a stream");
+    let there: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
+    assert_eq!(there, heard);
+}
+
+async fn a_cursor_that_is_none_is_refused(h: Harness) {
+    let root = h.root().await;
+    for cursor in ["x", "%", "MTIz", &"A".repeat(300)] {
+        let refused = watch(&root, cursor).await.expect_err("no cursor");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+}
+
+async fn a_cursor_of_another_life_is_out_of_range(h: Harness) {
+    use base64::Engine as _;
+    let root = h.root().await;
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    for cursor in ["0 another", "1 "] {
+        let refused = watch(&root, &engine.encode(cursor)).await.expect_err("another life");
+        assert_eq!(refused.code(), Code::OutOfRange);
+    }
+    let mut stream = watch(&root, "").await.expect("a stream");
+    let cursor = engine.decode(next(&mut stream).await.cursor).expect("base64");
+    let cursor = String::from_utf8(cursor).expect("text");
+    let (_, life) = cursor.split_once(' ').expect("two parts");
+    let refused = watch(&root, &engine.encode(format!("999999 {life}"))).await;
+    assert_eq!(refused.expect_err("not reached yet").code(), Code::OutOfRange);
+}
+
+async fn a_revoked_caller_hears_no_more(h: Harness) {
+    let (root, gateway) = (h.root().await, h.gateway().await);
+    let mut stream = watch(&gateway, "").await.expect("a stream");
+    next(&mut stream).await;
+    let request = RevokeCallerRequest { caller: "gateway".to_owned() };
+    root.admin().revoke_caller(request).await.expect("the caller is revoked");
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(end.expect_err("a dead caller").code(), Code::Unauthenticated);
+}
+
+async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
+    let root = h.root().await;
+    let other = h.another(|_| {}).await;
+    let mut stream = watch(&other.as_(&root), "").await.expect("a stream");
+    next(&mut stream).await;
+    other.running.stop().await;
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(end.expect_err("it has stopped").code(), Code::Unavailable);
+}
+
+async fn watching_takes_the_permission(h: Harness) {
+    let refused = watch(&h.dashboard().await, "").await.expect_err("no permission");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+async fn a_thousand_watchers_hear_the_same(h: Harness) {
+    let root = h.root().await;
+    let mut streams = Vec::new();
+    // The bound of streams on one connection is 256.
+    for _ in 0..5 {
+        let actor = h.reconnected(&root).await;
+        for _ in 0..200 {
+            let mut stream = watch(&actor, "").await.expect("a stream");
+            next(&mut stream).await;
+            streams.push(stream);
+        }
+    }
+    root.put_workspace("acme").await;
+    let newest = revision(&h).await;
+    for stream in &mut streams {
+        let heard = until(stream, newest).await;
+        assert!(heard.contains(&(newest, Entity::WorkspaceId("id-of-acme".to_owned()))));
+    }
+}
