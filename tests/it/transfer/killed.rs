@@ -13,7 +13,7 @@ on_every_store! {
     an_import_of_all_or_nothing_that_is_killed_leaves_nothing,
 }
 
-const LINES: usize = 12_000;
+const LINES: usize = 6_000;
 
 /// Writes the file, and starts to import it.
 fn start(over: &Over, folder: &tempfile::TempDir, more: &[&str]) -> (String, std::process::Child) {
