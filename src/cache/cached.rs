@@ -57,12 +57,15 @@ impl Cached {
         }
     }
 
-    /// What was last known, where that is wanted rather than nothing (`--outage-grace`).
-    fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
-        let StoreError::Unavailable(_) = error else { return Err(error) };
+    /// Whether what was last known is wanted rather than nothing (`--outage-grace`), after this failure.
+    fn may_bridge(&self, error: &StoreError) -> bool {
+        let StoreError::Unavailable(_) = error else { return false };
         let ended = self.lease.ended_since(self.boot.since_boot());
-        let within = question.fresh || ended.is_none_or(|ended| ended >= self.outage_grace);
-        if within {
+        ended.is_some_and(|ended| ended < self.outage_grace)
+    }
+
+    fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
+        if question.fresh || !self.may_bridge(&error) {
             return Err(error);
         }
         let known = self.mirror.recall(question.digest, question.workspace, question.at_least);
@@ -140,9 +143,15 @@ impl Lookup for Cached {
             return Ok(caller);
         }
         let generation = self.mirror.callers_generation();
-        let caller = self.store.find_caller_by_digest(digest).await?.map(Arc::new);
-        self.mirror.remember_caller(digest, caller.clone(), generation);
-        Ok(caller)
+        match self.store.find_caller_by_digest(digest).await {
+            Ok(caller) => {
+                let caller = caller.map(Arc::new);
+                self.mirror.remember_caller(digest, caller.clone(), generation);
+                Ok(caller)
+            }
+            Err(error) if self.may_bridge(&error) => self.mirror.recall_caller(digest).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
@@ -151,9 +160,17 @@ impl Lookup for Cached {
             return Ok(caller);
         }
         let generation = self.mirror.callers_generation();
-        let caller = self.store.find_caller_by_san(san.as_str()).await?.map(Arc::new);
-        self.mirror.remember_caller_by_san(san, caller.clone(), generation);
-        Ok(caller)
+        match self.store.find_caller_by_san(san.as_str()).await {
+            Ok(caller) => {
+                let caller = caller.map(Arc::new);
+                self.mirror.remember_caller_by_san(san, caller.clone(), generation);
+                Ok(caller)
+            }
+            Err(error) if self.may_bridge(&error) => {
+                self.mirror.recall_caller_by_san(san).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn callers_generation(&self) -> Option<u64> {

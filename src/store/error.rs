@@ -109,8 +109,8 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
             ),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
         ("08" | "53" | "57" | "40" | "58", _) => unavailable(),
-        // A standby, or a database that is read-only for now; a lock that did not come free.
-        (_, "25006" | "55P03") => unavailable(),
+        // A standby, or a database that is read-only for now, or closed; a lock that did not come free.
+        (_, "25006" | "55000" | "55P03") => unavailable(),
         // The idle or the whole transaction took too long, and the connection is gone.
         (_, "25P03" | "25P04") => unavailable(),
         // Names of roles and databases, which the operator gave.

@@ -108,6 +108,24 @@ impl Database {
         }
     }
 
+    /// Ends all connections to a Postgres database, and lets none in.
+    pub(crate) async fn cut_off(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+            admin(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            ))
+            .await;
+        }
+    }
+
+    /// Lets connections in again.
+    pub(crate) async fn let_in(&self) {
+        if let Self::Postgres { name } = self {
+            admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+        }
+    }
+
     async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;

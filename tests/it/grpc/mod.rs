@@ -3,5 +3,6 @@
 mod batch;
 mod coherence;
 mod introspect;
+mod outage;
 mod unknown_rate;
 mod watch;

@@ -2,3 +2,4 @@
 
 mod opening;
 mod transfer;
+mod replicas;
