@@ -1,5 +1,5 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
 mod opening;
-mod transfer;
 mod replicas;
+mod transfer;
