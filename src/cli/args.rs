@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{Permission, Role, Scope};
-use crate::service::Column;
 
 /// Whose credential is this, and may it do this here?
 #[derive(Debug, Parser)]
@@ -94,7 +93,7 @@ pub(super) enum Command {
     )]
     Introspect(IntrospectArgs),
     /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
-    #[command(after_help = IMPORT_EXAMPLES, after_long_help = import_long_help())]
+    #[command(after_help = IMPORT_EXAMPLES, after_long_help = super::transfer::import_long_help())]
     Import(ImportArgs),
     /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
     /// still it is not for everybody's eyes
@@ -491,29 +490,6 @@ Examples:
   zcat legacy.jsonl.gz | sophic-auth import --format jsonl --all-or-nothing -
 
 Use --help for the format.";
-
-/// The whole of the format.
-fn import_long_help() -> String {
-    let mut text = String::from(
-        "Format: CSV with a header that names its columns, in any order, or JSON lines: an object for each line. UTF-8. \
-         Columns that are not needed may be left out:\n\n",
-    );
-    for column in Column::ALL {
-        text.push_str(&format!("  {:<15} {}\n", column.as_str(), column.meaning()));
-    }
-    text.push_str(
-        "\nEvery line is checked before anything is written. A bad line is reported by its number on standard error and \
-         left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
-         column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
-         owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
-         What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
-         Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
-         Example:\n  \
-         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a69c41f3e08b2d47a6\\n' | \
-         sophic-auth import --format csv -",
-    );
-    text
-}
 
 /// As people write it: 90d, 12h, 15s.
 fn duration(text: &str) -> Result<Duration, String> {

@@ -13,7 +13,7 @@ pub const IMPORTED_TOKEN_BYTES_MIN: usize = 20;
 /// Bytes in a line of an import.
 pub const IMPORT_LINE_BYTES_MAX: usize = 128 * 1024;
 /// Lines of an import that are looked up, and written, at once.
-pub const IMPORT_BATCH: usize = 1_000;
+pub const IMPORT_BATCH: u16 = 1_000;
 /// How far ahead the clock of the system that an import comes from may be.
 pub const IMPORT_CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// Bytes in a hint.

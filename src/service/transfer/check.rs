@@ -1,7 +1,6 @@
 //! Is a record a credential? Gathers all that is wrong with it, and never repeats a value.
 
 use std::fmt::Display;
-use std::net::IpAddr;
 
 use super::record::Record;
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
@@ -52,30 +51,13 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
     let networks = record.ip_allowlist.iter().map(String::as_str);
     let ip_allowlist = problems.note("ip_allowlist", IpAllowlist::parse(networks));
     let annotations = problems.note("annotations", Annotations::parse(record.annotations.clone()));
-    let latest = defaults.now.checked_add(IMPORT_CLOCK_SKEW).unwrap_or(defaults.now);
-    let mut past = |column: &str, text: &Option<String>| {
-        let time = problems.optional(column, text.as_deref(), Timestamp::parse)?;
-        if time > latest {
-            problems.add(column, "must not be in the future");
-        }
-        Some(time)
-    };
-    let create_time = past("create_time", &record.create_time).unwrap_or(defaults.now);
-    let disable_time = past("disable_time", &record.disable_time);
-    let revoke_time = past("revoke_time", &record.revoke_time);
-    let last_use_time = past("last_use_time", &record.last_use_time);
-    let expire_time =
-        problems.optional("expire_time", record.expire_time.as_deref(), Timestamp::parse);
-    if expire_time.is_some_and(|time| time <= create_time) {
-        problems.add("expire_time", "must be after create_time");
-    }
-    let last_use = problems.last_use(last_use_time, record.last_use_ip.as_deref());
+    let times = problems.times(record, defaults.now);
     let creator = problems
         .optional("creator", record.creator.as_deref(), DisplayName::parse)
         .map_or_else(|| defaults.creator.to_owned(), |creator| creator.to_string());
     let id = problems
         .optional("id", record.id.as_deref(), CredentialId::parse)
-        .unwrap_or_else(|| CredentialId::new(create_time, defaults.random));
+        .unwrap_or_else(|| CredentialId::new(times.create, defaults.random));
     let family = problems.optional("family_id", record.family_id.as_deref(), CredentialId::parse);
     let predecessor_id =
         problems.optional("predecessor_id", record.predecessor_id.as_deref(), CredentialId::parse);
@@ -101,11 +83,11 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
                 scopes,
                 ip_allowlist,
                 annotations,
-                create_time,
-                expire_time,
-                disable_time,
-                revoke_time,
-                last_use,
+                create_time: times.create,
+                expire_time: times.expire,
+                disable_time: times.disable,
+                revoke_time: times.revoke,
+                last_use: times.last_use,
                 creator,
                 predecessor_id,
                 family_id: family.unwrap_or(id),
@@ -117,6 +99,15 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
         // What is missing has been noted.
         (.., Ok(())) => Err(Invalid::new("it is incomplete").into()),
     }
+}
+
+/// The times of a credential.
+struct Times {
+    create: Timestamp,
+    expire: Option<Timestamp>,
+    disable: Option<Timestamp>,
+    revoke: Option<Timestamp>,
+    last_use: Option<LastUse>,
 }
 
 /// What is wrong so far.
@@ -266,11 +257,28 @@ impl Problems {
         Some(scopes)
     }
 
-    fn last_use(&mut self, time: Option<Timestamp>, ip: Option<&str>) -> Option<LastUse> {
-        let ip: Option<IpAddr> = self.optional("last_use_ip", ip, parse_client_ip);
-        if ip.is_some() && time.is_none() {
+    fn times(&mut self, record: &Record, now: Timestamp) -> Times {
+        let latest = now.checked_add(IMPORT_CLOCK_SKEW).unwrap_or(now);
+        let mut past = |column: &str, text: &Option<String>| {
+            let time = self.optional(column, text.as_deref(), Timestamp::parse)?;
+            if time > latest {
+                self.add(column, "must not be in the future");
+            }
+            Some(time)
+        };
+        let create = past("create_time", &record.create_time).unwrap_or(now);
+        let disable = past("disable_time", &record.disable_time);
+        let revoke = past("revoke_time", &record.revoke_time);
+        let last_use = past("last_use_time", &record.last_use_time);
+        let expire = self.optional("expire_time", record.expire_time.as_deref(), Timestamp::parse);
+        if expire.is_some_and(|time| time <= create) {
+            self.add("expire_time", "must be after create_time");
+        }
+        let ip = self.optional("last_use_ip", record.last_use_ip.as_deref(), parse_client_ip);
+        if ip.is_some() && last_use.is_none() {
             self.add("last_use_ip", "goes only with last_use_time");
         }
-        time.map(|time| LastUse { time, ip })
+        let last_use = last_use.map(|time| LastUse { time, ip });
+        Times { create, expire, disable, revoke, last_use }
     }
 }

@@ -5,7 +5,7 @@ macro_rules! columns {
         /// A column of CSV, and a field of JSON lines.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Column {
-            $(#[doc = $meaning] $variant,)+
+            $(#[doc = concat!("`", $name, "`.")] $variant,)+
         }
 
         impl Column {

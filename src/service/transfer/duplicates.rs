@@ -56,9 +56,9 @@ impl Duplicates {
                 let [first, others @ ..] = same else { continue };
                 let column = if first[0] == 0 { "digest" } else { "id" };
                 let first = line_of(first);
-                others
-                    .iter()
-                    .for_each(|note| each(Duplicate { line: line_of(note), first, column }));
+                for note in others {
+                    each(Duplicate { line: line_of(note), first, column });
+                }
             }
         }
         Ok(())

@@ -8,8 +8,8 @@ use super::super::audit::Entry;
 use super::super::{Context, Service};
 use super::record::Record;
 use super::{Column, TransferError, TransferFormat};
-use crate::model::AuditTarget;
 use crate::model::limits::IMPORT_BATCH;
+use crate::model::{AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
 /// The columns of a CSV file: those of the format but the token, which nobody has any longer.
@@ -34,7 +34,8 @@ impl Service {
         let mut count = 0;
         let mut after = None;
         loop {
-            let batch = self.store.export_credentials(filter, after, IMPORT_BATCH as u32).await?;
+            let batch =
+                self.store.export_credentials(filter, after, u32::from(IMPORT_BATCH)).await?;
             for stored in &batch {
                 line.clear();
                 push(&mut line, stored, format);
@@ -44,7 +45,9 @@ impl Service {
             count += batch.len() as u64;
             progress(count);
             match batch.last() {
-                Some(last) if batch.len() == IMPORT_BATCH => after = Some(last.credential.id),
+                Some(last) if batch.len() == usize::from(IMPORT_BATCH) => {
+                    after = Some(last.credential.id);
+                }
                 _ => break,
             }
         }
@@ -66,8 +69,8 @@ impl Service {
             before: None,
             after: Some(json!({
                 "credentials": count,
-                "workspace_id": filter.workspace_id.as_ref().map(|id| id.as_str()),
-                "user_id": filter.user_id.as_ref().map(|id| id.as_str()),
+                "workspace_id": filter.workspace_id.as_ref().map(WorkspaceId::as_str),
+                "user_id": filter.user_id.as_ref().map(UserId::as_str),
             })),
             reason: None,
         };

@@ -40,8 +40,8 @@ impl LineSet {
         self.len
     }
 
-    const fn place(line: u64) -> (usize, u64) {
-        // Lines are counted one by one as they are read, so their number fits a vector's index.
-        ((line / 64) as usize, 1 << (line % 64))
+    fn place(line: u64) -> (usize, u64) {
+        // Lines are counted one by one as they are read: there are not so many.
+        (usize::try_from(line / 64).unwrap_or(usize::MAX), 1 << (line % 64))
     }
 }

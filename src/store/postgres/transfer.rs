@@ -4,7 +4,7 @@ use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Session, at};
-use crate::model::{CredentialId, Owner};
+use crate::model::{CredentialId, Owner, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
@@ -215,5 +215,5 @@ pub(super) async fn renew_epoch(db: &mut Session, epoch: Uuid) -> Result<()> {
 }
 
 fn users(names: &ImportNames) -> Vec<&str> {
-    names.users.iter().map(|id| id.as_str()).collect()
+    names.users.iter().map(UserId::as_str).collect()
 }

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{Result, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
@@ -51,7 +51,7 @@ pub(super) async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Resu
         found.workspaces = rows.iter().map(row::workspace).collect::<Result<_>>()?;
     }
     if !names.users.is_empty() {
-        let ids: Vec<_> = names.users.iter().map(|id| id.as_str()).collect();
+        let ids: Vec<_> = names.users.iter().map(UserId::as_str).collect();
         let rows = sqlx::query(concat!(
             "SELECT ",
             user_columns!(),
@@ -86,7 +86,7 @@ pub(super) async fn insert(
     if credentials.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = credentials.iter().map(|stored| fields(stored)).collect();
+    let rows: Vec<_> = credentials.iter().map(fields).collect();
     sqlx::query("UPDATE bulk SET open = 0 WHERE id = 1").execute(&mut *db).await?;
     let done = sqlx::query(
         "INSERT INTO credentials ( \

@@ -1,6 +1,7 @@
 //! Importing, by the use case.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use sophic_auth::model::{Digest, Revision, Scope, ScopeSet};
 use sophic_auth::service::{ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat};
@@ -276,11 +277,11 @@ async fn what_stands_twice_is_found_batches_apart(over: Over) {
     let id = "01890a5d-ac96-774b-bcce-b302099a8057";
     let mut text = String::from("id,workspace,name,scopes,token\n");
     for n in 0..2_500 {
-        text.push_str(&format!(",acme,n,read,{}\n", legacy(n)));
+        writeln!(text, ",acme,n,read,{}", legacy(n)).expect("text");
     }
-    text.push_str(&format!(",acme,again,read,{}\n", legacy(7)));
-    text.push_str(&format!("{id},acme,first,read,{}\n", legacy(3_001)));
-    text.push_str(&format!("{id},acme,second,read,{}\n", legacy(3_002)));
+    writeln!(text, ",acme,again,read,{}", legacy(7)).expect("text");
+    writeln!(text, "{id},acme,first,read,{}", legacy(3_001)).expect("text");
+    writeln!(text, "{id},acme,second,read,{}", legacy(3_002)).expect("text");
     let (report, mut told) = over.import_csv(&text).await;
     told.bad.sort();
     let wanted = [

@@ -155,7 +155,7 @@ impl Service {
         let mut more = true;
         while more {
             let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
-            while batch.len() < IMPORT_BATCH {
+            while batch.len() < usize::from(IMPORT_BATCH) {
                 let Some((line, record)) = reader.next()? else {
                     more = false;
                     break;

@@ -121,7 +121,7 @@ impl Service {
     ) -> Result<Batch, TransferError> {
         let creator = context.requester_name();
         let mut batch = Batch::new();
-        while batch.len() < IMPORT_BATCH {
+        while batch.len() < usize::from(IMPORT_BATCH) {
             let Some((line, record)) = spooled.next()? else { break };
             if tally.bad.contains(line) {
                 continue;
