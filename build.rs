@@ -8,7 +8,7 @@ use std::{env, fs};
 use prost::Message as _;
 
 /// Messages whose generated `Debug` would print a token; `src/grpc/redact.rs` writes it by hand.
-const WITH_TOKENS: [&str; 8] = [
+const WITH_TOKENS: [&str; 10] = [
     "sophic.auth.v1.IntrospectRequest",
     "sophic.auth.v1.RevokeRequest",
     "sophic.auth.v1.CreateKeyResponse",
@@ -17,6 +17,8 @@ const WITH_TOKENS: [&str; 8] = [
     "sophic.auth.v1.RotateResponse",
     "sophic.auth.v1.RotateCallerResponse",
     "sophic.auth.v1.LeakedToken",
+    "envoy.service.auth.v3.AttributeContext.HttpRequest",
+    "envoy.config.core.v3.HeaderValue",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -28,10 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn compile_protocol(out: &Path) -> Result<(), Box<dyn Error>> {
-    let protos = ["auth_service", "directory_service", "admin_service"]
-        .map(|name| format!("proto/sophic/auth/v1/{name}.proto"));
+    let protos = [
+        "proto/sophic/auth/v1/auth_service.proto",
+        "proto/sophic/auth/v1/directory_service.proto",
+        "proto/sophic/auth/v1/admin_service.proto",
+        "proto/envoy/service/auth/v3/external_auth.proto",
+    ];
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_source_info(true).include_imports(true).open_files(&protos)?;
+    compiler.include_source_info(true).include_imports(true).open_files(protos)?;
     let descriptors = compiler.file_descriptor_set();
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()

@@ -1,4 +1,5 @@
-//! Every flag and every variable, and nothing else.
+//! Every flag and every variable, and nothing else; those of credentials and policies are in `credential_args.rs` and
+//! `policy_args.rs`.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::credential_args::{CredentialsCommand, KeyCommand, PatCommand};
+use super::policy_args::{PolicyArgs, WorkspacePolicyArgs};
 use crate::model::{Permission, Role, Scope};
 
 /// Whose credential is this, and may it do this here?
@@ -27,6 +30,11 @@ Examples:
   sophic-auth key create --workspace acme --name ci --scope read --output token
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
   sophic-auth serve --database-url postgres://sophic@db/auth --listen 127.0.0.1:50051";
+
+const WORKSPACE_EXAMPLES: &str = "\
+Examples:
+  sophic-auth workspace put acme --name \"Acme\"
+  sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d";
 
 /// What goes with every command.
 #[derive(Debug, Args)]
@@ -86,6 +94,9 @@ pub(super) enum Command {
     /// Personal access tokens
     #[command(subcommand)]
     Pat(PatCommand),
+    /// Keys and personal access tokens together
+    #[command(subcommand)]
+    Credentials(CredentialsCommand),
     /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
     /// could not tell
     #[command(
@@ -93,12 +104,12 @@ pub(super) enum Command {
     )]
     Introspect(IntrospectArgs),
     /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
-    #[command(after_help = IMPORT_EXAMPLES, after_long_help = super::transfer::import_long_help())]
-    Import(ImportArgs),
+    #[command(after_help = super::transfer_args::IMPORT_EXAMPLES, after_long_help = super::transfer_args::import_long_help())]
+    Import(super::transfer_args::ImportArgs),
     /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
     /// still it is not for everybody's eyes
     #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
-    Export(ExportArgs),
+    Export(super::transfer_args::ExportArgs),
     /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
     /// backup was restored, run new-epoch
     #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
@@ -145,6 +156,9 @@ pub(super) struct ServeArgs {
     /// Look text of any shape up as the token of an imported credential
     #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
     pub(super) accept_imported_tokens: bool,
+    /// The URL that OAuth clients know the HTTP port by [default: http(s)://ADDRESS of --http-listen]
+    #[arg(long, env = "SOPHIC_AUTH_ISSUER", value_parser = issuer, value_name = "URL")]
+    pub(super) issuer: Option<String>,
     /// The longest that a cache that follows Watch may hold an answer
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
     pub(super) cache_ttl: Duration,
@@ -163,6 +177,8 @@ pub(super) struct ServeArgs {
     /// refused it for a moment (RESOURCE_EXHAUSTED); 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N")]
     pub(super) unknown_rate_max: u32,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// Connections at once on each port; one more waits
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
     pub(super) connections_max: usize,
@@ -197,7 +213,7 @@ pub(super) struct Ports {
         value_name = "ADDRESS"
     )]
     pub(super) listen: SocketAddr,
-    /// Where to listen for HTTP (/healthz, /readyz); port 0 takes a free one
+    /// Where to listen for HTTP (OAuth, forward-auth, /healthz, /readyz); port 0 takes a free one
     #[arg(
         long,
         env = "SOPHIC_AUTH_HTTP_LISTEN",
@@ -249,7 +265,7 @@ pub(super) enum CallerCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
     /// Make a workspace, or make it look so
-    #[command(after_help = "Example:\n  sophic-auth workspace put acme --name \"Acme\"")]
+    #[command(after_help = WORKSPACE_EXAMPLES)]
     Put {
         /// Its slug: 3 to 63 of a-z, 0-9 and '-'
         slug: String,
@@ -262,6 +278,8 @@ pub(super) enum WorkspaceCommand {
         /// Refuse its keys, and all that would act in it
         #[arg(long)]
         disabled: bool,
+        #[command(flatten)]
+        policy: WorkspacePolicyArgs,
     },
     /// List workspaces, by id
     List,
@@ -332,98 +350,6 @@ pub(super) enum MemberCommand {
     },
 }
 
-/// What keys and personal access tokens are made of alike.
-#[derive(Debug, Args)]
-pub(super) struct NewCredential {
-    /// What to call it
-    #[arg(long)]
-    pub(super) name: String,
-    /// read, capture or admin; may be given more than once
-    #[arg(long = "scope", required = true, value_name = "SCOPE")]
-    pub(super) scopes: Vec<Scope>,
-    /// How long it lives, as 90d or 12h [default: for ever]
-    #[arg(long, value_parser = duration, value_name = "DURATION", conflicts_with = "expire_time")]
-    pub(super) ttl: Option<Duration>,
-    /// The first instant at which it is dead, as 2027-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub(super) expire_time: Option<String>,
-    /// A CIDR or address that a client must be in; may be given more than once [default: anywhere]
-    #[arg(long = "allow-ip", value_name = "CIDR")]
-    pub(super) ip_allowlist: Vec<String>,
-    /// Free text by key, as team=search; may be given more than once
-    #[arg(long = "annotation", value_name = "KEY=VALUE")]
-    pub(super) annotations: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
-    /// Make a key of a workspace, and print its token this once
-    #[command(
-        after_help = "Example:\n  sophic-auth key create --workspace acme --name ci --scope read --output token"
-    )]
-    Create {
-        /// The workspace, by slug or id
-        #[arg(long)]
-        workspace: String,
-        #[command(flatten)]
-        new: NewCredential,
-    },
-    /// List keys, oldest first
-    List {
-        /// Only those of this workspace, by slug or id
-        #[arg(long)]
-        workspace: Option<String>,
-    },
-    /// End a key for good
-    #[command(after_help = REVOKE_EXAMPLES)]
-    Revoke(RevokeArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum PatCommand {
-    /// Make a personal access token of a user, and print it this once
-    #[command(
-        after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token"
-    )]
-    Create {
-        /// The user's id
-        #[arg(long)]
-        user: String,
-        /// The role that it acts in at the most: viewer, member, admin or owner [default: no bound]
-        #[arg(long, value_name = "ROLE")]
-        max_role: Option<Role>,
-        #[command(flatten)]
-        new: NewCredential,
-    },
-    /// List personal access tokens, oldest first
-    List {
-        /// Only those of this user
-        #[arg(long)]
-        user: Option<String>,
-    },
-    /// End a personal access token for good
-    #[command(after_help = REVOKE_EXAMPLES)]
-    Revoke(RevokeArgs),
-}
-
-const REVOKE_EXAMPLES: &str = "\
-Examples:
-  sophic-auth key revoke 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"left in a public repository\"
-  printf '%s' \"$TOKEN\" | sophic-auth key revoke -";
-
-/// Flags of `revoke`.
-#[derive(Debug, Args)]
-pub(super) struct RevokeArgs {
-    /// The credential's id; '-' reads its token from standard input
-    pub(super) credential: String,
-    /// Why, for the audit log
-    #[arg(long, default_value = "")]
-    pub(super) reason: String,
-    /// With '-': look text of any shape up as the token of an imported credential
-    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
-    pub(super) accept_imported_tokens: bool,
-}
-
 /// Flags of `introspect`.
 #[derive(Debug, Args)]
 pub(super) struct IntrospectArgs {
@@ -441,59 +367,24 @@ pub(super) struct IntrospectArgs {
     pub(super) accept_imported_tokens: bool,
 }
 
-/// Flags of `import`.
-#[derive(Debug, Args)]
-pub(super) struct ImportArgs {
-    /// The file; '-' reads standard input
-    pub(super) file: PathBuf,
-    /// How it is written [default: by the name's ending, .csv or .jsonl]
-    #[arg(long)]
-    pub(super) format: Option<TransferFormatArg>,
-    /// Write nothing if any line is bad, and else everything in one transaction, which holds up other writers
-    #[arg(long)]
-    pub(super) all_or_nothing: bool,
-    /// Check everything and write nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Make the users and workspaces that are not there: users by id, workspaces by slug, each named so
-    #[arg(long)]
-    pub(super) create_missing: bool,
-}
-
-/// Flags of `export`.
-#[derive(Debug, Args)]
-pub(super) struct ExportArgs {
-    /// The file to write, which must not be there yet; '-' writes to standard output
-    #[arg(default_value = "-")]
-    pub(super) file: PathBuf,
-    /// How to write it [default: by the name's ending, .csv or .jsonl; jsonl on standard output]
-    #[arg(long)]
-    pub(super) format: Option<TransferFormatArg>,
-    /// Only keys of this workspace, by slug or id
-    #[arg(long, conflicts_with = "user")]
-    pub(super) workspace: Option<String>,
-    /// Only personal access tokens of this user
-    #[arg(long)]
-    pub(super) user: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum TransferFormatArg {
-    Csv,
-    Jsonl,
-}
-
-const IMPORT_EXAMPLES: &str = "\
-Examples:
-  sophic-auth import --dry-run legacy.csv
-  sophic-auth import --create-missing legacy.csv
-  zcat legacy.jsonl.gz | sophic-auth import --format jsonl --all-or-nothing -
-
-Use --help for the format.";
-
 /// As people write it: 90d, 12h, 15s.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}
+
+/// An issuer as RFC 8414 §2 has it: a URL without query and fragment. `http` is for trying it out.
+fn issuer(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = rest.is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}@\\\"<>".contains(&byte))
+            && !rest.ends_with('/')
+    });
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an https URL without query, fragment and final slash".to_owned())
+    }
 }
 
 /// Shorter ones would end whenever the machine hesitates; longer ones make revocations wait too long for a dead server.

@@ -1,14 +1,22 @@
-//! `key` and `pat`: `create|list|revoke`.
+//! `key` and `pat`: making one, and what happens to it; and lists of them, `credentials` too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::args::{Global, KeyCommand, NewCredential, PatCommand, RevokeArgs};
-use super::{
-    Usage, every, flag, open, open_with, operator, output, read_token, refuse_token_output,
+use super::args::Global;
+use super::credential_args::{
+    ExpirationArgs, KeyCommand, LifeCommand, NewCredential, PatCommand, RevokeArgs, RotateArgs,
+    SwitchArgs, UpdateArgs,
 };
-use crate::model::{CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName};
+use super::{
+    Usage, credentials, flag, open, open_with, operator, output, read_token, refuse_token_output,
+};
+use crate::model::{
+    Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
+};
 use crate::service::{
-    CreateCredential, Expiration, ListCredentials, NewOwner, Options, RevokeTarget, view,
+    CreateCredential, Expiration, ListCredentials, NewOwner, Options, Reason, RevokeTarget, Rotate,
+    Service, ServiceError, SwitchCredential, UpdateCredential, view,
 };
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
@@ -17,16 +25,14 @@ pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Res
             let workspace = flag("--workspace", WorkspaceName::parse(&workspace))?;
             create(global, NewOwner::Workspace(workspace), new).await
         }
-        KeyCommand::List { workspace } => {
+        KeyCommand::List { workspace, filter } => {
             let workspace = workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
-            let request = ListCredentials {
-                workspace: workspace.transpose()?,
-                kind: Some(CredentialKind::Key),
-                ..ListCredentials::default()
-            };
-            list(global, request, "workspace_id").await
+            let workspace = workspace.transpose()?;
+            let kind = Some(CredentialKind::Key);
+            let whose = ListCredentials { workspace, kind, ..ListCredentials::default() };
+            credentials::list(global, whose, filter).await
         }
-        KeyCommand::Revoke(args) => revoke(global, args, CredentialKind::Key).await,
+        KeyCommand::Life(command) => live(global, command, CredentialKind::Key).await,
     }
 }
 
@@ -36,30 +42,58 @@ pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Res
             let user = flag("--user", UserId::parse(&user))?;
             create(global, NewOwner::User(user, max_role.unwrap_or(Role::Owner)), new).await
         }
-        PatCommand::List { user } => {
+        PatCommand::List { user, filter } => {
             let user = user.map(|id| flag("--user", UserId::parse(&id))).transpose()?;
             let kind = Some(CredentialKind::Pat);
-            list(global, ListCredentials { user, kind, ..ListCredentials::default() }, "user_id")
-                .await
+            let whose = ListCredentials { user, kind, ..ListCredentials::default() };
+            credentials::list(global, whose, filter).await
         }
-        PatCommand::Revoke(args) => revoke(global, args, CredentialKind::Pat).await,
+        PatCommand::Life(command) => live(global, command, CredentialKind::Pat).await,
+    }
+}
+
+async fn live(global: &Global, command: LifeCommand, kind: CredentialKind) -> anyhow::Result<()> {
+    match command {
+        LifeCommand::Rotate(args) => rotate(global, args, kind).await,
+        LifeCommand::Revoke(args) => revoke(global, args, kind).await,
+        LifeCommand::Show { id } => {
+            refuse_token_output(global)?;
+            let id = credential_id(&id)?;
+            let service = open(global).await?;
+            let shown = service.get_credential(&operator(), id, "").await?;
+            // A key is no personal access token, and the reverse.
+            let shown = Some(shown).filter(|shown| shown.kind() == kind);
+            let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
+            finish(global, service, &shown).await
+        }
+        LifeCommand::Update(args) => update(global, args, kind).await,
+        LifeCommand::Disable(args) => {
+            refuse_token_output(global)?;
+            let switch = switch(args, kind)?;
+            let service = open(global).await?;
+            let credential = service.disable(operator(), switch).await?;
+            finish(global, service, &credential).await
+        }
+        LifeCommand::Enable(args) => {
+            refuse_token_output(global)?;
+            let switch = switch(args, kind)?;
+            let service = open(global).await?;
+            let credential = service.enable(operator(), switch).await?;
+            finish(global, service, &credential).await
+        }
     }
 }
 
 async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow::Result<()> {
-    let expire_time = new.expire_time.map(|time| flag("--expire-time", Timestamp::parse(&time)));
-    let expiration = match (expire_time.transpose()?, new.ttl) {
-        (Some(time), _) => Some(Expiration::At(time)),
-        (None, ttl) => ttl.map(Expiration::After),
-    };
     let request = CreateCredential {
         owner,
         name: new.name,
         scopes: new.scopes.into_iter().collect(),
-        expiration,
+        expiration: expiration(&new.expiration)?,
         ip_allowlist: new.ip_allowlist,
         annotations: annotations(&new.annotations)?,
         acting_user: String::new(),
+        request_id: new.request_id,
     };
     let service = open(global).await?;
     let created = service.create_credential(operator(), request).await?;
@@ -67,6 +101,101 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
     output::created(global.output, "credential", view, Some(created.token.expose()));
     service.store.close().await;
     Ok(())
+}
+
+async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    let request = Rotate {
+        id: credential_id(&args.id)?,
+        kind: Some(kind),
+        overlap: args.overlap,
+        expiration: expiration(&args.expiration)?,
+        acting_user: String::new(),
+        request_id: args.request_id,
+        etag: args.etag,
+    };
+    let service = open(global).await?;
+    let rotated = service.rotate(operator(), request).await?;
+    let view = view::credential(&rotated.credential, service.clock.now());
+    output::created(global.output, "credential", view, Some(rotated.token.expose()));
+    service.store.close().await;
+    Ok(())
+}
+
+async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let changes = args.changes;
+    let id = credential_id(&args.id)?;
+    let expire_time =
+        changes.expire_time.map(|time| flag("--expire-time", Timestamp::parse(&time)));
+    let mut expire_time = expire_time.transpose()?;
+    let service = open(global).await?;
+    if let Some(ttl) = changes.ttl {
+        expire_time = Some(service.clock.now().saturating_add(ttl));
+    }
+    let named_ips = changes.allow_any_ip || !changes.ip_allowlist.is_empty();
+    let named_annotations = changes.no_annotations || !changes.annotations.is_empty();
+    let annotations = annotations(&changes.annotations)?;
+    let request = UpdateCredential {
+        id,
+        kind: Some(kind),
+        name: changes.name,
+        annotations: named_annotations.then_some(annotations),
+        ip_allowlist: named_ips.then_some(changes.ip_allowlist),
+        scopes: (!changes.scopes.is_empty()).then(|| changes.scopes.into_iter().collect()),
+        expire_time,
+        etag: args.etag,
+        acting_user: String::new(),
+    };
+    let credential = service.update_credential(operator(), request).await?;
+    finish(global, service, &credential).await
+}
+
+async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let target = if args.credential == "-" {
+        RevokeTarget::Token(read_token()?)
+    } else {
+        RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
+    };
+    let accept_imported_tokens = args.accept_imported_tokens;
+    let options = Options { accept_imported_tokens, ..Options::default() };
+    let service = open_with(global, options).await?;
+    let revoked = service.revoke(operator(), target, "", &args.reason).await?;
+    match revoked.credential {
+        Some(credential) => finish(global, service, &credential).await,
+        // As RFC 7009 has it: whoever wants it dead has what they want.
+        None => {
+            output::item(global.output, &serde_json::json!({"credential": null}));
+            service.store.close().await;
+            Ok(())
+        }
+    }
+}
+
+/// Shows the credential, and closes the store.
+async fn finish(
+    global: &Global,
+    service: Arc<Service>,
+    credential: &Credential,
+) -> anyhow::Result<()> {
+    output::item(global.output, &view::credential(credential, service.clock.now()));
+    service.store.close().await;
+    Ok(())
+}
+
+fn switch(args: SwitchArgs, kind: CredentialKind) -> anyhow::Result<SwitchCredential> {
+    let id = credential_id(&args.id)?;
+    Ok(SwitchCredential { id, kind: Some(kind), acting_user: String::new(), reason: args.reason })
+}
+
+fn credential_id(text: &str) -> anyhow::Result<CredentialId> {
+    flag("the credential", CredentialId::parse(text))
+}
+
+fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
+    let time = args.expire_time.as_deref();
+    let time = time.map(|time| flag("--expire-time", Timestamp::parse(time))).transpose()?;
+    Ok(time.map(Expiration::At).or(args.ttl.map(Expiration::After)))
 }
 
 fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
@@ -77,46 +206,4 @@ fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         Ok((key.to_owned(), value.to_owned()))
     });
     entries.collect()
-}
-
-async fn list(global: &Global, request: ListCredentials, owner: &str) -> anyhow::Result<()> {
-    refuse_token_output(global)?;
-    let service = open(global).await?;
-    let context = operator();
-    let credentials = every(async |page| {
-        service.list_credentials(&context, &ListCredentials { page, ..request.clone() }).await
-    });
-    let now = service.clock.now();
-    let credentials: Vec<_> =
-        credentials.await?.iter().map(|credential| view::credential(credential, now)).collect();
-    let columns =
-        ["id", owner, "name", "hint", "scopes", "max_role", "state", "create_time", "expire_time"];
-    let columns: Vec<_> =
-        columns.into_iter().filter(|column| *column != "max_role" || owner == "user_id").collect();
-    output::list(global.output, "credentials", &columns, &credentials);
-    service.store.close().await;
-    Ok(())
-}
-
-async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
-    refuse_token_output(global)?;
-    let target = if args.credential == "-" {
-        RevokeTarget::Token(read_token()?)
-    } else {
-        let id = flag("the credential", CredentialId::parse(&args.credential))?;
-        RevokeTarget::Id(id, Some(kind))
-    };
-    let accept_imported_tokens = args.accept_imported_tokens;
-    let options = Options { accept_imported_tokens, ..Options::default() };
-    let service = open_with(global, options).await?;
-    let revoked = service.revoke(operator(), target, "", &args.reason).await?;
-    match revoked.credential {
-        Some(credential) => {
-            output::item(global.output, &view::credential(&credential, service.clock.now()));
-        }
-        // As RFC 7009 has it: whoever wants it dead has what they want.
-        None => output::item(global.output, &serde_json::json!({"credential": null})),
-    }
-    service.store.close().await;
-    Ok(())
 }

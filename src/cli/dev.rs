@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
-use super::serve::until_stopped;
+use super::serve::{Signals, until_stopped};
 use super::{flag, hex, operator, output, refuse_token_output, workspace};
 use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
 use crate::server::{self, Config, Running};
@@ -26,6 +26,7 @@ struct Demo {
 
 pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
+    let signals = Signals::listen()?;
     let (url, folder) = if let Some(url) = &global.database_url {
         (url.clone(), None)
     } else {
@@ -52,7 +53,7 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             output::line(&welcome(&running, &demo, &url, folder.is_some())?);
         }
     }
-    until_stopped(running).await
+    until_stopped(running, signals).await
 }
 
 /// A folder that goes when this does.
@@ -81,7 +82,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
         None => workspace::made_id(service)?,
     };
     let display_name = |text| flag("the name", DisplayName::parse(text));
-    service.put_workspace(operator(), id, slug, display_name("Demo")?, false).await?;
+    service.put_workspace(operator(), id, slug, display_name("Demo")?, false, None).await?;
     service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;
     service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
     // On a store that was used before, the caller of last time makes way.
@@ -116,6 +117,7 @@ async fn create(
         ip_allowlist: Vec::new(),
         annotations: std::collections::BTreeMap::new(),
         acting_user: String::new(),
+        request_id: String::new(),
     };
     let created = service.create_credential(operator(), request).await?;
     Ok(created.token.expose().to_owned())

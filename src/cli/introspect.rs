@@ -8,7 +8,7 @@ use crate::service::{Introspection, IntrospectionRequest, Options, view};
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
 #[error("could not tell: {0}")]
-pub(super) struct CouldNotTell(String);
+pub(super) struct CouldNotTell(pub(super) String);
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;

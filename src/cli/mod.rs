@@ -1,20 +1,25 @@
 //! The command line: management on the store itself, and running the server.
 //!
-//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect`, could not tell.
+//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
+//! could not tell.
 
 mod args;
 mod backup;
 mod caller;
 mod credential;
+mod credential_args;
+mod credentials;
 mod dev;
 mod introspect;
 mod logging;
 mod member;
 mod migrate;
 mod output;
+mod policy_args;
 mod progress;
 mod serve;
 mod transfer;
+mod transfer_args;
 mod user;
 mod workspace;
 
@@ -95,6 +100,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
+        Command::Credentials(command) => return credentials::run(&global, command).await,
         Command::Introspect(args) => return introspect::run(&global, args).await,
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,
@@ -178,7 +184,7 @@ fn read_token() -> anyhow::Result<Zeroizing<String>> {
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {
         anyhow::bail!(Usage(
-            "--output token goes with `create` only: use table or json".to_owned()
+            "--output token goes with `create` and `rotate` only: use table or json".to_owned()
         ));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `serve`: the server, until a signal ends it.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
@@ -11,7 +11,8 @@ use crate::service::Options;
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
-    let running = server::start(config(global, *args)).await?;
+    let signals = Signals::listen()?;
+    let running = server::start(config(global, *args)?).await?;
     match global.output {
         Output::Json => {
             let addresses =
@@ -22,14 +23,30 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
             output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
         }
     }
-    until_stopped(running).await
+    until_stopped(running, signals).await
+}
+
+/// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
+/// once, and a signal that nobody waits for ends the process where it stands.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
-pub(super) async fn until_stopped(running: Running) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow::Result<()> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -48,7 +65,7 @@ pub(super) async fn until_stopped(running: Running) -> anyhow::Result<()> {
     }
 }
 
-fn config(global: &Global, args: ServeArgs) -> Config {
+fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
     let client_certificates = match args.tls_client_certificates {
         ClientCertificatesArg::Optional => ClientCertificates::Optional,
         ClientCertificatesArg::Required => ClientCertificates::Required,
@@ -59,7 +76,7 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         client_ca: args.tls_client_ca,
         client_certificates,
     });
-    Config {
+    Ok(Config {
         tls,
         insecure: args.insecure,
         reflection: args.reflection,
@@ -69,6 +86,7 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        issuer: args.issuer,
         cache: CacheConfig {
             capacity: args.cache_capacity,
             lease: args.lease,
@@ -78,13 +96,14 @@ fn config(global: &Global, args: ServeArgs) -> Config {
         options: Options {
             accept_imported_tokens: args.accept_imported_tokens,
             cache_ttl: args.cache_ttl,
+            policy: args.policy.policy()?,
         },
         ..Config::new(
             global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL),
             args.ports.listen,
             args.ports.http_listen,
         )
-    }
+    })
 }
 
 /// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.

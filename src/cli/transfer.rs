@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::args::{ExportArgs, Global, ImportArgs, TransferFormatArg};
+use super::args::Global;
 use super::progress::Progress;
+use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
-use crate::service::{Column, Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
+use crate::service::{Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
 use crate::store::ExportFilter;
 
 pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
@@ -98,7 +99,7 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     let mut show = |done| progress.show("credentials exported", done, None);
     let context = operator();
     if to_stdout {
-        let mut output = BufWriter::new(std::io::stdout());
+        let mut output = BufWriter::new(output::stream());
         service.export(&context, &filter, format, &mut output, &mut show).await?;
     } else {
         let file = new_file(&args.file)?;
@@ -142,29 +143,4 @@ fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<Transf
             Err(Usage(text.to_owned()).into())
         }
     }
-}
-
-/// The whole of the format.
-pub(super) fn import_long_help() -> String {
-    use std::fmt::Write as _;
-    let mut text = String::from(
-        "Format: CSV with a header that names its columns, in any order, or JSON lines: an object for each line. UTF-8. \
-         Columns that are not needed may be left out:\n\n",
-    );
-    for column in Column::ALL {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {:<15} {}", column.as_str(), column.meaning());
-    }
-    text.push_str(
-        "\nEvery line is checked before anything is written. A bad line is reported by its number on standard error and \
-         left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
-         column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
-         owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
-         What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
-         Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
-         Example:\n  \
-         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a69c41f3e08b2d47a6\\n' | \
-         sophic-auth import --format csv -",
-    );
-    text
 }

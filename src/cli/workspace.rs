@@ -9,7 +9,8 @@ use crate::token::random_array;
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     match command {
-        WorkspaceCommand::Put { slug, name, id, disabled } => {
+        WorkspaceCommand::Put { slug, name, id, disabled, policy } => {
+            let policy = policy.policy()?;
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
@@ -24,14 +25,24 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 Some(name) => name,
                 None => flag("the slug", DisplayName::parse(slug.as_str()))?,
             };
-            let workspace = service.put_workspace(operator(), id, slug, name, disabled).await?;
-            output::item(global.output, &view::workspace(&workspace));
+            let workspace =
+                service.put_workspace(operator(), id, slug, name, disabled, policy).await?;
+            let policy = service.store.find_workspace_policy(&workspace.id).await?;
+            let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
+            output::item(global.output, &view);
             service.store.close().await;
         }
         WorkspaceCommand::List => {
             let service = open(global).await?;
             let workspaces = every(async |page| service.list_workspaces(&page).await).await?;
-            let workspaces: Vec<_> = workspaces.iter().map(view::workspace).collect();
+            let policies = service.policies_of(&workspaces).await?;
+            let workspaces: Vec<_> = workspaces
+                .iter()
+                .zip(policies)
+                .map(|(workspace, policy)| {
+                    view::with_policy(view::workspace(workspace), policy.as_ref())
+                })
+                .collect();
             let columns = ["id", "slug", "display_name", "disabled", "create_time"];
             output::list(global.output, "workspaces", &columns, &workspaces);
             service.store.close().await;

@@ -1,4 +1,4 @@
-//! `AuthService`: introspection, and the life of a credential.
+//! `AuthService`: introspection, making and revoking credentials. What else happens to one is in `life.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{convert, pb};
+use super::{convert, life, pb};
 use crate::cache::Hub;
 use crate::model::{CredentialId, Role};
 use crate::service::{
-    CreateCredential, Created, Expiration, ListCredentials, NewOwner, Reason, Requester,
-    RevokeTarget, Service, ServiceError, Violations,
+    CreateCredential, Created, Expiration, NewOwner, Reason, Requester, RevokeTarget, Service,
+    ServiceError, Violations,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -69,6 +69,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
                     ip_allowlist: message.ip_allowlist,
                     annotations: message.annotations.into_iter().collect(),
                     acting_user: message.acting_user,
+                    request_id: message.request_id,
                 },
             )
             .await?;
@@ -107,6 +108,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
                     ip_allowlist: message.ip_allowlist,
                     annotations: annotations.into_iter().collect(),
                     acting_user: message.acting_user,
+                    request_id: message.request_id,
                 },
             )
             .await?;
@@ -132,30 +134,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::ListCredentialsRequest>,
     ) -> Answer<pb::ListCredentialsResponse> {
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let workspace = convert::optional(&message.workspace)
-            .and_then(|text| convert::workspace_name(&mut violations, "workspace", text));
-        let user = convert::optional(&message.user)
-            .and_then(|text| convert::user_id(&mut violations, "user", text));
-        let kind = convert::kind(&mut violations, message.kind);
-        let state = convert::state(&mut violations, message.state);
-        violations.finish()?;
-        let request = ListCredentials {
-            workspace,
-            user,
-            kind,
-            state,
-            acting_user: message.acting_user,
-            page: convert::page(message.page_size, message.page_token),
-        };
-        let page = self.0.list_credentials(&context, &request).await?;
-        let now = self.0.clock.now();
-        let credentials =
-            page.items.into_iter().map(|credential| convert::credential(credential, now)).collect();
-        let next_page_token = page.next_token;
-        Ok(Response::new(pb::ListCredentialsResponse { credentials, next_page_token }))
+        life::list(self, request).await
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
@@ -184,21 +163,21 @@ impl pb::auth_service_server::AuthService for AuthFace {
 
     async fn update_credential(
         &self,
-        _request: Request<pb::UpdateCredentialRequest>,
+        request: Request<pb::UpdateCredentialRequest>,
     ) -> Answer<pb::UpdateCredentialResponse> {
-        Err(Status::unimplemented("not built yet"))
+        life::update(self, request).await
     }
 
-    async fn rotate(&self, _request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
+        life::rotate(self, request).await
     }
 
-    async fn disable(&self, _request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn disable(&self, request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
+        life::disable(self, request).await
     }
 
-    async fn enable(&self, _request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
-        Err(Status::unimplemented("not built yet"))
+    async fn enable(&self, request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
+        life::enable(self, request).await
     }
 
     async fn bulk_revoke(

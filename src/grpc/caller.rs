@@ -4,9 +4,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::Peer;
-use crate::model::Digest;
 use crate::service::{PresentedCaller, Reason, Result};
-use crate::token::TokenKind;
+use crate::token::bearer;
 
 /// What the request shows of its caller. The header is taken out of the request, so that nothing behind can print it.
 ///
@@ -26,15 +25,8 @@ pub(super) fn presented(headers: &mut HeaderMap, peer: Option<&Peer>) -> Result<
     Ok(presented?)
 }
 
-/// The scheme in any case (RFC 9110 §11.1), one space, and a well-formed service token; nothing before or behind.
+/// A well-formed service token behind `Bearer `; nothing before or behind.
 fn service_token(value: &[u8]) -> std::result::Result<PresentedCaller, Reason> {
-    let (scheme, token) = value.split_at_checked(7).ok_or(Reason::CallerMissing)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer ") {
-        return Err(Reason::CallerMissing);
-    }
-    let token = std::str::from_utf8(token).map_err(|_| Reason::CallerUnknown)?;
-    match TokenKind::of(token) {
-        Some(TokenKind::Service) => Ok(PresentedCaller::Token(Digest::of(token))),
-        Some(TokenKind::Key | TokenKind::Pat) | None => Err(Reason::CallerUnknown),
-    }
+    let token = bearer(value).ok_or(Reason::CallerMissing)?;
+    PresentedCaller::service_token(token).ok_or(Reason::CallerUnknown)
 }

@@ -9,14 +9,14 @@ use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, Credential, CredentialKind, CredentialState, Invalid,
-    Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    parse_client_ip,
+    Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
+    Invalid, Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
+    WorkspaceName, WorkspacePolicy, parse_client_ip,
 };
 use crate::service::{
-    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Requester, ServiceError,
-    Violations,
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, ServiceError, Violations,
 };
+use crate::store::CredentialOrder;
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
@@ -26,10 +26,7 @@ pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, S
 
 /// The caller that asks, if it is one.
 pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
-    Ok(match context(request)?.requester {
-        Requester::Caller(caller) => Some(caller.id),
-        Requester::Operator(_) => None,
-    })
+    Ok(context(request)?.caller_id())
 }
 
 /// `prefix` stands before the names of fields in what is noted.
@@ -152,13 +149,63 @@ pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> O
 }
 
 pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
-    let nanos = u32::try_from(ttl.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
-    let ttl = u64::try_from(ttl.seconds)
-        .ok()
-        .zip(nanos)
-        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
-    let ttl = ttl.ok_or_else(|| Invalid::new("must be positive, with nanos from 0 to 999,999,999"));
-    violations.check("ttl", ttl).map(Expiration::After)
+    positive_or_zero(violations, "ttl", ttl).map(Expiration::After)
+}
+
+/// A duration that is not negative.
+pub(super) fn positive_or_zero(
+    violations: &mut Violations,
+    field: &str,
+    duration: prost_types::Duration,
+) -> Option<Duration> {
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let seconds = u64::try_from(duration.seconds).ok();
+    let duration = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    let wrong = || Invalid::new("must be positive, with nanos from 0 to 999,999,999");
+    violations.check(field, duration.ok_or_else(wrong))
+}
+
+/// A time.
+pub(super) fn time(
+    violations: &mut Violations,
+    field: &str,
+    time: prost_types::Timestamp,
+) -> Option<Timestamp> {
+    violations.check(field, Timestamp::from_unix(time.seconds, time.nanos))
+}
+
+pub(super) fn credential_id(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+) -> Option<CredentialId> {
+    violations.check(field, CredentialId::parse(text))
+}
+
+/// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
+pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
+    match pb::Scope::try_from(number) {
+        Ok(pb::Scope::Unspecified) => None,
+        Ok(pb::Scope::Read | pb::Scope::Capture | pb::Scope::Admin) | Err(_) => {
+            scopes(violations, field, &[number]).iter().next()
+        }
+    }
+}
+
+pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder {
+    match pb::CredentialOrder::try_from(number) {
+        Ok(pb::CredentialOrder::Unspecified | pb::CredentialOrder::CreateTime) => {
+            CredentialOrder::CreateTime
+        }
+        Ok(pb::CredentialOrder::CreateTimeDesc) => CredentialOrder::CreateTimeDesc,
+        Ok(pb::CredentialOrder::LastUseTime) => CredentialOrder::LastUseTime,
+        Ok(pb::CredentialOrder::ExpireTime) => CredentialOrder::ExpireTime,
+        Err(_) => {
+            violations
+                .add("order", "must be a CREDENTIAL_ORDER of create, last use or expire time");
+            CredentialOrder::CreateTime
+        }
+    }
 }
 
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -268,7 +315,7 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
     }
 }
 
-pub(super) fn workspace(workspace: &Workspace) -> pb::Workspace {
+pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) -> pb::Workspace {
     pb::Workspace {
         id: workspace.id.to_string(),
         slug: workspace.slug.to_string(),
@@ -276,7 +323,36 @@ pub(super) fn workspace(workspace: &Workspace) -> pb::Workspace {
         disabled: workspace.disabled,
         create_time: Some(timestamp(workspace.create_time)),
         update_time: Some(timestamp(workspace.update_time)),
+        policy: policy.map(|policy| pb::WorkspacePolicy {
+            key_lifetime_max: policy.key_lifetime_max.map(duration),
+            key_expiry_required: policy.key_expiry_required,
+            keys_max: policy.keys_max,
+            overlap_min: policy.overlap_min.map(duration),
+            overlap_max: policy.overlap_max.map(duration),
+        }),
     }
+}
+
+/// What a workspace asks of its keys.
+pub(super) fn policy(
+    violations: &mut Violations,
+    message: pb::WorkspacePolicy,
+) -> Option<WorkspacePolicy> {
+    let mut optional = |name, duration: Option<prost_types::Duration>| {
+        let field = format!("workspace.policy.{name}");
+        duration.and_then(|duration| positive_or_zero(violations, &field, duration))
+    };
+    let policy = WorkspacePolicy {
+        key_lifetime_max: optional("key_lifetime_max", message.key_lifetime_max),
+        key_expiry_required: message.key_expiry_required,
+        keys_max: message.keys_max,
+        overlap_min: optional("overlap_min", message.overlap_min),
+        overlap_max: optional("overlap_max", message.overlap_max),
+    };
+    if policy.key_lifetime_max.is_some_and(|most| most < Duration::from_micros(1)) {
+        violations.add("workspace.policy.key_lifetime_max", "must be positive");
+    }
+    Some(policy)
 }
 
 pub(super) fn user(user: &User) -> pb::User {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{convert, pb};
-use crate::model::{DisplayName, Slug, UserId, WorkspaceId};
+use crate::model::{DisplayName, Slug, UserId, Workspace, WorkspaceId};
 use crate::service::{Service, Violations};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -29,8 +29,12 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let (Some(id), Some(slug), Some(name)) = (id, slug, name) else {
             return convert::refuse(violations);
         };
-        let workspace = self.0.put_workspace(context, id, slug, name, message.disabled).await?;
-        let workspace = Some(convert::workspace(&workspace));
+        let policy = message.policy.map(|policy| convert::policy(&mut violations, policy));
+        violations.finish()?;
+        let disabled = message.disabled;
+        let workspace =
+            self.0.put_workspace(context, id, slug, name, disabled, policy.flatten()).await?;
+        let workspace = Some(self.with_policy(&workspace).await?);
         Ok(Response::new(pb::PutWorkspaceResponse { workspace }))
     }
 
@@ -42,7 +46,8 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let name =
             convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
         let Some(name) = name else { return convert::refuse(violations) };
-        let workspace = Some(convert::workspace(&self.0.get_workspace(&name).await?));
+        let workspace = self.0.get_workspace(&name).await?;
+        let workspace = Some(self.with_policy(&workspace).await?);
         Ok(Response::new(pb::GetWorkspaceResponse { workspace }))
     }
 
@@ -53,8 +58,14 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let message = request.into_inner();
         let page = convert::page(message.page_size, message.page_token);
         let page = self.0.list_workspaces(&page).await?;
+        let policies = self.0.policies_of(&page.items).await?;
         Ok(Response::new(pb::ListWorkspacesResponse {
-            workspaces: page.items.iter().map(convert::workspace).collect(),
+            workspaces: page
+                .items
+                .iter()
+                .zip(policies)
+                .map(|(workspace, policy)| convert::workspace(workspace, policy))
+                .collect(),
             next_page_token: page.next_token,
         }))
     }
@@ -188,5 +199,13 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         };
         self.0.delete_membership(context, workspace, user, message.allow_missing).await?;
         Ok(Response::new(pb::DeleteMembershipResponse {}))
+    }
+}
+
+impl DirectoryFace {
+    /// The workspace with what it asks of its keys.
+    async fn with_policy(&self, workspace: &Workspace) -> Result<pb::Workspace, Status> {
+        let policies = self.0.policies_of(std::slice::from_ref(workspace)).await?;
+        Ok(convert::workspace(workspace, policies.into_iter().flatten().next()))
     }
 }

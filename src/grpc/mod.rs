@@ -11,9 +11,11 @@ pub mod codec;
 mod connection;
 mod convert;
 mod directory;
+mod ext_authz;
 mod gate;
 pub mod health;
 mod introspect;
+mod life;
 mod permission;
 mod protocol;
 mod redact;
@@ -47,12 +49,52 @@ pub mod pb {
     tonic::include_proto!("sophic.auth.v1");
 }
 
+/// What is used of Envoy's protocol, in the folders of its packages, and of Google's, which it names.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto has the documentation"
+)]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
+/// `google.rpc`, as far as Envoy's protocol names it.
+pub mod google {
+    /// The package.
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
+}
+
 /// Every file of the protocol, encoded, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The largest request, in bytes, of the services that take little and of the directory, whose names may be long.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Envoy sends all the headers of its client's request, of which it takes 60 KiB by default.
+const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// The largest request of the service that takes batches of 1,000 tokens.
 const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
@@ -86,6 +128,12 @@ pub fn routes(
     .add_service(
         pb::admin_service_server::AdminServiceServer::new(admin)
             .max_decoding_message_size(REQUEST_BYTES_MAX),
+    )
+    .add_service(
+        envoy::service::auth::v3::authorization_server::AuthorizationServer::new(
+            ext_authz::ExtAuthzFace(Arc::clone(service)),
+        )
+        .max_decoding_message_size(CHECK_REQUEST_BYTES_MAX),
     )
     .add_service(health);
     let routes = if reflection { health::with_reflection(routes) } else { routes };

@@ -27,7 +27,8 @@ pub fn rule(path: &str) -> Rule {
     match path {
         "/sophic.auth.v1.AuthService/Introspect"
         | "/sophic.auth.v1.AuthService/BatchIntrospect"
-        | "/sophic.auth.v1.AuthService/Watch" => Rule::AnyOf(&[Introspect]),
+        | "/sophic.auth.v1.AuthService/Watch"
+        | "/envoy.service.auth.v3.Authorization/Check" => Rule::AnyOf(&[Introspect]),
         "/sophic.auth.v1.AuthService/CreateKey"
         | "/sophic.auth.v1.AuthService/CreatePat"
         | "/sophic.auth.v1.AuthService/UpdateCredential"

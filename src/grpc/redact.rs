@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::envoy::config::core::v3::HeaderValue;
+use super::envoy::service::auth::v3::attribute_context::HttpRequest;
 use super::pb::{
     CreateCallerResponse, CreateKeyResponse, CreatePatResponse, IntrospectRequest, LeakedToken,
     RevokeRequest, RotateCallerResponse, RotateResponse, revoke_request,
@@ -94,5 +96,17 @@ impl fmt::Debug for LeakedToken {
             .field("url", &self.url)
             .field("reason", &self.reason)
             .finish()
+    }
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest").field("headers", &REDACTED).finish()
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderValue").field("key", &self.key).field("value", &REDACTED).finish()
     }
 }

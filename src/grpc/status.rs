@@ -20,6 +20,7 @@ const fn code(kind: Kind) -> Code {
         Kind::Invalid => Code::InvalidArgument,
         Kind::NotFound => Code::NotFound,
         Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::Aborted => Code::Aborted,
         Kind::FailedPrecondition => Code::FailedPrecondition,
         Kind::OutOfRange => Code::OutOfRange,
         Kind::Exhausted => Code::ResourceExhausted,

@@ -1,24 +1,155 @@
-//! The HTTP face: for now, what an orchestrator asks.
+//! The HTTP face: what an orchestrator asks, OAuth for libraries that speak it, and forward-auth for proxies.
+//!
+//! As in `grpc/gate.rs`, a request passes the same questions before any endpoint sees it: is there room, who calls, may
+//! it, and how long may it take.
+
+mod caller;
+mod form;
+mod forward_auth;
+mod health;
+mod oauth2;
+mod problem;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
-use tokio::sync::watch;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{Response, StatusCode};
+use axum::routing::{MethodRouter, any, get, post};
+use futures::FutureExt as _;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tracing::{Instrument as _, field};
 
-/// `/healthz`: the process lives. `/readyz`: the store answers, and nobody has asked the server to stop.
-pub(crate) fn router(ready: watch::Receiver<bool>) -> Router {
-    let readyz = move || {
-        let ready = *ready.borrow();
-        async move {
-            if ready {
-                (StatusCode::OK, "ready\n")
-            } else {
-                (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "not ready: the store is out of reach, or stopping\n",
-                )
+use crate::grpc::{Limits, Peer};
+use crate::service::{Reason, Service, ServiceError};
+use problem::{Problem, Style};
+
+/// What the endpoints share.
+pub(crate) struct Face {
+    service: Arc<Service>,
+    issuer: String,
+    limits: Limits,
+    room: Semaphore,
+}
+
+/// The endpoints that ask who calls.
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Introspect,
+    Revoke,
+    ForwardAuth,
+}
+
+impl Face {
+    /// Over these use cases; `issuer` is what RFC 8414 calls so: the URL that the endpoints are reached by.
+    pub(crate) fn new(service: Arc<Service>, issuer: String, limits: Limits) -> Arc<Self> {
+        let room = Semaphore::new(limits.requests_max);
+        Arc::new(Self { service, issuer, limits, room })
+    }
+
+    /// Whether no request is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.room.available_permits() == self.limits.requests_max
+    }
+
+    /// Answers a request, within bounds and whatever happens.
+    async fn handle(self: Arc<Self>, endpoint: Endpoint, request: Request) -> Response<Body> {
+        let style = endpoint.style();
+        let Ok(_place) = self.room.try_acquire() else {
+            return Problem::from(Reason::Overloaded).respond(style);
+        };
+        let deadline = Instant::now() + self.limits.request_timeout;
+        let (parts, body) = request.into_parts();
+        let peer = parts.extensions.get::<Peer>().map(|peer| field::display(peer.address));
+        let span = tracing::debug_span!("http", ?endpoint, peer, caller = field::Empty);
+        let work = AssertUnwindSafe(self.answer(endpoint, &parts, body, deadline)).catch_unwind();
+        let worked = tokio::time::timeout_at(deadline, work.instrument(span.clone())).await;
+        let response = match worked {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(problem))) => problem.respond(style),
+            Ok(Err(_)) => {
+                Problem::from(ServiceError::internal(&"a handler panicked")).respond(style)
             }
+            Err(_) => Problem::from(Reason::DeadlineExceeded).respond(style),
+        };
+        span.in_scope(|| tracing::debug!(http_status = response.status().as_u16(), "answered"));
+        response
+    }
+
+    async fn answer(
+        &self,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Response<Body>, Problem> {
+        let peer = parts.extensions.get::<Peer>();
+        let (presented, permissions) = match endpoint {
+            Endpoint::Introspect => {
+                (caller::in_authorization(&parts.headers, peer), oauth2::INTROSPECT)
+            }
+            Endpoint::Revoke => (caller::in_authorization(&parts.headers, peer), oauth2::REVOKE),
+            Endpoint::ForwardAuth => {
+                (caller::in_header_of_its_own(&parts.headers, peer), oauth2::INTROSPECT)
+            }
+        };
+        let service = &self.service;
+        let context = caller::authorise(service, presented?, peer, permissions, deadline).await?;
+        match endpoint {
+            Endpoint::Introspect => {
+                oauth2::introspect(service, &context, &self.issuer, parts, body).await
+            }
+            Endpoint::Revoke => oauth2::revoke(service, context, parts, body).await,
+            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
         }
+    }
+}
+
+impl Endpoint {
+    const fn style(self) -> Style {
+        match self {
+            Self::Introspect | Self::Revoke => Style::OAuth,
+            Self::ForwardAuth => Style::Problem,
+        }
+    }
+}
+
+/// All the endpoints.
+pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<bool>) -> Router {
+    let on = |endpoint| {
+        let face = Arc::clone(face);
+        move |request: Request| Arc::clone(&face).handle(endpoint, request)
     };
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz))
+    let metadata = {
+        let face = Arc::clone(face);
+        move || async move { oauth2::metadata(&face.issuer) }
+    };
+    let known = "/.well-known/oauth-authorization-server";
+    let mut router = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(async move || health::readyz(&ready)))
+        .route("/oauth2/introspect", only(post(on(Endpoint::Introspect))))
+        .route("/oauth2/revoke", only(post(on(Endpoint::Revoke))))
+        .route("/auth", any(on(Endpoint::ForwardAuth)))
+        .route(known, only(get(metadata.clone())));
+    // Of an issuer with a path, the metadata stand where RFC 8414 §3.1 puts them.
+    let path = issuer_path(&face.issuer);
+    if !path.is_empty() {
+        router = router.route(&format!("{known}{path}"), only(get(metadata)));
+    }
+    router.fallback(async || StatusCode::NOT_FOUND)
+}
+
+/// Any other method is refused in words.
+fn only(methods: MethodRouter) -> MethodRouter {
+    methods.fallback(async || Problem::Method.respond(Style::OAuth))
+}
+
+fn issuer_path(issuer: &str) -> &str {
+    let rest = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
+    rest.find('/').map_or("", |at| rest[at..].trim_end_matches('/'))
 }

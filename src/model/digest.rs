@@ -15,6 +15,11 @@ impl Digest {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
+    /// What a hash came to, of something else than a token.
+    pub const fn from_hash(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
     /// From its bytes; `None` unless there are 32.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -128,6 +128,20 @@ uuid_id! {
     ReplicaId
 }
 
+/// A request's id, of its caller's own making: a UUID of any version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub Uuid);
+
+impl RequestId {
+    /// Checks the spelling: hyphenated, in either case.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+        id.map(Self).ok_or_else(|| {
+            Invalid::new("must be a UUID, as 3f0c9a52-8f3e-4d59-9b1c-6a1c2a7f0e11, or empty")
+        })
+    }
+}
+
 fn check_opaque(text: &str) -> Result<(), Invalid> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {

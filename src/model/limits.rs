@@ -36,6 +36,13 @@ pub const PAGE_SIZE_DEFAULT: u32 = 50;
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// Bytes in a page token.
 pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
+/// How long a request id is remembered (DESIGN §4); after that the same id is a new request.
+pub const REQUEST_ID_RETENTION: Duration = Duration::from_hours(24);
+/// How old a credential may be for a retry of the call that made it to be given a fresh token.
+pub const REPLAY_AGE_MAX: Duration = Duration::from_mins(10);
+/// Credentials that one page of a list looks at, at the most: where fewer fit than are asked for, the page is short and
+/// the next one begins behind them (AIP-158), so that a page costs the same in a store of any size.
+pub const LIST_SCAN_MAX: u32 = 20_000;
 /// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
 pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
 /// Introspections in one batch.

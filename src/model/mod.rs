@@ -24,7 +24,7 @@ pub use caller::{Caller, CallerIdentity, CallerName, CertificateSan, Permission,
 pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
 pub use digest::Digest;
 pub use ids::{
-    CallerId, CredentialId, EventId, ReplicaId, Slug, UserId, WorkspaceId, WorkspaceName,
+    CallerId, CredentialId, EventId, ReplicaId, RequestId, Slug, UserId, WorkspaceId, WorkspaceName,
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use role::Role;
@@ -32,7 +32,7 @@ pub use scope::{Scope, ScopeSet};
 pub use text::{Annotations, DisplayName, Reason};
 pub use time::{BootClock, Clock, SystemClock, Timestamp};
 pub use user::{Membership, User};
-pub use workspace::Workspace;
+pub use workspace::{Workspace, WorkspacePolicy};
 
 /// A number of the store's change log: gapless, in commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -58,6 +58,17 @@ impl Timestamp {
         Self::from_unix_micros(self.0.checked_add(micros)?)
     }
 
+    /// This much later, or the end of the year 9999.
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        self.checked_add(duration).unwrap_or(Self(Self::MAX))
+    }
+
+    /// This much earlier, or the year 1.
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros).max(Self::MIN))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -1,5 +1,7 @@
 //! The tenant.
 
+use std::time::Duration;
+
 use super::{DisplayName, Slug, Timestamp, WorkspaceId};
 
 /// A workspace as the store keeps it, deleted ones included: their row holds the id until it is put again.
@@ -23,4 +25,20 @@ pub struct Workspace {
     pub update_time: Timestamp,
     /// When it was deleted, if it is.
     pub delete_time: Option<Timestamp>,
+}
+
+/// What a workspace asks of its keys beyond the server's own policy: of the two the stricter holds. What is `None` or
+/// false restricts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkspacePolicy {
+    /// The longest that a key may be made to live.
+    pub key_lifetime_max: Option<Duration>,
+    /// A key must be made to expire.
+    pub key_expiry_required: bool,
+    /// The most keys that are neither revoked nor expired.
+    pub keys_max: Option<u32>,
+    /// The shortest that a rotated key lives on.
+    pub overlap_min: Option<Duration>,
+    /// The longest that a rotated key lives on.
+    pub overlap_max: Option<Duration>,
 }

@@ -1,8 +1,12 @@
 //! What an acting user may do with credentials (DESIGN §5): keys of a workspace belong to its admins and owners,
-//! personal access tokens to their own user and nobody else. Pure.
+//! personal access tokens to their own user and nobody else. Pure. What credentials may be like is in `limits.rs`.
+
+mod limits;
 
 #[cfg(test)]
 mod tests;
+
+pub use limits::{Limits, Policy, Rules};
 
 use crate::model::{Credential, Owner, Role, UserId};
 

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate, Limits, Peer};
@@ -56,6 +56,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long requests under way may take after that.
     pub shutdown_grace: Duration,
+    /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
+    pub issuer: Option<String>,
     /// How this process answers from memory.
     pub cache: CacheConfig,
     /// Choices of the service itself.
@@ -102,6 +104,7 @@ impl Config {
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            issuer: None,
             cache: CacheConfig::default(),
             options: Options::default(),
         }
@@ -153,12 +156,12 @@ pub struct Running {
 impl Running {
     /// The URL of the gRPC port.
     pub fn grpc_url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.grpc)
+        url(self.tls, self.grpc)
     }
 
     /// The URL of the HTTP port.
     pub fn http_url(&self) -> String {
-        format!("{}://{}", self.scheme(), self.http)
+        url(self.tls, self.http)
     }
 
     /// Reads certificates, keys and client CAs anew; what does not load leaves the old ones in use.
@@ -174,10 +177,6 @@ impl Running {
         self.stop.cancel();
         // The task only ends by itself; were it to panic, there would be nothing left to wait for.
         let _ = self.done.await;
-    }
-
-    const fn scheme(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
     }
 }
 
@@ -226,9 +225,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let routes = grpc::routes(&service, &hub, health, config.reflection);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
+    let http_address = local(&http_listener, config.http_listen)?;
+    let issuer = config.issuer.clone();
+    let issuer = issuer.unwrap_or_else(|| url(certificates.is_some(), http_address));
+    let face = http::Face::new(Arc::clone(&service), issuer, config.limits);
     let running = Running {
         grpc: local(&grpc_listener, config.listen)?,
-        http: local(&http_listener, config.http_listen)?,
+        http: http_address,
         tls: certificates.is_some(),
         service: Arc::clone(&service),
         hub: Arc::clone(&hub),
@@ -243,6 +246,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
                 replica,
                 hub,
                 gate,
+                face,
                 ready_sender,
                 ready,
                 report: Box::pin(report),
@@ -262,6 +266,7 @@ struct Parts {
     replica: replica::Replica,
     hub: Arc<Hub>,
     gate: Arc<Gate>,
+    face: Arc<http::Face>,
     ready_sender: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -270,7 +275,9 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts { gate, service, replica, hub, certificates, ready_sender, ready, stop, .. } = parts;
+    let Parts {
+        gate, face, service, replica, hub, certificates, ready_sender, ready, stop, ..
+    } = parts;
     let connection_limits = ConnectionLimits {
         connections_max: config.connections_max,
         streams_max: config.streams_max,
@@ -292,10 +299,14 @@ async fn run(config: Config, parts: Parts) {
             })
         }));
     let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
-    let router = http::router(ready);
+    let router = http::router(&face, ready);
     let http_accept =
-        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |_: Peer| {
-            TowerToHyperService::new(router.clone())
+        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {
+            let router = router.clone();
+            service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                router.clone().oneshot(request)
+            })
         }));
 
     stop.cancelled().await;
@@ -309,8 +320,8 @@ async fn run(config: Config, parts: Parts) {
     let drained = async {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
         tokio::select! {
-            () = grpc.closed() => {}
-            () = idle(&gate) => {}
+            ((), ()) = futures::future::join(grpc.closed(), http.closed()) => {}
+            () = idle(&gate, &face) => {}
         }
         service.tasks.close();
         service.tasks.wait().await;
@@ -328,13 +339,13 @@ async fn run(config: Config, parts: Parts) {
 }
 
 /// Answers under way have left, a moment after the last request ended.
-async fn idle(gate: &Gate) {
+async fn idle(gate: &Gate, face: &http::Face) {
     let moment = Duration::from_millis(50);
     loop {
         tokio::time::sleep(moment).await;
-        if gate.is_idle() {
+        if gate.is_idle() && face.is_idle() {
             tokio::time::sleep(moment).await;
-            if gate.is_idle() {
+            if gate.is_idle() && face.is_idle() {
                 return;
             }
         }
@@ -357,6 +368,10 @@ async fn monitor(store: Arc<dyn Store>, ready: watch::Sender<bool>, stop: Cancel
             () = stop.cancelled() => return,
         }
     }
+}
+
+fn url(tls: bool, address: SocketAddr) -> String {
+    format!("{}://{address}", if tls { "https" } else { "http" })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -1,20 +1,22 @@
-//! Keys and personal access tokens: making, showing, listing and ending them, for whoever may (`policy`).
+//! Keys and personal access tokens: making, showing and ending them, for whoever may (`policy`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::Entry;
-use super::page::Cursor;
-use super::{Context, Page, PageRequest, Reason, Result, Service, Violations, view};
+use super::listing::READERS;
+use super::owner::{Held, acting_user, creator, see};
+use super::retry::{Fingerprint, Retry};
+use super::{Context, Reason, Result, Service, Violations, view};
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState,
-    DisplayName, IpAllowlist, Membership, Owner, Permission, Reason as Why, Revision, Role,
-    ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, Digest, DisplayName,
+    IpAllowlist, Owner, Permission, Reason as Why, RequestId, Revision, ScopeSet, Timestamp,
 };
-use crate::policy::{self, Access};
-use crate::store::{CredentialFilter, Lock, WriteTx};
+use crate::store::{Lock, WriteTx};
 use crate::token::{Token, TokenKind, digest_of_presented};
+
+pub use super::owner::NewOwner;
 
 /// When a credential dies by itself.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +27,24 @@ pub enum Expiration {
     After(Duration),
 }
 
-/// Whose a new credential is to be.
-#[derive(Debug, Clone)]
-pub enum NewOwner {
-    /// A key of this workspace, by slug or id.
-    Workspace(WorkspaceName),
-    /// A personal access token of this user, with this downscope.
-    User(UserId, Role),
+impl Expiration {
+    /// The field of a request that says so.
+    pub(super) const fn field(expiration: Option<Self>) -> &'static str {
+        match expiration {
+            Some(Self::At(_)) => "expire_time",
+            Some(Self::After(_)) => "ttl",
+            None => "expiration",
+        }
+    }
+
+    /// For the fingerprint of a request.
+    pub(super) fn canonical(expiration: Option<Self>) -> String {
+        match expiration {
+            Some(Self::At(time)) => format!("at {}", time.unix_micros()),
+            Some(Self::After(ttl)) => format!("after {}", ttl.as_nanos()),
+            None => "never".to_owned(),
+        }
+    }
 }
 
 /// A credential to be made.
@@ -51,6 +64,8 @@ pub struct CreateCredential {
     pub annotations: BTreeMap<String, String>,
     /// On whose behalf; empty: the system's.
     pub acting_user: String,
+    /// A UUID, so that a retry makes no second credential; empty: every call makes one.
+    pub request_id: String,
 }
 
 /// A credential that was made.
@@ -60,23 +75,6 @@ pub struct Created {
     pub credential: Credential,
     /// Its token, this once.
     pub token: Token,
-}
-
-/// Which credentials to list.
-#[derive(Debug, Clone, Default)]
-pub struct ListCredentials {
-    /// Keys of this workspace, by slug or id; nothing: any.
-    pub workspace: Option<WorkspaceName>,
-    /// Personal access tokens of this user; nothing: any.
-    pub user: Option<UserId>,
-    /// Of this kind; nothing: any.
-    pub kind: Option<CredentialKind>,
-    /// In this state; nothing: any.
-    pub state: Option<CredentialState>,
-    /// On whose behalf; empty: the system's.
-    pub acting_user: String,
-    /// Which page.
-    pub page: PageRequest,
 }
 
 /// What to revoke.
@@ -102,6 +100,7 @@ struct Checked {
     ip_allowlist: IpAllowlist,
     annotations: Annotations,
     expire_time: Option<Timestamp>,
+    retry: Option<Retry>,
 }
 
 impl Service {
@@ -109,6 +108,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Reason::WorkspaceDisabled`] and [`Reason::UserDisabled`] too: nothing is made for an owner who may not use it.
+    /// [`Reason::CredentialsMaxReached`]. [`Reason::RequestReplayed`], for a retry that comes too late.
     pub async fn create_credential(
         self: &Arc<Self>,
         context: Context,
@@ -120,15 +120,21 @@ impl Service {
         let this = Arc::clone(self);
         self.run(async move {
             let (create_time, random) = this.stamp()?;
-            let mut tx = this.store.begin("create_credential").await?;
-            let (owner, generation, kind) =
-                owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
-            let token = Token::mint(kind, &*this.random)?;
             let id = CredentialId::new(create_time, random);
+            let mut tx = this.store.begin("create_credential").await?;
+            let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
+            let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
+            if let Some(earlier) = earlier {
+                return this.replay(tx, &context, acting_user.as_ref(), earlier).await;
+            }
+            check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
+            this.check_live(&mut *tx, &held, create_time, 0).await?;
+            let kind = token_kind(&held.owner);
+            let token = Token::mint(kind, &*this.random)?;
             let credential = Credential {
                 id,
-                owner,
-                generation,
+                owner: held.owner,
+                generation: held.generation,
                 name: checked.name,
                 hint: token.hint(),
                 scopes: request.scopes,
@@ -181,37 +187,6 @@ impl Service {
         Ok(credential)
     }
 
-    /// A page of credentials, oldest first, of those that the acting user may see.
-    pub async fn list_credentials(
-        &self,
-        context: &Context,
-        request: &ListCredentials,
-    ) -> Result<Page<Credential>> {
-        let acting_user = acting_user(context, &request.acting_user, READERS)?;
-        if let Some(id) = &acting_user {
-            self.require_active(id).await?;
-        }
-        let workspace_id = match &request.workspace {
-            None => None,
-            Some(name) => Some(self.workspace_to_list(name, acting_user.as_ref()).await?.id),
-        };
-        if let Some(user) = &request.user {
-            self.check_user_to_list(user, acting_user.as_ref()).await?;
-        }
-        let filter = CredentialFilter {
-            workspace_id,
-            user_id: request.user.clone(),
-            kind: request.kind,
-            state: request.state,
-            visible_to: acting_user,
-        };
-        let cursor = Cursor::new(&request.page, format!("credentials {filter:?}"))?;
-        let after = cursor.after.as_deref().and_then(|id| CredentialId::parse(id).ok());
-        let now = self.clock.now();
-        let credentials = self.store.list_credentials(&filter, now, after, cursor.fetch).await?;
-        Ok(cursor.page(credentials, |credential| credential.id.to_string()))
-    }
-
     /// Ends a credential for good; what is ended already stays so, since when it was first.
     pub async fn revoke(
         self: &Arc<Self>,
@@ -231,8 +206,15 @@ impl Service {
         let this = Arc::clone(self);
         self.run(async move {
             let now = this.clock.now();
-            let Some((mut tx, before)) = this.hold_to_revoke(&target, acting_user.as_ref()).await?
-            else {
+            let held = match &target {
+                RevokeTarget::Token(text) => this.hold_of_token(text).await?,
+                RevokeTarget::Id(id, kind) => {
+                    let mut tx = this.store.begin("revoke").await?;
+                    let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
+                    Some((tx, held))
+                }
+            };
+            let Some((mut tx, before)) = held else {
                 return Ok(Revoked { credential: None, revision: this.store.revision().await? });
             };
             let mut after = before.clone();
@@ -241,14 +223,13 @@ impl Service {
                 after.version += 1;
                 tx.update_credential(&after).await?;
             }
-            let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
             let entry = Entry {
                 action: "credential.revoke",
                 target: AuditTarget::Credential(after.id),
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),
                 after: Some(view::credential(&after, now)),
-                reason: why,
+                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
             };
             let event = this.audit_event(&context, entry)?;
             let revision = this.commit_and_wait(tx, &event, &context).await?;
@@ -257,48 +238,14 @@ impl Service {
         .await
     }
 
-    /// A transaction that holds what is to be revoked; nothing if a token was given that is no credential's.
-    async fn hold_to_revoke(
-        &self,
-        target: &RevokeTarget,
-        acting_user: Option<&UserId>,
-    ) -> Result<Option<(Box<dyn WriteTx>, Credential)>> {
-        match target {
-            RevokeTarget::Token(text) => {
-                let accept_imported = self.options.accept_imported_tokens;
-                let Some(digest) = digest_of_presented(text, accept_imported) else {
-                    return Ok(None);
-                };
-                let mut tx = self.store.begin("revoke_by_token").await?;
-                let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
-                Ok(credential.map(|credential| (tx, credential)))
-            }
-            RevokeTarget::Id(id, kind) => {
-                // Whose it is never changes, so it may be read before the locks are taken in their order.
-                let credential = self.store.find_credential(*id).await?;
-                let mut tx = self.store.begin("revoke").await?;
-                let role = match (acting_user, credential.as_ref().map(|found| &found.owner)) {
-                    (Some(user), Some(Owner::Workspace(workspace))) => {
-                        active_user(&mut *tx, user).await?;
-                        tx.find_membership(workspace, user, Lock::Share).await?
-                    }
-                    (Some(user), _) => {
-                        active_user(&mut *tx, user).await?;
-                        None
-                    }
-                    (None, _) => None,
-                };
-                let credential = tx.find_credential(*id, Lock::Update).await?;
-                let credential = credential.ok_or(Reason::CredentialNotFound)?;
-                if kind.is_some_and(|kind| kind != credential.kind()) {
-                    return Err(Reason::CredentialNotFound.into());
-                }
-                if let Some(user) = acting_user {
-                    see(user, &credential, role)?;
-                }
-                Ok(Some((tx, credential)))
-            }
-        }
+    /// A transaction that holds the credential of this presented text; nothing if it is no credential's.
+    async fn hold_of_token(&self, text: &str) -> Result<Option<(Box<dyn WriteTx>, Credential)>> {
+        let Some(digest) = digest_of_presented(text, self.options.accept_imported_tokens) else {
+            return Ok(None);
+        };
+        let mut tx = self.store.begin("revoke_by_token").await?;
+        let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
+        Ok(credential.map(|credential| (tx, credential)))
     }
 
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {
@@ -312,16 +259,17 @@ impl Service {
         let annotations = Annotations::parse(request.annotations.clone());
         let annotations = violations.check("annotations", annotations);
         let expire_time = self.check_expiration(&mut violations, request.expiration);
+        let retry = check_request_id(&mut violations, &request.request_id, || fingerprint(request));
         match (name, ip_allowlist, annotations) {
             (Some(name), Some(ip_allowlist), Some(annotations)) => {
                 violations.finish()?;
-                Ok(Checked { name, ip_allowlist, annotations, expire_time })
+                Ok(Checked { name, ip_allowlist, annotations, expire_time, retry })
             }
             _ => Err(violations.into_error()),
         }
     }
 
-    fn check_expiration(
+    pub(super) fn check_expiration(
         &self,
         violations: &mut Violations,
         expiration: Option<Expiration>,
@@ -346,121 +294,60 @@ impl Service {
             }
         }
     }
-
-    async fn require_active(&self, id: &UserId) -> Result<()> {
-        let user = self.store.find_user(id).await?;
-        user.filter(|user| !user.disabled)
-            .map(drop)
-            .ok_or_else(|| Reason::ActingUserNotActive.into())
-    }
-
-    async fn workspace_to_list(
-        &self,
-        name: &WorkspaceName,
-        acting_user: Option<&UserId>,
-    ) -> Result<Workspace> {
-        let workspace = self.get_workspace(name).await?;
-        if let Some(user) = acting_user {
-            let membership = self.store.find_membership(&workspace.id, user).await?;
-            let access = policy::keys_of_workspace(membership.map(|membership| membership.role));
-            open(access, Reason::WorkspaceNotFound)?;
-        }
-        Ok(workspace)
-    }
-
-    async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {
-        match acting_user {
-            Some(acting_user) => {
-                open(policy::pats_of_user(acting_user, user), Reason::UserNotFound)
-            }
-            None => self.get_user(user).await.map(drop),
-        }
-    }
 }
 
-/// Who may read without an acting user.
-const READERS: &[Permission] = &[Permission::CredentialsAdmin, Permission::CredentialsRead];
 /// Who may revoke by token without an acting user.
 const BY_TOKEN: &[Permission] =
     &[Permission::Introspect, Permission::CredentialsAdmin, Permission::CredentialsWrite];
 
-/// On whose behalf; nothing: the system's, for which the requester must have one of `alone`.
-fn acting_user(context: &Context, id: &str, alone: &[Permission]) -> Result<Option<UserId>> {
-    if id.is_empty() {
-        let permitted = alone.iter().any(|permission| context.permits(*permission));
-        return if permitted { Ok(None) } else { Err(Reason::ActingUserRequired.into()) };
-    }
-    let mut violations = Violations::default();
-    let id = violations.check("acting_user", UserId::parse(id));
-    violations.finish().map(|()| id)
-}
-
-/// The new owner, its watermark and the kind of token, held against change; and that the acting user may.
-async fn owner_for(
-    tx: &mut dyn WriteTx,
-    acting_user: Option<&UserId>,
-    owner: NewOwner,
-) -> Result<(Owner, i64, TokenKind)> {
+pub(super) const fn token_kind(owner: &Owner) -> TokenKind {
     match owner {
-        NewOwner::Workspace(name) => {
-            let workspace = tx.find_workspace(name.as_str(), Lock::Share).await?;
-            if let Some(user) = acting_user {
-                active_user(tx, user).await?;
-            }
-            let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
-            if let Some(user) = acting_user {
-                let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
-                let access =
-                    policy::keys_of_workspace(membership.map(|membership| membership.role));
-                open(access, Reason::WorkspaceNotFound)?;
-            }
-            if workspace.disabled {
-                return Err(Reason::WorkspaceDisabled.into());
-            }
-            Ok((Owner::Workspace(workspace.id), workspace.generation, TokenKind::Key))
-        }
-        NewOwner::User(id, max_role) => {
-            if let Some(user) = acting_user {
-                active_user(tx, user).await?;
-                open(policy::pats_of_user(user, &id), Reason::UserNotFound)?;
-            }
-            let user = tx.find_user_row(&id, Lock::Share).await?;
-            let user =
-                user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
-            if user.disabled {
-                return Err(Reason::UserDisabled.into());
-            }
-            Ok((Owner::User { id, max_role }, user.generation, TokenKind::Pat))
-        }
+        Owner::Workspace(_) => TokenKind::Key,
+        Owner::User { .. } => TokenKind::Pat,
     }
 }
 
-/// The acting user, held against change.
-async fn active_user(tx: &mut dyn WriteTx, id: &UserId) -> Result<User> {
-    let user = tx.find_user_row(id, Lock::Share).await?;
-    let active = user.filter(|user| !user.disabled && user.delete_time.is_none());
-    active.ok_or_else(|| Reason::ActingUserNotActive.into())
+/// That the policy lets a credential live so long.
+pub(super) fn check_lifetime(
+    held: &Held,
+    asked: Option<Expiration>,
+    expire_time: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<()> {
+    let lifetime = expire_time.map(|expire_time| expire_time.saturating_since(now));
+    let mut violations = Violations::default();
+    violations.check(Expiration::field(asked), held.rules.check_lifetime(lifetime));
+    violations.finish()
 }
 
-fn open(access: Access, hidden: Reason) -> Result<()> {
-    match access {
-        Access::Allowed => Ok(()),
-        Access::Forbidden => Err(Reason::RoleTooLow.into()),
-        Access::Hidden => Err(hidden.into()),
+/// The request's id, if it has one, and what its body comes to.
+pub(super) fn check_request_id(
+    violations: &mut Violations,
+    id: &str,
+    fingerprint: impl FnOnce() -> Digest,
+) -> Option<Retry> {
+    if id.is_empty() {
+        return None;
     }
+    let id = violations.check("request_id", RequestId::parse(id))?;
+    Some(Retry { id, fingerprint: fingerprint() })
 }
 
-/// That the acting user may see the credential, which is to manage it.
-fn see(user: &UserId, credential: &Credential, membership: Option<Membership>) -> Result<()> {
-    let role = membership.map(|membership| membership.role);
-    open(policy::credential(user, credential, role), Reason::CredentialNotFound)
-}
-
-/// Who made it, as `Credential::creator` has it.
-fn creator(context: &Context, acting_user: Option<&UserId>) -> String {
-    match (acting_user, &context.requester) {
-        (Some(user), _) => format!("user:{user}"),
-        (None, super::Requester::Caller(caller)) => format!("caller:{}", caller.name),
-        (None, super::Requester::Operator(name)) => format!("operator:{name}"),
-    }
+fn fingerprint(request: &CreateCredential) -> Digest {
+    let (rpc, owner, max_role) = match &request.owner {
+        NewOwner::Workspace(name) => ("CreateKey", name.as_str(), ""),
+        NewOwner::User(id, max_role) => ("CreatePat", id.as_str(), max_role.as_str()),
+    };
+    let annotations = &request.annotations;
+    Fingerprint::of(rpc)
+        .field(owner)
+        .field(max_role)
+        .field(&request.name)
+        .field(&request.scopes.to_string())
+        .field(&Expiration::canonical(request.expiration))
+        .fields(request.ip_allowlist.iter().map(String::as_str))
+        .fields(annotations.keys().map(String::as_str))
+        .fields(annotations.values().map(String::as_str))
+        .field(&request.acting_user)
+        .finish()
 }

@@ -7,16 +7,17 @@ use super::page::Cursor;
 use super::{Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::limits::SLUG_RESERVATION;
 use crate::model::{
-    AuditTarget, DisplayName, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId, WorkspaceName,
+    AuditTarget, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
 use crate::store::{Lock, WriteTx};
 
 impl Service {
-    /// Makes the workspace, or makes it look so.
+    /// Makes the workspace, or makes it look so. Without a policy, its own stays as it is.
     ///
     /// # Errors
-    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`].
+    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`]; [`Reason::ArgumentInvalid`] for a policy that is laxer than
+    /// the server's, unless it is the workspace's already: the server's may have become stricter.
     pub async fn put_workspace(
         self: &Arc<Self>,
         context: Context,
@@ -24,6 +25,7 @@ impl Service {
         slug: Slug,
         display_name: DisplayName,
         disabled: bool,
+        policy: Option<WorkspacePolicy>,
     ) -> Result<Workspace> {
         let this = Arc::clone(self);
         self.run(async move {
@@ -45,14 +47,16 @@ impl Service {
                 disabled,
             };
             tx.put_workspace(&after).await?;
+            let policies = this.put_policy(&mut *tx, &after.id, policy).await?;
             let narrows = live
                 .is_some_and(|live| (after.disabled && !live.disabled) || after.slug != live.slug);
             let entry = Entry {
                 action: "workspace.put",
                 target: AuditTarget::Workspace(after.id.clone()),
                 acting_user: None,
-                before: live.map(view::workspace),
-                after: Some(view::workspace(&after)),
+                before: live
+                    .map(|live| view::with_policy(view::workspace(live), policies.0.as_ref())),
+                after: Some(view::with_policy(view::workspace(&after), policies.1.as_ref())),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
@@ -64,6 +68,46 @@ impl Service {
             Ok(after)
         })
         .await
+    }
+
+    /// Gives the workspace its policy; the one before and the one now.
+    async fn put_policy(
+        &self,
+        tx: &mut dyn WriteTx,
+        id: &WorkspaceId,
+        policy: Option<WorkspacePolicy>,
+    ) -> Result<(Option<WorkspacePolicy>, Option<WorkspacePolicy>)> {
+        let before = tx.find_workspace_policy(id, Lock::Update).await?;
+        let Some(after) = policy.filter(|policy| before != Some(*policy)) else {
+            return Ok((before, before));
+        };
+        let mut violations = Violations::default();
+        for (field, Invalid(description)) in self.options.policy.refuse_laxer(&after) {
+            violations.add(&format!("workspace.policy.{field}"), description);
+        }
+        violations.finish()?;
+        if after == WorkspacePolicy::default() {
+            tx.delete_workspace_policy(id).await?;
+            return Ok((before, None));
+        }
+        tx.put_workspace_policy(id, &after).await?;
+        Ok((before, Some(after)))
+    }
+
+    /// What each of these workspaces, which stand in the order of their ids, asks of its keys.
+    pub async fn policies_of(
+        &self,
+        workspaces: &[Workspace],
+    ) -> Result<Vec<Option<WorkspacePolicy>>> {
+        let Some((first, last)) = workspaces.first().zip(workspaces.last()) else {
+            return Ok(Vec::new());
+        };
+        let found = self.store.list_workspace_policies(&first.id, &last.id).await?;
+        let policy = |id: &WorkspaceId| {
+            let index = found.binary_search_by(|(of, _)| of.cmp(id)).ok()?;
+            found.get(index).map(|(_, policy)| *policy)
+        };
+        Ok(workspaces.iter().map(|workspace| policy(&workspace.id)).collect())
     }
 
     /// The workspace of this slug or id.
@@ -106,6 +150,7 @@ impl Service {
             };
             tx.put_workspace(&after).await?;
             tx.delete_memberships_of_workspace(&after.id).await?;
+            tx.delete_workspace_policy(&after.id).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
                 action: "workspace.delete",

@@ -75,6 +75,18 @@ reasons! {
         "there is a caller of this name";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "there is a caller with this certificate_san";
+    RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
+        "the request of this id has made its credential, whose token cannot be shown again: rotate it";
+    EtagMismatch, "ETAG_MISMATCH", Aborted,
+        "the credential has changed since its etag was read: read it again";
+    CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
+        "the credential is revoked for good";
+    CredentialExpired, "CREDENTIAL_EXPIRED", FailedPrecondition,
+        "the credential has expired: make a new one";
+    AlreadyRotated, "ALREADY_ROTATED", FailedPrecondition,
+        "the credential has a live successor: rotate that one, or revoke it first";
+    CredentialsMaxReached, "CREDENTIALS_MAX_REACHED", FailedPrecondition,
+        "there are as many live credentials as the policy allows: revoke one first";
     WorkspaceDisabled, "WORKSPACE_DISABLED", FailedPrecondition,
         "the workspace is disabled: enable it first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
@@ -116,6 +128,8 @@ pub enum Kind {
     NotFound,
     /// It is there already.
     AlreadyExists,
+    /// It has changed meanwhile; read it again.
+    Aborted,
     /// Something else has to be done first.
     FailedPrecondition,
     /// What is asked for is no longer kept.

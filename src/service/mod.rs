@@ -10,9 +10,15 @@ mod credentials;
 mod directory;
 mod error;
 mod introspect;
+mod life;
+mod listing;
+mod owner;
 mod page;
+mod proxied;
+mod retry;
 mod transfer;
 mod unknown_rate;
+mod update;
 pub mod view;
 
 #[cfg(test)]
@@ -20,17 +26,19 @@ mod tests;
 
 pub use callers::{CreateCaller, PresentedCaller};
 pub use checks::Violations;
-pub use credentials::{
-    CreateCredential, Created, Expiration, ListCredentials, NewOwner, RevokeTarget, Revoked,
-};
+pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
+pub use life::{Rotate, Rotated, SwitchCredential};
+pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
+pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use transfer::{
     Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
     TransferFormat,
 };
 pub use unknown_rate::UnknownRate;
+pub use update::UpdateCredential;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -41,7 +49,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
-use crate::model::{AuditEvent, Caller, Clock, Permission, Revision, Timestamp};
+use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
+use crate::policy::Policy;
 use crate::store::{Store, WriteTx};
 use crate::token::{Random, random_array};
 
@@ -80,11 +89,17 @@ pub struct Options {
     pub accept_imported_tokens: bool,
     /// The longest that a cache that follows Watch may hold an answer.
     pub cache_ttl: Duration,
+    /// How long credentials may live, how many there may be, how long a rotated one lives on.
+    pub policy: Policy,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accept_imported_tokens: false, cache_ttl: Duration::from_mins(1) }
+        Self {
+            accept_imported_tokens: false,
+            cache_ttl: Duration::from_mins(1),
+            policy: Policy::default(),
+        }
     }
 }
 
@@ -123,6 +138,14 @@ impl Context {
         match &self.requester {
             Requester::Caller(caller) => caller.permissions.contains(permission),
             Requester::Operator(_) => true,
+        }
+    }
+
+    /// The caller, if one asks.
+    pub fn caller_id(&self) -> Option<CallerId> {
+        match &self.requester {
+            Requester::Caller(caller) => Some(caller.id),
+            Requester::Operator(_) => None,
         }
     }
 

@@ -59,12 +59,22 @@ impl Cursor {
     }
 
     /// The page of what was fetched; `position` gives the position of an item.
-    pub(super) fn page<T>(self, mut items: Vec<T>, position: impl Fn(&T) -> String) -> Page<T> {
+    pub(super) fn page<T>(self, items: Vec<T>, position: impl Fn(&T) -> String) -> Page<T> {
+        self.short_page(items, None, position)
+    }
+
+    /// The same, where the page may be short and yet not the last: the next one then begins after `resume`.
+    pub(super) fn short_page<T>(
+        self,
+        mut items: Vec<T>,
+        resume: Option<String>,
+        position: impl Fn(&T) -> String,
+    ) -> Page<T> {
         let size = self.fetch as usize - 1;
         let more = items.len() > size;
         items.truncate(size);
-        let last = items.last().filter(|_| more);
-        let next_token = last.map(|item| encode(&position(item), &self.binding));
+        let last = items.last().filter(|_| more).map(position);
+        let next_token = last.or(resume).map(|position| encode(&position, &self.binding));
         Page { items, next_token: next_token.unwrap_or_default() }
     }
 }

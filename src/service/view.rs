@@ -6,7 +6,7 @@ use super::Introspection;
 use crate::cache::PrincipalFacts;
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, ScopeSet,
-    Timestamp, User, Workspace,
+    Timestamp, User, Workspace, WorkspacePolicy,
 };
 
 /// A credential; its state is as of `now`.
@@ -64,6 +64,37 @@ pub fn workspace(workspace: &Workspace) -> Value {
         "create_time": workspace.create_time.to_string(),
         "update_time": workspace.update_time.to_string(),
     })
+}
+
+/// What a workspace asks of its keys.
+pub fn workspace_policy(policy: &WorkspacePolicy) -> Value {
+    let mut view = object(json!({}));
+    let durations = [
+        ("key_lifetime_max", policy.key_lifetime_max),
+        ("overlap_min", policy.overlap_min),
+        ("overlap_max", policy.overlap_max),
+    ];
+    for (name, duration) in durations {
+        if let Some(duration) = duration {
+            // As JSON has a google.protobuf.Duration.
+            view.insert(name.into(), format!("{}s", duration.as_secs_f64()).into());
+        }
+    }
+    if policy.key_expiry_required {
+        view.insert("key_expiry_required".into(), true.into());
+    }
+    if let Some(most) = policy.keys_max {
+        view.insert("keys_max".into(), most.into());
+    }
+    Value::Object(view)
+}
+
+/// A workspace's view, with what it asks of its keys, if it asks anything.
+pub fn with_policy(mut view: Value, policy: Option<&WorkspacePolicy>) -> Value {
+    if let (Value::Object(fields), Some(policy)) = (&mut view, policy) {
+        fields.insert("policy".to_owned(), workspace_policy(policy));
+    }
+    view
 }
 
 /// A user.

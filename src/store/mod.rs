@@ -8,13 +8,15 @@
 //!    The rows of the change log are written by triggers, so that none can be forgotten, not even with psql.
 //! 4. A dropped [`WriteTx`] leaves nothing behind. It is never owned by a request's future, which a client can cancel:
 //!    `service` runs it in a task of its own.
-//! 5. Locks are taken in the order workspace names, workspaces, users, memberships, credentials, callers, and the
-//!    revision counter last, so that no two transactions wait for each other.
+//! 5. Locks are taken in the order requests, workspace names, workspaces, their policies, users, memberships,
+//!    credentials, callers, and the revision counter last, so that no two transactions wait for each other.
 //! 6. No method takes a raw token. Digests go in; they come out for caches, in the change log, and for export.
 //! 7. Bound values never stand in an error's text.
 
+mod columns;
 mod error;
 mod feed;
+mod listing;
 mod migrations;
 mod row;
 mod sql;
@@ -25,6 +27,7 @@ pub mod sqlite;
 
 pub use error::StoreError;
 pub use feed::{ChangeFeed, Incarnation, Replica, Replicas, Synced};
+pub use listing::{CredentialOrder, CredentialPosition, Listed};
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -38,8 +41,8 @@ use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, Membership, ReplicaId, Revision, Role, Slug, Timestamp, User, UserId,
-    Workspace, WorkspaceId,
+    Digest, EventId, Membership, Owner, ReplicaId, RequestId, Revision, Role, Scope, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// What every method gives.
@@ -74,7 +77,7 @@ pub enum FoundPrincipal {
     User(User, Vec<(WorkspaceId, Role)>),
 }
 
-/// Which credentials to list. What is `None` does not restrict.
+/// Which credentials to list, and in which order. What is `None` does not restrict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CredentialFilter {
     /// Keys of this workspace.
@@ -88,6 +91,35 @@ pub struct CredentialFilter {
     /// What this user sees: their own personal access tokens, and the keys of the workspaces that they are admin or
     /// owner of.
     pub visible_to: Option<UserId>,
+    /// Made by this creator.
+    pub creator: Option<String>,
+    /// Granted this scope.
+    pub scope: Option<Scope>,
+    /// Expiring before this, and neither revoked nor expired yet.
+    pub expires_before: Option<Timestamp>,
+    /// Not used since this, or never.
+    pub unused_since: Option<Timestamp>,
+    /// Whose name begins with this, to the letter.
+    pub name_prefix: Option<String>,
+    /// Of this family.
+    pub family_id: Option<CredentialId>,
+    /// In which order.
+    pub order: CredentialOrder,
+}
+
+/// A request that made a credential, as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedRequest {
+    /// Who asked: each has request ids of its own.
+    pub requester: String,
+    /// The id.
+    pub request_id: RequestId,
+    /// SHA-256 of the request's body; of no token.
+    pub fingerprint: Digest,
+    /// What it made.
+    pub credential_id: CredentialId,
+    /// When.
+    pub create_time: Timestamp,
 }
 
 /// Who holds a name of the namespace that workspace ids and slugs share.
@@ -144,14 +176,23 @@ pub trait Store: Send + Sync {
 
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
-    /// Credentials after this one, by id, as [`Self::find_credential`] gives them. `now` is what their state is as of.
+    /// Credentials after this place, in the filter's order, as [`Self::find_credential`] gives them. `now` is what their
+    /// state is as of. A page may be short and yet not the last: see [`Listed::resume`].
     async fn list_credentials(
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
-        after: Option<CredentialId>,
+        after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Vec<Credential>>;
+    ) -> Result<Listed>;
+    /// How the database would find that page: its plan, line by line, for people and for tests.
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>>;
 
     /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
     /// good.
@@ -172,6 +213,14 @@ pub trait Store: Send + Sync {
         after: Option<&WorkspaceId>,
         limit: u32,
     ) -> Result<Vec<Workspace>>;
+    /// What this workspace asks of its keys, if it asks anything.
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>>;
+    /// What the workspaces from the first id to the last ask of their keys, of those that ask anything.
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>>;
     /// The user, unless deleted.
     async fn find_user(&self, id: &UserId) -> Result<Option<User>>;
     /// Users after this one, by id, without deleted ones.
@@ -255,6 +304,21 @@ pub trait WriteTx: Send {
     /// Inserts the workspace, or makes the row of its id look so (but for `create_time`).
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()>;
 
+    /// What this workspace asks of its keys, if it asks anything.
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>>;
+    /// Has the workspace ask this of its keys.
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()>;
+    /// Has the workspace ask nothing of its keys.
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()>;
+
     /// The user of this id, deleted or not.
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>>;
     /// Inserts the user, or makes the row of its id look so (but for `create_time`).
@@ -293,6 +357,33 @@ pub trait WriteTx: Send {
     /// Makes the credential's row look so: what may change of it, which is neither the owner nor the times of making
     /// and last use.
     async fn update_credential(&mut self, credential: &Credential) -> Result<()>;
+    /// Gives the credential another token: from now on only the text of this digest is it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the digest is taken.
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()>;
+    /// What succeeded this credential by rotation and is neither revoked nor expired at `now`.
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>>;
+    /// How many credentials of this owner, made under this generation or a later one, are neither revoked nor expired at
+    /// `now`; counts up to `most`.
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32>;
+    /// Notes that this request makes its credential. If one of the same requester and id did after `forget_before`, that
+    /// one is given instead, and nothing is noted. Of two that race, the second waits for the first to end.
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>>;
 
     /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;

@@ -1,223 +1,26 @@
-//! From rows to nouns, once for both databases: each tells how it keeps six plain kinds of value, and every decoder is
-//! written over that. What does not fit is [`StoreError::Corrupt`], which names the column and never the value.
+//! From rows to nouns, once for both databases: every decoder is written over `columns.rs`, where each tells how it keeps
+//! what it reads. What does not fit is [`StoreError::Corrupt`], which names the column and never the value.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, ValueRef as _};
 use uuid::Uuid;
 
+use super::columns::{Columns, Fields};
 use super::{
-    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, LookedUp, NameHolder, Replica,
-    Replicas, Result, StoreError, StoredCredential, Synced, TakenCredential,
+    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, Incarnation,
+    LookedUp, NameHolder, Replica, Replicas, Result, StoreError, StoredCredential, Synced,
+    TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
-    Membership, Owner, PermissionSet, ReplicaId, Revision, Role, ScopeSet, Slug, Timestamp, User,
-    UserId, Workspace, WorkspaceId,
+    Membership, Owner, PermissionSet, ReplicaId, RequestId, Revision, Role, ScopeSet, Slug, User,
+    UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
-/// How a database keeps what the columns hold. `None` is NULL; an error, a value of another type.
-pub(super) trait Columns {
-    fn int(&self, index: usize) -> sqlx::Result<Option<i64>>;
-    fn flag(&self, index: usize) -> sqlx::Result<Option<bool>>;
-    fn text(&self, index: usize) -> sqlx::Result<Option<&str>>;
-    fn bytes(&self, index: usize) -> sqlx::Result<Option<&[u8]>>;
-    fn uuid(&self, index: usize) -> sqlx::Result<Option<Uuid>>;
-    /// In microseconds since 1970.
-    fn micros(&self, index: usize) -> sqlx::Result<Option<i64>>;
-}
-
-impl Columns for SqliteRow {
-    fn int(&self, index: usize) -> sqlx::Result<Option<i64>> {
-        self.try_get(index)
-    }
-
-    fn flag(&self, index: usize) -> sqlx::Result<Option<bool>> {
-        Ok(self.try_get::<Option<i64>, _>(index)?.map(|number| number != 0))
-    }
-
-    fn text(&self, index: usize) -> sqlx::Result<Option<&str>> {
-        self.try_get(index)
-    }
-
-    fn bytes(&self, index: usize) -> sqlx::Result<Option<&[u8]>> {
-        self.try_get(index)
-    }
-
-    fn uuid(&self, index: usize) -> sqlx::Result<Option<Uuid>> {
-        self.try_get(index)
-    }
-
-    fn micros(&self, index: usize) -> sqlx::Result<Option<i64>> {
-        self.try_get(index)
-    }
-}
-
-impl Columns for PgRow {
-    /// Of any width: smallint, integer and bigint decode alike.
-    fn int(&self, index: usize) -> sqlx::Result<Option<i64>> {
-        self.try_get_unchecked(index)
-    }
-
-    fn flag(&self, index: usize) -> sqlx::Result<Option<bool>> {
-        self.try_get(index)
-    }
-
-    fn text(&self, index: usize) -> sqlx::Result<Option<&str>> {
-        self.try_get(index)
-    }
-
-    fn bytes(&self, index: usize) -> sqlx::Result<Option<&[u8]>> {
-        self.try_get(index)
-    }
-
-    fn uuid(&self, index: usize) -> sqlx::Result<Option<Uuid>> {
-        self.try_get(index)
-    }
-
-    /// By hand: `'infinity'` from a shell would overflow the type that sqlx decodes to, which panics.
-    fn micros(&self, index: usize) -> sqlx::Result<Option<i64>> {
-        /// 2000-01-01T00:00:00Z, from which Postgres counts.
-        const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-        let value = self.try_get_raw(index)?;
-        if value.is_null() {
-            return Ok(None);
-        }
-        let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
-        let micros = bytes
-            .try_into()
-            .map(i64::from_be_bytes)
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok(Some(micros.saturating_add(POSTGRES_EPOCH)))
-    }
-}
-
-/// Reads a row's columns one after the other.
-struct Fields<'r, R> {
-    row: &'r R,
-    next: usize,
-    table: &'static str,
-}
-
-impl<'r, R: Columns> Fields<'r, R> {
-    const fn of(row: &'r R, table: &'static str) -> Self {
-        Self { row, next: 0, table }
-    }
-
-    const fn corrupt(&self, column: &'static str) -> StoreError {
-        StoreError::Corrupt { table: self.table, column }
-    }
-
-    /// Reads the next column, which may be NULL, and makes of it what it should be.
-    fn maybe<T, U>(
-        &mut self,
-        column: &'static str,
-        read: impl FnOnce(&'r R, usize) -> sqlx::Result<Option<T>>,
-        make: impl FnOnce(T) -> Option<U>,
-    ) -> Result<Option<U>> {
-        let index = self.next;
-        self.next += 1;
-        let value = read(self.row, index).map_err(|_| self.corrupt(column))?;
-        value.map(|value| make(value).ok_or_else(|| self.corrupt(column))).transpose()
-    }
-
-    fn some<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
-        value.ok_or_else(|| self.corrupt(column))
-    }
-
-    fn int(&mut self, column: &'static str) -> Result<i64> {
-        let value = self.maybe(column, R::int, Some)?;
-        self.some(column, value)
-    }
-
-    fn flag(&mut self, column: &'static str) -> Result<bool> {
-        let value = self.maybe(column, R::flag, Some)?;
-        self.some(column, value)
-    }
-
-    /// Makes of an integer what it stands for.
-    fn number<T>(
-        &mut self,
-        column: &'static str,
-        make: impl FnOnce(i64) -> Option<T>,
-    ) -> Result<T> {
-        let value = self.maybe(column, R::int, make)?;
-        self.some(column, value)
-    }
-
-    fn maybe_text(&mut self, column: &'static str) -> Result<Option<String>> {
-        self.maybe(column, R::text, |text| Some(text.to_owned()))
-    }
-
-    fn text(&mut self, column: &'static str) -> Result<String> {
-        let value = self.maybe_text(column)?;
-        self.some(column, value)
-    }
-
-    fn maybe_parsed<T>(
-        &mut self,
-        column: &'static str,
-        parse: impl FnOnce(&str) -> std::result::Result<T, Invalid>,
-    ) -> Result<Option<T>> {
-        self.maybe(column, R::text, |text| parse(text).ok())
-    }
-
-    fn parsed<T>(
-        &mut self,
-        column: &'static str,
-        parse: impl FnOnce(&str) -> std::result::Result<T, Invalid>,
-    ) -> Result<T> {
-        let value = self.maybe_parsed(column, parse)?;
-        self.some(column, value)
-    }
-
-    fn maybe_digest(&mut self, column: &'static str) -> Result<Option<Digest>> {
-        self.maybe(column, R::bytes, Digest::from_bytes)
-    }
-
-    fn maybe_uuid(&mut self, column: &'static str) -> Result<Option<Uuid>> {
-        self.maybe(column, R::uuid, Some)
-    }
-
-    fn uuid(&mut self, column: &'static str) -> Result<Uuid> {
-        let value = self.maybe_uuid(column)?;
-        self.some(column, value)
-    }
-
-    fn maybe_time(&mut self, column: &'static str) -> Result<Option<Timestamp>> {
-        self.maybe(column, R::micros, Timestamp::from_unix_micros)
-    }
-
-    fn time(&mut self, column: &'static str) -> Result<Timestamp> {
-        let value = self.maybe_time(column)?;
-        self.some(column, value)
-    }
-
-    /// Reads the next `columns` if the first of them, a text that is never NULL in its table, says that there is a
-    /// row; passes over them otherwise: the empty side of a LEFT JOIN.
-    fn joined<T>(
-        &mut self,
-        table: &'static str,
-        columns: usize,
-        read: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let outer = std::mem::replace(&mut self.table, table);
-        let first = self.row.text(self.next).map_err(|_| self.corrupt("id"))?;
-        let value = if first.is_some() {
-            Some(read(self)?)
-        } else {
-            self.next += columns;
-            None
-        };
-        self.table = outer;
-        Ok(value)
-    }
-
+impl<R: Columns> Fields<'_, R> {
     fn workspace(&mut self) -> Result<Workspace> {
         Ok(Workspace {
             id: self.parsed("id", WorkspaceId::parse)?,
@@ -421,6 +224,54 @@ fn parse_roles(text: &str) -> Option<Vec<(WorkspaceId, Role)>> {
         Some((WorkspaceId::parse(workspace).ok()?, Role::from_number(role.parse().ok()?)?))
     };
     text.split(',').map(role).collect()
+}
+
+/// Reads a workspace's id.
+pub(super) fn workspace_id(row: &impl Columns) -> Result<WorkspaceId> {
+    Fields::of(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
+}
+
+/// Reads a workspace's id and policy.
+pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, WorkspacePolicy)> {
+    let mut fields = Fields::of(row, "workspace_policies");
+    let id = fields.parsed("workspace_id", WorkspaceId::parse)?;
+    let policy = WorkspacePolicy {
+        key_lifetime_max: fields.maybe_duration("key_lifetime_max")?,
+        key_expiry_required: fields.flag("key_expiry_required")?,
+        keys_max: fields.maybe("keys_max", Columns::int, |number| u32::try_from(number).ok())?,
+        overlap_min: fields.maybe_duration("overlap_min")?,
+        overlap_max: fields.maybe_duration("overlap_max")?,
+    };
+    Ok((id, policy))
+}
+
+/// A duration as the store keeps it; what is longer than any time that can be told is that.
+pub(super) fn duration_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Reads the time and the id that a list is ordered by.
+pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPosition> {
+    let mut fields = Fields::of(row, "credentials");
+    Ok(CredentialPosition {
+        time: fields.maybe_time("time")?,
+        id: CredentialId(fields.uuid("id")?),
+    })
+}
+
+/// Reads a request's requester, id, fingerprint, credential and time.
+pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
+    let mut fields = Fields::of(row, "requests");
+    Ok(ClaimedRequest {
+        requester: fields.text("requester")?,
+        request_id: RequestId(fields.uuid("request_id")?),
+        fingerprint: {
+            let fingerprint = fields.maybe_digest("fingerprint")?;
+            fields.some("fingerprint", fingerprint)?
+        },
+        credential_id: CredentialId(fields.uuid("credential_id")?),
+        create_time: fields.time("create_time")?,
+    })
 }
 
 /// Reads `caller_columns`.

@@ -3,6 +3,7 @@
 //!
 //! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
 
+mod bearer;
 mod format;
 mod imported;
 mod random;
@@ -10,6 +11,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
+pub use bearer::bearer;
 pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};

@@ -86,14 +86,14 @@ impl Harness {
         self.caller("root", &Permission::ALL).await
     }
 
+    /// A channel of the generated clients, for those that no actor has.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Nobody that is known.
     pub(crate) fn anonymous(&self) -> Actor {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
-    }
-
-    /// The same caller, speaking to this server.
-    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
-        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
     }
 
     /// The same caller, on a connection of its own.
@@ -153,6 +153,33 @@ impl Actor {
 
     pub(crate) fn admin(&self) -> AdminServiceClient<Authenticated> {
         AdminServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
+    }
+
+    /// Its channel, for what no generated client asks.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Its `authorization` header, if it has a token.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.credential.0.as_ref().map(|value| value.to_str().expect("text").to_owned())
+    }
+
+    /// The same, speaking to another server on the same database.
+    pub(crate) fn at(&self, server: &Harness) -> Self {
+        self.clone().on(server.channel())
+    }
+
+    /// The same, speaking through this channel.
+    pub(crate) fn on(self, channel: Channel) -> Self {
+        Self { channel, ..self }
+    }
+
+    /// Revokes by token.
+    pub(crate) async fn revoke_token(&self, token: &str) -> pb::RevokeResponse {
+        let credential = Some(pb::revoke_request::Credential::Token(token.to_owned()));
+        let request = pb::RevokeRequest { credential, ..Default::default() };
+        self.auth().revoke(request).await.expect("it is revoked").into_inner()
     }
 
     /// Puts a workspace, whose id is `id-of-<slug>`.

@@ -85,6 +85,15 @@ impl Database {
         Self::Postgres { name }
     }
 
+    /// A database made in this way, as `CREATE DATABASE` has it.
+    pub(crate) async fn postgres_with(options: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("w{}_{number}", std::process::id());
+        admin(&format!("CREATE DATABASE {name} {options}")).await;
+        Self::Postgres { name }
+    }
+
     /// Its URL, as the program takes it.
     pub(crate) fn url(&self) -> String {
         match self {
@@ -126,7 +135,8 @@ impl Database {
         }
     }
 
-    async fn drop_database(&self) {
+    /// Drops it, if it is in the cluster; a file goes with its folder.
+    pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

@@ -8,7 +8,10 @@ mod changes;
 mod credentials;
 mod directory;
 mod feed;
+mod listing;
 mod open;
+mod policies;
+mod requests;
 mod session;
 mod transaction;
 mod transfer;
@@ -23,12 +26,12 @@ use sqlx::types::time::OffsetDateTime;
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
 use super::{
-    Change, ChangeFeed, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp,
-    Replicas, Result, Store, StoreError, StoredCredential, WriteTx,
+    Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter, ImportFound,
+    ImportNames, Listed, LookedUp, Replicas, Result, Store, StoreError, StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in a Postgres database.
@@ -65,10 +68,20 @@ impl Store for PostgresStore {
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
-        after: Option<CredentialId>,
+        after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Vec<Credential>> {
-        read!(self, db => credentials::list(db, filter, now, after, limit))
+    ) -> Result<Listed> {
+        read!(self, db => listing::list(db, filter, now, after, limit))
+    }
+
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, db => listing::explain(db, filter, now, after, limit))
     }
 
     async fn export_credentials(
@@ -94,6 +107,18 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Workspace>> {
         read!(self, db => directory::list_workspaces(db, after, limit))
+    }
+
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+        read!(self, db => policies::find(db, id))
+    }
+
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
+        read!(self, db => policies::list(db, first, last))
     }
 
     async fn find_user(&self, id: &UserId) -> Result<Option<User>> {

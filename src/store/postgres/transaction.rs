@@ -3,12 +3,16 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Result, Session, audit, callers, changes, credentials, directory, transfer};
-use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+use super::{
+    Result, Session, audit, callers, changes, credentials, directory, policies, requests, transfer,
 };
-use crate::store::{ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx};
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
+    Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+};
+use crate::store::{
+    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx,
+};
 
 /// Dropping it rolls back.
 pub(super) struct PostgresTx {
@@ -53,6 +57,26 @@ impl WriteTx for PostgresTx {
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         directory::put_workspace(&mut self.session, workspace).await
+    }
+
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>> {
+        policies::find_locked(&mut self.session, id, lock).await
+    }
+
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()> {
+        policies::put(&mut self.session, id, policy).await
+    }
+
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
+        policies::delete(&mut self.session, id).await
     }
 
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>> {
@@ -122,6 +146,36 @@ impl WriteTx for PostgresTx {
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
         transfer::renew_epoch(&mut self.session, epoch).await
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        credentials::replace_digest(&mut self.session, id, digest).await
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        credentials::find_successor(&mut self.session, id, now).await
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        credentials::count_live(&mut self.session, owner, generation, now, most).await
+    }
+
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>> {
+        requests::claim(&mut self.session, request, forget_before).await
     }
 
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {

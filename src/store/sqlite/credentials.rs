@@ -1,13 +1,12 @@
 //! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
 
-use sqlx::{Connection as _, QueryBuilder, Sqlite, SqliteConnection};
-use uuid::Uuid;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, at};
-use crate::model::{Credential, CredentialId, CredentialState, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{CredentialFilter, LookedUp, row};
+use crate::store::{LookedUp, row};
 
 /// All that an introspection of this digest is decided by: one statement, hence one snapshot.
 pub(super) async fn look_up(
@@ -83,66 +82,6 @@ pub(super) async fn find_by_digest(
     row.as_ref().map(row::credential).transpose()
 }
 
-/// Credentials after this one, by id. Only what the filter asks for stands in the statement, so that each has its
-/// index.
-pub(super) async fn list(
-    db: &mut SqliteConnection,
-    filter: &CredentialFilter,
-    now: Timestamp,
-    after: Option<CredentialId>,
-    limit: u32,
-) -> Result<Vec<Credential>> {
-    let mut query = QueryBuilder::<Sqlite>::new(concat!(select_credentials!(), " WHERE c.id > "));
-    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
-    if let Some(workspace) = &filter.workspace_id {
-        query.push(" AND c.workspace_id = ").push_bind(workspace.as_str());
-    }
-    if let Some(user) = &filter.user_id {
-        query.push(" AND c.user_id = ").push_bind(user.as_str());
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" AND c.kind = ").push_bind(i16::from(kind.number()));
-    }
-    if let Some(state) = filter.state {
-        push_state(&mut query, state, now);
-    }
-    if let Some(user) = &filter.visible_to {
-        query
-            .push(" AND c.id IN (SELECT mine.id FROM credentials AS mine WHERE mine.user_id = ")
-            .push_bind(user.as_str())
-            .push(
-                " UNION ALL SELECT ours.id FROM memberships AS m \
-                 JOIN credentials AS ours ON ours.workspace_id = m.workspace_id \
-                 WHERE m.role >= 3 AND m.user_id = ",
-            )
-            .push_bind(user.as_str())
-            .push(")");
-    }
-    query.push(" ORDER BY c.id LIMIT ").push_bind(i64::from(limit));
-    let rows = query.build().fetch_all(db).await?;
-    rows.iter().map(row::credential).collect()
-}
-
-/// The same order as [`Credential::state`]: revoked, expired, disabled, active.
-fn push_state(query: &mut QueryBuilder<Sqlite>, state: CredentialState, now: Timestamp) {
-    const REVOKED: &str =
-        "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
-    query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
-    match state {
-        CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
-        CredentialState::Disabled | CredentialState::Active => query
-            .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
-            .push_bind(at(now))
-            .push(")"),
-    };
-    match state {
-        CredentialState::Disabled => query.push(" AND c.disable_time IS NOT NULL"),
-        CredentialState::Active => query.push(" AND c.disable_time IS NULL"),
-        CredentialState::Revoked | CredentialState::Expired => return,
-    };
-}
-
 /// Inserts the credential.
 pub(super) async fn insert(
     db: &mut SqliteConnection,
@@ -216,4 +155,77 @@ pub(super) async fn update(db: &mut SqliteConnection, credential: &Credential) -
     .execute(db)
     .await?;
     expect_rows(1, done.rows_affected())
+}
+
+/// Gives the credential another token: from now on only the text of this digest is it.
+pub(super) async fn replace_digest(
+    db: &mut SqliteConnection,
+    id: CredentialId,
+    digest: &Digest,
+) -> Result<()> {
+    let done = sqlx::query("UPDATE credentials SET digest = $2 WHERE id = $1")
+        .bind(id.0)
+        .bind(&digest.as_bytes()[..])
+        .execute(db)
+        .await?;
+    expect_rows(1, done.rows_affected())
+}
+
+/// What succeeded this credential by rotation and is neither revoked nor expired.
+pub(super) async fn find_successor(
+    db: &mut SqliteConnection,
+    id: CredentialId,
+    now: Timestamp,
+) -> Result<Option<Credential>> {
+    let row = sqlx::query(concat!(
+        select_credentials!(),
+        " WHERE c.predecessor_id = $1 \
+           AND c.revoke_time IS NULL \
+           AND c.generation >= COALESCE(w.generation, u.generation) \
+           AND (c.expire_time IS NULL OR c.expire_time > $2) \
+         ORDER BY c.id DESC \
+         LIMIT 1"
+    ))
+    .bind(id.0)
+    .bind(at(now))
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(row::credential).transpose()
+}
+
+/// How many credentials of this owner and generation are neither revoked nor expired; counts up to `most`.
+pub(super) async fn count_live(
+    db: &mut SqliteConnection,
+    owner: &Owner,
+    generation: i64,
+    now: Timestamp,
+    most: u32,
+) -> Result<u32> {
+    let (statement, id) = match owner {
+        Owner::Workspace(id) => (
+            "SELECT count(*) FROM ( \
+                 SELECT 1 FROM credentials \
+                 WHERE workspace_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                   AND (expire_time IS NULL OR expire_time > $3) \
+                 LIMIT $4) AS live",
+            id.as_str(),
+        ),
+        Owner::User { id, .. } => (
+            "SELECT count(*) FROM ( \
+                 SELECT 1 FROM credentials \
+                 WHERE user_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                   AND (expire_time IS NULL OR expire_time > $3) \
+                 LIMIT $4) AS live",
+            id.as_str(),
+        ),
+    };
+    let row = sqlx::query(statement)
+        .bind(id)
+        .bind(generation)
+        .bind(at(now))
+        .bind(i64::from(most))
+        .fetch_one(db)
+        .await?;
+    // No more than `most`, which is a u32.
+    Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
 }

@@ -10,7 +10,10 @@ mod credentials;
 mod directory;
 mod feed;
 mod file;
+mod listing;
 mod open;
+mod policies;
+mod requests;
 mod transaction;
 mod transfer;
 
@@ -22,12 +25,12 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    Change, ChangeFeed, CredentialFilter, ExportFilter, ImportFound, ImportNames, LookedUp,
-    Replicas, Result, Store, StoredCredential, WriteTx,
+    Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter, ImportFound,
+    ImportNames, Listed, LookedUp, Replicas, Result, Store, StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in an SQLite file.
@@ -64,10 +67,20 @@ impl Store for SqliteStore {
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
-        after: Option<CredentialId>,
+        after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Vec<Credential>> {
-        credentials::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    ) -> Result<Listed> {
+        listing::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    }
+
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        listing::explain(&mut *self.read.acquire().await?, filter, now, after, limit).await
     }
 
     async fn export_credentials(
@@ -93,6 +106,18 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Workspace>> {
         directory::list_workspaces(&mut *self.read.acquire().await?, after, limit).await
+    }
+
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+        policies::find(&mut *self.read.acquire().await?, id).await
+    }
+
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
+        policies::list(&mut *self.read.acquire().await?, first, last).await
     }
 
     async fn find_user(&self, id: &UserId) -> Result<Option<User>> {

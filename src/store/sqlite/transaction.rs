@@ -4,12 +4,16 @@ use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
-use super::{Result, audit, callers, changes, credentials, directory, transfer};
-use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Revision, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+use super::{
+    Result, audit, callers, changes, credentials, directory, policies, requests, transfer,
 };
-use crate::store::{ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx};
+use crate::model::{
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
+    Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+};
+use crate::store::{
+    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx,
+};
 
 /// Dropping it rolls back.
 pub(super) struct SqliteTx {
@@ -54,6 +58,26 @@ impl WriteTx for SqliteTx {
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         directory::put_workspace(&mut self.transaction, workspace).await
+    }
+
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        _lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>> {
+        policies::find(&mut self.transaction, id).await
+    }
+
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()> {
+        policies::put(&mut self.transaction, id, policy).await
+    }
+
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
+        policies::delete(&mut self.transaction, id).await
     }
 
     async fn find_user_row(&mut self, id: &UserId, _lock: Lock) -> Result<Option<User>> {
@@ -123,6 +147,36 @@ impl WriteTx for SqliteTx {
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
         transfer::renew_epoch(&mut self.transaction, epoch).await
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        credentials::replace_digest(&mut self.transaction, id, digest).await
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        credentials::find_successor(&mut self.transaction, id, now).await
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        credentials::count_live(&mut self.transaction, owner, generation, now, most).await
+    }
+
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>> {
+        requests::claim(&mut self.transaction, request, forget_before).await
     }
 
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {

@@ -34,7 +34,7 @@ async fn a_revoked_key_is_dead_at_every_server_when_revoke_returns(h: Harness) {
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await;
-        let servers = [&h, &others[0], &others[1]].map(|server| server.as_(&root));
+        let servers = [&h, &others[0], &others[1]].map(|server| root.at(server));
         for server in &servers {
             assert!(server.introspect(&key.token, "acme", &[Scope::Read]).await.allowed);
         }
@@ -54,7 +54,7 @@ async fn a_lowered_role_is_lower_at_every_server_when_put_returns(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Admin).await;
     let pat = root.create_pat("ada", &[Scope::Read, Scope::Admin], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     for _ in 0..10 {
         assert!(there.introspect(&pat, "acme", &[Scope::Admin]).await.allowed);
         root.put_membership("acme", "ada", Role::Viewer).await;
@@ -72,7 +72,7 @@ async fn a_disabled_user_is_refused_at_every_server_when_put_returns(h: Harness)
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     assert!(there.introspect(&pat, "acme", &[Scope::Read]).await.allowed);
     let user = User {
         id: "ada".to_owned(),
@@ -94,7 +94,7 @@ async fn a_deleted_workspace_is_gone_at_every_server_when_delete_returns(h: Harn
     root.put_membership("acme", "ada", Role::Member).await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     for token in [&key, &pat] {
         assert!(there.introspect(token, "acme", &[Scope::Read]).await.allowed);
     }
@@ -110,7 +110,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = other.as_(&root);
+    let there = root.at(&other);
     assert!(there.introspect(&pat, "acme", &[]).await.allowed);
     assert_eq!(there.introspect(&pat, "emca", &[]).await.denial(), Denial::NotAMember);
     workspace.slug = "emca".to_owned();
@@ -123,7 +123,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
 async fn a_revoked_caller_is_refused_at_every_server_when_revoke_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, gateway) = (h.root().await, h.gateway().await);
-    let there = other.as_(&gateway);
+    let there = gateway.at(&other);
     there.introspect("", "", &[]).await;
     let request = sophic_auth::grpc::pb::RevokeCallerRequest { caller: "gateway".to_owned() };
     root.admin().revoke_caller(request).await.expect("the caller is revoked");
@@ -138,7 +138,7 @@ async fn a_key_that_was_just_made_is_known_at_every_server(h: Harness) {
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await.token;
-        assert!(other.as_(&root).introspect(&key, "", &[]).await.allowed);
+        assert!(root.at(&other).introspect(&key, "", &[]).await.allowed);
     }
 }
 

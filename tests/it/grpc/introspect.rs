@@ -1,31 +1,452 @@
-//! Introspect through the real server.
+//! The decision table (DESIGN §3) row by row, through the real server.
 
-use sophic_auth::grpc::pb::{Denial, Role, Scope};
+use std::time::Duration;
 
-use crate::harness::Harness;
+use sophic_auth::grpc::pb::introspect_response::Principal;
+use sophic_auth::grpc::pb::{
+    CreateKeyRequest, CreatePatRequest, CredentialKind, Denial, IntrospectRequest,
+    IntrospectResponse, PutUserRequest, PutWorkspaceRequest, Role, RoleCap, Scope, User, Workspace,
+    create_key_request,
+};
+use sophic_auth::model::{CredentialId, Permission};
+use sophic_auth::store::Lock;
+
+use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_key_is_allowed_what_it_was_granted,
-    a_pat_acts_in_the_workspace_that_is_named,
+    row_1_no_token_is_missing,
+    row_2_malformed_misspelt_and_unknown_tokens_get_one_answer,
+    row_3_a_revoked_token_is_dead,
+    row_3_an_expired_token_is_dead,
+    row_3_a_disabled_token_is_dead,
+    row_4_a_disabled_principal_is_refused,
+    row_5_an_address_outside_the_allowlist_is_refused,
+    row_6_a_key_acts_in_its_own_workspace_only,
+    row_7_a_pat_needs_a_workspace,
+    row_8_unknown_disabled_and_foreign_workspaces_get_one_answer,
+    row_9_a_key_never_captures,
+    row_10_what_is_missing_is_named_and_who_lacks_it,
+    row_11_a_key_is_allowed_what_it_was_granted,
+    row_11_a_pat_is_allowed_what_token_and_role_both_allow,
+    the_first_row_that_applies_wins,
+    the_lifetime_of_an_answer_ends_with_the_credential,
+    the_story_of_the_seed_holds,
 }
 
-async fn a_key_is_allowed_what_it_was_granted(h: Harness) {
+const ALL: [Scope; 3] = [Scope::Read, Scope::Capture, Scope::Admin];
+const PLAIN: &str = r#"Bearer realm="sophic""#;
+
+/// A directory to ask about: acme with ada (member), vera (viewer) and olga (owner); other, which is olga's.
+async fn directory(h: &Harness) -> Actor {
     let root = h.root().await;
-    root.put_workspace("acme").await;
-    let key = root.create_key("acme", &[Scope::Read]).await;
-    let answer = h.gateway().await.introspect(&key.token, "acme", &[Scope::Read]).await;
+    for slug in ["acme", "other"] {
+        root.put_workspace(slug).await;
+    }
+    let members = [("ada", Role::Member), ("vera", Role::Viewer), ("olga", Role::Owner)];
+    for (user, role) in members {
+        root.put_user(user).await;
+        root.put_membership("acme", user, role).await;
+    }
+    root.put_membership("other", "olga", Role::Owner).await;
+    root
+}
+
+async fn ask(actor: &Actor, request: IntrospectRequest) -> IntrospectResponse {
+    actor.auth().introspect(request).await.expect("an answer").into_inner()
+}
+
+/// That it is refused so, and that a dead token says nothing of whose it was.
+fn check(answer: &IntrospectResponse, denial: Denial, status: i32) {
+    assert_eq!((answer.denial(), answer.http_status), (denial, status), "{answer:?}");
+    assert!(!answer.allowed);
+    assert!(answer.www_authenticate.starts_with(PLAIN), "{answer:?}");
+    let active = status != 401;
+    assert_eq!(answer.active, active);
+    assert_eq!(answer.principal.is_some(), active);
+    assert_eq!(answer.credential.is_some(), active);
+    if !active {
+        assert!(answer.workspace.is_none() && answer.scopes.is_empty(), "{answer:?}");
+    }
+}
+
+fn check_dead(answer: &IntrospectResponse, denial: Denial) {
+    check(answer, denial, 401);
+    assert!(answer.www_authenticate.contains(r#"error="invalid_token""#), "{answer:?}");
+}
+
+async fn row_1_no_token_is_missing(h: Harness) {
+    let answer = h.gateway().await.introspect("", "acme", &[Scope::Read]).await;
+    check(&answer, Denial::TokenMissing, 401);
+    assert_eq!(answer.www_authenticate, PLAIN);
+}
+
+async fn row_2_malformed_misspelt_and_unknown_tokens_get_one_answer(h: Harness) {
+    let root = directory(&h).await;
+    let token = root.create_key("acme", &ALL).await.token;
+    let elsewhere = Harness::start(crate::stores::Database::sqlite().into(), |_| {}).await;
+    let stranger = directory(&elsewhere).await.create_key("acme", &ALL).await.token;
+    let mut answers = Vec::new();
+    let mut misspelt = token.clone().into_bytes();
+    misspelt[20] ^= 1;
+    let misspelt = String::from_utf8(misspelt).expect("text");
+    for text in [&stranger, &misspelt, "malformed", &token[..48]] {
+        let mut answer = root.introspect(text, "acme", &[Scope::Read]).await;
+        check_dead(&answer, Denial::TokenUnknown);
+        // Which state of the store it is of is no part of what is said of the token.
+        answer.revision = 0;
+        answers.push(answer);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    elsewhere.running.stop().await;
+}
+
+async fn row_3_a_revoked_token_is_dead(h: Harness) {
+    let root = directory(&h).await;
+    for token in [
+        root.create_key("acme", &ALL).await.token,
+        root.create_pat("olga", &ALL, Role::Owner).await.token,
+    ] {
+        assert!(root.introspect(&token, "acme", &[Scope::Read]).await.allowed);
+        root.revoke_token(&token).await;
+        let answer = root.introspect(&token, "acme", &[Scope::Read]).await;
+        check_dead(&answer, Denial::TokenRevoked);
+    }
+}
+
+async fn row_3_an_expired_token_is_dead(h: Harness) {
+    let root = directory(&h).await;
+    let request = CreateKeyRequest {
+        workspace: "acme".to_owned(),
+        name: "brief".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        expiration: Some(create_key_request::Expiration::Ttl(prost_types::Duration {
+            seconds: 0,
+            nanos: 1_000,
+        })),
+        ..Default::default()
+    };
+    let made = root.auth().create_key(request).await.expect("it is made").into_inner();
+    let answer = root.introspect(&made.token, "acme", &[Scope::Read]).await;
+    check_dead(&answer, Denial::TokenExpired);
+}
+
+async fn row_3_a_disabled_token_is_dead(h: Harness) {
+    let root = directory(&h).await;
+    let made = root.create_key("acme", &ALL).await;
+    let id = made.credential.expect("it is given").id;
+    disable(&h, &id).await;
+    let answer = root.introspect(&made.token, "acme", &[Scope::Read]).await;
+    check_dead(&answer, Denial::TokenDisabled);
+}
+
+/// In the store itself, before anybody has asked for it.
+async fn disable(h: &Harness, id: &str) {
+    let id = CredentialId::parse(id).expect("an id");
+    let store = &h.running.service.store;
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let mut credential =
+        tx.find_credential(id, Lock::Update).await.expect("a read").expect("it is there");
+    credential.disable_time = Some(credential.create_time);
+    tx.update_credential(&credential).await.expect("it is changed");
+    // Any event will do; this one is taken from the log and given an id of its own.
+    let mut event = store.list_audit_events(None, 1).await.expect("a page").remove(0);
+    event.id = sophic_auth::model::EventId(id.0);
+    tx.commit(&event).await.expect("it commits");
+}
+
+async fn row_4_a_disabled_principal_is_refused(h: Harness) {
+    let root = directory(&h).await;
+    let key = root.create_key("acme", &ALL).await.token;
+    let pat = root.create_pat("olga", &ALL, Role::Owner).await.token;
+    let foreign = root.create_pat("vera", &ALL, Role::Owner).await.token;
+    set_disabled(&root, true).await;
+    let answer = root.introspect(&key, "acme", &[Scope::Read]).await;
+    check_dead(&answer, Denial::PrincipalDisabled);
+    let answer = root.introspect(&pat, "other", &[Scope::Read]).await;
+    check_dead(&answer, Denial::PrincipalDisabled);
+    // To a user who is not disabled the disabled workspace is one that is not there.
+    let answer = root.introspect(&foreign, "acme", &[Scope::Read]).await;
+    check(&answer, Denial::NotAMember, 403);
+    set_disabled(&root, false).await;
+    for (token, workspace) in [(&key, "acme"), (&pat, "other"), (&foreign, "acme")] {
+        assert!(root.introspect(token, workspace, &[Scope::Read]).await.allowed);
+    }
+}
+
+/// Acme and olga.
+async fn set_disabled(root: &Actor, disabled: bool) {
+    let workspace = Workspace {
+        id: "id-of-acme".to_owned(),
+        slug: "acme".to_owned(),
+        display_name: "Acme".to_owned(),
+        disabled,
+        ..Default::default()
+    };
+    let request = PutWorkspaceRequest { workspace: Some(workspace) };
+    root.directory().put_workspace(request).await.expect("it is put");
+    let user = User {
+        id: "olga".to_owned(),
+        display_name: "Olga".to_owned(),
+        disabled,
+        ..Default::default()
+    };
+    root.directory().put_user(PutUserRequest { user: Some(user) }).await.expect("they are put");
+}
+
+async fn row_5_an_address_outside_the_allowlist_is_refused(h: Harness) {
+    let root = directory(&h).await;
+    let request = CreatePatRequest {
+        user: "ada".to_owned(),
+        name: "office".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        ip_allowlist: vec!["192.0.2.0/24".to_owned(), "2001:db8::1".to_owned()],
+        ..Default::default()
+    };
+    let made = root.auth().create_pat(request).await.expect("it is made").into_inner();
+    let from = async |client_ip: &str| {
+        let request = IntrospectRequest {
+            token: made.token.clone(),
+            workspace: "acme".to_owned(),
+            required_scopes: vec![Scope::Read.into()],
+            client_ip: client_ip.to_owned(),
+            ..Default::default()
+        };
+        ask(&root, request).await
+    };
+    for outside in ["", "192.0.3.1", "2001:db8::2", "::ffff:192.0.3.1"] {
+        let answer = from(outside).await;
+        check(&answer, Denial::IpNotAllowed, 403);
+        assert_eq!(answer.www_authenticate, PLAIN);
+    }
+    for inside in ["192.0.2.200", "2001:db8::1", "::ffff:192.0.2.1"] {
+        assert!(from(inside).await.allowed, "{inside}");
+    }
+}
+
+async fn row_6_a_key_acts_in_its_own_workspace_only(h: Harness) {
+    let root = directory(&h).await;
+    let key = root.create_key("acme", &[Scope::Read]).await.token;
+    for own in ["acme", "id-of-acme", ""] {
+        let answer = root.introspect(&key, own, &[Scope::Read]).await;
+        assert!(answer.allowed, "{own}: {answer:?}");
+        assert_eq!(answer.workspace.expect("its own").id, "id-of-acme");
+    }
+    for foreign in ["other", "id-of-other", "nowhere", "ACME", "acme ", "a/b", "\u{0}"] {
+        let answer = root.introspect(&key, foreign, &[Scope::Read]).await;
+        check(&answer, Denial::WorkspaceMismatch, 403);
+        // The workspace is the key's own, and the principal with it.
+        assert_eq!(answer.workspace.expect("its own").slug, "acme");
+    }
+}
+
+async fn row_7_a_pat_needs_a_workspace(h: Harness) {
+    let root = directory(&h).await;
+    let pat = root.create_pat("ada", &ALL, Role::Owner).await.token;
+    let answer = root.introspect(&pat, "", &[Scope::Read]).await;
+    check(&answer, Denial::WorkspaceRequired, 400);
+    assert!(answer.www_authenticate.contains(r#"error="invalid_request""#), "{answer:?}");
+    assert!(answer.workspace.is_none());
+    assert!(matches!(answer.principal, Some(Principal::User(user)) if user.id == "ada"));
+}
+
+async fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer(h: Harness) {
+    let root = directory(&h).await;
+    let shut = Workspace {
+        id: "id-of-shut".to_owned(),
+        slug: "shut".to_owned(),
+        display_name: "Shut".to_owned(),
+        disabled: true,
+        ..Default::default()
+    };
+    let request = PutWorkspaceRequest { workspace: Some(shut) };
+    root.directory().put_workspace(request).await.expect("it is put");
+    root.put_membership("shut", "ada", Role::Owner).await;
+    let pat = root.create_pat("ada", &ALL, Role::Owner).await.token;
+    let mut answers = Vec::new();
+    for name in ["nowhere", "other", "id-of-other", "shut", "id-of-shut", "not a name", "ACME"] {
+        let answer = root.introspect(&pat, name, &[Scope::Read]).await;
+        check(&answer, Denial::NotAMember, 403);
+        assert_eq!(answer.www_authenticate, PLAIN);
+        assert!(answer.workspace.is_none() && answer.scopes.is_empty(), "{answer:?}");
+        answers.push(answer);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}
+
+async fn row_9_a_key_never_captures(h: Harness) {
+    let root = directory(&h).await;
+    let key = root.create_key("acme", &[Scope::Read, Scope::Capture]).await.token;
+    let answer = root.introspect(&key, "acme", &[Scope::Capture]).await;
+    check(&answer, Denial::UserCredentialRequired, 403);
+    assert_eq!(answer.www_authenticate, PLAIN);
+    assert_eq!(answer.missing_scopes().collect::<Vec<_>>(), [Scope::Capture]);
+    assert_eq!(answer.scopes().collect::<Vec<_>>(), [Scope::Read]);
+    // Before a scope that it lacks besides.
+    let answer = root.introspect(&key, "acme", &[Scope::Admin, Scope::Capture]).await;
+    check(&answer, Denial::UserCredentialRequired, 403);
+}
+
+async fn row_10_what_is_missing_is_named_and_who_lacks_it(h: Harness) {
+    use Scope::{Admin, Capture, Read};
+    let root = directory(&h).await;
+    let key = root.create_key("acme", &[Read]).await.token;
+    let readers = root.create_pat("olga", &[Read], Role::Owner).await.token;
+    let viewers = root.create_pat("vera", &[Read, Capture], Role::Owner).await.token;
+    let bounded = root.create_pat("olga", &[Read, Admin], Role::Viewer).await.token;
+    type Scopes = &'static [Scope];
+    let cases: [(&str, &str, Scopes, Scopes, Scopes, Scopes); 5] = [
+        ("a key's scope", &key, &[Read, Admin], &[Admin], &[Admin], &[]),
+        ("a token's scope", &readers, &[Read, Capture], &[Capture], &[Capture], &[]),
+        ("a role's", &viewers, &[Capture], &[Capture], &[], &[Capture]),
+        ("both", &viewers, &ALL, &[Capture, Admin], &[Admin], &[Capture, Admin]),
+        ("a downscope's", &bounded, &[Admin, Read], &[Admin], &[], &[Admin]),
+    ];
+    for (what, token, required, missing, token_lacks, role_lacks) in cases {
+        let answer = root.introspect(token, "acme", required).await;
+        check(&answer, Denial::InsufficientScope, 403);
+        assert!(answer.www_authenticate.contains(r#"error="insufficient_scope""#), "{answer:?}");
+        assert_eq!(answer.missing_scopes().collect::<Vec<_>>(), missing, "{what}");
+        assert_eq!(answer.token_lacks_scopes().collect::<Vec<_>>(), token_lacks, "{what}");
+        assert_eq!(answer.role_lacks_scopes().collect::<Vec<_>>(), role_lacks, "{what}");
+        assert_eq!(answer.workspace.as_ref().expect("where").slug, "acme");
+    }
+    let answer = root.introspect(&key, "acme", &[Read, Admin]).await;
+    assert!(answer.www_authenticate.ends_with(r#"scope="read admin""#), "{answer:?}");
+}
+
+async fn row_11_a_key_is_allowed_what_it_was_granted(h: Harness) {
+    let root = directory(&h).await;
+    let key = root.create_key("acme", &ALL).await;
+    let answer =
+        h.gateway().await.introspect(&key.token, "acme", &[Scope::Read, Scope::Admin]).await;
     assert!(answer.active && answer.allowed, "{answer:?}");
-    assert_eq!(answer.http_status, 200);
+    assert_eq!((answer.denial(), answer.http_status), (Denial::Unspecified, 200));
+    assert_eq!(answer.www_authenticate, "");
+    assert_eq!(answer.scopes().collect::<Vec<_>>(), [Scope::Read, Scope::Admin]);
+    assert_eq!((answer.role(), answer.role_capped_by()), (Role::Unspecified, RoleCap::Unspecified));
+    let made = key.credential.expect("it is given");
+    let Some(Principal::WorkspaceKey(principal)) = &answer.principal else { panic!("no key") };
+    assert_eq!(principal.workspace_id, "id-of-acme");
+    assert_eq!((&principal.credential_id, &principal.name), (&made.id, &made.name));
+    let credential = answer.credential.as_ref().expect("the credential");
+    assert_eq!(credential.kind(), CredentialKind::Key);
+    assert_eq!((&credential.id, &credential.hint), (&made.id, &made.hint));
+    assert_eq!(credential.create_time, made.create_time);
+    assert!(answer.revision > 0 && !answer.stale);
 }
 
-async fn a_pat_acts_in_the_workspace_that_is_named(h: Harness) {
-    let root = h.root().await;
-    root.put_workspace("acme").await;
-    root.put_user("ada").await;
-    root.put_membership("acme", "ada", Role::Member).await;
-    let pat = root.create_pat("ada", &[Scope::Read, Scope::Capture], Role::Viewer).await;
-    let answer = root.introspect(&pat.token, "acme", &[Scope::Capture]).await;
-    assert_eq!(answer.denial(), Denial::InsufficientScope);
-    assert_eq!(answer.role(), Role::Viewer);
+async fn row_11_a_pat_is_allowed_what_token_and_role_both_allow(h: Harness) {
+    let root = directory(&h).await;
+    let cases = [
+        // whose, downscope, effective role, who set it, what is in effect
+        ("vera", Role::Owner, Role::Viewer, RoleCap::Membership, &ALL[..1]),
+        ("ada", Role::Owner, Role::Member, RoleCap::Membership, &ALL[..2]),
+        ("ada", Role::Member, Role::Member, RoleCap::Membership, &ALL[..2]),
+        ("olga", Role::Owner, Role::Owner, RoleCap::Membership, &ALL[..]),
+        ("olga", Role::Admin, Role::Admin, RoleCap::Token, &ALL[..]),
+        ("olga", Role::Viewer, Role::Viewer, RoleCap::Token, &ALL[..1]),
+        ("olga", Role::Unspecified, Role::Owner, RoleCap::Membership, &ALL[..]),
+    ];
+    for (user, max_role, role, cap, scopes) in cases {
+        let pat = root.create_pat(user, &ALL, max_role).await.token;
+        let answer = root.introspect(&pat, "id-of-acme", scopes).await;
+        assert!(answer.allowed, "{user} {max_role:?}: {answer:?}");
+        assert_eq!((answer.role(), answer.role_capped_by()), (role, cap), "{user} {max_role:?}");
+        assert_eq!(answer.scopes().collect::<Vec<_>>(), scopes, "{user} {max_role:?}");
+        assert_eq!(answer.workspace.expect("where").slug, "acme");
+        assert!(matches!(answer.principal, Some(Principal::User(who)) if who.id == user));
+        assert_eq!(answer.credential.expect("which").kind(), CredentialKind::Pat);
+    }
+}
+
+async fn the_first_row_that_applies_wins(h: Harness) {
+    let root = directory(&h).await;
+    let request = CreatePatRequest {
+        user: "ada".to_owned(),
+        name: "office".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        ip_allowlist: vec!["192.0.2.0/24".to_owned()],
+        ..Default::default()
+    };
+    let pat = root.auth().create_pat(request).await.expect("it is made").into_inner().token;
+    // The address (5) before the workspace (7 and 8) before the scope (10).
+    let asked = |workspace: &str, client_ip: &str| IntrospectRequest {
+        token: pat.clone(),
+        workspace: workspace.to_owned(),
+        required_scopes: vec![Scope::Capture.into()],
+        client_ip: client_ip.to_owned(),
+        ..Default::default()
+    };
+    let inside = "192.0.2.1";
+    check(&ask(&root, asked("", "")).await, Denial::IpNotAllowed, 403);
+    check(&ask(&root, asked("", inside)).await, Denial::WorkspaceRequired, 400);
+    check(&ask(&root, asked("other", inside)).await, Denial::NotAMember, 403);
+    check(&ask(&root, asked("acme", inside)).await, Denial::InsufficientScope, 403);
+    // The mismatch (6) before capture (9), and death (3) before all of them.
+    let key = root.create_key("acme", &ALL).await.token;
+    let answer = root.introspect(&key, "other", &[Scope::Capture]).await;
+    check(&answer, Denial::WorkspaceMismatch, 403);
+    root.revoke_token(&key).await;
+    let answer = root.introspect(&key, "other", &[Scope::Capture]).await;
+    check_dead(&answer, Denial::TokenRevoked);
+}
+
+async fn the_lifetime_of_an_answer_ends_with_the_credential(h: Harness) {
+    let root = directory(&h).await;
+    let ttl = |seconds| {
+        Some(create_key_request::Expiration::Ttl(prost_types::Duration { seconds, nanos: 0 }))
+    };
+    let lifetime = async |expiration| {
+        let request = CreateKeyRequest {
+            workspace: "acme".to_owned(),
+            name: "brief".to_owned(),
+            scopes: vec![Scope::Read.into()],
+            expiration,
+            ..Default::default()
+        };
+        let made = root.auth().create_key(request).await.expect("it is made").into_inner();
+        let answer = root.introspect(&made.token, "acme", &[]).await;
+        let cache_ttl = answer.cache_ttl.expect("a lifetime");
+        Duration::try_from(cache_ttl).expect("a duration")
+    };
+    let forever = lifetime(None).await;
+    assert!(forever > Duration::ZERO);
+    assert_eq!(lifetime(ttl(86_400)).await, forever);
+    let brief = lifetime(ttl(20)).await;
+    assert!(brief <= Duration::from_secs(20) && brief > Duration::ZERO, "{brief:?}");
+    let unknown = root.introspect("nobody's", "acme", &[]).await;
+    assert_eq!(unknown.cache_ttl.unwrap_or_default(), prost_types::Duration::default());
+}
+
+/// In the words of the issue.
+async fn the_story_of_the_seed_holds(h: Harness) {
+    let root = directory(&h).await;
+    let gateway = h.caller("edge", &[Permission::Introspect]).await;
+    let key = root.create_key("acme", &[Scope::Read, Scope::Capture]).await.token;
+    assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
+    let elsewhere = gateway.introspect(&key, "other", &[Scope::Read]).await;
+    assert_eq!((elsewhere.allowed, elsewhere.http_status), (false, 403));
+    assert_eq!(gateway.introspect(&key, "acme", &[Scope::Capture]).await.http_status, 403);
+
+    root.put_membership("other", "ada", Role::Viewer).await;
+    let pat = root.create_pat("ada", &[Scope::Read, Scope::Capture], Role::Owner).await.token;
+    assert!(gateway.introspect(&pat, "acme", &[Scope::Capture]).await.allowed);
+    let viewed = gateway.introspect(&pat, "other", &[Scope::Capture]).await;
+    assert_eq!(viewed.denial(), Denial::InsufficientScope);
+    assert_eq!(viewed.role_capped_by(), RoleCap::Membership);
+    assert_eq!(viewed.role_lacks_scopes().collect::<Vec<_>>(), [Scope::Capture]);
+    assert_eq!(gateway.introspect(&pat, "", &[]).await.denial(), Denial::WorkspaceRequired);
+
+    let bounded = root.create_pat("olga", &[Scope::Read, Scope::Admin], Role::Viewer).await.token;
+    let answer = gateway.introspect(&bounded, "acme", &[Scope::Read]).await;
+    assert_eq!((answer.role(), answer.role_capped_by()), (Role::Viewer, RoleCap::Token));
+    assert!(answer.allowed);
+
+    for token in [key, pat, bounded] {
+        // Who holds the text may end it.
+        gateway.revoke_token(&token).await;
+        let answer = gateway.introspect(&token, "acme", &[Scope::Read]).await;
+        check_dead(&answer, Denial::TokenRevoked);
+    }
 }

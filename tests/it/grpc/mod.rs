@@ -1,8 +1,32 @@
-//! The gRPC face, from outside.
+//! The gRPC face, from outside: every RPC through the generated client, and the wire itself where no client would go.
 
+mod acting_user;
+mod arguments;
 mod batch;
+mod callers;
+mod canary;
 mod coherence;
+mod directory;
+mod errors;
+mod framing;
+mod health;
 mod introspect;
+mod life;
+mod lists;
 mod outage;
+mod pages;
+mod permissions;
+mod policy;
+mod refusal;
+mod reserved_slugs;
+mod retries;
+pub(crate) mod rotate;
+mod same_answers;
+mod shutdown;
+mod switch;
+mod tls;
+mod token_text;
 mod unknown_rate;
+mod update;
 mod watch;
+mod wire;

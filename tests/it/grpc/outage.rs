@@ -29,7 +29,7 @@ async fn outage(grace: Duration) -> Outage {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
-    let gateway = server.as_(&h.gateway().await);
+    let gateway = h.gateway().await.at(&server);
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.settled(&server).await;
     // What was read again after the last change is in memory, and is from now on.

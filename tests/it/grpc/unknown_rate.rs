@@ -19,7 +19,7 @@ async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
     root.put_workspace("acme").await;
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
-    let flooder = server.as_(&h.caller("flooder", &[Permission::Introspect]).await);
+    let flooder = h.caller("flooder", &[Permission::Introspect]).await.at(&server);
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
     let refused = loop {
         let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned();
@@ -30,6 +30,6 @@ async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
     };
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed, "what is in memory is answered");
-    let gateway = server.as_(&h.gateway().await);
+    let gateway = h.gateway().await.at(&server);
     assert!(gateway.introspect(&cold, "acme", &[]).await.allowed, "others are not held up");
 }

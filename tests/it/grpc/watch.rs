@@ -93,7 +93,7 @@ async fn a_cursor_resumes_without_a_gap(h: Harness) {
     assert!(heard.iter().all(|at| *at > cursor.revision));
     // Another server of the same store goes on from there too, though it never had those changes in its ring.
     let other = h.another(|_| {}).await;
-    let mut stream = watch(&other.as_(&root), &cursor.cursor).await.expect("a stream");
+    let mut stream = watch(&root.at(&other), &cursor.cursor).await.expect("a stream");
     let there: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
     assert_eq!(there, heard);
 }
@@ -140,7 +140,7 @@ async fn a_revoked_caller_hears_no_more(h: Harness) {
 async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
     let root = h.root().await;
     let other = h.another(|_| {}).await;
-    let mut stream = watch(&other.as_(&root), "").await.expect("a stream");
+    let mut stream = watch(&root.at(&other), "").await.expect("a stream");
     next(&mut stream).await;
     other.running.stop().await;
     let end = loop {

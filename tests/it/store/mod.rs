@@ -1,5 +1,20 @@
 //! The conformance suite: what a store must do, each case on both databases.
 
+mod audit;
+mod callers;
+mod changes;
+mod credentials;
+mod directory;
+mod files;
+mod life;
+mod listing;
+mod migrations;
+mod names;
 mod opening;
-mod replicas;
+mod pages;
+mod plans;
+pub(crate) mod raw;
+mod samples;
+mod shell;
+mod transactions;
 mod transfer;

@@ -1,0 +1,34 @@
+"""What it was measured on and with."""
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+
+def said(*command):
+    """The first line that a command says."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if lines else "?"
+
+
+def describe(args, names):
+    cpu = "?"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    dirty = " with changes" if subprocess.run(["git", "diff", "--quiet", "HEAD"], check=False).returncode else ""
+    postgres = os.environ.get("POSTGRES_BIN", "/usr/bin") + "/postgres"
+    load = ", ".join(f"{one:.2f}" for one in os.getloadavg())
+    return [
+        f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, commit {said('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
+        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release()}; load before the run {load}",
+        f"{said('rustc', '--version')}; {said(postgres, '--version')}; {said('redis-server', '--version')[:22]}; "
+        f"{said('nginx', '-v')}; {said('h2load', '--version')}",
+        f"rows {','.join(names)}; {args.rounds} rounds of {args.seconds} s each"
+        + ("; QUICK: these figures say only that it works" if args.quick else ""),
+    ]

@@ -1,0 +1,62 @@
+"""Introspect not in memory: the server's memory is so small that nearly every call reads the store.
+
+Nobody is pinned: the server, Postgres and the generator share the machine, as pgbench and Postgres do in their turn.
+"""
+
+from bench import LIVE, say
+
+from . import of, ratios
+
+FLAGS = ["--connections", 50, "--tokens", LIVE]
+# All statements but those of the sync loop, of the health check and of the bench itself.
+CALLS = """
+SELECT COALESCE(sum(calls), 0) FROM pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND query NOT ILIKE '%replicas%' AND query NOT ILIKE '%pg_is_in_recovery%' AND query NOT ILIKE '%pg_stat_statements%'
+"""
+
+
+def calls(bench, database):
+    return int(bench.psql(database, CALLS))
+
+
+def run(bench, report):
+    postgres(bench, report)
+    sqlite(bench, report)
+
+
+def postgres(bench, report):
+    database = bench.database()
+    server = bench.ours(bench.url(database), "--cache-capacity", 64)
+    bench.drive(server, *FLAGS, core=None)
+    ours, same, plain, trips = [], [], [], []
+    for number in range(bench.rounds):
+        before = calls(bench, database)
+        ours.append(bench.drive(server, *FLAGS, core=None))
+        trips.append((calls(bench, database) - before) / (ours[-1]["requests"] + ours[-1]["late"]))
+        same.append(bench.pgbench(database, "look_up", 50))
+        plain.append(bench.pgbench(database, "select", 50))
+        say(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, pgbench {same[-1]:,.0f}/s, plain {plain[-1]:,.0f}/s")
+    rate = of(ours, "rate")
+    report.ratio("store", "Introspect from Postgres ÷ pgbench's select of the same rows, 50 connections", ratios(rate, same), at_least=0.6)
+    report.ratio("store", "Introspect from Postgres ÷ pgbench's select of the credential alone, 50 connections", ratios(rate, plain))
+    report.absolute("store", "statements at Postgres for each Introspect", trips, "", at_most=1.01)
+    report.absolute("store", "Introspect from Postgres, 50 connections: rate", rate, "/s")
+    report.absolute("store", "Introspect from Postgres, 50 connections: p99", of(ours, "p99_us"), "µs")
+    report.absolute("store", "pgbench, the same rows: rate", same, "/s")
+    report.absolute("store", "pgbench, the credential alone: rate", plain, "/s")
+    bench.stop(server)
+
+
+def sqlite(bench, report):
+    path = bench.sqlite()
+    server = bench.ours(f"sqlite:{path}", "--cache-capacity", 64)
+    ours, alone = [], []
+    for number in range(bench.rounds):
+        ours.append(bench.drive(server, *FLAGS, core=None))
+        flags = ["--path", path, "--live", LIVE, "--seconds", bench.seconds]
+        alone.append(bench.measure("sqlite-alone", *flags)["look_up"])
+        say(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, the query alone {alone[-1]['rate']:,.0f}/s")
+    report.ratio("store", "Introspect from SQLite ÷ the same query alone in process, 50 at once", ratios(of(ours, "rate"), of(alone, "rate")))
+    report.absolute("store", "Introspect from SQLite, 50 connections: rate", of(ours, "rate"), "/s")
+    report.absolute("store", "the same query alone in process: rate", of(alone, "rate"), "/s")

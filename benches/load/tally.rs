@@ -1,0 +1,68 @@
+//! What is counted of answers, and how it is told.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// The longest time that is told apart, in nanoseconds: a minute.
+const LONGEST_NS: u64 = 60_000_000_000;
+
+/// Counts and times of answers.
+pub(crate) struct Tally {
+    times: Histogram<u64>,
+    /// Answers that were not what they had to be.
+    pub(crate) mismatches: u64,
+    /// Calls that were refused with an error: no message at all.
+    pub(crate) refusals: u64,
+    /// Right answers after the time was over: of calls that were under way at the end.
+    pub(crate) late: u64,
+    /// Calls that broke, or never ended.
+    pub(crate) broken: u64,
+    /// The first answer that was not as it had to be, for whoever looks into it.
+    pub(crate) example: Option<String>,
+}
+
+impl Tally {
+    /// Of nothing yet.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let times = Histogram::new_with_bounds(1_000, LONGEST_NS, 3)?;
+        Ok(Self { times, mismatches: 0, refusals: 0, late: 0, broken: 0, example: None })
+    }
+
+    /// One more answer.
+    pub(crate) fn record(&mut self, took: Duration) {
+        self.times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How many answers.
+    pub(crate) fn len(&self) -> u64 {
+        self.times.len()
+    }
+
+    /// Everything, as JSON; times in microseconds.
+    pub(crate) fn report(&self, took: Duration) -> Value {
+        let micros = |ns: u64| ns as f64 / 1_000.0;
+        json!({
+            "requests": self.len(),
+            "seconds": took.as_secs_f64(),
+            "rate": self.len() as f64 / took.as_secs_f64(),
+            "p50_us": micros(self.times.value_at_quantile(0.5)),
+            "p99_us": micros(self.times.value_at_quantile(0.99)),
+            "p999_us": micros(self.times.value_at_quantile(0.999)),
+            "max_us": micros(self.times.max()),
+            "mismatches": self.mismatches,
+            "refusals": self.refusals,
+            "late": self.late,
+            "broken": self.broken,
+            "example": self.example,
+        })
+    }
+}
+
+/// Nanoseconds that this thread has been on a core.
+pub(crate) fn thread_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let on_core = text.split(' ').next().and_then(|field| field.parse().ok());
+    Duration::from_nanos(on_core.unwrap_or_default())
+}

@@ -1,0 +1,104 @@
+//! The population, computed from an index so that no file of tokens has to be kept: even indexes are keys, odd ones
+//! personal access tokens, spread over a thousand workspaces and as many users.
+//!
+//! All texts have one length, so that every request and every answer of a kind has the same size.
+
+use sha2::{Digest as _, Sha256};
+
+/// How many workspaces there are, and how many users.
+pub(crate) const OWNERS: u64 = 1_000;
+/// The length of a token.
+pub(crate) const TOKEN: usize = 49;
+const BODY_END: usize = 43;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Indexes from here on are revoked in the store.
+pub(crate) const REVOKED: u64 = 1 << 36;
+/// Indexes from here on are in no store.
+pub(crate) const UNKNOWN: u64 = 1 << 40;
+/// Indexes from here on are made up for a flood: each is asked once.
+pub(crate) const FLOOD: u64 = 1 << 44;
+
+/// Whether this index is a key, and not a personal access token.
+pub(crate) const fn is_key(index: u64) -> bool {
+    index.is_multiple_of(2)
+}
+
+/// The number of the workspace that this key is of, or that this personal access token acts in; and of its user.
+pub(crate) const fn owner(index: u64) -> u64 {
+    (index / 2) % OWNERS
+}
+
+/// The text of the token: well formed, whether or not any store has it.
+pub(crate) fn token(index: u64) -> [u8; TOKEN] {
+    let mut text = [0; TOKEN];
+    text[..11].copy_from_slice(if is_key(index) { b"sophic_key_" } else { b"sophic_pat_" });
+    let mut seed = index.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x5eed);
+    for part in text[11..BODY_END].chunks_mut(8) {
+        let mut bits = mixed(&mut seed);
+        for place in part {
+            *place = BASE62[usize::try_from(bits % 62).unwrap_or_default()];
+            bits /= 62;
+        }
+    }
+    let mut check = crc32fast::hash(&text[..BODY_END]);
+    for place in text[BODY_END..].iter_mut().rev() {
+        *place = BASE62[(check % 62) as usize];
+        check /= 62;
+    }
+    text
+}
+
+/// SplitMix64.
+pub(crate) fn mixed(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *seed;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What the store keeps of the token.
+pub(crate) fn digest(index: u64) -> [u8; 32] {
+    Sha256::digest(token(index)).into()
+}
+
+/// What answers show of the token: its last four characters stand alone in [`tail`].
+pub(crate) fn hint(index: u64) -> String {
+    let text = token(index);
+    let shown = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+    format!("{}...{}", shown(&text[..11]), shown(&tail(&text)))
+}
+
+/// The last four characters of the body.
+pub(crate) fn tail(text: &[u8; TOKEN]) -> [u8; 4] {
+    [text[39], text[40], text[41], text[42]]
+}
+
+/// The slug of a workspace.
+pub(crate) fn slug(owner: u64) -> String {
+    format!("bench-{owner:04}")
+}
+
+/// The id of a credential: a UUIDv7, all of one time, in the order of the indexes.
+pub(crate) fn id(index: u64) -> [u8; 16] {
+    let mut id = [0x01, 0x93, 0xe0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    id[10..].copy_from_slice(&index.to_be_bytes()[2..]);
+    id
+}
+
+/// An `IntrospectRequest`, encoded: the token, the workspace, the scope `read` and the client's address, as a gateway
+/// sends it. A unit test of prost is not needed to see that these are the four fields.
+pub(crate) fn request(index: u64) -> Vec<u8> {
+    const CLIENT_IP: &[u8] = b"203.0.113.27";
+    let slug = slug(owner(index));
+    let mut message = Vec::with_capacity(96);
+    message.extend([0x0a, TOKEN as u8]);
+    message.extend(token(index));
+    message.extend([0x12, slug.len() as u8]);
+    message.extend(slug.as_bytes());
+    message.extend([0x1a, 1, 1]);
+    message.extend([0x22, CLIENT_IP.len() as u8]);
+    message.extend(CLIENT_IP);
+    message
+}

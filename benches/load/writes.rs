@@ -1,0 +1,142 @@
+//! `CreateKey` and `Revoke` in a closed loop: keys are made for a while, and then those are revoked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sophic_auth::grpc::pb;
+use tokio::task::JoinSet;
+
+use crate::calls::{self, Client};
+use crate::tally::Tally;
+use crate::tokens;
+
+/// What to do to whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long)]
+    caller_token: String,
+    /// Connections, each with one call under way.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// For how long each of the two.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+}
+
+/// The ids of what was made.
+type Made = Arc<Mutex<Vec<String>>>;
+
+/// Runs both, and reports each.
+pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
+    let mut clients = Vec::new();
+    for _ in 0..args.connections {
+        clients.push(calls::connect(args.address, &args.caller_token).await?);
+    }
+    let made = Made::default();
+    let longest = Duration::from_secs_f64(args.seconds);
+    let created = in_turns(&clients, longest, |client, owner, end, tally| {
+        create(client, owner, end, tally, Arc::clone(&made))
+    });
+    let created = created.await?;
+    let revoked = in_turns(&clients, longest, |client, _, end, tally| {
+        revoke(client, end, tally, Arc::clone(&made))
+    });
+    let revoked = revoked.await?;
+    Ok(json!({"create": created, "revoke": revoked}))
+}
+
+async fn in_turns<F>(
+    clients: &[Client],
+    longest: Duration,
+    work: impl Fn(Client, u64, Instant, Arc<Mutex<Tally>>) -> F,
+) -> anyhow::Result<Value>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let tally = Arc::new(Mutex::new(Tally::new()?));
+    let begin = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (owner, client) in (0..).zip(clients) {
+        tasks.spawn(work(client.clone(), owner, begin + longest, Arc::clone(&tally)));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    // What was made may be used up before the time is.
+    let took = begin.elapsed().min(longest);
+    let report = tally.lock().report(took);
+    Ok(report)
+}
+
+async fn create(
+    mut client: Client,
+    owner: u64,
+    end: Instant,
+    tally: Arc<Mutex<Tally>>,
+    made: Made,
+) -> anyhow::Result<()> {
+    loop {
+        let sent = Instant::now();
+        if sent >= end {
+            return Ok(());
+        }
+        match client.create_key(new_key(owner)).await {
+            Ok(created) => {
+                record(&tally, sent, end);
+                made.lock().push(created.into_inner().credential.unwrap_or_default().id);
+            }
+            Err(status) => refused(&tally, &status),
+        }
+    }
+}
+
+/// A key like those of the population.
+pub(crate) fn new_key(owner: u64) -> pb::CreateKeyRequest {
+    pb::CreateKeyRequest {
+        workspace: tokens::slug(owner % tokens::OWNERS),
+        name: "made while measuring".to_owned(),
+        scopes: vec![pb::Scope::Read.into()],
+        ..pb::CreateKeyRequest::default()
+    }
+}
+
+async fn revoke(
+    mut client: Client,
+    end: Instant,
+    tally: Arc<Mutex<Tally>>,
+    made: Made,
+) -> anyhow::Result<()> {
+    loop {
+        let sent = Instant::now();
+        let id = made.lock().pop();
+        let Some(id) = id.filter(|_| sent < end) else { return Ok(()) };
+        let credential = Some(pb::revoke_request::Credential::CredentialId(id));
+        let request = pb::RevokeRequest { credential, ..pb::RevokeRequest::default() };
+        match client.revoke(request).await {
+            Ok(_) => record(&tally, sent, end),
+            Err(status) => refused(&tally, &status),
+        }
+    }
+}
+
+fn record(tally: &Mutex<Tally>, sent: Instant, end: Instant) {
+    let now = Instant::now();
+    let mut tally = tally.lock();
+    if now <= end {
+        tally.record(now - sent);
+    } else {
+        tally.late += 1;
+    }
+}
+
+/// A server that has no room says so: that is counted, and told.
+fn refused(tally: &Mutex<Tally>, status: &tonic::Status) {
+    let mut tally = tally.lock();
+    tally.refusals += 1;
+    tally.example.get_or_insert_with(|| format!("{:?}: {}", status.code(), status.message()));
+}

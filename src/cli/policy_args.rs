@@ -1,0 +1,120 @@
+//! The flags of policies: the server's own, and what a workspace asks of its keys beyond that.
+
+#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Usage;
+use super::args::duration;
+use crate::model::WorkspacePolicy;
+use crate::policy::{Limits, Policy};
+
+/// Flags of `serve`. What is made with this program on the store itself is bound by its workspace's policy only.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Policy (for what is made or rotated through this server; a workspace may be given a \
+                               stricter one)"
+)]
+pub(super) struct PolicyArgs {
+    /// The longest that a key may be made to live [default: for ever]
+    #[arg(long, env = "SOPHIC_AUTH_KEY_LIFETIME_MAX", value_parser = duration, value_name = "DURATION")]
+    key_lifetime_max: Option<Duration>,
+    /// The longest that a personal access token may be made to live [default: for ever]
+    #[arg(long, env = "SOPHIC_AUTH_PAT_LIFETIME_MAX", value_parser = duration, value_name = "DURATION")]
+    pat_lifetime_max: Option<Duration>,
+    /// Refuse keys without expiry
+    #[arg(long, env = "SOPHIC_AUTH_KEY_EXPIRY_REQUIRED")]
+    key_expiry_required: bool,
+    /// Refuse personal access tokens without expiry
+    #[arg(long, env = "SOPHIC_AUTH_PAT_EXPIRY_REQUIRED")]
+    pat_expiry_required: bool,
+    /// The most keys of one workspace that are neither revoked nor expired [default: any number]
+    #[arg(long, env = "SOPHIC_AUTH_WORKSPACE_KEYS_MAX", value_name = "N")]
+    workspace_keys_max: Option<u32>,
+    /// The most personal access tokens of one user that are neither revoked nor expired [default: any number]
+    #[arg(long, env = "SOPHIC_AUTH_USER_PATS_MAX", value_name = "N")]
+    user_pats_max: Option<u32>,
+    /// The shortest that a rotated credential must be let live on
+    #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MIN", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    overlap_min: Duration,
+    /// The longest that a rotated credential may be let live on [default: to its own expiry]
+    #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MAX", value_parser = duration, value_name = "DURATION")]
+    overlap_max: Option<Duration>,
+}
+
+impl PolicyArgs {
+    /// The server's policy.
+    pub(super) fn policy(&self) -> Result<Policy, Usage> {
+        if self.overlap_max.is_some_and(|most| self.overlap_min > most) {
+            return Err(Usage("--overlap-min must not be above --overlap-max".to_owned()));
+        }
+        if self.key_lifetime_max.is_some_and(|most| most.is_zero())
+            || self.pat_lifetime_max.is_some_and(|most| most.is_zero())
+        {
+            let text = "--key-lifetime-max and --pat-lifetime-max must be positive";
+            return Err(Usage(text.to_owned()));
+        }
+        Ok(Policy {
+            keys: Limits {
+                lifetime_max: self.key_lifetime_max,
+                expiry_required: self.key_expiry_required,
+                live_max: self.workspace_keys_max,
+            },
+            pats: Limits {
+                lifetime_max: self.pat_lifetime_max,
+                expiry_required: self.pat_expiry_required,
+                live_max: self.user_pats_max,
+            },
+            overlap_min: self.overlap_min,
+            overlap_max: self.overlap_max,
+        })
+    }
+}
+
+/// Flags of `workspace put`. None of them: its policy stays as it is; any of them: it is replaced whole.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Policy (any of these replaces all of it; the server's own holds where it is stricter)"
+)]
+pub(super) struct WorkspacePolicyArgs {
+    /// The longest that its keys may be made to live
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    key_lifetime_max: Option<Duration>,
+    /// Refuse keys without expiry
+    #[arg(long)]
+    key_expiry_required: bool,
+    /// The most of its keys that are neither revoked nor expired
+    #[arg(long, value_name = "N")]
+    keys_max: Option<u32>,
+    /// The shortest that its rotated keys must be let live on
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    overlap_min: Option<Duration>,
+    /// The longest that its rotated keys may be let live on
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    overlap_max: Option<Duration>,
+    /// Take its policy away
+    #[arg(long, conflicts_with_all = [
+        "key_lifetime_max", "key_expiry_required", "keys_max", "overlap_min", "overlap_max",
+    ])]
+    no_policy: bool,
+}
+
+impl WorkspacePolicyArgs {
+    /// The workspace's new policy, if it is to have another.
+    pub(super) fn policy(&self) -> Result<Option<WorkspacePolicy>, Usage> {
+        if self.key_lifetime_max.is_some_and(|most| most.is_zero()) {
+            return Err(Usage("--key-lifetime-max must be positive".to_owned()));
+        }
+        let policy = WorkspacePolicy {
+            key_lifetime_max: self.key_lifetime_max,
+            key_expiry_required: self.key_expiry_required,
+            keys_max: self.keys_max,
+            overlap_min: self.overlap_min,
+            overlap_max: self.overlap_max,
+        };
+        let named = policy != WorkspacePolicy::default();
+        Ok((named || self.no_policy).then_some(policy))
+    }
+}

@@ -1,0 +1,162 @@
+//! Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`, the verdict of forward-auth in Envoy's
+//! words. What the operator fixed stands in the route's `context_extensions`, which no client can reach.
+//!
+//! What cannot be told is a gRPC error, which Envoy, with `failure_mode_allow: false`, takes for a refusal.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::convert;
+use super::envoy::config::core::v3 as core;
+use super::envoy::service::auth::v3 as auth;
+use super::envoy::r#type::v3 as http_type;
+use super::google::rpc;
+use crate::model::{Scope, ScopeSet, parse_client_ip};
+use crate::service::{
+    IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, Verdict, Violations, WORKSPACE_HEADER,
+};
+
+/// The one key of `context_extensions`: the scopes that the route needs, separated by spaces.
+const SCOPE_KEY: &str = "scope";
+
+/// The face for Envoy.
+pub(super) struct ExtAuthzFace(pub(super) Arc<Service>);
+
+#[tonic::async_trait]
+impl auth::authorization_server::Authorization for ExtAuthzFace {
+    async fn check(
+        &self,
+        request: Request<auth::CheckRequest>,
+    ) -> Result<Response<auth::CheckResponse>, Status> {
+        let asker = convert::asker(&request)?;
+        let attributes = request.into_inner().attributes.unwrap_or_default();
+        let mut violations = Violations::default();
+        let required_scopes = scopes(&mut violations, &attributes.context_extensions);
+        let client_ip = client_ip(&mut violations, attributes.source);
+        violations.finish()?;
+        let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+        let headers = headers(&http);
+        let authorization = values(&headers, "authorization");
+        let workspace = values(&headers, WORKSPACE_HEADER);
+        let verdict = self
+            .0
+            .judge(&ProxiedRequest {
+                authorization: &authorization,
+                workspace: &workspace,
+                required_scopes,
+                client_ip,
+                asker,
+            })
+            .await?;
+        Ok(Response::new(match verdict {
+            Verdict::Pass(identity) => pass(identity, &headers),
+            Verdict::Refuse(refusal) => refuse(&refusal),
+        }))
+    }
+}
+
+/// A key that is not known is an error, since a scope that was misspelled away would let everybody through.
+fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> ScopeSet {
+    if extensions.keys().any(|key| key != SCOPE_KEY) {
+        violations.add("context_extensions", "may have the key scope, and no other");
+    }
+    let words = extensions.get(SCOPE_KEY).map_or("", String::as_str).split(' ');
+    words
+        .filter(|word| !word.is_empty())
+        .filter_map(|word| violations.check("context_extensions.scope", word.parse::<Scope>()))
+        .collect()
+}
+
+/// The client as Envoy knows it; a client on a Unix socket has no address.
+fn client_ip(
+    violations: &mut Violations,
+    source: Option<auth::attribute_context::Peer>,
+) -> Option<IpAddr> {
+    let core::address::Address::SocketAddress(socket) = source?.address?.address?;
+    violations.check("source.address", parse_client_ip(&socket.address))
+}
+
+/// The headers, each with its name in lower case, in whichever of its two ways Envoy was told to send them.
+fn headers(http: &auth::attribute_context::HttpRequest) -> Vec<(&str, &[u8])> {
+    let joined = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
+        let value = if header.raw_value.is_empty() {
+            header.value.as_bytes()
+        } else {
+            &header.raw_value[..]
+        };
+        (header.key.as_str(), value)
+    });
+    joined.chain(raw).collect()
+}
+
+fn values<'a>(headers: &[(&str, &'a [u8])], name: &str) -> Vec<&'a [u8]> {
+    let named = headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| *value).collect()
+}
+
+/// The credential goes no further, and of the client's own identity headers none does.
+fn pass(identity: Vec<(&'static str, String)>, client: &[(&str, &[u8])]) -> auth::CheckResponse {
+    let unset = IDENTITY_HEADERS
+        .into_iter()
+        .filter(|name| !identity.iter().any(|(set, _)| set == name))
+        .map(str::to_owned);
+    let mut remove: Vec<_> = std::iter::once("authorization".to_owned()).chain(unset).collect();
+    remove.extend(
+        client.iter().filter(|(name, _)| is_disguised(name)).map(|(name, _)| (*name).to_owned()),
+    );
+    let set = identity.into_iter().map(|(name, value)| header(name, value)).collect();
+    auth::CheckResponse {
+        status: Some(status(Code::Ok, "")),
+        http_response: Some(auth::check_response::HttpResponse::OkResponse(auth::OkHttpResponse {
+            headers: set,
+            headers_to_remove: remove,
+        })),
+    }
+}
+
+/// An identity header with `_` for `-`: an upstream behind CGI or WSGI would read it as the real one.
+fn is_disguised(name: &str) -> bool {
+    name.contains('_') && {
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        IDENTITY_HEADERS.contains(&name.as_str()) || name == WORKSPACE_HEADER
+    }
+}
+
+fn refuse(refusal: &Refusal) -> auth::CheckResponse {
+    let (code, status_code) = match refusal.status {
+        400 => (Code::InvalidArgument, http_type::StatusCode::BadRequest),
+        401 => (Code::Unauthenticated, http_type::StatusCode::Unauthorized),
+        _ => (Code::PermissionDenied, http_type::StatusCode::Forbidden),
+    };
+    let headers = vec![
+        header("www-authenticate", refusal.www_authenticate.to_owned()),
+        header("content-type", "application/problem+json".to_owned()),
+        header("cache-control", "no-store".to_owned()),
+        header("x-sophic-denial", refusal.denial.to_owned()),
+    ];
+    let denied = auth::DeniedHttpResponse {
+        status: Some(http_type::HttpStatus { code: status_code.into() }),
+        headers,
+        body: refusal.problem.to_string(),
+    };
+    auth::CheckResponse {
+        status: Some(status(code, refusal.denial)),
+        http_response: Some(auth::check_response::HttpResponse::DeniedResponse(denied)),
+    }
+}
+
+fn status(code: Code, message: &str) -> rpc::Status {
+    rpc::Status { code: code.into(), message: message.to_owned(), details: Vec::new() }
+}
+
+/// In the place of whatever the client sent under that name.
+fn header(name: &str, value: String) -> core::HeaderValueOption {
+    core::HeaderValueOption {
+        header: Some(core::HeaderValue { key: name.to_owned(), value, raw_value: Vec::new() }),
+        append_action: core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+    }
+}

@@ -1,0 +1,120 @@
+//! `application/x-www-form-urlencoded`, strictly: what a lenient reader would guess at is refused (CATALOGUE C109).
+
+use zeroize::Zeroizing;
+
+/// Fields of one form; more are a mistake or an attack.
+const FIELDS_MAX: usize = 32;
+
+/// What is wrong with a form, in words for its sender. Never repeats any of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+/// The fields, in the order in which they came.
+pub(super) struct Form(Vec<(String, Zeroizing<String>)>);
+
+impl Form {
+    /// Decodes the body of a request, or its query.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Vec::new();
+        for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            if fields.len() == FIELDS_MAX {
+                return Err(Malformed("the form has too many fields"));
+            }
+            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&pair[..at], &pair[at + 1..]),
+                None => (pair, &[][..]),
+            };
+            fields.push((decode(name)?.to_string(), decode(value)?));
+        }
+        Ok(Self(fields))
+    }
+
+    /// The one value of a field; `None` if it is not there or empty, which are the same (RFC 6749 §3.1).
+    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, Malformed> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+            (_, Some(_)) => Err(Malformed("a field is there more than once")),
+        }
+    }
+
+    /// Each value of a field.
+    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether there is a field of none of these names.
+    pub(super) fn has_other_than(&self, names: &[&str]) -> bool {
+        self.0.iter().any(|(name, _)| !names.contains(&name.as_str()))
+    }
+}
+
+/// One name or value: `+` is a space, `%` stands before two hexadecimal digits, and the result is UTF-8.
+pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
+    let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let high = rest.next().and_then(|digit| hex(*digit));
+                let low = rest.next().and_then(|digit| hex(*digit));
+                match (high, low) {
+                    (Some(high), Some(low)) => high << 4 | low,
+                    _ => return Err(Malformed("a % stands before no two hexadecimal digits")),
+                }
+            }
+            byte if byte.is_ascii_graphic() => *byte,
+            _ => return Err(Malformed("the form has a byte that should have been encoded")),
+        });
+    }
+    match std::str::from_utf8(&decoded) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(Malformed("the form is not in UTF-8")),
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Form, decode};
+
+    #[test]
+    fn what_is_encoded_is_decoded_once() {
+        assert_eq!(decode(b"a+b%20c%2B%C3%A9%2525").expect("decodes").as_str(), "a b c+é%25");
+        assert_eq!(decode(b"%00").expect("decodes").as_str(), "\0");
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_refused() {
+        for bytes in ["%", "%4", "%zz", "%C0%80", "%ff", "a b", "é", "a\r\nb", "%ED%A0%80"] {
+            assert!(decode(bytes.as_bytes()).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_there_once_or_not() {
+        let form = Form::decode(b"token=a%3Db=c&empty=&&bare&twice=1&twice=1").expect("decodes");
+        assert_eq!(form.one("token"), Ok(Some("a=b=c")));
+        assert_eq!(form.one("empty"), Ok(None));
+        assert_eq!(form.one("bare"), Ok(None));
+        assert_eq!(form.one("missing"), Ok(None));
+        assert!(form.one("twice").is_err());
+        assert!(form.has_other_than(&["token"]));
+    }
+
+    #[test]
+    fn a_form_has_bounds() {
+        let form = "a=1&".repeat(33);
+        assert!(Form::decode(form.as_bytes()).is_err());
+        assert!(Form::decode(&form.as_bytes()[4..]).is_ok());
+    }
+}

@@ -1,0 +1,240 @@
+//! OAuth 2.0 for client libraries that speak it already: introspection (RFC 7662), revocation (RFC 7009) and metadata
+//! (RFC 8414). We issue no tokens by OAuth, so there is neither an authorization nor a token endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::response::IntoResponse as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::form::Form;
+use super::problem::{Problem, json_response};
+use crate::cache::PrincipalFacts;
+use crate::decision::Denial;
+use crate::model::{Permission, Scope, ScopeSet, Timestamp, parse_client_ip};
+use crate::service::{
+    Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
+};
+
+/// The largest form: a token, and a few short fields.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+/// How long a form may take to come.
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who may introspect, and who may revoke by token: who holds the text may end it.
+pub(super) const INTROSPECT: &[Permission] = &[Permission::Introspect];
+pub(super) const REVOKE: &[Permission] =
+    &[Permission::Introspect, Permission::CredentialsWrite, Permission::CredentialsAdmin];
+
+/// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
+pub(super) async fn introspect(
+    service: &Service,
+    context: &Context,
+    issuer: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Problem> {
+    let form = read_form(&parts.headers, body).await?;
+    let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
+    let mut violations = Violations::default();
+    let words = form.one("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
+    let required_scopes =
+        words.filter_map(|word| violations.check("scope", word.parse::<Scope>())).collect();
+    let client_ip = form
+        .one("client_ip")?
+        .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
+    violations.finish()?;
+    let request = IntrospectionRequest {
+        token,
+        workspace: form.one("workspace")?.unwrap_or_default(),
+        required_scopes,
+        client_ip,
+        fresh: false,
+        at_least_revision: 0,
+        asker: context.caller_id(),
+    };
+    let answer = service.introspect(&request).await?;
+    Ok(json_response(StatusCode::OK, "application/json", &view(&answer, issuer)))
+}
+
+/// RFC 7009: the answer is the same whatever the token is, and comes when it is dead everywhere.
+pub(super) async fn revoke(
+    service: &Arc<Service>,
+    context: Context,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Problem> {
+    let form = read_form(&parts.headers, body).await?;
+    let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
+    let target = RevokeTarget::Token(Zeroizing::new(token.to_owned()));
+    service.revoke(context, target, "", "").await?;
+    Ok((StatusCode::OK, [(CACHE_CONTROL, "no-store")]).into_response())
+}
+
+/// RFC 8414.
+pub(super) fn metadata(issuer: &str) -> Response<Body> {
+    let body = json!({
+        "issuer": issuer,
+        "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
+        "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "scopes_supported": Scope::ALL.map(Scope::as_str),
+        "response_types_supported": [],
+        "grant_types_supported": [],
+    });
+    json_response(StatusCode::OK, "application/json", &body)
+}
+
+async fn read_form(headers: &HeaderMap, body: Body) -> Result<Form, Problem> {
+    if !is_form(headers) {
+        return Err(Problem::MediaType);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let announced = announced.and_then(|length| length.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > FORM_BYTES_MAX) {
+        return Err(Problem::TooLarge);
+    }
+    let read = tokio::time::timeout(FORM_TIMEOUT, Limited::new(body, FORM_BYTES_MAX).collect());
+    match read.await {
+        Ok(Ok(body)) => Ok(Form::decode(&body.to_bytes())?),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge),
+        Ok(Err(_)) => Err(Problem::Malformed("the body broke off")),
+        Err(_) => Err(Problem::TooSlow),
+    }
+}
+
+/// `application/x-www-form-urlencoded`, and no character set but UTF-8.
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(media_type), None) = (types.next(), types.next()) else { return false };
+    let Ok(media_type) = media_type.to_str() else { return false };
+    let (essence, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
+    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && parameters.split(';').map(str::trim).filter(|parameter| !parameter.is_empty()).all(
+            |parameter| {
+                let charset = parameter.to_ascii_lowercase();
+                charset == "charset=utf-8" || charset == "charset=\"utf-8\""
+            },
+        )
+}
+
+/// Nothing but `active` of what is not active (RFC 7662 §2.2).
+fn view(answer: &Introspection, issuer: &str) -> Value {
+    let decision = &answer.decision;
+    let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) else {
+        return json!({"active": false});
+    };
+    let credential = &found.credential;
+    let (subject, user, kind) = match &found.principal {
+        PrincipalFacts::Workspace(workspace) => {
+            (format!("workspace:{}", workspace.id), None, "workspace_key")
+        }
+        PrincipalFacts::User(facts) => {
+            (format!("user:{}", facts.user.id), Some(&facts.user.id), "user")
+        }
+    };
+    let mut view = Map::new();
+    view.insert("active".into(), true.into());
+    let scopes = usable(answer);
+    if !scopes.is_empty() {
+        view.insert("scope".into(), scopes.to_string().into());
+    }
+    view.insert("client_id".into(), credential.id.to_string().into());
+    if let Some(user) = user {
+        view.insert("username".into(), user.as_str().into());
+    }
+    view.insert("sub".into(), subject.into());
+    if let Some(expire_time) = credential.expire_time {
+        view.insert("exp".into(), seconds(expire_time).into());
+    }
+    view.insert("iat".into(), seconds(credential.create_time).into());
+    view.insert("iss".into(), issuer.into());
+    view.insert("token_type".into(), "Bearer".into());
+    view.insert("principal_kind".into(), kind.into());
+    if let Some(workspace) = answer.workspace() {
+        let workspace = json!({
+            "id": workspace.id.as_str(),
+            "slug": workspace.slug.as_str(),
+            "display_name": workspace.display_name.as_str(),
+        });
+        view.insert("workspace".into(), workspace);
+    }
+    if let Some((role, cap)) = decision.role {
+        view.insert("role".into(), role.as_str().into());
+        view.insert("role_capped_by".into(), cap.as_str().into());
+    }
+    view.insert("allowed".into(), decision.is_allowed().into());
+    view.insert("http_status".into(), decision.http_status().into());
+    if let Some(denial) = decision.denial {
+        view.insert("denial".into(), denial.as_str().into());
+    }
+    if !decision.missing_scopes.is_empty() {
+        let missing: Vec<_> = decision.missing_scopes.iter().map(Scope::as_str).collect();
+        view.insert("missing_scopes".into(), missing.into());
+    }
+    Value::Object(view)
+}
+
+/// The scopes that may be used where and from where the request is: a library that knows only of `active` and `scope`
+/// must not let through what is refused for its place.
+fn usable(answer: &Introspection) -> ScopeSet {
+    match answer.decision.denial {
+        None | Some(Denial::UserCredentialRequired | Denial::InsufficientScope) => {
+            answer.decision.scopes
+        }
+        Some(
+            Denial::IpNotAllowed
+            | Denial::WorkspaceMismatch
+            | Denial::WorkspaceRequired
+            | Denial::NotAMember
+            | Denial::TokenMissing
+            | Denial::TokenUnknown
+            | Denial::TokenRevoked
+            | Denial::TokenExpired
+            | Denial::TokenDisabled
+            | Denial::PrincipalDisabled,
+        ) => ScopeSet::EMPTY,
+    }
+}
+
+/// Cut off, so that an expiry is never said to be later than it is.
+fn seconds(time: Timestamp) -> i64 {
+    time.unix_micros().div_euclid(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::CONTENT_TYPE;
+    use axum::http::{HeaderMap, HeaderValue};
+
+    use super::is_form;
+
+    #[test]
+    fn only_a_form_in_utf_8_is_read() {
+        let table = [
+            ("application/x-www-form-urlencoded", true),
+            ("Application/X-WWW-Form-URLEncoded; Charset=UTF-8", true),
+            ("application/x-www-form-urlencoded;charset=\"utf-8\"", true),
+            ("application/x-www-form-urlencoded; charset=utf-16", false),
+            ("application/x-www-form-urlencoded; boundary=x", false),
+            ("application/json", false),
+            ("multipart/form-data", false),
+            ("", false),
+        ];
+        for (media_type, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            assert_eq!(is_form(&headers), expected, "{media_type}");
+            headers.append(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            assert!(!is_form(&headers), "{media_type} twice");
+        }
+        assert!(!is_form(&HeaderMap::new()));
+    }
+}

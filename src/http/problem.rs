@@ -1,0 +1,185 @@
+//! The one table from a failure to an HTTP answer with a problem body (RFC 9457): the twin of `grpc/status.rs`.
+//!
+//! OAuth clients read RFC 6749's members `error` and `error_description` in place of it; they are in the same body.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use serde_json::{Map, Value, json};
+
+use super::form::Malformed;
+use crate::service::{Kind, Reason, ServiceError};
+
+/// Why a request gets no answer.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// A use case failed.
+    Service(ServiceError),
+    /// The request is not well formed.
+    Malformed(&'static str),
+    /// It is of a method that the endpoint does not have.
+    Method,
+    /// Its body is not a form in UTF-8.
+    MediaType,
+    /// Its body is too large.
+    TooLarge,
+    /// Its body took too long to come.
+    TooSlow,
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<Reason> for Problem {
+    fn from(reason: Reason) -> Self {
+        Self::Service(reason.into())
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(Malformed(detail): Malformed) -> Self {
+        Self::Malformed(detail)
+    }
+}
+
+/// A kind of failure as HTTP has it, and as RFC 6749 §5.2 and OAuth's registry of errors have it.
+const fn status(kind: Kind) -> (StatusCode, &'static str) {
+    match kind {
+        Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        Kind::PermissionDenied => (StatusCode::FORBIDDEN, "unauthorized_client"),
+        Kind::Invalid | Kind::OutOfRange => (StatusCode::BAD_REQUEST, "invalid_request"),
+        Kind::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
+        Kind::AlreadyExists | Kind::FailedPrecondition => (StatusCode::CONFLICT, "invalid_request"),
+        Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
+        Kind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"),
+        Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+        Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+    }
+}
+
+/// How the answer is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `application/problem+json`.
+    Problem,
+    /// `application/json`, as OAuth clients expect it.
+    OAuth,
+}
+
+impl Problem {
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Service(error) => status(error.reason.kind()),
+            Self::Malformed(_) => status(Kind::Invalid),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "invalid_request"),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Service(error) => error.to_string(),
+            Self::Malformed(detail) => (*detail).to_owned(),
+            Self::Method => "this endpoint has no such method".to_owned(),
+            Self::MediaType => {
+                "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
+            }
+            Self::TooLarge => "the body is too large".to_owned(),
+            Self::TooSlow => "the body took too long to come".to_owned(),
+        }
+    }
+
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Service(error) => error.reason,
+            Self::Malformed(_)
+            | Self::Method
+            | Self::MediaType
+            | Self::TooLarge
+            | Self::TooSlow => Reason::RequestMalformed,
+        }
+    }
+
+    /// The answer.
+    pub(super) fn respond(&self, style: Style) -> Response<Body> {
+        let (status, oauth_error) = self.status();
+        let mut body = Map::new();
+        if style == Style::OAuth {
+            body.insert("error".into(), oauth_error.into());
+            body.insert("error_description".into(), self.detail().into());
+        }
+        body.insert("type".into(), "about:blank".into());
+        body.insert("title".into(), status.canonical_reason().unwrap_or_default().into());
+        body.insert("status".into(), status.as_u16().into());
+        body.insert("detail".into(), self.detail().into());
+        body.insert("reason".into(), self.reason().code().into());
+        if let Self::Service(error) = self {
+            let violations = error.violations.iter().map(
+                |violation| json!({"field": violation.field, "description": violation.description}),
+            );
+            let violations: Vec<_> = violations.collect();
+            if !violations.is_empty() {
+                body.insert("violations".into(), violations.into());
+            }
+        }
+        let media_type = match style {
+            Style::Problem => "application/problem+json",
+            Style::OAuth => "application/json",
+        };
+        let mut response = json_response(status, media_type, &Value::Object(body));
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            // Of the caller, never of the client that a proxy asks about. Both schemes, for both are taken.
+            if style == Style::OAuth {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(BASIC_CHALLENGE));
+            }
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(BEARER_CHALLENGE));
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::TooLarge | Self::TooSlow) {
+            // What is left of the body is not worth reading.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+const BASIC_CHALLENGE: &str = r#"Basic realm="sophic-auth callers", charset="UTF-8""#;
+const BEARER_CHALLENGE: &str = r#"Bearer realm="sophic-auth callers""#;
+
+/// An answer that nobody is to keep.
+pub(super) fn json_response(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &Value,
+) -> Response<Body> {
+    let headers = [(CONTENT_TYPE, media_type), (CACHE_CONTROL, "no-store")];
+    (status, headers, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Problem, Style};
+    use crate::service::Reason;
+
+    #[test]
+    fn every_reason_has_an_answer_that_nobody_keeps() {
+        for reason in Reason::ALL {
+            for style in [Style::Problem, Style::OAuth] {
+                let response = Problem::from(*reason).respond(style);
+                assert!(response.status().as_u16() >= 400, "{reason:?}");
+                assert_eq!(response.headers()["cache-control"], "no-store", "{reason:?}");
+                let challenged = response.headers().contains_key("www-authenticate");
+                assert_eq!(challenged, response.status().as_u16() == 401, "{reason:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The life of a credential after it was made: switched off and on, and succeeded by another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::audit::Entry;
+use super::credentials::{Expiration, check_request_id, token_kind};
+use super::owner::{Held, acting_user, creator};
+use super::retry::Fingerprint;
+use super::update::check_etag;
+use super::{Context, Reason, Result, Service, ServiceError, Violations, view};
+use crate::model::{
+    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Permission,
+    Reason as Why, Timestamp,
+};
+use crate::store::WriteTx;
+use crate::token::Token;
+
+/// A credential to be switched off or on.
+#[derive(Debug, Clone)]
+pub struct SwitchCredential {
+    /// Which.
+    pub id: CredentialId,
+    /// Of this kind only, if one is given.
+    pub kind: Option<CredentialKind>,
+    /// On whose behalf; empty: the system's.
+    pub acting_user: String,
+    /// Why, for the audit log; may be empty.
+    pub reason: String,
+}
+
+/// A credential to be succeeded by another.
+#[derive(Debug, Clone)]
+pub struct Rotate {
+    /// Which.
+    pub id: CredentialId,
+    /// Of this kind only, if one is given.
+    pub kind: Option<CredentialKind>,
+    /// How long its token lives on, though never past its own expiry; zero: it is dead at once.
+    pub overlap: Duration,
+    /// When the successor dies by itself; nothing: it lives as long as its predecessor was made to live.
+    pub expiration: Option<Expiration>,
+    /// On whose behalf; empty: the system's.
+    pub acting_user: String,
+    /// A UUID, so that a retry makes no second successor; empty: every call means a rotation of its own.
+    pub request_id: String,
+    /// The etag that it must still have; empty: any.
+    pub etag: String,
+}
+
+/// What a rotation came to.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The successor.
+    pub credential: Credential,
+    /// Its token, this once.
+    pub token: Token,
+    /// What it succeeded, as it stands now.
+    pub predecessor: Credential,
+}
+
+impl Service {
+    /// Switches a credential off until it is enabled again. What is revoked stays so.
+    pub async fn disable(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+    ) -> Result<Credential> {
+        self.switch(context, request, false).await
+    }
+
+    /// Switches a disabled credential on again.
+    ///
+    /// # Errors
+    /// [`Reason::CredentialRevoked`]: revoking is for good.
+    pub async fn enable(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+    ) -> Result<Credential> {
+        self.switch(context, request, true).await
+    }
+
+    async fn switch(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+        on: bool,
+    ) -> Result<Credential> {
+        let acting_user =
+            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+        let mut violations = Violations::default();
+        let why = violations.check("reason", Why::parse(&request.reason));
+        violations.finish()?;
+        let this = Arc::clone(self);
+        self.run(async move {
+            let now = this.clock.now();
+            let name = if on { "enable" } else { "disable" };
+            let mut tx = this.store.begin(name).await?;
+            let id = request.id;
+            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            if on && before.revoke_time.is_some() {
+                return Err(Reason::CredentialRevoked.into());
+            }
+            let mut after = before.clone();
+            if before.revoke_time.is_none() && before.disable_time.is_some() == on {
+                after.disable_time = if on { None } else { Some(now) };
+                after.version += 1;
+                tx.update_credential(&after).await?;
+            }
+            let entry = Entry {
+                action: if on { "credential.enable" } else { "credential.disable" },
+                target: AuditTarget::Credential(id),
+                acting_user: acting_user.as_ref(),
+                before: Some(view::credential(&before, now)),
+                after: Some(view::credential(&after, now)),
+                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
+            };
+            let event = this.audit_event(&context, entry)?;
+            if on {
+                tx.commit(&event).await?;
+            } else {
+                // Also where it was off before: the call that switched it off may not have seen the end of its wait.
+                this.commit_and_wait(tx, &event, &context).await?;
+            }
+            Ok(after)
+        })
+        .await
+    }
+
+    /// Makes a successor, and ends the credential after an overlap. The two share a family.
+    ///
+    /// # Errors
+    /// [`Reason::AlreadyRotated`], naming the successor, while there is a live one, so that of calls that race one makes a
+    /// successor. [`Reason::CredentialRevoked`], [`Reason::CredentialExpired`], [`Reason::EtagMismatch`],
+    /// [`Reason::CredentialsMaxReached`], and for a retry that comes too late [`Reason::RequestReplayed`].
+    pub async fn rotate(self: &Arc<Self>, context: Context, request: Rotate) -> Result<Rotated> {
+        let acting_user =
+            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+        let mut violations = Violations::default();
+        self.check_expiration(&mut violations, request.expiration);
+        let retry =
+            check_request_id(&mut violations, &request.request_id, || fingerprint(&request));
+        violations.finish()?;
+        let this = Arc::clone(self);
+        self.run(async move {
+            let (now, random) = this.stamp()?;
+            let id = CredentialId::new(now, random);
+            let mut tx = this.store.begin("rotate").await?;
+            let earlier = this.claim(&mut *tx, &context, retry, id, now).await?;
+            let (before, held) = this
+                .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
+                .await?;
+            if let Some(earlier) = earlier {
+                let made = this.replay(tx, &context, acting_user.as_ref(), earlier).await?;
+                let (credential, token) = (made.credential, made.token);
+                return Ok(Rotated { credential, token, predecessor: before });
+            }
+            check_etag(&request.etag, &before)?;
+            let held = check_alive(&before, now).and(held)?;
+            let expire_time = this.check_rotation(&mut *tx, &request, &before, &held, now).await?;
+            let after = ended(&before, request.overlap, now);
+            let token = Token::mint(token_kind(&held.owner), &*this.random)?;
+            let successor = Credential {
+                id,
+                generation: held.generation,
+                hint: token.hint(),
+                create_time: now,
+                expire_time,
+                last_use: None,
+                creator: creator(&context, acting_user.as_ref()),
+                predecessor_id: Some(before.id),
+                version: 1,
+                ..before.clone()
+            };
+            tx.update_credential(&after).await?;
+            tx.insert_credential(&successor, &token.digest()).await?;
+            let entry = Entry {
+                action: "credential.rotate",
+                target: AuditTarget::Credential(after.id),
+                acting_user: acting_user.as_ref(),
+                before: Some(view::credential(&before, now)),
+                after: Some(with_successor(view::credential(&after, now), &successor, now)),
+                reason: None,
+            };
+            let event = this.audit_event(&context, entry)?;
+            this.commit_and_wait(tx, &event, &context).await?;
+            Ok(Rotated { credential: successor, token, predecessor: after })
+        })
+        .await
+    }
+
+    /// That there is no live successor yet and that the policy lets there be one so; when it dies by itself.
+    async fn check_rotation(
+        &self,
+        tx: &mut dyn WriteTx,
+        request: &Rotate,
+        before: &Credential,
+        held: &Held,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        if let Some(successor) = tx.find_successor(before.id, now).await? {
+            let error = ServiceError::from(Reason::AlreadyRotated);
+            return Err(error.with("successor_id", successor.id.to_string()));
+        }
+        let mut violations = Violations::default();
+        violations.check("overlap", held.rules.check_overlap(request.overlap));
+        let field = Expiration::field(request.expiration);
+        let lifetime = match request.expiration {
+            Some(Expiration::At(time)) => Some(time.saturating_since(now)),
+            Some(Expiration::After(ttl)) => Some(ttl),
+            None => before.expire_time.map(|end| end.saturating_since(before.create_time)),
+        };
+        let lifetime = if request.expiration.is_some() {
+            violations.check(field, held.rules.check_lifetime(lifetime));
+            lifetime
+        } else {
+            violations.check(field, held.rules.inherited_lifetime(lifetime)).flatten()
+        };
+        violations.finish()?;
+        if !request.overlap.is_zero() {
+            // The one that is succeeded gives its place to the successor, and lives on for a while beside it.
+            self.check_live(tx, held, now, 1).await?;
+        }
+        Ok(lifetime.map(|lifetime| now.saturating_add(lifetime)))
+    }
+}
+
+/// Refuses what is dead already.
+fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
+    match credential.state(now) {
+        CredentialState::Active | CredentialState::Disabled => Ok(()),
+        CredentialState::Expired => Err(Reason::CredentialExpired.into()),
+        CredentialState::Revoked => Err(Reason::CredentialRevoked.into()),
+    }
+}
+
+/// The credential with its end after the overlap.
+fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
+    let mut after = before.clone();
+    after.version += 1;
+    if overlap.is_zero() {
+        after.revoke_time = Some(now);
+    } else {
+        let end = now.saturating_add(overlap);
+        after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
+    }
+    after
+}
+
+/// One event tells of both.
+fn with_successor(mut view: Value, successor: &Credential, now: Timestamp) -> Value {
+    if let Value::Object(fields) = &mut view {
+        fields.insert("successor".to_owned(), view::credential(successor, now));
+    }
+    view
+}
+
+fn fingerprint(request: &Rotate) -> Digest {
+    Fingerprint::of("Rotate")
+        .field(&request.id.to_string())
+        .field(&request.overlap.as_nanos().to_string())
+        .field(&Expiration::canonical(request.expiration))
+        .field(&request.acting_user)
+        .field(&request.etag)
+        .finish()
+}

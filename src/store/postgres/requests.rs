@@ -1,0 +1,65 @@
+//! Request ids of calls that made a credential.
+
+use super::{Result, Session, at};
+use crate::model::{RequestId, Timestamp};
+use crate::store::{ClaimedRequest, row};
+
+/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
+const FORGOTTEN_AT_ONCE: i64 = 100;
+
+/// Notes that this request makes its credential, unless one of the same id did after `forget_before`: that one.
+pub(super) async fn claim(
+    db: &mut Session,
+    request: &ClaimedRequest,
+    forget_before: Timestamp,
+) -> Result<Option<ClaimedRequest>> {
+    // Of two that race, the second waits here for the first to commit or to fail.
+    let done = db
+        .query(
+            "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
+         VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (requester, request_id) DO UPDATE \
+         SET fingerprint = excluded.fingerprint, credential_id = excluded.credential_id, \
+             create_time = excluded.create_time \
+         WHERE requests.create_time <= $6",
+        )
+        .bind(&request.requester)
+        .bind(request.request_id.0)
+        .bind(&request.fingerprint.as_bytes()[..])
+        .bind(request.credential_id.0)
+        .bind(at(request.create_time))
+        .bind(at(forget_before))
+        .execute(db.connection())
+        .await?;
+    if done.rows_affected() == 0 {
+        return find(db, &request.requester, request.request_id).await;
+    }
+    db.query(
+        "DELETE FROM requests \
+         WHERE ctid IN ( \
+             SELECT ctid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2 \
+                 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(at(forget_before))
+    .bind(FORGOTTEN_AT_ONCE)
+    .execute(db.connection())
+    .await?;
+    Ok(None)
+}
+
+async fn find(
+    db: &mut Session,
+    requester: &str,
+    request_id: RequestId,
+) -> Result<Option<ClaimedRequest>> {
+    let row = db
+        .query(
+            "SELECT requester, request_id, fingerprint, credential_id, create_time FROM requests \
+         WHERE requester = $1 AND request_id = $2",
+        )
+        .bind(requester)
+        .bind(request_id.0)
+        .fetch_optional(db.connection())
+        .await?;
+    row.as_ref().map(row::request).transpose()
+}

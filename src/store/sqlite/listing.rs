@@ -1,0 +1,337 @@
+//! Pages of credentials: how `store::listing` walks an index, in SQL.
+
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+
+use super::{Result, at};
+use crate::model::limits::LIST_SCAN_MAX;
+use crate::model::{CredentialState, Timestamp, UserId, WorkspaceId};
+use crate::store::listing::{self, Driver, Narrow};
+use crate::store::sql::{credential_columns, select_credentials};
+use crate::store::{CredentialFilter, CredentialOrder, CredentialPosition, Listed, row};
+
+type Query = QueryBuilder<Sqlite>;
+
+/// Where what was never used stands in the order of last uses: `last_use_order`.
+const NEVER: i64 = -9_000_000_000_000_000_000;
+
+/// A page: credentials after this place, in the filter's order.
+pub(super) async fn list(
+    db: &mut SqliteConnection,
+    filter: &CredentialFilter,
+    now: Timestamp,
+    after: Option<CredentialPosition>,
+    limit: u32,
+) -> Result<Listed> {
+    let mut parts = Vec::new();
+    for filter in walks(db, filter).await? {
+        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+        parts.push(walk.run(db).await?);
+    }
+    Ok(listing::merge(filter.order, parts, limit))
+}
+
+/// How [`list`] would find this page, as SQLite puts it.
+pub(super) async fn explain(
+    db: &mut SqliteConnection,
+    filter: &CredentialFilter,
+    now: Timestamp,
+    after: Option<CredentialPosition>,
+    limit: u32,
+) -> Result<Vec<String>> {
+    let mut plans = Vec::new();
+    for filter in walks(db, filter).await? {
+        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+        let (end, narrow) = walk.ways(db).await?;
+        let mut query = Query::new("EXPLAIN QUERY PLAN ");
+        walk.push_page(&mut query, end, narrow);
+        for row in query.build().fetch_all(&mut *db).await? {
+            plans.push(row.try_get(3)?);
+        }
+    }
+    Ok(plans)
+}
+
+/// What is walked: one index, or what a user sees, which is an index of each owner.
+async fn walks(
+    db: &mut SqliteConnection,
+    filter: &CredentialFilter,
+) -> Result<Vec<CredentialFilter>> {
+    if listing::is_impossible(filter) {
+        return Ok(Vec::new());
+    }
+    let whose = filter.workspace_id.is_some() || filter.user_id.is_some();
+    let Some(user) = filter.visible_to.as_ref().filter(|_| !whose) else {
+        return Ok(vec![filter.clone()]);
+    };
+    let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
+    for id in administered(db, user).await? {
+        walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
+    }
+    walks.retain(|walk| !listing::is_impossible(walk));
+    Ok(walks)
+}
+
+/// The workspaces that the user is admin or owner of.
+async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<WorkspaceId>> {
+    let rows = sqlx::query(
+        "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
+    )
+    .bind(user.as_str())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(row::workspace_id).collect()
+}
+
+/// One walk along one index.
+struct Walk<'f> {
+    driver: Driver,
+    filter: &'f CredentialFilter,
+    now: Timestamp,
+    after: Option<CredentialPosition>,
+    limit: u32,
+}
+
+impl Walk<'_> {
+    async fn run(&self, db: &mut SqliteConnection) -> Result<Listed> {
+        let (end, narrow) = self.ways(db).await?;
+        let mut query = Query::new("");
+        self.push_page(&mut query, end, narrow);
+        let rows = query.build().fetch_all(db).await?;
+        let credentials: Vec<_> = rows.iter().map(row::credential).collect::<Result<_>>()?;
+        let short = credentials.len() < self.limit as usize;
+        Ok(Listed { credentials, resume: end.filter(|_| short) })
+    }
+
+    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
+    async fn ways(
+        &self,
+        db: &mut SqliteConnection,
+    ) -> Result<(Option<CredentialPosition>, Option<Narrow>)> {
+        if !self.driver.leaves_to_filter(self.filter) {
+            return Ok((None, None));
+        }
+        let mut query = Query::new(match self.filter.order {
+            CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => "SELECT NULL, c.id",
+            CredentialOrder::LastUseTime => "SELECT c.last_use_time, c.id",
+            CredentialOrder::ExpireTime => "SELECT c.expire_time, c.id",
+        });
+        query.push(" FROM credentials AS c");
+        self.push_walked(&mut query, None);
+        self.push_order(&mut query);
+        query.push(" LIMIT 1 OFFSET ").push_bind(i64::from(LIST_SCAN_MAX) - 1);
+        let Some(end) = query.build().fetch_optional(&mut *db).await? else {
+            return Ok((None, None));
+        };
+        for narrow in listing::narrow(self.filter, self.driver) {
+            let mut query = Query::new("SELECT count(*) FROM (SELECT 1 FROM credentials AS c");
+            self.push_narrow(&mut query, narrow);
+            query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX) + 1).push(") AS few");
+            let count: i64 = query.build().fetch_one(&mut *db).await?.try_get(0)?;
+            if count <= i64::from(LIST_SCAN_MAX) {
+                return Ok((None, Some(narrow)));
+            }
+        }
+        Ok((Some(row::credential_position(&end)?), None))
+    }
+
+    fn push_page(
+        &self,
+        query: &mut Query,
+        end: Option<CredentialPosition>,
+        narrow: Option<Narrow>,
+    ) {
+        if let Some(narrow) = narrow {
+            query.push("WITH credentials AS MATERIALIZED (SELECT c.* FROM main.credentials AS c");
+            self.push_narrow(query, narrow);
+            query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX)).push(") ");
+        }
+        query.push(select_credentials!());
+        self.push_walked(query, end);
+        self.push_filtered(query);
+        self.push_order(query);
+        query.push(" LIMIT ").push_bind(i64::from(self.limit));
+    }
+
+    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
+        let filter = self.filter;
+        query.push(" WHERE ");
+        match self.driver {
+            Driver::All => query.push("TRUE"),
+            Driver::Workspace => push_equal(query, "c.workspace_id", filter.workspace_id.as_ref()),
+            Driver::User => push_equal(query, "c.user_id", filter.user_id.as_ref()),
+            Driver::Family => {
+                query.push("c.family_id = ").push_bind(filter.family_id.map(|id| id.0))
+            }
+            Driver::Creator => query.push("c.creator = ").push_bind(filter.creator.clone()),
+            Driver::Kind => {
+                query.push("c.kind = ").push_bind(filter.kind.map(|kind| i16::from(kind.number())))
+            }
+            Driver::Disabled => query.push("c.disable_time IS NOT NULL"),
+        };
+        match filter.order {
+            CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {}
+            CredentialOrder::LastUseTime => {
+                if let Some(time) = filter.unused_since {
+                    query.push(" AND c.last_use_order < ").push_bind(at(time));
+                }
+            }
+            CredentialOrder::ExpireTime => {
+                query.push(" AND c.expire_time IS NOT NULL");
+                if let Some(time) = filter.expires_before {
+                    query.push(" AND c.expire_time < ").push_bind(at(time));
+                    if self.after.is_none() {
+                        query.push(" AND c.expire_time > ").push_bind(at(self.now));
+                    }
+                }
+            }
+        }
+        if let Some(after) = self.after {
+            push_compared(query, filter.order, Side::After, after);
+        }
+        if let Some(end) = end {
+            push_compared(query, filter.order, Side::Through, end);
+        }
+    }
+
+    /// What is looked at row by row.
+    fn push_filtered(&self, query: &mut Query) {
+        let filter = self.filter;
+        if let Some(user) = &filter.visible_to {
+            // Asked once, not of each row.
+            if let Some(workspace) = &filter.workspace_id {
+                query
+                    .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
+                    .push_bind(user.as_str().to_owned())
+                    .push(" AND m.workspace_id = ")
+                    .push_bind(workspace.as_str().to_owned())
+                    .push(")");
+            }
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" AND c.kind = ").push_bind(i16::from(kind.number()));
+        }
+        if let Some(state) = filter.state {
+            push_state(query, state, self.now);
+        }
+        if let Some(scope) = filter.scope {
+            query.push(" AND c.scopes & ").push_bind(i16::from(scope as u8)).push(" <> 0");
+        }
+        if let Some(creator) = filter.creator.clone() {
+            query.push(" AND c.creator = ").push_bind(creator);
+        }
+        if let Some(family) = filter.family_id {
+            query.push(" AND c.family_id = ").push_bind(family.0);
+        }
+        if let Some(prefix) = &filter.name_prefix {
+            query.push(" AND ");
+            push_prefix(query, prefix);
+        }
+        if let Some(time) = filter.expires_before {
+            query.push(" AND c.expire_time > ").push_bind(at(self.now));
+            query.push(" AND c.expire_time < ").push_bind(at(time));
+            query.push(" AND NOT ").push(REVOKED);
+        }
+        if let Some(time) = filter.unused_since {
+            query.push(" AND c.last_use_order < ").push_bind(at(time));
+        }
+    }
+
+    fn push_order(&self, query: &mut Query) {
+        query.push(" ORDER BY ").push(match self.filter.order {
+            CredentialOrder::CreateTime => "c.id",
+            CredentialOrder::CreateTimeDesc => "c.id DESC",
+            CredentialOrder::LastUseTime => "c.last_use_order, c.id",
+            CredentialOrder::ExpireTime => "c.expire_time, c.id",
+        });
+    }
+
+    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
+    fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
+        let filter = self.filter;
+        query.push(" WHERE ");
+        match narrow {
+            Narrow::Family => query
+                .push("c.family_id = ")
+                .push_bind(filter.family_id.map(|id| id.0))
+                .push(" ORDER BY c.family_id, c.id"),
+            Narrow::Creator => query
+                .push("c.creator = ")
+                .push_bind(filter.creator.clone())
+                .push(" ORDER BY c.creator, c.id"),
+            Narrow::NamePrefix => {
+                push_prefix(query, filter.name_prefix.as_deref().unwrap_or_default());
+                query.push(" ORDER BY c.name, c.id")
+            }
+            Narrow::ExpiresBefore => query
+                .push("c.expire_time > ")
+                .push_bind(at(self.now))
+                .push(" AND c.expire_time < ")
+                .push_bind(filter.expires_before.map(at))
+                .push(" ORDER BY c.expire_time, c.id"),
+            Narrow::UnusedSince => query
+                .push("c.last_use_order < ")
+                .push_bind(filter.unused_since.map(at))
+                .push(" ORDER BY c.last_use_order, c.id"),
+        };
+    }
+}
+
+/// Which side of a place, in the list's order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    After,
+    Through,
+}
+
+fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: CredentialPosition) {
+    let time = place.time.map_or(NEVER, at);
+    let operator = match (side, order) {
+        (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
+        (Side::After, _) => " > ",
+        (Side::Through, CredentialOrder::CreateTimeDesc) => " >= ",
+        (Side::Through, _) => " <= ",
+    };
+    let columns = match order {
+        CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
+            query.push(" AND c.id").push(operator).push_bind(place.id.0);
+            return;
+        }
+        CredentialOrder::LastUseTime => " AND (c.last_use_order, c.id)",
+        CredentialOrder::ExpireTime => " AND (c.expire_time, c.id)",
+    };
+    query.push(columns).push(operator).push("(").push_bind(time).push(", ");
+    query.push_bind(place.id.0).push(")");
+}
+
+fn push_prefix(query: &mut Query, prefix: &str) {
+    query.push("c.name >= ").push_bind(prefix.to_owned());
+    if let Some(after) = listing::after_prefix(prefix) {
+        query.push(" AND c.name < ").push_bind(after);
+    }
+}
+
+fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>) -> &'q mut Query {
+    query.push(column).push(" = ").push_bind(id.map(ToString::to_string))
+}
+
+const REVOKED: &str =
+    "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
+
+/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
+    query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
+    match state {
+        CredentialState::Revoked => return,
+        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Disabled | CredentialState::Active => query
+            .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
+            .push_bind(at(now))
+            .push(")"),
+    };
+    match state {
+        CredentialState::Disabled => query.push(" AND c.disable_time IS NOT NULL"),
+        CredentialState::Active => query.push(" AND c.disable_time IS NULL"),
+        CredentialState::Revoked | CredentialState::Expired => return,
+    };
+}

@@ -1,0 +1,133 @@
+//! Every line of the manual as it is written there, on both stores.
+
+use sophic_auth::token::TokenKind;
+
+use super::program::Program;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    the_lines_of_the_manual_work_as_written,
+    a_token_on_standard_input_ends_its_credential,
+    putting_again_changes_only_what_is_named,
+    what_is_deleted_is_gone,
+    a_credential_has_all_that_it_was_given,
+    migrate_says_from_where_to_where,
+}
+
+async fn the_lines_of_the_manual_work_as_written(p: Program) {
+    p.run(r#"workspace put acme --name "Acme""#).ok();
+    p.run(r#"user put ada --name "Ada""#).ok();
+    p.run("member put --workspace acme --user ada --role member").ok();
+    let caller = p.run("caller create gateway --permission introspect --output token").word();
+    assert_eq!(TokenKind::of(&caller), Some(TokenKind::Service));
+    let key = "key create --workspace acme --name ci --scope read --scope capture --output token";
+    let key = p.run(key).word();
+    assert_eq!(TokenKind::of(&key), Some(TokenKind::Key));
+    let pat = "pat create --user ada --name laptop --scope read --scope capture --max-role viewer --output token";
+    let pat = p.run(pat).word();
+    assert_eq!(TokenKind::of(&pat), Some(TokenKind::Pat));
+
+    let read = "introspect --workspace acme --scope read --output json";
+    let allowed = p.pipe(&key, read).json();
+    assert_eq!((&allowed["active"], &allowed["allowed"]), (&true.into(), &true.into()));
+    let id = allowed["credential"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(p.pipe(&pat, read).json()["role_capped_by"], "token");
+    let refused = p.pipe(&pat, "introspect --workspace acme --scope capture --output json");
+    assert_eq!(refused.code, Some(1));
+    let answer: serde_json::Value = serde_json::from_str(&refused.out).expect("JSON");
+    assert_eq!(answer["denial"], "INSUFFICIENT_SCOPE");
+    assert_eq!(answer["role_lacks_scopes"][0], "capture");
+
+    p.run(&format!("key revoke {id}")).ok();
+    let dead = p.pipe(&key, read);
+    assert_eq!(dead.code, Some(1));
+    assert!(dead.out.contains("TOKEN_REVOKED"), "{}", dead.out);
+}
+
+async fn a_token_on_standard_input_ends_its_credential(p: Program) {
+    p.run("workspace put acme").ok();
+    p.run("user put ada").ok();
+    for make in [
+        "key create --workspace acme --name ci --scope read --output token",
+        "pat create --user ada --name ci --scope read --output token",
+    ] {
+        let token = p.run(make).word();
+        let kind = &make[..3];
+        // With the line break that `echo` leaves, and idempotently.
+        for input in [format!("{token}\n"), token.clone(), format!("{token}\r\n")] {
+            let view = p.pipe(&input, &format!("{kind} revoke - --output json")).json();
+            assert_eq!(view["state"], "revoked");
+        }
+        assert_eq!(p.pipe(&token, "introspect --workspace acme").code, Some(1));
+    }
+    // Whoever wants it dead has what they want.
+    let nothing = p.pipe("nobody's", "key revoke - --output json").json();
+    assert!(nothing["credential"].is_null());
+}
+
+async fn putting_again_changes_only_what_is_named(p: Program) {
+    let put = |words: &str| p.run(&format!("{words} --output json")).json();
+    let made = put(r#"workspace put acme --name "Acme Inc""#);
+    assert!(made["id"].as_str().expect("an id").starts_with("ws_"));
+    let again = put("workspace put acme");
+    assert_eq!((&again["id"], &again["display_name"]), (&made["id"], &made["display_name"]));
+    let chosen = put("workspace put other --id my-id");
+    assert_eq!((&chosen["id"], &chosen["display_name"]), (&"my-id".into(), &"other".into()));
+    let renamed = put("workspace put renamed --id my-id --disabled");
+    assert_eq!((&renamed["slug"], &renamed["disabled"]), (&"renamed".into(), &true.into()));
+    assert_eq!(put("workspace put renamed")["disabled"], false);
+    put(r#"user put ada --name "Ada Lovelace""#);
+    assert_eq!(put("user put ada")["display_name"], "Ada Lovelace");
+    assert_eq!(put("member put --workspace acme --user ada --role viewer")["role"], "viewer");
+    assert_eq!(put("member put --workspace acme --user ada --role owner")["role"], "owner");
+}
+
+async fn what_is_deleted_is_gone(p: Program) {
+    p.run("workspace put acme --id w1").ok();
+    p.run("user put ada").ok();
+    p.run("member put --workspace acme --user ada --role owner").ok();
+    let members = || p.run("member list --workspace acme --output json").json();
+    assert_eq!(members()["memberships"].as_array().map(Vec::len), Some(1));
+    assert_eq!(p.run("member delete --workspace w1 --user ada").ok(), "");
+    assert_eq!(members()["memberships"].as_array().map(Vec::len), Some(0));
+    p.run("user delete ada").ok();
+    p.run("workspace delete acme").ok();
+    for (noun, words) in [("users", "user list"), ("workspaces", "workspace list")] {
+        let list = p.run(&format!("{words} --output json")).json();
+        assert_eq!(list[noun].as_array().map(Vec::len), Some(0));
+    }
+    assert!(p.run("workspace delete acme").failed(1).contains("no such workspace"));
+    assert!(p.run("workspace put other --id acme").failed(1).contains("30 days"));
+}
+
+async fn a_credential_has_all_that_it_was_given(p: Program) {
+    p.run("workspace put acme").ok();
+    let words = "key create --workspace acme --name ci --scope admin --scope read --ttl 90d \
+                 --allow-ip 10.0.0.0/8 --allow-ip 2001:db8::1 --annotation team=search --annotation a=b=c";
+    let made = p.run(&format!("{words} --output json")).json();
+    let credential = &made["credential"];
+    assert_eq!(credential["scopes"], serde_json::json!(["read", "admin"]));
+    assert_eq!(credential["ip_allowlist"], serde_json::json!(["10.0.0.0/8", "2001:db8::1/128"]));
+    assert_eq!(credential["annotations"], serde_json::json!({"a": "b=c", "team": "search"}));
+    assert_eq!(credential["creator"], "operator:tester");
+    assert!(credential["expire_time"].is_string());
+    let token = made["token"].as_str().expect("a token");
+    let inside = "introspect --scope read --client-ip 10.1.2.3";
+    assert_eq!(p.pipe(token, inside).code, Some(0));
+    assert_eq!(p.pipe(token, "introspect --scope read --client-ip 11.1.2.3").code, Some(1));
+    let at = "key create --workspace acme --name x --scope read --expire-time 2099-12-31T23:59:59Z";
+    let made = p.run(&format!("{at} --output json")).json();
+    assert_eq!(made["credential"]["expire_time"], "2099-12-31T23:59:59Z");
+    let listed = p.run("key list --workspace acme --output json").json();
+    let listed = listed["credentials"].as_array().expect("a list");
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|one| one["state"] == "active" && one["token"].is_null()));
+}
+
+async fn migrate_says_from_where_to_where(p: Program) {
+    let first = p.run("migrate --output json").json();
+    let second = p.run("migrate --output json").json();
+    assert_eq!(second["from_version"], first["to_version"]);
+    assert_eq!(second["to_version"], first["to_version"]);
+    assert!(first["to_version"].as_i64().is_some_and(|version| version >= 5), "{first}");
+}

@@ -1,0 +1,127 @@
+//! `dev`: everything at once, and commands that work when they are pasted.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::program::{Program, Serving, command};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    one_line_of_json_says_all_there_is,
+    it_can_be_started_again_on_the_same_store,
+}
+
+const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+
+async fn one_line_of_json_says_all_there_is(p: Program) {
+    let mut dev = p.start("dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json");
+    let line = dev.json();
+    let keys: Vec<_> = line.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(keys, ["grpc", "http", "workspace", "user", "caller_token", "key", "pat"]);
+    assert_eq!((&line["workspace"], &line["user"]), (&"demo".into(), &"ada".into()));
+    let token = |name: &str| line[name].as_str().expect("a token").to_owned();
+    let read = "introspect --workspace demo --scope read";
+    p.pipe(&token("key"), read).ok();
+    p.pipe(&token("pat"), "introspect --workspace demo --scope read --scope capture").ok();
+    assert_eq!(p.pipe(&token("key"), "introspect --workspace demo --scope capture").code, Some(1));
+    dev.signal(Signal::INT);
+    assert_eq!(dev.end().code(), Some(0));
+}
+
+async fn it_can_be_started_again_on_the_same_store(p: Program) {
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let mut dev = p.start("dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json");
+        keys.push(dev.json()["key"].as_str().expect("a key").to_owned());
+        dev.signal(Signal::TERM);
+        assert_eq!(dev.end().code(), Some(0));
+    }
+    // On a store that was named, what was made stays.
+    for key in keys {
+        p.pipe(&key, "introspect --workspace demo --scope read").ok();
+    }
+}
+
+/// `dev` without a store of its own, in a folder for temporary files that is looked at afterwards.
+fn dev(folder: &std::path::Path) -> (Serving, Vec<String>) {
+    let mut words = command();
+    words.arg("dev").args(PORTS).env("TMPDIR", folder).current_dir(folder);
+    let mut dev = Serving::start(words);
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line: &String| line.contains("key revoke")) {
+        let line = dev.line();
+        assert!(!line.is_empty(), "it ended: {lines:?}");
+        lines.push(line.trim_end().to_owned());
+    }
+    (dev, lines)
+}
+
+/// Runs a line as a person pastes it into another terminal.
+fn paste(line: &str) -> (Option<i32>, String) {
+    let mut path = std::ffi::OsString::from(std::env::var_os("PATH").unwrap_or_default());
+    if let Some(venv) = std::env::var_os("SOPHIC_AUTH_TEST_VENV") {
+        let mut first = std::path::PathBuf::from(venv).join("bin").into_os_string();
+        first.push(":");
+        first.push(path);
+        path = first;
+    }
+    let output = Command::new("bash").arg("-c").arg(line).env("PATH", path).output().expect("bash");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text + &errors)
+}
+
+#[test]
+fn the_printed_commands_work_when_pasted() {
+    let folder = tempfile::TempDir::new().expect("a folder for temporary files");
+    let (dev, lines) = dev(folder.path());
+    let command = |start: &str| {
+        let found = lines.iter().map(|line| line.trim()).find(|line| line.contains(start));
+        found.unwrap_or_else(|| panic!("{start}: {lines:?}"))
+    };
+    // grpcurl may not be here; its line is the same request in its own words.
+    let grpcurl = command("grpcurl -plaintext");
+    let shape = regex_like(grpcurl);
+    assert_eq!(
+        shape,
+        "grpcurl -plaintext -H 'authorization: Bearer …' -d '{…}' ADDRESS sophic.auth.v1.AuthService/Introspect"
+    );
+    let venv = std::env::var_os("SOPHIC_AUTH_TEST_VENV");
+    assert!(venv.is_some(), "run scripts/test, which sets SOPHIC_AUTH_TEST_VENV");
+    let (code, text) = paste(command("buf curl"));
+    assert_eq!(code, Some(0), "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&answer["allowed"], &answer["user"]["id"]), (&true.into(), &"ada".into()));
+    let (code, text) = paste(command("introspect --workspace"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("USER_CREDENTIAL_REQUIRED"), "{text}");
+    let (code, text) = paste(command("key revoke -"));
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = paste(command("introspect --workspace"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("TOKEN_REVOKED"), "{text}");
+    dev.signal(Signal::INT);
+    assert_eq!(dev.end().code(), Some(0));
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "the store was thrown away");
+}
+
+/// The line with what changes from run to run left out.
+fn regex_like(line: &str) -> String {
+    let mut parts: Vec<String> = line.split('\'').map(str::to_owned).collect();
+    assert_eq!(parts.len(), 5, "{line}");
+    let (head, token) = parts[1].split_at("authorization: Bearer ".len());
+    assert!(sophic_auth::token::TokenKind::of(token).is_some());
+    parts[1] = format!("{head}…");
+    let request: serde_json::Value = serde_json::from_str(&parts[3]).expect("JSON");
+    assert_eq!(
+        (&request["workspace"], &request["required_scopes"][0]),
+        (&"demo".into(), &"SCOPE_READ".into())
+    );
+    "{…}".clone_into(&mut parts[3]);
+    let address = parts[4].split_whitespace().next().expect("an address").to_owned();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    parts[4] = parts[4].replace(&address, "ADDRESS");
+    parts.join("'")
+}

@@ -1,0 +1,199 @@
+//! What is typed wrong, or cannot be done: an exit code that scripts can go by, and one line that says what to do.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use super::program::{Ended, Program, command, run, split};
+use crate::stores::{Database, on_every_store};
+
+on_every_store! {
+    what_is_not_there_fails,
+    what_cannot_be_meant_is_wrong_usage,
+    what_is_taken_fails,
+    standard_input_that_is_no_token_is_refused,
+}
+
+async fn what_is_not_there_fails(p: Program) {
+    p.run("user put ada").ok();
+    let lines = [
+        ("member put --workspace nowhere --user ada --role viewer", "no such workspace"),
+        ("key create --workspace nowhere --name ci --scope read", "no such workspace"),
+        ("pat create --user nobody --name ci --scope read", "no such user"),
+        ("key list --workspace nowhere", "no such workspace"),
+        ("member list --workspace nowhere", "no such workspace"),
+        ("user delete nobody", "no such user"),
+        ("caller revoke nobody", "no such caller"),
+        ("key revoke 0195f2d4-7c1e-7b3a-9d58-0242ac120002", "no such credential"),
+    ];
+    for (words, text) in lines {
+        let error = p.run(words).failed(1);
+        assert!(error.starts_with("error: ") && error.contains(text), "{words}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    // A token of the other kind is not named by `key`.
+    let pat = p.run("pat create --user ada --name ci --scope read --output json").json();
+    let id = pat["credential"]["id"].as_str().expect("an id");
+    assert!(p.run(&format!("key revoke {id}")).failed(1).contains("no such credential"));
+    p.run(&format!("pat revoke {id}")).ok();
+}
+
+async fn what_cannot_be_meant_is_wrong_usage(p: Program) {
+    p.run("workspace put acme").ok();
+    let lines = [
+        "",
+        "nonsense",
+        "workspace",
+        "workspace put",
+        "workspace put Acme",
+        "workspace put acme --id a/b",
+        "workspace put acme --nonsense",
+        r#"workspace put acme --name " ""#,
+        "user put \"no id\"",
+        "member list",
+        "member put --workspace acme --user ada --role king",
+        "member put --workspace acme --user ada",
+        "caller create a",
+        "caller create a --permission everything",
+        "caller create Gateway --permission introspect",
+        "key create --workspace acme --name ci",
+        "key create --workspace acme --scope read",
+        "key create --workspace acme --name ci --scope write",
+        "key create --workspace acme --name ci --scope read --ttl soon",
+        "key create --workspace acme --name ci --scope read --ttl 0s",
+        "key create --workspace acme --name ci --scope read --ttl -1d",
+        "key create --workspace acme --name ci --scope read --expire-time tomorrow",
+        "key create --workspace acme --name ci --scope read --expire-time 2001-01-01T00:00:00Z",
+        "key create --workspace acme --name ci --scope read --ttl 1d --expire-time 2099-01-01T00:00:00Z",
+        "key create --workspace acme --name ci --scope read --allow-ip 10.0.0.0/99",
+        "key create --workspace acme --name ci --scope read --annotation nonsense",
+        "key revoke",
+        "key revoke nonsense",
+        "introspect --client-ip nonsense",
+        "introspect --scope everything",
+        "serve --listen nonsense",
+        "serve --listen 127.0.0.1:99999",
+        "serve --tls-cert a.pem",
+        "serve --tls-client-ca a.pem",
+        "serve --request-timeout forever",
+        "serve --reflection perhaps",
+        "serve --log \"sophic_auth=nonsense=x\"",
+        "completions tcsh",
+    ];
+    for words in lines {
+        let error = p.run(words).failed(2);
+        assert!(!error.is_empty(), "{words}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+async fn what_is_taken_fails(p: Program) {
+    p.run("workspace put acme --id first").ok();
+    assert!(p.run("workspace put first --id second").failed(1).contains("slug"));
+    assert!(p.run("workspace put other --id acme").failed(1).contains("id"));
+    p.run("caller create a --permission introspect").ok();
+    assert!(p.run("caller create a --permission introspect").failed(1).contains("name"));
+}
+
+async fn standard_input_that_is_no_token_is_refused(p: Program) {
+    assert_eq!(p.pipe(&"x".repeat(100_000), "introspect").code, Some(1));
+    let mut words = p.command(&split("introspect"));
+    words.stdin(std::process::Stdio::piped());
+    let mut child = words
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    // Neither yes nor no.
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
+}
+
+fn on(url: &str, words: &str) -> Ended {
+    let mut command = command();
+    command.args(split(words)).args(["--database-url", url]);
+    run(command, "")
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_said_to_be_so() {
+    let folder = tempfile::TempDir::new().expect("a folder for temporary files");
+    let path = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
+    std::fs::write(folder.path().join("notes"), "x".repeat(5_000)).expect("a file");
+    let urls = [
+        (path("missing/store.db"), "does not exist"),
+        (path("notes"), "no SQLite database"),
+        (path(""), "is a directory"),
+        ("postgres://sophic:hunter2@127.0.0.1:1/auth".to_owned(), "unavailable"),
+        ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with"),
+    ];
+    for (url, text) in urls {
+        for words in
+            ["user list", "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0", "migrate"]
+        {
+            let error = on(&url, words).failed(1);
+            assert!(error.contains(text) && error.contains("error: "), "{words} {url}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        // Neither allowed nor refused.
+        let error = on(&url, "introspect").failed(2);
+        assert!(error.contains("could not tell") && error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn variables_are_checked_as_flags_are() {
+    let variables = [
+        ("SOPHIC_AUTH_LISTEN", "nonsense"),
+        ("SOPHIC_AUTH_HTTP_LISTEN", "localhost"),
+        ("SOPHIC_AUTH_OUTPUT", "xml"),
+        ("SOPHIC_AUTH_LOG_FORMAT", "xml"),
+        ("SOPHIC_AUTH_INSECURE", "perhaps"),
+        ("SOPHIC_AUTH_REQUESTS_MAX", "-1"),
+        ("SOPHIC_AUTH_STREAMS_MAX", "99999999999"),
+        ("SOPHIC_AUTH_CACHE_TTL", "NaN"),
+        ("SOPHIC_AUTH_SHUTDOWN_GRACE", "\u{feff}5s"),
+        ("SOPHIC_AUTH_TLS_CERT", "a.pem"),
+    ];
+    for (name, value) in variables {
+        let mut command = command();
+        command.arg("serve").env(name, value);
+        let error = run(command, "").failed(2);
+        let flag = name.trim_start_matches("SOPHIC_AUTH_").to_lowercase().replace('_', "-");
+        assert!(error.contains(&flag) || error.contains("--tls-key"), "{name}: {error}");
+    }
+}
+
+/// Root may write to what is read-only, so the program is run as nobody, which reads it by a descriptor that it is
+/// given: the folder of the build may be shut to it.
+#[tokio::test]
+async fn a_file_that_may_only_be_read_is_unavailable() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let database = Database::sqlite();
+    let file = database.file().expect("a file");
+    on(&database.url(), "user put ada").ok();
+    let folder = file.parent().expect("a folder");
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode(&file, 0o444);
+    mode(folder, 0o555);
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut shell = Command::new("bash");
+        let program = env!("CARGO_BIN_EXE_sophic-auth");
+        let script = format!(
+            "exec 3<'{program}'; exec setpriv --reuid 65534 --regid 65534 --clear-groups /proc/self/fd/3 \"$@\""
+        );
+        shell.args(["-c", &script]).arg0("bash").arg("bash");
+        shell
+    } else {
+        command()
+    };
+    command.args(["user", "list", "--database-url", &database.url()]);
+    let error = run(command, "").failed(1);
+    assert!(error.contains("readonly") || error.contains("read-only"), "{error}");
+    mode(folder, 0o755);
+}

@@ -1,0 +1,150 @@
+//! Each way to print, of each command: for people, for programs, and the token alone.
+
+use super::program::{Program, command, run};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    every_command_prints_a_table_and_json,
+    a_token_alone_goes_with_what_makes_one,
+    a_token_is_shown_to_people_this_once,
+    introspect_is_read_at_a_glance,
+    the_format_can_be_named_by_a_variable,
+}
+
+const COMMANDS: [(&str, &str); 13] = [
+    ("workspace put acme --id w1", "acme"),
+    ("user put ada", "ada"),
+    ("member put --workspace acme --user ada --role member", "member"),
+    ("caller create gateway --permission introspect --permission audit.read", "introspect"),
+    ("caller create mesh --permission introspect --certificate-san spiffe://x/y", "spiffe://x/y"),
+    ("key create --workspace acme --name ci --scope read", "sophic_key_"),
+    ("pat create --user ada --name laptop --scope capture", "sophic_pat_"),
+    ("workspace list", "acme"),
+    ("user list", "ada"),
+    ("member list --user ada", "member"),
+    ("caller list", "gateway"),
+    ("key list", "ci"),
+    ("pat list --user ada", "laptop"),
+];
+
+async fn every_command_prints_a_table_and_json(p: Program) {
+    for (words, shown) in COMMANDS {
+        let table = p.run(words).ok();
+        assert!(table.contains(shown), "{words}: {table}");
+        assert!(!table.contains(['{', '}']), "{words}: {table}");
+        for line in table.lines() {
+            assert_eq!(line, line.trim_end(), "{words}: no blanks at the end");
+        }
+        // The same name again is a conflict of callers only.
+        let again = words.replace("gateway", "gateway2").replace("mesh", "mesh2");
+        let again = again.replace("spiffe://x/y", "spiffe://x/z");
+        let json = p.run(&format!("{again} --output json")).json();
+        assert!(json.is_object(), "{words}: {json}");
+    }
+    let revoked = p.run("caller revoke gateway --output json").json();
+    assert!(revoked["revoke_time"].is_string());
+    assert!(p.run("caller revoke gateway2").ok().contains("revoke_time"));
+    let listed = p.run("caller list").ok();
+    let header = listed.lines().next().expect("a header");
+    assert!(header.starts_with("ID") && header.contains("PERMISSIONS"), "{header}");
+    assert_eq!(listed.lines().count(), 5, "{listed}");
+}
+
+async fn a_token_alone_goes_with_what_makes_one(p: Program) {
+    for (words, _) in COMMANDS {
+        let ended = p.run(&format!("{words} --output token"));
+        let makes_one = words.contains(" create ") && !words.contains("--certificate-san");
+        if makes_one {
+            assert!(ended.word().starts_with("sophic_"));
+        } else {
+            assert!(ended.failed(2).contains("--output token"), "{words}");
+            // Refused before anything is done; what the next ones need is done now.
+            p.run(words).ok();
+        }
+    }
+    for words in ["introspect", "key revoke -", "migrate", "serve --listen 127.0.0.1:0", "dev"] {
+        assert!(p.run(&format!("{words} --output token")).failed(2).contains("--output token"));
+    }
+}
+
+async fn a_token_is_shown_to_people_this_once(p: Program) {
+    p.run("workspace put acme").ok();
+    let shown = p.run("key create --workspace acme --name ci --scope read").ok();
+    let token = shown.lines().last().expect("a line");
+    assert!(token.starts_with("sophic_key_") && token.len() == 49, "{shown}");
+    assert!(shown.contains("shown this once"), "{shown}");
+    assert!(p.pipe(token, "introspect --scope read").ok().starts_with("ALLOWED"));
+    let listed = p.run("key list").ok();
+    assert!(!listed.contains(&token[11..43]) && listed.contains(&token[39..43]), "{listed}");
+}
+
+async fn introspect_is_read_at_a_glance(p: Program) {
+    p.run(r#"workspace put acme --id w1 --name "Acme Inc""#).ok();
+    p.run(r#"user put ada --name "Ada Lovelace""#).ok();
+    p.run("member put --workspace acme --user ada --role viewer").ok();
+    let make = "pat create --user ada --name laptop --scope read --scope capture --output token";
+    let pat = p.run(make).word();
+    let glance = p.pipe(&pat, "introspect --workspace acme --scope capture --scope admin");
+    assert_eq!((glance.code, glance.err.as_str()), (Some(1), ""));
+    let expected = [
+        "REFUSED     403 INSUFFICIENT_SCOPE: the token lacks a required scope",
+        "who         user ada (Ada Lovelace)",
+        "where       acme (Acme Inc) w1",
+        "as          viewer, set by the membership",
+        "may         read",
+        "lacks       capture admin",
+        "            admin: the token was not granted it",
+        "            capture admin: the role viewer may not",
+    ];
+    for line in expected {
+        assert!(glance.out.lines().any(|one| one == line), "{line}: {}", glance.out);
+    }
+    let glance = p.pipe(&pat, "introspect --workspace acme --scope read").ok();
+    assert!(glance.starts_with("ALLOWED     200\n"), "{glance}");
+    let nobody = p.pipe("nobody's", "introspect");
+    assert_eq!(nobody.out, "REFUSED     401 TOKEN_UNKNOWN: the token is not known\n");
+    let nothing = p.pipe("", "introspect");
+    assert_eq!(nothing.out, "REFUSED     401 TOKEN_MISSING: no token was presented\n");
+}
+
+async fn the_format_can_be_named_by_a_variable(p: Program) {
+    let mut words = p.command(&["user".to_owned(), "list".to_owned()]);
+    words.env("SOPHIC_AUTH_OUTPUT", "json");
+    assert!(run(words, "").json()["users"].is_array());
+}
+
+#[test]
+fn the_scanners_expression_finds_a_token_in_any_text() {
+    let mut words = command();
+    words.arg("scanner-regex");
+    let expression = run(words, "").word();
+    assert_eq!(expression, sophic_auth::token::SCANNER_REGEX);
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let mut words = command();
+        words.args(["completions", shell]);
+        assert!(run(words, "").ok().contains("sophic-auth"), "{shell}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for flag in ["--help", "-h", "help"] {
+        let mut words = command();
+        words.arg(flag);
+        let help = run(words, "").ok();
+        assert!(help.contains("Usage: sophic-auth"), "{help}");
+    }
+    let mut words = command();
+    words.arg("--version");
+    let version = run(words, "").ok();
+    assert_eq!(version, format!("sophic-auth {}\n", env!("CARGO_PKG_VERSION")));
+    // A secret in the environment is no default to be shown.
+    let mut words = command();
+    words.args(["serve", "--help"]);
+    words.env("SOPHIC_AUTH_DATABASE_URL", "postgres://u:hunter2@h/d");
+    assert!(!run(words, "").ok().contains("hunter2"));
+}

@@ -1,0 +1,175 @@
+//! Running the program: with nothing of the environment that would change what it does, and its input given.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::stores::{Database, Fixture};
+
+/// The program on a database of its own.
+pub(super) struct Program {
+    pub(super) database: Arc<Database>,
+}
+
+impl Fixture for Program {
+    async fn set_up(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+/// How it ended and what it said.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Ended {
+    /// What it said on standard output, all being well.
+    pub(super) fn ok(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{}", self.out);
+        self.out
+    }
+
+    /// The same as one line of JSON.
+    pub(super) fn json(self) -> Value {
+        let out = self.ok();
+        assert_eq!(out.lines().count(), 1, "{out}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    }
+
+    /// The same as one word, which is a token or an id.
+    pub(super) fn word(self) -> String {
+        let out = self.ok();
+        let word = out.strip_suffix('\n').expect("a line").to_owned();
+        assert!(!word.is_empty() && !word.contains(char::is_whitespace), "{word:?}");
+        word
+    }
+
+    /// What it said on standard error, having failed with this code and printed nothing else.
+    pub(super) fn failed(self, code: i32) -> String {
+        assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{}", self.err);
+        self.err
+    }
+}
+
+/// The program, without the variables of whoever runs the tests.
+pub(super) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SOPHIC_AUTH_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("USER", "tester").env("COLUMNS", "100");
+    command
+}
+
+/// Runs it to its end.
+pub(super) fn run(mut command: Command, input: &str) -> Ended {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // It may end without reading.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+impl Program {
+    /// Runs these words on its database.
+    pub(super) fn run(&self, words: &str) -> Ended {
+        self.pipe("", words)
+    }
+
+    /// The same with this on standard input.
+    pub(super) fn pipe(&self, input: &str, words: &str) -> Ended {
+        run(self.command(&split(words)), input)
+    }
+
+    pub(super) fn command(&self, words: &[String]) -> Command {
+        let mut command = command();
+        command.env("SOPHIC_AUTH_DATABASE_URL", self.database.url()).args(words);
+        command
+    }
+
+    /// Starts these words, which run until they are told to stop.
+    pub(super) fn start(&self, words: &str) -> Serving {
+        Serving::start(self.command(&split(words)))
+    }
+}
+
+/// Words as a shell has them, with "…" for those with spaces.
+pub(super) fn split(words: &str) -> Vec<String> {
+    let mut split = Vec::new();
+    for (quoted, part) in words.split('"').enumerate() {
+        if quoted % 2 == 1 {
+            split.push(part.to_owned());
+        } else {
+            split.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    split
+}
+
+/// A server that runs.
+pub(super) struct Serving {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Serving {
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let out = BufReader::new(child.stdout.take().expect("its output"));
+        Self { child, out }
+    }
+
+    /// The next line that it says.
+    pub(super) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// The same as JSON.
+    pub(super) fn json(&mut self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is there to be told");
+    }
+
+    /// Waits for its end.
+    pub(super) fn end(mut self) -> ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+}
+
+/// What fails leaves no server behind.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

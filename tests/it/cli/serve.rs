@@ -1,0 +1,132 @@
+//! The server as a process: its first line, its signals, its ports, its files.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use sophic_auth::grpc::pb::IntrospectRequest;
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use tonic::{Request, Status};
+
+use super::program::Program;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    the_first_line_says_where_it_listens,
+    sigterm_and_sigint_end_it_in_good_order,
+    the_command_line_and_a_running_server_see_the_same,
+    a_port_that_is_taken_is_named,
+    an_address_beyond_loopback_is_refused_in_the_clear,
+    two_servers_run_on_one_store,
+}
+
+const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
+
+/// Whether the token may read, as this caller asks at this address.
+async fn allowed(grpc: &str, caller: &str, token: &str) -> Result<bool, Status> {
+    let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+    let request = IntrospectRequest {
+        token: token.to_owned(),
+        required_scopes: vec![1],
+        ..Default::default()
+    };
+    let mut request = Request::new(request);
+    let value = format!("Bearer {caller}").parse().expect("a header");
+    request.metadata_mut().insert("authorization", value);
+    let mut client = client;
+    Ok(client.introspect(request).await?.into_inner().allowed)
+}
+
+async fn the_first_line_says_where_it_listens(p: Program) {
+    let mut serving = p.start(SERVE);
+    let line = serving.json();
+    let keys: Vec<_> = line.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["grpc", "http"]);
+    for key in ["grpc", "http"] {
+        let url = line[key].as_str().expect("a URL");
+        let port = url.strip_prefix("http://127.0.0.1:").expect("a loopback address");
+        assert_ne!(port.parse::<u16>().expect("a port"), 0);
+    }
+    let mut plain = p.start("serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0");
+    assert!(plain.line().starts_with("gRPC  http://127.0.0.1:"));
+    assert!(plain.line().starts_with("HTTP  http://127.0.0.1:"));
+}
+
+async fn sigterm_and_sigint_end_it_in_good_order(p: Program) {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut serving = p.start(SERVE);
+        serving.json();
+        // At once: who reads the line may tell it to stop.
+        serving.signal(signal);
+        assert_eq!(serving.end().code(), Some(0), "{signal:?}");
+    }
+    if let Some(file) = p.database.file() {
+        // The log was folded into the file.
+        assert!(!file.with_extension("db-wal").exists());
+    }
+    let mut serving = p.start(&format!("{SERVE} --drain-delay 1h"));
+    serving.json();
+    serving.signal(Signal::TERM);
+    serving.signal(Signal::INT);
+    serving.signal(Signal::TERM);
+    // A second one ends it at once.
+    assert_eq!(serving.end().code(), Some(1));
+}
+
+async fn the_command_line_and_a_running_server_see_the_same(p: Program) {
+    let mut serving = p.start(SERVE);
+    let line = serving.json();
+    let grpc = line["grpc"].as_str().expect("a URL");
+    p.run("workspace put acme").ok();
+    let caller = p.run("caller create gateway --permission introspect --output token").word();
+    let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
+    let token = made["token"].as_str().expect("a token");
+    assert!(allowed(grpc, &caller, token).await.expect("an answer"));
+    p.run(&format!("key revoke {}", made["credential"]["id"].as_str().expect("an id"))).ok();
+    assert!(!allowed(grpc, &caller, token).await.expect("an answer"));
+    p.run("caller revoke gateway").ok();
+    allowed(grpc, &caller, token).await.expect_err("it may no longer call");
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().code(), Some(0));
+}
+
+async fn a_port_that_is_taken_is_named(p: Program) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    for flags in [
+        format!("--listen {address} --http-listen 127.0.0.1:0"),
+        format!("--listen 127.0.0.1:0 --http-listen {address}"),
+    ] {
+        for command in ["serve", "dev"] {
+            let error = p.run(&format!("{command} {flags}")).failed(1);
+            assert!(error.contains(&address.to_string()), "{error}");
+        }
+    }
+}
+
+async fn an_address_beyond_loopback_is_refused_in_the_clear(p: Program) {
+    let error = p.run("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0").failed(1);
+    assert!(error.contains("--tls-cert") && error.contains("--insecure"), "{error}");
+    let error = p.run("serve --listen 127.0.0.1:0 --http-listen [::]:0").failed(1);
+    assert!(error.contains("--insecure"), "{error}");
+    let mut serving =
+        p.start("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0 --insecure --output json");
+    assert!(serving.json()["grpc"].as_str().expect("a URL").starts_with("http://0.0.0.0:"));
+    let error = p.run("serve --tls-cert missing.pem --tls-key missing.key").failed(1);
+    assert!(error.contains("missing."), "{error}");
+}
+
+async fn two_servers_run_on_one_store(p: Program) {
+    p.run("workspace put acme").ok();
+    let caller = p.run("caller create gateway --permission introspect --output token").word();
+    let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    let mut servers = [p.start(SERVE), p.start(SERVE)];
+    for serving in &mut servers {
+        let line = serving.json();
+        let grpc = line["grpc"].as_str().expect("a URL");
+        assert!(allowed(grpc, &caller, &key).await.expect("an answer"));
+    }
+    for serving in servers {
+        serving.signal(Signal::TERM);
+        assert_eq!(serving.end().code(), Some(0));
+    }
+}

@@ -1,0 +1,231 @@
+//! Forward-auth over the wire, as a proxy speaks to it.
+
+use serde_json::json;
+use sophic_auth::grpc::pb::Scope;
+use sophic_auth::model::Permission;
+
+use super::scene::{Scene, caller};
+use super::wire::{Call, Reply};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    who_is_asking_stands_in_the_headers,
+    a_refusal_has_status_challenge_and_body,
+    scopes_stand_in_the_query_or_else_in_a_header,
+    what_the_operator_got_wrong_lets_nobody_through,
+    the_address_is_taken_from_the_header_that_the_operator_names,
+    what_a_client_sends_twice_is_refused,
+    a_clients_own_identity_headers_are_not_believed,
+    a_proxy_has_to_prove_itself,
+}
+
+impl Scene {
+    /// As a proxy asks.
+    pub(super) fn ask(&self, query: &str) -> Call {
+        let call = Call::get(&format!("/auth{query}"));
+        call.header("x-sophic-auth-caller", &format!("Bearer {}", self.caller_token))
+    }
+}
+
+async fn who_is_asking_stands_in_the_headers(scene: Scene) {
+    let pat = scene.pat(&[Scope::Read, Scope::Capture]).await;
+    for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+        let call = scene.ask("?scope=capture").method(method);
+        let call = call.header("authorization", &format!("Bearer {pat}"));
+        let reply = call.header("x-sophic-workspace", "acme").send(scene.http()).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{method}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-principal-kind"), "user");
+        assert_eq!(reply.header("x-sophic-user"), "ada");
+        assert_eq!(reply.header("x-sophic-workspace-id"), "id-of-acme");
+        assert_eq!(reply.header("x-sophic-workspace-slug"), "acme");
+        assert_eq!(reply.header("x-sophic-role"), "member");
+        assert_eq!(reply.header("x-sophic-scopes"), "read capture");
+        assert_eq!(reply.header("x-sophic-credential-id").len(), 36);
+        assert_eq!(reply.header("cache-control"), "no-store");
+        assert_eq!(reply.header("x-sophic-denial"), "");
+    }
+    let key = scene.key(&[Scope::Read]).await;
+    let call = scene.ask("?scope=read").header("authorization", &format!("bearer {key}"));
+    let reply = call.send(scene.http()).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("x-sophic-principal-kind"), "workspace_key");
+    assert_eq!(reply.header("x-sophic-user"), "");
+    assert_eq!(reply.header("x-sophic-role"), "");
+}
+
+async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let call = scene.ask("?scope=read+admin").header("authorization", &format!("Bearer {key}"));
+    let reply = call.send(scene.http()).await;
+    assert_eq!(reply.status, 403);
+    assert_eq!(reply.header("x-sophic-denial"), "INSUFFICIENT_SCOPE");
+    assert!(reply.header("www-authenticate").contains("error=\"insufficient_scope\""));
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    assert_eq!(
+        reply.json(),
+        json!({
+            "type": "about:blank",
+            "title": "Forbidden",
+            "status": 403,
+            "detail": "the token lacks a required scope",
+            "denial": "INSUFFICIENT_SCOPE",
+            "missing_scopes": ["admin"],
+        })
+    );
+    let reply = scene.ask("?scope=read").send(scene.http()).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"sophic\"");
+}
+
+async fn scopes_stand_in_the_query_or_else_in_a_header(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let table = [
+        ("", None, 200),
+        ("?scope=", None, 200),
+        ("?scope=read", None, 200),
+        ("?scope=admin", None, 403),
+        ("?scope=read&scope=admin", None, 403),
+        ("?scope=read%20admin", None, 403),
+        ("", Some("read"), 200),
+        ("", Some("admin"), 403),
+        ("", Some("read admin"), 403),
+        // The query wins: a header that a client slipped in does not even count against it.
+        ("?scope=admin", Some("read"), 403),
+        ("?scope=read", Some("admin"), 200),
+        ("?scope=read", Some("rubbish"), 200),
+    ];
+    for (query, header, status) in table {
+        let mut call = scene.ask(query).header("authorization", &format!("Bearer {key}"));
+        if let Some(header) = header {
+            call = call.header("x-sophic-required-scope", header);
+        }
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, status, "{query} {header:?}: {reply:?}");
+    }
+}
+
+fn of_the_operator(reply: &Reply, status: u16) {
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert_eq!(reply.header("x-sophic-denial"), "", "{reply:?}");
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    assert_eq!(reply.header("cache-control"), "no-store");
+}
+
+async fn what_the_operator_got_wrong_lets_nobody_through(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let queries = [
+        "?scope=write",
+        "?scope=READ",
+        "?scope=read,admin",
+        "?scopes=read",
+        "?scope=read&x=y",
+        "?scope=%zz",
+        "?read",
+        "?client_ip_header=x-a&client_ip_header=x-b",
+    ];
+    for query in queries {
+        let call = scene.ask(query).header("authorization", &format!("Bearer {key}"));
+        of_the_operator(&call.send(scene.http()).await, 400);
+    }
+    let call = scene.ask("").header("authorization", &format!("Bearer {key}"));
+    let reply = call.header("x-sophic-required-scope", "write").send(scene.http()).await;
+    of_the_operator(&reply, 400);
+}
+
+async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Scene) {
+    let pat = scene.pat_for("203.0.113.0/24").await;
+    let table = [
+        ("?client_ip_header=x-real-ip", &["203.0.113.7"][..], 200),
+        ("?client_ip_header=X-Real-IP", &["203.0.113.7"], 200),
+        ("?client_ip_header=x-real-ip", &["198.51.100.1"], 403),
+        // The nearest proxy wrote the last one.
+        ("?client_ip_header=x-real-ip", &["198.51.100.1, 203.0.113.7"], 200),
+        ("?client_ip_header=x-real-ip", &["203.0.113.7, 198.51.100.1"], 403),
+        ("?client_ip_header=x-real-ip", &["203.0.113.7", "198.51.100.1"], 403),
+        ("?client_ip_header=x-real-ip", &[], 403),
+        ("?client_ip_header=x-real-ip", &["203.0.113.7:80"], 400),
+        // Not named, not looked at.
+        ("", &["203.0.113.7"], 403),
+    ];
+    for (query, addresses, status) in table {
+        let mut call = scene.ask(query).header("authorization", &format!("Bearer {pat}"));
+        call = call.header("x-sophic-workspace", "acme");
+        for address in addresses {
+            call = call.header("x-real-ip", address);
+        }
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, status, "{query} {addresses:?}: {reply:?}");
+    }
+}
+
+async fn what_a_client_sends_twice_is_refused(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let good = format!("Bearer {key}");
+    let call = scene.ask("?scope=read").header("authorization", &good);
+    let twice = [
+        call.clone().header("authorization", &good),
+        call.clone().header("Authorization", "Basic eA=="),
+        scene.ask("?scope=read").header("authorization", &format!("{good}, {good}")),
+        scene.ask("?scope=read").header("authorization", &format!("Bearer\t{key}")),
+        scene.ask("?scope=read").header("authorization", &format!("Bearer  {key}")),
+        scene.ask("?scope=read").header("authorization", "Bearer"),
+        scene.ask("?scope=read").raw_header("authorization", b"Bearer \xff\xfe"),
+    ];
+    for call in twice {
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, 401, "{call:?}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-denial"), "TOKEN_UNKNOWN");
+    }
+    let workspaces = [
+        call.clone().header("x-sophic-workspace", "acme").header("x-sophic-workspace", "globex"),
+        call.clone().header("x-sophic-workspace", "acme").header("X-Sophic-Workspace", "acme"),
+        call.clone().header("x-sophic-workspace", "acme,globex"),
+        call.clone().header("x-sophic-workspace", ""),
+    ];
+    for call in workspaces {
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, 400, "{call:?}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-denial"), "REQUEST_MALFORMED");
+        assert!(reply.header("www-authenticate").contains("invalid_request"));
+    }
+    for value in [key.as_str(), "Basic eA=="] {
+        let call = scene.ask("?scope=read").header("authorization", value);
+        let reply = call.send(scene.http()).await;
+        assert_eq!(
+            (reply.status, reply.header("x-sophic-denial").as_str()),
+            (401, "TOKEN_MISSING")
+        );
+    }
+}
+
+async fn a_clients_own_identity_headers_are_not_believed(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let mut call = scene.ask("?scope=read").header("authorization", &format!("Bearer {key}"));
+    for name in sophic_auth::service::IDENTITY_HEADERS {
+        call = call.header(name, "forged");
+    }
+    let reply = call.header("x-sophic-denial", "forged").send(scene.http()).await;
+    assert_eq!(reply.status, 200);
+    assert!(!format!("{reply:?}").contains("forged"), "{reply:?}");
+}
+
+async fn a_proxy_has_to_prove_itself(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let bearer = format!("Bearer {}", scene.caller_token);
+    let call = Call::get("/auth?scope=read");
+    // Its client's header is never the proxy's own, whatever stands in it.
+    let bad = [
+        call.clone().header("authorization", &format!("Bearer {key}")),
+        call.clone().header("authorization", &bearer),
+        call.clone().header("x-sophic-auth-caller", &format!("Bearer {key}")),
+        call.clone().header("x-sophic-auth-caller", &scene.caller_token),
+        call.clone().header("x-sophic-auth-caller", ""),
+        scene.ask("?scope=read").header("x-sophic-auth-caller", &bearer),
+    ];
+    for call in bad {
+        of_the_operator(&call.send(scene.http()).await, 401);
+    }
+    let auditor = caller(&scene.h, "auditor", &[Permission::AuditRead]).await;
+    let call = call.header("x-sophic-auth-caller", &format!("Bearer {auditor}"));
+    of_the_operator(&call.send(scene.http()).await, 403);
+}

@@ -1,0 +1,14 @@
+//! Every face beside the gRPC API: OAuth, forward-auth and Envoy, spoken to over the wire and through real proxies.
+
+mod attacks;
+mod ext_authz;
+mod forward_auth;
+mod libraries;
+mod oauth;
+mod page;
+mod process;
+mod proxies;
+mod rows;
+mod scene;
+mod upstream;
+mod wire;

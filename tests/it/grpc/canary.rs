@@ -1,0 +1,145 @@
+//! A raw token goes out once, to whom it was made for, and is found nowhere else: not in logs at `trace`, not in
+//! errors, not in the database's files or its write-ahead log.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sophic_auth::grpc::pb::{IntrospectRequest, Role, Scope};
+use sophic_auth::server::{self, Config};
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::harness::Harness;
+use crate::stores::{Database, on_every_store};
+
+on_every_store! {
+    no_token_is_found_in_logs_errors_or_database_files,
+}
+
+/// What is told of it as it stands, to prove that the search finds what is there.
+const PLAIN: &str = "canary-that-is-no-secret";
+
+async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
+    let folder = tempfile::TempDir::new().expect("a folder for temporary files");
+    let log = folder.path().join("log");
+    let (first, mut serving) = serve(&h, &log);
+    let grpc = first["grpc"].as_str().expect("an address").to_owned();
+    let channel = tonic::transport::Channel::from_shared(grpc).expect("a URL");
+    let channel = channel.connect().await.expect("it accepts");
+    let root = h.root().await.on(channel);
+    let mut secrets = vec![root.authorization().expect("a token").replace("Bearer ", "")];
+    root.put_workspace("acme").await;
+    root.put_user(PLAIN).await;
+    root.put_membership("acme", PLAIN, Role::Owner).await;
+    let mut errors = Vec::new();
+    for _ in 0..5 {
+        secrets.push(root.create_key("acme", &[Scope::Read]).await.token);
+        secrets.push(root.create_pat(PLAIN, &[Scope::Read], Role::Owner).await.token);
+    }
+    for token in secrets.clone() {
+        root.introspect(&token, "acme", &[Scope::Capture]).await;
+        // Where it does not belong, the answers do not repeat it either.
+        let request = IntrospectRequest {
+            token: format!("Bearer {token}"),
+            workspace: token.clone(),
+            client_ip: token.clone(),
+            ..Default::default()
+        };
+        errors.push(format!("{:?}", root.auth().introspect(request).await));
+        let wrong = h.with_token(&token).on(root.channel());
+        let outcome = wrong.auth().introspect(IntrospectRequest::default()).await;
+        errors.push(format!("{outcome:?}"));
+    }
+    let half = secrets.len() / 2;
+    for token in &secrets[1..half] {
+        root.revoke_token(token).await;
+    }
+    let places = database_files(&h.database).await;
+    let errors_file = folder.path().join("errors");
+    std::fs::write(&errors_file, errors.join("\n")).expect("a file");
+    let mut places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
+    assert!(found(PLAIN, &places), "the search finds what is in the database");
+    places.push(&log);
+    places.push(&errors_file);
+    assert!(found("/sophic.auth.v1.AuthService/CreateKey", &[&log]), "the log is one of `trace`");
+    for token in &secrets {
+        // By their random middle, so that no other spelling of prefix or check gets past.
+        assert!(!found(&token[11..43], &places), "a token of kind {} is there", &token[..10]);
+    }
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&serving),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it is told to stop");
+    assert!(serving.wait().expect("it ends").success());
+    // Nor after the log was folded into the file.
+    for token in &secrets {
+        assert!(!found(&token[11..43], &places));
+    }
+}
+
+/// The program itself, which logs everything there is to log.
+fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .args(["--output", "json", "--log", "trace", "--database-url", &h.database.url()])
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(log).expect("a file"))
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("its output");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
+    (serde_json::from_str(&line).expect("JSON"), child)
+}
+
+/// The files of the store; of Postgres those of the whole cluster, its log and its write-ahead log too.
+async fn database_files(database: &Database) -> Vec<PathBuf> {
+    if let Some(file) = database.file() {
+        let folder = file.parent().expect("a folder").to_owned();
+        assert!(
+            folder.join("store.db-wal").exists(),
+            "the write-ahead log is there to be searched"
+        );
+        return vec![folder];
+    }
+    let mut connection = PgConnection::connect(&database.url()).await.expect("it answers");
+    // What is only in memory is written out.
+    sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await.expect("a checkpoint");
+    let row = sqlx::query(
+        "SELECT current_setting('data_directory'), \
+             pg_relation_filepath('users'), (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .expect("a row");
+    let data: String = row.get(0);
+    let oid: sqlx::postgres::types::Oid = row.get(2);
+    let data = PathBuf::from(data);
+    vec![data.join(format!("base/{}", oid.0)), data.join("pg_wal"), data.join("server.log")]
+}
+
+/// Whether the text is anywhere in these files and folders.
+fn found(text: &str, places: &[&Path]) -> bool {
+    let status = Command::new("grep")
+        .args(["--recursive", "--quiet", "--text", "--fixed-strings", "--no-messages", "--", text])
+        .args(places.iter().filter(|place| place.exists()))
+        .status()
+        .expect("grep");
+    status.success()
+}
+
+/// A server that cannot start does not tell the password of its database.
+#[tokio::test]
+async fn a_password_in_the_url_is_never_repeated() {
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let url = "postgres://sophic:hunter2@127.0.0.1:1/auth";
+    let error = server::start(Config::new(url, loopback, loopback)).await.map(drop);
+    let error = error.expect_err("nobody is there");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    let output = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))
+        .args(["user", "list", "--log", "trace", "--database-url", url])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && !text.contains("hunter2"), "{text}");
+}

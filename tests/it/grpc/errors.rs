@@ -1,0 +1,93 @@
+//! Who may call is settled before what is asked is looked at, and each refusal says in its details what to do about it.
+
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::{CreateKeyRequest, IntrospectRequest, ListWorkspacesRequest};
+use sophic_auth::model::Permission;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+
+use super::refusal::{reason, refused};
+use super::wire::{self, Frames};
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_caller_without_the_permission_is_refused_before_its_request_is_looked_at,
+    nobody_is_told_to_say_who_they_are,
+    a_caller_that_is_not_known_is_told_so,
+    too_many_requests_at_once_are_refused_with_a_time_to_try_again,
+    a_deadline_that_passes_is_said_to_have_passed,
+    an_rpc_that_does_not_exist_is_unimplemented,
+}
+
+async fn a_caller_without_the_permission_is_refused_before_its_request_is_looked_at(h: Harness) {
+    let gateway = h.gateway().await;
+    // All of it is wrong; what it may not do comes first.
+    let status = gateway.auth().create_key(CreateKeyRequest::default()).await;
+    let status = status.expect_err("it is refused");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let info = status.get_details_error_info().expect("a reason");
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        ("PERMISSION_MISSING", "auth.sophic.so")
+    );
+    assert_eq!(info.metadata["permission"], "credentials.write or credentials.admin");
+    assert!(status.get_details_bad_request().is_none());
+    assert!(status.get_details_retry_info().is_none());
+}
+
+async fn nobody_is_told_to_say_who_they_are(h: Harness) {
+    let outcome = h.anonymous().auth().introspect(IntrospectRequest::default()).await;
+    assert_eq!(refused(outcome), (Code::Unauthenticated, "CALLER_MISSING".to_owned()));
+}
+
+async fn a_caller_that_is_not_known_is_told_so(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[sophic_auth::grpc::pb::Scope::Read]).await.token;
+    let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
+    // A key is no caller; nor is a service token of another deployment.
+    for token in [&key, "nonsense", "sophic_svc_00000000000000000000000000000000000000"] {
+        let outcome = h.with_token(token).auth().introspect(IntrospectRequest::default()).await;
+        assert_eq!(refused(outcome), unknown);
+    }
+}
+
+async fn too_many_requests_at_once_are_refused_with_a_time_to_try_again(h: Harness) {
+    let narrow = h.another(|config| config.limits.requests_max = 0).await;
+    let gateway = narrow.gateway().await;
+    let status = gateway.auth().introspect(IntrospectRequest::default()).await;
+    let status = status.expect_err("there is no room");
+    assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
+    let retry = status.get_details_retry_info().expect("when to try again");
+    assert!(retry.retry_delay.is_some_and(|delay| delay > Duration::ZERO));
+    narrow.running.stop().await;
+}
+
+async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
+    let root = h.root().await;
+    let passed = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
+    // By hand: a client with a deadline of its own would not wait for this.
+    let frames = Frames::of(&[b""]).with_authorization(root.authorization());
+    let path = "/sophic.auth.v1.DirectoryService/ListWorkspaces";
+    let status = wire::status(&h, path, frames.with("grpc-timeout", "0n")).await;
+    assert_eq!(refused::<()>(Err(status)), passed);
+    let hasty = h.another(|config| config.limits.request_timeout = Duration::ZERO).await;
+    let mut directory = root.at(&hasty).directory();
+    let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
+    assert_eq!(refused(outcome), passed);
+    hasty.running.stop().await;
+}
+
+async fn an_rpc_that_does_not_exist_is_unimplemented(h: Harness) {
+    let root = h.caller("someone", &[Permission::Introspect]).await;
+    let mut client = tonic::client::Grpc::new(root.channel());
+    for path in ["/sophic.auth.v1.AuthService/Nothing", "/no.such.Service/Introspect", "/"] {
+        client.ready().await.expect("a channel");
+        let path = path.parse().expect("a path");
+        let codec = tonic_prost::ProstCodec::<IntrospectRequest, IntrospectRequest>::default();
+        let outcome = client.unary(Request::new(IntrospectRequest::default()), path, codec).await;
+        assert_eq!(outcome.expect_err("there is none").code(), Code::Unimplemented);
+    }
+}

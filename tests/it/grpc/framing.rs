@@ -1,0 +1,259 @@
+//! Frames and headers that no client sends (CATALOGUE C75-C103), each answered and none of them deadly.
+
+use prost::Message as _;
+use sophic_auth::grpc::pb::{Denial, IntrospectRequest, IntrospectResponse};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+
+use super::refusal::reason;
+use super::wire::{self, Answer, Frames};
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_good_request_by_hand_is_answered,
+    what_is_no_message_is_malformed,
+    frames_that_are_cut_or_compressed_are_refused,
+    unknown_fields_are_ignored,
+    what_is_not_grpc_is_refused_by_http,
+    a_grpc_timeout_that_is_none_is_malformed,
+    authorization_is_one_header_of_one_shape,
+    headers_of_other_systems_mean_nothing,
+    headers_beyond_the_limit_are_refused,
+    what_is_not_http_2_is_hung_up_on,
+    a_request_that_stops_halfway_holds_nobody_else_up,
+}
+
+const INTROSPECT: &str = "/sophic.auth.v1.AuthService/Introspect";
+
+fn message() -> Vec<u8> {
+    IntrospectRequest { token: "nobody's".to_owned(), ..Default::default() }.encode_to_vec()
+}
+
+async fn authorization(h: &Harness) -> String {
+    h.gateway().await.authorization().expect("it has a token")
+}
+
+fn answered(answer: &Answer) -> IntrospectResponse {
+    assert_eq!(answer.status().code(), Code::Ok, "{answer:?}");
+    IntrospectResponse::decode(&answer.body[5..]).expect("a message")
+}
+
+async fn still_answers(h: &Harness, authorization: &str) {
+    let frames = Frames::of(&[&message()]).with("authorization", authorization);
+    let answer = answered(&wire::send(h, INTROSPECT, frames).await);
+    assert_eq!(answer.denial(), Denial::TokenUnknown);
+}
+
+async fn a_good_request_by_hand_is_answered(h: Harness) {
+    let token = authorization(&h).await;
+    still_answers(&h, &token).await;
+    for content_type in ["application/grpc+proto", "application/grpc;charset=utf-8"] {
+        let frames = Frames::of(&[&message()])
+            .with("authorization", &token)
+            .without("content-type")
+            .with("content-type", content_type);
+        answered(&wire::send(&h, INTROSPECT, frames).await);
+    }
+}
+
+async fn what_is_no_message_is_malformed(h: Harness) {
+    let token = authorization(&h).await;
+    let deep = {
+        let mut bytes = Vec::new();
+        for _ in 0..200 {
+            bytes = [vec![0x0b], bytes, vec![0x0c]].concat();
+        }
+        bytes
+    };
+    let bodies: [&[u8]; 5] = [
+        b"\xff\xff\xff\xff",
+        // The token as a number, invalid UTF-8 in it, and a length beyond the end.
+        b"\x08\x01",
+        b"\x0a\x02\xc3\x28",
+        b"\x0a\x7fabc",
+        &deep,
+    ];
+    for body in bodies {
+        let frames = Frames::of(&[body]).with("authorization", &token);
+        let status = wire::status(&h, INTROSPECT, frames).await;
+        assert_eq!(
+            (status.code(), &*reason(&status)),
+            (Code::InvalidArgument, "REQUEST_MALFORMED"),
+            "{body:.20?}"
+        );
+        assert!(!status.message().contains("token"), "{status:?}");
+    }
+    still_answers(&h, &token).await;
+}
+
+async fn frames_that_are_cut_or_compressed_are_refused(h: Harness) {
+    let token = authorization(&h).await;
+    let send = async |frames: Frames| -> Status {
+        wire::status(&h, INTROSPECT, frames.with("authorization", &token)).await
+    };
+    let whole = Frames::of(&[&message()]).body;
+    let cut = send(Frames::raw(&whole[..whole.len() - 3])).await;
+    assert!(matches!(cut.code(), Code::Internal | Code::InvalidArgument), "{cut:?}");
+    for flag in [1, 2, 255] {
+        let mut body = whole.clone();
+        body[0] = flag;
+        let status = send(Frames::raw(body)).await;
+        assert!(matches!(status.code(), Code::Internal | Code::Unimplemented), "{status:?}");
+    }
+    // A length of four gigabytes, of which nothing is set aside.
+    let huge = send(Frames::raw(b"\x00\xff\xff\xff\xff".to_vec())).await;
+    assert!(matches!(huge.code(), Code::OutOfRange | Code::ResourceExhausted), "{huge:?}");
+    let foreign = send(Frames::of(&[&message()]).with("grpc-encoding", "br")).await;
+    assert_eq!(foreign.code(), Code::Unimplemented);
+    let nothing = send(Frames::raw(Vec::new())).await;
+    assert!(matches!(nothing.code(), Code::Internal | Code::InvalidArgument), "{nothing:?}");
+    // Of two messages the first is answered, as tonic has it, or neither.
+    let two = send(Frames::of(&[&message(), &message()])).await;
+    assert!(matches!(two.code(), Code::Ok | Code::InvalidArgument), "{two:?}");
+    still_answers(&h, &token).await;
+}
+
+async fn unknown_fields_are_ignored(h: Harness) {
+    let token = authorization(&h).await;
+    // Field 1000, of the future.
+    let body = [message(), b"\xc2\x3e\x03abc".to_vec()].concat();
+    let frames = Frames::of(&[&body]).with("authorization", &token);
+    answered(&wire::send(&h, INTROSPECT, frames).await);
+}
+
+async fn what_is_not_grpc_is_refused_by_http(h: Harness) {
+    let token = authorization(&h).await;
+    for method in [http::Method::GET, http::Method::PUT, http::Method::OPTIONS] {
+        let mut frames = Frames::raw(Vec::new()).with("authorization", &token);
+        frames.method = method;
+        let answer = wire::send(&h, INTROSPECT, frames).await;
+        assert_eq!(answer.http, 405);
+        assert_eq!(answer.headers["allow"], "POST");
+    }
+    let types = ["application/json", "text/plain", "application/grpc-web", "application/grpcx", ""];
+    for content_type in types {
+        let frames = Frames::of(&[&message()])
+            .with("authorization", &token)
+            .without("content-type")
+            .with("content-type", content_type);
+        assert_eq!(wire::send(&h, INTROSPECT, frames).await.http, 415, "{content_type}");
+    }
+    let frames = Frames::of(&[&message()]).with("authorization", &token).without("content-type");
+    assert_eq!(wire::send(&h, INTROSPECT, frames).await.http, 415);
+}
+
+async fn a_grpc_timeout_that_is_none_is_malformed(h: Harness) {
+    let token = authorization(&h).await;
+    for timeout in ["", "1", "S", "123456789S", "1s", "-1S", "1.5S", " 1S", "1 S", "+1S", "1SS"] {
+        let frames =
+            Frames::of(&[&message()]).with("authorization", &token).with("grpc-timeout", timeout);
+        let status = wire::status(&h, INTROSPECT, frames).await;
+        assert_eq!(
+            (status.code(), &*reason(&status)),
+            (Code::InvalidArgument, "REQUEST_MALFORMED"),
+            "{timeout:?}"
+        );
+    }
+    for timeout in ["99999999H", "1M", "10S", "5000m", "99999999u"] {
+        let frames =
+            Frames::of(&[&message()]).with("authorization", &token).with("grpc-timeout", timeout);
+        answered(&wire::send(&h, INTROSPECT, frames).await);
+    }
+}
+
+async fn authorization_is_one_header_of_one_shape(h: Harness) {
+    let good = authorization(&h).await;
+    let token = good.strip_prefix("Bearer ").expect("the scheme");
+    for spelling in [format!("bearer {token}"), format!("BEARER {token}")] {
+        still_answers(&h, &spelling).await;
+    }
+    let bad = [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        format!("Bearer  {token}"),
+        format!("Bearer\t{token}"),
+        format!("Bearer {token},Bearer {token}"),
+        format!("Bearer {token}, {token}"),
+        format!("Basic {token}"),
+        token.to_owned(),
+        format!("Bearer {}", &token[..40]),
+        format!("Bearer {token}é"),
+    ];
+    for value in bad {
+        let frames = Frames::of(&[&message()]).with("authorization", &value);
+        let status = wire::status(&h, INTROSPECT, frames).await;
+        assert_eq!(status.code(), Code::Unauthenticated, "{value:.12}");
+        assert!(!format!("{status:?}").contains(&token[11..]), "it is never repeated");
+    }
+    // Two of them, and be both good: proxies differ on which is the first.
+    let frames =
+        Frames::of(&[&message()]).with("authorization", &good).with("authorization", &good);
+    let status = wire::status(&h, INTROSPECT, frames).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "CALLER_MISSING"));
+    let frames = Frames::of(&[&message()]).with("authorization-bin", "QmVhcmVy");
+    let status = wire::status(&h, INTROSPECT, frames).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "CALLER_MISSING"));
+}
+
+async fn headers_of_other_systems_mean_nothing(h: Harness) {
+    let token = authorization(&h).await;
+    let frames = Frames::of(&[&message()])
+        .with("authorization", &token)
+        .with("x-user-id", "root")
+        .with("x-forwarded-user", "root")
+        .with("x-forwarded-for", "10.0.0.1")
+        .with("traceparent", "nonsense")
+        .with("x-sophic-workspace", "acme")
+        .with("x-sophic-workspace", "other");
+    let answer = answered(&wire::send(&h, INTROSPECT, frames).await);
+    assert_eq!(answer.denial(), Denial::TokenUnknown);
+    let frames = Frames::of(&[&message()]).with("x-user-id", "root");
+    assert_eq!(wire::status(&h, INTROSPECT, frames).await.code(), Code::Unauthenticated);
+}
+
+async fn headers_beyond_the_limit_are_refused(h: Harness) {
+    let token = authorization(&h).await;
+    let frames = Frames::of(&[&message()])
+        .with("authorization", &token)
+        .with("x-long", "x".repeat(32 * 1024));
+    match wire::try_send(&h, INTROSPECT, frames).await {
+        Ok(answer) => assert_eq!(answer.http, 431),
+        Err(error) => assert!(error.is_reset() || error.is_go_away() || error.is_io(), "{error}"),
+    }
+    still_answers(&h, &token).await;
+}
+
+async fn what_is_not_http_2_is_hung_up_on(h: Harness) {
+    let token = authorization(&h).await;
+    let hello: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        // The beginning of a TLS handshake, to a port in the clear.
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+    ];
+    for bytes in hello {
+        let mut stream = TcpStream::connect(h.running.grpc).await.expect("the server accepts");
+        stream.write_all(bytes).await.expect("it is sent");
+        stream.shutdown().await.expect("no more is sent");
+        let mut rest = Vec::new();
+        // Closed, or reset: either is the end.
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+    still_answers(&h, &token).await;
+}
+
+async fn a_request_that_stops_halfway_holds_nobody_else_up(h: Harness) {
+    let token = authorization(&h).await;
+    let mut open = Vec::new();
+    for bytes in [&b"PRI * HTTP/2.0\r\n"[..], b"P", b""] {
+        let mut stream = TcpStream::connect(h.running.grpc).await.expect("the server accepts");
+        stream.write_all(bytes).await.expect("it is sent");
+        open.push(stream);
+    }
+    still_answers(&h, &token).await;
+    drop(open);
+}

@@ -1,0 +1,256 @@
+//! The server's policy and a workspace's own: enforced where credentials are made and rotated, and told in errors.
+
+use prost_types::Duration;
+use sophic_auth::grpc::pb::{
+    self, CreateKeyRequest, CreatePatRequest, GetWorkspaceRequest, ListWorkspacesRequest,
+    PutWorkspaceRequest, Role, RotateRequest, Scope, WorkspacePolicy, create_key_request,
+    create_pat_request,
+};
+use sophic_auth::policy::{Limits, Policy};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::refusal::{fields, reason};
+use super::rotate;
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_key_lives_no_longer_than_the_policy_says,
+    pats_have_limits_of_their_own,
+    no_more_live_keys_than_there_may_be_however_many_race,
+    overlaps_have_a_floor_and_a_ceiling,
+    a_rotated_key_gives_its_place_to_its_successor,
+    a_successor_lives_no_longer_than_the_policy_says,
+    a_workspace_may_be_stricter_and_never_laxer,
+    a_workspaces_policy_stays_until_it_is_replaced,
+}
+
+const DAY: i64 = 86_400;
+
+fn span(seconds: i64) -> Duration {
+    Duration { seconds, nanos: 0 }
+}
+
+fn days(days: u64) -> std::time::Duration {
+    std::time::Duration::from_hours(24 * days)
+}
+
+async fn strict(h: &Harness, policy: Policy) -> (Harness, Actor) {
+    let server = h.another(|config| config.options.policy = policy).await;
+    let root = server.as_(&h.root().await);
+    root.put_workspace("acme").await;
+    root.put_user("ada").await;
+    (server, root)
+}
+
+async fn key(actor: &Actor, ttl: Option<i64>) -> Result<pb::CreateKeyResponse, Status> {
+    let request = CreateKeyRequest {
+        workspace: "acme".to_owned(),
+        name: "ci".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        expiration: ttl.map(|ttl| create_key_request::Expiration::Ttl(span(ttl))),
+        ..Default::default()
+    };
+    actor.auth().create_key(request).await.map(tonic::Response::into_inner)
+}
+
+async fn pat(actor: &Actor, ttl: Option<i64>) -> Result<pb::CreatePatResponse, Status> {
+    let request = CreatePatRequest {
+        user: "ada".to_owned(),
+        name: "laptop".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        max_role: Role::Member.into(),
+        expiration: ttl.map(|ttl| create_pat_request::Expiration::Ttl(span(ttl))),
+        ..Default::default()
+    };
+    actor.auth().create_pat(request).await.map(tonic::Response::into_inner)
+}
+
+/// The field that is wrong, and that its description names this.
+fn refuses<T: std::fmt::Debug>(outcome: Result<T, Status>, field: &str, named: &str) {
+    let status = outcome.expect_err("it is refused");
+    assert!(status.message().contains(named), "{status:?}");
+    assert_eq!(fields(Err::<(), _>(status)), [field]);
+}
+
+fn too_many<T: std::fmt::Debug>(outcome: Result<T, Status>, max: &str) {
+    let status = outcome.expect_err("it is refused");
+    let expected = (Code::FailedPrecondition, "CREDENTIALS_MAX_REACHED");
+    assert_eq!((status.code(), &*reason(&status)), expected);
+    let info = status.get_details_error_info().expect("details");
+    assert_eq!(info.metadata.get("max").map(String::as_str), Some(max));
+}
+
+async fn a_key_lives_no_longer_than_the_policy_says(h: Harness) {
+    let keys = Limits { lifetime_max: Some(days(90)), ..Limits::default() };
+    let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
+    refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
+    refuses(key(&root, None).await, "expiration", "90d");
+    key(&root, Some(90 * DAY)).await.expect("as long as it may");
+    pat(&root, None).await.expect("that was about keys");
+    let late = prost_types::Timestamp { seconds: 4_102_444_800, nanos: 0 };
+    let request = CreateKeyRequest {
+        workspace: "acme".to_owned(),
+        name: "ci".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        expiration: Some(create_key_request::Expiration::ExpireTime(late)),
+        ..Default::default()
+    };
+    refuses(root.auth().create_key(request).await, "expire_time", "90d");
+}
+
+async fn pats_have_limits_of_their_own(h: Harness) {
+    let pats = Limits { expiry_required: true, live_max: Some(2), ..Limits::default() };
+    let (_server, root) = strict(&h, Policy { pats, ..Policy::default() }).await;
+    refuses(pat(&root, None).await, "expiration", "policy");
+    pat(&root, Some(1_000 * DAY)).await.expect("one");
+    let second = pat(&root, Some(DAY)).await.expect("two");
+    too_many(pat(&root, Some(DAY)).await, "2");
+    key(&root, None).await.expect("that was about personal access tokens");
+    // What is dead does not count.
+    let credential = Some(pb::revoke_request::Credential::Token(second.token));
+    let revoke = pb::RevokeRequest { credential, ..Default::default() };
+    root.auth().revoke(revoke).await.expect("it is revoked");
+    pat(&root, Some(DAY)).await.expect("there is room");
+}
+
+async fn no_more_live_keys_than_there_may_be_however_many_race(h: Harness) {
+    let keys = Limits { live_max: Some(5), ..Limits::default() };
+    let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
+    let pats = Limits { live_max: Some(3), ..Limits::default() };
+    let policy = Policy { pats, ..Policy::default() };
+    let another = h.another(|config| config.options.policy = policy).await;
+    let other = another.as_(&root);
+    let mut racing = Vec::new();
+    for _ in 0..30 {
+        let (one, two) = (root.clone(), other.clone());
+        racing.push(tokio::spawn(async move {
+            (key(&one, None).await.is_ok(), pat(&two, None).await.is_ok())
+        }));
+    }
+    let mut made = (0, 0);
+    for task in racing {
+        let (key, pat) = task.await.expect("it ends");
+        made = (made.0 + u32::from(key), made.1 + u32::from(pat));
+    }
+    assert_eq!(made, (5, 3));
+}
+
+async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
+    let policy = Policy { overlap_min: days(1), overlap_max: Some(days(7)), ..Policy::default() };
+    let (_server, root) = strict(&h, policy).await;
+    let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
+    let with = |seconds: i64| RotateRequest { overlap: Some(span(seconds)), ..rotate::of(&id) };
+    refuses(rotate::rotate(&root, rotate::of(&id)).await, "overlap", "from 1d to 7d");
+    refuses(rotate::rotate(&root, with(7 * DAY + 1)).await, "overlap", "from 1d to 7d");
+    rotate::rotate(&root, with(7 * DAY)).await.expect("as long as it may");
+}
+
+async fn a_rotated_key_gives_its_place_to_its_successor(h: Harness) {
+    let keys = Limits { live_max: Some(1), ..Limits::default() };
+    let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
+    let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
+    let overlapping = |id: &str| RotateRequest { overlap: Some(span(60)), ..rotate::of(id) };
+    let rotated = rotate::rotate(&root, overlapping(&id)).await.expect("it is rotated");
+    // But not to one after the other: two live as it is.
+    let successor = rotated.credential.expect("the successor").id;
+    too_many(rotate::rotate(&root, overlapping(&successor)).await, "1");
+    rotate::rotate(&root, rotate::of(&successor)).await.expect("one for one");
+    too_many(key(&root, None).await, "1");
+}
+
+async fn a_successor_lives_no_longer_than_the_policy_says(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
+    let keys = Limits { lifetime_max: Some(days(30)), ..Limits::default() };
+    let config = Policy { keys, ..Policy::default() };
+    let server = h.another(|options| options.options.policy = config).await;
+    let root = server.as_(&root);
+    let ttl = pb::rotate_request::Expiration::Ttl(span(31 * DAY));
+    let too_long = RotateRequest { expiration: Some(ttl), ..rotate::of(&id) };
+    refuses(rotate::rotate(&root, too_long).await, "ttl", "30d");
+    let rotated = rotate::rotate(&root, rotate::of(&id)).await.expect("it is rotated");
+    let new = rotated.credential.expect("the successor");
+    let (made, end) = (new.create_time.expect("a time"), new.expire_time.expect("an end"));
+    assert_eq!(end.seconds - made.seconds, 30 * DAY);
+}
+
+async fn put(actor: &Actor, policy: Option<WorkspacePolicy>) -> Result<pb::Workspace, Status> {
+    let workspace = pb::Workspace {
+        id: "id-of-acme".to_owned(),
+        slug: "acme".to_owned(),
+        display_name: "Acme".to_owned(),
+        policy,
+        ..Default::default()
+    };
+    let request = PutWorkspaceRequest { workspace: Some(workspace) };
+    let response = actor.directory().put_workspace(request).await?.into_inner();
+    Ok(response.workspace.expect("it is given"))
+}
+
+async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
+    let keys = Limits { lifetime_max: Some(days(90)), live_max: Some(9), ..Limits::default() };
+    let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
+    let laxer = WorkspacePolicy {
+        key_lifetime_max: Some(span(91 * DAY)),
+        keys_max: Some(10),
+        ..Default::default()
+    };
+    let wrong = ["workspace.policy.key_lifetime_max", "workspace.policy.keys_max"];
+    assert_eq!(fields(put(&root, Some(laxer)).await), wrong);
+    let stricter = WorkspacePolicy {
+        key_lifetime_max: Some(span(7 * DAY)),
+        keys_max: Some(1),
+        overlap_max: Some(span(60)),
+        ..Default::default()
+    };
+    put(&root, Some(stricter)).await.expect("it is put");
+    refuses(key(&root, Some(8 * DAY)).await, "ttl", "7d");
+    let id = key(&root, Some(7 * DAY)).await.expect("a key").credential.expect("given").id;
+    too_many(key(&root, Some(DAY)).await, "1");
+    let overlap = Some(span(61));
+    let outcome = rotate::rotate(&root, RotateRequest { overlap, ..rotate::of(&id) }).await;
+    refuses(outcome, "overlap", "1m");
+    // What was put where the server's own was laxer holds no more than the server's own.
+    let easy = h.as_(&root);
+    put(&easy, Some(laxer)).await.expect("that server has no policy");
+    refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
+    put(&root, Some(laxer)).await.expect("it is no change");
+}
+
+async fn a_workspaces_policy_stays_until_it_is_replaced(h: Harness) {
+    let root = h.root().await;
+    let policy = WorkspacePolicy {
+        key_lifetime_max: Some(Duration { seconds: DAY, nanos: 500_000_000 }),
+        key_expiry_required: true,
+        keys_max: Some(0),
+        overlap_min: Some(span(1)),
+        overlap_max: Some(span(2)),
+    };
+    assert_eq!(put(&root, Some(policy)).await.expect("it is put").policy, Some(policy));
+    assert_eq!(put(&root, None).await.expect("it is put").policy, Some(policy));
+    root.put_workspace("other").await;
+    let get = GetWorkspaceRequest { workspace: "acme".to_owned() };
+    let got = root.directory().get_workspace(get.clone()).await.expect("it is there").into_inner();
+    assert_eq!(got.workspace.expect("it is given").policy, Some(policy));
+    let listed = root.directory().list_workspaces(ListWorkspacesRequest::default()).await;
+    let listed = listed.expect("a page").into_inner().workspaces;
+    let policies: Vec<_> = listed.iter().map(|workspace| workspace.policy).collect();
+    assert_eq!(policies, [Some(policy), None]);
+    let wrong = WorkspacePolicy {
+        key_lifetime_max: Some(span(0)),
+        overlap_min: Some(span(-1)),
+        ..Default::default()
+    };
+    let fields = fields(put(&root, Some(wrong)).await);
+    assert_eq!(fields, ["workspace.policy.overlap_min", "workspace.policy.key_lifetime_max"]);
+    put(&root, Some(WorkspacePolicy::default())).await.expect("it is put");
+    let got = root.directory().get_workspace(get).await.expect("it is there").into_inner();
+    assert_eq!(got.workspace.expect("it is given").policy, None);
+    // A workspace that is put anew asks nothing.
+    put(&root, Some(policy)).await.expect("it is put");
+    root.delete_workspace("acme").await;
+    assert_eq!(put(&root, None).await.expect("it is put").policy, None);
+}

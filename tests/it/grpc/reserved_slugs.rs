@@ -1,0 +1,92 @@
+//! The 30 days for which a slug that was given up resolves to nothing, by a clock that the test turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sophic_auth::cache::{Barrier, Direct};
+use sophic_auth::model::limits::SLUG_RESERVATION;
+use sophic_auth::model::{
+    Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
+};
+use sophic_auth::service::{Context, Options, Reason, Service, UnknownRate};
+use sophic_auth::token::OsRandom;
+use tokio_util::task::TaskTracker;
+
+use crate::stores::{TestStore, on_every_store};
+
+on_every_store! {
+    the_slug_of_a_renamed_workspace_is_free_after_30_days,
+    the_slug_of_a_deleted_workspace_is_free_after_30_days,
+}
+
+/// A clock that goes when it is turned.
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.0.load(Ordering::SeqCst)).expect("a time")
+    }
+}
+
+impl ManualClock {
+    fn turn(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+}
+
+fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock(AtomicI64::new(1_767_225_600_000_000)));
+    let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
+    let service = Service {
+        lookup: Arc::new(Direct(Arc::clone(&shared))),
+        barrier: Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None, tasks.clone()),
+        unknown_rate: UnknownRate::new(0, boot),
+        store: shared,
+        clock: Arc::clone(&clock) as _,
+        random: Arc::new(OsRandom),
+        tasks,
+        options: Options::default(),
+    };
+    (Arc::new(service), clock)
+}
+
+async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
+    let id = WorkspaceId::parse(id).expect("an id");
+    let slug = Slug::parse(slug).expect("a slug");
+    let name = DisplayName::parse("Acme").expect("a name");
+    let outcome =
+        service.put_workspace(Context::operator("test"), id, slug, name, false, None).await;
+    outcome.err().map(|error| error.reason)
+}
+
+/// All but the last microsecond of the reservation, and then that.
+fn reservation() -> i64 {
+    i64::try_from(SLUG_RESERVATION.as_micros()).expect("30 days")
+}
+
+async fn the_slug_of_a_renamed_workspace_is_free_after_30_days(store: TestStore) {
+    let (service, clock) = service(&store);
+    assert_eq!(put(&service, "w1", "old").await, None);
+    assert_eq!(put(&service, "w1", "new").await, None);
+    clock.turn(reservation() - 1);
+    assert_eq!(put(&service, "w2", "old").await, Some(Reason::SlugTaken));
+    assert_eq!(put(&service, "old", "third").await, Some(Reason::WorkspaceIdTaken));
+    clock.turn(1);
+    assert_eq!(put(&service, "w2", "old").await, None);
+    // Its first owner has lost it.
+    assert_eq!(put(&service, "w1", "old").await, Some(Reason::SlugTaken));
+}
+
+async fn the_slug_of_a_deleted_workspace_is_free_after_30_days(store: TestStore) {
+    let (service, clock) = service(&store);
+    assert_eq!(put(&service, "w1", "old").await, None);
+    let name = WorkspaceName::parse("old").expect("a name");
+    service.delete_workspace(Context::operator("test"), name, false).await.expect("it is deleted");
+    clock.turn(reservation() - 1);
+    assert_eq!(put(&service, "w2", "old").await, Some(Reason::SlugTaken));
+    clock.turn(1);
+    assert_eq!(put(&service, "w2", "old").await, None);
+    // The dead workspace comes back under another name only.
+    assert_eq!(put(&service, "w1", "old").await, Some(Reason::SlugTaken));
+    assert_eq!(put(&service, "w1", "other").await, None);
+}

@@ -1,0 +1,108 @@
+//! Stopping under load: what was answered has happened, what was not is an honest failure, and it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::{CreateKeyRequest, Scope};
+use sophic_auth::model::CredentialId;
+use sophic_auth::store;
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    what_was_answered_before_the_end_has_happened,
+    silent_and_idle_connections_do_not_hold_it_up,
+    a_second_server_takes_over_where_the_first_stopped,
+}
+
+async fn what_was_answered_before_the_end_has_happened(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..6)
+        .map(|_| {
+            let (root, stopped) = (root.clone(), Arc::clone(&stopped));
+            tokio::task::spawn(async move {
+                let mut made = Vec::new();
+                loop {
+                    let request = CreateKeyRequest {
+                        workspace: "acme".to_owned(),
+                        name: "ci".to_owned(),
+                        scopes: vec![Scope::Read.into()],
+                        ..Default::default()
+                    };
+                    match root.auth().create_key(request).await {
+                        Ok(response) => {
+                            let credential = response.into_inner().credential;
+                            made.push(credential.expect("it is given").id);
+                        }
+                        Err(status) => {
+                            assert!(
+                                matches!(
+                                    status.code(),
+                                    Code::Unavailable | Code::Unknown | Code::Cancelled
+                                ),
+                                "{status:?}"
+                            );
+                            if stopped.load(Ordering::SeqCst) {
+                                return made;
+                            }
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // Let it come to some load first: every client has been answered by then.
+    while h.running.service.store.revision().await.expect("a revision").0 < 40 {
+        tokio::task::yield_now().await;
+    }
+    let Harness { database, running, .. } = h;
+    running.stop().await;
+    stopped.store(true, Ordering::SeqCst);
+    let store = store::open_as_is(&database.url()).await.expect("it opens");
+    let mut count = 0;
+    for client in clients {
+        for id in client.await.expect("no panic") {
+            let id = CredentialId::parse(&id).expect("an id");
+            assert!(store.find_credential(id).await.expect("a read").is_some(), "{id}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+    store.close().await;
+}
+
+async fn silent_and_idle_connections_do_not_hold_it_up(h: Harness) {
+    // One that never speaks, one that spoke and idles, and a health watch without end.
+    let silent = TcpStream::connect(h.running.grpc).await.expect("it accepts");
+    let silent_http = TcpStream::connect(h.running.http).await.expect("it accepts");
+    h.gateway().await.introspect("x", "", &[]).await;
+    let channel = h.channel();
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let watch = health.watch(request).await.expect("a stream");
+    let Harness { running, .. } = h;
+    running.stop().await;
+    drop((silent, silent_http, watch));
+}
+
+async fn a_second_server_takes_over_where_the_first_stopped(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let second = h.another(|config| config.shutdown_grace = Duration::from_secs(5)).await;
+    let elsewhere = root.at(&second);
+    // Each sees what the other does.
+    let key = root.create_key("acme", &[Scope::Read]).await.token;
+    assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);
+    let Harness { running, .. } = h;
+    running.stop().await;
+    assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);
+    elsewhere.revoke_token(&key).await;
+    assert!(!elsewhere.introspect(&key, "acme", &[Scope::Read]).await.active);
+    second.running.stop().await;
+}

@@ -1,0 +1,290 @@
+//! TLS, client certificates as callers, and the refusal to speak in the clear to the world.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse};
+use sophic_auth::model::Permission;
+use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
+use sophic_auth::service::{Context, CreateCaller};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+use super::refusal::refused;
+use crate::stores::{Database, Fixture, on_every_store};
+
+on_every_store! {
+    a_caller_is_known_by_its_client_certificate,
+    a_certificate_that_names_nobody_is_no_caller,
+    a_bad_header_is_not_mended_by_a_certificate,
+    a_certificate_of_another_authority_gets_no_connection,
+    certificates_may_be_required_of_all,
+    certificates_are_replaced_while_the_server_runs,
+}
+
+/// A certificate authority of a test's own, and the files of a server that it vouches for.
+struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
+        let folder = TempDir::new().expect("a folder for temporary files");
+        let authority = Self { folder, issuer };
+        std::fs::write(authority.path("ca.pem"), authority.pem()).expect("a file");
+        authority.write_server();
+        authority
+    }
+
+    fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The server's certificate and key, new ones each time.
+    fn write_server(&self) {
+        let (certificate, key) =
+            self.issue(&[SanType::DnsName("localhost".try_into().expect("a name"))]);
+        std::fs::write(self.path("server.pem"), certificate).expect("a file");
+        std::fs::write(self.path("server.key"), key).expect("a file");
+    }
+
+    fn issue(&self, names: &[SanType]) -> (String, String) {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.subject_alt_names = names.to_vec();
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A client's identity with this URI in its certificate.
+    fn identity(&self, uri: &str) -> Identity {
+        let other = SanType::DnsName("other.internal".try_into().expect("a name"));
+        let uri = SanType::URI(uri.try_into().expect("a URI"));
+        let (certificate, key) = self.issue(&[other, uri]);
+        Identity::from_pem(certificate, key)
+    }
+
+    fn files(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.path("server.pem"),
+            key: self.path("server.key"),
+            client_ca: Some(self.path("ca.pem")),
+            client_certificates: ClientCertificates::Optional,
+        }
+    }
+}
+
+/// A server with TLS, and the authority that vouches for it.
+struct Secure {
+    authority: Authority,
+    running: Running,
+    database: Arc<Database>,
+}
+
+impl Fixture for Secure {
+    async fn set_up(database: Arc<Database>) -> Self {
+        Self::start(database, |_| {}).await
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+impl Secure {
+    async fn start(database: Arc<Database>, change: impl FnOnce(&mut TlsFiles)) -> Self {
+        let authority = Authority::new();
+        let mut files = authority.files();
+        change(&mut files);
+        let running = server::start(config(&database, files)).await.expect("the server starts");
+        assert!(running.grpc_url().starts_with("https://"));
+        Self { authority, running, database }
+    }
+
+    async fn make_caller(&self, san: &str) -> Option<String> {
+        let request = CreateCaller {
+            name: "gateway".to_owned(),
+            permissions: vec![Permission::Introspect.to_string()],
+            certificate_san: san.to_owned(),
+        };
+        let operator = Context::operator("test");
+        let (_, token) =
+            self.running.service.create_caller(operator, request).await.expect("it is made");
+        token.map(|token| token.expose().to_owned())
+    }
+
+    /// Introspects nothing, as whoever has this certificate and this header.
+    async fn call(
+        &self,
+        identity: Option<Identity>,
+        authorization: Option<&str>,
+    ) -> Result<IntrospectResponse, Status> {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.authority.pem()))
+            .domain_name("localhost");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        let endpoint = Endpoint::from_shared(self.running.grpc_url()).expect("a URL");
+        let endpoint = endpoint.tls_config(tls).expect("a configuration");
+        let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
+        let mut request = Request::new(IntrospectRequest::default());
+        if let Some(value) = authorization {
+            let value = value.parse().expect("a header");
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(AuthServiceClient::new(channel).introspect(request).await?.into_inner())
+    }
+}
+
+fn config(database: &Database, files: TlsFiles) -> Config {
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    Config { tls: Some(files), ..Config::new(&database.url(), loopback, loopback) }
+}
+
+const SAN: &str = "spiffe://sophic/gateway";
+
+async fn a_caller_is_known_by_its_client_certificate(s: Secure) {
+    s.make_caller(SAN).await;
+    let identity = s.authority.identity(SAN);
+    s.call(Some(identity.clone()), None).await.expect("it is known");
+    let operator = Context::operator("test");
+    let ended = s.running.service.revoke_caller(operator, "gateway".to_owned()).await;
+    ended.expect("it is revoked");
+    let outcome = s.call(Some(identity), None).await;
+    assert_eq!(refused(outcome), (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned()));
+    s.running.stop().await;
+}
+
+async fn a_certificate_that_names_nobody_is_no_caller(s: Secure) {
+    s.make_caller(SAN).await;
+    let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
+    for uri in ["spiffe://sophic/other", "spiffe://sophic/gatewayx", "SPIFFE://sophic/gateway"] {
+        let outcome = s.call(Some(s.authority.identity(uri)), None).await;
+        assert_eq!(refused(outcome), unknown, "{uri}");
+    }
+    // Without any, and without a token.
+    let missing = (Code::Unauthenticated, "CALLER_MISSING".to_owned());
+    assert_eq!(refused(s.call(None, None).await), missing);
+    s.running.stop().await;
+}
+
+async fn a_bad_header_is_not_mended_by_a_certificate(s: Secure) {
+    s.make_caller(SAN).await;
+    let outcome = s.call(Some(s.authority.identity(SAN)), Some("Bearer nonsense")).await;
+    assert_eq!(refused(outcome).0, Code::Unauthenticated);
+    s.running.stop().await;
+}
+
+async fn a_certificate_of_another_authority_gets_no_connection(s: Secure) {
+    s.make_caller(SAN).await;
+    let stranger = Authority::new().identity(SAN);
+    let status = s.call(Some(stranger), None).await.expect_err("it is not believed");
+    assert!(!matches!(status.code(), Code::Ok | Code::Unauthenticated), "{status:?}");
+    // Nor does a client that trusts another authority believe the server.
+    let mut other = s;
+    other.authority = Authority::new();
+    other.call(None, None).await.expect_err("it is not believed");
+    other.running.stop().await;
+}
+
+async fn certificates_may_be_required_of_all(s: Secure) {
+    let Secure { database, running, .. } = s;
+    running.stop().await;
+    let required = |files: &mut TlsFiles| files.client_certificates = ClientCertificates::Required;
+    let strict = Secure::start(database, required).await;
+    let token = strict.make_caller("").await.expect("a token");
+    let authorization = format!("Bearer {token}");
+    let without = strict.call(None, Some(&authorization)).await.expect_err("no connection");
+    assert!(!matches!(without.code(), Code::Ok | Code::Unauthenticated), "{without:?}");
+    let identity = strict.authority.identity("spiffe://sophic/anybody");
+    strict.call(Some(identity), Some(&authorization)).await.expect("with both");
+    strict.running.stop().await;
+}
+
+async fn certificates_are_replaced_while_the_server_runs(s: Secure) {
+    let token = s.make_caller("").await.expect("a token");
+    let authorization = format!("Bearer {token}");
+    s.call(None, Some(&authorization)).await.expect("it is good");
+    // What does not load leaves the old in use.
+    std::fs::write(s.authority.path("server.pem"), "-----BEGIN NONSENSE-----").expect("a file");
+    s.running.reload_tls().expect_err("it does not load");
+    s.call(None, Some(&authorization)).await.expect("the old one is still in use");
+    // A new authority, and a certificate of it.
+    let next = Authority::new();
+    for name in ["server.pem", "server.key", "ca.pem"] {
+        std::fs::copy(next.path(name), s.authority.path(name)).expect("a copy");
+    }
+    s.running.reload_tls().expect("it loads");
+    s.call(None, Some(&authorization)).await.expect_err("the old authority is gone");
+    let s = Secure { authority: next, ..s };
+    s.call(None, Some(&authorization)).await.expect("the new one is in use");
+    s.running.stop().await;
+}
+
+async fn refusal(files: TlsFiles) -> String {
+    let database = Database::sqlite();
+    let error = server::start(config(&database, files)).await.map(drop).expect_err("refused");
+    assert!(matches!(error, StartError::Tls(_)), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn files_that_do_not_fit_are_refused_by_name() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let files = || authority.files();
+    let text = refusal(TlsFiles { key: other.path("server.key"), ..files() }).await;
+    assert!(text.contains("server.pem") && text.contains("server.key"), "{text}");
+    let missing = authority.path("missing.pem");
+    let text = refusal(TlsFiles { certificate: missing.clone(), ..files() }).await;
+    assert!(text.contains("missing.pem"), "{text}");
+    let text = refusal(TlsFiles { key: missing.clone(), ..files() }).await;
+    assert!(text.contains("missing.pem"), "{text}");
+    let text = refusal(TlsFiles { client_ca: Some(missing), ..files() }).await;
+    assert!(text.contains("missing.pem"), "{text}");
+    let empty = authority.path("empty.pem");
+    std::fs::write(&empty, "").expect("a file");
+    for certificate in [empty.as_path(), Path::new("/dev/null")] {
+        let text = refusal(TlsFiles { certificate: certificate.to_owned(), ..files() }).await;
+        assert!(text.contains("no certificate"), "{text}");
+    }
+    let text = refusal(TlsFiles { key: authority.path("server.pem"), ..files() }).await;
+    assert!(text.contains("server.pem"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_in_the_clear_stays_on_loopback_unless_told_otherwise() {
+    let database = Database::sqlite();
+    let loopback: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    for world in ["0.0.0.0:0", "[::]:0"] {
+        let world: SocketAddr = world.parse().expect("an address");
+        for (listen, http) in [(world, loopback), (loopback, world)] {
+            let started = server::start(Config::new(&database.url(), listen, http)).await;
+            let error = started.map(drop).expect_err("it is refused");
+            assert!(matches!(error, StartError::Insecure(address) if address == world));
+            assert!(error.to_string().contains("--insecure"), "{error}");
+        }
+    }
+    let world: SocketAddr = "0.0.0.0:0".parse().expect("an address");
+    let config = Config::new(&database.url(), world, loopback);
+    let running = server::start(Config { insecure: true, ..config }).await.expect("it starts");
+    running.stop().await;
+    let authority = Authority::new();
+    let config = Config { listen: world, ..config_of(&database, &authority) };
+    server::start(config).await.expect("with TLS it may").stop().await;
+}
+
+fn config_of(database: &Database, authority: &Authority) -> Config {
+    config(database, authority.files())
+}

@@ -1,0 +1,268 @@
+//! The rules of the house (ARCHITECTURE.md), read off the source itself: who may name whom, how long a file may grow,
+//! and that both stores stay twins.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Each room of `src`, and the rooms that it may name. A room is a folder, or a file beside `lib.rs`.
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("model", &[]),
+    ("token", &["model"]),
+    ("decision", &["model"]),
+    ("policy", &["model"]),
+    ("store", &["model"]),
+    ("cache", &["model", "store", "token"]),
+    ("service", &["cache", "decision", "model", "policy", "store", "token"]),
+    ("grpc", &["cache", "decision", "model", "service", "store", "token"]),
+    ("http", &["decision", "model", "service", "store", "token"]),
+    ("server", &["cache", "grpc", "http", "model", "service", "store", "token"]),
+    (
+        "cli",
+        &[
+            "cache", "decision", "grpc", "http", "model", "policy", "server", "service", "store",
+            "token",
+        ],
+    ),
+    ("lib", &[]),
+    ("main", &["cli"]),
+];
+
+/// Crates that only these rooms may name.
+const CRATES: [(&str, &[&str]); 7] = [
+    ("sqlx", &["store"]),
+    ("tonic", &["grpc", "server"]),
+    ("axum", &["http", "server"]),
+    ("clap", &["cli"]),
+    ("anyhow", &["cli"]),
+    ("rustls", &["server"]),
+    ("quick_cache", &["cache"]),
+];
+
+/// Lines that a file may have.
+const LINES_MAX: usize = 500;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under this folder, with its text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a file");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} is empty");
+    found.sort();
+    found
+}
+
+/// The room that a file of `src` is in.
+fn room(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).expect("a file of src");
+    let first = inside.components().next().expect("a component").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The code of a line, without its comment. A string with `//` in it is cut short, which hides no path.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or(line)
+}
+
+/// What comes after each `prefix` that begins a path: its next word.
+fn words_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
+    let mut words = Vec::new();
+    for (at, _) in text.match_indices(prefix) {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        words.push(&rest[..end]);
+    }
+    words
+}
+
+#[test]
+fn a_room_names_only_rooms_below_it() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let room = room(&path);
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            panic!("{} is in no room of the table: give it one", path.display());
+        };
+        for (number, line) in text.lines().enumerate() {
+            let named = words_after(code(line), "crate::");
+            for other in named.into_iter().filter(|other| *other != room && !other.is_empty()) {
+                // Macros and the like of the crate itself are no rooms.
+                let is_room = ROOMS.iter().any(|(name, _)| *name == other);
+                if is_room && !allowed.contains(&other) {
+                    wrong.push(format!("{}:{} names {other}", path.display(), number + 1));
+                }
+            }
+            assert!(!code(line).contains("use crate::{"), "{}: one room a line", path.display());
+        }
+    }
+    assert!(wrong.is_empty(), "dependencies point down only:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_crate_is_named_only_where_it_belongs() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let room = room(&path);
+        for (number, line) in text.lines().enumerate() {
+            for (name, rooms) in CRATES {
+                let used = !words_after(code(line), &format!("{name}::")).is_empty();
+                if used && !rooms.contains(&room.as_str()) {
+                    wrong.push(format!("{}:{} names {name}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_printed_is_printed_in_one_place() {
+    for (path, text) in sources("src") {
+        if path.ends_with("cli/output.rs") {
+            continue;
+        }
+        for line in text.lines().map(code) {
+            for macro_name in ["println!", "print!", "eprintln!", "eprint!"] {
+                assert!(!line.contains(macro_name), "{}: {line}", path.display());
+            }
+            let streams = ["io::stdout()", "io::stderr()"];
+            let written = streams.iter().any(|stream| line.contains(stream));
+            // Asking whether it is a terminal prints nothing.
+            assert!(!written || line.contains("is_terminal"), "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_bear() {
+    for folder in ["src", "tests"] {
+        for (path, text) in sources(folder) {
+            let lines = text.lines().count();
+            assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_is() {
+    for folder in ["src", "tests"] {
+        for (path, text) in sources(folder) {
+            // Unit tests of a folder of them may be named by the folder.
+            assert!(text.starts_with("//! "), "{} has no head", path.display());
+        }
+    }
+}
+
+#[test]
+fn both_stores_have_the_same_migrations() {
+    let names = |database: &str| {
+        let folder = root().join("migrations").join(database);
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect::<BTreeSet<_>>()
+    };
+    let (sqlite, postgres) = (names("sqlite"), names("postgres"));
+    assert_eq!(sqlite, postgres);
+    let numbers: Vec<_> = sqlite.iter().map(|name| name[..4].to_owned()).collect();
+    let distinct: BTreeSet<_> = numbers.iter().collect();
+    assert_eq!(numbers.len(), distinct.len(), "two migrations have one number: {sqlite:?}");
+}
+
+#[test]
+fn both_stores_are_twins_file_by_file() {
+    let files = |database: &str| {
+        let folder = root().join("src/store").join(database);
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect::<BTreeSet<_>>()
+    };
+    let (sqlite, postgres) = (files("sqlite"), files("postgres"));
+    // What only a file has, and what only a server has.
+    let only = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(&sqlite - &postgres, only(&["file.rs"]));
+    let servers: BTreeSet<_> = &postgres - &sqlite;
+    let known = only(&["session.rs", "url.rs", "listen.rs"]);
+    assert!(servers.is_subset(&known), "{servers:?}");
+}
+
+#[test]
+fn every_method_of_the_store_is_named_in_its_conformance_suite() {
+    let traits = std::fs::read_to_string(root().join("src/store/mod.rs")).expect("a file");
+    let suite: String = sources("tests/it/store").into_iter().map(|(_, text)| text).collect();
+    let mut methods = Vec::new();
+    let mut inside = false;
+    for line in traits.lines() {
+        if line.starts_with("pub trait Store") || line.starts_with("pub trait WriteTx") {
+            inside = true;
+        } else if line.starts_with('}') {
+            inside = false;
+        } else if let Some(rest) = line.strip_prefix("    async fn ").filter(|_| inside) {
+            let end = rest.find(['(', '<']).expect("a signature");
+            methods.push(&rest[..end]);
+        }
+    }
+    assert!(methods.len() >= 35, "{methods:?}");
+    let forgotten: Vec<_> =
+        methods.into_iter().filter(|method| !suite.contains(&format!(".{method}("))).collect();
+    assert!(forgotten.is_empty(), "no case in tests/it/store calls {forgotten:?}");
+}
+
+#[test]
+fn every_statement_is_literal_text() {
+    for (path, text) in sources("src") {
+        for line in text.lines().map(code) {
+            assert!(!line.contains("AssertSqlSafe"), "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_every_variable_and_every_reason() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("a file");
+    let mut missing = Vec::new();
+    for (_, text) in sources("src/cli") {
+        for (at, prefix) in text.match_indices("env = \"") {
+            let rest = &text[at + prefix.len()..];
+            let name = &rest[..rest.find('"').expect("the end of a name")];
+            if !readme.contains(&format!("`{name}`")) {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    let codes = sophic_auth::service::Reason::ALL.iter().map(|reason| reason.code());
+    missing.extend(codes.filter(|code| !readme.contains(&format!("`{code}`"))).map(str::to_owned));
+    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+}
+
+#[test]
+fn the_map_names_tests_that_are_there() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a file");
+    let tests: String = sources("tests/it").into_iter().map(|(_, text)| text).collect();
+    let mut named = 0;
+    for word in map.split('`').skip(1).step_by(2) {
+        let Some(name) = word.rsplit("::").next().filter(|name| name.matches('_').count() >= 4)
+        else {
+            continue;
+        };
+        named += 1;
+        assert!(tests.contains(&format!("fn {name}(")), "no test is called {name}");
+    }
+    assert!(named >= 10, "{named}");
+}

@@ -1,0 +1,78 @@
+//! The audit log: every commit takes an event with it, and nothing changes one.
+
+use sophic_auth::model::{AuditEvent, EventId};
+
+use super::raw;
+use super::samples::{event, user_id, workspace};
+use crate::stores::{TestStore, on_every_store};
+
+on_every_store! {
+    an_event_is_kept_with_all_its_fields,
+    events_are_listed_in_order_page_by_page,
+    an_event_is_there_only_if_its_change_is,
+    an_event_can_neither_be_changed_nor_dropped,
+}
+
+/// Commits this event by itself.
+async fn commit(store: &TestStore, event: &AuditEvent) {
+    let tx = store.begin("test").await.expect("a transaction");
+    tx.commit(event).await.expect("it commits");
+}
+
+async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
+    let bare = event();
+    let full = AuditEvent {
+        acting_user: Some(user_id("ada")),
+        remote_address: Some("2001:db8::1".to_owned()),
+        before: Some(r#"{"name":"Größe","z":1,"a":[2, 3]}"#.to_owned()),
+        after: Some("{}".to_owned()),
+        reason: Some("left in 'public' 🙈".to_owned()),
+        ..event()
+    };
+    commit(&store, &bare).await;
+    commit(&store, &full).await;
+    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [bare, full]);
+}
+
+async fn events_are_listed_in_order_page_by_page(store: TestStore) {
+    let events: Vec<_> = (0..5).map(|_| event()).collect();
+    for event in events.iter().rev() {
+        commit(&store, event).await;
+    }
+    let first = store.list_audit_events(None, 2).await.expect("a page");
+    assert_eq!(first, events[..2]);
+    let rest = store.list_audit_events(Some(first[1].id), 10).await.expect("a page");
+    assert_eq!(rest, events[2..]);
+    let end: Option<EventId> = rest.last().map(|event| event.id);
+    assert_eq!(store.list_audit_events(end, 10).await.expect("a page"), []);
+}
+
+async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
+    let first = event();
+    commit(&store, &first).await;
+    let mut tx = store.begin("test").await.expect("a transaction");
+    tx.put_workspace(&workspace("acme")).await.expect("it is put");
+    // The same event again: its id is taken, so the commit fails, and the change with it.
+    tx.commit(&first).await.expect_err("the event's id is taken");
+    assert_eq!(store.find_workspace("acme").await.expect("a read"), None);
+    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [first]);
+    store.ping().await.expect("the connection is good for more");
+}
+
+async fn an_event_can_neither_be_changed_nor_dropped(store: TestStore) {
+    let event = event();
+    commit(&store, &event).await;
+    let mut attempts =
+        vec!["UPDATE audit_events SET action = 'nothing.happened'", "DELETE FROM audit_events"];
+    if store.database.is_postgres() {
+        attempts.push("TRUNCATE audit_events");
+        attempts.push("SET session_replication_role = replica; DELETE FROM audit_events");
+    } else {
+        attempts.push("INSERT OR REPLACE INTO audit_events SELECT * FROM audit_events");
+    }
+    for attempt in attempts {
+        let error = raw::try_run(&store.database, attempt).await.expect_err(attempt);
+        assert!(error.contains("append-only"), "{attempt}: {error}");
+    }
+    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [event]);
+}

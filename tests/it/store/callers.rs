@@ -1,0 +1,144 @@
+//! Services that call: made, found by what they prove, changed, ended.
+
+use sophic_auth::model::{Caller, Permission};
+use sophic_auth::store::{Lock, StoreError};
+
+use super::samples::{at, caller, certified, digest, write};
+use crate::stores::{TestStore, on_every_store};
+
+on_every_store! {
+    a_caller_is_found_by_the_digest_of_its_token_revoked_or_not,
+    a_caller_is_found_by_its_certificate_unless_revoked,
+    a_caller_is_found_by_id_and_by_name_to_be_changed,
+    name_permissions_and_revocation_change_and_nothing_else,
+    changing_a_caller_that_is_not_there_is_an_error,
+    callers_are_listed_in_order_page_by_page_revoked_ones_too,
+    a_name_is_taken_until_its_caller_is_revoked,
+    a_certificate_is_taken_until_its_caller_is_revoked,
+    a_token_is_taken_for_ever,
+}
+
+async fn a_caller_is_found_by_the_digest_of_its_token_revoked_or_not(store: TestStore) {
+    let gateway = caller("gateway", 1);
+    let dead = Caller { revoke_time: Some(at(9)), ..caller("dead", 2) };
+    write(&*store, async |tx| {
+        tx.insert_caller(&gateway).await.expect("it is made");
+        tx.insert_caller(&dead).await.expect("it is made");
+    })
+    .await;
+    let found = store.find_caller_by_digest(&digest(1)).await.expect("a read");
+    assert_eq!(found, Some(gateway));
+    assert_eq!(store.find_caller_by_digest(&digest(2)).await.expect("a read"), Some(dead));
+    assert_eq!(store.find_caller_by_digest(&digest(3)).await.expect("a read"), None);
+}
+
+async fn a_caller_is_found_by_its_certificate_unless_revoked(store: TestStore) {
+    let gateway = certified("gateway", 1, "spiffe://sophic/gateway");
+    let dead = Caller { revoke_time: Some(at(9)), ..certified("dead", 2, "dead.internal") };
+    write(&*store, async |tx| {
+        tx.insert_caller(&gateway).await.expect("it is made");
+        tx.insert_caller(&dead).await.expect("it is made");
+    })
+    .await;
+    let found = store.find_caller_by_san("spiffe://sophic/gateway").await.expect("a read");
+    assert_eq!(found, Some(gateway));
+    for nobody in ["dead.internal", "SPIFFE://sophic/gateway", "", "%"] {
+        assert_eq!(store.find_caller_by_san(nobody).await.expect("a read"), None, "{nobody}");
+    }
+}
+
+async fn a_caller_is_found_by_id_and_by_name_to_be_changed(store: TestStore) {
+    let gateway = caller("gateway", 1);
+    let dead = Caller { revoke_time: Some(at(9)), ..caller("dead", 2) };
+    write(&*store, async |tx| {
+        tx.insert_caller(&gateway).await.expect("it is made");
+        tx.insert_caller(&dead).await.expect("it is made");
+        let by_id = tx.find_caller(gateway.id, Lock::Update).await.expect("a read");
+        assert_eq!(by_id.as_ref(), Some(&gateway));
+        let by_name = tx.find_caller_by_name("gateway", Lock::Update).await.expect("a read");
+        assert_eq!(by_name.as_ref(), Some(&gateway));
+        let dead_by_id = tx.find_caller(dead.id, Lock::Share).await.expect("a read");
+        assert_eq!(dead_by_id.as_ref(), Some(&dead));
+        for nobody in ["dead", "Gateway", "nobody"] {
+            let found = tx.find_caller_by_name(nobody, Lock::Share).await.expect("a read");
+            assert_eq!(found, None, "{nobody}");
+        }
+        let nobody = tx.find_caller(caller("x", 3).id, Lock::Share).await.expect("a read");
+        assert_eq!(nobody, None);
+    })
+    .await;
+}
+
+async fn name_permissions_and_revocation_change_and_nothing_else(store: TestStore) {
+    let gateway = caller("gateway", 1);
+    let changed = Caller {
+        permissions: [Permission::AuditRead].into_iter().collect(),
+        revoke_time: Some(at(10)),
+        create_time: at(11),
+        ..caller("edge", 1)
+    };
+    write(&*store, async |tx| {
+        tx.insert_caller(&gateway).await.expect("it is made");
+        tx.update_caller(&changed).await.expect("it is changed");
+    })
+    .await;
+    let expected = Caller { create_time: gateway.create_time, ..changed };
+    let found = store.find_caller_by_digest(&digest(1)).await.expect("a read");
+    assert_eq!(found, Some(expected));
+}
+
+async fn changing_a_caller_that_is_not_there_is_an_error(store: TestStore) {
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let error = tx.update_caller(&caller("nobody", 1)).await.expect_err("there is none");
+    assert!(matches!(error, StoreError::RowsAffected { expected: 1, actual: 0 }), "{error:?}");
+}
+
+async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestStore) {
+    let mut callers: Vec<_> = (1..=5).map(|n| caller(&format!("c{n}"), n)).collect();
+    callers[2].revoke_time = Some(at(20));
+    write(&*store, async |tx| {
+        for caller in callers.iter().rev() {
+            tx.insert_caller(caller).await.expect("it is made");
+        }
+    })
+    .await;
+    let first = store.list_callers(None, 3).await.expect("a page");
+    assert_eq!(first, callers[..3]);
+    let rest = store.list_callers(Some(first[2].id), 3).await.expect("a page");
+    assert_eq!(rest, callers[3..]);
+    assert_eq!(store.list_callers(Some(rest[1].id), 3).await.expect("a page"), []);
+}
+
+/// Inserts the second after the first, which is revoked or not; what the store says.
+async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<&'static str> {
+    write(&**store, async |tx| tx.insert_caller(&first).await.expect("it is made")).await;
+    let mut tx = store.begin("test").await.expect("a transaction");
+    match tx.insert_caller(second).await {
+        Ok(()) => None,
+        Err(StoreError::Conflict { what }) => Some(what),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn a_name_is_taken_until_its_caller_is_revoked(store: TestStore) {
+    let live = second(&store, caller("live", 1), &caller("live", 2)).await;
+    assert_eq!(live, Some("callers.name"));
+    let first = Caller { revoke_time: Some(at(5)), ..caller("dead", 3) };
+    assert_eq!(second(&store, first, &caller("dead", 4)).await, None);
+}
+
+async fn a_certificate_is_taken_until_its_caller_is_revoked(store: TestStore) {
+    let live = second(&store, certified("a", 1, "live"), &certified("b", 2, "live")).await;
+    assert_eq!(live, Some("callers.certificate_san"));
+    let first = Caller { revoke_time: Some(at(5)), ..certified("c", 3, "dead") };
+    assert_eq!(second(&store, first, &certified("d", 4, "dead")).await, None);
+}
+
+async fn a_token_is_taken_for_ever(store: TestStore) {
+    let first = Caller { revoke_time: Some(at(5)), ..caller("a", 1) };
+    let same_token = Caller { identity: first.identity.clone(), ..caller("b", 2) };
+    assert_eq!(second(&store, first, &same_token).await, Some("callers.digest"));
+    let same_id = Caller { id: same_token.id, ..caller("d", 4) };
+    let taken = second(&store, caller("c", 2), &same_id).await;
+    assert_eq!(taken, Some("callers.id"));
+}

@@ -1,0 +1,30 @@
+//! Statements as a person types them into `psql` or `sqlite3`, past every rule of the store.
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+
+use crate::stores::Database;
+
+/// Runs this text, which may be several statements; the database's own message where it refuses.
+pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), String> {
+    #[expect(clippy::disallowed_types, reason = "statements that these tests make")]
+    let statement = sqlx::AssertSqlSafe(text.to_owned());
+    let outcome = match database.file() {
+        Some(file) => {
+            let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+            let mut connection = options.connect().await.expect("the file opens");
+            sqlx::raw_sql(statement).execute(&mut connection).await.map(drop)
+        }
+        None => {
+            let connecting = PgConnection::connect(&database.url());
+            let mut connection = connecting.await.expect("the database answers");
+            sqlx::raw_sql(statement).execute(&mut connection).await.map(drop)
+        }
+    };
+    outcome.map_err(|error| error.to_string())
+}
+
+/// Runs this text.
+pub(crate) async fn run(database: &Database, text: &str) {
+    try_run(database, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+}
