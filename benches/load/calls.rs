@@ -18,7 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::tally::Tally;
+use crate::tally::{Tally, float};
 use crate::tokens;
 
 /// Says who calls.
@@ -180,7 +180,7 @@ pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     let answered = *batches.answered.lock();
     report["calls_rate"] = report["rate"].take();
     report["tokens"] = json!(answered);
-    report["rate"] = json!(answered as f64 / took.as_secs_f64());
+    report["rate"] = json!(float(answered) / took.as_secs_f64());
     Ok(report)
 }
 
@@ -195,7 +195,7 @@ fn requests(args: &BatchArgs) -> Vec<(u64, Bytes)> {
             for index in indexes {
                 let request = tokens::request(index);
                 // Each is shorter than 128 bytes, so its length is one byte.
-                message.extend([0x0a, request.len() as u8]);
+                message.extend([0x0a, tokens::byte(request.len())]);
                 message.extend(request);
                 size += 1;
             }

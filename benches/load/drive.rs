@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::http2::{self, Encoded, Event};
-use crate::tally::{Tally, thread_cpu};
+use crate::tally::{Tally, float, thread_cpu};
 use crate::tokens::{self, FLOOD, REVOKED, UNKNOWN};
 
 /// `TOKEN_UNKNOWN` and `TOKEN_REVOKED` of the protocol.
@@ -206,8 +206,8 @@ impl Connection {
 
     fn due_at(&self) -> Instant {
         let Some(rate) = self.plan.args.rate else { return self.plan.begin };
-        let own = rate / self.plan.args.connections as f64;
-        self.plan.begin + Duration::from_secs_f64(self.sent as f64 / own)
+        let own = rate / float(self.plan.args.connections as u64);
+        self.plan.begin + Duration::from_secs_f64(float(self.sent) / own)
     }
 
     fn is_due(&self, now: Instant) -> bool {

@@ -59,7 +59,7 @@ pub(crate) fn first_block(authority: &str, service_token: &str) -> Vec<u8> {
     let mut literal = |name: &[u8], value: &str| {
         block.extend(name);
         // All of them are shorter than 127 bytes, which is where a longer form begins.
-        block.push(value.len() as u8);
+        block.push(tokens::byte(value.len()));
         block.extend(value.as_bytes());
     };
     literal(&[0x44], PATH);

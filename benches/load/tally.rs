@@ -42,11 +42,11 @@ impl Tally {
 
     /// Everything, as JSON; times in microseconds.
     pub(crate) fn report(&self, took: Duration) -> Value {
-        let micros = |ns: u64| ns as f64 / 1_000.0;
+        let micros = |ns: u64| float(ns) / 1_000.0;
         json!({
             "requests": self.len(),
             "seconds": took.as_secs_f64(),
-            "rate": self.len() as f64 / took.as_secs_f64(),
+            "rate": float(self.len()) / took.as_secs_f64(),
             "p50_us": micros(self.times.value_at_quantile(0.5)),
             "p99_us": micros(self.times.value_at_quantile(0.99)),
             "p999_us": micros(self.times.value_at_quantile(0.999)),
@@ -65,4 +65,10 @@ pub(crate) fn thread_cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let on_core = text.split(' ').next().and_then(|field| field.parse().ok());
     Duration::from_nanos(on_core.unwrap_or_default())
+}
+
+/// A count as a number that can be divided.
+#[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
 }

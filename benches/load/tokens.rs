@@ -49,7 +49,7 @@ pub(crate) fn token(index: u64) -> [u8; TOKEN] {
     text
 }
 
-/// SplitMix64.
+/// One step of `SplitMix64`.
 pub(crate) fn mixed(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *seed;
@@ -88,17 +88,22 @@ pub(crate) fn id(index: u64) -> [u8; 16] {
 }
 
 /// An `IntrospectRequest`, encoded: the token, the workspace, the scope `read` and the client's address, as a gateway
-/// sends it. A unit test of prost is not needed to see that these are the four fields.
+/// sends it.
 pub(crate) fn request(index: u64) -> Vec<u8> {
     const CLIENT_IP: &[u8] = b"203.0.113.27";
     let slug = slug(owner(index));
     let mut message = Vec::with_capacity(96);
-    message.extend([0x0a, TOKEN as u8]);
+    message.extend([0x0a, byte(TOKEN)]);
     message.extend(token(index));
-    message.extend([0x12, slug.len() as u8]);
+    message.extend([0x12, byte(slug.len())]);
     message.extend(slug.as_bytes());
     message.extend([0x1a, 1, 1]);
-    message.extend([0x22, CLIENT_IP.len() as u8]);
+    message.extend([0x22, byte(CLIENT_IP.len())]);
     message.extend(CLIENT_IP);
     message
+}
+
+/// A length that is below 128, as protobuf and HPACK have it in one byte.
+pub(crate) fn byte(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
 }

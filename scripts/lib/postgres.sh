@@ -1,6 +1,7 @@
 # A throwaway Postgres, run by an ordinary user (Postgres refuses root). To be sourced.
 #
 #   postgres_start [-c setting=value …]   finds or installs the server, starts it, exports SOPHIC_AUTH_TEST_POSTGRES_URL
+#   postgres_restart fast|immediate                      as `pg_ctl -m` has it; immediate is a crash
 #   postgres_stop                         stops it and removes its directory
 
 postgres_say() { echo "postgres: $*" >&2; }
@@ -62,6 +63,10 @@ postgres_start() {
   done
   cat "$POSTGRES_DIR/data/server.log" >&2
   return 1
+}
+
+postgres_restart() {
+  postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/data" -s -w -t 60 -m "$1" -l "$POSTGRES_DIR/data/server.log" restart >&2
 }
 
 postgres_stop() {

@@ -8,22 +8,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Local, Standstill};
+use super::verdict::is_behind;
+use super::{BarrierError, Local, Standstill, Wait};
 use crate::model::{BootClock, Revision};
-use crate::store::{Incarnation, Replica, Replicas, Result, Store};
+use crate::store::{Replica, Replicas, Result, Store};
 
 /// Between two looks at the rows, at first and at the longest.
 const PAUSE_MIN: Duration = Duration::from_micros(400);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-
-/// Why nobody can say that every replica has applied a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BarrierError {
-    /// The store began another life meanwhile: ask again.
-    AnotherLife,
-    /// The store does not show what was committed.
-    NotSeen,
-}
 
 /// What waits.
 pub struct Barrier(Arc<Shared>);
@@ -45,9 +37,9 @@ struct Waiting {
 }
 
 struct Waiter {
-    revision: Revision,
-    /// The store's life when it was first looked at for this one.
-    incarnation: Option<Incarnation>,
+    wait: Wait,
+    /// Whether the look that is under way began after this one came: the rows of an earlier one say nothing about it.
+    looked_for: bool,
     done: oneshot::Sender<std::result::Result<(), BarrierError>>,
 }
 
@@ -74,7 +66,7 @@ impl Barrier {
         let (done, outcome) = oneshot::channel();
         let begin = {
             let mut waiting = self.0.waiting.lock();
-            waiting.waiters.push(Waiter { revision, incarnation: None, done });
+            waiting.waiters.push(Waiter { wait: Wait::new(revision), looked_for: false, done });
             !std::mem::replace(&mut waiting.polling, true)
         };
         if begin {
@@ -116,10 +108,11 @@ impl Shared {
     }
 
     async fn look(&self, standstill: &mut Standstill) -> Result<()> {
-        let now = self.boot.since_boot();
+        self.waiting.lock().waiters.iter_mut().for_each(|waiter| waiter.looked_for = true);
         let mut rows = self.store.list_replicas().await?;
-        for (id, seq) in standstill.look(&rows.replicas, now) {
-            let behind = |row: &&_| self.is_behind(row, self.newest_wanted());
+        for (id, seq) in standstill.look(&rows.replicas, self.boot.since_boot()) {
+            let newest = self.newest_wanted();
+            let behind = |row: &&_| is_behind(row, newest, self.known(row, &rows));
             let Some(row) = rows.replicas.iter().find(|row| row.id == id).filter(behind) else {
                 continue;
             };
@@ -135,12 +128,12 @@ impl Shared {
 
     fn newest_wanted(&self) -> Revision {
         let waiting = self.waiting.lock();
-        waiting.waiters.iter().map(|waiter| waiter.revision).max().unwrap_or_default()
+        waiting.waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default()
     }
 
-    fn is_behind(&self, row: &Replica, revision: Revision) -> bool {
-        let local = self.local.as_ref().filter(|local| local.is(row.id));
-        row.applied < revision && local.is_none_or(|local| local.applied() < revision)
+    /// What is known here of this process's own replica before its row says so.
+    fn known(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
+        self.local.as_ref()?.applied(row.id, &rows.incarnation)
     }
 
     /// Tells those who need wait no longer.
@@ -148,15 +141,10 @@ impl Shared {
         let mut waiting = self.waiting.lock();
         let mut still = Vec::new();
         for mut waiter in waiting.waiters.drain(..) {
-            let known = waiter.incarnation.get_or_insert_with(|| rows.incarnation.clone());
-            let outcome = if *known != rows.incarnation {
-                Some(Err(BarrierError::AnotherLife))
-            } else if rows.revision < waiter.revision {
-                Some(Err(BarrierError::NotSeen))
-            } else if rows.replicas.iter().any(|row| self.is_behind(row, waiter.revision)) {
-                None
+            let outcome = if waiter.looked_for {
+                waiter.wait.judge(rows, |row| self.known(row, rows))
             } else {
-                Some(Ok(()))
+                None
             };
             match outcome {
                 // Whoever went away needs no word.

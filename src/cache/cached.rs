@@ -88,7 +88,10 @@ impl Lookup for Cached {
         if question.fresh {
             return self.read(question).await;
         }
-        let read = self.flights.join(question.owned(), || self.read(question)).await;
+        // What a read under way finds may be as old as the read: like an answer from memory, it is to be believed only
+        // while the lease holds.
+        let may_join = || self.is_current();
+        let read = self.flights.join(question.owned(), may_join, || self.read(question)).await;
         let read = match read {
             // Begun before whoever asks had seen that revision elsewhere.
             Ok(facts) if facts.revision < question.at_least => self.read(question).await,

@@ -34,23 +34,34 @@ where
         Self { under_way: Arc::default(), numbers: AtomicU64::new(0), tasks }
     }
 
-    /// Joins the read of this key that is under way, or begins it.
-    pub(super) async fn join<F>(&self, key: K, begin: impl FnOnce() -> F) -> Result<V>
+    /// Joins the read of this key that is under way, if it may still be joined, or begins one.
+    pub(super) async fn join<F>(
+        &self,
+        key: K,
+        may_join: impl FnOnce() -> bool,
+        begin: impl FnOnce() -> F,
+    ) -> Result<V>
     where
         F: Future<Output = Result<V>> + Send + 'static,
     {
-        let mut landed = self.board(key, begin);
+        let mut landed = self.board(key, may_join, begin);
         let outcome = landed.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
         // Without a value the task has panicked.
         outcome.unwrap_or_else(|| Err(StoreError::Unavailable("a read was broken off".to_owned())))
     }
 
-    fn board<F>(&self, key: K, begin: impl FnOnce() -> F) -> watch::Receiver<Option<Result<V>>>
+    fn board<F>(
+        &self,
+        key: K,
+        may_join: impl FnOnce() -> bool,
+        begin: impl FnOnce() -> F,
+    ) -> watch::Receiver<Option<Result<V>>>
     where
         F: Future<Output = Result<V>> + Send + 'static,
     {
         let mut under_way = self.under_way.lock();
-        if let Some(flight) = under_way.get(&key) {
+        // Found before it is asked: it was on the board when it was allowed.
+        if let Some(flight) = under_way.get(&key).filter(|_| may_join()) {
             return flight.landed.clone();
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Clocks of two machines may differ in rate by this much: one part in fifty, far above what NTP slews.
 const DRIFT_PARTS: u32 = 50;
+/// For so long after a sync that the store keeps for certain, syncs may follow that a crash of it loses.
+const FORGETTABLE_PARTS: u32 = 20;
 
 /// The lease of this process.
 #[derive(Debug)]
@@ -48,10 +50,16 @@ impl Lease {
     }
 }
 
+/// How long after a durable sync others may follow that need not be. A crash of the store may lose those: what is left
+/// of the row is then of a sync that was sent so much earlier than the one that the lease counts from.
+pub fn forgettable(lease: Duration) -> Duration {
+    lease / FORGETTABLE_PARTS
+}
+
 /// How long a replica whose row stands still has to be waited for, on the clock of whoever waits: its lease, and more,
-/// for a clock here that runs fast.
+/// for a clock here that runs fast, and for syncs that the store forgot.
 pub fn patience(lease: Duration) -> Duration {
-    lease + lease / DRIFT_PARTS
+    lease + lease / DRIFT_PARTS + forgettable(lease)
 }
 
 /// 584 years fit.

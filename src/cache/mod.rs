@@ -16,18 +16,20 @@ mod mirror;
 mod replica;
 mod standstill;
 mod tail;
+mod verdict;
 
-pub use barrier::{Barrier, BarrierError};
+pub use barrier::Barrier;
 pub use cached::Cached;
 pub use clock_map::ClockMap;
 pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use hub::{Hub, Position, TooOld};
-pub use lease::{Lease, patience};
+pub use lease::{Lease, forgettable, patience};
 pub use mirror::Mirror;
 pub use replica::{Local, Replication, follow};
 pub use standstill::Standstill;
 pub use tail::{SYNC_CHANGES_MAX, Step, Tail};
+pub use verdict::{BarrierError, Wait, is_behind};
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mirror, SYNC_CHANGES_MAX, Step, Tail};
 use crate::model::{BootClock, Clock, ReplicaId, Revision};
-use crate::store::{ChangeFeed, Result, Store, StoreError};
+use crate::store::{ChangeFeed, Incarnation, Result, Store, StoreError};
 use crate::token::{Random, random_array};
 
 /// A sync is sent at least this often, hint or not.
@@ -20,7 +20,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// This process's replica, as the rest of the process sees it.
 pub struct Local {
-    id: Mutex<Option<ReplicaId>>,
+    /// Its row, and the life of the store that it was registered in.
+    row: Mutex<Option<(ReplicaId, Incarnation)>>,
     mirror: Arc<Mirror>,
     prompt: Notify,
 }
@@ -28,7 +29,7 @@ pub struct Local {
 impl Local {
     /// Not registered yet.
     pub fn new(mirror: Arc<Mirror>) -> Self {
-        Self { id: Mutex::new(None), mirror, prompt: Notify::new() }
+        Self { row: Mutex::new(None), mirror, prompt: Notify::new() }
     }
 
     /// Makes it sync now: something was committed.
@@ -36,14 +37,12 @@ impl Local {
         self.prompt.notify_one();
     }
 
-    /// Whether this row is its own.
-    pub fn is(&self, id: ReplicaId) -> bool {
-        *self.id.lock() == Some(id)
-    }
-
-    /// Everything that this process answers from is as of this, or newer.
-    pub fn applied(&self) -> Revision {
-        self.mirror.applied()
+    /// If this row is its own, and of this life of the store: everything that this process answers from is as of this,
+    /// or newer.
+    pub fn applied(&self, id: ReplicaId, incarnation: &Incarnation) -> Option<Revision> {
+        let row = self.row.lock();
+        let own = row.as_ref().is_some_and(|row| row.0 == id && row.1 == *incarnation);
+        own.then(|| self.mirror.applied())
     }
 }
 
@@ -90,17 +89,19 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
     loop {
         let id = registered(replication, &mut *feed, patience).await?;
         let sent = replication.boot.since_boot();
-        let sync = feed.sync(id, replication.tail.applied(), SYNC_CHANGES_MAX);
-        let step = replication.tail.synced(sent, bounded(patience, sync).await?);
+        let published = replication.tail.publish(sent);
+        let sync = feed.sync(id, &published, SYNC_CHANGES_MAX);
+        let step = replication.tail.synced(sent, &published, bounded(patience, sync).await?);
         if stop.is_cancelled() {
-            *replication.local.id.lock() = None;
+            replication.tail.leave();
+            *replication.local.row.lock() = None;
             return bounded(patience, feed.deregister(id)).await;
         }
         match step {
             Step::SyncAgain => {}
             Step::Register => {
                 tracing::warn!(replica = %id, "given up by another, or the store began another life: starting afresh");
-                *replication.local.id.lock() = None;
+                *replication.local.row.lock() = None;
                 // If the row is still there, nobody should wait for it.
                 bounded(patience, feed.deregister(id)).await?;
             }
@@ -119,15 +120,15 @@ async fn registered(
     feed: &mut dyn ChangeFeed,
     patience: Duration,
 ) -> Result<ReplicaId> {
-    if let Some(id) = *replication.local.id.lock() {
+    if let Some((id, _)) = *replication.local.row.lock() {
         return Ok(id);
     }
     let random = random_array(&*replication.random)
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let id = ReplicaId::new(replication.clock.now(), random);
     let (incarnation, revision) = bounded(patience, feed.register(id, replication.lease)).await?;
-    replication.tail.registered(incarnation, revision);
-    *replication.local.id.lock() = Some(id);
+    replication.tail.registered(incarnation.clone(), revision);
+    *replication.local.row.lock() = Some((id, incarnation));
     tracing::debug!(replica = %id, revision = revision.0, "registered");
     Ok(id)
 }

@@ -13,8 +13,8 @@ use crate::store::Replica;
 pub struct Standstill(HashMap<ReplicaId, (i64, Duration)>);
 
 impl Standstill {
-    /// Notes the rows as they are at `now` (since boot), read after that; those that may be given up: their lease cannot
-    /// hold any more.
+    /// Notes the rows, which were read before `now` (since boot); those that may be given up: their lease cannot hold
+    /// any more. Were `now` from before the reading, a sync between the two would count as older than it is.
     pub fn look(&mut self, rows: &[Replica], now: Duration) -> Vec<(ReplicaId, i64)> {
         self.0.retain(|id, _| rows.iter().any(|row| row.id == *id));
         let mut over = Vec::new();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
+use super::lease::forgettable;
 use super::{Lease, Mirror};
 use crate::model::Revision;
-use crate::store::{Incarnation, Synced};
+use crate::store::{Incarnation, Published, Synced};
 
 /// Changes that one sync fetches at most. If there are more, they are fetched before the lease is extended.
 pub const SYNC_CHANGES_MAX: u32 = 10_000;
@@ -31,6 +32,10 @@ pub struct Tail {
     /// Ends fills under way.
     detach: Box<dyn Fn() + Send>,
     incarnation: Option<Incarnation>,
+    /// Counts syncs.
+    seq: i64,
+    /// When the last sync was sent that a crash of the store does not lose.
+    durable: Option<Duration>,
 }
 
 impl Tail {
@@ -41,12 +46,25 @@ impl Tail {
         hub: Arc<Hub>,
         detach: impl Fn() + Send + 'static,
     ) -> Self {
-        Self { mirror, lease, hub, detach: Box::new(detach), incarnation: None }
+        let detach = Box::new(detach);
+        Self { mirror, lease, hub, detach, incarnation: None, seq: 0, durable: None }
     }
 
-    /// The revision to publish with the next sync.
-    pub fn applied(&self) -> Revision {
-        self.mirror.applied()
+    /// What to publish with the sync that is sent at `sent` (since boot).
+    pub fn publish(&mut self, sent: Duration) -> Published {
+        self.seq += 1;
+        let kept = |durable| sent.saturating_sub(durable) < forgettable(self.lease.length());
+        Published {
+            incarnation: self.incarnation.clone(),
+            applied: self.mirror.applied(),
+            seq: self.seq,
+            durable: !self.durable.is_some_and(kept),
+        }
+    }
+
+    /// The replica takes leave: nobody waits for it from now on, so it answers from memory no more.
+    pub fn leave(&mut self) {
+        self.given_up();
     }
 
     /// The replica's row is there since before this was read. Whatever is in memory is of another time: it goes.
@@ -56,11 +74,20 @@ impl Tail {
         self.mirror.start_over(revision);
         self.hub.start_over(&incarnation, revision);
         self.incarnation = Some(incarnation);
+        self.durable = None;
     }
 
-    /// Takes in the outcome of a sync that was sent at `sent` (since boot) and published [`Self::applied`].
-    pub fn synced(&mut self, sent: Duration, outcome: Option<Synced>) -> Step {
+    /// Takes in the outcome of a sync that was sent at `sent` (since boot) with what [`Self::publish`] gave for it.
+    pub fn synced(
+        &mut self,
+        sent: Duration,
+        published: &Published,
+        outcome: Option<Synced>,
+    ) -> Step {
         let Some(synced) = outcome else { return self.given_up() };
+        if published.durable {
+            self.durable = Some(sent);
+        }
         let applied = self.mirror.applied();
         if Some(&synced.incarnation) != self.incarnation.as_ref() || synced.revision < applied {
             return self.given_up();

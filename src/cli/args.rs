@@ -1,5 +1,5 @@
-//! Every flag and every variable, and nothing else; those of credentials and policies are in `credential_args.rs` and
-//! `policy_args.rs`.
+//! Every flag and every variable, and nothing else; those of credentials, policies and records are in
+//! `credential_args.rs`, `policy_args.rs` and `record_args.rs`.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::credential_args::{CredentialsCommand, KeyCommand, PatCommand};
 use super::policy_args::{PolicyArgs, WorkspacePolicyArgs};
+use super::record_args::{AuditCommand, LeakedArgs, PurgeArgs};
 use crate::model::{Permission, Role, Scope};
 
 /// Whose credential is this, and may it do this here?
@@ -97,6 +98,17 @@ pub(super) enum Command {
     /// Keys and personal access tokens together
     #[command(subcommand)]
     Credentials(CredentialsCommand),
+    /// End those of a list of leaked tokens that are real: one token a line, or one JSON object with token, url and
+    /// reason. Prints which lines were real, and no token. Exit code 1: there were lines that could not be read
+    #[command(
+        after_help = "Example:\n  scanner --json | sophic-auth leaked --reason \"found by the scanner\""
+    )]
+    Leaked(LeakedArgs),
+    /// What was done, by whom, and what was refused
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Drop credentials that have long been dead, and old rows of the change log, as the server does by itself
+    Purge(PurgeArgs),
     /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
     /// could not tell
     #[command(
@@ -191,6 +203,14 @@ pub(super) struct ServeArgs {
     /// The longest that a request may take
     #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub(super) request_timeout: Duration,
+    /// How often last uses are written to the store
+    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    pub(super) last_use_flush: Duration,
+    /// How often to clean up what the next two flags name
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = duration, value_name = "DURATION")]
+    pub(super) purge_every: Duration,
+    #[command(flatten)]
+    pub(super) purge: PurgeArgs,
     /// How old a connection may grow before its client is asked to come again
     #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION")]
     pub(super) connection_age_max: Duration,
@@ -255,6 +275,25 @@ pub(super) enum CallerCommand {
     },
     /// List callers, oldest first
     List,
+    /// Change a caller's name, its permissions, or both
+    #[command(
+        after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
+    )]
+    Update {
+        /// Its id or name
+        caller: String,
+        /// Its new name [default: as it is]
+        #[arg(long, required_unless_present = "permissions")]
+        name: Option<String>,
+        /// Its new permissions, whole; may be given more than once [default: as they are]
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<Permission>,
+    },
+    /// Give a caller a new service token, and print it this once; the old one is dead when this is done
+    Rotate {
+        /// Its id or name
+        caller: String,
+    },
     /// End a caller for good
     Revoke {
         /// Its id or name

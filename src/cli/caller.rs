@@ -1,8 +1,8 @@
-//! `caller create|list|revoke`.
+//! `caller create|list|update|rotate|revoke`.
 
 use super::args::{CallerCommand, Global};
 use super::{every, open, operator, output, refuse_token_output};
-use crate::service::{CreateCaller, view};
+use crate::service::{CreateCaller, UpdateCaller, view};
 use crate::token::Token;
 
 pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Result<()> {
@@ -37,6 +37,24 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 "revoke_time",
             ];
             output::list(global.output, "callers", &columns, &callers);
+            service.store.close().await;
+        }
+        CallerCommand::Update { caller, name, permissions } => {
+            refuse_token_output(global)?;
+            let service = open(global).await?;
+            let request = UpdateCaller {
+                caller,
+                name: name.unwrap_or_default(),
+                permissions: permissions.iter().map(ToString::to_string).collect(),
+            };
+            let caller = service.update_caller(operator(), request).await?;
+            output::item(global.output, &view::caller(&caller));
+            service.store.close().await;
+        }
+        CallerCommand::Rotate { caller } => {
+            let service = open(global).await?;
+            let (caller, token) = service.rotate_caller(operator(), caller).await?;
+            output::created(global.output, "caller", view::caller(&caller), Some(token.expose()));
             service.store.close().await;
         }
         CallerCommand::Revoke { caller } => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::duration;
+use super::record_args::BulkRevokeArgs;
 use crate::model::{Role, Scope};
 
 /// What keys and personal access tokens are made of alike.
@@ -128,6 +129,11 @@ pub(super) enum LifeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CredentialsCommand {
+    /// End all credentials that every flag given names; at least one besides --dry-run and --reason
+    #[command(
+        after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
+    )]
+    Revoke(BulkRevokeArgs),
     /// List keys and personal access tokens
     #[command(after_help = LIST_EXAMPLES)]
     List {

@@ -9,7 +9,7 @@ use super::credential_args::{
     CredentialsCommand, KindArg, ListArgs, OrderArg, OwnerArgs, StateArg,
 };
 use super::introspect::CouldNotTell;
-use super::{Outcome, flag, open, operator, output, refuse_token_output};
+use super::{Outcome, bulk, flag, open, operator, output, refuse_token_output};
 use crate::model::{
     CredentialId, CredentialKind, CredentialState, Timestamp, UserId, WorkspaceName,
 };
@@ -20,6 +20,10 @@ pub(super) async fn run(global: &Global, command: CredentialsCommand) -> anyhow:
     match command {
         CredentialsCommand::List { owner, filter } => {
             list(global, whose(owner)?, filter).await?;
+            Ok(Outcome::Done)
+        }
+        CredentialsCommand::Revoke(args) => {
+            bulk::run(global, args).await?;
             Ok(Outcome::Done)
         }
         CredentialsCommand::Expiring { within, owner } => {

@@ -16,6 +16,8 @@ use crate::token::{OsRandom, random_array};
 const WORKSPACE: &str = "demo";
 const USER: &str = "ada";
 const CALLER: &str = "dev";
+/// What is captured at the example gateway.
+const CAPTURE: &str = r#"{"title":"Hello","text":"My first capture."}"#;
 
 /// What there is to play with.
 struct Demo {
@@ -155,6 +157,11 @@ To paste into another terminal:
 
   # the same from the command line, on the store itself: a key may never capture
   printf '%s' '{key}' | {binary} --database-url '{url}' introspect --workspace {WORKSPACE} --scope capture
+
+  # Sophic's endpoints in small, behind this service (in the repository), and the documentation's own command
+  SOPHIC_AUTH_ENDPOINT={grpc} SOPHIC_AUTH_CALLER_TOKEN={caller_token} cargo run --release --example gateway -- --listen 127.0.0.1:8080
+  curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8080/api/v1/documents
+  curl -H 'Authorization: Bearer {pat}' -H 'x-sophic-workspace: {WORKSPACE}' -H 'Content-Type: application/json' -d '{CAPTURE}' http://127.0.0.1:8080/api/ingest/cli
 
   # end the key, and ask again
   printf '%s' '{key}' | {binary} --database-url '{url}' key revoke -"

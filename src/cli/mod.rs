@@ -4,19 +4,24 @@
 //! could not tell.
 
 mod args;
+mod audit;
 mod backup;
+mod bulk;
 mod caller;
 mod credential;
 mod credential_args;
 mod credentials;
 mod dev;
 mod introspect;
+mod leaked;
 mod logging;
 mod member;
 mod migrate;
 mod output;
 mod policy_args;
 mod progress;
+mod purge;
+mod record_args;
 mod serve;
 mod transfer;
 mod transfer_args;
@@ -101,6 +106,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
         Command::Credentials(command) => return credentials::run(&global, command).await,
+        Command::Leaked(args) => return leaked::run(&global, args).await,
+        Command::Audit(command) => audit::run(&global, command).await?,
+        Command::Purge(args) => purge::run(&global, args).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,

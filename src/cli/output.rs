@@ -1,6 +1,6 @@
 //! All that is printed. A token is printed here and nowhere else, and only the one that was just made.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -25,8 +25,25 @@ pub(super) fn stream() -> impl std::io::Write + Send {
 }
 
 /// A remark, on standard error.
-pub(super) fn remark(text: &str) {
+pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether somebody watches standard error.
+pub(super) fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Each as JSON on a line of its own; whether there is still somebody who reads.
+pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> bool {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let write = || {
+        for value in values {
+            writeln!(out, "{value}")?;
+        }
+        out.flush()
+    };
+    write().is_ok()
 }
 
 /// One thing: its fields as lines, or JSON.

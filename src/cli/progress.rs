@@ -1,7 +1,6 @@
 //! How far long work has come: a bar on a terminal, else a line now and then. On standard error, as all that is not the
 //! result.
 
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,7 +19,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Shows nothing yet.
     pub(super) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = output::is_watched().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The template is a literal that names what there is.
             let style =
@@ -42,15 +41,15 @@ impl Progress {
         } else if self.last.elapsed() >= EVERY {
             self.last = Instant::now();
             let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
-            output::remark(&format!("{what}: {done}{of}"));
+            output::note(&format!("{what}: {done}{of}"));
         }
     }
 
     /// Prints a line, the bar kept out of its way.
     pub(super) fn remark(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| output::remark(text)),
-            None => output::remark(text),
+            Some(bar) => bar.suspend(|| output::note(text)),
+            None => output::note(text),
         }
     }
 

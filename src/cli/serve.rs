@@ -4,9 +4,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
-use crate::grpc::Limits;
-use crate::server::{self, CacheConfig, ClientCertificates, Config, Running, TlsFiles};
-use crate::service::Options;
+use crate::server::{
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
+};
+use crate::service::{Limits, Options};
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -86,6 +87,12 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
+        housekeeping: Housekeeping {
+            last_use_flush: args.last_use_flush,
+            purge_every: args.purge_every,
+            purge_dead_after: args.purge.dead_after,
+            purge_changes_after: args.purge.changes_after,
+        },
         issuer: args.issuer,
         cache: CacheConfig {
             capacity: args.cache_capacity,

@@ -1,15 +1,15 @@
-//! `AdminService`: who may call.
+//! `AdminService`: who may call, and who did what.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{convert, pb};
-use crate::service::{CreateCaller, Service};
+use super::{audit, convert, pb};
+use crate::service::{CreateCaller, Service, UpdateCaller};
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// The gRPC face of callers.
+/// The gRPC face of callers and of the audit log.
 pub(super) struct AdminFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
@@ -56,22 +56,41 @@ impl pb::admin_service_server::AdminService for AdminFace {
 
     async fn update_caller(
         &self,
-        _request: Request<pb::UpdateCallerRequest>,
+        request: Request<pb::UpdateCallerRequest>,
     ) -> Answer<pb::UpdateCallerResponse> {
-        Err(Status::unimplemented("not built yet"))
+        let context = convert::context(&request)?;
+        let message = request.into_inner();
+        let request = UpdateCaller {
+            caller: message.caller,
+            name: message.name,
+            permissions: message.permissions,
+        };
+        let caller = self.0.update_caller(context, request).await?;
+        Ok(Response::new(pb::UpdateCallerResponse { caller: Some(convert::caller(caller)) }))
     }
 
     async fn rotate_caller(
         &self,
-        _request: Request<pb::RotateCallerRequest>,
+        request: Request<pb::RotateCallerRequest>,
     ) -> Answer<pb::RotateCallerResponse> {
-        Err(Status::unimplemented("not built yet"))
+        let context = convert::context(&request)?;
+        let (caller, token) = self.0.rotate_caller(context, request.into_inner().caller).await?;
+        Ok(Response::new(pb::RotateCallerResponse {
+            caller: Some(convert::caller(caller)),
+            token: token.expose().to_owned(),
+        }))
     }
 
     async fn list_audit_events(
         &self,
-        _request: Request<pb::ListAuditEventsRequest>,
+        request: Request<pb::ListAuditEventsRequest>,
     ) -> Answer<pb::ListAuditEventsResponse> {
-        Err(Status::unimplemented("not built yet"))
+        let message = request.into_inner();
+        let page = convert::page(message.page_size, message.page_token.clone());
+        let page = self.0.list_audit_events(&audit::filter(message)?, &page).await?;
+        Ok(Response::new(pb::ListAuditEventsResponse {
+            events: page.items.into_iter().map(audit::event).collect(),
+            next_page_token: page.next_token,
+        }))
     }
 }

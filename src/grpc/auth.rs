@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{convert, life, pb};
+use super::{bulk, convert, life, pb};
 use crate::cache::Hub;
 use crate::model::{CredentialId, Role};
 use crate::service::{
@@ -182,16 +182,16 @@ impl pb::auth_service_server::AuthService for AuthFace {
 
     async fn bulk_revoke(
         &self,
-        _request: Request<pb::BulkRevokeRequest>,
+        request: Request<pb::BulkRevokeRequest>,
     ) -> Answer<pb::BulkRevokeResponse> {
-        Err(Status::unimplemented("not built yet"))
+        bulk::revoke(&self.0, request).await
     }
 
     async fn revoke_leaked(
         &self,
-        _request: Request<pb::RevokeLeakedRequest>,
+        request: Request<pb::RevokeLeakedRequest>,
     ) -> Answer<pb::RevokeLeakedResponse> {
-        Err(Status::unimplemented("not built yet"))
+        bulk::revoke_leaked(&self.0, request).await
     }
 
     type WatchStream = super::watch::Responses;

@@ -3,8 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::Peer;
-use crate::service::{PresentedCaller, Reason, Result};
+use crate::service::{Peer, PresentedCaller, Reason, Result};
 use crate::token::bearer;
 
 /// What the request shows of its caller. The header is taken out of the request, so that nothing behind can print it.

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Peer, caller};
+use super::caller;
 use crate::model::Caller;
-use crate::service::{Result, Service};
+use crate::service::{Peer, Result, Service};
 
 /// A connection.
 #[derive(Debug)]

@@ -21,17 +21,9 @@ use super::connection::Connection;
 use super::introspect::{self, Read, Replay};
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
+use super::refusals::{self, Managed};
 use crate::model::{Caller, Permission};
-use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
-
-/// How much, and how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Requests under way at once, over all connections; one more is refused, not queued.
-    pub requests_max: usize,
-    /// The longest that a request may take, whatever deadline it brings.
-    pub request_timeout: Duration,
-}
+use crate::service::{Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError};
 
 /// Stands before all the services.
 pub struct Gate {
@@ -104,6 +96,10 @@ impl Gate {
         let deadline = Instant::now() + timeout.min(self.limits.request_timeout);
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut()).await?;
+            if let Some(managed) = refusals::action(request.uri().path()) {
+                let context = context(caller, connection, deadline);
+                return Ok(self.manage(request, permissions, context, managed).await);
+            }
             require(&caller, permissions)?;
             if request.uri().path() == introspect::PATH {
                 return self.introspect(request, connection, caller, deadline).await;
@@ -112,6 +108,25 @@ impl Gate {
             Ok(self.call(request).await)
         };
         tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
+    }
+
+    /// What manages something: the audit log is told if it is refused.
+    async fn manage(
+        &self,
+        mut request: Request<Incoming>,
+        permissions: &'static [Permission],
+        context: Context,
+        managed: Managed,
+    ) -> Response<Answer> {
+        let context = Context { recorded: Recorded::watched(), ..context };
+        let response = if permissions.iter().any(|permission| context.permits(*permission)) {
+            request.extensions_mut().insert(context.clone());
+            self.call(request).await
+        } else {
+            refusal(permission_missing(permissions))
+        };
+        refusals::record(&self.service, &context, managed, response.headers()).await;
+        response
     }
 
     async fn introspect(
@@ -165,8 +180,12 @@ fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
     if permissions.iter().any(|permission| caller.permissions.contains(*permission)) {
         return Ok(());
     }
+    Err(permission_missing(permissions))
+}
+
+fn permission_missing(permissions: &'static [Permission]) -> ServiceError {
     let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-    Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")))
+    ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))
 }
 
 fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> Context {
@@ -174,6 +193,7 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
         requester: Requester::Caller(caller),
         remote_address: Some(connection.peer().address.ip().to_string()),
         deadline: Some(deadline),
+        recorded: Recorded::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{DESCRIPTORS, Rule, rule};
+use super::{DESCRIPTORS, Rule, refusals, rule};
 
 fn paths() -> Vec<String> {
     let descriptors = prost_types::FileDescriptorSet::decode(DESCRIPTORS)
@@ -35,4 +35,13 @@ fn what_is_not_in_the_table_is_not_known() {
     assert_eq!(rule("/sophic.auth.v1.AuthService/introspect"), Rule::Unknown);
     assert_eq!(rule("/sophic.auth.v1.AuthService/Introspect/"), Rule::Unknown);
     assert_eq!(rule(""), Rule::Unknown);
+}
+
+#[test]
+fn every_rpc_that_manages_something_has_a_name_in_the_audit_log() {
+    let reads = ["/Get", "/List", "/Watch", "/Introspect", "/BatchIntrospect"];
+    for path in paths() {
+        let manages = !reads.iter().any(|read| path.contains(read));
+        assert!(!manages || refusals::action(&path).is_some(), "{path}");
+    }
 }

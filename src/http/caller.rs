@@ -10,9 +10,10 @@ use tracing::Span;
 use zeroize::Zeroizing;
 
 use super::form;
-use crate::grpc::Peer;
 use crate::model::Permission;
-use crate::service::{Context, PresentedCaller, Reason, Requester, Result, Service, ServiceError};
+use crate::service::{
+    Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service, ServiceError,
+};
 use crate::token::bearer;
 
 /// What a proxy identifies itself by: `Bearer sophic_svc_…`.
@@ -37,6 +38,7 @@ pub(super) fn in_header_of_its_own(headers: &HeaderMap, peer: Option<&Peer>) -> 
     presented(headers, &CALLER_HEADER, peer, |value| {
         by_bearer(bearer(value).ok_or(Reason::CallerMissing)?)
     })
+    .map_err(|error| error.with("header", CALLER_HEADER.as_str()))
 }
 
 /// Two headers are refused, never the first believed, and a header that is there has to be good (CATALOGUE C93).
@@ -95,6 +97,7 @@ pub(super) async fn authorise(
         requester: Requester::Caller(caller),
         remote_address: peer.map(|peer| peer.address.ip().to_string()),
         deadline: Some(deadline),
+        recorded: Recorded::default(),
     };
     if permissions.iter().any(|permission| context.permits(*permission)) {
         return Ok(context);

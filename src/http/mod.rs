@@ -24,8 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use crate::grpc::{Limits, Peer};
-use crate::service::{Reason, Service, ServiceError};
+use crate::service::{Limits, Peer, Reason, Service, ServiceError};
 use problem::{Problem, Style};
 
 /// What the endpoints share.

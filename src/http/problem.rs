@@ -53,7 +53,9 @@ const fn status(kind: Kind) -> (StatusCode, &'static str) {
         Kind::PermissionDenied => (StatusCode::FORBIDDEN, "unauthorized_client"),
         Kind::Invalid | Kind::OutOfRange => (StatusCode::BAD_REQUEST, "invalid_request"),
         Kind::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
-        Kind::AlreadyExists | Kind::FailedPrecondition => (StatusCode::CONFLICT, "invalid_request"),
+        Kind::AlreadyExists | Kind::Aborted | Kind::FailedPrecondition => {
+            (StatusCode::CONFLICT, "invalid_request")
+        }
         Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
         Kind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"),
         Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),

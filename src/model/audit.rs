@@ -15,8 +15,12 @@ pub enum AuditTarget {
     Membership(WorkspaceId, UserId),
     /// A caller.
     Caller(CallerId),
-    /// A part of the store itself.
-    Store(&'static str),
+    /// Credentials, many at once: each has an event of its own beside this one, or is named in it.
+    Credentials,
+    /// The audit log itself.
+    AuditLog,
+    /// The store itself.
+    Store,
 }
 
 impl AuditTarget {
@@ -28,12 +32,14 @@ impl AuditTarget {
             Self::User(id) => ("user", id.to_string()),
             Self::Membership(workspace, user) => ("membership", format!("{workspace}/{user}")),
             Self::Caller(id) => ("caller", id.to_string()),
-            Self::Store(part) => ("store", (*part).to_owned()),
+            Self::Credentials => ("credential", String::new()),
+            Self::AuditLog => ("audit", String::new()),
+            Self::Store => ("store", String::new()),
         }
     }
 }
 
-/// Who did what, on what, when, from where. Holds no token and no digest.
+/// Who did what, or was refused it, on what, when, from where. Holds no token and no digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// UUIDv7.
@@ -46,16 +52,18 @@ pub struct AuditEvent {
     pub caller: String,
     /// On whose behalf, if on anybody's.
     pub acting_user: Option<UserId>,
-    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller` or `store`.
+    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller`, `audit` or `store`.
     pub target_kind: String,
-    /// The id of what it was done to.
+    /// The id of what it was done to; empty if that is many, or where a refusal came before it was known.
     pub target_id: String,
     /// The caller's network address, if there is one.
     pub remote_address: Option<String>,
     /// What the target was before, as JSON; nothing if it was not there.
     pub before: Option<String>,
-    /// What the target is after, as JSON; nothing if it is gone.
+    /// What the target is after, as JSON; nothing if it is gone. Of a refusal: what was asked for, as far as it was read.
     pub after: Option<String>,
     /// Why, in the words of who asked.
     pub reason: Option<String>,
+    /// Nothing if it was done; else the reason code of the refusal, as `ROLE_TOO_LOW`.
+    pub refusal: Option<String>,
 }

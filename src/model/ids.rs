@@ -128,6 +128,28 @@ uuid_id! {
     ReplicaId
 }
 
+impl EventId {
+    /// As [`Self::new`], with the microseconds where UUIDv7 has room for them (RFC 9562 §6.2, method 3): so the order of
+    /// ids is that of times, also within a millisecond.
+    pub fn in_order(now: Timestamp, mut random: [u8; 10]) -> Self {
+        // Below 4,096, since what is left of a millisecond is below 1,000 microseconds.
+        let fraction = u16::try_from(now.unix_micros().rem_euclid(1_000) * 4_096 / 1_000);
+        random[..2].copy_from_slice(&fraction.unwrap_or(0).to_be_bytes());
+        Self::new(now, random)
+    }
+
+    /// What no id of this time or later is below.
+    pub fn first_of(time: Timestamp) -> Self {
+        Self::new(time, [0; 10])
+    }
+
+    /// What no id of this time or earlier reaches.
+    pub fn first_after(time: Timestamp) -> Self {
+        let next = time.checked_add(std::time::Duration::from_millis(1));
+        next.map_or(Self(Uuid::max()), Self::first_of)
+    }
+}
+
 /// A request's id, of its caller's own making: a UUID of any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub Uuid);

@@ -45,6 +45,12 @@ pub const REPLAY_AGE_MAX: Duration = Duration::from_mins(10);
 pub const LIST_SCAN_MAX: u32 = 20_000;
 /// How long the slug of a renamed or deleted workspace resolves to nothing (DESIGN §5).
 pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
+/// Bytes in the text that names a creator.
+pub const CREATOR_BYTES_MAX: usize = 512;
+/// Candidates in one call that ends leaked tokens.
+pub const LEAKED_TOKENS_MAX: usize = 1_000;
+/// Bytes in the URL at which a token was found.
+pub const URL_BYTES_MAX: usize = 2_048;
 /// Introspections in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.

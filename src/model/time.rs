@@ -13,6 +13,9 @@ use super::Invalid;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The beginning of the year 1: before all there is.
+    pub const EARLIEST: Self = Self(Self::MIN);
+
     const MIN: i64 = -62_135_596_800_000_000;
     const MAX: i64 = 253_402_300_799_999_999;
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::tls::Tls;
-use crate::grpc::Peer;
+use crate::service::Peer;
 
 /// How long a new connection may take to say anything, and to finish its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,10 +1,12 @@
 //! Assembly: a configuration becomes listeners, services and a store. The one place that picks the store, and the one
 //! that starts tasks of its own.
 
+mod background;
 mod listener;
 mod replica;
 mod tls;
 
+pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
 
 use std::convert::Infallible;
@@ -20,12 +22,13 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::cache::{Barrier, Direct, Hub};
-use crate::grpc::{self, Connection, Gate, Limits, Peer};
+use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Options, Service, UnknownRate};
+use crate::service::{LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
 use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
+use background::Background;
 use listener::{ConnectionLimits, Connections};
 use tls::Tls;
 
@@ -56,6 +59,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long requests under way may take after that.
     pub shutdown_grace: Duration,
+    /// What it does on its own.
+    pub housekeeping: Housekeeping,
     /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
     pub issuer: Option<String>,
     /// How this process answers from memory.
@@ -104,6 +109,7 @@ impl Config {
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
+            housekeeping: Housekeeping::default(),
             issuer: None,
             cache: CacheConfig::default(),
             options: Options::default(),
@@ -200,6 +206,8 @@ pub async fn open_service(
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         tasks,
+        last_uses: LastUses::default(),
+        refusals: Refusals::default(),
         options,
     }))
 }
@@ -285,6 +293,7 @@ async fn run(config: Config, parts: Parts) {
     };
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
+    let background = Background::start(&service, config.housekeeping, &stop);
     let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
@@ -333,6 +342,7 @@ async fn run(config: Config, parts: Parts) {
     http.abort();
     drop(ready_sender);
     let _ = report.await;
+    background.finish().await;
     replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::CacheConfig;
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
-use crate::service::{Options, Service, UnknownRate};
+use crate::service::{LastUses, Options, Refusals, Service, UnknownRate};
 use crate::store::Store;
 use crate::token::OsRandom;
 
@@ -52,7 +52,18 @@ pub(super) fn start(
         Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local), tasks.clone());
     let lookup = Arc::new(cached);
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
-    let service = Service { store, lookup, barrier, unknown_rate, clock, random, tasks, options };
+    let service = Service {
+        store,
+        lookup,
+        barrier,
+        unknown_rate,
+        clock,
+        random,
+        tasks,
+        last_uses: LastUses::default(),
+        refusals: Refusals::default(),
+        options,
+    };
     (Arc::new(service), hub, Replica::follow(replication))
 }
 

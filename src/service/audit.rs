@@ -1,9 +1,18 @@
-//! The record of a management call: who did what, on what, when, from where, with before and after.
+//! The record of management calls: who did what, on what, when, from where, with before and after. Writing it goes with
+//! each change; reading it and its retention are use cases of their own.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::{Context, Result, Service};
-use crate::model::{AuditEvent, AuditTarget, EventId, UserId};
+use serde_json::{Value, json};
+
+use super::page::Cursor;
+use super::{Attempt, Context, Page, PageRequest, Result, Service};
+use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::store::AuditFilter;
+use crate::token::redact_tokens;
+
+/// Events that one transaction of retention drops: few enough that nobody waits long for it.
+const PURGE_BATCH: u32 = 5_000;
 
 /// What a use case says of itself; the rest comes from its context.
 pub(super) struct Entry<'a> {
@@ -22,12 +31,13 @@ pub(super) struct Entry<'a> {
 }
 
 impl Service {
-    /// The event to commit with the change.
+    /// The event to commit with the change. People paste tokens into names and reasons: the log keeps none.
     pub(super) fn audit_event(&self, context: &Context, entry: Entry<'_>) -> Result<AuditEvent> {
         let (time, random) = self.stamp()?;
         let (target_kind, target_id) = entry.target.kind_and_id();
+        let text = |value: Value| redact_tokens(&value.to_string()).into_owned();
         Ok(AuditEvent {
-            id: EventId::new(time, random),
+            id: EventId::in_order(time, random),
             time,
             action: entry.action.to_owned(),
             caller: context.requester_name(),
@@ -35,9 +45,54 @@ impl Service {
             target_kind: target_kind.to_owned(),
             target_id,
             remote_address: context.remote_address.clone(),
-            before: entry.before.map(|before| before.to_string()),
-            after: entry.after.map(|after| after.to_string()),
-            reason: entry.reason.map(str::to_owned),
+            before: entry.before.map(text),
+            after: entry.after.map(text),
+            reason: entry.reason.map(|reason| redact_tokens(reason).into_owned()),
+            refusal: None,
         })
+    }
+
+    /// A page of audit events, oldest first.
+    pub async fn list_audit_events(
+        &self,
+        filter: &AuditFilter,
+        page: &PageRequest,
+    ) -> Result<Page<AuditEvent>> {
+        let cursor = Cursor::new(page, format!("audit {filter:?}"))?;
+        let after = cursor.after.as_deref().and_then(|id| EventId::parse(id).ok());
+        let events = self.store.list_audit_events(filter, after, cursor.fetch).await?;
+        Ok(cursor.page(events, |event| event.id.to_string()))
+    }
+
+    /// Retention: drops every event from before `cutoff`, in batches, each of which records itself; how many.
+    pub async fn purge_audit(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
+        let this = Arc::clone(self);
+        let attempt = Attempt::on(&context, "audit.purge", &AuditTarget::AuditLog);
+        self.run(attempt, async move {
+            let mut purged = 0;
+            loop {
+                let mut tx = this.store.begin("purge_audit").await?;
+                let count = tx.delete_audit_events(cutoff, PURGE_BATCH).await?;
+                let last = count < u64::from(PURGE_BATCH);
+                if last && count == 0 && purged > 0 {
+                    return Ok(purged);
+                }
+                // The first records itself even if there was nothing to drop: somebody meant to.
+                let entry = Entry {
+                    action: "audit.purge",
+                    target: AuditTarget::AuditLog,
+                    acting_user: None,
+                    before: None,
+                    after: Some(json!({"cutoff": cutoff.to_string(), "purged_count": count})),
+                    reason: None,
+                };
+                tx.commit(&this.audit_event(&context, entry)?).await?;
+                purged += count;
+                if last {
+                    return Ok(purged);
+                }
+            }
+        })
+        .await
     }
 }

@@ -1,17 +1,20 @@
-//! Services that call this one: who they are, and making and ending them.
+//! Services that call this one: who they are, and making, changing and ending them.
 
 use std::sync::Arc;
+
+use serde_json::json;
 
 use super::audit::Entry;
 use super::page::Cursor;
 use super::{
-    Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError, Violations, view,
+    Attempt, Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError,
+    Violations, view,
 };
 use crate::model::{
     AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest, Permission,
     PermissionSet,
 };
-use crate::store::{Lock, StoreError};
+use crate::store::{Lock, StoreError, WriteTx};
 use crate::token::{Token, TokenKind};
 
 /// What a request shows of its caller.
@@ -43,6 +46,17 @@ pub struct CreateCaller {
     pub permissions: Vec<String>,
     /// The name in its client certificate; empty: it gets a service token.
     pub certificate_san: String,
+}
+
+/// A caller to be changed.
+#[derive(Debug, Clone)]
+pub struct UpdateCaller {
+    /// Which, by id or name.
+    pub caller: String,
+    /// Its new name; empty: as it is.
+    pub name: String,
+    /// Its new permissions, whole; none: as they are.
+    pub permissions: Vec<String>,
 }
 
 impl Service {
@@ -77,9 +91,10 @@ impl Service {
         context: Context,
         request: CreateCaller,
     ) -> Result<(Caller, Option<Token>)> {
-        let (name, permissions, san) = check(&context, &request)?;
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::new(&context, "caller.create", "caller");
+        self.run(attempt, async move {
+            let (name, permissions, san) = check(&context, &request)?;
             let (create_time, random) = this.stamp()?;
             let token = match san {
                 Some(_) => None,
@@ -135,14 +150,10 @@ impl Service {
         id_or_name: String,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        self.run(async move {
+        self.run(attempt(&context, "caller.revoke", &id_or_name), async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("revoke_caller").await?;
-            let before = match CallerId::parse(&id_or_name) {
-                Ok(id) => tx.find_caller(id, Lock::Update).await?,
-                Err(_) => tx.find_caller_by_name(&id_or_name, Lock::Update).await?,
-            };
-            let before = before.ok_or(Reason::CallerNotFound)?;
+            let before = find(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
             tx.update_caller(&after).await?;
@@ -160,6 +171,140 @@ impl Service {
         })
         .await
     }
+
+    /// Changes a caller's name, its permissions, or both.
+    ///
+    /// # Errors
+    /// [`Reason::PermissionNotHeld`], [`Reason::CallerNameTaken`], [`Reason::CallerRevoked`].
+    pub async fn update_caller(
+        self: &Arc<Self>,
+        context: Context,
+        request: UpdateCaller,
+    ) -> Result<Caller> {
+        let this = Arc::clone(self);
+        self.run(attempt(&context, "caller.update", &request.caller), async move {
+            let mut violations = Violations::default();
+            let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
+            let name = name.and_then(|name| violations.check("name", CallerName::parse(name)));
+            let permissions = parse_permissions(&mut violations, &request.permissions);
+            if request.name.is_empty() && permissions.is_empty() {
+                violations.add("name", "name or permissions is required");
+            }
+            violations.finish()?;
+            refuse_excess(&context, permissions)?;
+            let mut tx = this.store.begin("update_caller").await?;
+            let before = live(find(&mut *tx, &request.caller).await?)?;
+            let mut after = before.clone();
+            if let Some(name) = name {
+                if name != before.name
+                    && tx.find_caller_by_name(name.as_str(), Lock::Share).await?.is_some()
+                {
+                    return Err(Reason::CallerNameTaken.into());
+                }
+                after.name = name;
+            }
+            if !permissions.is_empty() {
+                after.permissions = permissions;
+            }
+            tx.update_caller(&after).await.map_err(name_conflict)?;
+            let narrows = !before.permissions.difference(after.permissions).is_empty();
+            let event = this.audit_event(&context, changed("caller.update", &before, &after))?;
+            if narrows {
+                this.commit_and_wait(tx, &event, &context).await?;
+            } else {
+                tx.commit(&event).await?;
+            }
+            Ok(after)
+        })
+        .await
+    }
+
+    /// Gives a caller a new service token, shown this once; the old one is dead when this returns.
+    ///
+    /// # Errors
+    /// [`Reason::PermissionNotHeld`]: who gets the token may do all that the caller may.
+    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`].
+    pub async fn rotate_caller(
+        self: &Arc<Self>,
+        context: Context,
+        id_or_name: String,
+    ) -> Result<(Caller, Token)> {
+        let this = Arc::clone(self);
+        self.run(attempt(&context, "caller.rotate", &id_or_name), async move {
+            let mut tx = this.store.begin("rotate_caller").await?;
+            let before = live(find(&mut *tx, &id_or_name).await?)?;
+            refuse_excess(&context, before.permissions)?;
+            if matches!(before.identity, CallerIdentity::Certificate(_)) {
+                return Err(Reason::CallerHasNoToken.into());
+            }
+            let token = Token::mint(TokenKind::Service, &*this.random)?;
+            let after = Caller {
+                identity: CallerIdentity::Token(token.digest()),
+                hint: token.hint(),
+                ..before.clone()
+            };
+            tx.update_caller(&after).await?;
+            let event = this.audit_event(&context, changed("caller.rotate", &before, &after))?;
+            this.commit_and_wait(tx, &event, &context).await?;
+            Ok((after, token))
+        })
+        .await
+    }
+}
+
+/// The attempt to do this to a caller that is named by id or name.
+fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
+    match CallerId::parse(id_or_name) {
+        Ok(id) => Attempt::on(context, action, &AuditTarget::Caller(id)),
+        Err(_) => match CallerName::parse(id_or_name) {
+            Ok(name) => {
+                Attempt::new(context, action, "caller").asking(json!({"name": name.as_str()}))
+            }
+            Err(_) => Attempt::new(context, action, "caller"),
+        },
+    }
+}
+
+/// The caller of this id or name, held for a change.
+async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
+    let caller = match CallerId::parse(id_or_name) {
+        Ok(id) => tx.find_caller(id, Lock::Update).await?,
+        Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
+    };
+    caller.ok_or_else(|| Reason::CallerNotFound.into())
+}
+
+fn live(caller: Caller) -> Result<Caller> {
+    if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
+}
+
+fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
+    Entry {
+        action,
+        target: AuditTarget::Caller(after.id),
+        acting_user: None,
+        before: Some(view::caller(before)),
+        after: Some(view::caller(after)),
+        reason: None,
+    }
+}
+
+fn parse_permissions(violations: &mut Violations, permissions: &[String]) -> PermissionSet {
+    let parsed = permissions
+        .iter()
+        .filter_map(|permission| violations.check("permissions", permission.parse::<Permission>()));
+    parsed.collect()
+}
+
+/// That the requester holds all of these itself.
+fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
+    let Requester::Caller(caller) = &context.requester else { return Ok(()) };
+    let excess = permissions.difference(caller.permissions);
+    if excess.is_empty() {
+        return Ok(());
+    }
+    let error = ServiceError::from(Reason::PermissionNotHeld);
+    Err(error.with("permission", excess.to_string()))
 }
 
 /// The fields, and that nothing is granted that the requester does not hold.
@@ -169,11 +314,7 @@ fn check(
 ) -> Result<(CallerName, PermissionSet, Option<CertificateSan>)> {
     let mut violations = Violations::default();
     let name = violations.check("name", CallerName::parse(&request.name));
-    let permissions = request
-        .permissions
-        .iter()
-        .filter_map(|permission| violations.check("permissions", permission.parse::<Permission>()));
-    let permissions: PermissionSet = permissions.collect();
+    let permissions = parse_permissions(&mut violations, &request.permissions);
     if request.permissions.is_empty() {
         violations.add("permissions", "must name at least one permission");
     }
@@ -181,13 +322,7 @@ fn check(
     let san = san.and_then(|san| violations.check("certificate_san", CertificateSan::parse(san)));
     let Some(name) = name else { return Err(violations.into_error()) };
     violations.finish()?;
-    if let Requester::Caller(caller) = &context.requester {
-        let excess = permissions.difference(caller.permissions);
-        if !excess.is_empty() {
-            let error = ServiceError::from(Reason::PermissionNotHeld);
-            return Err(error.with("permission", excess.to_string()));
-        }
-    }
+    refuse_excess(context, permissions)?;
     Ok((name, permissions, san))
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::audit::Entry;
 use super::listing::READERS;
 use super::owner::{Held, acting_user, creator, see};
 use super::retry::{Fingerprint, Retry};
-use super::{Context, Reason, Result, Service, Violations, view};
+use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, CredentialKind, Digest, DisplayName,
     IpAllowlist, Owner, Permission, Reason as Why, RequestId, Revision, ScopeSet, Timestamp,
@@ -114,11 +116,18 @@ impl Service {
         context: Context,
         request: CreateCredential,
     ) -> Result<Created> {
-        let acting_user =
-            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
-        let checked = self.check_new(&request)?;
         let this = Arc::clone(self);
-        self.run(async move {
+        let (action, owner) = match &request.owner {
+            NewOwner::Workspace(name) => ("key.create", json!({"workspace": name.as_str()})),
+            NewOwner::User(id, _) => ("pat.create", json!({"user_id": id.as_str()})),
+        };
+        let attempt = Attempt::new(&context, action, "credential")
+            .acting_for(&request.acting_user)
+            .asking(owner);
+        self.run(attempt, async move {
+            let acting_user =
+                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let checked = this.check_new(&request)?;
             let (create_time, random) = this.stamp()?;
             let id = CredentialId::new(create_time, random);
             let mut tx = this.store.begin("create_credential").await?;
@@ -152,7 +161,7 @@ impl Service {
             };
             tx.insert_credential(&credential, &token.digest()).await?;
             let entry = Entry {
-                action: if kind == TokenKind::Key { "key.create" } else { "pat.create" },
+                action,
                 target: AuditTarget::Credential(id),
                 acting_user: acting_user.as_ref(),
                 before: None,
@@ -195,16 +204,25 @@ impl Service {
         acting_user_id: &str,
         reason: &str,
     ) -> Result<Revoked> {
-        let by_token = matches!(target, RevokeTarget::Token(_));
-        // Who holds the text may end it, without an acting user.
-        let alone: &[Permission] =
-            if by_token { BY_TOKEN } else { &[Permission::CredentialsAdmin] };
-        let acting_user = acting_user(&context, acting_user_id, alone)?;
-        let mut violations = Violations::default();
-        let why = violations.check("reason", Why::parse(reason));
-        violations.finish()?;
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = match &target {
+            RevokeTarget::Id(id, _) => {
+                Attempt::on(&context, "credential.revoke", &AuditTarget::Credential(*id))
+            }
+            RevokeTarget::Token(_) => Attempt::new(&context, "credential.revoke", "credential"),
+        };
+        let attempt = attempt.acting_for(acting_user_id);
+        let (acting_user_id, reason) = (acting_user_id.to_owned(), reason.to_owned());
+        self.run(attempt, async move {
+            // Who holds the text may end it, without an acting user.
+            let alone: &[Permission] = match &target {
+                RevokeTarget::Token(_) => BY_TOKEN,
+                RevokeTarget::Id(..) => &[Permission::CredentialsAdmin],
+            };
+            let acting_user = acting_user(&context, &acting_user_id, alone)?;
+            let mut violations = Violations::default();
+            let why = violations.check("reason", Why::parse(&reason));
+            violations.finish()?;
             let now = this.clock.now();
             let held = match &target {
                 RevokeTarget::Token(text) => this.hold_of_token(text).await?,

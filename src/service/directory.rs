@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::audit::Entry;
 use super::page::Cursor;
-use super::{Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view};
+use super::{
+    Attempt, Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view,
+};
 use crate::model::limits::SLUG_RESERVATION;
 use crate::model::{
     AuditTarget, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
@@ -28,7 +32,8 @@ impl Service {
         policy: Option<WorkspacePolicy>,
     ) -> Result<Workspace> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::on(&context, "workspace.put", &AuditTarget::Workspace(id.clone()));
+        self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("put_workspace").await?;
             tx.lock_workspace_names().await?;
@@ -134,7 +139,9 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::new(&context, "workspace.delete", "workspace")
+            .asking(json!({"workspace": name.as_str()}));
+        self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("delete_workspace").await?;
             tx.lock_workspace_names().await?;
@@ -176,7 +183,8 @@ impl Service {
         disabled: bool,
     ) -> Result<User> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::on(&context, "user.put", &AuditTarget::User(id.clone()));
+        self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("put_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
@@ -233,7 +241,8 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::on(&context, "user.delete", &AuditTarget::User(id.clone()));
+        self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("delete_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
@@ -273,7 +282,9 @@ impl Service {
         role: Role,
     ) -> Result<Membership> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::new(&context, "membership.put", "membership").asking(
+            json!({"workspace": workspace.as_str(), "user_id": user.as_str(), "role": role.as_str()}));
+        self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("put_membership").await?;
             let workspace = tx.find_workspace(workspace.as_str(), Lock::Share).await?;
@@ -359,7 +370,9 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        self.run(async move {
+        let attempt = Attempt::new(&context, "membership.delete", "membership")
+            .asking(json!({"workspace": workspace.as_str(), "user_id": user.as_str()}));
+        self.run(attempt, async move {
             let mut tx = this.store.begin("delete_membership").await?;
             let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
                 return missing(allow_missing, Reason::WorkspaceNotFound);

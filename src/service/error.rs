@@ -73,6 +73,10 @@ reasons! {
         "the id is another workspace's slug, or was until less than 30 days ago";
     CallerNameTaken, "CALLER_NAME_TAKEN", AlreadyExists,
         "there is a caller of this name";
+    CallerRevoked, "CALLER_REVOKED", FailedPrecondition,
+        "the caller is revoked for good: make another";
+    CallerHasNoToken, "CALLER_HAS_NO_TOKEN", FailedPrecondition,
+        "the caller is known by its certificate: there is no service token to rotate";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "there is a caller with this certificate_san";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
@@ -142,6 +146,27 @@ pub enum Kind {
     Unavailable,
     /// A fault of the service.
     Internal,
+}
+
+impl Kind {
+    /// Whether the call was refused for what it is or asks, which the audit log records; what failed by itself, or is
+    /// still under way, was not refused.
+    pub const fn is_refusal(self) -> bool {
+        match self {
+            Self::PermissionDenied
+            | Self::Invalid
+            | Self::NotFound
+            | Self::AlreadyExists
+            | Self::Aborted
+            | Self::FailedPrecondition => true,
+            Self::Unauthenticated
+            | Self::OutOfRange
+            | Self::Exhausted
+            | Self::DeadlineExceeded
+            | Self::Unavailable
+            | Self::Internal => false,
+        }
+    }
 }
 
 /// A field that is not as it must be.

@@ -166,6 +166,9 @@ impl Service {
         };
         let now = self.clock.now();
         let decision = decide(&snapshot(&found), &asked, now);
+        if decision.is_active() {
+            self.last_uses.note(found.credential.id, now, asked.client_ip);
+        }
         let challenge = |denial| www_authenticate(denial, required);
         Ok(Introspection {
             decision,

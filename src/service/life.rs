@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::audit::Entry;
 use super::credentials::{Expiration, check_request_id, token_kind};
 use super::owner::{Held, acting_user, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
-use super::{Context, Reason, Result, Service, ServiceError, Violations, view};
+use super::{Attempt, Context, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::{
     AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Permission,
-    Reason as Why, Timestamp,
+    Reason as Why, Timestamp, UserId,
 };
 use crate::store::WriteTx;
 use crate::token::Token;
@@ -89,13 +87,16 @@ impl Service {
         request: SwitchCredential,
         on: bool,
     ) -> Result<Credential> {
-        let acting_user =
-            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
-        let mut violations = Violations::default();
-        let why = violations.check("reason", Why::parse(&request.reason));
-        violations.finish()?;
+        let action = if on { "credential.enable" } else { "credential.disable" };
+        let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
+            .acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(async move {
+        self.run(attempt, async move {
+            let acting_user =
+                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let mut violations = Violations::default();
+            let why = violations.check("reason", Why::parse(&request.reason));
+            violations.finish()?;
             let now = this.clock.now();
             let name = if on { "enable" } else { "disable" };
             let mut tx = this.store.begin(name).await?;
@@ -111,7 +112,7 @@ impl Service {
                 tx.update_credential(&after).await?;
             }
             let entry = Entry {
-                action: if on { "credential.enable" } else { "credential.disable" },
+                action,
                 target: AuditTarget::Credential(id),
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),
@@ -137,15 +138,18 @@ impl Service {
     /// successor. [`Reason::CredentialRevoked`], [`Reason::CredentialExpired`], [`Reason::EtagMismatch`],
     /// [`Reason::CredentialsMaxReached`], and for a retry that comes too late [`Reason::RequestReplayed`].
     pub async fn rotate(self: &Arc<Self>, context: Context, request: Rotate) -> Result<Rotated> {
-        let acting_user =
-            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
-        let mut violations = Violations::default();
-        self.check_expiration(&mut violations, request.expiration);
-        let retry =
-            check_request_id(&mut violations, &request.request_id, || fingerprint(&request));
-        violations.finish()?;
+        let target = AuditTarget::Credential(request.id);
+        let attempt =
+            Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(async move {
+        self.run(attempt, async move {
+            let acting_user =
+                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let mut violations = Violations::default();
+            this.check_expiration(&mut violations, request.expiration);
+            let retry =
+                check_request_id(&mut violations, &request.request_id, || fingerprint(&request));
+            violations.finish()?;
             let (now, random) = this.stamp()?;
             let id = CredentialId::new(now, random);
             let mut tx = this.store.begin("rotate").await?;
@@ -177,15 +181,11 @@ impl Service {
             };
             tx.update_credential(&after).await?;
             tx.insert_credential(&successor, &token.digest()).await?;
-            let entry = Entry {
-                action: "credential.rotate",
-                target: AuditTarget::Credential(after.id),
-                acting_user: acting_user.as_ref(),
-                before: Some(view::credential(&before, now)),
-                after: Some(with_successor(view::credential(&after, now), &successor, now)),
-                reason: None,
-            };
-            let event = this.audit_event(&context, entry)?;
+            // An event for each of the two, so that each has its own story.
+            let made = rotation(acting_user.as_ref(), None, &successor, now);
+            tx.insert_audit_events(&[this.audit_event(&context, made)?]).await?;
+            let ended = rotation(acting_user.as_ref(), Some(&before), &after, now);
+            let event = this.audit_event(&context, ended)?;
             this.commit_and_wait(tx, &event, &context).await?;
             Ok(Rotated { credential: successor, token, predecessor: after })
         })
@@ -237,6 +237,23 @@ fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
     }
 }
 
+/// What the audit log keeps of one side of a rotation.
+fn rotation<'a>(
+    acting_user: Option<&'a UserId>,
+    before: Option<&Credential>,
+    after: &Credential,
+    now: Timestamp,
+) -> Entry<'a> {
+    Entry {
+        action: "credential.rotate",
+        target: AuditTarget::Credential(after.id),
+        acting_user,
+        before: before.map(|before| view::credential(before, now)),
+        after: Some(view::credential(after, now)),
+        reason: None,
+    }
+}
+
 /// The credential with its end after the overlap.
 fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
@@ -248,14 +265,6 @@ fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
         after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
     }
     after
-}
-
-/// One event tells of both.
-fn with_successor(mut view: Value, successor: &Credential, now: Timestamp) -> Value {
-    if let Value::Object(fields) = &mut view {
-        fields.insert("successor".to_owned(), view::credential(successor, now));
-    }
-    view
 }
 
 fn fingerprint(request: &Rotate) -> Digest {

@@ -1,20 +1,26 @@
 //! Use cases, one file per noun: what is asked is checked, allowed, done and recorded here, the same for every face.
 //!
 //! What writes runs in a task of its own ([`Service::run`]): a client that goes away takes its request's future with
-//! it, and a transaction must not go the same way (CATALOGUE 0.1).
+//! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod audit;
+mod bulk;
 mod callers;
 mod checks;
 mod credentials;
 mod directory;
+mod edge;
 mod error;
 mod introspect;
+mod last_use;
+mod leaked;
 mod life;
 mod listing;
 mod owner;
 mod page;
 mod proxied;
+mod purge;
+mod refusals;
 mod retry;
 mod transfer;
 mod unknown_rate;
@@ -24,15 +30,20 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-pub use callers::{CreateCaller, PresentedCaller};
+pub use bulk::{BulkRevoke, BulkRevoked};
+pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
+pub use edge::{Limits, Peer};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
+pub use last_use::LastUses;
+pub use leaked::{LeakedToken, LeakedTokenResult};
 pub use life::{Rotate, Rotated, SwitchCredential};
 pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
+pub use refusals::{Attempt, Refusals};
 pub use transfer::{
     Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
     TransferFormat,
@@ -40,13 +51,12 @@ pub use transfer::{
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 
-use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 use crate::cache::{Barrier, BarrierError, Lookup};
 use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
@@ -78,6 +88,10 @@ pub struct Service {
     pub random: Arc<dyn Random>,
     /// Transactions under way; shutting down waits for them.
     pub tasks: TaskTracker,
+    /// Uses of credentials that are not written yet.
+    pub last_uses: LastUses,
+    /// How many refusals the audit log still takes of whom.
+    pub refusals: Refusals,
     /// Choices.
     pub options: Options,
 }
@@ -112,6 +126,24 @@ pub struct Context {
     pub remote_address: Option<String>,
     /// When nobody waits for the answer any longer, if the request says.
     pub deadline: Option<Instant>,
+    /// Whether the audit log has heard of its refusal.
+    pub recorded: Recorded,
+}
+
+/// Whether the audit log has heard of a call's refusal, by whichever of the clones of its [`Context`].
+#[derive(Debug, Clone, Default)]
+pub struct Recorded(Option<Arc<AtomicBool>>);
+
+impl Recorded {
+    /// Not yet, and somebody will ask.
+    pub fn watched() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Notes that it has; whether it had before.
+    pub fn replace(&self) -> bool {
+        self.0.as_ref().is_some_and(|recorded| recorded.swap(true, Ordering::Relaxed))
+    }
 }
 
 /// Who asks.
@@ -130,6 +162,7 @@ impl Context {
             requester: Requester::Operator(name.to_owned()),
             remote_address: None,
             deadline: None,
+            recorded: Recorded::default(),
         }
     }
 
@@ -159,15 +192,6 @@ impl Context {
 }
 
 impl Service {
-    /// Runs what writes in a task of its own, to its end, whether or not anybody still waits for it.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let task = self.tasks.spawn(work.in_current_span());
-        task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
-    }
-
     /// Commits what takes something away, and waits until no replica answers as before: the revocation barrier
     /// (DESIGN §6, point 9). What only gives commits without waiting, by [`WriteTx::commit`].
     ///

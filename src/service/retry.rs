@@ -91,7 +91,9 @@ impl Service {
     ) -> Result<Created> {
         let now = self.clock.now();
         let found = tx.find_credential(id, Lock::Update).await?;
-        let before = found.filter(|found| is_replayable(found, now)).ok_or_else(|| {
+        let before =
+            found.filter(|found| is_replayable(found, now) && !self.last_uses.is_noted(id));
+        let before = before.ok_or_else(|| {
             ServiceError::from(Reason::RequestReplayed).with("credential_id", id.to_string())
         })?;
         let kind = match before.kind() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::audit::Entry;
 use super::owner::acting_user;
-use super::{Context, Reason, Result, Service, Violations, view};
+use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName, IpAllowlist,
     Permission, ScopeSet, Timestamp,
@@ -52,11 +52,14 @@ impl Service {
         context: Context,
         request: UpdateCredential,
     ) -> Result<Credential> {
-        let acting_user =
-            acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
-        let checked = check(&request)?;
+        let target = AuditTarget::Credential(request.id);
+        let attempt =
+            Attempt::on(&context, "credential.update", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(async move {
+        self.run(attempt, async move {
+            let acting_user =
+                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let checked = check(&request)?;
             let now = this.clock.now();
             let mut tx = this.store.begin("update_credential").await?;
             let id = request.id;

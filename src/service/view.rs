@@ -159,6 +159,7 @@ pub fn audit_event(event: &AuditEvent) -> Value {
         ("before", json(&event.before)),
         ("after", json(&event.after)),
         ("reason", event.reason.as_deref().map(Value::from)),
+        ("refusal", event.refusal.as_deref().map(Value::from)),
     ];
     for (name, value) in optional {
         if let Some(value) = value {

@@ -12,6 +12,20 @@ use crate::model::{ReplicaId, Revision};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incarnation(pub String);
 
+/// What a replica publishes with a sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The store's life that it speaks of: in another, its revision would mean something else, and is not taken.
+    pub incarnation: Option<Incarnation>,
+    /// Everything that it answers from is as of this, or newer.
+    pub applied: Revision,
+    /// Its own number of this sync. Were the store to count, a count that it lost in a crash could come again, and the
+    /// row would seem to have stood still.
+    pub seq: i64,
+    /// Whether a crash of the store must not lose it.
+    pub durable: bool,
+}
+
 /// What one sync gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
@@ -30,7 +44,7 @@ pub struct Replica {
     pub id: ReplicaId,
     /// Everything that it answers from is as of this, or newer.
     pub applied: Revision,
-    /// Counts its syncs: one that stands still has stopped.
+    /// The number of its last sync: one that stands still has stopped.
     pub seq: i64,
     /// How long it may answer after a sync.
     pub lease: Duration,
@@ -54,12 +68,12 @@ pub trait ChangeFeed: Send {
     async fn register(&mut self, id: ReplicaId, lease: Duration)
     -> Result<(Incarnation, Revision)>;
 
-    /// One statement on the primary: publishes that everything up to `applied` is applied, and gives what comes after
-    /// it. `None` if the replica's row is gone: it was given up.
+    /// One statement on the primary: publishes, and gives what comes after what is applied. `None` if the replica's row
+    /// is gone: it was given up.
     async fn sync(
         &mut self,
         id: ReplicaId,
-        applied: Revision,
+        published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>>;
 

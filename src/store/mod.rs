@@ -16,7 +16,9 @@
 mod columns;
 mod error;
 mod feed;
+mod filter;
 mod listing;
+mod looked_up;
 mod migrations;
 mod row;
 mod sql;
@@ -26,8 +28,10 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use error::StoreError;
-pub use feed::{ChangeFeed, Incarnation, Replica, Replicas, Synced};
+pub use feed::{ChangeFeed, Incarnation, Published, Replica, Replicas, Synced};
+pub use filter::{AuditFilter, RevokeFilter};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
+pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
@@ -41,41 +45,12 @@ use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, Membership, Owner, ReplicaId, RequestId, Revision, Role, Scope, Slug,
+    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Role, Scope, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// All that an introspection is decided by, of one revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LookedUp {
-    /// The revision that all of it is of.
-    pub revision: Revision,
-    /// What the digest is of, if anything.
-    pub found: Option<Found>,
-}
-
-/// A credential and what it is decided by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The credential. Its `revoke_time` is its own: what its owner's watermark revokes is not in it.
-    pub credential: Credential,
-    /// Whose it is, deleted or not.
-    pub principal: FoundPrincipal,
-    /// For a personal access token: the workspace of the name asked for, if there is one that is not deleted.
-    pub named_workspace: Option<Workspace>,
-}
-
-/// Whose a credential is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundPrincipal {
-    /// A workspace's.
-    Workspace(Workspace),
-    /// A user's, with all their roles, by workspace.
-    User(User, Vec<(WorkspaceId, Role)>),
-}
 
 /// Which credentials to list, and in which order. What is `None` does not restrict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -193,6 +168,20 @@ pub trait Store: Send + Sync {
         after: Option<CredentialPosition>,
         limit: u32,
     ) -> Result<Vec<String>>;
+    /// Credentials that the filter names after this one, by id.
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>>;
+    /// How many credentials the filter names.
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64>;
+    /// Some credentials that were revoked or expired before `cutoff`, by themselves or with their owner's watermark.
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>>;
+    /// Notes when and from where credentials were last used, in a transaction of its own, but for those of which a later
+    /// use is known; how many it noted. No management call: it changes no answer, no etag, and goes into no log.
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64>;
 
     /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
     /// good.
@@ -247,14 +236,20 @@ pub trait Store: Send + Sync {
     /// Callers after this one, by id, revoked ones included.
     async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>>;
 
-    /// Audit events after this one, by id.
+    /// Audit events that the filter names after this one, by id, which is by time.
     async fn list_audit_events(
         &self,
+        filter: &AuditFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<AuditEvent>>;
     /// The rows of the change log after this revision, in order.
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
+    /// Drops the oldest rows of the change log, up to `limit` of them, in a transaction of its own: those from before
+    /// `cutoff` that every replica has applied, and never the newest. How many it dropped.
+    ///
+    /// It drops a prefix, whatever the database's clock did: a gap would be read over.
+    async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64>;
     /// The newest revision.
     async fn revision(&self) -> Result<Revision>;
 
@@ -394,6 +389,12 @@ pub trait WriteTx: Send {
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
     /// Gives the change log a new epoch: whoever answers from memory drops it all and starts afresh.
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
+    /// Those of these credentials that are there, by id, as [`Self::find_credential`] gives them, held for a change.
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>>;
+    /// Revokes these credentials, none of which is revoked, and counts their versions on.
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()>;
+    /// Drops the rows of these credentials.
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()>;
 
     /// The caller, revoked or not.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;
@@ -404,11 +405,17 @@ pub trait WriteTx: Send {
     /// # Errors
     /// [`StoreError::Conflict`] if its id or identity, or the name among those not revoked, is taken.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
-    /// Makes the caller's row look so: its name, permissions and revocation.
+    /// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
+    ///
+    /// # Errors
+    /// As [`Self::insert_caller`].
     async fn update_caller(&mut self, caller: &Caller) -> Result<()>;
 
-    /// Appends an audit event beside the one that goes with [`Self::commit`]: for work that is too much for one.
-    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()>;
+    /// Appends events beside the one that [`Self::commit`] takes: where one call changes many things.
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()>;
+    /// Retention: drops the oldest events from before `cutoff`, up to `limit` of them; how many.
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64>;
+
     /// Commits all of it with the audit event and the rows of the change log; the newest revision.
     async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;
 }

@@ -311,6 +311,7 @@ pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
         before: fields.maybe_text("before")?,
         after: fields.maybe_text("after")?,
         reason: fields.maybe_text("reason")?,
+        refusal: fields.maybe_text("refusal")?,
     })
 }
 

@@ -87,7 +87,8 @@ macro_rules! caller_columns {
 /// What [`super::row::audit_event`] reads.
 macro_rules! audit_event_columns {
     () => {
-        "id, time, action, caller, acting_user, target_kind, target_id, remote_address, before, after, reason"
+        "id, time, action, caller, acting_user, target_kind, target_id, remote_address, before, after, reason, \
+         refusal"
     };
 }
 

@@ -2,6 +2,8 @@
 //!
 //! NEVER CHANGE THE PREFIXES: secret scanners everywhere know them, and every token in use carries one.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroizing;
 
 use super::{Random, RandomError};
@@ -66,6 +68,37 @@ pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<Digest> 
     let imported =
         || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
     (credential || imported()).then(|| Digest::of(text))
+}
+
+/// The text without the body of anything in it that looks like a token, right or wrong: for what people write, and others
+/// read.
+pub fn redact_tokens(text: &str) -> Cow<'_, str> {
+    let is_token = |rest: &str| {
+        let kind = TokenKind::ALL.into_iter().find(|kind| rest.starts_with(kind.prefix()))?;
+        let body = &rest[kind.prefix().len()..];
+        let end = body.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(body.len());
+        (end >= BODY).then_some(kind.prefix().len() + end)
+    };
+    let mut redacted = String::new();
+    let mut rest = text;
+    let mut from = 0;
+    while let Some(found) = rest[from..].find("sophic_") {
+        let start = from + found;
+        match is_token(&rest[start..]) {
+            Some(length) => {
+                redacted.push_str(&rest[..start + PREFIX]);
+                redacted.push_str("[redacted]");
+                rest = &rest[start + length..];
+                from = 0;
+            }
+            None => from = start + 1,
+        }
+    }
+    if redacted.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    redacted.push_str(rest);
+    Cow::Owned(redacted)
 }
 
 pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<String>, RandomError> {

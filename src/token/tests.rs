@@ -207,3 +207,40 @@ fn what_is_no_digest_may_be_a_token() {
     assert!(is_placeholder(&Digest::of("")) && is_placeholder(&Digest::of("null")));
     assert!(!is_placeholder(&Digest::of("4f9c1e7a2b8d6053c7e1")));
 }
+
+#[test]
+fn tokens_are_redacted_wherever_they_stand_in_a_text() {
+    let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness");
+    let text =
+        format!("https://example.com/?a={0}&b={0}. \"{0}x\" sophic_key_...abcd é", token.expose());
+    let redacted = redact_tokens(&text);
+    let key = "sophic_key_[redacted]";
+    assert_eq!(
+        redacted,
+        format!("https://example.com/?a={key}&b={key}. \"{key}\" sophic_key_...abcd é")
+    );
+    assert!(matches!(redact_tokens("sophic_sophic_key_ no token"), std::borrow::Cow::Borrowed(_)));
+}
+
+/// The same file is read by `sophic-auth-client`, which shares no code with this.
+#[test]
+fn the_vectors_hold() {
+    let vectors = include_str!("../../tests/vectors/tokens.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).expect("JSON");
+    for vector in vectors.as_array().expect("a list") {
+        let text = vector["text"].as_str().expect("a text");
+        let kind = TokenKind::of(text).map(|kind| match kind {
+            TokenKind::Key => "key",
+            TokenKind::Pat => "pat",
+            TokenKind::Service => "svc",
+        });
+        assert_eq!(kind, vector["kind"].as_str(), "{text}");
+        for (imported, field) in [(false, "digest"), (true, "digest_if_imported")] {
+            let digest = digest_of_presented(text, imported).map(|digest| {
+                let bytes = digest.as_bytes().iter();
+                bytes.map(|byte| format!("{byte:02x}")).collect::<String>()
+            });
+            assert_eq!(digest.as_deref(), vector[field].as_str(), "{text}, {field}");
+        }
+    }
+}

@@ -96,6 +96,11 @@ impl Harness {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
     }
 
+    /// The same caller, speaking to this server.
+    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
+        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
+    }
+
     /// The same caller, on a connection of its own.
     pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
         let channel = Channel::from_shared(self.running.grpc_url()).expect("a URL").connect().await;
@@ -143,6 +148,12 @@ impl Interceptor for Credential {
 type Authenticated = InterceptedService<Channel, Credential>;
 
 impl Actor {
+    /// Whoever has this service token, over this channel.
+    pub(crate) fn over(channel: Channel, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().expect("a header");
+        Self { channel, credential: Credential(Some(value)) }
+    }
+
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
     }

@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("cache", &["model", "store", "token"]),
     ("service", &["cache", "decision", "model", "policy", "store", "token"]),
     ("grpc", &["cache", "decision", "model", "service", "store", "token"]),
-    ("http", &["decision", "model", "service", "store", "token"]),
+    ("http", &["cache", "decision", "model", "service", "store", "token"]),
     ("server", &["cache", "grpc", "http", "model", "service", "store", "token"]),
     (
         "cli",

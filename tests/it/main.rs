@@ -2,10 +2,14 @@
 //! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
 
 mod cli;
+mod client;
 mod faces;
+mod faults;
 mod grpc;
 mod harness;
 mod house;
+mod proxy;
+mod simulation;
 mod store;
 mod stores;
 mod transfer;

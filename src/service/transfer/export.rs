@@ -64,7 +64,7 @@ impl Service {
     ) -> Result<(), TransferError> {
         let entry = Entry {
             action: "credential.export",
-            target: AuditTarget::Store("credentials"),
+            target: AuditTarget::Credentials,
             acting_user: None,
             before: None,
             after: Some(json!({

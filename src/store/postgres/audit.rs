@@ -1,16 +1,19 @@
-//! The audit log: appended to and read.
+//! The audit log: appended to, read, and cut by retention.
+
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
 
 use super::{Result, Session, at};
-use crate::model::{AuditEvent, EventId};
-use crate::store::row;
+use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::sql::audit_event_columns;
+use crate::store::{AuditFilter, row};
 
 /// Appends an event.
 pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
     db.query(concat!(
         "INSERT INTO audit_events (",
         audit_event_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     ))
     .bind(event.id.0)
     .bind(at(event.time))
@@ -23,26 +26,64 @@ pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
     .bind(&event.before)
     .bind(&event.after)
     .bind(&event.reason)
+    .bind(&event.refusal)
     .execute(db.connection())
     .await?;
     Ok(())
 }
 
-/// Events after this one, by id.
+/// Events that the filter names after this one, by id. Only what the filter asks for stands in the statement, so that each
+/// has its index.
 pub(super) async fn list(
     db: &mut Session,
+    filter: &AuditFilter,
     after: Option<EventId>,
     limit: u32,
 ) -> Result<Vec<AuditEvent>> {
-    let rows = db
-        .query(concat!(
-            "SELECT ",
-            audit_event_columns!(),
-            " FROM audit_events WHERE id > $1 ORDER BY id LIMIT $2"
-        ))
-        .bind(after.map(|id| id.0).unwrap_or_default())
-        .bind(i64::from(limit))
-        .fetch_all(db.connection())
-        .await?;
+    let mut query = QueryBuilder::<Postgres>::new(concat!(
+        "SELECT ",
+        audit_event_columns!(),
+        " FROM audit_events WHERE id > "
+    ));
+    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
+    if let Some(start) = filter.start_time {
+        query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
+        query.push(" AND time >= ").push_bind(at(start));
+    }
+    if let Some(end) = filter.end_time {
+        query.push(" AND id < ").push_bind(EventId::first_after(end).0);
+        query.push(" AND time < ").push_bind(at(end));
+    }
+    let target_id = filter.target_id.as_deref();
+    let conditions = [
+        (" AND target_id <> '' AND target_id = ", target_id),
+        (" AND acting_user = ", filter.acting_user.as_ref().map(UserId::as_str)),
+        (" AND action = ", filter.action.as_deref()),
+        (" AND caller = ", filter.caller.as_deref()),
+        (" AND target_kind = ", filter.target_kind.as_deref()),
+    ];
+    for (condition, value) in conditions {
+        let Some(value) = value else { continue };
+        query.push(condition).push_bind(value.to_owned());
+    }
+    query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
+    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
     rows.iter().map(row::audit_event).collect()
+}
+
+/// Drops the oldest events from before `cutoff`, up to `limit` of them, with the schema's leave.
+pub(super) async fn delete(db: &mut Session, cutoff: Timestamp, limit: u32) -> Result<u64> {
+    db.query("SET LOCAL sophic_auth.audit_retention = 'on'").execute(db.connection()).await?;
+    let done = db
+        .query(
+            "DELETE FROM audit_events \
+         WHERE id IN (SELECT id FROM audit_events WHERE id < $1 AND time < $2 ORDER BY id LIMIT $3)",
+        )
+        .bind(EventId::first_after(cutoff).0)
+        .bind(at(cutoff))
+        .bind(i64::from(limit))
+        .execute(db.connection())
+        .await?;
+    db.query("SET LOCAL sophic_auth.audit_retention = 'off'").execute(db.connection()).await?;
+    Ok(done.rows_affected())
 }

@@ -101,10 +101,7 @@ pub(super) async fn list(
 
 /// Inserts the caller.
 pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
-    let (digest, san) = match &caller.identity {
-        CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
-        CallerIdentity::Certificate(san) => (None, Some(san.as_str())),
-    };
+    let (digest, san) = identity(caller);
     db.query(concat!(
         "INSERT INTO callers (",
         caller_columns!(),
@@ -123,19 +120,31 @@ pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
     Ok(())
 }
 
-/// Makes the caller's row look so: its name, permissions and revocation.
+/// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
 pub(super) async fn update(db: &mut Session, caller: &Caller) -> Result<()> {
+    let (digest, san) = identity(caller);
     let done = db
         .query(
             "UPDATE callers \
-         SET name = $2, permissions = $3, revoke_time = $4 \
+         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7 \
          WHERE id = $1",
         )
         .bind(caller.id.0)
         .bind(caller.name.as_str())
         .bind(i32::from(caller.permissions.bits()))
+        .bind(digest)
+        .bind(san)
+        .bind(&caller.hint)
         .bind(caller.revoke_time.map(at))
         .execute(db.connection())
         .await?;
     expect_rows(1, done.rows_affected())
+}
+
+/// The digest of its service token, or the name in its certificate.
+fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
+    match &caller.identity {
+        CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
+        CallerIdentity::Certificate(san) => (None, Some(san.as_str())),
+    }
 }

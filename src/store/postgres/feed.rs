@@ -8,7 +8,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use super::{PostgresStore, Result, Session, StoreError};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{ChangeFeed, Incarnation, Replicas, Synced, row};
+use crate::store::{ChangeFeed, Incarnation, Published, Replicas, Synced, row};
 
 /// What the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
@@ -118,22 +118,26 @@ impl ChangeFeed for PostgresFeed {
     async fn sync(
         &mut self,
         id: ReplicaId,
-        applied: Revision,
+        published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
         let mut db = Session::of_feed(&self.pool, self.pooled).await?;
         // An UPDATE, so that only the primary can answer it. With standbys that commits wait for, this one waits too: on
-        // a primary that was cut off it hangs, and the lease ends. Without, losing it in a crash costs nobody anything,
-        // so it does not wait for the disk.
+        // a primary that was cut off it hangs, and the lease ends. Without, it waits for the disk only where a crash
+        // must not lose it.
         let rows = db
             .query(concat!(
                 "WITH mine AS ( \
-                     UPDATE replicas SET applied = $2, seq = seq + 1, heartbeat = clock_timestamp() \
-                     WHERE replica_id = $1 \
+                     UPDATE replicas \
+                     SET applied = CASE WHEN ",
+                incarnation!(),
+                " = $4 THEN $2 ELSE 0 END, seq = $5, heartbeat = clock_timestamp() \
+                     FROM counter \
+                     WHERE replica_id = $1 AND counter.id = 1 \
                      RETURNING replica_id), \
                  relaxed AS MATERIALIZED ( \
                      SELECT set_config('synchronous_commit', 'off', true) \
-                     WHERE current_setting('synchronous_standby_names') = '') \
+                     WHERE NOT $6 AND current_setting('synchronous_standby_names') = '') \
                  SELECT ",
                 incarnation!(),
                 ", counter.revision, (SELECT count(*) FROM relaxed), \
@@ -144,8 +148,11 @@ impl ChangeFeed for PostgresFeed {
                  LIMIT $3"
             ))
             .bind(id.0)
-            .bind(i64::try_from(applied.0).unwrap_or(i64::MAX))
+            .bind(i64::try_from(published.applied.0).unwrap_or(i64::MAX))
             .bind(i64::from(limit))
+            .bind(published.incarnation.as_ref().map(|incarnation| incarnation.0.as_str()))
+            .bind(published.seq)
+            .bind(published.durable)
             .fetch_all(db.connection())
             .await?;
         db.commit().await?;

@@ -3,6 +3,7 @@
 //! All SQL for Postgres is here and nothing else. `diff -r` against `sqlite` shows the dialect.
 
 mod audit;
+mod bulk;
 mod callers;
 mod changes;
 mod credentials;
@@ -26,12 +27,13 @@ use sqlx::types::time::OffsetDateTime;
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
 use super::{
-    Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter, ImportFound,
-    ImportNames, Listed, LookedUp, Replicas, Result, Store, StoreError, StoredCredential, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
+    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store, StoreError,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
+    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in a Postgres database.
@@ -95,6 +97,30 @@ impl Store for PostgresStore {
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
         read!(self, db => transfer::find(db, names))
+    }
+
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        read!(self, db => bulk::list_revocable(db, filter, after, limit))
+    }
+
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
+        read!(self, db => bulk::count_revocable(db, filter))
+    }
+
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+        read!(self, db => bulk::list_dead(db, cutoff, limit))
+    }
+
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+        let mut session = self.begin_write().await?;
+        let written = bulk::write_last_uses(&mut session, uses).await?;
+        session.commit().await?;
+        Ok(written)
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -161,14 +187,22 @@ impl Store for PostgresStore {
 
     async fn list_audit_events(
         &self,
+        filter: &AuditFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
-        read!(self, db => audit::list(db, after, limit))
+        read!(self, db => audit::list(db, filter, after, limit))
     }
 
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         read!(self, db => changes::list(db, after, limit))
+    }
+
+    async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        let mut session = self.begin_write().await?;
+        let deleted = changes::delete(&mut session, cutoff, limit).await?;
+        session.commit().await?;
+        Ok(deleted)
     }
 
     async fn revision(&self) -> Result<Revision> {

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Result, Session, audit, callers, changes, credentials, directory, policies, requests, transfer,
+    Result, Session, audit, bulk, callers, changes, credentials, directory, policies, requests,
+    transfer,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
@@ -148,6 +149,18 @@ impl WriteTx for PostgresTx {
         transfer::renew_epoch(&mut self.session, epoch).await
     }
 
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        bulk::find_locked(&mut self.session, ids).await
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        bulk::revoke(&mut self.session, ids, time).await
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        bulk::delete(&mut self.session, ids).await
+    }
+
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
         credentials::replace_digest(&mut self.session, id, digest).await
     }
@@ -194,8 +207,15 @@ impl WriteTx for PostgresTx {
         callers::update(&mut self.session, caller).await
     }
 
-    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()> {
-        audit::insert(&mut self.session, audit).await
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        for event in events {
+            audit::insert(&mut self.session, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        audit::delete(&mut self.session, cutoff, limit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {

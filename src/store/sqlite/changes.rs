@@ -1,9 +1,9 @@
-//! The change log, as its readers see it: triggers write it.
+//! The change log, as its readers see it, and its purging: triggers write it.
 
 use sqlx::SqliteConnection;
 
-use super::Result;
-use crate::model::Revision;
+use super::{Result, at};
+use crate::model::{Revision, Timestamp};
 use crate::store::Change;
 use crate::store::row;
 
@@ -27,6 +27,29 @@ pub(super) async fn list(
     .fetch_all(db)
     .await?;
     rows.iter().map(row::change).collect()
+}
+
+/// Drops the oldest rows, up to `limit` of them, from before `cutoff`. Every condition is an upper bound on a prefix, so
+/// that what stays has no gap: a row behind a younger one stays with it.
+pub(super) async fn delete(
+    db: &mut SqliteConnection,
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "WITH head AS (SELECT revision, commit_time FROM changes ORDER BY revision LIMIT $2) \
+         DELETE FROM changes \
+         WHERE revision IN (SELECT head.revision FROM head) \
+           AND revision < COALESCE((SELECT min(head.revision) FROM head WHERE head.commit_time >= $1), \
+                                   9223372036854775807) \
+           AND revision < (SELECT counter.revision FROM counter WHERE counter.id = 1) \
+           AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas), 9223372036854775807)",
+    )
+    .bind(at(cutoff))
+    .bind(i64::from(limit))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// The newest revision.

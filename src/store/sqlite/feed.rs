@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, SqliteStore};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{ChangeFeed, Incarnation, Replicas, Synced, row};
+use crate::store::{ChangeFeed, Incarnation, Published, Replicas, Synced, row};
 
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -46,7 +46,7 @@ impl SqliteFeed {
     /// Opens the file as the store has it.
     pub(super) async fn open(store: &SqliteStore) -> Result<Self> {
         let options: SqliteConnectOptions = store.write.connect_options().as_ref().clone();
-        // Losing a row that says how far this process got costs nobody anything, so it does not wait for the disk.
+        // A row that says how far this process got need not wait for the disk: what loses it ends this process too.
         let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
         Ok(Self { db, seen: 0 })
     }
@@ -83,20 +83,24 @@ impl ChangeFeed for SqliteFeed {
     async fn sync(
         &mut self,
         id: ReplicaId,
-        applied: Revision,
+        published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
         // Before the snapshot: what is committed after it will be seen as new.
         self.seen = self.data_version().await?;
         let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
-        let applied = i64::try_from(applied.0).unwrap_or(i64::MAX);
+        let applied = i64::try_from(published.applied.0).unwrap_or(i64::MAX);
         let done = sqlx::query(
             "UPDATE replicas \
-             SET applied = $2, seq = seq + 1, heartbeat = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-             WHERE replica_id = $1",
+             SET applied = CASE WHEN lower(hex(counter.epoch)) = $3 THEN $2 ELSE 0 END, seq = $4, \
+                 heartbeat = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+             FROM counter \
+             WHERE replica_id = $1 AND counter.id = 1",
         )
         .bind(id.0)
         .bind(applied)
+        .bind(published.incarnation.as_ref().map(|incarnation| incarnation.0.as_str()))
+        .bind(published.seq)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() == 0 {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod backup;
+mod bulk;
 mod callers;
 mod changes;
 mod credentials;
@@ -25,12 +26,13 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter, ImportFound,
-    ImportNames, Listed, LookedUp, Replicas, Result, Store, StoredCredential, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
+    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Membership, ReplicaId,
-    Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
+    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// The store in an SQLite file.
@@ -94,6 +96,30 @@ impl Store for SqliteStore {
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
         transfer::find(&mut *self.read.acquire().await?, names).await
+    }
+
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        bulk::list_revocable(&mut *self.read.acquire().await?, filter, after, limit).await
+    }
+
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
+        bulk::count_revocable(&mut *self.read.acquire().await?, filter).await
+    }
+
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+        bulk::list_dead(&mut *self.read.acquire().await?, cutoff, limit).await
+    }
+
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+        let written = bulk::write_last_uses(&mut transaction, uses).await?;
+        transaction.commit().await?;
+        Ok(written)
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -161,14 +187,22 @@ impl Store for SqliteStore {
 
     async fn list_audit_events(
         &self,
+        filter: &AuditFilter,
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
-        audit::list(&mut *self.read.acquire().await?, after, limit).await
+        audit::list(&mut *self.read.acquire().await?, filter, after, limit).await
     }
 
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         changes::list(&mut *self.read.acquire().await?, after, limit).await
+    }
+
+    async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+        let deleted = changes::delete(&mut transaction, cutoff, limit).await?;
+        transaction.commit().await?;
+        Ok(deleted)
     }
 
     async fn revision(&self) -> Result<Revision> {

@@ -5,7 +5,7 @@ use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Result, audit, callers, changes, credentials, directory, policies, requests, transfer,
+    Result, audit, bulk, callers, changes, credentials, directory, policies, requests, transfer,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
@@ -149,6 +149,18 @@ impl WriteTx for SqliteTx {
         transfer::renew_epoch(&mut self.transaction, epoch).await
     }
 
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        bulk::find(&mut self.transaction, ids).await
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        bulk::revoke(&mut self.transaction, ids, time).await
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        bulk::delete(&mut self.transaction, ids).await
+    }
+
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
         credentials::replace_digest(&mut self.transaction, id, digest).await
     }
@@ -195,8 +207,15 @@ impl WriteTx for SqliteTx {
         callers::update(&mut self.transaction, caller).await
     }
 
-    async fn append_audit_event(&mut self, audit: &AuditEvent) -> Result<()> {
-        audit::insert(&mut self.transaction, audit).await
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        for event in events {
+            audit::insert(&mut self.transaction, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        audit::delete(&mut self.transaction, cutoff, limit).await
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {

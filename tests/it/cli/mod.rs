@@ -2,8 +2,10 @@
 
 mod commands;
 mod dev;
+mod killed;
 mod life;
 mod mistakes;
 mod outputs;
-mod program;
+pub(crate) mod program;
+mod records;
 mod serve;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::stores::{Database, Fixture};
 
 /// The program on a database of its own.
-pub(super) struct Program {
-    pub(super) database: Arc<Database>,
+pub(crate) struct Program {
+    pub(crate) database: Arc<Database>,
 }
 
 impl Fixture for Program {
@@ -24,28 +24,28 @@ impl Fixture for Program {
 
 /// How it ended and what it said.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
     /// What it said on standard output, all being well.
-    pub(super) fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{}", self.out);
         self.out
     }
 
     /// The same as one line of JSON.
-    pub(super) fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let out = self.ok();
         assert_eq!(out.lines().count(), 1, "{out}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }
 
     /// The same as one word, which is a token or an id.
-    pub(super) fn word(self) -> String {
+    pub(crate) fn word(self) -> String {
         let out = self.ok();
         let word = out.strip_suffix('\n').expect("a line").to_owned();
         assert!(!word.is_empty() && !word.contains(char::is_whitespace), "{word:?}");
@@ -53,14 +53,14 @@ impl Ended {
     }
 
     /// What it said on standard error, having failed with this code and printed nothing else.
-    pub(super) fn failed(self, code: i32) -> String {
+    pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{}", self.err);
         self.err
     }
 }
 
 /// The program, without the variables of whoever runs the tests.
-pub(super) fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SOPHIC_AUTH_") {
@@ -72,7 +72,7 @@ pub(super) fn command() -> Command {
 }
 
 /// Runs it to its end.
-pub(super) fn run(mut command: Command, input: &str) -> Ended {
+pub(crate) fn run(mut command: Command, input: &str) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -91,29 +91,29 @@ pub(super) fn run(mut command: Command, input: &str) -> Ended {
 
 impl Program {
     /// Runs these words on its database.
-    pub(super) fn run(&self, words: &str) -> Ended {
+    pub(crate) fn run(&self, words: &str) -> Ended {
         self.pipe("", words)
     }
 
     /// The same with this on standard input.
-    pub(super) fn pipe(&self, input: &str, words: &str) -> Ended {
+    pub(crate) fn pipe(&self, input: &str, words: &str) -> Ended {
         run(self.command(&split(words)), input)
     }
 
-    pub(super) fn command(&self, words: &[String]) -> Command {
+    pub(crate) fn command(&self, words: &[String]) -> Command {
         let mut command = command();
         command.env("SOPHIC_AUTH_DATABASE_URL", self.database.url()).args(words);
         command
     }
 
     /// Starts these words, which run until they are told to stop.
-    pub(super) fn start(&self, words: &str) -> Serving {
+    pub(crate) fn start(&self, words: &str) -> Serving {
         Serving::start(self.command(&split(words)))
     }
 }
 
 /// Words as a shell has them, with "…" for those with spaces.
-pub(super) fn split(words: &str) -> Vec<String> {
+pub(crate) fn split(words: &str) -> Vec<String> {
     let mut split = Vec::new();
     for (quoted, part) in words.split('"').enumerate() {
         if quoted % 2 == 1 {
@@ -126,13 +126,13 @@ pub(super) fn split(words: &str) -> Vec<String> {
 }
 
 /// A server that runs.
-pub(super) struct Serving {
+pub(crate) struct Serving {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
 impl Serving {
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -144,24 +144,24 @@ impl Serving {
     }
 
     /// The next line that it says.
-    pub(super) fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).expect("a line");
         line
     }
 
     /// The same as JSON.
-    pub(super) fn json(&mut self) -> Value {
+    pub(crate) fn json(&mut self) -> Value {
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is there to be told");
     }
 
     /// Waits for its end.
-    pub(super) fn end(mut self) -> ExitStatus {
+    pub(crate) fn end(mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
     }
 }

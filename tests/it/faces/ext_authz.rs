@@ -1,11 +1,13 @@
 //! Envoy's `Check`, asked directly.
 
+use sophic_auth::grpc::envoy::config::core::v3::{HeaderMap, HeaderValue};
+use sophic_auth::grpc::envoy::service::auth::v3::attribute_context::HttpRequest;
 use sophic_auth::grpc::envoy::service::auth::v3::check_response::HttpResponse;
 use sophic_auth::grpc::envoy::service::auth::v3::{DeniedHttpResponse, OkHttpResponse};
 use sophic_auth::grpc::pb::Scope;
 use tonic::Code;
 
-use super::rows::check;
+use super::rows::{check, described, joined};
 use super::scene::Scene;
 use crate::stores::on_every_store;
 
@@ -16,8 +18,8 @@ on_every_store! {
     what_was_sent_twice_is_refused,
 }
 
-async fn pass(scene: &Scene, headers: &[(&str, &str)], scope: Option<&str>) -> OkHttpResponse {
-    let response = check(scene, headers, scope).await.expect("a verdict");
+async fn pass(scene: &Scene, http: HttpRequest, extensions: &[(&str, &str)]) -> OkHttpResponse {
+    let response = check(scene, described(http, extensions)).await.expect("a verdict");
     assert_eq!(response.status.expect("a status").code, i32::from(Code::Ok));
     match response.http_response {
         Some(HttpResponse::OkResponse(ok)) => ok,
@@ -25,12 +27,9 @@ async fn pass(scene: &Scene, headers: &[(&str, &str)], scope: Option<&str>) -> O
     }
 }
 
-async fn denied(
-    scene: &Scene,
-    headers: &[(&str, &str)],
-    scope: Option<&str>,
-) -> DeniedHttpResponse {
-    let response = check(scene, headers, scope).await.expect("a verdict");
+async fn denied(scene: &Scene, http: HttpRequest, scope: &str) -> DeniedHttpResponse {
+    let attributes = described(http, &[("scope", scope)]);
+    let response = check(scene, attributes).await.expect("a verdict");
     assert_ne!(response.status.expect("a status").code, i32::from(Code::Ok));
     match response.http_response {
         Some(HttpResponse::DeniedResponse(denied)) => denied,
@@ -43,7 +42,7 @@ async fn the_credential_goes_no_further_and_the_identity_does(scene: Scene) {
     let bearer = format!("Bearer {key}");
     let headers =
         [("authorization", bearer.as_str()), ("x-sophic-user", "forged"), ("x_sophic_role", "x")];
-    let ok = pass(&scene, &headers, Some("read")).await;
+    let ok = pass(&scene, joined(&headers), &[("scope", "read")]).await;
     for name in ["authorization", "x-sophic-user", "x-sophic-role", "x_sophic_role"] {
         assert!(ok.headers_to_remove.iter().any(|removed| removed == name), "{ok:?}");
     }
@@ -58,15 +57,15 @@ async fn the_credential_goes_no_further_and_the_identity_does(scene: Scene) {
         let name = &option.header.as_ref().expect("a header").key;
         assert!(!ok.headers_to_remove.contains(name), "{name} is set and removed");
     }
-    pass(&scene, &headers, Some("")).await;
-    pass(&scene, &headers, None).await;
+    pass(&scene, joined(&headers), &[("scope", "")]).await;
+    pass(&scene, joined(&headers), &[]).await;
     assert!(!format!("{ok:?}").contains("sophic_key_"));
 }
 
 async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bearer = format!("Bearer {key}");
-    let denied = denied(&scene, &[("authorization", &bearer)], Some("read admin")).await;
+    let denied = denied(&scene, joined(&[("authorization", &bearer)]), "read admin").await;
     assert_eq!(denied.status.expect("a status").code, 403);
     assert!(denied.body.contains(r#""missing_scopes":["admin"]"#), "{denied:?}");
     let challenge = denied.headers.iter().filter_map(|option| option.header.as_ref());
@@ -77,27 +76,44 @@ async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
 async fn what_the_operator_got_wrong_is_an_error(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bearer = format!("Bearer {key}");
-    for scope in ["write", "read,admin", "READ"] {
-        let error = check(&scene, &[("authorization", &bearer)], Some(scope)).await;
-        assert_eq!(error.expect_err("an error").code(), Code::InvalidArgument, "{scope}");
+    for extension in
+        [("scope", "write"), ("scope", "read,admin"), ("scope", "READ"), ("scopes", "read")]
+    {
+        let attributes = described(joined(&[("authorization", &bearer)]), &[extension]);
+        let error = check(&scene, attributes).await.expect_err("an error");
+        assert_eq!(error.code(), Code::InvalidArgument, "{extension:?}");
     }
+}
+
+/// With `encode_raw_headers`, each header stands by itself.
+fn raw(headers: &[(&str, &str)]) -> HttpRequest {
+    let header = |(key, value): &(&str, &str)| HeaderValue {
+        key: (*key).to_owned(),
+        value: String::new(),
+        raw_value: value.as_bytes().to_vec(),
+    };
+    let map = HeaderMap { headers: headers.iter().map(header).collect() };
+    HttpRequest { headers: std::collections::HashMap::new(), header_map: Some(map) }
 }
 
 async fn what_was_sent_twice_is_refused(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let twice = format!("Bearer {key},Bearer {key}");
     let once = format!("Bearer {key}");
-    for (headers, status, denial) in [
-        (&[("authorization", twice.as_str())][..], 401, "TOKEN_UNKNOWN"),
-        (
-            &[("authorization", once.as_str()), ("x-sophic-workspace", "acme,globex")],
-            400,
-            "REQUEST_MALFORMED",
-        ),
-        (&[("authorization", once.as_str()), ("x-sophic-workspace", "")], 400, "REQUEST_MALFORMED"),
+    let once = [("authorization", once.as_str())];
+    pass(&scene, raw(&once), &[("scope", "read")]).await;
+    let workspace = |value| [once[0], ("x-sophic-workspace", value)];
+    let acme = ("x-sophic-workspace", "acme");
+    for (http, status, denial) in [
+        (joined(&[("authorization", &twice)]), 401, "TOKEN_UNKNOWN"),
+        (raw(&[once[0], once[0]]), 401, "TOKEN_UNKNOWN"),
+        (joined(&workspace("acme,globex")), 400, "REQUEST_MALFORMED"),
+        (joined(&workspace("")), 400, "REQUEST_MALFORMED"),
+        (raw(&workspace("")), 400, "REQUEST_MALFORMED"),
+        (raw(&[once[0], acme, acme]), 400, "REQUEST_MALFORMED"),
     ] {
-        let denied = denied(&scene, headers, Some("read")).await;
-        assert_eq!(denied.status.expect("a status").code, status, "{headers:?}");
+        let denied = denied(&scene, http, "read").await;
+        assert_eq!(denied.status.expect("a status").code, status, "{denied:?}");
         assert!(denied.body.contains(denial), "{denied:?}");
     }
 }

@@ -19,6 +19,7 @@ on_every_store! {
     what_is_no_form_is_refused,
     a_form_with_a_mistake_is_refused,
     too_much_is_refused_early,
+    what_does_not_come_is_not_waited_for,
     the_metadata_name_the_endpoints,
 }
 
@@ -224,6 +225,20 @@ async fn too_much_is_refused_early(scene: Scene) {
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
+}
+
+async fn what_does_not_come_is_not_waited_for(scene: Scene) {
+    let mut stream = tokio::net::TcpStream::connect(scene.http()).await.expect("it accepts");
+    let head = format!(
+        "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\ntoken=",
+        scene.caller_token
+    );
+    stream.write_all(head.as_bytes()).await.expect("the head is sent");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
 async fn the_metadata_name_the_endpoints(scene: Scene) {

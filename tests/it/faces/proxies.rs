@@ -52,12 +52,12 @@ impl Proxy {
 
     /// The request of a row of the table.
     pub(crate) async fn ask(&self, row: &Row) -> Reply {
-        let target = match row.scope {
-            Scope::Capture => "/api/ingest/cli",
-            Scope::Admin => "/api/admin/keys",
-            Scope::Read | Scope::Unspecified => "/api/v1/documents",
+        let call = match row.scope {
+            Scope::Capture => Call::body("/api/ingest/cli", "text/plain", b"captured"),
+            Scope::Admin => Call::get("/api/admin/keys"),
+            Scope::Read | Scope::Unspecified => Call::get("/api/v1/documents"),
         };
-        self.send(&row.presented_by(Call::get(target))).await
+        self.send(&row.presented_by(call)).await
     }
 }
 
@@ -117,7 +117,7 @@ impl Start<'_> {
             &[
                 ("127.0.0.1:8080", self.scene.http().to_string()),
                 ("127.0.0.1:9000", self.upstream.to_string()),
-                ("127.0.0.1:8000", self.address.to_string()),
+                ("http://:8000", format!("http://:{}", self.address.port())),
                 (SERVICE_TOKEN, self.token.to_owned()),
             ],
         );

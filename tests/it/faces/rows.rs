@@ -86,32 +86,41 @@ async fn forward_auth(scene: &Scene, row: &Row) {
     assert_eq!(reply.header("x-sophic-denial"), row.denial(), "forward-auth, {row:?}");
 }
 
-/// A request as Envoy describes it, to ask about directly.
+/// A request as Envoy describes it, from 127.0.0.1.
+pub(super) fn described(
+    http: auth::attribute_context::HttpRequest,
+    extensions: &[(&str, &str)],
+) -> auth::AttributeContext {
+    let socket = core::SocketAddress { address: "127.0.0.1".to_owned() };
+    let address = core::Address { address: Some(core::address::Address::SocketAddress(socket)) };
+    auth::AttributeContext {
+        source: Some(auth::attribute_context::Peer { address: Some(address) }),
+        request: Some(auth::attribute_context::Request { http: Some(http) }),
+        context_extensions: owned(extensions),
+    }
+}
+
+/// Asks as Envoy would.
 pub(super) async fn check(
     scene: &Scene,
-    headers: &[(&str, &str)],
-    scope: Option<&str>,
+    attributes: auth::AttributeContext,
 ) -> Result<auth::CheckResponse, tonic::Status> {
     let channel = tonic::transport::Channel::from_shared(scene.h.running.grpc_url());
     let channel = channel.expect("a URL").connect().await.expect("the server accepts");
     let mut client = auth::authorization_client::AuthorizationClient::new(channel);
-    let headers: HashMap<_, _> =
-        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let socket = core::SocketAddress { address: "127.0.0.1".to_owned() };
-    let address = core::Address { address: Some(core::address::Address::SocketAddress(socket)) };
-    let http = auth::attribute_context::HttpRequest { headers, header_map: None };
-    let attributes = auth::AttributeContext {
-        source: Some(auth::attribute_context::Peer { address: Some(address) }),
-        request: Some(auth::attribute_context::Request { http: Some(http) }),
-        context_extensions: scope
-            .map(|scope| ("scope".to_owned(), scope.to_owned()))
-            .into_iter()
-            .collect(),
-    };
     let mut request = Request::new(auth::CheckRequest { attributes: Some(attributes) });
     let bearer = format!("Bearer {}", scene.caller_token).parse().expect("a header");
     request.metadata_mut().insert("authorization", bearer);
     client.check(request).await.map(tonic::Response::into_inner)
+}
+
+/// Headers as Envoy joins them.
+pub(super) fn joined(headers: &[(&str, &str)]) -> auth::attribute_context::HttpRequest {
+    auth::attribute_context::HttpRequest { headers: owned(headers), header_map: None }
+}
+
+fn owned(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 async fn ext_authz(scene: &Scene, row: &Row) {
@@ -123,7 +132,8 @@ async fn ext_authz(scene: &Scene, row: &Row) {
     if !row.workspace.is_empty() {
         headers.push(("x-sophic-workspace", row.workspace));
     }
-    let response = check(scene, &headers, Some(scope_name(row.scope))).await.expect("a verdict");
+    let attributes = described(joined(&headers), &[("scope", scope_name(row.scope))]);
+    let response = check(scene, attributes).await.expect("a verdict");
     let verdict = match response.http_response.expect("it says how") {
         auth::check_response::HttpResponse::OkResponse(_) => (200, String::new()),
         auth::check_response::HttpResponse::DeniedResponse(denied) => {

@@ -88,9 +88,9 @@ impl Scene {
 
     async fn disabled_key(&self) -> String {
         let made = self.root.create_key("acme", &[Scope::Read]).await;
-        let id = made.credential.expect("it is shown").id;
-        let id = sophic_auth::model::CredentialId::parse(&id).expect("an id");
-        disable(&self.h, id).await;
+        let credential_id = made.credential.expect("it is shown").id;
+        let request = pb::DisableRequest { credential_id, ..Default::default() };
+        self.root.auth().disable(request).await.expect("it is disabled");
         made.token
     }
 
@@ -234,31 +234,4 @@ impl Scene {
         let request = PutWorkspaceRequest { workspace: Some(workspace) };
         self.root.directory().put_workspace(request).await.expect("a workspace is put");
     }
-}
-
-async fn disable(h: &Harness, id: sophic_auth::model::CredentialId) {
-    use sophic_auth::model::{AuditEvent, EventId};
-    use sophic_auth::store::Lock;
-    let service = &h.running.service;
-    let now = service.clock.now();
-    let mut tx = service.store.begin("disable").await.expect("a transaction");
-    let mut credential =
-        tx.find_credential(id, Lock::Update).await.expect("a read").expect("it is there");
-    credential.disable_time = Some(now);
-    credential.version += 1;
-    tx.update_credential(&credential).await.expect("it is written");
-    let event = AuditEvent {
-        id: EventId::new(now, [7; 10]),
-        time: now,
-        action: "test.disable".to_owned(),
-        caller: "test".to_owned(),
-        acting_user: None,
-        target_kind: "credential".to_owned(),
-        target_id: id.to_string(),
-        remote_address: None,
-        before: None,
-        after: None,
-        reason: None,
-    };
-    tx.commit(&event).await.expect("it is committed");
 }

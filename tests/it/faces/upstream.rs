@@ -1,4 +1,5 @@
-//! The service behind a proxy: it answers with the head of the request as it got it, to the byte.
+//! The service behind a proxy: it takes a request to its end, and answers with its head as it got it, to
+//! the byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +53,10 @@ async fn answer(mut stream: TcpStream, requests: &AtomicUsize) -> std::io::Resul
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
+    let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = text.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
+    stream.read_exact(&mut vec![0; length]).await?;
     requests.fetch_add(1, Ordering::SeqCst);
     let length = head.len();
     let answer = format!(

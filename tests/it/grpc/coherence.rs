@@ -5,6 +5,8 @@ use std::time::Duration;
 use sophic_auth::grpc::pb::{
     Denial, PutUserRequest, RevokeRequest, Role, Scope, User, revoke_request,
 };
+use sophic_auth::model::Revision;
+use sophic_auth::store::Published;
 use tonic::Code;
 
 use crate::harness::{Actor, Harness};
@@ -163,6 +165,7 @@ async fn a_server_that_is_gone_is_waited_for_once(h: Harness) {
     revoke(&root, &key.credential.expect("a credential").id).await.expect("it is revoked");
     let rows = store.list_replicas().await.expect("the rows").replicas;
     assert!(!rows.iter().any(|row| row.id == id), "it was given up");
-    let synced = feed.sync(id, sophic_auth::model::Revision(0), 10).await.expect("it answers");
+    let nothing = Published { incarnation: None, applied: Revision(0), seq: 1, durable: false };
+    let synced = feed.sync(id, &nothing, 10).await.expect("it answers");
     assert_eq!(synced, None);
 }

@@ -150,7 +150,8 @@ async fn disable(h: &Harness, id: &str) {
     credential.disable_time = Some(credential.create_time);
     tx.update_credential(&credential).await.expect("it is changed");
     // Any event will do; this one is taken from the log and given an id of its own.
-    let mut event = store.list_audit_events(None, 1).await.expect("a page").remove(0);
+    let mut event =
+        store.list_audit_events(&Default::default(), None, 1).await.expect("a page").remove(0);
     event.id = sophic_auth::model::EventId(id.0);
     tx.commit(&event).await.expect("it commits");
 }

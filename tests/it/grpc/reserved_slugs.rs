@@ -8,7 +8,7 @@ use sophic_auth::model::limits::SLUG_RESERVATION;
 use sophic_auth::model::{
     Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
 };
-use sophic_auth::service::{Context, Options, Reason, Service, UnknownRate};
+use sophic_auth::service::{Context, LastUses, Options, Reason, Refusals, Service, UnknownRate};
 use sophic_auth::token::OsRandom;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +45,8 @@ fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
         clock: Arc::clone(&clock) as _,
         random: Arc::new(OsRandom),
         tasks,
+        last_uses: LastUses::default(),
+        refusals: Refusals::default(),
         options: Options::default(),
     };
     (Arc::new(service), clock)

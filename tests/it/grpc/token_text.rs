@@ -128,7 +128,8 @@ async fn imported_text_is_looked_up_only_where_the_deployment_says_so(h: Harness
     credential.id = sophic_auth::model::CredentialId::new(credential.create_time, [3; 10]);
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_credential(&credential, &Digest::of(text)).await.expect("it is made");
-    let mut event = store.list_audit_events(None, 1).await.expect("a page").remove(0);
+    let mut event =
+        store.list_audit_events(&Default::default(), None, 1).await.expect("a page").remove(0);
     event.id = sophic_auth::model::EventId(credential.id.0);
     tx.commit(&event).await.expect("it commits");
     let answer = root.introspect(text, "acme", &[Scope::Read]).await;

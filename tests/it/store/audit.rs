@@ -27,11 +27,15 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
         before: Some(r#"{"name":"Größe","z":1,"a":[2, 3]}"#.to_owned()),
         after: Some("{}".to_owned()),
         reason: Some("left in 'public' 🙈".to_owned()),
+        refusal: Some("ROLE_TOO_LOW".to_owned()),
         ..event()
     };
     commit(&store, &bare).await;
     commit(&store, &full).await;
-    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [bare, full]);
+    assert_eq!(
+        store.list_audit_events(&Default::default(), None, 10).await.expect("a page"),
+        [bare, full]
+    );
 }
 
 async fn events_are_listed_in_order_page_by_page(store: TestStore) {
@@ -39,12 +43,13 @@ async fn events_are_listed_in_order_page_by_page(store: TestStore) {
     for event in events.iter().rev() {
         commit(&store, event).await;
     }
-    let first = store.list_audit_events(None, 2).await.expect("a page");
+    let first = store.list_audit_events(&Default::default(), None, 2).await.expect("a page");
     assert_eq!(first, events[..2]);
-    let rest = store.list_audit_events(Some(first[1].id), 10).await.expect("a page");
+    let rest =
+        store.list_audit_events(&Default::default(), Some(first[1].id), 10).await.expect("a page");
     assert_eq!(rest, events[2..]);
     let end: Option<EventId> = rest.last().map(|event| event.id);
-    assert_eq!(store.list_audit_events(end, 10).await.expect("a page"), []);
+    assert_eq!(store.list_audit_events(&Default::default(), end, 10).await.expect("a page"), []);
 }
 
 async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
@@ -55,7 +60,10 @@ async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
     // The same event again: its id is taken, so the commit fails, and the change with it.
     tx.commit(&first).await.expect_err("the event's id is taken");
     assert_eq!(store.find_workspace("acme").await.expect("a read"), None);
-    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [first]);
+    assert_eq!(
+        store.list_audit_events(&Default::default(), None, 10).await.expect("a page"),
+        [first]
+    );
     store.ping().await.expect("the connection is good for more");
 }
 
@@ -74,5 +82,8 @@ async fn an_event_can_neither_be_changed_nor_dropped(store: TestStore) {
         let error = raw::try_run(&store.database, attempt).await.expect_err(attempt);
         assert!(error.contains("append-only"), "{attempt}: {error}");
     }
-    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), [event]);
+    assert_eq!(
+        store.list_audit_events(&Default::default(), None, 10).await.expect("a page"),
+        [event]
+    );
 }

@@ -1,7 +1,7 @@
 //! Statements as a person types them into `psql` or `sqlite3`, past every rule of the store.
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::stores::Database;
 
@@ -27,4 +27,30 @@ pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), Strin
 /// Runs this text.
 pub(crate) async fn run(database: &Database, text: &str) {
     try_run(database, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+}
+
+/// What the planner says of a statement that reads, where an index is to be had.
+pub(super) async fn explain(database: &Database, statement: &str) -> String {
+    let text = match database.file() {
+        Some(_) => format!("EXPLAIN QUERY PLAN {statement}"),
+        // Of a small table Postgres would rather read the whole.
+        None => format!("SET enable_seqscan = off; EXPLAIN {statement}"),
+    };
+    #[expect(clippy::disallowed_types, reason = "statements that these tests make")]
+    let text = sqlx::AssertSqlSafe(text);
+    let mut lines = Vec::new();
+    if let Some(file) = database.file() {
+        let options = SqliteConnectOptions::new().filename(file);
+        let mut connection = options.connect().await.expect("the file opens");
+        for row in sqlx::raw_sql(text).fetch_all(&mut connection).await.expect("a plan") {
+            lines.push(row.get::<String, _>("detail"));
+        }
+    } else {
+        let connecting = PgConnection::connect(&database.url());
+        let mut connection = connecting.await.expect("the database answers");
+        for row in sqlx::raw_sql(text).fetch_all(&mut connection).await.expect("a plan") {
+            lines.push(row.get::<String, _>(0));
+        }
+    }
+    lines.join("\n")
 }

@@ -156,6 +156,7 @@ pub(super) fn event() -> AuditEvent {
         before: None,
         after: None,
         reason: None,
+        refusal: None,
     }
 }
 

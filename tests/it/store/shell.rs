@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sophic_auth::model::{ReplicaId, Revision, Role};
-use sophic_auth::store::ChangedEntity;
+use sophic_auth::store::{ChangedEntity, Published};
 
 use super::raw;
 use super::samples::{acme_and_ada, at, caller, digest, key, pat, user_id, write};
@@ -171,7 +171,12 @@ async fn another_life_of_the_store_shows(store: TestStore) {
         "UPDATE counter SET epoch = randomblob(16)"
     };
     raw::run(&store.database, restore).await;
-    let after = feed.sync(id, from, 100).await.expect("a sync");
+    let incarnation = Some(before.clone());
+    let published = Published { incarnation, applied: from, seq: 1, durable: false };
+    let after = feed.sync(id, &published, 100).await.expect("a sync");
     assert!(after.is_none_or(|synced| synced.incarnation != before));
-    assert_ne!(store.list_replicas().await.expect("a list").incarnation, before);
+    let replicas = store.list_replicas().await.expect("a list");
+    assert_ne!(replicas.incarnation, before);
+    // What it had applied in the other life says nothing in this one.
+    assert!(replicas.replicas.iter().all(|row| row.applied.0 == 0), "{replicas:?}");
 }

@@ -51,7 +51,7 @@ async fn a_dropped_transaction_leaves_nothing_behind(store: TestStore) {
     let row = tx.find_workspace_row(&acme.id, Lock::Update).await.expect("a read");
     assert_eq!(row, None);
     drop(tx);
-    assert_eq!(store.list_audit_events(None, 10).await.expect("a page"), []);
+    assert_eq!(store.list_audit_events(&Default::default(), None, 10).await.expect("a page"), []);
     assert_eq!(store.revision().await.expect("a revision").0, 0);
 }
 

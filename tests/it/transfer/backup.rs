@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sophic_auth::service::TransferFormat;
-use sophic_auth::store;
+use sophic_auth::store::{self, AuditFilter};
 
 use super::program::{run, text};
 use super::{Over, keys, legacy};
@@ -84,6 +84,11 @@ async fn a_new_epoch_is_given_and_recorded(over: Over) {
         assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
         assert!(seen.insert(text(&done.stdout)), "each differs");
     }
-    let events = over.service.store.list_audit_events(None, 100).await.expect("events");
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 100)
+        .await
+        .expect("events");
     assert_eq!(events.iter().filter(|event| event.action == "store.new_epoch").count(), 2);
 }

@@ -2,7 +2,7 @@
 
 use sophic_auth::model::{Digest, WorkspaceId};
 use sophic_auth::service::{Context, TransferFormat};
-use sophic_auth::store::ExportFilter;
+use sophic_auth::store::{AuditFilter, ExportFilter};
 
 use super::{EACH, Over, keys, legacy};
 use crate::stores::{Database, Fixture as _, on_every_store};
@@ -78,7 +78,12 @@ async fn an_export_can_be_of_one_owner(over: Over) {
 async fn an_export_is_in_the_audit_log(over: Over) {
     over.import_csv(&keys(0..3)).await;
     over.export(TransferFormat::Jsonl).await;
-    let events = over.service.store.list_audit_events(None, 100).await.expect("events");
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 100)
+        .await
+        .expect("events");
     let last = events.last().expect("an event");
     assert_eq!(last.action, "credential.export");
     assert!(last.after.as_deref().is_some_and(|after| after.contains(r#""credentials":3"#)));

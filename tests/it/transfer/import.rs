@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sophic_auth::model::{Digest, Revision, Scope, ScopeSet};
 use sophic_auth::service::{ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat};
-use sophic_auth::store::ChangedEntity;
+use sophic_auth::store::{AuditFilter, ChangedEntity};
 
 use super::{ALL_OR_NOTHING, EACH, Over, keys, legacy};
 use crate::stores::on_every_store;
@@ -48,7 +48,12 @@ async fn count(over: &Over) -> usize {
 }
 
 async fn events(over: &Over, action: &str) -> usize {
-    let events = over.service.store.list_audit_events(None, 10_000).await.expect("events");
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 10_000)
+        .await
+        .expect("events");
     events.iter().filter(|event| event.action == action).count()
 }
 
@@ -363,7 +368,12 @@ async fn a_batch_is_one_change_and_one_event(over: Over) {
     let revisions: Vec<_> = changes.iter().map(|change| change.revision).collect();
     assert_eq!(revisions, [1, 2, 3].map(|n| Revision(before.0 + n)));
     assert!(changes.iter().all(|change| change.entity == ChangedEntity::UnknownDigests));
-    let events = over.service.store.list_audit_events(None, 100).await.expect("events");
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 100)
+        .await
+        .expect("events");
     let ids: BTreeSet<String> = events
         .iter()
         .filter(|event| event.action == "credential.import")

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sophic_auth::service::TransferFormat;
+use sophic_auth::store::AuditFilter;
 
 use super::program::{command, run, text};
 use super::{Over, keys};
@@ -47,7 +48,12 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     // Each batch has its change and its event, and no more than that.
     let revision = over.service.store.revision().await.expect("a revision");
     assert_eq!(revision.0 - before.0, written as u64 / 1_000);
-    let events = over.service.store.list_audit_events(None, 1_000).await.expect("events");
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 1_000)
+        .await
+        .expect("events");
     let imports = events.iter().filter(|event| event.action == "credential.import").count();
     assert_eq!(imports, written / 1_000);
 

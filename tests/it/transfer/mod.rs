@@ -71,7 +71,7 @@ impl Over {
         let id = WorkspaceId::parse("w").expect("an id");
         let slug = Slug::parse("acme").expect("a slug");
         let name = || DisplayName::parse("Acme").expect("a name");
-        let put = self.service.put_workspace(context(), id, slug, name(), false).await;
+        let put = self.service.put_workspace(context(), id, slug, name(), false, None).await;
         put.expect("a workspace");
         let id = UserId::parse("ada").expect("an id");
         self.service.put_user(context(), id, name(), false).await.expect("a user");

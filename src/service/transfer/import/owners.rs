@@ -61,7 +61,7 @@ impl Service {
         let entry =
             Entry { action, target, acting_user: None, before: None, after: Some(after), reason };
         let event = self.audit_event(context, entry)?;
-        Ok(tx.append_audit_event(&event).await?)
+        Ok(tx.insert_audit_events(std::slice::from_ref(&event)).await?)
     }
 }
 

@@ -102,7 +102,7 @@ impl Service {
             if let Some(event) = outcome.event
                 && let Some(before) = last_event.replace(event)
             {
-                tx.append_audit_event(&before).await?;
+                tx.insert_audit_events(std::slice::from_ref(&before)).await?;
             }
             watch.progress(ImportPhase::Write, done, Some(lines));
         }
@@ -194,7 +194,7 @@ impl Service {
         let lines = batch.first().zip(batch.last()).map(|((first, _), (last, _))| (first, last));
         let entry = Entry {
             action: "credential.import",
-            target: AuditTarget::Store("credentials"),
+            target: AuditTarget::Credentials,
             acting_user: None,
             before: None,
             after: Some(json!({

@@ -1,0 +1,98 @@
+//! Where a request's client is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::request::Parts;
+
+/// Finds the address of a request's client.
+#[derive(Clone)]
+pub struct ClientIp(Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>);
+
+impl ClientIp {
+    /// The other end of the connection: a `SocketAddr` in the request's extensions, or with the feature `axum` its
+    /// `ConnectInfo<SocketAddr>`, or with the feature `tonic-server` its `TcpConnectInfo`. No header is believed.
+    pub fn connection() -> Self {
+        Self::by(connection)
+    }
+
+    /// Behind this many trusted proxies, each of which adds the address that it sees to `X-Forwarded-For`: what the
+    /// outermost of them saw. What stands before that in the header is the client's own word, and not believed. Where the
+    /// header is not as the proxies would have written it, the address is not known.
+    pub fn forwarded_for(trusted_proxies: usize) -> Self {
+        Self::by(move |parts| match trusted_proxies {
+            0 => connection(parts),
+            proxies => forwarded(parts, proxies),
+        })
+    }
+
+    /// As this finds it.
+    pub fn by(find: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(find))
+    }
+
+    /// IPv4 in IPv6's clothes is IPv4, as allowlists have it.
+    pub(super) fn of(&self, parts: &Parts) -> Option<IpAddr> {
+        (self.0)(parts).map(|ip| ip.to_canonical())
+    }
+}
+
+fn connection(parts: &Parts) -> Option<IpAddr> {
+    let address = parts.extensions.get::<SocketAddr>().copied();
+    #[cfg(feature = "axum")]
+    let address = address.or_else(|| {
+        let info = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>();
+        info.map(|info| info.0)
+    });
+    #[cfg(feature = "tonic-server")]
+    let address = address.or_else(|| {
+        use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+        let tcp = parts.extensions.get::<TcpConnectInfo>().cloned();
+        let tls = || parts.extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+        tcp.or_else(|| tls().map(|tls| tls.get_ref().clone()))?.remote_addr()
+    });
+    address.map(|address| address.ip())
+}
+
+fn forwarded(parts: &Parts, proxies: usize) -> Option<IpAddr> {
+    let mut hops = Vec::new();
+    for line in parts.headers.get_all("x-forwarded-for") {
+        hops.extend(line.to_str().ok()?.split(','));
+    }
+    let hop = hops.get(hops.len().checked_sub(proxies)?)?.trim();
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    hop.parse().or_else(|_| with_port()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(proxies: usize, lines: &[&str]) -> Option<String> {
+        let mut request = http::Request::builder();
+        for line in lines {
+            request = request.header("x-forwarded-for", *line);
+        }
+        let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+        let peer: SocketAddr = "[::ffff:10.0.0.9]:1234".parse().expect("an address");
+        parts.extensions.insert(peer);
+        ClientIp::forwarded_for(proxies).of(&parts).map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn only_what_trusted_proxies_wrote_is_believed() {
+        assert_eq!(found(0, &["1.1.1.1"]).as_deref(), Some("10.0.0.9"));
+        assert_eq!(found(1, &["6.6.6.6, 1.1.1.1"]).as_deref(), Some("1.1.1.1"));
+        assert_eq!(found(2, &["6.6.6.6, 1.1.1.1, 2.2.2.2"]).as_deref(), Some("1.1.1.1"));
+        assert_eq!(found(2, &["6.6.6.6", "1.1.1.1", "2.2.2.2"]).as_deref(), Some("1.1.1.1"));
+        assert_eq!(found(1, &["[2001:db8::1]:443"]).as_deref(), Some("2001:db8::1"));
+    }
+
+    #[test]
+    fn a_header_that_no_proxy_wrote_tells_nothing() {
+        assert_eq!(found(1, &[]), None);
+        assert_eq!(found(2, &["1.1.1.1"]), None);
+        assert_eq!(found(1, &["1.1.1.1, "]), None);
+        assert_eq!(found(1, &["unknown"]), None);
+    }
+}

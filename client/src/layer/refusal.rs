@@ -1,0 +1,195 @@
+//! What a refused client is answered, as HTTP (RFC 6750 for the challenge, RFC 9457 for the body) and as gRPC.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::headers::WORKSPACE_HEADER;
+use crate::error::Error;
+use crate::introspection::Introspection;
+use crate::pb::Denial;
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "auth.sophic.so";
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Face {
+    Http,
+    Grpc,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The service said no.
+    Denied(Introspection),
+    /// The workspace header can be read in more than one way.
+    BadWorkspaceHeader,
+    /// Nobody can tell.
+    CannotTell {
+        /// In seconds.
+        retry_after: u64,
+    },
+}
+
+impl Refusal {
+    pub(super) fn denied(answer: Introspection) -> Self {
+        Self::Denied(answer)
+    }
+
+    pub(super) fn bad_workspace_header() -> Self {
+        Self::BadWorkspaceHeader
+    }
+
+    pub(super) fn cannot_tell(error: &Error) -> Self {
+        let asked = error.retry_after().unwrap_or_default();
+        Self::CannotTell { retry_after: asked.as_millis().div_ceil(1_000).clamp(1, 60) as u64 }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Denied(answer) => answer.http_status(),
+            Self::BadWorkspaceHeader => 400,
+            Self::CannotTell { .. } => 503,
+        }
+    }
+
+    /// For programs.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Denied(answer) => match answer.denial() {
+                Some(
+                    denial @ (Denial::TokenMissing
+                    | Denial::TokenUnknown
+                    | Denial::TokenRevoked
+                    | Denial::TokenExpired
+                    | Denial::TokenDisabled
+                    | Denial::PrincipalDisabled
+                    | Denial::IpNotAllowed
+                    | Denial::WorkspaceMismatch
+                    | Denial::WorkspaceRequired
+                    | Denial::NotAMember
+                    | Denial::UserCredentialRequired
+                    | Denial::InsufficientScope),
+                ) => denial.as_str_name().trim_start_matches("DENIAL_"),
+                // What a later service refuses for.
+                Some(Denial::Unspecified) | None => "DENIED",
+            },
+            Self::BadWorkspaceHeader => "REQUEST_MALFORMED",
+            Self::CannotTell { .. } => "AUTHORIZATION_UNAVAILABLE",
+        }
+    }
+
+    /// For people.
+    fn detail(&self) -> &'static str {
+        match self {
+            Self::Denied(answer) => match answer.denial().unwrap_or_default() {
+                Denial::TokenMissing => "no token was presented",
+                Denial::TokenUnknown => "the token is not known",
+                Denial::TokenRevoked => "the token was revoked",
+                Denial::TokenExpired => "the token has expired",
+                Denial::TokenDisabled => "the token is disabled",
+                Denial::PrincipalDisabled => "the token's user or workspace is disabled",
+                Denial::IpNotAllowed => "the token may not be used from this address",
+                Denial::WorkspaceMismatch => "the key belongs to another workspace",
+                Denial::WorkspaceRequired => {
+                    "a personal access token needs a workspace: send x-sophic-workspace"
+                }
+                Denial::NotAMember => "the user is not a member of this workspace",
+                Denial::UserCredentialRequired => {
+                    "this needs a user: use a personal access token, not a key"
+                }
+                Denial::InsufficientScope => "the token lacks a required scope",
+                Denial::Unspecified => "the token may not do this",
+            },
+            Self::BadWorkspaceHeader => "x-sophic-workspace must be sent once, with a slug or id",
+            Self::CannotTell { .. } => "whether the token may do this cannot be told just now",
+        }
+    }
+
+    /// The `WWW-Authenticate` header, if there is one to send.
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Denied(answer) => {
+                // The service writes it in ASCII. RFC 9110 §11.6.1 asks for one with every 401.
+                let value = HeaderValue::from_str(answer.www_authenticate()).ok();
+                value
+                    .filter(|value| !value.is_empty())
+                    .or(Some(HeaderValue::from_static(r#"Bearer realm="sophic""#)))
+            }
+            Self::BadWorkspaceHeader => Some(HeaderValue::from_static(
+                r#"Bearer realm="sophic", error="invalid_request", error_description="send x-sophic-workspace once""#,
+            )),
+            Self::CannotTell { .. } => None,
+        }
+    }
+
+    /// The answer. Who was refused is in its extensions, for whoever logs it.
+    pub(super) fn into_response(self, face: Face) -> Response<Full<Bytes>> {
+        let mut response = match face {
+            Face::Http => self.to_http(),
+            Face::Grpc => self.to_grpc(),
+        };
+        if let Some(challenge) = self.challenge() {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::CannotTell { retry_after } = self {
+            response.headers_mut().insert(RETRY_AFTER, retry_after.into());
+        }
+        if let Self::Denied(answer) = self {
+            response.extensions_mut().insert(answer);
+        }
+        response
+    }
+
+    fn to_http(&self) -> Response<Full<Bytes>> {
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+        });
+        // A denial speaks of the client; what cannot be told does not.
+        let member = if matches!(self, Self::CannotTell { .. }) { "reason" } else { "denial" };
+        problem[member] = self.reason().into();
+        if let Self::Denied(answer) = self
+            && !answer.missing_scopes().is_empty()
+        {
+            problem["missing_scopes"] = answer.missing_scopes().names().collect();
+        }
+        let mut response = Response::new(Full::from(problem.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn to_grpc(&self) -> Response<Full<Bytes>> {
+        let code = match self.status() {
+            400 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            503 => Code::Unavailable,
+            _ => Code::PermissionDenied,
+        };
+        let mut details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());
+        match self {
+            Self::Denied(_) => {}
+            Self::BadWorkspaceHeader => {
+                details.add_bad_request_violation(WORKSPACE_HEADER, self.detail());
+            }
+            Self::CannotTell { retry_after } => {
+                details.set_retry_info(Some(std::time::Duration::from_secs(*retry_after)));
+            }
+        }
+        Status::with_error_details(code, self.detail(), details).into_http()
+    }
+}

@@ -1,0 +1,70 @@
+//! Asks sophic-auth whose token this is, and whether it may do this here.
+//!
+//! [`Client`] asks, remembers, and follows what changes; [`AuthLayer`] puts it in front of an axum or tonic service.
+//! `docs/rust.md` of the repository shows both at work.
+//!
+//! # Layout
+//!
+//! - `config`, `client`, `manage`: setting up, asking, managing credentials
+//! - `layer`: the tower layer
+//! - `cache`, `flights`, `watch`: answers from memory, and when they are good
+//! - `call`, `error`, `observe`: making calls, what goes wrong, what is counted
+//! - `presented`, `introspection`, `scopes`, `token`: the words of question and answer
+//! - `generated`: the protocol, committed, so that nobody who uses this compiles protobuf
+//!
+//! # Example
+//!
+//! ```no_run
+//! use sophic_auth_client::{Client, Presented, Scopes};
+//!
+//! # async fn example() -> Result<(), sophic_auth_client::Error> {
+//! let client = Client::from_env()?.build()?;
+//! let presented = Presented::new("sophic_pat_…").in_workspace("acme").requiring(Scopes::READ);
+//! let answer = client.introspect(&presented).await?;
+//! if answer.is_allowed() {
+//!     println!("{:?} may read", answer.principal());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod call;
+mod client;
+mod clock;
+mod config;
+mod error;
+mod flights;
+mod introspection;
+mod layer;
+mod manage;
+mod observe;
+mod presented;
+mod redact;
+mod scopes;
+mod token;
+mod watch;
+
+/// The messages and clients of package `sophic.auth.v1`.
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto has the documentation"
+)]
+pub mod pb {
+    include!("generated/sophic.auth.v1.rs");
+}
+
+pub use call::{Authenticated, Caller};
+pub use client::Client;
+pub use config::{Builder, CALLER_TOKEN_VARIABLE, ENDPOINT_VARIABLE};
+pub use error::{Error, ErrorKind, Violation};
+pub use introspection::Introspection;
+pub use layer::{AuthLayer, AuthService, ClientIp, WORKSPACE_HEADER};
+pub use observe::{Counters, Event, Observer};
+pub use pb::introspect_response::Principal;
+pub use pb::{Denial, Role};
+pub use presented::Presented;
+pub use scopes::Scopes;
+pub use token::TokenKind;

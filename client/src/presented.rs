@@ -1,0 +1,86 @@
+//! What is asked: a presented token, and what it is presented for.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::pb::IntrospectRequest;
+use crate::scopes::Scopes;
+
+/// A presented token and what it is presented for. `Debug` leaves the token out.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) workspace: &'a str,
+    pub(crate) required_scopes: Scopes,
+    pub(crate) client_ip: Option<IpAddr>,
+    pub(crate) fresh: bool,
+    pub(crate) at_least_revision: u64,
+}
+
+impl<'a> Presented<'a> {
+    /// This token, exactly as it stood behind `Bearer `; empty: none was presented. Nothing more is asked than whose it is.
+    pub const fn new(token: &'a str) -> Self {
+        Self {
+            token,
+            workspace: "",
+            required_scopes: Scopes::NONE,
+            client_ip: None,
+            fresh: false,
+            at_least_revision: 0,
+        }
+    }
+
+    /// For this workspace, by slug or id: the value of `x-sophic-workspace`.
+    #[must_use]
+    pub const fn in_workspace(self, workspace: &'a str) -> Self {
+        Self { workspace, ..self }
+    }
+
+    /// For something that needs all of these scopes.
+    #[must_use]
+    pub const fn requiring(self, required_scopes: Scopes) -> Self {
+        Self { required_scopes, ..self }
+    }
+
+    /// By a client at this address, for credentials with an IP allowlist.
+    #[must_use]
+    pub const fn from_ip(self, client_ip: Option<IpAddr>) -> Self {
+        Self { client_ip, ..self }
+    }
+
+    /// Past all memory, the client's and the service's: the store is read.
+    #[must_use]
+    pub const fn fresh(self) -> Self {
+        Self { fresh: true, ..self }
+    }
+
+    /// Answered from a state that is not older than this revision, as an earlier answer gave it.
+    #[must_use]
+    pub const fn at_least_revision(self, revision: u64) -> Self {
+        Self { at_least_revision: revision, ..self }
+    }
+
+    pub(crate) fn to_request(self) -> IntrospectRequest {
+        IntrospectRequest {
+            token: self.token.to_owned(),
+            workspace: self.workspace.to_owned(),
+            required_scopes: self.required_scopes.to_numbers(),
+            client_ip: self.client_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            fresh: self.fresh,
+            at_least_revision: self.at_least_revision,
+        }
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented")
+            .field("token", &"redacted")
+            .field("workspace", &self.workspace)
+            .field("required_scopes", &self.required_scopes)
+            .field("client_ip", &self.client_ip)
+            .field("fresh", &self.fresh)
+            .field("at_least_revision", &self.at_least_revision)
+            .finish()
+    }
+}

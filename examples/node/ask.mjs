@@ -1,0 +1,89 @@
+// Asks sophic-auth whose token this is, and whether it may do this here.
+//
+//     cd examples/node && npm ci
+//     printf %s "$TOKEN" | node ask.mjs acme read
+//
+// The service is found by SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN. Exit code: 0 allowed, 1 refused, 2 nobody knows.
+
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import grpc from '@grpc/grpc-js';
+import protoLoader from '@grpc/proto-loader';
+
+const protos = process.env.SOPHIC_AUTH_PROTOS ?? fileURLToPath(new URL('../../proto', import.meta.url));
+const definition = protoLoader.loadSync('sophic/auth/v1/auth_service.proto', {
+  includeDirs: [protos],
+  enums: String,
+  longs: String,
+  defaults: true,
+  oneofs: true,
+});
+const { AuthService } = grpc.loadPackageDefinition(definition).sophic.auth.v1;
+
+// Introspect changes nothing, so it may be tried again when the service is out of reach.
+const serviceConfig = JSON.stringify({
+  methodConfig: [{
+    name: [{ service: 'sophic.auth.v1.AuthService', method: 'Introspect' }],
+    retryPolicy: {
+      maxAttempts: 4,
+      initialBackoff: '0.05s',
+      maxBackoff: '1s',
+      backoffMultiplier: 2,
+      retryableStatusCodes: ['UNAVAILABLE'],
+    },
+  }],
+});
+
+export class SophicAuth {
+  constructor(endpoint, callerToken) {
+    const url = new URL(endpoint);
+    const secure = url.protocol === 'https:';
+    const credentials = secure ? grpc.credentials.createSsl() : grpc.credentials.createInsecure();
+    const address = url.port ? url.host : `${url.host}:${secure ? 443 : 80}`;
+    this.auth = new AuthService(address, credentials, { 'grpc.service_config': serviceConfig });
+    this.metadata = new grpc.Metadata();
+    this.metadata.set('authorization', `Bearer ${callerToken}`);
+  }
+
+  // A bad token is an answer. A rejection means that nobody knows: refuse.
+  introspect({ token, workspace = '', scopes = [], clientIp = '' }) {
+    const request = {
+      token,
+      workspace,
+      requiredScopes: scopes.map((scope) => `SCOPE_${scope.toUpperCase()}`),
+      clientIp,
+    };
+    const options = { deadline: Date.now() + 5_000 };
+    return new Promise((resolve, reject) => {
+      this.auth.introspect(request, this.metadata, options, (error, answer) => {
+        if (error) reject(error);
+        else resolve(answer);
+      });
+    });
+  }
+
+  close() {
+    this.auth.close();
+  }
+}
+
+const [workspace, ...scopes] = process.argv.slice(2);
+const service = new SophicAuth(process.env.SOPHIC_AUTH_ENDPOINT, process.env.SOPHIC_AUTH_CALLER_TOKEN);
+try {
+  const token = readFileSync(0, 'utf8');
+  const answer = await service.introspect({ token, workspace, scopes });
+  console.log(JSON.stringify({
+    allowed: answer.allowed,
+    denial: answer.allowed ? null : answer.denial.replace('DENIAL_', ''),
+    http_status: answer.httpStatus,
+    www_authenticate: answer.wwwAuthenticate,
+    user: answer.user?.id ?? null,
+    workspace: answer.workspace?.slug ?? null,
+  }));
+  process.exitCode = answer.allowed ? 0 : 1;
+} catch (error) {
+  console.error(`${grpc.status[error.code] ?? 'ERROR'}: ${error.details ?? error.message}`);
+  process.exitCode = 2;
+} finally {
+  service.close();
+}

@@ -1,0 +1,86 @@
+"""Asks sophic-auth whose token this is, and whether it may do this here.
+
+    pip install grpcio grpcio-tools
+    python -m grpc_tools.protoc -I proto --python_out=generated --grpc_python_out=generated proto/sophic/auth/v1/*.proto
+    printf %s "$TOKEN" | PYTHONPATH=generated python examples/python/ask.py --workspace acme --scope read
+
+The service is found by SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN. Exit code: 0 allowed, 1 refused, 2 nobody knows.
+"""
+
+import argparse
+import json
+import os
+import sys
+from urllib.parse import urlsplit
+
+import grpc
+from sophic.auth.v1.auth_service_pb2 import IntrospectRequest
+from sophic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from sophic.auth.v1.credential_pb2 import Scope
+from sophic.auth.v1.decision_pb2 import Denial
+
+# Introspect changes nothing, so it may be tried again when the service is out of reach.
+SERVICE_CONFIG = json.dumps({
+    "methodConfig": [{
+        "name": [{"service": "sophic.auth.v1.AuthService", "method": "Introspect"}],
+        "timeout": "5s",
+        "retryPolicy": {
+            "maxAttempts": 4,
+            "initialBackoff": "0.05s",
+            "maxBackoff": "1s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        },
+    }]
+})
+
+
+class SophicAuth:
+    """A connection to the service, as one caller."""
+
+    def __init__(self, endpoint, caller_token):
+        url = urlsplit(endpoint)
+        options = [("grpc.service_config", SERVICE_CONFIG)]
+        if url.scheme == "https":
+            credentials = grpc.ssl_channel_credentials()
+            self.channel = grpc.secure_channel(url.netloc, credentials, options)
+        else:
+            self.channel = grpc.insecure_channel(url.netloc, options)
+        self.auth = AuthServiceStub(self.channel)
+        self.metadata = [("authorization", f"Bearer {caller_token}")]
+
+    def introspect(self, token, workspace="", scopes=(), client_ip=""):
+        """A bad token is an answer. An exception means that nobody knows: refuse."""
+        request = IntrospectRequest(
+            token=token,
+            workspace=workspace,
+            required_scopes=[Scope.Value(f"SCOPE_{scope.upper()}") for scope in scopes],
+            client_ip=client_ip,
+        )
+        return self.auth.Introspect(request, metadata=self.metadata)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workspace", default="")
+    parser.add_argument("--scope", action="append", default=[])
+    arguments = parser.parse_args()
+    service = SophicAuth(os.environ["SOPHIC_AUTH_ENDPOINT"], os.environ["SOPHIC_AUTH_CALLER_TOKEN"])
+    try:
+        answer = service.introspect(sys.stdin.read(), arguments.workspace, arguments.scope)
+    except grpc.RpcError as error:
+        print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+        return 2
+    print(json.dumps({
+        "allowed": answer.allowed,
+        "denial": None if answer.allowed else Denial.Name(answer.denial).removeprefix("DENIAL_"),
+        "http_status": answer.http_status,
+        "www_authenticate": answer.www_authenticate,
+        "user": answer.user.id or None,
+        "workspace": answer.workspace.slug or None,
+    }))
+    return 0 if answer.allowed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

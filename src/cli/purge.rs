@@ -1,0 +1,25 @@
+//! `purge`: what the server does once an hour, at once.
+
+use super::args::Global;
+use super::record_args::PurgeArgs;
+use super::{open, operator, output, refuse_token_output};
+
+pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let service = open(global).await?;
+    let credentials = if args.dead_after.is_zero() {
+        0
+    } else {
+        service.purge_dead(operator(), service.ago(args.dead_after)).await?
+    };
+    let changes = if args.changes_after.is_zero() {
+        0
+    } else {
+        service.purge_changes(service.ago(args.changes_after)).await?
+    };
+    let purged =
+        serde_json::json!({"purged_credential_count": credentials, "purged_change_count": changes});
+    output::item(global.output, &purged);
+    service.store.close().await;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What the server does on its own, beside answering: writing last uses, counting refusals, and cleaning up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::spawn;
+use crate::service::{Context, Service};
+
+/// How long the last flush may take when the server stops.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often, and what of how long ago.
+#[derive(Debug, Clone, Copy)]
+pub struct Housekeeping {
+    /// How often last uses are written.
+    pub last_use_flush: Duration,
+    /// How often to clean up, beginning with the start.
+    pub purge_every: Duration,
+    /// How long dead credentials stay; zero: for ever.
+    pub purge_dead_after: Duration,
+    /// How long rows of the change log stay; zero: for ever.
+    pub purge_changes_after: Duration,
+}
+
+impl Default for Housekeeping {
+    fn default() -> Self {
+        Self {
+            last_use_flush: Duration::from_mins(1),
+            purge_every: Duration::from_hours(1),
+            purge_dead_after: Duration::from_hours(90 * 24),
+            purge_changes_after: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+/// The tasks, which end when the server is told to stop.
+pub(super) struct Background {
+    service: Arc<Service>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Background {
+    pub(super) fn start(
+        service: &Arc<Service>,
+        housekeeping: Housekeeping,
+        stop: &CancellationToken,
+    ) -> Self {
+        let flush = flush(Arc::clone(service), housekeeping.last_use_flush, stop.clone());
+        let purge = purge(Arc::clone(service), housekeeping, stop.clone());
+        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge)] }
+    }
+
+    /// Waits for the tasks, and writes what the last requests have left. After the last of them, before the store closes.
+    pub(super) async fn finish(self) {
+        for task in self.tasks {
+            // They only end by themselves; were one to panic, there would be nothing left to wait for.
+            let _ = task.await;
+        }
+        if timeout(FINISH_TIMEOUT, write(&self.service)).await.is_err() {
+            tracing::warn!("the last uses could not be written in time");
+        }
+    }
+}
+
+async fn write(service: &Service) {
+    service.flush_last_uses().await;
+    service.record_suppressed_refusals().await;
+}
+
+/// Writes last uses, and how many refusals went unrecorded.
+async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => write(&service).await,
+            () = service.last_uses.filling() => { service.flush_last_uses().await; }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Cleans up. What fails is tried again the next time.
+async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: CancellationToken) {
+    loop {
+        let begun = Instant::now();
+        tokio::select! {
+            () = clean(&service, housekeeping) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(begun + housekeeping.purge_every) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
+    if !housekeeping.purge_dead_after.is_zero() {
+        let cutoff = service.ago(housekeeping.purge_dead_after);
+        match service.purge_dead(Context::operator("server"), cutoff).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "purged credentials that had long been dead"),
+            Err(error) => tracing::warn!(%error, "dead credentials could not be purged"),
+        }
+    }
+    if !housekeeping.purge_changes_after.is_zero() {
+        let cutoff = service.ago(housekeeping.purge_changes_after);
+        match service.purge_changes(cutoff).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "purged old rows of the change log"),
+            Err(error) => tracing::warn!(%error, "old changes could not be purged"),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Tokens that were found where they do not belong: those that are real are ended, and the audit log keeps where they
+//! were found. A candidate's text goes in, and neither it nor its digest comes out anywhere.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::bulk::Many;
+use super::{Attempt, Context, Result, Service, Violations};
+use crate::model::limits::{LEAKED_TOKENS_MAX, URL_BYTES_MAX};
+use crate::model::{Credential, CredentialId, Invalid, Reason as Why};
+use crate::token::{digest_of_presented, redact_tokens};
+
+/// Candidates shorter than this are cut out of no other text: every word would be one.
+const CUT_BYTES_MIN: usize = 8;
+
+/// A text that looks like a token, and where it was found.
+pub struct LeakedToken {
+    /// The text, exactly.
+    pub token: Zeroizing<String>,
+    /// Where it was found; empty: not said.
+    pub url: String,
+    /// How it was found; empty: not said.
+    pub reason: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct LeakedTokenResult {
+    /// The credential that it is the token of, dead now; nothing if it is no credential's.
+    pub credential: Option<Credential>,
+    /// Whether it was this call that ended it.
+    pub revoked_now: bool,
+}
+
+impl Service {
+    /// Ends those of these that are real; an answer for each, in their order.
+    ///
+    /// Text of any shape is looked up, whether or not imported tokens are accepted today. Callers' service tokens are no
+    /// credentials: whoever finds one has its caller rotated or revoked.
+    pub async fn revoke_leaked(
+        self: &Arc<Self>,
+        context: Context,
+        tokens: Vec<LeakedToken>,
+    ) -> Result<Vec<LeakedTokenResult>> {
+        let this = Arc::clone(self);
+        let attempt = Attempt::new(&context, "credential.revoke_leaked", "credential");
+        self.run(attempt, async move {
+            check(&tokens)?;
+            let mut ids = Vec::with_capacity(tokens.len());
+            let mut whys: HashMap<CredentialId, Option<String>> = HashMap::new();
+            for leaked in &tokens {
+                let id = match digest_of_presented(&leaked.token, true) {
+                    Some(digest) => this.store.look_up(&digest, None).await?.found,
+                    None => None,
+                };
+                let id = id.map(|found| found.credential.id);
+                if let Some(id) = id {
+                    whys.entry(id).or_insert_with(|| why(leaked));
+                }
+                ids.push(id);
+            }
+            let real: Vec<_> = whys.keys().copied().collect();
+            let many = Many {
+                action: "credential.revoke_leaked",
+                asked: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
+                acting_user: None,
+                ids: &real,
+                also_revoked: true,
+            };
+            let why = |id| whys.get(&id).cloned().flatten();
+            let revoked = this.revoke_many(&context, many, why).await?;
+            this.wait_for(this.store.revision().await?, &context).await?;
+            let mut told = HashSet::new();
+            let result = |id: Option<CredentialId>| {
+                let found = id.and_then(|id| revoked.get(&id));
+                LeakedTokenResult {
+                    credential: found.map(|(credential, _)| credential.clone()),
+                    // Where a token was found twice, the first answer has it.
+                    revoked_now: found.is_some_and(|(found, now)| told.insert(found.id) && *now),
+                }
+            };
+            Ok(ids.into_iter().map(result).collect())
+        })
+        .await
+    }
+}
+
+fn check(tokens: &[LeakedToken]) -> Result<()> {
+    let mut violations = Violations::default();
+    if tokens.len() > LEAKED_TOKENS_MAX {
+        violations.add("tokens", format!("must have at most {LEAKED_TOKENS_MAX} entries"));
+        return violations.finish();
+    }
+    for (i, leaked) in tokens.iter().enumerate() {
+        let fits = leaked.url.len() <= URL_BYTES_MAX
+            && leaked.url.bytes().all(|byte| byte.is_ascii_graphic());
+        let described =
+            || Invalid::new(format!("must be at most {URL_BYTES_MAX} printable ASCII characters"));
+        violations.check(&format!("tokens[{i}].url"), fits.then_some(()).ok_or_else(described));
+        violations.check(&format!("tokens[{i}].reason"), Why::parse(&leaked.reason));
+    }
+    violations.finish()
+}
+
+/// How and where it was found, in one text, without the token, which URLs of searches carry.
+fn why(leaked: &LeakedToken) -> Option<String> {
+    let text = match (leaked.reason.as_str(), leaked.url.as_str()) {
+        ("", "") => return None,
+        (reason, "") => reason.to_owned(),
+        ("", url) => format!("leaked: {url}"),
+        (reason, url) => format!("{reason}: {url}"),
+    };
+    let text = redact_tokens(&text).into_owned();
+    let cut = leaked.token.len() >= CUT_BYTES_MIN && text.contains(leaked.token.as_str());
+    Some(if cut { text.replace(leaked.token.as_str(), "[redacted]") } else { text })
+}

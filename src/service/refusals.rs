@@ -1,0 +1,244 @@
+//! Every management call runs through [`Service::run`]: to its end, and, if it is refused, with a record of that in the
+//! audit log. A use case cannot be run without saying what it is, so none can forget to.
+//!
+//! A refusal has no change to go with, so its event has a transaction of its own. How many are recorded is bounded for
+//! each requester: a hundred at once, and after that one a minute. What goes beyond is counted, and the count is recorded
+//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tracing::Instrument as _;
+
+use super::audit::Entry;
+use super::{Context, Reason, Result, Service, ServiceError};
+use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::token::redact_tokens;
+
+/// Refusals of one requester that are recorded at once.
+const BURST: u64 = 100;
+/// After how long one more is.
+const REFILL: Duration = Duration::from_mins(1);
+
+/// A management call, as the audit log is told of it should it be refused.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    context: Context,
+    action: &'static str,
+    target_kind: &'static str,
+    target_id: String,
+    acting_user: Option<UserId>,
+    asked: Option<Value>,
+}
+
+impl Attempt {
+    /// Of doing this (`<noun>.<verb>`) to something of this kind.
+    pub fn new(context: &Context, action: &'static str, target_kind: &'static str) -> Self {
+        Self {
+            context: context.clone(),
+            action,
+            target_kind,
+            target_id: String::new(),
+            acting_user: None,
+            asked: None,
+        }
+    }
+
+    /// Of doing this to that.
+    pub(super) fn on(context: &Context, action: &'static str, target: &AuditTarget) -> Self {
+        let (target_kind, target_id) = target.kind_and_id();
+        Self { target_id, ..Self::new(context, action, target_kind) }
+    }
+
+    /// On behalf of this user; what is not spelled as a user is, or looks like a token, is left out.
+    pub(super) fn acting_for(self, acting_user: &str) -> Self {
+        let user = UserId::parse(acting_user).ok();
+        Self {
+            acting_user: user.filter(|user| redact_tokens(user.as_str()) == user.as_str()),
+            ..self
+        }
+    }
+
+    /// What is asked for, where the target alone does not say it.
+    pub(super) fn asking(self, asked: Value) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+}
+
+/// How much of its room for refusals each requester has used up.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<String, Used>>);
+
+#[derive(Debug)]
+struct Used {
+    /// Recorded, and not yet made up for by time.
+    recorded: u64,
+    /// Up to when time has made up for them.
+    made_up: Timestamp,
+    suppressed: u64,
+}
+
+impl Used {
+    fn make_up(&mut self, now: Timestamp) {
+        let minutes = now.saturating_since(self.made_up).as_secs() / REFILL.as_secs();
+        self.recorded = self.recorded.saturating_sub(minutes);
+        if minutes > 0 {
+            // What is left of a minute is lost: the bound is an upper one.
+            self.made_up = now;
+        }
+    }
+}
+
+impl Refusals {
+    /// Whether one more of this requester is recorded; it is counted otherwise.
+    fn admit(&self, requester: &str, now: Timestamp) -> bool {
+        let mut used = self.0.lock();
+        if !used.contains_key(requester) {
+            used.insert(requester.to_owned(), Used { recorded: 0, made_up: now, suppressed: 0 });
+        }
+        let Some(used) = used.get_mut(requester) else { return true };
+        used.make_up(now);
+        let admitted = used.recorded < BURST;
+        if admitted {
+            used.recorded += 1;
+        } else {
+            used.suppressed += 1;
+        }
+        admitted
+    }
+
+    /// The requesters of whom refusals were counted but not recorded since this was asked last, and how many.
+    fn take_suppressed(&self, now: Timestamp) -> Vec<(String, u64)> {
+        let mut used = self.0.lock();
+        let mut taken = Vec::new();
+        used.retain(|requester, used| {
+            used.make_up(now);
+            if used.suppressed > 0 {
+                taken.push((requester.clone(), std::mem::take(&mut used.suppressed)));
+            }
+            used.recorded > 0
+        });
+        taken
+    }
+}
+
+impl Service {
+    /// Runs a management call in a task of its own, to its end, whether or not anybody still waits for it; and records
+    /// its refusal before that is answered.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        attempt: Attempt,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let this = Arc::clone(self);
+        let work = async move {
+            let outcome = work.await;
+            if let Err(error) = &outcome {
+                this.record_refusal(&attempt, error.reason).await;
+            }
+            outcome
+        };
+        let task = self.tasks.spawn(work.in_current_span());
+        task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
+    }
+
+    /// Records that this was refused, unless it has been already, or is no refusal but a failure.
+    pub async fn record_refusal(&self, attempt: &Attempt, reason: Reason) {
+        if !reason.kind().is_refusal() || attempt.context.recorded.replace() {
+            return;
+        }
+        if !self.refusals.admit(&attempt.context.requester_name(), self.clock.now()) {
+            return;
+        }
+        let event = self.stamp().map(|(time, random)| AuditEvent {
+            id: EventId::in_order(time, random),
+            time,
+            action: attempt.action.to_owned(),
+            caller: attempt.context.requester_name(),
+            acting_user: attempt.acting_user.clone(),
+            target_kind: attempt.target_kind.to_owned(),
+            target_id: redact_tokens(&attempt.target_id).into_owned(),
+            remote_address: attempt.context.remote_address.clone(),
+            before: None,
+            after: attempt
+                .asked
+                .as_ref()
+                .map(|asked| redact_tokens(&asked.to_string()).into_owned()),
+            reason: None,
+            refusal: Some(reason.code().to_owned()),
+        });
+        self.append(event).await;
+    }
+
+    /// Records how many refusals went unrecorded. To be called about once a minute, and at the end.
+    pub async fn record_suppressed_refusals(&self) {
+        for (requester, count) in self.refusals.take_suppressed(self.clock.now()) {
+            let context = Context::operator("");
+            let entry = Entry {
+                action: "refusals.suppress",
+                target: AuditTarget::AuditLog,
+                acting_user: None,
+                before: None,
+                after: Some(json!({"unrecorded_refusals": count})),
+                reason: None,
+            };
+            let event = self.audit_event(&context, entry);
+            self.append(event.map(|event| AuditEvent { caller: requester, ..event })).await;
+        }
+    }
+
+    /// In a transaction of its own. What cannot be recorded is logged: the refusal itself stands.
+    async fn append(&self, event: Result<AuditEvent>) {
+        let appended = async {
+            let event = event?;
+            self.store.begin("record_refusal").await?.commit(&event).await?;
+            Ok::<_, ServiceError>(())
+        };
+        if let Err(error) = appended.await {
+            tracing::warn!(%error, "a refusal could not be recorded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros(seconds * 1_000_000).expect("a time")
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_and_not_recorded_one_by_one() {
+        let refusals = Refusals::default();
+        let admitted = (0..1_000).filter(|_| refusals.admit("gateway", at(0))).count();
+        assert_eq!(admitted, 100);
+        assert!(refusals.admit("dashboard", at(0)), "each requester has room of its own");
+        assert_eq!(refusals.take_suppressed(at(1)), [("gateway".to_owned(), 900)]);
+        assert_eq!(refusals.take_suppressed(at(1)), []);
+    }
+
+    #[test]
+    fn a_minute_makes_up_for_one_refusal_and_a_long_quiet_for_all() {
+        let refusals = Refusals::default();
+        for _ in 0..200 {
+            refusals.admit("gateway", at(0));
+        }
+        assert!(refusals.admit("gateway", at(61)));
+        assert!(!refusals.admit("gateway", at(62)));
+        assert_eq!(refusals.take_suppressed(at(100 * 61)).len(), 1);
+        assert!(refusals.0.lock().is_empty(), "nothing is kept of those who are quiet");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_up_for_nothing() {
+        let refusals = Refusals::default();
+        for _ in 0..100 {
+            refusals.admit("gateway", at(1_000));
+        }
+        assert!(!refusals.admit("gateway", at(0)));
+    }
+}

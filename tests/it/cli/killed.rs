@@ -1,0 +1,130 @@
+//! A server that is killed in the middle of revoking many: whole batches are there, and a second run completes the work.
+
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth::grpc::pb::{BulkRevokeRequest, BulkRevokeResponse};
+use sophic_auth::model::{
+    Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
+    Owner, Scope, Timestamp, WorkspaceId,
+};
+use sophic_auth::store::{self, AuditFilter, RevokeFilter, Store};
+use tonic::{Request, Status};
+
+use super::program::{Program, Serving};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches,
+}
+
+const KEYS: u32 = 2_600;
+
+async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: Program) {
+    p.run("workspace put acme --id w1").ok();
+    let caller = p.run("caller create root --permission credentials.admin --output token").word();
+    let store = store::open(&p.database.url()).await.expect("the store opens");
+    let workspace = WorkspaceId::parse("w1").expect("an id");
+    insert_keys(&*store, &workspace).await;
+    let filter = RevokeFilter { workspace_id: Some(workspace), ..RevokeFilter::default() };
+    let left = async || store.count_revocable(&filter).await.expect("a count");
+    let all = u64::from(KEYS);
+
+    let (server, url) = serve(&p);
+    let killed = async {
+        // As soon as the first batch is there the server is gone: dropping it kills it.
+        while left().await == all {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(server);
+    };
+    let (outcome, ()) = tokio::join!(revoke(&url, &caller), killed);
+    let remaining = left().await;
+    assert!(remaining > 0 && outcome.is_err(), "it was killed too late to show anything");
+    assert_eq!((all - remaining) % 500, 0, "whole batches");
+    assert_eq!(revocations(&*store).await, all - remaining);
+
+    let (_server, url) = serve(&p);
+    let done = revoke(&url, &caller).await.expect("the second run completes the work");
+    assert_eq!(u64::try_from(done.revoked_count).expect("positive"), remaining);
+    assert_eq!(left().await, 0);
+    assert_eq!(revocations(&*store).await, all, "one event for each");
+    store.close().await;
+}
+
+/// A server with a short lease, so that the next one does not wait long for the one that was killed.
+fn serve(p: &Program) -> (Serving, String) {
+    let words = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json --lease 1s";
+    let mut server = p.start(words);
+    let url = server.json()["grpc"].as_str().expect("a URL").to_owned();
+    (server, url)
+}
+
+async fn revoke(url: &str, caller: &str) -> Result<BulkRevokeResponse, Status> {
+    let client = AuthServiceClient::connect(url.to_owned()).await;
+    let message = BulkRevokeRequest { workspace: "acme".to_owned(), ..Default::default() };
+    let mut request = Request::new(message);
+    let value = format!("Bearer {caller}").parse().expect("a header");
+    request.metadata_mut().insert("authorization", value);
+    let outcome = client.expect("it accepts").bulk_revoke(request).await;
+    outcome.map(tonic::Response::into_inner)
+}
+
+/// How many credentials the audit log says were revoked.
+async fn revocations(store: &dyn Store) -> u64 {
+    let action = Some("credential.revoke".to_owned());
+    let filter = AuditFilter { action, ..AuditFilter::default() };
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = store.list_audit_events(&filter, after, 1_000).await.expect("a page");
+        let Some(last) = page.last() else { return count };
+        after = Some(last.id);
+        count += page.len() as u64;
+    }
+}
+
+/// Keys of the workspace, all in one transaction.
+async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
+    let at = |micros| Timestamp::from_unix_micros(micros).expect("a time");
+    let mut tx = store.begin("test").await.expect("a transaction");
+    for number in 0..KEYS {
+        let time = at(i64::from(number) * 1_000);
+        let id = CredentialId::new(time, [3; 10]);
+        let key = Credential {
+            id,
+            owner: Owner::Workspace(workspace.clone()),
+            generation: 0,
+            name: DisplayName::parse("ci").expect("a name"),
+            hint: "sophic_key_...abcd".to_owned(),
+            scopes: [Scope::Read].into_iter().collect(),
+            ip_allowlist: IpAllowlist::parse([]).expect("no CIDRs"),
+            annotations: Annotations::default(),
+            create_time: time,
+            expire_time: None,
+            disable_time: None,
+            revoke_time: None,
+            last_use: None,
+            creator: "operator:tester".to_owned(),
+            predecessor_id: None,
+            family_id: id,
+            version: 1,
+        };
+        let digest = Digest::of(&format!("key {number}"));
+        tx.insert_credential(&key, &digest).await.expect("it is made");
+    }
+    let event = AuditEvent {
+        id: EventId::in_order(at(1), [1; 10]),
+        time: at(1),
+        action: "test.insert".to_owned(),
+        caller: "test".to_owned(),
+        acting_user: None,
+        target_kind: "credential".to_owned(),
+        target_id: String::new(),
+        remote_address: None,
+        before: None,
+        after: None,
+        reason: None,
+        refusal: None,
+    };
+    tx.commit(&event).await.expect("it commits");
+}

@@ -1,0 +1,150 @@
+//! The audit log, bulk revocation, leaked tokens, cleaning up, and the life of callers, on the command line.
+
+use serde_json::Value;
+
+use super::program::Program;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    the_audit_log_is_listed_exported_and_purged,
+    an_export_whose_reader_goes_away_ends_quietly,
+    many_credentials_are_counted_and_then_revoked,
+    leaked_tokens_are_read_from_a_list_and_never_printed,
+    what_is_long_dead_is_purged_at_once,
+    a_caller_is_changed_and_given_a_new_token,
+}
+
+fn set_up(p: &Program) {
+    p.run("workspace put acme --id w1").ok();
+    p.run("user put ada").ok();
+    p.run("member put --workspace acme --user ada --role owner").ok();
+}
+
+fn key(p: &Program) -> (String, String) {
+    let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    (text(&made["credential"]["id"]), text(&made["token"]))
+}
+
+fn length(list: &Value) -> usize {
+    list.as_array().expect("a list").len()
+}
+
+async fn the_audit_log_is_listed_exported_and_purged(p: Program) {
+    set_up(&p);
+    let (id, token) = key(&p);
+    p.run("key revoke 0195f2d4-7c1e-7b3a-9d58-0242ac120002").failed(1);
+    let listed = p.run("audit list").ok();
+    let header = listed.lines().next().expect("a header");
+    assert!(header.starts_with("TIME") && header.contains("REFUSAL"), "{header}");
+    assert!(listed.contains("key.create") && listed.contains("CREDENTIAL_NOT_FOUND"), "{listed}");
+    let of_key = p.run(&format!("audit list --target {id} --output json")).json();
+    assert_eq!(of_key["events"][0]["caller"], "operator:tester");
+    assert_eq!(length(&of_key["events"]), 1);
+    let cut = p.run("audit list --limit 2");
+    assert!(cut.err.contains("audit export"), "{}", cut.err);
+
+    let exported = p.run("audit export").ok();
+    let json = |line| serde_json::from_str::<Value>(line).expect("JSON");
+    assert_eq!(exported.lines().map(json).count(), 5);
+    assert!(!exported.contains(&token));
+    let put = p.run("audit export --action workspace.put --until 2999-01-01T00:00:00Z").ok();
+    assert_eq!(put.lines().count(), 1);
+
+    assert_eq!(p.run("audit purge --older-than 400d --output json").json()["purged_count"], 0);
+    assert_eq!(p.run("audit purge --older-than 0s --output json").json()["purged_count"], 6);
+    let left = p.run("audit export").ok();
+    assert_eq!(left.lines().count(), 1, "{left}");
+    assert!(left.contains("audit.purge") && left.contains("operator:tester"), "{left}");
+    p.run("audit list --since yesterday").failed(2);
+}
+
+async fn an_export_whose_reader_goes_away_ends_quietly(p: Program) {
+    set_up(&p);
+    let mut command = p.command(&["audit".to_owned(), "export".to_owned()]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = command.stdout(writer).status().expect("it runs");
+    assert!(status.success(), "{status}");
+}
+
+async fn many_credentials_are_counted_and_then_revoked(p: Program) {
+    set_up(&p);
+    for _ in 0..3 {
+        key(&p);
+    }
+    let (_, token) = key(&p);
+    let dry = p.run("credentials revoke --workspace acme --dry-run --output json").json();
+    assert_eq!((&dry["would_revoke_count"], length(&dry["sample"])), (&4.into(), 4));
+    assert!(p.run("credentials revoke --workspace acme --dry-run").ok().contains("would revoke 4"));
+    p.pipe(&token, "introspect").ok();
+    let words = "credentials revoke --workspace acme --reason \"broken into\" --output json";
+    assert_eq!(p.run(words).json()["revoked_count"], 4);
+    assert_eq!(p.run(words).json()["revoked_count"], 0);
+    assert_eq!(p.pipe(&token, "introspect").code, Some(1));
+    p.run("credentials revoke --dry-run").failed(2);
+    p.run("credentials revoke --workspace nowhere").failed(1);
+    let events = p.run("audit export --action credential.revoke").ok();
+    assert_eq!(events.lines().count(), 4);
+    assert!(events.lines().all(|line| line.contains("broken into")), "{events}");
+}
+
+async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
+    set_up(&p);
+    let ((first_id, first), (second_id, second)) = (key(&p), key(&p));
+    let url = "https://example.com/a";
+    let list = format!(
+        "nothing\n{first}\r\n\n{{\"token\":\"{second}\",\"url\":\"{url}\",\"more\":1}}\n{{\"token\": broken\n"
+    );
+    let ended = p.pipe(&list, "leaked --reason \"found by hand\" --output json");
+    assert_eq!(ended.code, Some(1), "a line could not be read");
+    assert!(ended.err.contains("line 5"), "{}", ended.err);
+    let said = format!("{}{}", ended.out, ended.err);
+    assert!(!said.contains(&first) && !said.contains(&second) && !said.contains("broken"));
+    let real: Value = serde_json::from_str(&ended.out).expect("JSON");
+    let real = &real["real"];
+    assert_eq!(length(real), 2);
+    assert_eq!((&real[0]["line"], &real[0]["id"]), (&2.into(), &first_id.into()));
+    assert_eq!((&real[1]["line"], &real[1]["id"]), (&4.into(), &second_id.clone().into()));
+    assert_eq!(p.pipe(&first, "introspect").code, Some(1));
+    let story = p.run(&format!("audit export --target {second_id}")).ok();
+    assert!(story.contains("found by hand: https://example.com/a"), "{story}");
+    // From a file, and a second time.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("list.txt");
+    std::fs::write(&file, format!("{first}\n")).expect("it is written");
+    let again = p.run(&format!("leaked {} --output json", file.display())).json();
+    assert_eq!(again["real"][0]["revoked_now"], false);
+    assert!(p.pipe("", "leaked").ok().starts_with("LINE"));
+}
+
+async fn what_is_long_dead_is_purged_at_once(p: Program) {
+    set_up(&p);
+    let ((dead, _), (alive, _)) = (key(&p), key(&p));
+    p.run(&format!("key revoke {dead}")).ok();
+    let purge = |words: &str| {
+        let purged = p.run(&format!("purge {words} --output json")).json();
+        let count = |name: &str| purged[name].as_u64().expect("a count");
+        (count("purged_credential_count"), count("purged_change_count"))
+    };
+    assert_eq!(purge(""), (0, 0), "nothing is so old");
+    assert_eq!(purge("--dead-after 1us --changes-after 0s"), (1, 0));
+    let (credentials, changes) = purge("--dead-after 0s --changes-after 1us");
+    assert!(credentials == 0 && changes > 3, "{changes}");
+    let listed = p.run("key list --output json").json();
+    assert_eq!(length(&listed["credentials"]), 1);
+    assert_eq!(listed["credentials"][0]["id"], alive);
+    let story = p.run(&format!("audit export --target {dead}")).ok();
+    assert!(story.lines().last().expect("its end").contains("credential.purge"), "{story}");
+}
+
+async fn a_caller_is_changed_and_given_a_new_token(p: Program) {
+    p.run("caller create gateway --permission introspect").ok();
+    let changed = p.run("caller update gateway --name edge --permission audit.read --output json");
+    assert_eq!(changed.json()["permissions"], serde_json::json!(["audit.read"]));
+    let token = p.run("caller rotate edge --output token").word();
+    assert!(token.starts_with("sophic_svc_"));
+    assert!(p.run("caller rotate edge").ok().contains("sophic_svc_"));
+    p.run("caller update edge").failed(2);
+    p.run("caller rotate nobody").failed(1);
+}

@@ -1,0 +1,184 @@
+//! What is taken away is refused by a client that remembers: as soon as it hears, and if it hears nothing, by the limit.
+
+use std::time::{Duration, Instant};
+
+use sophic_auth::grpc::pb::{PutUserRequest, PutWorkspaceRequest, Role, User, Workspace};
+use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
+
+use super::stage::{Stage, answered, remembered, until, watching};
+use crate::proxy::{Mode, Proxy};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_revoked_key_is_refused_when_the_change_is_heard,
+    a_lowered_role_is_lower_when_the_change_is_heard,
+    a_disabled_user_is_refused_when_the_change_is_heard,
+    a_disabled_workspace_is_refused_when_the_change_is_heard,
+    a_key_that_was_unknown_is_known_when_the_change_is_heard,
+    with_watch_stalled_a_revoked_key_is_refused_by_the_limit,
+    with_watch_reset_a_revoked_key_is_refused_by_the_limit,
+    with_watch_delayed_a_revoked_key_is_refused_by_the_limit,
+    with_answers_stalled_a_revoked_key_is_refused_by_the_limit,
+    fills_that_race_with_changes_are_never_kept,
+}
+
+/// So long a limit that only what is heard can end an answer in time.
+const FOR_EVER: Duration = Duration::from_hours(1);
+
+/// Waits until a client that only listens refuses.
+async fn until_refused(client: &Client, presented: &Presented<'_>) -> (Denial, Duration) {
+    let begun = Instant::now();
+    loop {
+        let answer = client.introspect(presented).await.expect("an answer");
+        if let Some(denial) = answer.denial() {
+            return (denial, begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn a_revoked_key_is_refused_when_the_change_is_heard(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let presented = stage.reading();
+    assert!(remembered(&client, &presented).await.is_allowed());
+    stage.revoke_key().await;
+    let (denial, after) = until_refused(&client, &presented).await;
+    assert_eq!(denial, Denial::TokenRevoked);
+    eprintln!("refused {after:?} after Revoke returned");
+}
+
+async fn a_lowered_role_is_lower_when_the_change_is_heard(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let presented = Presented::new(&stage.pat).in_workspace("acme").requiring(Scopes::CAPTURE);
+    assert!(remembered(&client, &presented).await.is_allowed());
+    stage.root.put_membership("acme", "ada", Role::Viewer).await;
+    let (denial, _) = until_refused(&client, &presented).await;
+    assert_eq!(denial, Denial::InsufficientScope);
+}
+
+async fn a_disabled_user_is_refused_when_the_change_is_heard(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let presented = Presented::new(&stage.pat).in_workspace("acme");
+    assert!(remembered(&client, &presented).await.is_allowed());
+    let user =
+        User { id: "ada".into(), display_name: "Ada".into(), disabled: true, ..Default::default() };
+    let request = PutUserRequest { user: Some(user) };
+    stage.root.directory().put_user(request).await.expect("it is disabled");
+    let (denial, _) = until_refused(&client, &presented).await;
+    assert_eq!(denial, Denial::PrincipalDisabled);
+}
+
+async fn a_disabled_workspace_is_refused_when_the_change_is_heard(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let (by_key, by_pat) = (stage.reading(), Presented::new(&stage.pat).in_workspace("acme"));
+    assert!(remembered(&client, &by_key).await.is_allowed());
+    assert!(remembered(&client, &by_pat).await.is_allowed());
+    let workspace = Workspace {
+        id: "id-of-acme".into(),
+        slug: "acme".into(),
+        display_name: "Acme".into(),
+        disabled: true,
+        ..Default::default()
+    };
+    let request = PutWorkspaceRequest { workspace: Some(workspace) };
+    stage.root.directory().put_workspace(request).await.expect("it is disabled");
+    assert_eq!(until_refused(&client, &by_key).await.0, Denial::PrincipalDisabled);
+    assert_eq!(until_refused(&client, &by_pat).await.0, Denial::NotAMember);
+}
+
+async fn a_key_that_was_unknown_is_known_when_the_change_is_heard(stage: Stage) {
+    let (client, _) = watching(stage.builder().unknown_ttl(FOR_EVER)).await;
+    let initech = Presented::new(&stage.pat).in_workspace("initech");
+    let answer = client.introspect(&initech).await.expect("an answer");
+    assert_eq!(answer.denial(), Some(Denial::NotAMember));
+    stage.root.put_membership("initech", "ada", Role::Viewer).await;
+    while !client.introspect(&initech).await.expect("an answer").is_allowed() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Misbehaves, revokes past the proxy, and asks until long after the limit: what is asked after it is never allowed.
+async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder: Builder = Client::builder(proxy.url())
+        .caller_token(&stage.caller_token)
+        .checkpoint_max(LIMIT)
+        .timeout(Duration::from_millis(300));
+    let (client, _) = watching(builder).await;
+    let presented = stage.reading();
+    assert!(remembered(&client, &presented).await.is_allowed());
+    misbehave(&proxy);
+    stage.revoke_key().await;
+    let revoked = Instant::now();
+    let mut allowed = 0;
+    while revoked.elapsed() < 2 * LIMIT {
+        let begun = revoked.elapsed();
+        // An error lets nobody in either.
+        let is_allowed =
+            client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
+        assert!(!is_allowed || begun < LIMIT, "allowed {begun:?} after Revoke returned");
+        allowed += u32::from(is_allowed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    eprintln!("{allowed} answers from memory before the limit");
+    // And it comes back by itself.
+    proxy.set(Mode::Pass);
+    until(|| client.is_watching()).await;
+    let answer = answered(&client, &presented).await;
+    assert_eq!(answer.denial(), Some(Denial::TokenRevoked));
+}
+
+async fn with_watch_stalled_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
+    refused_by_the_limit(stage, |proxy| proxy.set(Mode::Stall)).await;
+}
+
+async fn with_answers_stalled_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
+    refused_by_the_limit(stage, |proxy| proxy.set(Mode::StallAnswers)).await;
+}
+
+async fn with_watch_reset_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
+    refused_by_the_limit(stage, |proxy| {
+        proxy.set(Mode::Refuse);
+        proxy.cut();
+    })
+    .await;
+}
+
+/// Checkpoints come each second, and each of them is older than the limit.
+async fn with_watch_delayed_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
+    refused_by_the_limit(stage, |proxy| proxy.set(Mode::Delay(2 * LIMIT))).await;
+}
+
+/// Readers without pause, while a role goes up and down: what is told in the end is what is stored.
+async fn fills_that_race_with_changes_are_never_kept(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let pat = std::sync::Arc::new(stage.pat.clone());
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (client, pat, stop) = (client.clone(), pat.clone(), stop.clone());
+        readers.spawn(async move {
+            let presented = Presented::new(&pat).in_workspace("acme").requiring(Scopes::CAPTURE);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                client.introspect(&presented).await.expect("an answer");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let presented = Presented::new(&pat).in_workspace("acme").requiring(Scopes::CAPTURE);
+    for _ in 0..25 {
+        stage.root.put_membership("acme", "ada", Role::Viewer).await;
+        until_refused(&client, &presented).await;
+        for _ in 0..20 {
+            assert!(!client.introspect(&presented).await.expect("an answer").is_allowed());
+        }
+        stage.root.put_membership("acme", "ada", Role::Member).await;
+        while !client.introspect(&presented).await.expect("an answer").is_allowed() {
+            tokio::task::yield_now().await;
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    readers.join_all().await;
+}

@@ -1,0 +1,139 @@
+//! The layer in front of a tonic service: refusals are statuses, in trailers only.
+
+use sophic_auth_client::{AuthLayer, Client, Scopes};
+use tokio::net::TcpListener;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+use tower::Layer as _;
+
+use super::stage::{Stage, remembered};
+use crate::proxy::{Mode, Proxy};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_grpc_service_lets_in_who_may_and_says_why_not,
+    a_single_service_can_be_wrapped,
+    a_grpc_service_refuses_what_cannot_be_told,
+}
+
+/// Any service of gRPC would do; health is at hand. `Check` is for readers, all else for those who capture.
+fn by_method(parts: &http::request::Parts) -> Scopes {
+    match parts.uri.path() {
+        "/grpc.health.v1.Health/Check" => Scopes::READ,
+        _ => Scopes::CAPTURE,
+    }
+}
+
+/// Serves it behind a layer, which stands before the whole server or before the one service.
+async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("it has an address"));
+    let incoming = TcpIncoming::from(listener);
+    let (_, health) = tonic_health::server::health_reporter();
+    let auth = AuthLayer::grpc(client.clone()).require_by(by_method);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move {
+        if before_all {
+            // docs: begin tonic
+            let server = Server::builder().layer(auth).add_service(health);
+            // docs: end
+            server.serve_with_incoming(incoming).await
+        } else {
+            let server = Server::builder().add_service(auth.layer(health));
+            server.serve_with_incoming(incoming).await
+        }
+    });
+    let channel = Channel::from_shared(url).expect("a URL").connect().await;
+    HealthClient::new(channel.expect("it accepts"))
+}
+
+async fn check(
+    health: &HealthClient<Channel>,
+    metadata: &[(&'static str, String)],
+) -> Result<(), Status> {
+    health.clone().check(request(metadata)).await.map(drop)
+}
+
+fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
+    let mut request = Request::new(HealthCheckRequest::default());
+    for (name, value) in metadata {
+        let value: AsciiMetadataValue = value.parse().expect("a value");
+        request.metadata_mut().append(*name, value);
+    }
+    request
+}
+
+fn bearer(token: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {token}"))
+}
+
+fn workspace(name: &str) -> (&'static str, String) {
+    ("x-sophic-workspace", name.to_owned())
+}
+
+fn assert_refused(outcome: Result<(), Status>, code: Code, reason: &str) {
+    let status = outcome.expect_err("it is refused");
+    assert_eq!(status.code(), code, "{status:?}");
+    let info = status.get_details_error_info().expect("it says why");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "auth.sophic.so"));
+}
+
+async fn a_grpc_service_lets_in_who_may_and_says_why_not(stage: Stage) {
+    let (client, _) = stage.client().await;
+    let health = serve(&client, true).await;
+    let Stage { key, pat, .. } = &stage;
+    check(&health, &[bearer(key)]).await.expect("it may read");
+    check(&health, &[bearer(pat), workspace("acme")]).await.expect("it may read");
+    assert_refused(check(&health, &[]).await, Code::Unauthenticated, "TOKEN_MISSING");
+    assert_refused(check(&health, &[bearer("x")]).await, Code::Unauthenticated, "TOKEN_UNKNOWN");
+    let twice = [bearer(key), bearer(key)];
+    assert_refused(check(&health, &twice).await, Code::Unauthenticated, "TOKEN_UNKNOWN");
+    let two = [bearer(pat), workspace("acme"), workspace("globex")];
+    assert_refused(check(&health, &two).await, Code::InvalidArgument, "REQUEST_MALFORMED");
+    assert_refused(
+        check(&health, &[bearer(pat)]).await,
+        Code::InvalidArgument,
+        "WORKSPACE_REQUIRED",
+    );
+    let elsewhere = [bearer(key), workspace("globex")];
+    assert_refused(check(&health, &elsewhere).await, Code::PermissionDenied, "WORKSPACE_MISMATCH");
+    // Another method of the same service needs another scope.
+    let status = health.clone().watch(request(&[bearer(key)])).await.expect_err("it is refused");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let challenge = status.metadata().get("www-authenticate").expect("a challenge");
+    assert!(challenge.to_str().expect("ASCII").starts_with("Bearer realm=\"sophic\""));
+    health.clone().watch(request(&[bearer(pat), workspace("acme")])).await.expect("it may");
+
+    assert!(remembered(&client, &stage.reading()).await.is_allowed());
+    stage.revoke_key().await;
+    loop {
+        let outcome = check(&health, &[bearer(key)]).await;
+        if outcome.is_err() {
+            assert_refused(outcome, Code::Unauthenticated, "TOKEN_REVOKED");
+            break;
+        }
+    }
+}
+
+async fn a_single_service_can_be_wrapped(stage: Stage) {
+    let (client, _) = stage.client().await;
+    let health = serve(&client, false).await;
+    check(&health, &[bearer(&stage.key)]).await.expect("it may read");
+    assert_refused(check(&health, &[]).await, Code::Unauthenticated, "TOKEN_MISSING");
+}
+
+async fn a_grpc_service_refuses_what_cannot_be_told(stage: Stage) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
+    let health = serve(&builder.without_cache().build().expect("a client"), true).await;
+    check(&health, &[bearer(&stage.key)]).await.expect("it may read");
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    let outcome = check(&health, &[bearer(&stage.key)]).await;
+    assert_refused(outcome, Code::Unavailable, "AUTHORIZATION_UNAVAILABLE");
+}

@@ -1,0 +1,14 @@
+//! The client and its tower layer, against real servers: what they answer, what they remember, what they refuse.
+
+mod asking;
+mod coherence;
+mod documented;
+mod gateway;
+mod generated;
+mod layer_grpc;
+mod layer_http;
+mod other_languages;
+mod outages;
+mod remembering;
+mod secure;
+mod stage;

@@ -1,0 +1,114 @@
+//! The clients in other languages, made from the proto as their ecosystems do, each against a real server.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use super::stage::{STRANGER, Stage};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    the_python_client_asks,
+    the_node_client_asks,
+}
+
+fn given(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable);
+    path.unwrap_or_else(|| panic!("no {variable}: run scripts/test, which sets it")).into()
+}
+
+/// How the example in a language is run: workspace and scopes are its arguments.
+type Program<'a> = dyn Fn(&str, &[&str]) -> Command + Sync + 'a;
+
+/// Runs it with a token on its standard input.
+fn run(mut command: Command, stage: &Stage, caller_token: &str, token: &str) -> Output {
+    command
+        .env("SOPHIC_AUTH_ENDPOINT", stage.h.running.grpc_url())
+        .env("SOPHIC_AUTH_CALLER_TOKEN", caller_token)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(token.as_bytes()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+/// What every language must be told alike.
+fn assert_asks(stage: &Stage, program: &Program<'_>) {
+    let ask = |token: &str, workspace: &str, scopes: &[&str]| {
+        let output = run(program(workspace, scopes), stage, &stage.caller_token, token);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("no answer but {errors}"));
+        (output.status.code(), answer)
+    };
+    let (code, answer) = ask(&stage.key, "", &["read"]);
+    assert_eq!(code, Some(0), "{answer}");
+    assert_eq!((&answer["allowed"], &answer["workspace"]), (&json!(true), &json!("acme")));
+    assert_eq!(answer["user"], Value::Null);
+    let (code, answer) = ask(&stage.pat, "acme", &["read", "capture"]);
+    assert_eq!((code, &answer["user"]), (Some(0), &json!("ada")), "{answer}");
+    let (code, answer) = ask(&stage.pat, "globex", &["capture"]);
+    assert_eq!((code, &answer["denial"]), (Some(1), &json!("INSUFFICIENT_SCOPE")), "{answer}");
+    assert_eq!(answer["http_status"], 403);
+    let (code, answer) = ask("nonsense", "", &["read"]);
+    assert_eq!((code, &answer["denial"]), (Some(1), &json!("TOKEN_UNKNOWN")), "{answer}");
+    assert!(answer["www_authenticate"].as_str().is_some_and(|text| text.contains("invalid_token")));
+
+    let output = run(program("", &["read"]), stage, STRANGER, &stage.key);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.starts_with("UNAUTHENTICATED"), "{errors}");
+    assert!(!errors.contains("sophic_key_") && !errors.contains(STRANGER), "{errors}");
+}
+
+async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic");
+}
+
+async fn the_python_client_asks(stage: Stage) {
+    off_the_runtime(move || {
+        let python = given("SOPHIC_AUTH_TEST_VENV").join("bin/python");
+        let generated = tempfile::tempdir().expect("a folder");
+        let mut protoc = Command::new(&python);
+        protoc.args(["-m", "grpc_tools.protoc", "-I", "proto"]);
+        for kind in ["--python_out", "--grpc_python_out"] {
+            protoc.arg(format!("{kind}={}", generated.path().display()));
+        }
+        let protos = ["auth_service", "credential", "decision"];
+        protoc.args(protos.map(|name| format!("proto/sophic/auth/v1/{name}.proto")));
+        assert!(protoc.status().expect("it runs").success(), "code is generated");
+        assert_asks(&stage, &|workspace, scopes| {
+            let mut command = Command::new(&python);
+            command.args(["examples/python/ask.py", "--workspace", workspace]);
+            for scope in scopes {
+                command.args(["--scope", scope]);
+            }
+            command.env("PYTHONPATH", generated.path()).env("PYTHONDONTWRITEBYTECODE", "1");
+            command
+        });
+    })
+    .await;
+}
+
+async fn the_node_client_asks(stage: Stage) {
+    off_the_runtime(move || {
+        // Node finds modules beside the file that asks for them.
+        let installed = given("SOPHIC_AUTH_TEST_NODE_EXAMPLE");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink(installed, folder.path().join("node_modules")).expect("a link");
+        let program = folder.path().join("ask.mjs");
+        std::fs::copy("examples/node/ask.mjs", &program).expect("a copy");
+        let protos = Path::new("proto").canonicalize().expect("it is there");
+        assert_asks(&stage, &|workspace, scopes| {
+            let mut command = Command::new("node");
+            command.arg(&program).arg(workspace).args(scopes).env("SOPHIC_AUTH_PROTOS", &protos);
+            command
+        });
+    })
+    .await;
+}

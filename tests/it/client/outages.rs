@@ -1,0 +1,165 @@
+//! The service goes away and comes back: nobody is let in who should not be, and the client finds its way by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sophic_auth::grpc::pb::revoke_request::Credential;
+use sophic_auth_client::{Client, ErrorKind, Presented, Scopes};
+use tokio::task::JoinSet;
+
+use super::stage::{Stage, caller_token, remembered, revoke, until, watching};
+use crate::harness::Harness;
+use crate::proxy::{Mode, Proxy};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be,
+    an_outage_is_not_bridged_unless_asked_to,
+    an_outage_is_bridged_if_asked_to_and_says_so,
+    a_caller_that_is_revoked_is_told_nothing_any_more,
+    a_watch_that_resumes_in_time_keeps_what_is_remembered,
+}
+
+/// What many askers saw.
+#[derive(Default)]
+struct Seen {
+    allowed: AtomicU64,
+    failed: AtomicU64,
+    wrongly_allowed: AtomicU64,
+}
+
+async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stage: Stage) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let other = stage.h.another(|_| {}).await;
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
+    let builder = builder.checkpoint_max(LIMIT).timeout(Duration::from_millis(500));
+    let (client, _) = watching(builder).await;
+    remembered(&client, &stage.reading()).await;
+    let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+    // Since when the key is dead, in milliseconds from the start; 0: it lives.
+    let (start, dead_since) = (Instant::now(), Arc::new(AtomicU64::new(u64::MAX)));
+    let mut askers = JoinSet::new();
+    for asker in 0..8 {
+        let (client, seen, stop) = (client.clone(), Arc::clone(&seen), Arc::clone(&stop));
+        let (key, pat) = (stage.key.clone(), stage.pat.clone());
+        let dead_since = Arc::clone(&dead_since);
+        askers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let presented = if asker % 2 == 0 {
+                    Presented::new(&key).requiring(Scopes::READ)
+                } else {
+                    Presented::new(&pat).in_workspace("acme")
+                };
+                let begun = u64::try_from(start.elapsed().as_millis()).expect("a short test");
+                let must_be_refused = asker % 2 == 0
+                    && begun > dead_since.load(Ordering::Relaxed).saturating_add(2_000);
+                let counter = match client.introspect(&presented).await {
+                    Ok(answer) if answer.is_allowed() && must_be_refused => &seen.wrongly_allowed,
+                    Ok(answer) if answer.is_allowed() => &seen.allowed,
+                    Ok(_) => continue,
+                    Err(_) => &seen.failed,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        });
+    }
+    until(|| seen.allowed.load(Ordering::Relaxed) > 200).await;
+
+    // It goes, the key is revoked elsewhere meanwhile, and it comes back.
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    let Stage { h, root, key_id, .. } = stage;
+    let database = Arc::clone(&h.database);
+    h.running.stop().await;
+    revoke(&other.as_(&root), Credential::CredentialId(key_id)).await;
+    let since = u64::try_from(start.elapsed().as_millis()).expect("a short test");
+    dead_since.store(since, Ordering::Relaxed);
+    tokio::time::sleep(2 * LIMIT).await;
+    let again = Harness::start(database, |_| {}).await;
+    proxy.lead_to(again.running.grpc);
+    proxy.set(Mode::Pass);
+    until(|| client.is_watching()).await;
+    let before = seen.allowed.load(Ordering::Relaxed);
+    until(|| seen.allowed.load(Ordering::Relaxed) > before + 200).await;
+    stop.store(true, Ordering::Relaxed);
+    askers.join_all().await;
+    let Seen { allowed, failed, wrongly_allowed } = &*seen;
+    eprintln!("{allowed:?} allowed, {failed:?} failed while the server was away");
+    assert_eq!(wrongly_allowed.load(Ordering::Relaxed), 0);
+}
+
+async fn cut_off(stage: &Stage, bridge: Duration) -> (Client, Proxy) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder = Client::builder(proxy.url())
+        .caller_token(&stage.caller_token)
+        .checkpoint_max(Duration::from_secs(2))
+        .bridge_outage(bridge);
+    let (client, _) = watching(builder).await;
+    assert!(remembered(&client, &stage.reading()).await.is_allowed());
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    until(|| !client.is_watching()).await;
+    (client, proxy)
+}
+
+async fn an_outage_is_not_bridged_unless_asked_to(stage: Stage) {
+    let (client, _proxy) = cut_off(&stage, Duration::ZERO).await;
+    let error = client.introspect(&stage.reading()).await.expect_err("nobody knows");
+    assert!(error.is_outage(), "{error:?}");
+    // What can be told off line is told.
+    assert!(!client.introspect(&Presented::new("abc")).await.expect("an answer").is_active());
+}
+
+async fn an_outage_is_bridged_if_asked_to_and_says_so(stage: Stage) {
+    let (client, proxy) = cut_off(&stage, Duration::from_secs(30)).await;
+    let answer = client.introspect(&stage.reading()).await.expect("what was known");
+    assert!(answer.is_allowed() && answer.is_stale());
+    // What was not asked lately is not known.
+    let error = client.introspect(&Presented::new(&stage.pat)).await.expect_err("nobody knows");
+    assert!(error.is_outage());
+    // What happened meanwhile is heard before anything is believed again.
+    stage.revoke_key().await;
+    proxy.set(Mode::Pass);
+    until(|| client.is_watching()).await;
+    let answer = client.introspect(&stage.reading()).await.expect("an answer");
+    assert!(!answer.is_allowed() && !answer.is_stale());
+}
+
+async fn a_caller_that_is_revoked_is_told_nothing_any_more(stage: Stage) {
+    use sophic_auth::grpc::pb::RevokeCallerRequest;
+    use sophic_auth::model::Permission;
+    let token = caller_token(&stage.h, "shortlived", &[Permission::Introspect]).await;
+    let client = Client::builder(stage.h.running.grpc_url()).caller_token(token);
+    let client = client.without_cache().build().expect("a client");
+    assert!(client.introspect(&stage.reading()).await.expect("an answer").is_allowed());
+    let request = RevokeCallerRequest { caller: "shortlived".to_owned() };
+    stage.root.admin().revoke_caller(request).await.expect("it is revoked");
+    let error = client.introspect(&stage.reading()).await.expect_err("it is nobody");
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+async fn a_watch_that_resumes_in_time_keeps_what_is_remembered(stage: Stage) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
+    let (client, counters) = watching(builder.checkpoint_max(Duration::from_mins(10))).await;
+    assert!(remembered(&client, &stage.reading()).await.is_allowed());
+    let drops = counters.drops.load(Ordering::Relaxed);
+    for round in 1..=3 {
+        proxy.cut();
+        until(|| counters.watch_ups.load(Ordering::Relaxed) > round).await;
+        assert!(client.introspect_cached(&stage.reading()).is_some(), "round {round}");
+    }
+    assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
+    // What happens while it is away is heard when it is back.
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    stage.revoke_key().await;
+    proxy.set(Mode::Pass);
+    while client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
+}

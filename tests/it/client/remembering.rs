@@ -1,0 +1,113 @@
+//! What comes from memory costs no call, and many who ask the same cost one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sophic_auth_client::{Client, Counters, Denial, Presented, Scopes};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::stage::{NOBODYS_KEY, Stage, calls, remembered, until, watching};
+use crate::proxy::{Mode, Proxy};
+use crate::stores::{Database, Fixture as _, on_every_store};
+
+on_every_store! {
+    a_thousand_first_uses_at_once_make_one_call,
+    who_goes_away_leaves_the_call_to_the_others,
+    an_unknown_token_is_remembered,
+    what_is_asked_for_fresh_or_later_is_asked,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_answers_from_memory_make_no_call() {
+    let stage = Stage::set_up(Arc::new(Database::sqlite())).await;
+    let (client, counters) = stage.client().await;
+    let presented = stage.reading();
+    remembered(&client, &presented).await;
+    let (hits, before) = (counters.hits.load(Ordering::Relaxed), calls(&counters));
+    let mut asked = 0;
+    while counters.hits.load(Ordering::Relaxed) - hits < 1_000_000 {
+        assert!(client.introspect(&presented).await.expect("an answer").is_allowed());
+        asked += 1;
+    }
+    // The answer's own lifetime of a minute may have passed meanwhile, and on a busy machine a checkpoint may have come too
+    // late: but for that each was a hit.
+    let made = calls(&counters) - before;
+    assert_eq!(asked, 1_000_000 + made);
+    let renewed = counters.drops.load(Ordering::Relaxed) + 5;
+    assert!(made <= renewed, "{made} calls, though only {renewed} answers could grow old");
+}
+
+async fn a_thousand_first_uses_at_once_make_one_call(stage: Stage) {
+    let (client, counters) = stage.client().await;
+    let (together, token) = (Arc::new(Barrier::new(1_000)), Arc::new(stage.key.clone()));
+    let before = calls(&counters);
+    let mut asking = JoinSet::new();
+    for _ in 0..1_000 {
+        let (client, together, token) = (client.clone(), Arc::clone(&together), Arc::clone(&token));
+        asking.spawn(async move {
+            together.wait().await;
+            let presented = Presented::new(&token).requiring(Scopes::READ);
+            client.introspect(&presented).await.expect("an answer").is_allowed()
+        });
+    }
+    assert!(asking.join_all().await.into_iter().all(|allowed| allowed));
+    assert_eq!(calls(&counters) - before, 1);
+}
+
+async fn who_goes_away_leaves_the_call_to_the_others(stage: Stage) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let counters = Arc::new(Counters::default());
+    let client = Client::builder(proxy.url())
+        .caller_token(&stage.caller_token)
+        .observer(counters.clone())
+        .build()
+        .expect("a client");
+    client.introspect(&Presented::new(&stage.pat)).await.expect("it is connected");
+    let before = calls(&counters);
+    proxy.set(Mode::StallAnswers);
+    let ask = |client: Client, token: String| async move {
+        let presented = Presented::new(&token).requiring(Scopes::READ);
+        client.introspect(&presented).await.expect("an answer").is_allowed()
+    };
+    let mut tasks = JoinSet::new();
+    let misses = counters.misses.load(Ordering::Relaxed);
+    let first = tasks.spawn(ask(client.clone(), stage.key.clone()));
+    until(|| counters.misses.load(Ordering::Relaxed) > misses).await;
+    tasks.spawn(ask(client.clone(), stage.key.clone()));
+    until(|| counters.joined.load(Ordering::Relaxed) > 0).await;
+    first.abort();
+    let gone = tasks.join_next().await.expect("it ends");
+    assert!(gone.expect_err("it went away").is_cancelled());
+    proxy.set(Mode::Pass);
+    assert!(tasks.join_next().await.expect("it ends").expect("it is answered"));
+    assert_eq!(calls(&counters) - before, 1);
+}
+
+async fn an_unknown_token_is_remembered(stage: Stage) {
+    let builder = stage.builder().unknown_ttl(std::time::Duration::from_secs(60));
+    let (client, counters) = watching(builder).await;
+    let presented = Presented::new(NOBODYS_KEY);
+    let answer = remembered(&client, &presented).await;
+    assert_eq!(answer.denial(), Some(Denial::TokenUnknown));
+    let before = calls(&counters);
+    client.introspect(&presented).await.expect("an answer");
+    assert_eq!(calls(&counters), before);
+}
+
+async fn what_is_asked_for_fresh_or_later_is_asked(stage: Stage) {
+    let (client, counters) = stage.client().await;
+    let presented = stage.reading();
+    let answer = remembered(&client, &presented).await;
+    let before = calls(&counters);
+    client.introspect(&presented.fresh()).await.expect("an answer");
+    assert_eq!(calls(&counters), before + 1);
+    client.introspect(&presented.at_least_revision(answer.revision())).await.expect("an answer");
+    assert_eq!(calls(&counters), before + 1);
+    stage.root.put_workspace("later").await;
+    let revision = stage.root.introspect(&stage.key, "", &[]).await.revision;
+    let later = presented.at_least_revision(revision);
+    // It waits for no checkpoint: either one has told that nothing changed, or it asks.
+    let answer = client.introspect(&later).await.expect("an answer");
+    assert!(answer.is_allowed());
+}

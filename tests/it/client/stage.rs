@@ -1,0 +1,200 @@
+//! What these tests play on: two workspaces, a user who is a member of one and a viewer in the other, a key, a token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::revoke_request::Credential;
+use sophic_auth::grpc::pb::{RevokeRequest, Role, Scope};
+use sophic_auth::model::Permission;
+use sophic_auth::service::{Context, CreateCaller};
+use sophic_auth_client::{Builder, Client, Counters, Introspection, Presented, Scopes};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Actor, Harness};
+use crate::stores::{Database, Fixture};
+
+/// A well-formed service token that is nobody's, and a key that is nobody's.
+pub(super) const STRANGER: &str = "sophic_svc_0123456789ABCDEFGHIJKLMNOPQRSTUV10ECNS";
+pub(super) const NOBODYS_KEY: &str = "sophic_key_000000000000000000000000000000000DipdL";
+
+/// A server with somebody on it.
+pub(super) struct Stage {
+    pub(super) h: Harness,
+    /// Who may do everything.
+    pub(super) root: Actor,
+    /// The token of a caller that introspects.
+    pub(super) caller_token: String,
+    /// Of the workspace acme: read.
+    pub(super) key: String,
+    pub(super) key_id: String,
+    /// Ada's: read and capture.
+    pub(super) pat: String,
+}
+
+impl Fixture for Stage {
+    async fn set_up(database: Arc<Database>) -> Self {
+        Self::on(Harness::set_up(database).await).await
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+impl Stage {
+    pub(super) async fn on(h: Harness) -> Self {
+        let root = h.root().await;
+        root.put_workspace("acme").await;
+        root.put_workspace("globex").await;
+        root.put_workspace("initech").await;
+        root.put_user("ada").await;
+        root.put_membership("acme", "ada", Role::Member).await;
+        root.put_membership("globex", "ada", Role::Viewer).await;
+        let key = root.create_key("acme", &[Scope::Read]).await;
+        let key_id = key.credential.expect("a credential").id;
+        let pat = root.create_pat("ada", &[Scope::Read, Scope::Capture], Role::Owner).await.token;
+        let caller_token = caller_token(&h, "client", &[Permission::Introspect]).await;
+        Self { h, root, caller_token, key: key.token, key_id, pat }
+    }
+
+    /// How a client of this server is set up.
+    pub(super) fn builder(&self) -> Builder {
+        Client::builder(self.h.running.grpc_url()).caller_token(self.caller_token.clone())
+    }
+
+    /// A client that is answered for, and what it counts.
+    pub(super) async fn client(&self) -> (Client, Arc<Counters>) {
+        watching(self.builder()).await
+    }
+
+    /// What a reader asks of the key.
+    pub(super) fn reading(&self) -> Presented<'_> {
+        Presented::new(&self.key).requiring(Scopes::READ)
+    }
+
+    pub(super) async fn revoke_key(&self) {
+        revoke(&self.root, Credential::CredentialId(self.key_id.clone())).await;
+    }
+}
+
+/// Ends a credential.
+pub(super) async fn revoke(actor: &Actor, credential: Credential) {
+    let request = RevokeRequest { credential: Some(credential), ..Default::default() };
+    actor.auth().revoke(request).await.expect("it is revoked");
+}
+
+/// The token of a new caller.
+pub(super) async fn caller_token(h: &Harness, name: &str, permissions: &[Permission]) -> String {
+    let request = CreateCaller {
+        name: name.to_owned(),
+        permissions: permissions.iter().map(ToString::to_string).collect(),
+        certificate_san: String::new(),
+    };
+    let made = h.running.service.create_caller(Context::operator("test"), request).await;
+    let (_, token) = made.expect("a caller is made");
+    token.expect("it has a token").expose().to_owned()
+}
+
+/// A client that counts, once it follows what changes.
+pub(super) async fn watching(builder: Builder) -> (Client, Arc<Counters>) {
+    let counters = Arc::new(Counters::default());
+    let client = builder.observer(counters.clone()).build().expect("a client");
+    until(|| client.is_watching()).await;
+    (client, counters)
+}
+
+/// Waits until something is so. What never comes to be so ends the test in the end.
+pub(super) async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to be so");
+}
+
+/// Calls of the service made so far.
+pub(super) fn calls(counters: &Counters) -> u64 {
+    counters.calls.load(Ordering::Relaxed)
+}
+
+/// An answer from memory: asked for until it is there.
+pub(super) async fn remembered(client: &Client, presented: &Presented<'_>) -> Introspection {
+    loop {
+        if let Some(answer) = client.introspect_cached(presented) {
+            return answer;
+        }
+        // On a busy machine a short deadline may pass.
+        let _ = client.introspect(presented).await;
+    }
+}
+
+/// An answer, asked for until there is one.
+pub(super) async fn answered(client: &Client, presented: &Presented<'_>) -> Introspection {
+    loop {
+        if let Ok(answer) = client.introspect(presented).await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Serves an axum application on a port of its own.
+pub(super) async fn serve(app: axum::Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    address
+}
+
+/// An answer of HTTP.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    /// The value of a header; empty if it is not there.
+    pub(super) fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+/// Sends a request to the byte: its first line, its headers, its body.
+pub(super) async fn send(
+    to: SocketAddr,
+    line: &str,
+    headers: &[(&str, &[u8])],
+    body: &str,
+) -> Answer {
+    let mut request =
+        format!("{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
+    for (name, value) in headers {
+        request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    request.extend(format!("content-length: {}\r\n\r\n{body}", body.len()).into_bytes());
+    let mut stream = TcpStream::connect(to).await.expect("it accepts");
+    stream.write_all(&request).await.expect("it is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("it answers");
+    let answer = String::from_utf8(answer).expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Answer { status: status.expect("a status"), head: head.to_owned(), body: body.to_owned() }
+}
+
+/// The header of a bearer.
+pub(super) fn bearer(token: &str) -> Vec<u8> {
+    format!("Bearer {token}").into_bytes()
+}

@@ -1,0 +1,74 @@
+//! Clients that give up at any moment: no transaction stays open behind them, and nothing that is acknowledged later is
+//! lost in one (CATALOGUE 0.1).
+
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::{
+    CreateKeyRequest, IntrospectRequest, RevokeRequest, Scope, revoke_request,
+};
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tonic::Request;
+
+use crate::harness::{Actor, Harness};
+use crate::stores::{Database, Fixture as _};
+
+/// Calls of each kind.
+const CALLS: u64 = 300;
+
+fn hurried<T>(message: T, micros: u64) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_micros(micros));
+    request
+}
+
+async fn give_up(root: &Actor, token: &str, turn: u64) {
+    // From 20 to 1,500 µs, every one of them sooner or later.
+    let micros = 20 + (turn * 379) % 1_481;
+    let create = CreateKeyRequest {
+        workspace: "acme".to_owned(),
+        name: "ci".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        ..Default::default()
+    };
+    let credential = Some(revoke_request::Credential::Token(token.to_owned()));
+    let revoke = RevokeRequest { credential, ..Default::default() };
+    let fresh = true;
+    let ask = IntrospectRequest { token: token.to_owned(), fresh, ..Default::default() };
+    let (mut first, mut second, mut third) = (root.auth(), root.auth(), root.auth());
+    // Some say when they will go, the others just go.
+    let going = Duration::from_micros(micros);
+    let _ = tokio::join!(
+        first.create_key(hurried(create.clone(), micros)),
+        second.revoke(hurried(revoke, micros)),
+        third.introspect(hurried(ask.clone(), micros)),
+        tokio::time::timeout(going, root.auth().create_key(create)),
+        tokio::time::timeout(going, root.auth().introspect(ask)),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write() {
+    let h = Harness::set_up(Database::postgres().await.into()).await;
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    for turn in 0..CALLS {
+        let token = root.create_key("acme", &[Scope::Read]).await.token;
+        give_up(&root, &token, turn).await;
+    }
+    while !h.running.service.tasks.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
+    let open = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    let open: i64 = sqlx::query(open).fetch_one(&mut database).await.expect("a count").get(0);
+    assert_eq!(open, 0, "transactions that nobody will end");
+    for _ in 0..30 {
+        let id = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
+        let there = sqlx::query("SELECT count(*) FROM credentials WHERE id = $1::text::uuid")
+            .bind(&id)
+            .fetch_one(&mut database)
+            .await;
+        assert_eq!(there.expect("a count").get::<i64, _>(0), 1, "{id} was acknowledged");
+    }
+}

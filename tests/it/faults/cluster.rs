@@ -1,0 +1,74 @@
+//! A Postgres cluster that a test may crash: its own, started as `scripts/test` starts the one for all others.
+
+use std::process::Stdio;
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::process::Command;
+
+/// Runs by an ordinary user, in a folder that goes with this.
+pub(super) struct Cluster {
+    pub(super) url: String,
+    /// What `scripts/lib/postgres.sh` knows of it.
+    variables: [(&'static str, String); 3],
+}
+
+impl Cluster {
+    pub(super) async fn start() -> Self {
+        let script = "postgres_start -c fsync=off && \
+            printf '%s\\n' \"$POSTGRES_BIN\" \"$POSTGRES_DIR\" \"$POSTGRES_USER\" \"$SOPHIC_AUTH_TEST_POSTGRES_URL\"";
+        let output = bash(script).output().await.expect("bash runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "Postgres does not start: {errors}");
+        let mut lines = text.lines().map(str::to_owned);
+        let mut line = || lines.next().expect("four lines");
+        let variables =
+            [("POSTGRES_BIN", line()), ("POSTGRES_DIR", line()), ("POSTGRES_USER", line())];
+        Self { variables, url: line() }
+    }
+
+    /// `fast` breaks every connection; `immediate` is a crash too.
+    pub(super) async fn restart(&self, how: &str) {
+        let mut command = bash(&format!("postgres_restart {how}"));
+        let output = command.envs(self.variables.clone()).output().await.expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Ends the connections of servers: those that listen, or all.
+    pub(super) async fn cut(&self, only_listeners: bool) -> i64 {
+        let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
+        let row = sqlx::query(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE application_name = 'sophic-auth' AND (NOT $1 OR query LIKE 'LISTEN%')",
+        )
+        .bind(only_listeners)
+        .fetch_one(&mut connection)
+        .await;
+        row.expect("it is done").get(0)
+    }
+
+    /// How many processes are registered as answering from memory.
+    pub(super) async fn replicas(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
+        let row = sqlx::query("SELECT count(*) FROM replicas").fetch_one(&mut connection).await;
+        row.expect("a count").get(0)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &with_library("postgres_stop")]).envs(self.variables.clone());
+        let _ = command.stdin(Stdio::null()).status();
+    }
+}
+
+fn bash(script: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-c", &with_library(script)]).stdin(Stdio::null());
+    command
+}
+
+fn with_library(script: &str) -> String {
+    format!(". '{}/scripts/lib/postgres.sh' && {script}", env!("CARGO_MANIFEST_DIR"))
+}

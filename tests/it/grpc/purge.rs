@@ -1,0 +1,73 @@
+//! Cleaning up while the service is in use: what is dead goes, what lives answers, and followers of the log miss nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::{RevokeRequest, Scope, revoke_request};
+use sophic_auth::store::AuditFilter;
+
+use super::audit::until;
+use crate::harness::{Actor, Harness};
+use crate::stores::{Database, Fixture, on_every_store};
+
+on_every_store! {
+    what_is_dead_is_purged_under_load_and_what_lives_answers,
+}
+
+/// A server that cleans up all the time, all that is a moment old.
+struct Purging(Harness);
+
+impl Fixture for Purging {
+    async fn set_up(database: Arc<Database>) -> Self {
+        let change = |config: &mut sophic_auth::server::Config| {
+            config.housekeeping.purge_every = Duration::from_millis(5);
+            config.housekeeping.purge_dead_after = Duration::from_micros(1);
+            config.housekeeping.purge_changes_after = Duration::from_micros(1);
+        };
+        Self(Harness::start(database, change).await)
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+/// Makes keys, and ends every second one of them; the tokens of those that live.
+async fn work(root: Actor, rounds: usize) -> Vec<String> {
+    let mut living = Vec::new();
+    for round in 0..rounds {
+        let key = root.create_key("acme", &[Scope::Read]).await;
+        assert!(root.introspect(&key.token, "acme", &[Scope::Read]).await.allowed);
+        if round % 2 == 1 {
+            living.push(key.token);
+            continue;
+        }
+        let credential = Some(revoke_request::Credential::Token(key.token.clone()));
+        let request = RevokeRequest { credential, ..Default::default() };
+        root.auth().revoke(request).await.expect("it is revoked");
+        assert!(!root.introspect(&key.token, "acme", &[]).await.active);
+        for token in &living {
+            assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);
+        }
+    }
+    living
+}
+
+async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Purging) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let (one, two) = tokio::join!(work(root.clone(), 30), work(root.clone(), 30));
+    let store = &h.running.service.store;
+    let purged = async || {
+        let filter =
+            AuditFilter { action: Some("credential.purge".to_owned()), ..AuditFilter::default() };
+        store.list_audit_events(&filter, None, 1_000).await.expect("events").len()
+    };
+    until("all that is dead is purged", async || purged().await == 30).await;
+    let dead = store.list_dead(h.running.service.clock.now(), 100).await.expect("ids");
+    assert_eq!(dead, []);
+    for token in one.iter().chain(&two) {
+        assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);
+    }
+    // All but the newest row, in time: the server itself has applied the rest.
+    let rows = async || store.list_changes(Default::default(), 1_000).await.expect("rows").len();
+    until("the log is cut", async || rows().await == 1).await;
+}

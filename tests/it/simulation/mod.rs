@@ -1,0 +1,113 @@
+//! The protocol of DESIGN §6, simulated: thousands of short lives of a store and its replicas, each with faults of its own.
+//! `replica`, `cached` and `barrier` here are the loops of their namesakes in `src/cache`, line by line; the steps that
+//! they take are the real ones. `docs/protocol.md` has the table of what is found when a safeguard is left out.
+
+mod barrier;
+mod cached;
+mod checker;
+mod client;
+mod moments;
+mod plan;
+mod process;
+mod replica;
+mod rng;
+mod store;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use checker::{Checker, Violation};
+use plan::Broken;
+use world::World;
+
+/// Seeds that every run of the tests goes through; `SOPHIC_AUTH_TEST_SEEDS` asks for another number.
+const SEEDS: u64 = 2_000;
+
+/// What is left out, and a seed that shows it. If none is recorded any more, the test tells the first that does.
+const BROKEN: [(Broken, u64); 17] = [
+    (Broken::NoWait, 0),
+    (Broken::FillUnchecked, 5),
+    (Broken::DetachedTooLate, 5),
+    (Broken::NoDetach, 5),
+    (Broken::JoinedWithoutLease, 40),
+    (Broken::Heartbeat, 109),
+    (Broken::DatabaseClock, 1),
+    (Broken::ReadBeforeRegistered, 4),
+    (Broken::RetryAtOnce, 0),
+    (Broken::LeaseFromReply, 148),
+    (Broken::ClockStops, 6),
+    (Broken::FencedAtOnce, 0),
+    (Broken::SeenBeforeRead, 5),
+    (Broken::Sequence, 0),
+    (Broken::EpochIgnored, 92),
+    (Broken::JudgedByEarlierLook, 0),
+    (Broken::LeaseOutlivesRow, 0),
+];
+/// Where another seed is looked for.
+const SEARCHED: u64 = 1_000;
+
+fn run(seed: u64, broken: Option<Broken>) -> Result<Checker, Violation> {
+    World::new(seed, broken).run()
+}
+
+/// Runs all of them, on all cores; the sums of what was seen.
+fn run_all(seeds: u64) -> [u64; 4] {
+    let next = AtomicU64::new(0);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut sums = [0; 4];
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds {
+                    return sums;
+                }
+                let seen = run(seed, None)
+                    .unwrap_or_else(|violation| panic!("seed {seed}: {violation:?}"));
+                let seen = [seen.barriers, seen.retries, seen.answers, seen.from_memory];
+                sums = std::array::from_fn(|at| sums[at] + seen[at]);
+            }
+        };
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let sums = threads.into_iter().map(|thread| thread.join().expect("no violation"));
+        sums.fold([0; 4], |all, some| std::array::from_fn(|at| all[at] + some[at]))
+    })
+}
+
+#[test]
+fn the_protocol_keeps_its_promise_whatever_the_seed() {
+    let asked = std::env::var("SOPHIC_AUTH_TEST_SEEDS").ok();
+    let seeds = asked.map_or(SEEDS, |text| text.parse().expect("a number of seeds"));
+    let begun = Instant::now();
+    let [barriers, retries, answers, from_memory] = run_all(seeds);
+    let seconds = begun.elapsed().as_secs_f64();
+    #[expect(clippy::print_stdout, reason = "the figures for docs/protocol.md")]
+    {
+        println!(
+            "{seeds} seeds in {seconds:.0} s: {barriers} barriers returned, {retries} retries, \
+             {answers} answers, {from_memory} of them from memory, no violation"
+        );
+    }
+    assert!(barriers > 10 * seeds && from_memory > 100 * seeds, "hardly anything was seen");
+}
+
+#[test]
+fn whatever_safeguard_is_left_out_is_missed() {
+    for (broken, seed) in BROKEN {
+        if run(seed, Some(broken)).is_err() {
+            continue;
+        }
+        let other = (0..SEARCHED).find(|seed| run(*seed, Some(broken)).is_err());
+        panic!(
+            "without the safeguard against {broken:?}, seed {seed} shows nothing; but {other:?}"
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    let tell = |broken| run(5, broken).map(|seen| (seen.answers, seen.barriers));
+    assert_eq!(tell(None), tell(None));
+    assert_eq!(tell(Some(Broken::NoDetach)), tell(Some(Broken::NoDetach)));
+}

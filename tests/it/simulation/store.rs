@@ -1,0 +1,435 @@
+//! The database, as far as the protocol goes: a counter, a log in the order of commits, the replicas' rows, and what
+//! answers are made of. Every method is one transaction. A crash loses what was not made durable; a promotion begins
+//! another life.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sophic_auth::model::{
+    Annotations, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, ReplicaId,
+    Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+use sophic_auth::store::{
+    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, LookedUp, Published, Replica,
+    Replicas, Synced,
+};
+
+use super::plan::{Broken, LEASE, Plan};
+
+/// What an answer is made of. Every change gives it a version of its own, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Entity {
+    Credential(usize),
+    User(usize),
+    Workspace(usize),
+}
+
+/// A change that somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A key, or a personal access token.
+    Create(usize),
+    Revoke(usize),
+    /// Of a user: disabled or not, or a role.
+    ChangeUser(usize, u64),
+    /// Of a workspace: disabled or not, or its slug.
+    ChangeWorkspace(usize, u64),
+}
+
+impl Wanted {
+    pub(super) const fn entity(self) -> Entity {
+        match self {
+            Self::Create(at) | Self::Revoke(at) => Entity::Credential(at),
+            Self::ChangeUser(at, _) => Entity::User(at),
+            Self::ChangeWorkspace(at, _) => Entity::Workspace(at),
+        }
+    }
+}
+
+/// All that is in tables, and comes back as it was when a standby takes over.
+#[derive(Clone)]
+struct Tables {
+    revision: u64,
+    credentials: HashMap<Digest, Arc<Credential>>,
+    users: Vec<(User, Vec<(WorkspaceId, Role)>)>,
+    workspaces: Vec<Workspace>,
+}
+
+/// A commit that may still be lost in a promotion: nobody was told of it.
+struct Untold {
+    call: u64,
+    before: Tables,
+}
+
+pub(super) struct Store {
+    tables: Tables,
+    changes: BTreeMap<u64, Change>,
+    epoch: u32,
+    rows: BTreeMap<ReplicaId, Replica>,
+    /// What is on disk of them.
+    kept: BTreeMap<ReplicaId, Replica>,
+    /// By the database's clock, for those who would believe it.
+    expiries: BTreeMap<ReplicaId, i64>,
+    broken: Option<Broken>,
+    /// The next version of anything.
+    version: i64,
+    promotions: bool,
+    /// For a sequence: the next number.
+    drawn: u64,
+    untold: Vec<Untold>,
+    /// Since when each version is, by entity: revision and version, in order.
+    pub(super) history: BTreeMap<Entity, Vec<(u64, i64)>>,
+    /// Who had a name since which revision.
+    pub(super) names: BTreeMap<String, Vec<(u64, Option<usize>)>>,
+}
+
+pub(super) const USERS: usize = 3;
+pub(super) const WORKSPACES: usize = 3;
+pub(super) const SLUGS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "omega"];
+
+pub(super) fn digest(at: usize) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(at as u64).to_be_bytes());
+    Digest::from_bytes(&bytes).expect("32 bytes")
+}
+
+pub(super) fn credential_at(digest: &Digest) -> usize {
+    let bytes = digest.as_bytes()[..8].try_into().expect("8 bytes");
+    usize::try_from(u64::from_be_bytes(bytes)).expect("it was made of one")
+}
+
+pub(super) fn workspace_id(at: usize) -> WorkspaceId {
+    WorkspaceId::parse(&format!("w{at}")).expect("an id")
+}
+
+pub(super) fn at_of(id: &str) -> usize {
+    id[1..].parse().expect("a number")
+}
+
+const ROLES: [Role; 4] = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
+
+fn time() -> Timestamp {
+    Timestamp::from_unix_micros(0).expect("a time")
+}
+
+/// Even ones are keys, odd ones personal access tokens.
+fn credential(at: usize, version: i64) -> Credential {
+    let id = CredentialId(uuid::Uuid::from_u128(at as u128));
+    let owner = if at.is_multiple_of(2) {
+        Owner::Workspace(workspace_id(at / 2 % WORKSPACES))
+    } else {
+        let user = UserId::parse(&format!("u{}", at / 2 % USERS)).expect("an id");
+        Owner::User { id: user, max_role: Role::Owner }
+    };
+    Credential {
+        id,
+        owner,
+        generation: 0,
+        name: DisplayName::parse("ci").expect("a name"),
+        hint: String::new(),
+        scopes: ScopeSet::of(&[Scope::Read]),
+        ip_allowlist: IpAllowlist::default(),
+        annotations: Annotations::default(),
+        create_time: time(),
+        expire_time: None,
+        disable_time: None,
+        revoke_time: None,
+        last_use: None,
+        creator: String::new(),
+        predecessor_id: None,
+        family_id: id,
+        version,
+    }
+}
+
+impl Store {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let user = |at: usize| User {
+            id: UserId::parse(&format!("u{at}")).expect("an id"),
+            display_name: DisplayName::parse("Somebody").expect("a name"),
+            disabled: false,
+            generation: 1,
+            generation_time: None,
+            create_time: time(),
+            update_time: time(),
+            delete_time: None,
+        };
+        let workspace = |at: usize| Workspace {
+            id: workspace_id(at),
+            slug: Slug::parse(SLUGS[at]).expect("a slug"),
+            display_name: DisplayName::parse("Something").expect("a name"),
+            disabled: false,
+            generation: 1,
+            generation_time: None,
+            create_time: time(),
+            update_time: time(),
+            delete_time: None,
+        };
+        let tables = Tables {
+            revision: 0,
+            credentials: HashMap::new(),
+            users: (0..USERS).map(|at| (user(at), Vec::new())).collect(),
+            workspaces: (0..WORKSPACES).map(workspace).collect(),
+        };
+        let holder = |(at, slug): (usize, &&str)| {
+            ((*slug).to_owned(), vec![(0, (at < WORKSPACES).then_some(at))])
+        };
+        Self {
+            tables,
+            changes: BTreeMap::new(),
+            epoch: 1,
+            rows: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            expiries: BTreeMap::new(),
+            broken: plan.broken,
+            version: 1,
+            promotions: plan.promotions,
+            drawn: 0,
+            untold: Vec::new(),
+            history: BTreeMap::new(),
+            names: SLUGS.iter().enumerate().map(holder).collect(),
+        }
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        Incarnation(format!("life {}", self.epoch))
+    }
+
+    fn revision(&self) -> Revision {
+        Revision(self.tables.revision)
+    }
+
+    // The replicas' rows: src/store/postgres/feed.rs.
+
+    /// Commits, and waits for the disk.
+    fn flush(&mut self) {
+        self.kept = self.rows.clone();
+    }
+
+    pub(super) fn insert_row(&mut self, id: ReplicaId, wall: i64) {
+        self.rows.insert(id, Replica { id, applied: Revision(0), seq: 0, lease: LEASE });
+        self.expiries.insert(id, wall);
+        self.flush();
+    }
+
+    pub(super) fn state(&self) -> (Incarnation, Revision) {
+        (self.incarnation(), self.revision())
+    }
+
+    pub(super) fn sync(
+        &mut self,
+        id: ReplicaId,
+        published: &Published,
+        wall: i64,
+    ) -> Option<Synced> {
+        let (incarnation, revision) = self.state();
+        let row = self.rows.get_mut(&id)?;
+        let same = published.incarnation.as_ref() == Some(&incarnation)
+            || matches!(
+                self.broken,
+                Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored)
+            );
+        row.applied = if same { published.applied } else { Revision(0) };
+        row.seq = match self.broken {
+            Some(Broken::StoreCounts) => row.seq + 1,
+            _ => published.seq,
+        };
+        self.expiries.insert(id, wall);
+        if published.durable {
+            self.flush();
+        }
+        let after = published.applied.0 + 1..;
+        let changes = self.changes.range(after).map(|(_, change)| change.clone()).collect();
+        Some(Synced { incarnation, revision, changes })
+    }
+
+    /// For the heartbeat beside the tail.
+    pub(super) fn beat(&mut self, id: ReplicaId, seq: i64) -> bool {
+        let row = self.rows.get_mut(&id);
+        row.map(|row| row.seq = seq).is_some()
+    }
+
+    pub(super) fn delete_row(&mut self, id: ReplicaId) {
+        self.rows.remove(&id);
+        self.flush();
+    }
+
+    pub(super) fn fence(&mut self, id: ReplicaId, seq: i64) -> bool {
+        let stands = self.rows.get(&id).is_some_and(|row| row.seq == seq);
+        if stands {
+            self.delete_row(id);
+        }
+        stands
+    }
+
+    /// And those whose time is over, by the database's clock.
+    pub(super) fn replicas(&self, wall: i64) -> (Replicas, Vec<(ReplicaId, i64)>) {
+        let (incarnation, revision) = self.state();
+        let expired = |row: &&Replica| {
+            let lease = i64::try_from(LEASE.as_nanos()).expect("a second");
+            self.expiries.get(&row.id).is_some_and(|since| since + lease < wall)
+        };
+        let over = self.rows.values().filter(expired).map(|row| (row.id, row.seq)).collect();
+        (Replicas { incarnation, revision, replicas: self.rows.values().cloned().collect() }, over)
+    }
+
+    // What answers are made of.
+
+    pub(super) fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> LookedUp {
+        let found = self.tables.credentials.get(digest).map(|credential| {
+            let named = |name: &str| {
+                let mut all = self.tables.workspaces.iter();
+                all.find(|found| found.slug.as_str() == name || found.id.as_str() == name).cloned()
+            };
+            let (principal, named_workspace) = match &credential.owner {
+                Owner::Workspace(id) => {
+                    let own = &self.tables.workspaces[at_of(id.as_str())];
+                    (FoundPrincipal::Workspace(own.clone()), None)
+                }
+                Owner::User { id, .. } => {
+                    let (user, roles) = self.tables.users[at_of(id.as_str())].clone();
+                    (FoundPrincipal::User(user, roles), workspace.and_then(named))
+                }
+            };
+            Found { credential: Credential::clone(credential), principal, named_workspace }
+        });
+        LookedUp { revision: self.revision(), found }
+    }
+
+    /// Draws a number before the commit, as a sequence does.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    /// Commits a change, if it changes anything; the revision to wait for, and the version that is there now.
+    pub(super) fn commit(
+        &mut self,
+        wanted: Wanted,
+        call: u64,
+        drawn: Option<u64>,
+    ) -> (Revision, i64, bool) {
+        let before = self.promotions.then(|| self.tables.clone());
+        let version = self.version + 1;
+        let (entity, changed) = match wanted {
+            Wanted::Create(at) => {
+                let new =
+                    self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
+                assert!(new.is_none(), "made once");
+                (ChangedEntity::Credential(digest(at)), true)
+            }
+            Wanted::Revoke(at) => {
+                // Its making may have been lost in a promotion.
+                let Some(row) = self.tables.credentials.get_mut(&digest(at)) else {
+                    return (self.revision(), 0, false);
+                };
+                let changed = row.revoke_time.is_none();
+                if changed {
+                    let row = Arc::make_mut(row);
+                    row.revoke_time = Some(time());
+                    row.version = version;
+                }
+                (ChangedEntity::Credential(digest(at)), changed)
+            }
+            Wanted::ChangeUser(at, how) => (self.change_user(at, how, version), true),
+            Wanted::ChangeWorkspace(at, how) => (self.change_workspace(at, how, version), true),
+        };
+        if changed {
+            self.version = version;
+            let number = drawn.unwrap_or(self.tables.revision + 1);
+            self.tables.revision = self.tables.revision.max(number);
+            self.changes.insert(number, Change { revision: Revision(number), entity });
+            self.history.entry(wanted.entity()).or_default().push((number, version));
+            self.note_names();
+            self.untold.extend(before.map(|before| Untold { call, before }));
+            self.flush();
+            return (Revision(number), version, true);
+        }
+        let version = self.version_of(wanted.entity());
+        (self.revision(), version, false)
+    }
+
+    fn change_user(&mut self, at: usize, how: u64, version: i64) -> ChangedEntity {
+        let (user, roles) = &mut self.tables.users[at];
+        user.generation = version;
+        match how % 4 {
+            0 => user.disabled = !user.disabled,
+            _ => {
+                let workspace = workspace_id(usize::try_from(how / 4).expect("small") % WORKSPACES);
+                roles.retain(|(id, _)| *id != workspace);
+                if how % 4 != 1 {
+                    let role = ROLES[usize::try_from(how / 16).expect("small") % 4];
+                    roles.push((workspace, role));
+                }
+            }
+        }
+        ChangedEntity::User(user.id.clone())
+    }
+
+    fn change_workspace(&mut self, at: usize, how: u64, version: i64) -> ChangedEntity {
+        let slug = SLUGS[usize::try_from(how / 2).expect("small") % SLUGS.len()];
+        let free = self.tables.workspaces.iter().all(|other| other.slug.as_str() != slug);
+        let workspace = &mut self.tables.workspaces[at];
+        workspace.generation = version;
+        if how.is_multiple_of(2) && free {
+            workspace.slug = Slug::parse(slug).expect("a slug");
+        } else {
+            workspace.disabled = !workspace.disabled;
+        }
+        ChangedEntity::Workspace(workspace.id.clone())
+    }
+
+    fn version_of(&self, entity: Entity) -> i64 {
+        match entity {
+            Entity::Credential(at) => {
+                self.tables.credentials.get(&digest(at)).map_or(0, |found| found.version)
+            }
+            Entity::User(at) => self.tables.users[at].0.generation,
+            Entity::Workspace(at) => self.tables.workspaces[at].generation,
+        }
+    }
+
+    fn note_names(&mut self) {
+        for (name, holders) in &mut self.names {
+            let mut all = self.tables.workspaces.iter();
+            let holder = all.position(|workspace| workspace.slug.as_str() == name);
+            if holders.last().is_none_or(|last| last.1 != holder) {
+                holders.push((self.tables.revision, holder));
+            }
+        }
+    }
+
+    /// Whoever made this call knows that it was committed: it is on the standby too.
+    pub(super) fn told(&mut self, call: u64) {
+        if let Some(at) = self.untold.iter().position(|untold| untold.call == call) {
+            self.untold.drain(..=at);
+        }
+    }
+
+    /// Forgets what was not kept.
+    pub(super) fn crash(&mut self) {
+        self.rows = self.kept.clone();
+    }
+
+    /// What was written long enough ago is on disk.
+    pub(super) fn write_behind(&mut self) {
+        self.flush();
+    }
+
+    /// Begins another life, without the last `lost` commits that nobody was told of: the calls that made them.
+    pub(super) fn promote(&mut self, lost: usize) -> Vec<u64> {
+        self.epoch += 1;
+        let lost = lost.min(self.untold.len());
+        let gone = self.untold.split_off(self.untold.len() - lost);
+        if let Some(first) = gone.first() {
+            self.tables = first.before.clone();
+            let newest = self.tables.revision;
+            self.changes.retain(|number, _| *number <= newest);
+            for versions in self.history.values_mut() {
+                versions.retain(|(number, _)| *number <= newest);
+            }
+            self.note_names();
+        }
+        gone.iter().map(|untold| untold.call).collect()
+    }
+}

@@ -1,0 +1,532 @@
+//! The world of a run: true time, what is to happen next, processes, the network and the store. One event at a time, in
+//! an order that the seed alone decides.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use sophic_auth::cache::Facts;
+use sophic_auth::model::{Digest, ReplicaId, Revision};
+use sophic_auth::store::{Incarnation, LookedUp, Published, Replicas, Synced};
+
+use super::checker::{Checker, Violation};
+use super::client::{Clients, Request};
+use super::plan::{Broken, END, FAULTS_END, L, MS, Plan, US};
+use super::process::Process;
+use super::rng::Rng;
+use super::store::{Store, Wanted};
+
+/// Which part of a process: each does one thing at a time, and can be held up by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thread {
+    /// `cache::replica`.
+    Tail,
+    /// Requests, and `cache::barrier`.
+    Work,
+}
+
+/// A part of a process, in one of its lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) process: usize,
+    pub(super) life: u32,
+    pub(super) thread: Thread,
+}
+
+/// What a process asks of the store.
+#[derive(Debug, Clone)]
+pub(super) enum Query {
+    Connect,
+    InsertRow(ReplicaId),
+    State,
+    Sync(ReplicaId, Published),
+    Beat(ReplicaId),
+    DeleteRow(ReplicaId),
+    Replicas,
+    Fence(ReplicaId, i64),
+    LookUp(Digest, Option<String>),
+    Commit(Wanted),
+    /// The second half of a commit whose number was drawn before.
+    CommitAs(Wanted, u64),
+}
+
+/// What comes back.
+#[derive(Debug, Clone)]
+pub(super) enum Reply {
+    Done,
+    State(Incarnation, Revision),
+    Synced(Option<Synced>),
+    Replicas(Replicas, Vec<(ReplicaId, i64)>),
+    Fenced(bool),
+    LookedUp(LookedUp),
+    /// The revision to wait for, the version that is there, and whether this made it.
+    Committed(Revision, i64, bool),
+    Failed,
+}
+
+/// What happens to a part of a process.
+#[derive(Debug, Clone)]
+pub(super) enum Arrival {
+    Start,
+    Reply(u64, Reply),
+    /// A time that was set is over.
+    Time(u64),
+    /// A notification.
+    Hint,
+    /// Time for a heartbeat beside the tail.
+    Beat,
+    /// The word to stop.
+    Stop,
+    Exit,
+    Ask(Request),
+    /// The facts were read of memory: may they be believed?
+    Believe(Request, Facts),
+    Operate(u64, Wanted, bool),
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
+    At(Address, Arrival),
+    AtStore {
+        from: Address,
+        call: u64,
+        query: Query,
+        connection: u32,
+    },
+    Nature(Fault),
+    /// Somebody asks, or asks for a change.
+    Load {
+        changes: bool,
+    },
+    /// A client looks after its operation.
+    Late {
+        operation: u64,
+        attempt: u64,
+    },
+    Retry {
+        operation: u64,
+    },
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Pause,
+    Stall,
+    Restart,
+    Start(usize),
+    StoreCrash,
+    Promotion,
+    ClockStep,
+    WriteBehind,
+}
+
+struct Scheduled {
+    at: u64,
+    number: u64,
+    event: Box<Event>,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    number: u64,
+    pub(super) store: Store,
+    store_down_until: u64,
+    /// Counts the times at which every connection to the store broke.
+    connection: u32,
+    wall_offset: i64,
+    /// Replies that say less than happened: the commit was lost in a promotion.
+    lost: Vec<u64>,
+    pub(super) processes: Vec<Process>,
+    pub(super) clients: Clients,
+    pub(super) checker: Checker,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, broken: Option<Broken>) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng, broken);
+        // The first is the command line: it answers nothing, and revokes.
+        let processes = (0..=plan.servers).map(|at| Process::new(&plan, &mut rng, 0, at > 0));
+        let processes = processes.collect();
+        Self {
+            checker: Checker::new(plan.promotions),
+            store: Store::new(&plan),
+            plan,
+            rng,
+            now: L,
+            queue: BinaryHeap::new(),
+            number: 0,
+            store_down_until: 0,
+            connection: 0,
+            wall_offset: 0,
+            lost: Vec::new(),
+            processes,
+            clients: Clients::default(),
+        }
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(super) fn run(mut self) -> Result<Checker, Violation> {
+        self.begin();
+        while let Some(Reverse(next)) = self.queue.pop() {
+            if next.at > END {
+                break;
+            }
+            self.now = next.at;
+            self.happen(*next.event);
+            if let Some(violation) = self.checker.violation.take() {
+                return Err(violation);
+            }
+        }
+        self.check_recovery();
+        match self.checker.violation.take() {
+            Some(violation) => Err(violation),
+            None => Ok(self.checker),
+        }
+    }
+
+    fn begin(&mut self) {
+        for process in 1..self.processes.len() {
+            // Some join late.
+            let late = if self.rng.in_thousand(250) { self.rng.below(3 * L) } else { 0 };
+            self.after(late, Event::Nature(Fault::Start(process)));
+            self.processes[process].running = false;
+        }
+        self.after(10 * MS, Event::Load { changes: true });
+        self.after(20 * MS, Event::Load { changes: false });
+        self.after(200 * MS, Event::Nature(Fault::WriteBehind));
+        let plan = &self.plan;
+        let faults = [
+            (plan.pauses, Fault::Pause),
+            (plan.stalls, Fault::Stall),
+            (plan.restarts, Fault::Restart),
+            (plan.store_crashes, Fault::StoreCrash),
+            (plan.promotions, Fault::Promotion),
+            (plan.steps, Fault::ClockStep),
+        ];
+        for (wanted, fault) in faults {
+            if wanted {
+                let first = self.rng.below(2 * L);
+                self.after(first, Event::Nature(fault));
+            }
+        }
+    }
+
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
+        self.number += 1;
+        let (at, number) = (self.now + delay, self.number);
+        self.queue.push(Reverse(Scheduled { at, number, event: Box::new(event) }));
+    }
+
+    pub(super) fn fresh_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::At(address, arrival) => self.arrive(address, arrival),
+            Event::AtStore { from, call, query, connection } => {
+                let refused = self.now < self.store_down_until || connection != self.connection;
+                if refused {
+                    self.reply(from, call, Reply::Failed);
+                } else {
+                    self.serve(from, call, query);
+                }
+            }
+            Event::Nature(fault) => self.strike(fault),
+            Event::Load { changes } => self.load(changes),
+            Event::Late { operation, attempt } => self.give_up_attempt(operation, attempt),
+            Event::Retry { operation } => self.attempt(operation),
+        }
+    }
+
+    fn arrive(&mut self, address: Address, arrival: Arrival) {
+        let process = &self.processes[address.process];
+        if process.life != address.life || !process.running {
+            if let Arrival::Operate(attempt, ..) = arrival {
+                self.failed(attempt);
+            }
+            return;
+        }
+        let held = match address.thread {
+            Thread::Tail => process.paused_until.max(process.stalled_until),
+            Thread::Work => process.paused_until,
+        };
+        if held > self.now {
+            // What has arrived meanwhile is found in its socket.
+            self.after(held - self.now, Event::At(address, arrival));
+            return;
+        }
+        if let Arrival::Reply(call, reply) = &arrival {
+            if self.lost.contains(call) {
+                return self.handle(address, Arrival::Reply(*call, Reply::Failed));
+            }
+            if matches!(reply, Reply::Committed(..)) {
+                self.store.told(*call);
+            }
+        }
+        self.handle(address, arrival);
+    }
+
+    fn handle(&mut self, address: Address, arrival: Arrival) {
+        match address.thread {
+            Thread::Tail => self.tail(address, arrival),
+            Thread::Work => self.work(address, arrival),
+        }
+    }
+
+    /// Sends a query; the number by which its reply will be known.
+    pub(super) fn call(&mut self, from: Address, query: Query) -> u64 {
+        let call = self.fresh_number();
+        if self.rng.in_thousand(self.loss()) {
+            return call;
+        }
+        let delay = self.delay();
+        let connection = self.connection;
+        self.after(delay, Event::AtStore { from, call, query, connection });
+        call
+    }
+
+    fn reply(&mut self, to: Address, call: u64, reply: Reply) {
+        if self.rng.in_thousand(self.loss()) {
+            return;
+        }
+        let delay = self.delay();
+        self.after(delay, Event::At(to, Arrival::Reply(call, reply)));
+    }
+
+    fn faulty(&self) -> bool {
+        self.now < FAULTS_END
+    }
+
+    fn loss(&self) -> u64 {
+        if self.faulty() { self.plan.loss } else { 0 }
+    }
+
+    fn delay(&mut self) -> u64 {
+        if self.plan.slow && self.faulty() && self.rng.in_thousand(self.plan.slow_ones) {
+            return self.rng.below(3 * L / 2);
+        }
+        self.rng.between(100 * US, 700 * US)
+    }
+
+    fn wall(&self) -> i64 {
+        i64::try_from(self.now).expect("a few seconds") + self.wall_offset
+    }
+
+    fn serve(&mut self, from: Address, call: u64, query: Query) {
+        let wall = self.wall();
+        let reply = match query {
+            Query::Connect => Reply::Done,
+            Query::InsertRow(id) => {
+                self.store.insert_row(id, wall);
+                Reply::Done
+            }
+            Query::State => {
+                let (incarnation, revision) = self.store.state();
+                Reply::State(incarnation, revision)
+            }
+            Query::Sync(id, published) => Reply::Synced(self.store.sync(id, &published, wall)),
+            Query::Beat(id) => {
+                let seq = i64::try_from(call).expect("small") + (1 << 40);
+                if self.store.beat(id, seq) { Reply::Done } else { Reply::Failed }
+            }
+            Query::DeleteRow(id) => {
+                self.store.delete_row(id);
+                Reply::Done
+            }
+            Query::Replicas => {
+                let (rows, over) = self.store.replicas(wall);
+                Reply::Replicas(rows, over)
+            }
+            Query::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
+            Query::LookUp(digest, workspace) => {
+                Reply::LookedUp(self.store.look_up(&digest, workspace.as_deref()))
+            }
+            Query::Commit(wanted) if self.plan.is(Broken::Sequence) => {
+                let drawn = self.store.draw();
+                let delay = self.rng.below(10 * MS);
+                let connection = self.connection;
+                let query = Query::CommitAs(wanted, drawn);
+                return self.after(delay, Event::AtStore { from, call, query, connection });
+            }
+            Query::Commit(wanted) => self.commit(wanted, call, None),
+            Query::CommitAs(wanted, drawn) => self.commit(wanted, call, Some(drawn)),
+        };
+        self.reply(from, call, reply);
+    }
+
+    fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> Reply {
+        let (revision, version, changed) = self.store.commit(wanted, call, drawn);
+        if changed {
+            self.notify();
+        }
+        Reply::Committed(revision, version, changed)
+    }
+
+    /// NOTIFY is only a hint: it may be lost, late, or come twice.
+    fn notify(&mut self) {
+        for process in 0..self.processes.len() {
+            let times = if self.rng.in_thousand(self.plan.notify_loss) {
+                0
+            } else if self.rng.in_thousand(50) {
+                2
+            } else {
+                1
+            };
+            let address = self.processes[process].address(process, Thread::Tail);
+            for _ in 0..times {
+                let delay = self.delay();
+                self.after(delay, Event::At(address, Arrival::Hint));
+            }
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        if let Fault::Start(process) = fault {
+            return self.start_process(process);
+        }
+        if !self.faulty() {
+            return;
+        }
+        let mean = match fault {
+            Fault::Pause | Fault::Stall | Fault::ClockStep => L,
+            Fault::Restart => 3 * L / 2,
+            Fault::StoreCrash | Fault::Promotion => self.plan.store_pause,
+            Fault::WriteBehind => self.plan.store_pause / 5,
+            Fault::Start(_) => L,
+        };
+        let again = self.rng.between(mean / 2, 3 * mean / 2);
+        self.after(again, Event::Nature(fault));
+        let process = self.rng.place(self.processes.len());
+        match fault {
+            Fault::Pause => {
+                let long = self.long();
+                self.processes[process].pause(self.now, long, self.plan.is(Broken::ClockStops));
+            }
+            Fault::Stall => {
+                let long = self.long();
+                let process = &mut self.processes[process];
+                process.stalled_until = process.stalled_until.max(self.now + long);
+            }
+            Fault::Restart => self.stop_process(process),
+            Fault::StoreCrash => {
+                self.store.crash();
+                self.connection += 1;
+                self.store_down_until = self.now + self.rng.between(10 * MS, 2 * L);
+            }
+            Fault::Promotion => {
+                let lost = self.rng.place(4);
+                let lost = self.store.promote(lost);
+                self.lost.extend(lost);
+                self.connection += 1;
+                self.store_down_until = self.now + self.rng.between(MS, L / 2);
+            }
+            Fault::ClockStep => {
+                let offset = self.rng.between(0, 5 * L);
+                self.wall_offset = i64::try_from(offset).expect("small") - 3_000_000_000;
+            }
+            Fault::WriteBehind => self.store.write_behind(),
+            Fault::Start(_) => {}
+        }
+    }
+
+    /// Of a pause: mostly about a lease, sometimes more.
+    fn long(&mut self) -> u64 {
+        match self.rng.below(4) {
+            0 => self.rng.between(0, L / 5),
+            1 | 2 => self.rng.between(L / 2, 5 * L / 4),
+            _ => self.rng.between(L, 3 * L),
+        }
+    }
+
+    fn start_process(&mut self, at: usize) {
+        let old = &self.processes[at];
+        let (life, server) = (old.life + 1, old.server);
+        self.processes[at] = Process::new(&self.plan, &mut self.rng, life, server);
+        let address = self.processes[at].address(at, Thread::Tail);
+        if server {
+            self.after(0, Event::At(address, Arrival::Start));
+            if self.plan.is(Broken::Heartbeat) {
+                let beat = Address { thread: Thread::Work, ..address };
+                self.after(L / 6, Event::At(beat, Arrival::Beat));
+            }
+        }
+    }
+
+    /// By kill -9, or in good order; another starts in its place.
+    fn stop_process(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        if !process.running || process.stopping {
+            return;
+        }
+        let mut gone = 0;
+        if self.rng.in_thousand(500) || !process.server {
+            self.end_process(at);
+        } else {
+            process.stopping = true;
+            let tail = process.address(at, Thread::Tail);
+            let work = process.address(at, Thread::Work);
+            gone = L;
+            self.after(0, Event::At(tail, Arrival::Stop));
+            self.after(gone, Event::At(work, Arrival::Exit));
+        }
+        let pause = self.rng.below(L);
+        self.after(gone + pause, Event::Nature(Fault::Start(at)));
+    }
+
+    /// Its connections break, and whoever waited on one knows that at once.
+    pub(super) fn end_process(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        process.running = false;
+        let commits = std::mem::take(&mut process.commits).into_values();
+        let waiters = std::mem::take(&mut process.waiters).into_iter();
+        let attempts: Vec<_> = commits
+            .map(|(attempt, _)| attempt)
+            .chain(waiters.map(|waiter| waiter.attempt))
+            .collect();
+        for attempt in attempts {
+            self.failed(attempt);
+        }
+    }
+
+    /// With the faults over, everything has come to its end, and every server answers from memory.
+    fn check_recovery(&mut self) {
+        if self.plan.broken.is_some() {
+            return;
+        }
+        let late = self.clients.operations.len();
+        if late > 0 {
+            self.checker.fail(self.now, format!("{late} operations never came to an end"));
+        }
+        for (at, process) in self.processes.iter().enumerate() {
+            if process.server && process.running && !process.lease.holds(process.boot(self.now)) {
+                self.checker.fail(self.now, format!("process {at} has not come back"));
+            }
+        }
+    }
+}
+
+/// By the number of a query.
+pub(super) type Under<T> = BTreeMap<u64, T>;
