@@ -45,7 +45,7 @@ use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Role, Scope, Slug,
+    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Scope, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
