@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Each live token once, in order, and then the revoked and unknown ones if any: to fill a server's memory.
     #[arg(long)]
     once: bool,
+    /// Where in that order to begin.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
     /// Calls a second over all connections, instead of each as soon as the last is answered.
     #[arg(long)]
     rate: Option<f64>,
@@ -122,7 +125,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let begin = Instant::now();
     let longest =
         if args.once { Duration::from_hours(1) } else { Duration::from_secs_f64(args.seconds) };
-    let next = Mutex::new(args.flood.unwrap_or_default());
+    let next = Mutex::new(args.flood.unwrap_or(args.from));
     let tally = Mutex::new(Tally::new()?);
     let end = begin + longest;
     let plan =
@@ -201,7 +204,7 @@ impl Connection {
         if self.plan.args.rate.is_some() && self.slots.len() < self.plan.args.streams {
             return self.due_at().saturating_duration_since(now);
         }
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     fn due_at(&self) -> Instant {

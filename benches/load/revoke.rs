@@ -110,13 +110,13 @@ async fn revoke(
     let mut watchers = JoinSet::new();
     if watched {
         for client in clients {
-            let watcher = Watcher {
+            let one = Watcher {
                 client: client.clone(),
                 token: token.clone(),
                 epoch,
                 returned: Arc::clone(&returned),
             };
-            watchers.spawn(watcher.run(stop.clone()));
+            watchers.spawn(one.run(stop.clone()));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

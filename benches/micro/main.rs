@@ -134,6 +134,7 @@ fn request(presented: &Presented) -> IntrospectionRequest<'_> {
         client_ip: Some(IpAddr::from([203, 0, 113, 27])),
         fresh: false,
         at_least_revision: 0,
+        asker: None,
     }
 }
 

@@ -266,3 +266,29 @@ fn the_map_names_tests_that_are_there() {
     }
     assert!(named >= 10, "{named}");
 }
+
+#[test]
+fn every_file_is_part_of_the_build() {
+    for folder in ["src", "tests/it"] {
+        let all = sources(folder);
+        for (path, _) in &all {
+            let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let parent = path.parent().expect("a folder");
+            // A room's own `mod.rs` is named a folder higher, and the roots by nobody.
+            let (name, above) = match stem.as_str() {
+                "lib" | "main" => continue,
+                "mod" => {
+                    let name = parent.file_name().expect("a name").to_string_lossy().into_owned();
+                    (name, parent.parent().expect("a folder"))
+                }
+                _ => (stem, parent),
+            };
+            let named = format!("mod {name};");
+            let found = ["mod.rs", "lib.rs", "main.rs"].iter().any(|file| {
+                let text = all.iter().find(|(other, _)| *other == above.join(file));
+                text.is_some_and(|(_, text)| text.lines().any(|line| line.ends_with(&named)))
+            });
+            assert!(found, "{} is named by no module: it is not compiled", path.display());
+        }
+    }
+}

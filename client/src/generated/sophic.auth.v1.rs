@@ -684,7 +684,8 @@ pub struct ListCredentialsRequest {
     #[prost(enumeration = "CredentialOrder", tag = "15")]
     pub order: i32,
 }
-/// A page of credentials.
+/// A page of credentials. It may be short, even empty, and yet not the last: only an empty next_page_token says so
+/// (AIP-158). That is so in large stores, where a filter lets little through of what a page looks at.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListCredentialsResponse {
     /// The credentials.
@@ -760,7 +761,8 @@ pub struct RotateRequest {
     /// The credential to be succeeded: active, or disabled.
     #[prost(string, tag = "1")]
     pub credential_id: ::prost::alloc::string::String,
-    /// How long the old token lives on; never past its own expiry. Unset: it is dead when this returns.
+    /// How long the old token lives on; never past its own expiry. Unset: it is dead when this returns. The old one keeps a
+    /// live successor from being made twice: while there is one, FAILED_PRECONDITION (ALREADY_ROTATED) names it.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
     /// The id of the dashboard's user on whose behalf this is asked. Required unless the caller has credentials.admin.
@@ -772,13 +774,15 @@ pub struct RotateRequest {
     /// The old credential's etag, if it must not have changed (AIP-154); else ABORTED.
     #[prost(string, tag = "7")]
     pub etag: ::prost::alloc::string::String,
-    /// When the successor dies by itself; unset: it lives as long from now as the old one was made to live.
+    /// When the successor dies by itself; unset: it lives as long from now as the old one was made to live, or as long as
+    /// the policy allows, if that is less.
     #[prost(oneof = "rotate_request::Expiration", tags = "3, 4")]
     pub expiration: ::core::option::Option<rotate_request::Expiration>,
 }
 /// Nested message and enum types in `RotateRequest`.
 pub mod rotate_request {
-    /// When the successor dies by itself; unset: it lives as long from now as the old one was made to live.
+    /// When the successor dies by itself; unset: it lives as long from now as the old one was made to live, or as long as
+    /// the policy allows, if that is less.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Expiration {
         /// The first instant at which it is dead; in the future.
@@ -793,7 +797,7 @@ pub mod rotate_request {
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct RotateResponse {
-    /// The successor: as the old one, with the old one as its predecessor, in the same family.
+    /// The successor: as the old one (disabled, if that was), with the old one as its predecessor, in the same family.
     #[prost(message, optional, tag = "1")]
     pub credential: ::core::option::Option<Credential>,
     /// Its token: shown this once, and never stored.
@@ -1493,6 +1497,31 @@ pub struct Workspace {
     /// When it was last changed. Output only.
     #[prost(message, optional, tag = "6")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What it asks of its keys. Put: unset, it stays as it is, so that a dashboard that knows nothing of policies cannot
+    /// take one away; set, it is replaced whole. Get and List: unset, it asks nothing.
+    #[prost(message, optional, tag = "7")]
+    pub policy: ::core::option::Option<WorkspacePolicy>,
+}
+/// What a workspace asks of its keys beyond the server's own policy (flags of `serve`): of the two the stricter holds,
+/// and what is laxer than the server's is refused with INVALID_ARGUMENT. It holds for what is made or rotated from then
+/// on. What is not set restricts nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkspacePolicy {
+    /// The longest that a key may be made to live; positive. A key without expiry would live longer, so one is required.
+    #[prost(message, optional, tag = "1")]
+    pub key_lifetime_max: ::core::option::Option<::prost_types::Duration>,
+    /// Whether a key must be made to expire.
+    #[prost(bool, tag = "2")]
+    pub key_expiry_required: bool,
+    /// The most keys that are neither revoked nor expired. Rotating gives a key's place to its successor.
+    #[prost(uint32, optional, tag = "3")]
+    pub keys_max: ::core::option::Option<u32>,
+    /// The shortest overlap of a rotation.
+    #[prost(message, optional, tag = "4")]
+    pub overlap_min: ::core::option::Option<::prost_types::Duration>,
+    /// The longest overlap of a rotation.
+    #[prost(message, optional, tag = "5")]
+    pub overlap_max: ::core::option::Option<::prost_types::Duration>,
 }
 /// A person.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1535,7 +1564,7 @@ pub struct Membership {
 /// Asks for a workspace to be as given.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutWorkspaceRequest {
-    /// The workspace, whole: what is not set is made empty or false.
+    /// The workspace, whole: what is not set is made empty or false, but for its policy.
     #[prost(message, optional, tag = "1")]
     pub workspace: ::core::option::Option<Workspace>,
 }

@@ -1,8 +1,6 @@
 //! What a client may try, through each proxy: nothing gets through that the direct call would refuse, and what gets
 //! through says who is asking as sophic-auth does.
 
-use std::net::SocketAddr;
-
 use sophic_auth::grpc::pb::{Role, Scope};
 use sophic_auth::service::IDENTITY_HEADERS;
 

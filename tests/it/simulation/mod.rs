@@ -25,7 +25,7 @@ use world::World;
 const SEEDS: u64 = 2_000;
 
 /// What is left out, and a seed that shows it. If none is recorded any more, the test tells the first that does.
-const BROKEN: [(Broken, u64); 17] = [
+const BROKEN: [(Broken, u64); 18] = [
     (Broken::NoWait, 0),
     (Broken::FillUnchecked, 5),
     (Broken::DetachedTooLate, 5),
@@ -41,6 +41,7 @@ const BROKEN: [(Broken, u64); 17] = [
     (Broken::SeenBeforeRead, 5),
     (Broken::Sequence, 0),
     (Broken::EpochIgnored, 92),
+    (Broken::SyncsForgotten, 218),
     (Broken::JudgedByEarlierLook, 0),
     (Broken::LeaseOutlivesRow, 0),
 ];

@@ -341,12 +341,20 @@ impl Store {
             self.changes.insert(number, Change { revision: Revision(number), entity });
             self.history.entry(wanted.entity()).or_default().push((number, version));
             self.note_names();
-            self.untold.extend(before.map(|before| Untold { call, before }));
-            self.flush();
-            return (Revision(number), version, true);
+        }
+        // What changes nothing is recorded too, and waits for the standby like all else.
+        self.untold.extend(before.map(|before| Untold { call, before }));
+        self.flush();
+        if changed {
+            return (self.changes_end(drawn), version, true);
         }
         let version = self.version_of(wanted.entity());
         (self.revision(), version, false)
+    }
+
+    /// The number that was just given.
+    fn changes_end(&self, drawn: Option<u64>) -> Revision {
+        Revision(drawn.unwrap_or(self.tables.revision))
     }
 
     fn change_user(&mut self, at: usize, how: u64, version: i64) -> ChangedEntity {

@@ -5,6 +5,7 @@ mod callers;
 mod changes;
 mod credentials;
 mod directory;
+mod feed;
 mod files;
 mod life;
 mod listing;

@@ -1,0 +1,198 @@
+//! How a process that answers from memory follows the change log, and how others see how far it has got.
+
+use std::time::Duration;
+
+use sophic_auth::model::{ReplicaId, Revision, Role};
+use sophic_auth::store::{ChangedEntity, FoundPrincipal, Incarnation, Published};
+
+use super::raw;
+use super::samples::{acme_and_ada, at, digest, key, pat, user, write};
+use crate::stores::{TestStore, on_every_store};
+
+on_every_store! {
+    a_replica_is_known_from_its_registration_to_its_leave,
+    a_sync_publishes_what_is_applied_and_gives_what_comes_after,
+    a_sync_gives_no_more_than_was_asked_for,
+    a_replica_that_was_given_up_learns_of_it,
+    a_replica_that_moves_is_not_given_up,
+    who_waits_is_woken_by_a_change,
+    another_life_of_the_store_shows,
+    many_are_looked_up_in_one_snapshot_in_their_order,
+}
+
+const LEASE: Duration = Duration::from_secs(10);
+
+fn replica_id(number: u8) -> ReplicaId {
+    ReplicaId::new(at(0), [number; 10])
+}
+
+fn published(incarnation: &Incarnation, applied: Revision, seq: i64) -> Published {
+    Published { incarnation: Some(incarnation.clone()), applied, seq, durable: false }
+}
+
+async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore) {
+    acme_and_ada(&*store, Role::Member).await;
+    let revision = store.revision().await.expect("a revision");
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (incarnation, registered) = feed.register(id, LEASE).await.expect("it is registered");
+    assert_eq!(registered, revision);
+    let known = store.list_replicas().await.expect("a list");
+    assert_eq!((known.incarnation, known.revision), (incarnation, revision));
+    let [replica] = &known.replicas[..] else { panic!("{:?}", known.replicas) };
+    assert_eq!((replica.id, replica.lease), (id, LEASE));
+    feed.deregister(id).await.expect("it leaves");
+    assert_eq!(store.list_replicas().await.expect("a list").replicas, []);
+    feed.deregister(id).await.expect("leaving twice is no error");
+}
+
+async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (incarnation, from) = feed.register(id, LEASE).await.expect("it is registered");
+    let quiet = feed
+        .sync(id, &published(&incarnation, from, 1), 100)
+        .await
+        .expect("a sync")
+        .expect("it is known");
+    assert_eq!((quiet.revision, quiet.changes.len()), (from, 0));
+    assert_eq!(quiet.incarnation, incarnation);
+    let before = store.list_replicas().await.expect("a list").replicas[0].seq;
+    let committed =
+        write(&*store, async |tx| tx.put_user(&user("ada")).await.expect("they are put")).await;
+    let news = feed
+        .sync(id, &published(&incarnation, from, 2), 100)
+        .await
+        .expect("a sync")
+        .expect("it is known");
+    assert_eq!(news.revision, committed);
+    let [change] = &news.changes[..] else { panic!("{:?}", news.changes) };
+    assert_eq!(change.revision, committed);
+    assert_eq!(change.entity, ChangedEntity::User(user("ada").id));
+    // What is told is what was applied before, until it syncs again.
+    let told = store.list_replicas().await.expect("a list").replicas[0].clone();
+    assert_eq!(told.applied, from);
+    assert!(told.seq > before, "each sync counts");
+    feed.sync(id, &published(&incarnation, committed, 3), 100)
+        .await
+        .expect("a sync")
+        .expect("it is known");
+    assert_eq!(store.list_replicas().await.expect("a list").replicas[0].applied, committed);
+}
+
+async fn a_sync_gives_no_more_than_was_asked_for(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
+    for number in 0..5 {
+        let user = user(&format!("u{number}"));
+        write(&*store, async |tx| tx.put_user(&user).await.expect("they are put")).await;
+    }
+    let mut applied = from;
+    let mut pages = Vec::new();
+    for seq in 1.. {
+        let page = feed
+            .sync(id, &published(&life, applied, seq), 2)
+            .await
+            .expect("a sync")
+            .expect("it is known");
+        let Some(last) = page.changes.last() else { break };
+        assert_eq!(page.revision.0, from.0 + 5, "the newest is told all the while");
+        applied = last.revision;
+        pages.push(page.changes.len());
+    }
+    assert_eq!((pages, applied), (vec![2, 2, 1], Revision(from.0 + 5)));
+}
+
+async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
+    let seq = store.list_replicas().await.expect("a list").replicas[0].seq;
+    assert!(store.fence_replica(id, seq).await.expect("a fence"), "it stood still");
+    assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it is gone");
+    assert_eq!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync"), None);
+    // It begins again, under a new id.
+    feed.register(replica_id(2), LEASE).await.expect("it is registered");
+    assert_eq!(store.list_replicas().await.expect("a list").replicas[0].id, replica_id(2));
+}
+
+async fn a_replica_that_moves_is_not_given_up(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
+    let seq = store.list_replicas().await.expect("a list").replicas[0].seq;
+    feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync").expect("it is known");
+    assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it has moved since");
+    assert!(feed.sync(id, &published(&life, from, 2), 100).await.expect("a sync").is_some());
+}
+
+async fn who_waits_is_woken_by_a_change(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
+    // Nothing happens: the wait ends by itself.
+    feed.wait(Duration::from_millis(10)).await.expect("a wait");
+    let shared = store.shared();
+    let writer = tokio::task::spawn(async move {
+        let mut tx = shared.begin("test").await.expect("a transaction");
+        tx.put_user(&user("ada")).await.expect("they are put");
+        tx.commit(&super::samples::event()).await.expect("it commits")
+    });
+    // A hint may be early or lost; the sync after it is what counts.
+    for seq in 1.. {
+        feed.wait(Duration::from_millis(200)).await.expect("a wait");
+        let synced = feed
+            .sync(id, &published(&life, from, seq), 100)
+            .await
+            .expect("a sync")
+            .expect("it is known");
+        if !synced.changes.is_empty() {
+            break;
+        }
+    }
+    writer.await.expect("no panic");
+}
+
+async fn another_life_of_the_store_shows(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (before, from) = feed.register(id, LEASE).await.expect("it is registered");
+    let restore = if store.database.is_postgres() {
+        "UPDATE counter SET epoch = gen_random_uuid()"
+    } else {
+        "UPDATE counter SET epoch = randomblob(16)"
+    };
+    raw::run(&store.database, restore).await;
+    let after = feed.sync(id, &published(&before, from, 1), 100).await.expect("a sync");
+    assert!(after.is_none_or(|synced| synced.incarnation != before));
+    assert_ne!(store.list_replicas().await.expect("a list").incarnation, before);
+}
+
+async fn many_are_looked_up_in_one_snapshot_in_their_order(store: TestStore) {
+    let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
+    let revision = write(&*store, async |tx| {
+        tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
+        tx.insert_credential(&pat(&ada, 2), &digest(2)).await.expect("it is made");
+    })
+    .await;
+    let asked = [
+        (digest(2), Some("acme".to_owned())),
+        (digest(9), None),
+        (digest(1), Some("acme".to_owned())),
+        (digest(2), Some("nowhere".to_owned())),
+        (digest(2), None),
+    ];
+    let answers = store.look_up_many(&asked).await.expect("a read");
+    assert_eq!(answers.len(), asked.len());
+    for (answer, (digest, workspace)) in answers.iter().zip(&asked) {
+        assert_eq!(answer.revision, revision);
+        let alone = store.look_up(digest, workspace.as_deref()).await.expect("a read");
+        assert_eq!(answer.found, alone.found, "as by itself");
+    }
+    let named = answers[0].found.as_ref().expect("it is there").named_workspace.as_ref();
+    assert_eq!(named, Some(&acme));
+    let principal = &answers[2].found.as_ref().expect("it is there").principal;
+    assert_eq!(*principal, FoundPrincipal::Workspace(acme));
+    assert_eq!(store.look_up_many(&[]).await.expect("a read"), []);
+}
