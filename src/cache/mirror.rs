@@ -226,6 +226,7 @@ impl Mirror {
                     self.unknown_names.clear();
                 }
                 ChangedEntity::Caller(_) => self.drop_callers(),
+                ChangedEntity::UnknownDigests => self.unknown.clear(),
             }
         }
     }

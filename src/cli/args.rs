@@ -115,6 +115,24 @@ pub(super) enum Command {
         after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
     )]
     Introspect(IntrospectArgs),
+    /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
+    #[command(after_help = super::transfer_args::IMPORT_EXAMPLES, after_long_help = super::transfer_args::import_long_help())]
+    Import(super::transfer_args::ImportArgs),
+    /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
+    /// still it is not for everybody's eyes
+    #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
+    Export(super::transfer_args::ExportArgs),
+    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
+    /// backup was restored, run new-epoch
+    #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
+    Backup {
+        /// The file to write, which must not be there yet
+        file: PathBuf,
+    },
+    /// Say that the store was restored from a backup: running servers then drop what they hold in memory, instead of
+    /// taking what was restored for the continuation of what they knew. Tokens that were revoked after the backup was
+    /// made are alive again: revoke them anew, by the audit log of the store that was lost
+    NewEpoch,
     /// Print the regular expression that finds tokens in any text
     ScannerRegex,
     /// Print completions for a shell
@@ -383,6 +401,9 @@ pub(super) struct IntrospectArgs {
     /// The client's address
     #[arg(long, value_name = "ADDRESS")]
     pub(super) client_ip: Option<IpAddr>,
+    /// Look text of any shape up as the token of an imported credential
+    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
+    pub(super) accept_imported_tokens: bool,
 }
 
 /// As people write it: 90d, 12h, 15s.

@@ -8,13 +8,15 @@ use super::credential_args::{
     ExpirationArgs, KeyCommand, LifeCommand, NewCredential, PatCommand, RevokeArgs, RotateArgs,
     SwitchArgs, UpdateArgs,
 };
-use super::{Usage, credentials, flag, open, operator, output, read_token, refuse_token_output};
+use super::{
+    Usage, credentials, flag, open, open_with, operator, output, read_token, refuse_token_output,
+};
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
 };
 use crate::service::{
-    CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
-    ServiceError, SwitchCredential, UpdateCredential, view,
+    CreateCredential, Expiration, ListCredentials, NewOwner, Options, Reason, RevokeTarget, Rotate,
+    Service, ServiceError, SwitchCredential, UpdateCredential, view,
 };
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
@@ -155,7 +157,9 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     } else {
         RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
     };
-    let service = open(global).await?;
+    let accept_imported_tokens = args.accept_imported_tokens;
+    let options = Options { accept_imported_tokens, ..Options::default() };
+    let service = open_with(global, options).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     match revoked.credential {
         Some(credential) => finish(global, service, &credential).await,

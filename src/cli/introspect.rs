@@ -1,9 +1,9 @@
 //! `introspect`: who, where, what, and why not, at a glance.
 
 use super::args::{Global, IntrospectArgs, Output};
-use super::{Outcome, open, output, read_token, refuse_token_output};
+use super::{Outcome, open_with, output, read_token, refuse_token_output};
 use crate::cache::PrincipalFacts;
-use crate::service::{Introspection, IntrospectionRequest, view};
+use crate::service::{Introspection, IntrospectionRequest, Options, view};
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,9 @@ pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result
 
 async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspection> {
     let token = read_token()?;
-    let service = open(global).await?;
+    let accept_imported_tokens = args.accept_imported_tokens;
+    let options = Options { accept_imported_tokens, ..Options::default() };
+    let service = open_with(global, options).await?;
     let answer = service
         .introspect(&IntrospectionRequest {
             token: &token,

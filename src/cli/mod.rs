@@ -5,6 +5,7 @@
 
 mod args;
 mod audit;
+mod backup;
 mod bulk;
 mod caller;
 mod credential;
@@ -18,9 +19,12 @@ mod member;
 mod migrate;
 mod output;
 mod policy_args;
+mod progress;
 mod purge;
 mod record_args;
 mod serve;
+mod transfer;
+mod transfer_args;
 mod user;
 mod workspace;
 
@@ -106,6 +110,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
+        Command::Import(args) => return transfer::import(&global, args).await,
+        Command::Export(args) => transfer::export(&global, args).await?,
+        Command::Backup { file } => backup::run(&global, &file).await?,
+        Command::NewEpoch => backup::new_epoch(&global).await?,
         Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
         Command::Completions { shell } => {
             output::completions(shell, &mut Cli::command());
@@ -116,8 +124,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
 
 /// The store, opened, with the use cases over it; to be closed by [`finish`].
 async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
+    open_with(global, Options::default()).await
+}
+
+/// The same, with these choices.
+async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
     let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
-    Ok(server::open_service(url, Options::default()).await?)
+    Ok(server::open_service(url, options).await?)
 }
 
 /// Who works at the command line, for the audit log.

@@ -19,6 +19,11 @@ pub(super) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
+/// Standard output itself, for what is too much to be held.
+pub(super) fn stream() -> impl std::io::Write + Send {
+    std::io::stdout()
+}
+
 /// A remark, on standard error.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -176,6 +176,7 @@ fn change(change: &Change) -> Option<pb::Change> {
         ChangedEntity::Credential(digest) => Entity::CredentialDigest(digest.as_bytes().to_vec()),
         ChangedEntity::User(id) => Entity::UserId(id.to_string()),
         ChangedEntity::Workspace(id) => Entity::WorkspaceId(id.to_string()),
+        ChangedEntity::UnknownDigests => Entity::UnknownDigests(true),
         ChangedEntity::Caller(_) => return None,
     };
     Some(pb::Change { entity: Some(entity), revision: change.revision.0 })

@@ -15,10 +15,12 @@ pub enum AuditTarget {
     Membership(WorkspaceId, UserId),
     /// A caller.
     Caller(CallerId),
-    /// Credentials, many at once: each has an event of its own beside this one.
+    /// Credentials, many at once: each has an event of its own beside this one, or is named in it.
     Credentials,
     /// The audit log itself.
     AuditLog,
+    /// The store itself.
+    Store,
 }
 
 impl AuditTarget {
@@ -32,6 +34,7 @@ impl AuditTarget {
             Self::Caller(id) => ("caller", id.to_string()),
             Self::Credentials => ("credential", String::new()),
             Self::AuditLog => ("audit", String::new()),
+            Self::Store => ("store", String::new()),
         }
     }
 }
@@ -49,7 +52,7 @@ pub struct AuditEvent {
     pub caller: String,
     /// On whose behalf, if on anybody's.
     pub acting_user: Option<UserId>,
-    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller` or `audit`.
+    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller`, `audit` or `store`.
     pub target_kind: String,
     /// The id of what it was done to; empty if that is many, or where a refusal came before it was known.
     pub target_id: String,

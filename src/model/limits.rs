@@ -8,6 +8,16 @@ pub const NAME_CHARACTERS_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of text that are looked at as a token; what is longer is unknown without being hashed.
 pub const TOKEN_BYTES_MAX: usize = 512;
+/// Bytes that a token from elsewhere has at the least: some 119 bits, were it base62.
+pub const IMPORTED_TOKEN_BYTES_MIN: usize = 20;
+/// Bytes in a line of an import.
+pub const IMPORT_LINE_BYTES_MAX: usize = 128 * 1024;
+/// Lines of an import that are looked up, and written, at once.
+pub const IMPORT_BATCH: u16 = 1_000;
+/// How far ahead the clock of the system that an import comes from may be.
+pub const IMPORT_CLOCK_SKEW: Duration = Duration::from_mins(5);
+/// Bytes in a hint.
+pub const HINT_BYTES_MAX: usize = 32;
 /// CIDRs in an IP allowlist.
 pub const IP_ALLOWLIST_MAX: usize = 64;
 /// Entries of annotations.

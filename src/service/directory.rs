@@ -403,7 +403,7 @@ fn missing(allow_missing: bool, reason: Reason) -> Result<()> {
 }
 
 /// Sees to it that id and slug are free for this workspace, and reserves the slug that it gives up (DESIGN §5).
-async fn claim_names(
+pub(super) async fn claim_names(
     tx: &mut dyn WriteTx,
     before: Option<&Workspace>,
     id: &WorkspaceId,

@@ -22,6 +22,7 @@ mod proxied;
 mod purge;
 mod refusals;
 mod retry;
+mod transfer;
 mod unknown_rate;
 mod update;
 pub mod view;
@@ -43,6 +44,10 @@ pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
+pub use transfer::{
+    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
+    TransferFormat,
+};
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 

@@ -10,7 +10,7 @@
 //!    `service` runs it in a task of its own.
 //! 5. Locks are taken in the order requests, workspace names, workspaces, their policies, users, memberships,
 //!    credentials, callers, and the revision counter last, so that no two transactions wait for each other.
-//! 6. No method takes a raw token. Digests go in; none comes out.
+//! 6. No method takes a raw token. Digests go in; they come out for caches, in the change log, and for export.
 //! 7. Bound values never stand in an error's text.
 
 mod columns;
@@ -18,9 +18,11 @@ mod error;
 mod feed;
 mod filter;
 mod listing;
+mod looked_up;
 mod migrations;
 mod row;
 mod sql;
+mod transfer;
 
 pub mod postgres;
 pub mod sqlite;
@@ -29,52 +31,26 @@ pub use error::StoreError;
 pub use feed::{ChangeFeed, Incarnation, Published, Replica, Replicas, Synced};
 pub use filter::{AuditFilter, RevokeFilter};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
+pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Role, Scope, Slug,
+    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Scope, Slug,
     Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// All that an introspection is decided by, of one revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LookedUp {
-    /// The revision that all of it is of.
-    pub revision: Revision,
-    /// What the digest is of, if anything.
-    pub found: Option<Found>,
-}
-
-/// A credential and what it is decided by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The credential. Its `revoke_time` is its own: what its owner's watermark revokes is not in it.
-    pub credential: Credential,
-    /// Whose it is, deleted or not.
-    pub principal: FoundPrincipal,
-    /// For a personal access token: the workspace of the name asked for, if there is one that is not deleted.
-    pub named_workspace: Option<Workspace>,
-}
-
-/// Whose a credential is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundPrincipal {
-    /// A workspace's.
-    Workspace(Workspace),
-    /// A user's, with all their roles, by workspace.
-    User(User, Vec<(WorkspaceId, Role)>),
-}
 
 /// Which credentials to list, and in which order. What is `None` does not restrict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -150,6 +126,8 @@ pub enum ChangedEntity {
     Workspace(WorkspaceId),
     /// A caller.
     Caller(CallerId),
+    /// All digests that were unknown: an import may have made some of them known. What is known stays as it is.
+    UnknownDigests,
 }
 
 /// How firmly a transaction holds what it reads.
@@ -204,6 +182,17 @@ pub trait Store: Send + Sync {
     /// Notes when and from where credentials were last used, in a transaction of its own, but for those of which a later
     /// use is known; how many it noted. No management call: it changes no answer, no etag, and goes into no log.
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64>;
+
+    /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
+    /// good.
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>>;
+    /// What is there of what a batch of an import names.
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
 
     /// The workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>>;
@@ -391,6 +380,15 @@ pub trait WriteTx: Send {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>>;
 
+    /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if an id or digest is taken.
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
+    /// Gives the change log a new epoch: whoever answers from memory drops it all and starts afresh.
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
     /// Those of these credentials that are there, by id, as [`Self::find_credential`] gives them, held for a change.
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>>;
     /// Revokes these credentials, none of which is revoked, and counts their versions on.
@@ -447,6 +445,16 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
         Location::Postgres(url) => postgres::migrate(url).await,
+    }
+}
+
+/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+pub async fn backup(url: &str, to: &Path) -> Result<()> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::backup(&path, to).await,
+        Location::Postgres(_) => {
+            Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::columns::{Columns, Fields};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, Incarnation,
-    LookedUp, NameHolder, Replica, Replicas, Result, StoreError, Synced,
+    LookedUp, NameHolder, Replica, Replicas, Result, StoreError, StoredCredential, Synced,
+    TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -109,6 +110,7 @@ impl<R: Columns> Fields<'_, R> {
             "workspace" => {
                 ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
             }
+            "unknown" => ChangedEntity::UnknownDigests,
             "caller" => ChangedEntity::Caller(CallerId(
                 Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?,
             )),
@@ -171,6 +173,23 @@ pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
 /// Reads `credential_columns`.
 pub(super) fn credential(row: &impl Columns) -> Result<Credential> {
     Fields::of(row, "credentials").credential()
+}
+
+/// Reads `credential_columns` and the digest.
+pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> {
+    let mut fields = Fields::of(row, "credentials");
+    let credential = fields.credential()?;
+    let digest = fields.maybe_digest("digest")?;
+    Ok(StoredCredential { credential, digest: fields.some("digest", digest)? })
+}
+
+/// Reads a credential's id, digest and owner.
+pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
+    let mut fields = Fields::of(row, "credentials");
+    let id = CredentialId(fields.uuid("id")?);
+    let digest = fields.maybe_digest("digest")?;
+    let digest = fields.some("digest", digest)?;
+    Ok(TakenCredential { id, digest, owner: fields.owner()? })
 }
 
 /// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner

@@ -58,6 +58,10 @@ macro_rules! credential_columns {
 /// its time; then the row's last change stands for it.
 macro_rules! select_credentials {
     () => {
+        select_credentials!(with "")
+    };
+    // With more columns after those of `credential_columns`.
+    (with $more:literal) => {
         concat!(
             "SELECT ",
             credential_columns!(
@@ -65,6 +69,7 @@ macro_rules! select_credentials {
                  CASE WHEN c.generation < w.generation THEN COALESCE(w.generation_time, w.update_time) \
                  WHEN c.generation < u.generation THEN COALESCE(u.generation_time, u.update_time) END)"
             ),
+            $more,
             " FROM credentials AS c \
              LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
              LEFT JOIN users AS u ON u.id = c.user_id"

@@ -14,6 +14,8 @@ const BODY: usize = 32;
 const CHECK: usize = 6;
 const PREFIX: usize = 11;
 const LENGTH: usize = PREFIX + BODY + CHECK;
+/// Bytes of a token.
+pub(super) const SPELLED_LENGTH: usize = LENGTH;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Finds every token in any text; what it finds by chance, the check characters tell apart off line.

@@ -5,6 +5,7 @@
 
 mod bearer;
 mod format;
+mod imported;
 mod random;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub use bearer::bearer;
 pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, redact_tokens};
+pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 
 use std::fmt;

@@ -171,6 +171,44 @@ fn only_credentials_are_looked_up() {
 }
 
 #[test]
+fn a_token_from_elsewhere_must_look_made_by_a_machine() {
+    let fine = "4f9c1e7a2b8d6053c7e1";
+    let (digest, hint) = digest_imported(fine, TokenKind::Key).expect("it is taken");
+    assert_eq!((digest, hint.as_str()), (Digest::of(fine), "...c7e1"));
+    let spelled = format!("sophic_key_{}", "a".repeat(38));
+    for text in
+        ["", "password", &"ab".repeat(20), &"x1y2z3w4v5".repeat(60), " 4f9c1e7a2b8d6053c7e1"]
+    {
+        digest_imported(text, TokenKind::Key).expect_err("it is refused");
+    }
+    for text in [spelled.as_str(), "sophic_key_4f9c1e7a2b8d6053c7e1"] {
+        digest_imported(text, TokenKind::Key).expect_err("it is none of ours");
+    }
+    let ours = Token::mint(TokenKind::Pat, &OsRandom).expect("a token");
+    let (digest, hint) = digest_imported(ours.expose(), TokenKind::Pat).expect("it is taken");
+    assert_eq!((digest, hint), (ours.digest(), ours.hint()));
+    digest_imported(ours.expose(), TokenKind::Key).expect_err("it is of another kind");
+}
+
+#[test]
+fn a_token_of_ours_is_found_anywhere_in_a_text() {
+    let token = format!("sophic_svc_{}", "aB3".repeat(12) + "zz");
+    assert!(contains_token(&token));
+    assert!(contains_token(&format!("é sophic_ and {token}!")));
+    assert!(!contains_token(&token[..token.len() - 1]));
+    assert!(!contains_token("sophic_key_ é, and what comes after it is not a token at all, 🔑"));
+}
+
+#[test]
+fn what_is_no_digest_may_be_a_token() {
+    assert!(may_be_token("glpat-Zx81kQw2_91mKs0LmQ2x"));
+    assert!(!may_be_token(&"ab".repeat(32)));
+    assert!(!may_be_token(&"AB".repeat(20)), "a SHA-1, or a digest cut short");
+    assert!(is_placeholder(&Digest::of("")) && is_placeholder(&Digest::of("null")));
+    assert!(!is_placeholder(&Digest::of("4f9c1e7a2b8d6053c7e1")));
+}
+
+#[test]
 fn tokens_are_redacted_wherever_they_stand_in_a_text() {
     let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness");
     let text =

@@ -12,3 +12,4 @@ mod proxy;
 mod simulation;
 mod store;
 mod stores;
+mod transfer;

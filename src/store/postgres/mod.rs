@@ -15,6 +15,7 @@ mod policies;
 mod requests;
 mod session;
 mod transaction;
+mod transfer;
 mod url;
 
 pub use open::{PoolSizes, migrate};
@@ -26,8 +27,9 @@ use sqlx::types::time::OffsetDateTime;
 use self::session::{Session, read};
 use self::transaction::PostgresTx;
 use super::{
-    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, Listed, LookedUp,
-    Replicas, Result, RevokeFilter, Store, StoreError, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
+    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store, StoreError,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
@@ -82,6 +84,19 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<String>> {
         read!(self, db => listing::explain(db, filter, now, after, limit))
+    }
+
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>> {
+        read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
+        read!(self, db => transfer::find(db, names))
     }
 
     async fn list_revocable(

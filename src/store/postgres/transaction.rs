@@ -1,15 +1,19 @@
 //! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`] asks for.
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{
     Result, Session, audit, bulk, callers, changes, credentials, directory, policies, requests,
+    transfer,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
-use crate::store::{ClaimedRequest, Lock, NameHolder, WriteTx};
+use crate::store::{
+    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx,
+};
 
 /// Dropping it rolls back.
 pub(super) struct PostgresTx {
@@ -131,6 +135,18 @@ impl WriteTx for PostgresTx {
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
         credentials::update(&mut self.session, credential).await
+    }
+
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find_locked(&mut self.session, names).await
+    }
+
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
+        transfer::insert(&mut self.session, credentials).await
+    }
+
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
+        transfer::renew_epoch(&mut self.session, epoch).await
     }
 
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {

@@ -3,6 +3,7 @@
 //! All SQL for SQLite is here and nothing else. `diff -r` against `postgres` shows the dialect.
 
 mod audit;
+mod backup;
 mod bulk;
 mod callers;
 mod changes;
@@ -15,7 +16,9 @@ mod open;
 mod policies;
 mod requests;
 mod transaction;
+mod transfer;
 
+pub use backup::backup;
 pub use open::migrate;
 
 use async_trait::async_trait;
@@ -23,8 +26,9 @@ use sqlx::SqlitePool;
 
 use self::transaction::SqliteTx;
 use super::{
-    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, Listed, LookedUp,
-    Replicas, Result, RevokeFilter, Store, WriteTx,
+    AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
+    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
@@ -79,6 +83,19 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<String>> {
         listing::explain(&mut *self.read.acquire().await?, filter, now, after, limit).await
+    }
+
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>> {
+        transfer::export(&mut *self.read.acquire().await?, filter, after, limit).await
+    }
+
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut *self.read.acquire().await?, names).await
     }
 
     async fn list_revocable(

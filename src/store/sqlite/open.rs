@@ -76,7 +76,7 @@ pub async fn migrate(path: &Path) -> Result<Migrated> {
     Ok(Migrated { from, to })
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         // Readers and the writer do not wait for each other.
@@ -95,7 +95,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Connects, and waits where going over to WAL meets another process that does the same: SQLite itself does not.
-async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
     let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
     let mut connection = loop {
         match options.connect().await.map_err(StoreError::from) {

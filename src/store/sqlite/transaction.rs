@@ -2,13 +2,18 @@
 
 use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
 
-use super::{Result, audit, bulk, callers, changes, credentials, directory, policies, requests};
+use super::{
+    Result, audit, bulk, callers, changes, credentials, directory, policies, requests, transfer,
+};
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
-use crate::store::{ClaimedRequest, Lock, NameHolder, WriteTx};
+use crate::store::{
+    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx,
+};
 
 /// Dropping it rolls back.
 pub(super) struct SqliteTx {
@@ -130,6 +135,18 @@ impl WriteTx for SqliteTx {
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
         credentials::update(&mut self.transaction, credential).await
+    }
+
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.transaction, names).await
+    }
+
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
+        transfer::insert(&mut self.transaction, credentials).await
+    }
+
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
+        transfer::renew_epoch(&mut self.transaction, epoch).await
     }
 
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {

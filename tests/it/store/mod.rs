@@ -20,3 +20,4 @@ mod retention;
 mod samples;
 mod shell;
 mod transactions;
+mod transfer;

@@ -1,0 +1,146 @@
+//! `import` and `export`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+use super::args::Global;
+use super::progress::Progress;
+use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
+use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
+use crate::model::{UserId, WorkspaceName};
+use crate::service::{Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
+use crate::store::ExportFilter;
+
+pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
+    refuse_token_output(global)?;
+    let format = format(args.format, &args.file)?;
+    let from_stdin = args.file.as_os_str() == "-";
+    let (input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
+        (Box::new(BufReader::new(std::io::stdin())), None)
+    } else {
+        let file = File::open(&args.file)
+            .with_context(|| format!("{} cannot be opened", args.file.display()))?;
+        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        let bytes = metadata.map(|metadata| metadata.len());
+        (Box::new(BufReader::new(file)), bytes)
+    };
+    let options = ImportOptions {
+        all_or_nothing: args.all_or_nothing,
+        dry_run: args.dry_run,
+        create_missing: args.create_missing,
+    };
+    let service = open(global).await?;
+    let mut watch = Watch { progress: Progress::new(), bytes };
+    let import = Import { input, format, options };
+    let outcome = service.import(&operator(), import, &mut watch).await;
+    watch.progress.finish();
+    service.store.close().await;
+    let report = outcome?;
+    let mut shown = serde_json::json!({
+        "lines": report.lines,
+        "written": report.written,
+        "already_there": report.there,
+        "bad": report.bad,
+    });
+    if let Some(reason) = report.nothing_written {
+        shown["nothing_written"] = reason.into();
+    }
+    output::item(global.output, &shown);
+    Ok(if report.bad == 0 { Outcome::Done } else { Outcome::Refused })
+}
+
+/// Tells of bad lines and of progress on standard error.
+struct Watch {
+    progress: Progress,
+    bytes: Option<u64>,
+}
+
+impl ImportWatch for Watch {
+    fn bad(&mut self, line: u64, reason: &str) {
+        self.progress.remark(&format!("line {line}: {reason}"));
+    }
+
+    fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>) {
+        match phase {
+            ImportPhase::Check => self.progress.show("bytes checked", done, self.bytes),
+            ImportPhase::Write => self.progress.show("lines written", done, lines),
+        }
+    }
+}
+
+pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let to_stdout = args.file.as_os_str() == "-";
+    let format = if to_stdout && args.format.is_none() {
+        TransferFormat::Jsonl
+    } else {
+        format(args.format, &args.file)?
+    };
+    let service = open(global).await?;
+    let workspace = match args.workspace {
+        None => None,
+        Some(name) => {
+            Some(service.get_workspace(&flag("--workspace", WorkspaceName::parse(&name))?).await?)
+        }
+    };
+    let user = match args.user {
+        None => None,
+        Some(id) => Some(service.get_user(&flag("--user", UserId::parse(&id))?).await?),
+    };
+    let filter = ExportFilter {
+        workspace_id: workspace.map(|workspace| workspace.id),
+        user_id: user.map(|user| user.id),
+    };
+    let mut progress = Progress::new();
+    let mut show = |done| progress.show("credentials exported", done, None);
+    let context = operator();
+    if to_stdout {
+        let mut output = BufWriter::new(output::stream());
+        service.export(&context, &filter, format, &mut output, &mut show).await?;
+    } else {
+        let file = new_file(&args.file)?;
+        let mut output = BufWriter::new(file.as_file());
+        service.export(&context, &filter, format, &mut output, &mut show).await?;
+        output.flush()?;
+        drop(output);
+        file.as_file().sync_all()?;
+        file.persist_noclobber(&args.file)
+            .map_err(|error| error.error)
+            .with_context(|| format!("{} cannot be written", args.file.display()))?;
+    }
+    progress.finish();
+    service.store.close().await;
+    Ok(())
+}
+
+/// A file beside the one to be, readable by its owner only, which takes the name when it is whole.
+fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
+    if path.symlink_metadata().is_ok() {
+        anyhow::bail!("{} is there already: it is not written over", path.display());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// As it was said, or by the name's ending.
+fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<TransferFormat> {
+    let by_name = || match file.extension()?.to_str()? {
+        "csv" => Some(TransferFormatArg::Csv),
+        "jsonl" | "ndjson" => Some(TransferFormatArg::Jsonl),
+        _ => None,
+    };
+    match said.or_else(by_name) {
+        Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
+        Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
+        None => {
+            let text =
+                "the name ends in neither .csv nor .jsonl: give --format csv or --format jsonl";
+            Err(Usage(text.to_owned()).into())
+        }
+    }
+}

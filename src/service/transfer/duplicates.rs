@@ -1,0 +1,77 @@
+//! Digests and ids that stand twice in an import, found without holding them all: each is noted in one of many
+//! temporary files by its last byte, and at the end one such file after the other is sorted.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read as _, Result, Seek as _, Write as _};
+
+use crate::model::{CredentialId, Digest};
+
+/// Files; of ten million lines, each is then some 25 MB.
+const PARTS: usize = 32;
+/// What it is, its bytes, and its line.
+const NOTE: usize = 1 + 32 + 8;
+
+/// What was noted.
+pub(super) struct Duplicates {
+    parts: Vec<BufWriter<File>>,
+}
+
+/// A line that has what an earlier one has.
+pub(super) struct Duplicate {
+    /// The later line.
+    pub(super) line: u64,
+    /// The first that has it.
+    pub(super) first: u64,
+    /// `digest` or `id`.
+    pub(super) column: &'static str,
+}
+
+impl Duplicates {
+    /// Nothing noted yet. The files have no name, and are gone with this process, however it ends.
+    pub(super) fn new() -> Result<Self> {
+        let part = |_| Ok(BufWriter::new(tempfile::tempfile()?));
+        Ok(Self { parts: (0..PARTS).map(part).collect::<Result<_>>()? })
+    }
+
+    /// Notes what a line has.
+    pub(super) fn note(&mut self, line: u64, digest: &Digest, id: CredentialId) -> Result<()> {
+        self.write(0, digest.as_bytes(), line)?;
+        let mut bytes = [0; 32];
+        // At the end, where it is random, since what is last says which file.
+        bytes[16..].copy_from_slice(id.0.as_bytes());
+        self.write(1, &bytes, line)
+    }
+
+    /// Every line that has what an earlier one has, in no order.
+    pub(super) fn find(self, mut each: impl FnMut(Duplicate)) -> Result<()> {
+        for part in self.parts {
+            let mut file = part.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+            file.rewind()?;
+            let mut notes = Vec::new();
+            BufReader::new(file).read_to_end(&mut notes)?;
+            let mut notes: Vec<&[u8]> = notes.chunks_exact(NOTE).collect();
+            // The line stands last and big-endian, so that the first of the same comes first.
+            notes.sort_unstable();
+            for same in notes.chunk_by(|a, b| a[..NOTE - 8] == b[..NOTE - 8]) {
+                let [first, others @ ..] = same else { continue };
+                let column = if first[0] == 0 { "digest" } else { "id" };
+                let first = line_of(first);
+                for note in others {
+                    each(Duplicate { line: line_of(note), first, column });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, what: u8, bytes: &[u8; 32], line: u64) -> Result<()> {
+        let part = &mut self.parts[usize::from(bytes[31]) % PARTS];
+        part.write_all(&[what])?;
+        part.write_all(bytes)?;
+        part.write_all(&line.to_be_bytes())
+    }
+}
+
+fn line_of(note: &[u8]) -> u64 {
+    note[NOTE - 8..].iter().fold(0, |line, byte| line << 8 | u64::from(*byte))
+}

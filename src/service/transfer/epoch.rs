@@ -1,0 +1,36 @@
+//! A new epoch: what must be said once after a backup was restored.
+
+use std::sync::Arc;
+
+use super::super::audit::Entry;
+use super::super::{Attempt, Context, Result, Service};
+use crate::model::AuditTarget;
+use crate::token::random_array;
+
+impl Service {
+    /// Says that the change log is no continuation of what any server has seen, so that each drops what it holds in
+    /// memory and starts afresh; the new epoch.
+    ///
+    /// # Errors
+    /// Only if the store or the random source is out of reach.
+    pub async fn renew_epoch(self: &Arc<Self>, context: Context) -> Result<uuid::Uuid> {
+        let this = Arc::clone(self);
+        let attempt = Attempt::on(&context, "store.new_epoch", &AuditTarget::Store);
+        self.run(attempt, async move {
+            let epoch = uuid::Builder::from_random_bytes(random_array(&*this.random)?).into_uuid();
+            let mut tx = this.store.begin("renew_epoch").await?;
+            tx.renew_epoch(epoch).await?;
+            let entry = Entry {
+                action: "store.new_epoch",
+                target: AuditTarget::Store,
+                acting_user: None,
+                before: None,
+                after: Some(serde_json::json!({"epoch": epoch.to_string()})),
+                reason: None,
+            };
+            tx.commit(&this.audit_event(&context, entry)?).await?;
+            Ok(epoch)
+        })
+        .await
+    }
+}

@@ -1,0 +1,195 @@
+//! Import: checks everything, and then writes it in batches. Whatever it is ended by, running it again goes on where it
+//! was: what is there already, by digest and owner, is left as it is.
+
+mod batch;
+mod owners;
+mod write;
+
+use std::io::BufRead;
+use std::sync::Arc;
+
+use super::super::{Context, Service};
+use super::check::{Bad, Defaults, check};
+use super::duplicates::Duplicates;
+use super::line_set::LineSet;
+use super::reader::Reader;
+use super::spool::Spool;
+use super::{TransferError, TransferFormat};
+use crate::model::limits::IMPORT_BATCH;
+use crate::store::StoredCredential;
+use crate::token::random_array;
+use batch::{Surroundings, Verdict};
+
+/// What to import.
+pub struct Import<R> {
+    /// Where it is read.
+    pub input: R,
+    /// How it is written there.
+    pub format: TransferFormat,
+    /// How to go about it.
+    pub options: ImportOptions,
+}
+
+/// How to go about an import.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImportOptions {
+    /// Write nothing if any line is bad, and else all in one transaction.
+    pub all_or_nothing: bool,
+    /// Check only.
+    pub dry_run: bool,
+    /// Make the users and workspaces that are not there.
+    pub create_missing: bool,
+}
+
+/// What an import came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImportReport {
+    /// Lines with something in them.
+    pub lines: u64,
+    /// Credentials that were written.
+    pub written: u64,
+    /// Lines whose credential was there already, with the same owner.
+    pub there: u64,
+    /// Lines that were reported.
+    pub bad: u64,
+    /// Why nothing was written, if for a reason that is not said with a line.
+    pub nothing_written: Option<&'static str>,
+}
+
+/// What an import is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportPhase {
+    /// Checking: so many bytes were read.
+    Check,
+    /// Writing: so many lines are done.
+    Write,
+}
+
+/// Who is told how it goes.
+pub trait ImportWatch: Send {
+    /// A line is bad. The reason never repeats what stands there.
+    fn bad(&mut self, line: u64, reason: &str);
+    /// So much is done; of so many lines, if that is known.
+    fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
+}
+
+/// What is known of the lines so far.
+#[derive(Default)]
+struct Tally {
+    lines: u64,
+    bad: LineSet,
+    there: LineSet,
+    exposes_token: bool,
+}
+
+impl Tally {
+    fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
+        self.exposes_token |= bad.exposes_token;
+        self.there.remove(line);
+        if self.bad.insert(line) {
+            watch.bad(line, &bad.reason);
+        }
+    }
+
+    fn found_there(&mut self, lines: &[u64]) {
+        for line in lines {
+            self.there.insert(*line);
+        }
+    }
+
+    const fn report(&self, written: u64, nothing_written: Option<&'static str>) -> ImportReport {
+        let (lines, there, bad) = (self.lines, self.there.len(), self.bad.len());
+        ImportReport { lines, written, there, bad, nothing_written }
+    }
+}
+
+impl Service {
+    /// Imports. It runs in the future of whoever asks, who is at the command line: nobody else can cancel it.
+    ///
+    /// # Errors
+    /// Those of the input and of the store. Bad lines are no error: they are reported, and counted.
+    pub async fn import<R: BufRead + Send>(
+        self: &Arc<Self>,
+        context: &Context,
+        import: Import<R>,
+        watch: &mut dyn ImportWatch,
+    ) -> Result<ImportReport, TransferError> {
+        let options = import.options;
+        let mut tally = Tally::default();
+        let mut spool = Spool::new()?;
+        self.check_all(context, import, watch, &mut tally, &mut spool).await?;
+        let nothing_written = if tally.exposes_token {
+            Some(
+                "a token may stand in it in the clear where none must: take it out, and treat the file as a secret",
+            )
+        } else if options.all_or_nothing && tally.bad.len() > 0 {
+            Some("there are bad lines, and it was to be all or nothing")
+        } else if options.dry_run {
+            Some("it was a dry run")
+        } else {
+            None
+        };
+        if nothing_written.is_some() {
+            return Ok(tally.report(0, nothing_written));
+        }
+        let spooled = spool.read()?;
+        if options.all_or_nothing {
+            self.write_at_once(context, options, watch, &mut tally, spooled).await
+        } else {
+            self.write_in_batches(context, options, watch, &mut tally, spooled).await
+        }
+    }
+
+    /// Reads and checks every line, against the store too, and spools what is good and not there yet.
+    async fn check_all<R: BufRead + Send>(
+        &self,
+        context: &Context,
+        import: Import<R>,
+        watch: &mut dyn ImportWatch,
+        tally: &mut Tally,
+        spool: &mut Spool,
+    ) -> Result<(), TransferError> {
+        let creator = context.requester_name();
+        let mut reader = Reader::new(import.input, import.format)?;
+        let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
+        let mut more = true;
+        while more {
+            let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
+            while batch.len() < usize::from(IMPORT_BATCH) {
+                let Some((line, record)) = reader.next()? else {
+                    more = false;
+                    break;
+                };
+                let random = random_array(&*self.random).map_err(super::ServiceError::from)?;
+                let defaults = Defaults { now: self.clock.now(), creator: &creator, random };
+                batch.push((line, record.map_err(Bad::from).and_then(|r| check(&r, &defaults))));
+            }
+            let good = batch.iter().filter_map(|(_, checked)| checked.as_ref().ok());
+            let found = self.store.find_imported(&batch::names(good)).await?;
+            let surroundings = Surroundings::of(&found, import.options.create_missing);
+            tally.lines += batch.len() as u64;
+            for (line, checked) in batch {
+                let verdict = checked.map(|mut stored| (surroundings.resolve(&mut stored), stored));
+                match verdict {
+                    Err(bad) | Ok((Verdict::Bad(bad), _)) => tally.bad(watch, line, &bad),
+                    Ok((verdict, stored)) => {
+                        duplicates
+                            .note(line, &stored.digest, stored.credential.id)
+                            .map_err(TransferError::temporary)?;
+                        if matches!(verdict, Verdict::There) {
+                            tally.there.insert(line);
+                        } else {
+                            spool.push(line, &stored)?;
+                        }
+                    }
+                }
+            }
+            watch.progress(ImportPhase::Check, reader.bytes(), None);
+        }
+        let found = duplicates.find(|found| {
+            let reason = format!("{}: is the same as on line {}", found.column, found.first);
+            tally.bad(watch, found.line, &Bad { reason, exposes_token: false });
+        });
+        found.map_err(TransferError::temporary)
+    }
+}

@@ -1,0 +1,124 @@
+//! Owners that an import makes on its way, in the transaction that writes what they own.
+
+use super::super::super::audit::Entry;
+use super::super::super::directory::claim_names;
+use super::super::super::{Context, Kind, Service, view};
+use super::super::TransferError;
+use crate::model::{
+    AuditTarget, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+};
+use crate::store::{Lock, StoredCredential, WriteTx};
+
+impl Service {
+    /// Makes the owners of these credentials, so far as they are not there and can be.
+    pub(super) async fn make_owners(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        orphans: &[StoredCredential],
+    ) -> Result<(), TransferError> {
+        let now = self.clock.now();
+        let owner = |orphan: &StoredCredential| orphan.credential.owner.clone();
+        let (mut workspaces, mut users) = (Vec::new(), Vec::new());
+        for owner in orphans.iter().map(owner) {
+            match owner {
+                Owner::Workspace(id) => workspaces.push(id),
+                Owner::User { id, .. } => users.push(id),
+            }
+        }
+        workspaces.sort();
+        workspaces.dedup();
+        users.sort();
+        users.dedup();
+        if !workspaces.is_empty() {
+            tx.lock_workspace_names().await?;
+        }
+        for id in workspaces {
+            if let Some(workspace) = make_workspace(tx, id, now).await? {
+                let after = view::workspace(&workspace);
+                self.record(tx, context, AuditTarget::Workspace(workspace.id), after).await?;
+            }
+        }
+        for id in users {
+            if let Some(user) = make_user(tx, id, now).await? {
+                let after = view::user(&user);
+                self.record(tx, context, AuditTarget::User(user.id), after).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        target: AuditTarget,
+        after: serde_json::Value,
+    ) -> Result<(), TransferError> {
+        let action =
+            if matches!(target, AuditTarget::User(_)) { "user.put" } else { "workspace.put" };
+        let reason = Some("an import names it");
+        let entry =
+            Entry { action, target, acting_user: None, before: None, after: Some(after), reason };
+        let event = self.audit_event(context, entry)?;
+        Ok(tx.insert_audit_events(std::slice::from_ref(&event)).await?)
+    }
+}
+
+/// Its id is its slug and its name. Nothing if it is there by now, or if its name is another's.
+async fn make_workspace(
+    tx: &mut dyn WriteTx,
+    id: WorkspaceId,
+    now: Timestamp,
+) -> Result<Option<Workspace>, TransferError> {
+    let spelled = (Slug::parse(id.as_str()), DisplayName::parse(id.as_str()));
+    let (Ok(slug), Ok(display_name)) = spelled else { return Ok(None) };
+    let before = tx.find_workspace_row(&id, Lock::Update).await?;
+    if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
+        return Ok(None);
+    }
+    match claim_names(tx, before.as_ref(), &id, &slug, now).await {
+        Err(error) if error.reason.kind() == Kind::AlreadyExists => return Ok(None),
+        claimed => claimed?,
+    }
+    let workspace = Workspace {
+        generation: before.as_ref().map_or(0, |before| before.generation),
+        generation_time: before.and_then(|before| before.generation_time),
+        create_time: now,
+        update_time: now,
+        delete_time: None,
+        id,
+        slug,
+        display_name,
+        disabled: false,
+    };
+    tx.put_workspace(&workspace).await?;
+    Ok(Some(workspace))
+}
+
+/// Their id is their name. Nothing if they are there by now.
+async fn make_user(
+    tx: &mut dyn WriteTx,
+    id: UserId,
+    now: Timestamp,
+) -> Result<Option<User>, TransferError> {
+    let before = tx.find_user_row(&id, Lock::Update).await?;
+    if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
+        return Ok(None);
+    }
+    // What an id is spelled with is a name too.
+    let display_name: Result<DisplayName, Invalid> = DisplayName::parse(id.as_str());
+    let Ok(display_name) = display_name else { return Ok(None) };
+    let user = User {
+        generation: before.as_ref().map_or(0, |before| before.generation),
+        generation_time: before.and_then(|before| before.generation_time),
+        create_time: now,
+        update_time: now,
+        delete_time: None,
+        id,
+        display_name,
+        disabled: false,
+    };
+    tx.put_user(&user).await?;
+    Ok(Some(user))
+}

@@ -1,0 +1,77 @@
+//! Import and export: credentials with their digests, as CSV or JSON lines, between a store and everything else.
+//!
+//! [`Column`] is the format. Input is read line by line and written in batches, and nothing is held but a batch: a
+//! million lines take no more memory than a thousand. Reading blocks; it is the command line that does this.
+
+mod check;
+mod column;
+mod csv;
+mod duplicates;
+mod epoch;
+mod export;
+mod import;
+mod json;
+mod line_set;
+mod lines;
+mod reader;
+mod record;
+mod spool;
+
+#[cfg(test)]
+mod tests;
+
+pub use column::Column;
+pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};
+
+use super::ServiceError;
+use crate::store::StoreError;
+
+/// How the lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferFormat {
+    /// RFC 4180, with a header that names the columns. A line break is the end of a record, within quotes too.
+    Csv,
+    /// An object for each line.
+    Jsonl,
+}
+
+/// Why a transfer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The input, the output or a temporary file.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which of them.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The header of a CSV file.
+    #[error("line {line}: {reason}")]
+    Header {
+        /// Where it is.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rest.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl TransferError {
+    const fn input(source: std::io::Error) -> Self {
+        Self::Io { what: "the input cannot be read", source }
+    }
+
+    const fn output(source: std::io::Error) -> Self {
+        Self::Io { what: "the output cannot be written", source }
+    }
+
+    const fn temporary(source: std::io::Error) -> Self {
+        Self::Io { what: "a temporary file cannot be used (TMPDIR says where they are)", source }
+    }
+}

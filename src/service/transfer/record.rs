@@ -1,0 +1,193 @@
+//! A line, taken apart and not yet checked: what stands in each column.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::Column;
+use crate::model::{Invalid, Owner};
+use crate::store::StoredCredential;
+
+/// What stands in each column; an empty one is `None`, and an empty list or map.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Record {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) workspace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) scopes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<String>,
+    /// Never written anywhere.
+    #[serde(skip)]
+    pub(super) token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ip_allowlist: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) create_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expire_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disable_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revoke_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_use_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_use_ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) creator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) predecessor_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) family_id: Option<String>,
+}
+
+/// A token in the clear: wiped on drop, and never printed.
+#[derive(PartialEq, Eq)]
+pub(super) struct Secret(pub(super) Zeroizing<String>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+impl Record {
+    /// As it is exported.
+    pub(super) fn of(StoredCredential { credential, digest }: &StoredCredential) -> Self {
+        let (workspace, user, max_role) = match &credential.owner {
+            Owner::Workspace(id) => (Some(id.to_string()), None, None),
+            Owner::User { id, max_role } => {
+                (None, Some(id.to_string()), Some(max_role.to_string()))
+            }
+        };
+        let last_use = credential.last_use;
+        Self {
+            id: Some(credential.id.to_string()),
+            kind: Some(credential.kind().to_string()),
+            workspace,
+            user,
+            max_role,
+            name: Some(credential.name.to_string()),
+            scopes: credential.scopes.iter().map(|scope| scope.to_string()).collect(),
+            digest: Some(digest.to_hex()),
+            token: None,
+            hint: Some(credential.hint.clone()),
+            ip_allowlist: credential.ip_allowlist.iter().map(ToString::to_string).collect(),
+            annotations: credential.annotations.entries().clone(),
+            create_time: Some(credential.create_time.to_string()),
+            expire_time: credential.expire_time.map(|time| time.to_string()),
+            disable_time: credential.disable_time.map(|time| time.to_string()),
+            revoke_time: credential.revoke_time.map(|time| time.to_string()),
+            last_use_time: last_use.map(|last_use| last_use.time.to_string()),
+            last_use_ip: last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()),
+            creator: Some(credential.creator.clone()),
+            predecessor_id: credential.predecessor_id.map(|id| id.to_string()),
+            family_id: Some(credential.family_id.to_string()),
+        }
+    }
+
+    /// Where the plain text of a column is kept; nothing for those that are no plain text.
+    pub(super) const fn plain(&mut self, column: Column) -> Option<&mut Option<String>> {
+        Some(match column {
+            Column::Id => &mut self.id,
+            Column::Kind => &mut self.kind,
+            Column::Workspace => &mut self.workspace,
+            Column::User => &mut self.user,
+            Column::MaxRole => &mut self.max_role,
+            Column::Name => &mut self.name,
+            Column::Digest => &mut self.digest,
+            Column::Hint => &mut self.hint,
+            Column::CreateTime => &mut self.create_time,
+            Column::ExpireTime => &mut self.expire_time,
+            Column::DisableTime => &mut self.disable_time,
+            Column::RevokeTime => &mut self.revoke_time,
+            Column::LastUseTime => &mut self.last_use_time,
+            Column::LastUseIp => &mut self.last_use_ip,
+            Column::Creator => &mut self.creator,
+            Column::PredecessorId => &mut self.predecessor_id,
+            Column::FamilyId => &mut self.family_id,
+            Column::Scopes | Column::Token | Column::IpAllowlist | Column::Annotations => {
+                return None;
+            }
+        })
+    }
+
+    /// Puts in what a CSV field holds.
+    pub(super) fn set(&mut self, column: Column, field: String) -> Result<(), Invalid> {
+        if field.is_empty() {
+            return Ok(());
+        }
+        match column {
+            Column::Scopes => self.scopes = list(&field),
+            Column::IpAllowlist => self.ip_allowlist = list(&field),
+            Column::Token => self.token = Some(Secret(Zeroizing::new(field))),
+            Column::Annotations => self.annotations = super::json::annotations(&field)?,
+            Column::Id
+            | Column::Kind
+            | Column::Workspace
+            | Column::User
+            | Column::MaxRole
+            | Column::Name
+            | Column::Digest
+            | Column::Hint
+            | Column::CreateTime
+            | Column::ExpireTime
+            | Column::DisableTime
+            | Column::RevokeTime
+            | Column::LastUseTime
+            | Column::LastUseIp
+            | Column::Creator
+            | Column::PredecessorId
+            | Column::FamilyId => {
+                if let Some(text) = self.plain(column) {
+                    *text = Some(field);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what a CSV field holds.
+    pub(super) fn push_field(&mut self, column: Column, line: &mut String) {
+        match column {
+            Column::Scopes => super::csv::push(line, &self.scopes.join(" ")),
+            Column::IpAllowlist => super::csv::push(line, &self.ip_allowlist.join(" ")),
+            Column::Annotations if !self.annotations.is_empty() => {
+                super::csv::push(line, &super::json::annotations_text(&self.annotations));
+            }
+            _ => {
+                if let Some(Some(text)) = self.plain(column) {
+                    super::csv::push(line, text);
+                }
+            }
+        }
+    }
+
+    /// As a line of JSON.
+    pub(super) fn push_json(&self, line: &mut String) {
+        // A struct of strings, lists and a map with strings for keys is always JSON.
+        let _ = write!(line, "{}", serde_json::to_string(self).unwrap_or_default());
+    }
+}
+
+/// A list with spaces or commas between.
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split([' ', ',']).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,219 @@
+//! Import and export: many credentials in one statement. Lists go in as arrays.
+
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Session, at};
+use crate::model::{CredentialId, Owner, UserId};
+use crate::store::error::expect_rows;
+use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
+use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
+
+/// Credentials after this one, by id, with their digests; not those of owners that are deleted.
+pub(super) async fn export(
+    db: &mut Session,
+    filter: &ExportFilter,
+    after: Option<CredentialId>,
+    limit: u32,
+) -> Result<Vec<StoredCredential>> {
+    const LIVE: &str = " AND COALESCE(w.delete_time, u.delete_time) IS NULL ORDER BY c.id LIMIT ";
+    let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(concat!(
+        select_credentials!(with ", c.digest"),
+        " WHERE c.id > "
+    ));
+    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
+    if let Some(workspace) = &filter.workspace_id {
+        query.push(" AND c.workspace_id = ").push_bind(workspace.as_str());
+    }
+    if let Some(user) = &filter.user_id {
+        query.push(" AND c.user_id = ").push_bind(user.as_str());
+    }
+    query.push(LIVE).push_bind(i64::from(limit));
+    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+    rows.iter().map(row::stored_credential).collect()
+}
+
+/// What is there of what a batch names.
+pub(super) async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
+    let mut found = ImportFound::default();
+    if !names.workspaces.is_empty() {
+        let rows = db
+            .query(concat!(
+                "SELECT ",
+                workspace_columns!("w"),
+                " FROM workspaces AS w \
+                 WHERE w.delete_time IS NULL AND (w.id = ANY($1) OR w.slug = ANY($1))"
+            ))
+            .bind(&names.workspaces)
+            .fetch_all(db.connection())
+            .await?;
+        found.workspaces = rows.iter().map(row::workspace).collect::<Result<_>>()?;
+    }
+    if !names.users.is_empty() {
+        let rows = db
+            .query(concat!(
+                "SELECT ",
+                user_columns!(),
+                " FROM users AS u WHERE u.delete_time IS NULL AND u.id = ANY($1)"
+            ))
+            .bind(users(names))
+            .fetch_all(db.connection())
+            .await?;
+        found.users = rows.iter().map(row::user).collect::<Result<_>>()?;
+    }
+    let digests: Vec<&[u8]> = names.digests.iter().map(|digest| &digest.as_bytes()[..]).collect();
+    let ids: Vec<_> = names.ids.iter().map(|id| id.0).collect();
+    let rows = db
+        .query(
+            "SELECT id, digest, kind, workspace_id, user_id, max_role FROM credentials \
+             WHERE digest = ANY($1) OR id = ANY($2)",
+        )
+        .bind(digests)
+        .bind(ids)
+        .fetch_all(db.connection())
+        .await?;
+    found.credentials = rows.iter().map(row::taken_credential).collect::<Result<_>>()?;
+    Ok(found)
+}
+
+/// The same, with the owners held against change, in the order of their ids.
+pub(super) async fn find_locked(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
+    // First the locks and then the look, as in `credentials::find_locked`.
+    db.query(
+        "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
+    )
+    .bind(&names.workspaces)
+    .execute(db.connection())
+    .await?;
+    db.query("SELECT id FROM users WHERE id = ANY($1) ORDER BY id FOR SHARE")
+        .bind(users(names))
+        .execute(db.connection())
+        .await?;
+    find(db, names).await
+}
+
+/// Inserts them all, and logs one change for all: that what was unknown may be known.
+pub(super) async fn insert(db: &mut Session, credentials: &[StoredCredential]) -> Result<()> {
+    if credentials.is_empty() {
+        return Ok(());
+    }
+    // To the end of the transaction, since that is when the triggers run that it is for.
+    db.query("SET LOCAL sophic_auth.bulk = 'on'").execute(db.connection()).await?;
+    let rows = Arrays::of(credentials);
+    let done = db
+        .query(
+            "INSERT INTO credentials ( \
+                 id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
+                 annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
+                 creator, predecessor_id, family_id, version) \
+             SELECT * FROM unnest( \
+                 $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], \
+                 $8::text[], $9::bytea[], $10::smallint[], $11::text[], $12::text[], $13::timestamptz[], \
+                 $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[], \
+                 $19::text[], $20::uuid[], $21::uuid[], $22::bigint[])",
+        )
+        .bind(rows.id)
+        .bind(rows.kind)
+        .bind(rows.workspace_id)
+        .bind(rows.user_id)
+        .bind(rows.max_role)
+        .bind(rows.generation)
+        .bind(rows.name)
+        .bind(rows.hint)
+        .bind(rows.digest)
+        .bind(rows.scopes)
+        .bind(rows.ip_allowlist)
+        .bind(rows.annotations)
+        .bind(rows.create_time)
+        .bind(rows.expire_time)
+        .bind(rows.disable_time)
+        .bind(rows.revoke_time)
+        .bind(rows.last_use_time)
+        .bind(rows.last_use_ip)
+        .bind(rows.creator)
+        .bind(rows.predecessor_id)
+        .bind(rows.family_id)
+        .bind(rows.version)
+        .execute(db.connection())
+        .await?;
+    expect_rows(credentials.len() as u64, done.rows_affected())
+}
+
+/// Rows turned on their side: an array for each column.
+#[derive(Default)]
+struct Arrays<'a> {
+    id: Vec<Uuid>,
+    kind: Vec<i16>,
+    workspace_id: Vec<Option<&'a str>>,
+    user_id: Vec<Option<&'a str>>,
+    max_role: Vec<Option<i16>>,
+    generation: Vec<i64>,
+    name: Vec<&'a str>,
+    hint: Vec<&'a str>,
+    digest: Vec<&'a [u8]>,
+    scopes: Vec<i16>,
+    ip_allowlist: Vec<String>,
+    annotations: Vec<String>,
+    create_time: Vec<OffsetDateTime>,
+    expire_time: Vec<Option<OffsetDateTime>>,
+    disable_time: Vec<Option<OffsetDateTime>>,
+    revoke_time: Vec<Option<OffsetDateTime>>,
+    last_use_time: Vec<Option<OffsetDateTime>>,
+    last_use_ip: Vec<Option<String>>,
+    creator: Vec<&'a str>,
+    predecessor_id: Vec<Option<Uuid>>,
+    family_id: Vec<Uuid>,
+    version: Vec<i64>,
+}
+
+impl<'a> Arrays<'a> {
+    fn of(credentials: &'a [StoredCredential]) -> Self {
+        let mut arrays = Self::default();
+        for StoredCredential { credential, digest } in credentials {
+            let (workspace, user, max_role) = match &credential.owner {
+                Owner::Workspace(id) => (Some(id.as_str()), None, None),
+                Owner::User { id, max_role } => {
+                    (None, Some(id.as_str()), Some(i16::from(max_role.number())))
+                }
+            };
+            arrays.id.push(credential.id.0);
+            arrays.kind.push(i16::from(credential.kind().number()));
+            arrays.workspace_id.push(workspace);
+            arrays.user_id.push(user);
+            arrays.max_role.push(max_role);
+            arrays.generation.push(credential.generation);
+            arrays.name.push(credential.name.as_str());
+            arrays.hint.push(&credential.hint);
+            arrays.digest.push(&digest.as_bytes()[..]);
+            arrays.scopes.push(i16::from(credential.scopes.bits()));
+            arrays.ip_allowlist.push(credential.ip_allowlist.to_string());
+            arrays.annotations.push(row::annotations_text(&credential.annotations));
+            arrays.create_time.push(at(credential.create_time));
+            arrays.expire_time.push(credential.expire_time.map(at));
+            arrays.disable_time.push(credential.disable_time.map(at));
+            arrays.revoke_time.push(credential.revoke_time.map(at));
+            arrays.last_use_time.push(credential.last_use.map(|last_use| at(last_use.time)));
+            let ip = credential.last_use.and_then(|last_use| last_use.ip);
+            arrays.last_use_ip.push(ip.map(|ip| ip.to_string()));
+            arrays.creator.push(&credential.creator);
+            arrays.predecessor_id.push(credential.predecessor_id.map(|id| id.0));
+            arrays.family_id.push(credential.family_id.0);
+            arrays.version.push(credential.version);
+        }
+        arrays
+    }
+}
+
+/// Says that the log is no continuation of what anybody has seen.
+pub(super) async fn renew_epoch(db: &mut Session, epoch: Uuid) -> Result<()> {
+    let done = db
+        .query("UPDATE counter SET epoch = $1 WHERE id = 1")
+        .bind(epoch)
+        .execute(db.connection())
+        .await?;
+    expect_rows(1, done.rows_affected())
+}
+
+fn users(names: &ImportNames) -> Vec<&str> {
+    names.users.iter().map(UserId::as_str).collect()
+}

@@ -1,0 +1,421 @@
+//! Importing, by the use case.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use sophic_auth::model::{Digest, Revision, Scope, ScopeSet};
+use sophic_auth::service::{ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat};
+use sophic_auth::store::{AuditFilter, ChangedEntity};
+
+use super::{ALL_OR_NOTHING, EACH, Over, keys, legacy};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    tokens_and_digests_of_another_system_introspect,
+    a_second_import_changes_nothing,
+    an_import_goes_on_where_it_was_interrupted,
+    bad_lines_are_reported_by_number_and_left_out,
+    bad_json_is_reported_by_line,
+    nothing_that_was_read_is_repeated,
+    all_or_nothing_writes_nothing_if_a_line_is_bad,
+    all_or_nothing_writes_many_batches_in_one_transaction,
+    a_token_in_the_clear_in_another_column_stops_it_all,
+    what_stands_twice_is_found_batches_apart,
+    a_digest_of_another_owner_is_a_conflict,
+    missing_owners_are_bad_lines_unless_they_are_to_be_made,
+    what_is_imported_under_an_owner_lives_by_their_watermark_of_today,
+    a_batch_is_one_change_and_one_event,
+    a_header_that_is_none_is_refused_without_repeating_it,
+    a_dry_run_writes_nothing,
+    an_empty_file_is_no_error,
+}
+
+async fn is_allowed(over: &Over, token: &str) -> bool {
+    let request = IntrospectionRequest {
+        token,
+        workspace: "",
+        required_scopes: ScopeSet::of(&[Scope::Read]),
+        client_ip: None,
+        fresh: true,
+        at_least_revision: 0,
+        asker: None,
+    };
+    over.service.introspect(&request).await.expect("an answer").decision.is_allowed()
+}
+
+async fn count(over: &Over) -> usize {
+    over.export(TransferFormat::Jsonl).await.lines().count()
+}
+
+async fn events(over: &Over, action: &str) -> usize {
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 10_000)
+        .await
+        .expect("events");
+    events.iter().filter(|event| event.action == action).count()
+}
+
+async fn tokens_and_digests_of_another_system_introspect(over: Over) {
+    assert!(!is_allowed(&over, &legacy(1)).await);
+    let digest = Digest::of(&legacy(2)).to_hex();
+    let text = format!(
+        "kind,workspace,name,scopes,digest,token,ip_allowlist,annotations,revoke_time\r\n\
+         key,acme,\"one, \"\"quoted\"\"\",\"read,admin\",,{},,\"{{\"\"team\"\":\"\"search\"\"}}\",\r\n\
+         key,w,two,read,{digest},,,,\r\n\
+         \r\n\
+         key,w,three,read,,{},,,2025-01-31T12:00:00+02:00\r\n",
+        legacy(1),
+        legacy(3)
+    );
+    let (report, told) = over.import_csv(&text).await;
+    assert_eq!(told.bad, []);
+    assert_eq!((report.lines, report.written, report.there, report.bad), (3, 3, 0, 0));
+    assert!(is_allowed(&over, &legacy(1)).await);
+    assert!(is_allowed(&over, &legacy(2)).await);
+    assert!(!is_allowed(&over, &legacy(3)).await, "it came revoked");
+    assert!(!is_allowed(&over, &digest).await, "a digest is no token");
+    let exported = over.export(TransferFormat::Jsonl).await;
+    assert!(exported.contains(r#""name":"one, \"quoted\"""#), "{exported}");
+    assert!(exported.contains(r#""annotations":{"team":"search"}"#), "{exported}");
+    assert!(exported.contains(r#""revoke_time":"2025-01-31T10:00:00Z""#), "{exported}");
+    assert!(exported.contains(r#""creator":"operator:test""#), "{exported}");
+    assert!(!exported.contains(&legacy(1)));
+}
+
+async fn a_second_import_changes_nothing(over: Over) {
+    let text = keys(0..2_500);
+    let (report, _) = over.import_csv(&text).await;
+    assert_eq!((report.written, report.there), (2_500, 0));
+    let export = over.export(TransferFormat::Csv).await;
+    let revision = over.service.store.revision().await.expect("a revision");
+    let imports = events(&over, "credential.import").await;
+    for options in [EACH, ALL_OR_NOTHING] {
+        let (report, told) = over.import(&text, TransferFormat::Csv, options).await;
+        let report = report.expect("a report");
+        assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
+        assert!(!told.phases.contains(&ImportPhase::Write));
+    }
+    // What was exported is there too.
+    let (report, told) = over.import_csv(&export).await;
+    assert_eq!(told.bad, []);
+    assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
+    assert_eq!(over.export(TransferFormat::Csv).await, export);
+    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(events(&over, "credential.import").await, imports);
+}
+
+async fn an_import_goes_on_where_it_was_interrupted(over: Over) {
+    over.import_csv(&keys(500..1_700)).await;
+    let (report, told) = over.import_csv(&keys(0..2_200)).await;
+    assert_eq!(told.bad, []);
+    assert_eq!((report.lines, report.written, report.there), (2_200, 1_000, 1_200));
+    assert_eq!(count(&over).await, 2_200);
+}
+
+async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
+    let good = legacy(1);
+    let digest = Digest::of("another").to_hex();
+    let header = "kind,workspace,user,max_role,name,scopes,digest,token,ip_allowlist,annotations,\
+                  create_time,expire_time,revoke_time,last_use_time,last_use_ip,predecessor_id,id";
+    let empty = Digest::of("").to_hex();
+    let lines = [
+        // What is wrong, by column, and the line.
+        ("", format!("key,acme,,,good,read,,{good},,,,,,,,,")),
+        ("kind", format!("robot,acme,,,n,read,{digest},,,,,,,,,,")),
+        ("kind", format!(",acme,ada,,n,read,{digest},,,,,,,,,,")),
+        ("workspace", format!("key,,,,n,read,{digest},,,,,,,,,,")),
+        ("user", format!("key,acme,ada,,n,read,{digest},,,,,,,,,,")),
+        ("max_role", format!("pat,,ada,king,n,read,{digest},,,,,,,,,,")),
+        ("max_role", format!("key,acme,,owner,n,read,{digest},,,,,,,,,,")),
+        ("name", format!("key,acme,,,,read,{digest},,,,,,,,,,")),
+        ("name", format!("key,acme,,,a\u{202e}b,read,{digest},,,,,,,,,,")),
+        ("scopes", format!("key,acme,,,n,,{digest},,,,,,,,,,")),
+        ("scopes", format!("key,acme,,,n,everything,{digest},,,,,,,,,,")),
+        ("digest", "key,acme,,,n,read,,,,,,,,,,,".to_owned()),
+        ("digest", format!("key,acme,,,n,read,{},,,,,,,,,,", digest.to_uppercase())),
+        ("digest", format!("key,acme,,,n,read,{},,,,,,,,,,", &digest[1..])),
+        ("digest", format!("key,acme,,,n,read,{empty},,,,,,,,,,")),
+        ("digest", format!("key,acme,,,n,read,{},,,,,,,,,,", "0".repeat(64))),
+        ("token", format!("key,acme,,,n,read,{digest},{good},,,,,,,,,")),
+        ("token", "key,acme,,,n,read,,short,,,,,,,,,".to_owned()),
+        ("token", format!("key,acme,,,n,read,,{},,,,,,,,,", "ab".repeat(20))),
+        ("token", format!("key,acme,,,n,read,,{good} ,,,,,,,,,")),
+        ("token", format!("key,acme,,,n,read,,sophic_key_{},,,,,,,,,", "a".repeat(38))),
+        ("ip_allowlist", format!("key,acme,,,n,read,{digest},,10.0.0.300,,,,,,,,")),
+        ("annotations", format!("key,acme,,,n,read,{digest},,,[],,,,,,,")),
+        ("create_time", format!("key,acme,,,n,read,{digest},,,,2999-01-01T00:00:00Z,,,,,,")),
+        ("create_time", format!("key,acme,,,n,read,{digest},,,,yesterday,,,,,,")),
+        ("create_time", format!("key,acme,,,n,read,{digest},,,,2020-01-01T00:00:60Z,,,,,,")),
+        (
+            "expire_time",
+            format!("key,acme,,,n,read,{digest},,,,2020-01-01T00:00:00Z,2019-01-01T00:00:00Z,,,,,"),
+        ),
+        ("revoke_time", format!("key,acme,,,n,read,{digest},,,,,,2999-01-01T00:00:00Z,,,,")),
+        ("last_use_ip", format!("key,acme,,,n,read,{digest},,,,,,,,10.0.0.1,,")),
+        (
+            "predecessor_id",
+            format!("key,acme,,,n,read,{digest},,,,,,,,,01890a5d-ac96-774b-bcce-b302099a8057,"),
+        ),
+        ("id", format!("key,acme,,,n,read,{digest},,,,,,,,,,NOT-A-UUID")),
+        ("it has", format!("key,acme,,,n,read,{digest},,,,,,,,,")),
+        ("a quoted", format!("key,acme,,,\"n,read,{digest},,,,,,,,,,")),
+        ("a field that has quotes", format!("key,acme,,,n\"n,read,{digest},,,,,,,,,,")),
+        ("", format!("key,acme,,,good too,read,,{},,,,,,,,,", legacy(2))),
+    ];
+    let text: String = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
+    let (report, told) = over.import_csv(&format!("{header}\n{text}")).await;
+    let wanted: Vec<_> =
+        lines.iter().enumerate().filter(|(_, (what, _))| !what.is_empty()).collect();
+    for ((i, (what, line)), (number, reason)) in wanted.iter().zip(&told.bad) {
+        // The header is the first line.
+        assert_eq!(*number, *i as u64 + 2, "{reason}: {line}");
+        assert!(reason.starts_with(what), "line {number} ({what}): {reason}");
+    }
+    assert_eq!(told.bad.len(), wanted.len());
+    assert_eq!((report.written, report.bad as usize), (2, wanted.len()));
+    assert!(is_allowed(&over, &legacy(1)).await && is_allowed(&over, &legacy(2)).await);
+}
+
+async fn bad_json_is_reported_by_line(over: Over) {
+    let good = |n: usize| {
+        let token = legacy(n);
+        format!(r#"{{"workspace":"acme","name":"n","scopes":["read"],"token":"{token}"}}"#)
+    };
+    let digest = Digest::of("another").to_hex();
+    let rest = format!(r#""workspace":"acme","scopes":["read"],"digest":"{digest}""#);
+    let lines = [
+        good(1),
+        format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)),
+        format!(r#"{{"annotations":{}1{}}}"#, r#"{"a":"#.repeat(10_000), "}".repeat(10_000)),
+        format!(r#"{{"name":"a","name":"b",{rest}}}"#),
+        format!(r#"{{"name":"a","annotations":{{"k":"1","k":"2"}},{rest}}}"#),
+        format!(r#"{{"name":1e999,{rest}}}"#),
+        format!(r#"{{"name":{},{rest}}}"#, "9".repeat(5_000)),
+        format!(r#"{{"name":NaN,{rest}}}"#),
+        format!(r#"{{"name":"\ud800",{rest}}}"#),
+        format!(r#"{{"name":["a"],{rest}}}"#),
+        format!(r#"{{"name":"a","password":"b",{rest}}}"#),
+        format!(r#"{{"name":"a",{rest}}} {{}}"#),
+        format!(r#"{{"name":"{}",{rest}}}"#, "x".repeat(200_000)),
+        format!(r#"{{"name":"a\u0000b",{rest}}}"#),
+        r#"["a"]"#.to_owned(),
+        good(2),
+        // The file ends in the middle.
+        good(3)[..40].to_owned(),
+    ];
+    let (report, told) = over.import(&lines.join("\n"), TransferFormat::Jsonl, EACH).await;
+    let report = report.expect("a report");
+    let wanted: Vec<u64> = (2..=15).chain([17]).collect();
+    assert_eq!(told.lines(), wanted);
+    assert_eq!(report.written, 2);
+    let reason = |line: u64| told.bad.iter().find(|(l, _)| *l == line).map(|(_, r)| r.as_str());
+    assert!(reason(4).is_some_and(|reason| reason.starts_with("a field stands twice")));
+    assert!(reason(11).is_some_and(|reason| reason.contains("not one of the format's")));
+    assert!(reason(13).is_some_and(|reason| reason.contains("longer than")));
+    assert!(reason(17).is_some_and(|reason| reason.contains("ends in the middle")));
+}
+
+async fn nothing_that_was_read_is_repeated(over: Over) {
+    let secret = "Zq7hush-hush-9w";
+    let text = format!(
+        "kind,workspace,name,scopes,digest,token,create_time,annotations\n\
+         {secret},acme,n,read,{secret},,,\n\
+         key,{secret}!,n,{secret},,{secret},{secret},{secret}\n\
+         key,acme,n,read,,{secret},,\"{{\"\"{secret}\"\":1}}\"\n\
+         key,none-{secret},n,read,,{},,\n",
+        legacy(1)
+    );
+    let (report, told) = over.import_csv(&text).await;
+    assert_eq!((report.written, report.bad), (0, 4));
+    let line = format!(r#"{{"{secret}":"{secret}","kind":{secret}}}"#);
+    let (_, told_of_json) = over.import(&line, TransferFormat::Jsonl, EACH).await;
+    assert_eq!(told_of_json.bad.len(), 1);
+    for (_, reason) in told.bad.iter().chain(&told_of_json.bad) {
+        assert!(!reason.contains("hush"), "{reason}");
+    }
+}
+
+async fn all_or_nothing_writes_nothing_if_a_line_is_bad(over: Over) {
+    let revision = over.service.store.revision().await.expect("a revision");
+    let text = format!("{}nowhere,n,read,{}\n", keys(0..1_500), legacy(9_999));
+    let (report, told) = over.import(&text, TransferFormat::Csv, ALL_OR_NOTHING).await;
+    let report = report.expect("a report");
+    assert_eq!((report.written, report.bad), (0, 1));
+    assert_eq!(told.lines(), [1_502]);
+    assert!(report.nothing_written.is_some());
+    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(count(&over).await, 0);
+}
+
+async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
+    let (report, told) = over.import(&keys(0..3_200), TransferFormat::Csv, ALL_OR_NOTHING).await;
+    assert_eq!(told.bad, []);
+    assert_eq!(report.expect("a report").written, 3_200);
+    assert_eq!(count(&over).await, 3_200);
+    // Each batch has its event, so that every credential's story is told.
+    assert_eq!(events(&over, "credential.import").await, 4);
+}
+
+async fn a_token_in_the_clear_in_another_column_stops_it_all(over: Over) {
+    let ours = format!("sophic_key_{}", "aB3".repeat(12) + "zz");
+    let digest = Digest::of("another").to_hex();
+    for line in [
+        format!("acme,the key is {ours} !,read,{digest},,,"),
+        format!("acme,n,read,{},,,", legacy(3)),
+        format!("acme,n,read,{digest},,{ours},"),
+        format!("acme,n,read,{digest},,,\"{{\"\"old\"\":\"\"{ours}\"\"}}\""),
+        format!("acme,{0},read,,{0},,", legacy(3)),
+    ] {
+        let header = "workspace,name,scopes,digest,token,creator,annotations";
+        let text = format!("{header}\nacme,good,read,,{},,\n{line}\n", legacy(1));
+        let (report, told) = over.import_csv(&text).await;
+        assert_eq!(told.lines(), [3], "{:?}", told.bad);
+        assert_eq!((report.written, report.bad), (0, 1));
+        assert!(report.nothing_written.is_some_and(|reason| reason.contains("in the clear")));
+    }
+    assert_eq!(count(&over).await, 0);
+}
+
+async fn what_stands_twice_is_found_batches_apart(over: Over) {
+    let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let mut text = String::from("id,workspace,name,scopes,token\n");
+    for n in 0..2_500 {
+        writeln!(text, ",acme,n,read,{}", legacy(n)).expect("text");
+    }
+    writeln!(text, ",acme,again,read,{}", legacy(7)).expect("text");
+    writeln!(text, "{id},acme,first,read,{}", legacy(3_001)).expect("text");
+    writeln!(text, "{id},acme,second,read,{}", legacy(3_002)).expect("text");
+    let (report, mut told) = over.import_csv(&text).await;
+    told.bad.sort();
+    let wanted = [
+        (2_502, "digest: is the same as on line 9".to_owned()),
+        (2_504, "id: is the same as on line 2503".to_owned()),
+    ];
+    assert_eq!(told.bad, wanted);
+    assert_eq!((report.written, report.bad), (2_501, 2));
+    // Once more: the same lines are bad, and the same are there.
+    let (report, told) = over.import_csv(&text).await;
+    assert_eq!((report.written, report.there, report.bad), (0, 2_501, 2));
+    assert_eq!(told.bad.len(), 2);
+}
+
+async fn a_digest_of_another_owner_is_a_conflict(over: Over) {
+    over.import_csv(&keys(0..2)).await;
+    let text =
+        format!("user,name,scopes,token\nada,n,read,{}\nada,n,read,{}\n", legacy(0), legacy(5));
+    let (report, told) = over.import_csv(&text).await;
+    assert_eq!(told.bad, [(2, "digest: a credential of another owner has it".to_owned())]);
+    assert_eq!(report.written, 1);
+    let id =
+        over.export(TransferFormat::Csv).await.lines().nth(1).map(|line| line[..36].to_owned());
+    let id = id.expect("an id");
+    let (report, told) = over
+        .import_csv(&format!("id,workspace,name,scopes,token\n{id},w,n,read,{}\n", legacy(8)))
+        .await;
+    assert_eq!(told.bad, [(2, "id: another credential has it, of another digest".to_owned())]);
+    assert_eq!(report.written, 0);
+}
+
+async fn missing_owners_are_bad_lines_unless_they_are_to_be_made(over: Over) {
+    let text = format!(
+        "workspace,user,name,scopes,token\n\
+         globex,,n,read,{}\n,bob,n,read,{}\nNot_a_slug,,n,read,{}\nacme,,n,read,{}\nglobex,,m,read,{}\n",
+        legacy(1),
+        legacy(2),
+        legacy(3),
+        legacy(4),
+        legacy(5)
+    );
+    let (report, told) = over.import_csv(&text).await;
+    assert_eq!(told.lines(), [2, 3, 4, 6]);
+    assert_eq!(report.written, 1);
+    let create_missing = ImportOptions { create_missing: true, ..EACH };
+    let (report, told) = over.import(&text, TransferFormat::Csv, create_missing).await;
+    let report = report.expect("a report");
+    assert_eq!(told.lines(), [4]);
+    assert_eq!((report.written, report.there), (3, 1));
+    assert!(is_allowed(&over, &legacy(1)).await && is_allowed(&over, &legacy(5)).await);
+    assert_eq!(events(&over, "workspace.put").await, 2, "acme and globex");
+    assert_eq!(events(&over, "user.put").await, 2, "ada and bob");
+    let all = ImportOptions { create_missing: true, ..ALL_OR_NOTHING };
+    let text = format!("user,name,scopes,token\ncarol,n,read,{}\n", legacy(6));
+    let (report, _) = over.import(&text, TransferFormat::Csv, all).await;
+    assert_eq!(report.expect("a report").written, 1);
+}
+
+async fn what_is_imported_under_an_owner_lives_by_their_watermark_of_today(over: Over) {
+    let context = || sophic_auth::service::Context::operator("test");
+    let name = || sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
+    over.import_csv(&keys(0..1)).await;
+    over.service.delete_workspace(context(), name(), false).await.expect("deleted");
+    let (report, told) = over.import_csv(&keys(1..2)).await;
+    assert_eq!((told.lines(), report.written), (vec![2], 0));
+    let revived = format!("workspace,name,scopes,token\nw,n,read,{}\n", legacy(1));
+    over.put_owners().await;
+    let (report, told) = over.import_csv(&revived).await;
+    assert_eq!(told.bad, []);
+    assert_eq!(report.written, 1);
+    assert!(is_allowed(&over, &legacy(1)).await);
+    assert!(!is_allowed(&over, &legacy(0)).await, "it died with the workspace");
+}
+
+async fn a_batch_is_one_change_and_one_event(over: Over) {
+    let before = over.service.store.revision().await.expect("a revision");
+    over.import_csv(&keys(0..2_001)).await;
+    let changes = over.service.store.list_changes(before, 100).await.expect("changes");
+    let revisions: Vec<_> = changes.iter().map(|change| change.revision).collect();
+    assert_eq!(revisions, [1, 2, 3].map(|n| Revision(before.0 + n)));
+    assert!(changes.iter().all(|change| change.entity == ChangedEntity::UnknownDigests));
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 100)
+        .await
+        .expect("events");
+    let ids: BTreeSet<String> = events
+        .iter()
+        .filter(|event| event.action == "credential.import")
+        .flat_map(|event| {
+            assert_eq!(event.caller, "operator:test");
+            let after = event.after.as_deref().expect("what was imported");
+            let after: serde_json::Value = serde_json::from_str(after).expect("JSON");
+            let ids = after["credential_ids"].as_array().expect("ids").clone();
+            ids.into_iter().map(|id| id.as_str().expect("text").to_owned())
+        })
+        .collect();
+    let exported = over.export(TransferFormat::Csv).await;
+    let exported: BTreeSet<_> =
+        exported.lines().skip(1).map(|line| line[..36].to_owned()).collect();
+    assert_eq!(ids, exported);
+}
+
+async fn a_header_that_is_none_is_refused_without_repeating_it(over: Over) {
+    for (text, wanted) in [
+        (format!("acme,n,read,{}\n", legacy(1)), "there is no name of one"),
+        ("workspace,name,name\n".to_owned(), "names name twice"),
+    ] {
+        let (report, _) = over.import(&text, TransferFormat::Csv, EACH).await;
+        let error = report.expect_err("it is refused").to_string();
+        assert!(error.contains(wanted) && error.starts_with("line 1: "), "{error}");
+        assert!(!error.contains("legacy"), "{error}");
+    }
+}
+
+async fn a_dry_run_writes_nothing(over: Over) {
+    let dry_run = ImportOptions { dry_run: true, ..EACH };
+    let (report, _) = over.import(&keys(0..10), TransferFormat::Csv, dry_run).await;
+    let report = report.expect("a report");
+    assert_eq!((report.lines, report.written, report.bad), (10, 0, 0));
+    assert_eq!(count(&over).await, 0);
+}
+
+async fn an_empty_file_is_no_error(over: Over) {
+    for format in [TransferFormat::Csv, TransferFormat::Jsonl] {
+        for text in ["", "\n", "\u{feff}"] {
+            let (report, told) = over.import(text, format, EACH).await;
+            assert_eq!((report.expect("a report").lines, told.bad.len()), (0, 0));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `kill -9` in the middle of an import: nothing is half done, and a second run completes it.
+
+use std::time::Duration;
+
+use sophic_auth::service::TransferFormat;
+use sophic_auth::store::AuditFilter;
+
+use super::program::{command, run, text};
+use super::{Over, keys};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    an_import_that_is_killed_is_completed_by_a_second_run,
+    an_import_of_all_or_nothing_that_is_killed_leaves_nothing,
+}
+
+const LINES: usize = 6_000;
+
+/// Writes the file, and starts to import it.
+fn start(over: &Over, folder: &tempfile::TempDir, more: &[&str]) -> (String, std::process::Child) {
+    let path = folder.path().join("legacy.csv");
+    std::fs::write(&path, keys(0..LINES)).expect("written");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    let args: Vec<&str> =
+        ["import"].into_iter().chain(more.iter().copied()).chain([&*path]).collect();
+    let null = std::process::Stdio::null;
+    let child = command(&over.database, &args).stdout(null()).stderr(null()).spawn();
+    (path, child.expect("the program starts"))
+}
+
+async fn count(over: &Over) -> usize {
+    over.export(TransferFormat::Csv).await.lines().count() - 1
+}
+
+async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (path, mut child) = start(&over, &folder, &[]);
+    let before = over.service.store.revision().await.expect("a revision");
+    while over.service.store.revision().await.expect("a revision").0 < before.0 + 3 {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be killed");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+    let written = count(&over).await;
+    assert!(written < LINES, "it was killed in the middle");
+    assert_eq!(written % 1_000, 0, "whole batches");
+    // Each batch has its change and its event, and no more than that.
+    let revision = over.service.store.revision().await.expect("a revision");
+    assert_eq!(revision.0 - before.0, written as u64 / 1_000);
+    let events = over
+        .service
+        .store
+        .list_audit_events(&AuditFilter::default(), None, 1_000)
+        .await
+        .expect("events");
+    let imports = events.iter().filter(|event| event.action == "credential.import").count();
+    assert_eq!(imports, written / 1_000);
+
+    let done = run(&over.database, &["--output", "json", "import", &path], "");
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let report = text(&done.stdout);
+    let wanted = format!(r#""written":{},"already_there":{written},"bad":0"#, LINES - written);
+    assert!(report.contains(&wanted), "{report}");
+    assert_eq!(count(&over).await, LINES);
+}
+
+async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
+    let before = over.service.store.revision().await.expect("a revision");
+    // Somewhere between its start and its end, each time elsewhere.
+    let moment = u64::from(std::process::id() % 700) + 300;
+    tokio::time::sleep(Duration::from_millis(moment)).await;
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+    let written = count(&over).await;
+    assert!(written == 0 || written == LINES, "{written}");
+    if written == 0 {
+        assert_eq!(over.service.store.revision().await.expect("a revision"), before);
+    }
+    let done = run(&over.database, &["import", "--all-or-nothing", &path], "");
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_eq!(count(&over).await, LINES);
+}

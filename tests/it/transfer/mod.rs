@@ -1,0 +1,116 @@
+//! Import, export, backup and a new epoch: by the use cases, and by the program itself.
+
+mod backup;
+mod export;
+mod import;
+mod killed;
+mod program;
+
+use std::sync::Arc;
+
+use sophic_auth::model::{DisplayName, Slug, UserId, WorkspaceId};
+use sophic_auth::server;
+use sophic_auth::service::{
+    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, Service,
+    TransferError, TransferFormat,
+};
+use sophic_auth::store::ExportFilter;
+
+use crate::stores::{Database, Fixture};
+
+/// The use cases over a store, with a workspace `w` of slug `acme` and a user `ada`.
+pub(crate) struct Over {
+    pub(crate) database: Arc<Database>,
+    pub(crate) service: Arc<Service>,
+}
+
+impl Fixture for Over {
+    async fn set_up(database: Arc<Database>) -> Self {
+        let options = Options { accept_imported_tokens: true, ..Options::default() };
+        let service = server::open_service(&database.url(), options).await.expect("it opens");
+        let over = Self { database, service };
+        over.put_owners().await;
+        over
+    }
+
+    async fn tear_down(_: &Database) {}
+}
+
+/// What was told of an import.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) bad: Vec<(u64, String)>,
+    pub(crate) phases: Vec<ImportPhase>,
+}
+
+impl ImportWatch for Told {
+    fn bad(&mut self, line: u64, reason: &str) {
+        self.bad.push((line, reason.to_owned()));
+    }
+
+    fn progress(&mut self, phase: ImportPhase, _: u64, _: Option<u64>) {
+        self.phases.push(phase);
+    }
+}
+
+impl Told {
+    /// The lines that were bad.
+    pub(crate) fn lines(&self) -> Vec<u64> {
+        self.bad.iter().map(|(line, _)| *line).collect()
+    }
+}
+
+pub(crate) const ALL_OR_NOTHING: ImportOptions =
+    ImportOptions { all_or_nothing: true, dry_run: false, create_missing: false };
+pub(crate) const EACH: ImportOptions =
+    ImportOptions { all_or_nothing: false, dry_run: false, create_missing: false };
+
+impl Over {
+    async fn put_owners(&self) {
+        let context = || Context::operator("test");
+        let id = WorkspaceId::parse("w").expect("an id");
+        let slug = Slug::parse("acme").expect("a slug");
+        let name = || DisplayName::parse("Acme").expect("a name");
+        let put = self.service.put_workspace(context(), id, slug, name(), false, None).await;
+        put.expect("a workspace");
+        let id = UserId::parse("ada").expect("an id");
+        self.service.put_user(context(), id, name(), false).await.expect("a user");
+    }
+
+    pub(crate) async fn import(
+        &self,
+        text: &str,
+        format: TransferFormat,
+        options: ImportOptions,
+    ) -> (Result<ImportReport, TransferError>, Told) {
+        let mut told = Told::default();
+        let import = Import { input: text.as_bytes(), format, options };
+        let report = self.service.import(&Context::operator("test"), import, &mut told).await;
+        (report, told)
+    }
+
+    pub(crate) async fn import_csv(&self, text: &str) -> (ImportReport, Told) {
+        let (report, told) = self.import(text, TransferFormat::Csv, EACH).await;
+        (report.expect("a report"), told)
+    }
+
+    pub(crate) async fn export(&self, format: TransferFormat) -> String {
+        let mut output = Vec::new();
+        let context = Context::operator("test");
+        let filter = ExportFilter::default();
+        let export = self.service.export(&context, &filter, format, &mut output, &mut |_| {}).await;
+        export.expect("an export");
+        String::from_utf8(output).expect("UTF-8")
+    }
+}
+
+/// A token as another system would make one; the nth.
+pub(crate) fn legacy(n: usize) -> String {
+    format!("legacy-{n:06}-5f2c9a71d03b4e86")
+}
+
+/// A CSV of keys of `acme` with tokens of another system.
+pub(crate) fn keys(numbers: impl IntoIterator<Item = usize>) -> String {
+    let lines = numbers.into_iter().map(|n| format!("acme,key {n},read,{}\n", legacy(n)));
+    format!("workspace,name,scopes,token\n{}", lines.collect::<String>())
+}

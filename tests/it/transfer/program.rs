@@ -1,0 +1,144 @@
+//! The program itself: files, standard input, exit codes, and a server that runs meanwhile.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use sophic_auth::grpc::pb::{Denial, Scope};
+
+use super::{keys, legacy};
+use crate::harness::Harness;
+use crate::stores::{Database, on_every_store};
+
+on_every_store! {
+    legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
+    a_server_that_was_not_told_so_does_not_look_them_up,
+    exit_codes_and_reports_suit_scripts,
+    an_export_to_a_file_is_its_owners_and_writes_over_nothing,
+}
+
+/// Runs the program on this database.
+pub(super) fn run(database: &Database, args: &[&str], input: &str) -> Output {
+    let mut child = command(database, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    // A program that refuses its arguments reads nothing.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+pub(super) fn command(database: &Database, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"));
+    command.args(args).env("SOPHIC_AUTH_DATABASE_URL", database.url()).env("USER", "tester");
+    command
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn served(harness: &Harness) -> Harness {
+    harness.root().await.put_workspace("acme").await;
+    harness.another(|config| config.options.accept_imported_tokens = true).await
+}
+
+async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harness: Harness) {
+    let server = served(&harness).await;
+    let gateway = server.caller("proxy", &[sophic_auth::model::Permission::Introspect]).await;
+    let before = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
+    assert!(!before.active, "nobody knows it yet, and that is remembered");
+    let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    // What only widens is not waited for: the server hears of it in a moment.
+    let after = loop {
+        let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
+        if after.active {
+            break after;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert!(after.allowed);
+    assert_eq!(after.workspace.map(|workspace| workspace.slug), Some("acme".to_owned()));
+    let known = run(&harness.database, &["introspect", "--accept-imported-tokens"], &legacy(1));
+    assert_eq!(known.status.code(), Some(0), "{}", text(&known.stdout));
+    let revoke = ["key", "revoke", "--accept-imported-tokens", "-"];
+    let revoked = run(&harness.database, &revoke, &legacy(1));
+    assert_eq!(revoked.status.code(), Some(0), "{}", text(&revoked.stderr));
+    let dead = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
+    assert_eq!(dead.denial(), Denial::TokenRevoked);
+}
+
+async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
+    harness.root().await.put_workspace("acme").await;
+    let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
+    assert_eq!(done.status.code(), Some(0));
+    let answer = harness.gateway().await.introspect(&legacy(1), "", &[Scope::Read]).await;
+    assert_eq!(answer.denial(), Denial::TokenUnknown);
+    let refused = run(&harness.database, &["introspect"], &legacy(1));
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
+    let database = &harness.database;
+    harness.root().await.put_workspace("acme").await;
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("legacy.csv");
+    std::fs::write(&path, format!("{}nowhere,n,read,{}\n", keys(0..3), legacy(9)))
+        .expect("written");
+    let path = path.to_str().expect("UTF-8");
+
+    let dry = run(database, &["--output", "json", "import", "--dry-run", path], "");
+    assert_eq!(dry.status.code(), Some(1));
+    assert!(text(&dry.stdout).contains(r#""written":0"#), "{}", text(&dry.stdout));
+    let nothing = run(database, &["--output", "json", "import", "--all-or-nothing", path], "");
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(text(&nothing.stdout).contains(r#""written":0"#), "{}", text(&nothing.stdout));
+    let some = run(database, &["--output", "json", "import", path], "");
+    assert_eq!(some.status.code(), Some(1));
+    assert!(
+        text(&some.stderr).starts_with("line 5: workspace: there is none"),
+        "{}",
+        text(&some.stderr)
+    );
+    assert!(text(&some.stdout).contains(r#""lines":4,"written":3,"already_there":0,"bad":1"#));
+    for output in [&dry, &nothing, &some] {
+        assert!(!(text(&output.stdout) + &text(&output.stderr)).contains("5f2c9a71d03b4e86"));
+    }
+    let again = run(database, &["--output", "json", "import", "--format", "csv", "-"], &keys(0..3));
+    assert_eq!(again.status.code(), Some(0));
+    assert!(text(&again.stdout).contains(r#""already_there":3"#), "{}", text(&again.stdout));
+
+    assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "in which format?");
+    let missing = run(database, &["import", "/nowhere/legacy.csv"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("/nowhere/legacy.csv"));
+    let help = run(database, &["import", "--help"], "");
+    assert!(text(&help.stdout).contains("predecessor_id"), "the format is in the help");
+}
+
+async fn an_export_to_a_file_is_its_owners_and_writes_over_nothing(harness: Harness) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let database = &harness.database;
+    harness.root().await.put_workspace("acme").await;
+    run(database, &["import", "--format", "csv", "-"], &keys(0..3));
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let path = folder.path().join("all.csv");
+    let path_text = path.to_str().expect("UTF-8");
+    let done = run(database, &["export", "--workspace", "acme", path_text], "");
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let written = std::fs::read_to_string(&path).expect("text");
+    assert_eq!(written.lines().count(), 4);
+    assert_eq!(run(database, &["export", path_text], "").status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&path).expect("text"), written);
+    let stdout = run(database, &["export", "--format", "csv"], "");
+    assert_eq!(text(&stdout.stdout), written);
+    assert_eq!(run(database, &["export", "--user", "nobody"], "").status.code(), Some(1));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "no temporary file is left");
+}
