@@ -35,14 +35,15 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
     let fresh = true;
     let ask = IntrospectRequest { token: token.to_owned(), fresh, ..Default::default() };
     let (mut first, mut second, mut third) = (root.auth(), root.auth(), root.auth());
+    let (mut fourth, mut fifth) = (root.auth(), root.auth());
     // Some say when they will go, the others just go.
     let going = Duration::from_micros(micros);
     let _ = tokio::join!(
         first.create_key(hurried(create.clone(), micros)),
         second.revoke(hurried(revoke, micros)),
         third.introspect(hurried(ask.clone(), micros)),
-        tokio::time::timeout(going, root.auth().create_key(create)),
-        tokio::time::timeout(going, root.auth().introspect(ask)),
+        tokio::time::timeout(going, fourth.create_key(create)),
+        tokio::time::timeout(going, fifth.introspect(ask)),
     );
 }
 

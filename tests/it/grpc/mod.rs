@@ -25,6 +25,7 @@ mod purge;
 mod refusal;
 mod reserved_slugs;
 mod retries;
+mod rotate;
 mod same_answers;
 mod shutdown;
 mod switch;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sophic_auth::model::{AuditEvent, EventId, ReplicaId, Timestamp};
-use sophic_auth::store::{AuditFilter, Store};
+use sophic_auth::store::{AuditFilter, Published, Store};
 use uuid::Uuid;
 
 use super::raw;
@@ -132,7 +132,10 @@ async fn changes_that_a_replica_has_not_applied_stay(store: TestStore) {
     let id = ReplicaId(Uuid::from_u128(1));
     let registered = feed.register(id, Duration::from_secs(5)).await.expect("it registers");
     assert_eq!(store.delete_changes(far(), 100).await.expect("it has read nothing yet"), 0);
-    feed.sync(id, registered.1, 100).await.expect("it answers").expect("its row");
+    let (incarnation, applied) = registered;
+    let incarnation = Some(incarnation);
+    let published = Published { incarnation, applied, seq: 1, durable: false };
+    feed.sync(id, &published, 100).await.expect("it answers").expect("its row");
     five_changes(&*store).await;
     assert_eq!(store.delete_changes(far(), 100).await.expect("a batch"), 5);
     assert_eq!(revisions(&*store).await, [6, 7, 8, 9, 10]);
