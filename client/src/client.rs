@@ -56,7 +56,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The generated client of AuthService.
+    /// The generated client of `AuthService`.
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
     }
@@ -91,7 +91,7 @@ impl Client {
     }
 
     pub(crate) fn start(
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         bearer: Option<MetadataValue<Ascii>>,
         builder: Builder,
     ) -> Self {

@@ -48,7 +48,6 @@ mod watch;
 /// The messages and clients of package `sophic.auth.v1`.
 #[expect(
     clippy::pedantic,
-    clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated; the proto has the documentation"
 )]

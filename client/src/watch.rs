@@ -35,9 +35,9 @@ pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, c
     let fresh_backoff = || backoff(Duration::from_millis(50), Duration::from_secs(2));
     let mut pause = fresh_backoff();
     loop {
-        let mut followed = false;
-        let ended = follower.follow(&mut followed).await;
-        if followed {
+        let mut heard = false;
+        let ended = follower.follow(&mut heard).await;
+        if heard {
             follower.calls.tell(Event::WatchDown);
             pause = fresh_backoff();
         }
@@ -170,11 +170,14 @@ async fn connect_once(endpoint: &Endpoint) -> Result<Channel, Status> {
     }
 }
 
+/// A question under way, and when it was asked once it is answered.
+type Probe = std::pin::Pin<Box<dyn Future<Output = Result<Moment, Status>> + Send>>;
+
 /// Questions whose answers prove that what comes behind them was sent after they were asked.
 struct Probes {
     channel: Channel,
     patience: Duration,
-    under_way: Option<std::pin::Pin<Box<dyn Future<Output = Result<Moment, Status>> + Send>>>,
+    under_way: Option<Probe>,
 }
 
 impl Probes {

@@ -106,7 +106,8 @@ impl Lookup for Cached {
         let missed: Vec<_> = answers
             .iter()
             .zip(questions)
-            .filter_map(|(answer, question)| answer.is_none().then(|| question.owned()))
+            .filter(|(answer, _)| answer.is_none())
+            .map(|(_, question)| question.owned())
             .collect();
         if missed.is_empty() {
             return Ok(answers.into_iter().flatten().collect());

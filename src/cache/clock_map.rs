@@ -98,6 +98,11 @@ impl<K: Hash + Eq, V: Clone> ClockMap<K, V> {
         }
     }
 
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().slots.len()).sum()

@@ -112,10 +112,10 @@ impl Hub {
         let mut ring = self.ring.write();
         for change in changes {
             ring.changes.push_back(change.clone());
-            if ring.changes.len() > CHANGES_MAX {
-                if let Some(dropped) = ring.changes.pop_front() {
-                    ring.floor = dropped.revision;
-                }
+            if ring.changes.len() > CHANGES_MAX
+                && let Some(dropped) = ring.changes.pop_front()
+            {
+                ring.floor = dropped.revision;
             }
         }
     }

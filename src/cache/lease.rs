@@ -30,7 +30,8 @@ impl Lease {
 
     /// Extends it after a sync that was sent at `sent`: less than its length, for a clock that runs slow.
     pub fn extend(&self, sent: Duration) {
-        self.until.store(nanos(sent + self.length - self.length / DRIFT_PARTS), Ordering::Release);
+        let believed = self.length.saturating_sub(self.length / DRIFT_PARTS);
+        self.until.store(nanos(sent + believed), Ordering::Release);
     }
 
     /// Ends it at once.

@@ -91,13 +91,13 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
         let sent = replication.boot.since_boot();
         let published = replication.tail.publish(sent);
         let sync = feed.sync(id, &published, SYNC_CHANGES_MAX);
-        let step = replication.tail.synced(sent, &published, bounded(patience, sync).await?);
+        let next = replication.tail.synced(sent, &published, bounded(patience, sync).await?);
         if stop.is_cancelled() {
             replication.tail.leave();
             *replication.local.row.lock() = None;
             return bounded(patience, feed.deregister(id)).await;
         }
-        match step {
+        match next {
             Step::SyncAgain => {}
             Step::Register => {
                 tracing::warn!(replica = %id, "given up by another, or the store began another life: starting afresh");

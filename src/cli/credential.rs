@@ -161,15 +161,13 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let options = Options { accept_imported_tokens, ..Options::default() };
     let service = open_with(global, options).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
-    match revoked.credential {
-        Some(credential) => finish(global, service, &credential).await,
-        // As RFC 7009 has it: whoever wants it dead has what they want.
-        None => {
-            output::item(global.output, &serde_json::json!({"credential": null}));
-            service.store.close().await;
-            Ok(())
-        }
+    if let Some(credential) = revoked.credential {
+        return finish(global, service, &credential).await;
     }
+    // As RFC 7009 has it: whoever wants it dead has what they want.
+    output::item(global.output, &serde_json::json!({"credential": null}));
+    service.store.close().await;
+    Ok(())
 }
 
 /// Shows the credential, and closes the store.

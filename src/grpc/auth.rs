@@ -28,9 +28,9 @@ impl pb::auth_service_server::AuthService for AuthFace {
         let asker = convert::asker(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
-        let asked = convert::introspection_request(&mut violations, "", &message, asker);
+        let question = convert::introspection_request(&mut violations, "", &message, asker);
         violations.finish()?;
-        Ok(Response::new(convert::introspection(self.0.introspect(&asked).await?)))
+        Ok(Response::new(convert::introspection(self.0.introspect(&question).await?)))
     }
 
     async fn batch_introspect(

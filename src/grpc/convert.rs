@@ -337,7 +337,7 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
 pub(super) fn policy(
     violations: &mut Violations,
     message: pb::WorkspacePolicy,
-) -> Option<WorkspacePolicy> {
+) -> WorkspacePolicy {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
         let field = format!("workspace.policy.{name}");
         duration.and_then(|duration| positive_or_zero(violations, &field, duration))
@@ -352,7 +352,7 @@ pub(super) fn policy(
     if policy.key_lifetime_max.is_some_and(|most| most < Duration::from_micros(1)) {
         violations.add("workspace.policy.key_lifetime_max", "must be positive");
     }
-    Some(policy)
+    policy
 }
 
 pub(super) fn user(user: &User) -> pb::User {

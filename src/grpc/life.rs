@@ -85,7 +85,7 @@ pub(super) async fn update(
         match path.as_str() {
             "name" => update.name = Some(new.name.clone()),
             "annotations" => {
-                update.annotations = Some(new.annotations.clone().into_iter().collect())
+                update.annotations = Some(new.annotations.clone().into_iter().collect());
             }
             "ip_allowlist" => update.ip_allowlist = Some(new.ip_allowlist.clone()),
             "scopes" => {

@@ -62,11 +62,13 @@ impl Timestamp {
     }
 
     /// This much later, or the end of the year 9999.
+    #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         self.checked_add(duration).unwrap_or(Self(Self::MAX))
     }
 
     /// This much earlier, or the year 1.
+    #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(micros).max(Self::MIN))

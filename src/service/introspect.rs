@@ -67,14 +67,13 @@ impl Service {
             Err(denial) => return Ok(self.without_look_up(denial)),
         };
         let question = question(request, &digest);
-        let facts = match self.lookup.recall(&question) {
-            Some(facts) => facts,
-            None => {
-                self.admit(request.asker)?;
-                let facts = self.lookup.look_up(&question).await?;
-                self.count_unknown(request.asker, u32::from(facts.found.is_none()));
-                facts
-            }
+        let facts = if let Some(facts) = self.lookup.recall(&question) {
+            facts
+        } else {
+            self.admit(request.asker)?;
+            let facts = self.lookup.look_up(&question).await?;
+            self.count_unknown(request.asker, u32::from(facts.found.is_none()));
+            facts
         };
         self.answer(request, facts)
     }
@@ -102,8 +101,8 @@ impl Service {
     ) -> Result<Vec<Introspection>> {
         let digests: Vec<_> =
             requests.iter().map(|request| self.digest_to_look_up(request)).collect();
-        let asked = requests.iter().zip(&digests);
-        let questions: Vec<_> = asked
+        let pairs = requests.iter().zip(&digests);
+        let questions: Vec<_> = pairs
             .filter_map(|(request, digest)| Some(question(request, digest.as_ref().ok()?)))
             .collect();
         let asker = requests.first().and_then(|request| request.asker);

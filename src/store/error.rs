@@ -108,11 +108,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
                 |(_, what)| StoreError::Conflict { what },
             ),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        ("08" | "53" | "57" | "40" | "58", _) => unavailable(),
-        // A standby, or a database that is read-only for now, or closed; a lock that did not come free.
-        (_, "25006" | "55000" | "55P03") => unavailable(),
-        // The idle or the whole transaction took too long, and the connection is gone.
-        (_, "25P03" | "25P04") => unavailable(),
+        // A standby, or a database that is read-only for now, or closed; a lock that did not come free. The idle or the
+        // whole transaction took too long, and the connection is gone.
+        ("08" | "53" | "57" | "40" | "58", _)
+        | (_, "25006" | "55000" | "55P03" | "25P03" | "25P04") => unavailable(),
         // Names of roles and databases, which the operator gave.
         ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use crate::pb::change::Entity;
 
 /// With a hundred changes a second, an answer that rests on three entities is lost by chance about every 110 s.
-const PLACES: usize = 1 << 15;
+const PLACES: u16 = 1 << 15;
 
 /// Where an entity's last change is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Heard {
     pub(super) fn new() -> Self {
         let slot = || Slot { revision: AtomicU64::new(0), heard_in: AtomicU64::new(0) };
         Self {
-            slots: std::iter::repeat_with(slot).take(PLACES).collect(),
+            slots: std::iter::repeat_with(slot).take(usize::from(PLACES)).collect(),
             responses: AtomicU64::new(0),
             hasher: RandomState::default(),
         }
@@ -53,7 +53,7 @@ impl Heard {
 
     fn place(&self, entity: impl Hash) -> Place {
         let bytes = self.hasher.hash_one(entity).to_le_bytes();
-        Place(u16::from_le_bytes([bytes[0], bytes[1]]) % PLACES as u16)
+        Place(u16::from_le_bytes([bytes[0], bytes[1]]) % PLACES)
     }
 
     /// How many responses with changes were heard so far.

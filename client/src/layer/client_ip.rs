@@ -7,7 +7,9 @@ use http::request::Parts;
 
 /// Finds the address of a request's client.
 #[derive(Clone)]
-pub struct ClientIp(Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>);
+pub struct ClientIp(Arc<Find>);
+
+type Find = dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync;
 
 impl ClientIp {
     /// The other end of the connection: a `SocketAddr` in the request's extensions, or with the feature `axum` its

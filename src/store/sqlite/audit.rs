@@ -19,7 +19,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
     .bind(at(event.time))
     .bind(&event.action)
     .bind(&event.caller)
-    .bind(event.acting_user.as_ref().map(|user| user.as_str()))
+    .bind(event.acting_user.as_ref().map(crate::model::UserId::as_str))
     .bind(&event.target_kind)
     .bind(&event.target_id)
     .bind(&event.remote_address)

@@ -4,12 +4,7 @@
 use std::time::Duration;
 
 use sophic_auth::model::{AuditEvent, EventId, ReplicaId, Timestamp};
-<<<<<<< HEAD
-use sophic_auth::store::Published;
-use sophic_auth::store::{AuditFilter, Store};
-=======
 use sophic_auth::store::{AuditFilter, Published, Store};
->>>>>>> sim
 use uuid::Uuid;
 
 use super::raw;
