@@ -167,7 +167,7 @@ impl Builder {
         if bearer.is_none() && self.identity.is_none() {
             return Err(Error::config("neither a caller token nor a client certificate is given"));
         }
-        Ok(Client::start(endpoint, bearer, self))
+        Ok(Client::start(&endpoint, bearer, self))
     }
 
     fn to_endpoint(&self) -> Result<Endpoint, Error> {

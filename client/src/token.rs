@@ -80,7 +80,7 @@ mod tests {
             assert_eq!(TokenKind::of(text), kind, "{text}");
             for (imported, field) in [(false, "digest"), (true, "digest_if_imported")] {
                 let digest = digest_of_presented(text, imported).map(|digest| {
-                    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
                 });
                 assert_eq!(digest.as_deref(), vector[field].as_str(), "{text}, {field}");
             }

@@ -1,7 +1,5 @@
 //! The flags of `key`, `pat` and `credentials`.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
-
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};

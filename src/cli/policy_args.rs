@@ -1,7 +1,5 @@
 //! The flags of policies: the server's own, and what a workspace asks of its keys beyond that.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
-
 use std::time::Duration;
 
 use clap::Args;

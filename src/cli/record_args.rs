@@ -1,7 +1,5 @@
 //! The flags of what ends many credentials at once, of the audit log and of cleaning up.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
-
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! The flags of `import` and `export`, and the help that has the whole of the format.
 
-#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
-
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

@@ -334,10 +334,7 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
 }
 
 /// What a workspace asks of its keys.
-pub(super) fn policy(
-    violations: &mut Violations,
-    message: pb::WorkspacePolicy,
-) -> WorkspacePolicy {
+pub(super) fn policy(violations: &mut Violations, message: pb::WorkspacePolicy) -> WorkspacePolicy {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
         let field = format!("workspace.policy.{name}");
         duration.and_then(|duration| positive_or_zero(violations, &field, duration))

@@ -32,8 +32,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let policy = message.policy.map(|policy| convert::policy(&mut violations, policy));
         violations.finish()?;
         let disabled = message.disabled;
-        let workspace =
-            self.0.put_workspace(context, id, slug, name, disabled, policy.flatten()).await?;
+        let workspace = self.0.put_workspace(context, id, slug, name, disabled, policy).await?;
         let workspace = Some(self.with_policy(&workspace).await?);
         Ok(Response::new(pb::PutWorkspaceResponse { workspace }))
     }

@@ -107,6 +107,9 @@ impl fmt::Debug for HttpRequest {
 
 impl fmt::Debug for HeaderValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeaderValue").field("key", &self.key).field("value", &REDACTED).finish_non_exhaustive()
+        f.debug_struct("HeaderValue")
+            .field("key", &self.key)
+            .field("value", &REDACTED)
+            .finish_non_exhaustive()
     }
 }

@@ -238,7 +238,7 @@ fn the_vectors_hold() {
         for (imported, field) in [(false, "digest"), (true, "digest_if_imported")] {
             let digest = digest_of_presented(text, imported).map(|digest| {
                 let bytes = digest.as_bytes().iter();
-                bytes.map(|byte| format!("{byte:02x}")).collect::<String>()
+                bytes.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
             });
             assert_eq!(digest.as_deref(), vector[field].as_str(), "{text}, {field}");
         }

@@ -1,6 +1,13 @@
 //! Every test that needs a store or a server: one binary. Real servers on port 0, on SQLite and on Postgres, spoken to
 //! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
 
+#![expect(
+    clippy::pedantic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test may say things the long way, spawn what it awaits, and tell numbers to whoever asks for them"
+)]
+
 mod cli;
 mod client;
 mod faces;

@@ -51,6 +51,11 @@ impl Heard {
         self.place((2_u8, id))
     }
 
+    /// All that is unknown: an import makes many tokens known at once.
+    pub(super) fn unknown(&self) -> Place {
+        self.place((3_u8, ""))
+    }
+
     fn place(&self, entity: impl Hash) -> Place {
         let bytes = self.hasher.hash_one(entity).to_le_bytes();
         Place(u16::from_le_bytes([bytes[0], bytes[1]]) % PLACES)
@@ -70,6 +75,7 @@ impl Heard {
                 Entity::CredentialDigest(digest) => self.credential(digest),
                 Entity::UserId(id) => self.user(id),
                 Entity::WorkspaceId(id) => self.workspace(id),
+                Entity::UnknownDigests(_) => self.unknown(),
             };
             let slot = &self.slots[usize::from(place.0)];
             slot.heard_in.store(number, Ordering::Release);

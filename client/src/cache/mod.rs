@@ -251,6 +251,10 @@ impl Cache {
 
     fn places(&self, key: &Key, answer: &Introspection) -> [Place; 3] {
         let credential = self.heard.credential(&key.digest);
+        if answer.denial() == Some(Denial::TokenUnknown) {
+            let unknown = self.heard.unknown();
+            return [credential, unknown, unknown];
+        }
         let owner = answer.principal().map_or(credential, |principal| match principal {
             Principal::User(user) => self.heard.user(&user.id),
             Principal::WorkspaceKey(key) => self.heard.workspace(&key.workspace_id),

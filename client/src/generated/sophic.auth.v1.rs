@@ -961,7 +961,7 @@ pub struct Change {
     #[prost(uint64, tag = "4")]
     pub revision: u64,
     /// The entity.
-    #[prost(oneof = "change::Entity", tags = "1, 2, 3")]
+    #[prost(oneof = "change::Entity", tags = "1, 2, 3, 5")]
     pub entity: ::core::option::Option<change::Entity>,
 }
 /// Nested message and enum types in `Change`.
@@ -978,6 +978,9 @@ pub mod change {
         /// A workspace, by id.
         #[prost(string, tag = "3")]
         WorkspaceId(::prost::alloc::string::String),
+        /// Always true
+        #[prost(bool, tag = "5")]
+        UnknownDigests(bool),
     }
 }
 /// The orders of a list of credentials.

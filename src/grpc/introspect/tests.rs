@@ -171,7 +171,11 @@ proptest! {
         prop_assert_eq!(read.client_ip, ip.map(|ip| ip.to_canonical()));
         let scopes: ScopeSet = numbers
             .iter()
-            .map(|number| [Scope::Read, Scope::Capture, Scope::Admin][*number as usize - 1])
+            .map(|number| match number {
+                1 => Scope::Read,
+                2 => Scope::Capture,
+                _ => Scope::Admin,
+            })
             .collect();
         prop_assert_eq!(read.required_scopes, scopes);
         prop_assert_eq!((read.fresh, read.at_least_revision), (fresh, revision));

@@ -59,7 +59,7 @@ fn dev(folder: &std::path::Path) -> (Serving, Vec<String>) {
 
 /// Runs a line as a person pastes it into another terminal.
 fn paste(line: &str) -> (Option<i32>, String) {
-    let mut path = std::ffi::OsString::from(std::env::var_os("PATH").unwrap_or_default());
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(venv) = std::env::var_os("SOPHIC_AUTH_TEST_VENV") {
         let mut first = std::path::PathBuf::from(venv).join("bin").into_os_string();
         first.push(":");

@@ -46,7 +46,7 @@ async fn the_audit_log_is_listed_exported_and_purged(p: Program) {
 
     let exported = p.run("audit export").ok();
     let json = |line| serde_json::from_str::<Value>(line).expect("JSON");
-    assert_eq!(exported.lines().map(json).count(), 5);
+    assert_eq!(exported.lines().map(json).collect::<Vec<_>>().len(), 5);
     assert!(!exported.contains(&token));
     let put = p.run("audit export --action workspace.put --until 2999-01-01T00:00:00Z").ok();
     assert_eq!(put.lines().count(), 1);
