@@ -86,7 +86,8 @@ async fn three_servers_keep_the_promise_through_every_fault() {
     }
     site.finish(clients).await;
     site.assert_recovered().await;
-    // Whoever was killed is waited for no more.
+    // Whoever was killed is waited for once more at the most.
+    site.revoke_one_more().await;
     while cluster.replicas().await != 3 {
         tokio::task::yield_now().await;
     }

@@ -260,6 +260,16 @@ impl Site {
         key
     }
 
+    /// With the faults over: makes a key, and revokes it.
+    pub(super) async fn revoke_one_more(&self) {
+        let key = loop {
+            if let Some(key) = self.create(0).await {
+                break key;
+            }
+        };
+        while !self.revoke(&key, 0).await {}
+    }
+
     /// With the faults over, every server answers again, and all say the same of every key there ever was.
     pub(super) async fn assert_recovered(&self) {
         let all = self.all.lock().clone();
