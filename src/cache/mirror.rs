@@ -43,7 +43,7 @@ pub struct Mirror {
     users: ClockMap<UserId, Remembered<Arc<UserFacts>>>,
     workspaces: ClockMap<WorkspaceId, Remembered<Arc<Workspace>>>,
     /// Where a slug was last seen. Only a hint: the workspace itself says whether it still has it.
-    slugs: ClockMap<Box<str>, WorkspaceId>,
+    slugs: ClockMap<Box<str>, Arc<Workspace>>,
     /// Names of no workspace.
     unknown_names: ClockMap<Box<str>, Revision>,
     /// Digests of no credential.
@@ -135,7 +135,8 @@ impl Mirror {
 
     /// The workspace of this slug or id; nothing if that is not known here.
     fn named(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
-        let hinted = self.slugs.get(name).and_then(|id| self.workspaces.get(id.as_str()));
+        let hint = self.slugs.get(name);
+        let hinted = hint.and_then(|hint| self.workspaces.get(hint.id.as_str()));
         let hinted = hinted.filter(|workspace| workspace.value.slug.as_str() == name);
         let by_id = || self.workspaces.get(name);
         match hinted.or_else(by_id).filter(|found| found.value.delete_time.is_none()) {
@@ -175,7 +176,8 @@ impl Mirror {
         let fresh = || self.admits(revision, life);
         self.workspaces.insert_if(value.id.clone(), Remembered { revision, value }, fresh);
         // Only a hint: the workspace itself says whether it has that slug.
-        self.slugs.insert_if(workspace.slug.as_str().into(), workspace.id.clone(), || true);
+        let hint = Arc::clone(workspace);
+        self.slugs.insert_if(workspace.slug.as_str().into(), hint, || true);
     }
 
     /// Asked under the lock of the shard that is inserted into.

@@ -950,7 +950,7 @@ pub struct WatchResponse {
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
     /// The revision up to which all changes were sent. Together with `changes` it is the checkpoint: what a cache holds is
-    /// current as of the moment at which this was sent.
+    /// current as of the moment at which this was sent. With 1,000 changes or more it is none: more may come at once.
     #[prost(uint64, tag = "3")]
     pub revision: u64,
 }
@@ -978,7 +978,7 @@ pub mod change {
         /// A workspace, by id.
         #[prost(string, tag = "3")]
         WorkspaceId(::prost::alloc::string::String),
-        /// Always true
+        /// Always true: an import has made unknown digests known. Drop what rests on a digest being unknown, and nothing else.
         #[prost(bool, tag = "5")]
         UnknownDigests(bool),
     }

@@ -15,7 +15,8 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     child: Child,
     log: PathBuf,
-    folder: TempDir,
+    /// Goes when this does.
+    _folder: TempDir,
 }
 
 impl Process {
@@ -34,7 +35,7 @@ impl Process {
             .unwrap_or_else(|error| {
                 panic!("{command:?} does not start: {error}: run scripts/test, which installs it")
             });
-        let mut process = Self { address, child, log, folder };
+        let mut process = Self { address, child, log, _folder: folder };
         while TcpStream::connect(address).await.is_err() {
             if let Ok(Some(status)) = process.child.try_wait() {
                 panic!("it ended with {status}:\n{}", process.log());
@@ -47,11 +48,6 @@ impl Process {
     /// What it has written.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// A folder of its own.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 

@@ -6,6 +6,7 @@ mod barrier;
 mod cached;
 mod checker;
 mod client;
+mod message;
 mod moments;
 mod plan;
 mod process;
