@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::CacheConfig;
@@ -15,7 +15,8 @@ use crate::token::OsRandom;
 
 /// The thread that follows the change log.
 pub(super) struct Replica {
-    stop: CancellationToken,
+    /// Ends the thread when it is dropped, be it with the runtime that the server ran on.
+    stop: DropGuard,
     thread: JoinHandle<()>,
 }
 
@@ -80,12 +81,12 @@ impl Replica {
                 Err(error) => tracing::error!(%error, "the change log cannot be followed"),
             }
         });
-        Self { stop, thread }
+        Self { stop: stop.drop_guard(), thread }
     }
 
     /// Takes leave of the store, so that nobody waits for this process.
     pub(super) async fn stop(self) {
-        self.stop.cancel();
+        drop(self.stop);
         // It ends within its own time limits; a thread that panicked has nothing left to do.
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }
