@@ -57,7 +57,7 @@ pub(super) enum Reply {
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
-    LookedUp(LookedUp),
+    LookedUp(Box<LookedUp>),
     /// The revision to wait for, the version that is there, and whether this made it.
     Committed(Revision, i64, bool),
     Failed,
@@ -362,7 +362,7 @@ impl World {
             }
             Query::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
             Query::LookUp(digest, workspace) => {
-                Reply::LookedUp(self.store.look_up(&digest, workspace.as_deref()))
+                Reply::LookedUp(Box::new(self.store.look_up(&digest, workspace.as_deref())))
             }
             Query::Commit(wanted) if self.plan.is(Broken::Sequence) => {
                 let drawn = self.store.draw();
