@@ -2,7 +2,6 @@
 //! modelled is that a read takes time, and that a process may stop between any two steps.
 
 use sophic_auth::cache::{Facts, Question};
-use sophic_auth::store::LookedUp;
 
 use super::client::Request;
 use super::plan::{Broken, L, US};
@@ -97,7 +96,7 @@ impl World {
             }
         }
         let facts = match reply {
-            Reply::LookedUp(looked_up) => Facts::from(LookedUp::clone(&looked_up)),
+            Reply::LookedUp(looked_up) => Facts::from(*looked_up),
             _ => {
                 for request in fill.waiters {
                     self.answer(&request, None, false);

@@ -49,7 +49,7 @@ pub(super) enum Reply {
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
-    LookedUp(LookedUp),
+    LookedUp(Box<LookedUp>),
     /// The revision to wait for, the version that is there, and whether this made it.
     Committed(Revision, i64, bool),
     Failed,
