@@ -16,6 +16,8 @@ use crate::store::{Replica, Replicas, Result, Store};
 /// Between two looks at the rows, at first and at the longest.
 const PAUSE_MIN: Duration = Duration::from_micros(400);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// How long what only gives waits for this process itself.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What waits.
 pub struct Barrier(Arc<Shared>);
@@ -53,6 +55,17 @@ impl Barrier {
     ) -> Self {
         let (waiting, arrived) = (Mutex::default(), Notify::new());
         Self(Arc::new(Shared { store, boot, local, tasks, waiting, arrived }))
+    }
+
+    /// Waits a moment until this process itself answers from `revision`, which is committed: whoever asks the server
+    /// that they told sees what they said. Where that takes longer it is no matter: what only gives may come late.
+    pub async fn settle_here(&self, revision: Revision) {
+        let Some(local) = &self.0.local else { return };
+        local.prompt();
+        let latest = tokio::time::Instant::now() + SETTLE_PATIENCE;
+        while local.has_yet_to_apply(revision) && tokio::time::Instant::now() < latest {
+            tokio::time::sleep(PAUSE_MIN).await;
+        }
     }
 
     /// Waits until no replica answers from before `revision`, which is committed.

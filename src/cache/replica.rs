@@ -37,6 +37,11 @@ impl Local {
         self.prompt.notify_one();
     }
 
+    /// Whether this process answers from before `revision` still.
+    pub fn has_yet_to_apply(&self, revision: Revision) -> bool {
+        self.mirror.applied() < revision
+    }
+
     /// If this row is its own, and of this life of the store: everything that this process answers from is as of this,
     /// or newer.
     pub fn applied(&self, id: ReplicaId, incarnation: &Incarnation) -> Option<Revision> {

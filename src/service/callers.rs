@@ -212,7 +212,7 @@ impl Service {
             if narrows {
                 this.commit_and_wait(tx, &event, &context).await?;
             } else {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             }
             Ok(after)
         })

@@ -68,7 +68,7 @@ impl Service {
             if narrows {
                 this.commit_and_wait(tx, &event, &context).await?;
             } else {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             }
             Ok(after)
         })
@@ -213,7 +213,7 @@ impl Service {
             if narrows {
                 this.commit_and_wait(tx, &event, &context).await?;
             } else {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             }
             Ok(after)
         })
@@ -314,7 +314,7 @@ impl Service {
             if narrows {
                 this.commit_and_wait(tx, &event, &context).await?;
             } else {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             }
             Ok(after)
         })

@@ -121,7 +121,7 @@ impl Service {
             };
             let event = this.audit_event(&context, entry)?;
             if on {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             } else {
                 // Also where it was off before: the call that switched it off may not have seen the end of its wait.
                 this.commit_and_wait(tx, &event, &context).await?;

@@ -193,7 +193,7 @@ impl Context {
 
 impl Service {
     /// Commits what takes something away, and waits until no replica answers as before: the revocation barrier
-    /// (DESIGN §6, point 9). What only gives commits without waiting, by [`WriteTx::commit`].
+    /// (DESIGN §6, point 9). What only gives commits by [`Self::commit_here`].
     ///
     /// # Errors
     /// [`Reason::BarrierPending`] if the time was over first: it is committed all the same.
@@ -205,6 +205,13 @@ impl Service {
     ) -> Result<Revision> {
         let revision = tx.commit(event).await?;
         self.wait_for(revision, context).await?;
+        Ok(revision)
+    }
+
+    /// Commits what only gives: the others hear of it in their time, and this process within a moment.
+    async fn commit_here(&self, tx: Box<dyn WriteTx>, event: &AuditEvent) -> Result<Revision> {
+        let revision = tx.commit(event).await?;
+        self.barrier.settle_here(revision).await;
         Ok(revision)
     }
 

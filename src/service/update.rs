@@ -97,7 +97,7 @@ impl Service {
             if may_narrow {
                 this.commit_and_wait(tx, &event, &context).await?;
             } else {
-                tx.commit(&event).await?;
+                this.commit_here(tx, &event).await?;
             }
             Ok(after)
         })

@@ -192,7 +192,6 @@ async fn admin(statement: &str) {
     loop {
         let mut connection =
             PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
-        #[expect(clippy::disallowed_types, reason = "names that this file makes")]
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match sqlx::raw_sql(statement).execute(&mut connection).await {
             Ok(_) => return,

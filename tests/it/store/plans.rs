@@ -31,20 +31,20 @@ fn at(seconds: i64) -> Timestamp {
 fn statements(postgres: bool, rows: u32) -> String {
     let (series, id, digest, time) = if postgres {
         (
-            "generate_series(0, N) AS t(x)",
+            "generate_series(0, LAST) AS t(x)",
             "('00000000-0000-7000-8000-' || lpad(x::text, 12, '0'))::uuid",
             "sha256(x::text::bytea)",
             "(timestamptz '2026-01-01 00:00:00Z' + (S) * interval '1 second')",
         )
     } else {
         (
-            "(WITH RECURSIVE t(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM t WHERE x < N) SELECT x FROM t)",
+            "(WITH RECURSIVE t(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM t WHERE x < LAST) SELECT x FROM t)",
             "CAST(printf('%016d', x) AS BLOB)",
             "CAST(printf('%032d', x) AS BLOB)",
             "((1767225600 + (S)) * 1000000)",
         )
     };
-    let series = |last: u32| series.replace('N', &last.to_string());
+    let series = |last: u32| series.replace("LAST", &last.to_string());
     let time = |seconds: &str| time.replace('S', seconds);
     let silent = if postgres {
         "ALTER TABLE workspaces DISABLE TRIGGER USER; ALTER TABLE users DISABLE TRIGGER USER; \
@@ -183,8 +183,9 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
         let place = Some(somewhere(filter.order));
         let plan = store.explain_credentials(&filter, at(100_000_000), place, 51).await;
         let plan = plan.expect("a plan");
-        // A narrow filter's rows are read by its own index, and then sorted.
-        let narrow = plan.iter().any(|line| line.contains("MATERIALIZE") || line.contains("CTE"));
+        // A narrow filter's rows are read by its own index, and then sorted; so are those that Postgres knows to be few.
+        let marks = ["MATERIALIZE", "CTE", "Bitmap Index Scan on credentials_"];
+        let narrow = plan.iter().any(|line| marks.iter().any(|mark| line.contains(mark)));
         for line in &plan {
             let scans = line.contains("Seq Scan on credentials")
                 || (line.starts_with("SCAN c") && !narrow && !line.contains("USING"));

@@ -7,7 +7,6 @@ use crate::stores::Database;
 
 /// Runs this text, which may be several statements; the database's own message where it refuses.
 pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), String> {
-    #[expect(clippy::disallowed_types, reason = "statements that these tests make")]
     let statement = sqlx::AssertSqlSafe(text.to_owned());
     let outcome = match database.file() {
         Some(file) => {
@@ -36,7 +35,6 @@ pub(super) async fn explain(database: &Database, statement: &str) -> String {
         // Of a small table Postgres would rather read the whole.
         None => format!("SET enable_seqscan = off; EXPLAIN {statement}"),
     };
-    #[expect(clippy::disallowed_types, reason = "statements that these tests make")]
     let text = sqlx::AssertSqlSafe(text);
     let mut lines = Vec::new();
     if let Some(file) = database.file() {
