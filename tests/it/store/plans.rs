@@ -189,7 +189,10 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
         for line in &plan {
             let scans = line.contains("Seq Scan on credentials")
                 || (line.starts_with("SCAN c") && !narrow && !line.contains("USING"));
-            let sorts = (line.contains("Sort") || line.contains("TEMP B-TREE")) && !narrow;
+            // The pages that people turn all day must not sort either. Of a rare state all rows are read, by its index.
+            let daily = name.starts_with("everything") || name.starts_with("a workspace");
+            let sorted = line.contains("Sort") || line.contains("TEMP B-TREE");
+            let sorts = daily && sorted && !narrow;
             assert!(!scans && !sorts, "{name}: {plan:#?}");
         }
         let _ = write!(shown, "\n{name}:\n\n```text\n{}\n```\n", plan.join("\n"));
