@@ -1,6 +1,6 @@
 //! Use cases, one file per noun: what is asked is checked, allowed, done and recorded here, the same for every face.
 //!
-//! What writes runs in a task of its own ([`Service::run`]): a client that goes away takes its request's future with
+//! What writes runs in a task of its own (`Service::run`): a client that goes away takes its request's future with
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod audit;
