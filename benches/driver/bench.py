@@ -163,10 +163,12 @@ class Bench:
 
     # Processes.
 
-    def ours(self, url, *flags, core=None):
-        """Our server on this store, ready."""
+    def ours(self, url, *flags, core=None, unknown_rate_max=0):
+        """Our server on this store, ready; without a limit of unknown tokens, which only the flood is about."""
         token = self.caller(url, "bench")
-        command = [self.server, "serve", "--database-url", url, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        command = [self.server, "serve", "--database-url", url, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                   # The dead rows are made long ago, and are what is asked about.
+                   "--purge-dead-after", "0s", "--unknown-rate-max", str(unknown_rate_max)]
         command += ["--output", "json", "--log", "warn", *map(str, flags)]
         server = self.keep(Listening(command, core))
         server.token = token

@@ -28,7 +28,7 @@ UNKNOWN_RATE_MAX = 1_000
 
 def run(bench, report):
     database = bench.database()
-    server = start(bench)
+    server = start(bench, limited=True)
     flooder = bench.caller(bench.url(database), "flooder")
     alone, beside, flooded, mirrored, misses, floods = [], [], [], [], [], []
     for number in range(bench.rounds):
