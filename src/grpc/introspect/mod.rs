@@ -93,19 +93,7 @@ pub(super) async fn answer(
     service: &Service,
     request: &IntrospectionRequest<'_>,
 ) -> Result<Response<Once>> {
-    let answer = match service.introspect_from_memory(request) {
-        Some(answer) => answer,
-        None => service.introspect(request).await?,
-    };
-    Ok(respond(&answer))
-}
-
-/// The answer, if memory knows.
-pub(super) fn answer_from_memory(
-    service: &Service,
-    request: &IntrospectionRequest<'_>,
-) -> Option<Response<Once>> {
-    service.introspect_from_memory(request).map(|answer| respond(&answer))
+    Ok(respond(&service.introspect(request).await?))
 }
 
 fn respond(answer: &Introspection) -> Response<Once> {
