@@ -47,6 +47,34 @@ struct Presented {
     workspace: String,
 }
 
+/// All that is presented, one behind the other in the order of asking: a request comes in one piece, and has just been
+/// written to memory when it is looked at.
+struct Asked {
+    texts: String,
+    /// Where each token ends, and the workspace behind it.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Asked {
+    fn shuffled(presented: &[Presented], seed: u64) -> Self {
+        let mut asked = Self { texts: String::new(), ends: Vec::new() };
+        for place in shuffled(presented.len(), seed) {
+            asked.texts += &presented[place].token;
+            let token = asked.texts.len();
+            asked.texts += &presented[place].workspace;
+            asked.ends.push((token, asked.texts.len()));
+        }
+        asked
+    }
+
+    fn requests(&self) -> impl Iterator<Item = IntrospectionRequest<'_>> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        begins.zip(&self.ends).map(|(begin, (token, end))| {
+            request(&self.texts[begin..*token], &self.texts[*token..*end])
+        })
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     // `cargo bench` runs every target without arguments.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
@@ -64,7 +92,7 @@ async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
     let service = Arc::clone(&running.service);
     let presented = population(args.live)?;
     for one in &presented {
-        service.introspect(&request(one)).await?;
+        service.introspect(&request(&one.token, &one.workspace)).await?;
     }
     let mut rounds = Rounds::default();
     for round in 0..args.rounds {
@@ -92,14 +120,15 @@ struct Rounds {
 
 impl Rounds {
     fn run(&mut self, service: &Service, presented: &[Presented], seed: u64) -> anyhow::Result<()> {
-        let order = shuffled(presented.len(), seed);
+        let asked = Asked::shuffled(presented, seed);
+        let mut requests = asked.requests();
         let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)?;
         let counted = allocation_counter::measure(|| {
-            for part in order.chunks_exact(AT_ONCE) {
+            for _ in 0..presented.len() / AT_ONCE {
                 let begun = Instant::now();
-                for place in part {
-                    let request = request(&presented[*place]);
-                    let answer = service.introspect_from_memory(black_box(&request));
+                for request in requests.by_ref().take(AT_ONCE) {
+                    let term = service.lookup.term();
+                    let answer = service.introspect_from_memory(black_box(&request), term);
                     let allowed = answer.is_some_and(|answer| answer.decision.denial.is_none());
                     self.bad += usize::from(!allowed);
                 }
@@ -126,10 +155,10 @@ fn nanos(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn request(presented: &Presented) -> IntrospectionRequest<'_> {
+fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
     IntrospectionRequest {
-        token: &presented.token,
-        workspace: &presented.workspace,
+        token,
+        workspace,
         required_scopes: ScopeSet::of(&[Scope::Read]),
         client_ip: Some(IpAddr::from([203, 0, 113, 27])),
         fresh: false,

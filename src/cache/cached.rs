@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::flights::Flights;
-use super::{Facts, Lease, Lookup, Mirror, Question};
+use super::{Facts, Lease, Lookup, Mirror, Question, Term};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store, StoreError};
 
@@ -42,16 +42,12 @@ impl Cached {
         move || flights.detach()
     }
 
-    fn is_current(&self) -> bool {
-        self.lease.holds(self.boot.since_boot())
-    }
-
     fn read(&self, question: &Question<'_>) -> impl Future<Output = Result<Facts>> + Send + use<> {
         let (store, mirror) = (Arc::clone(&self.store), Arc::clone(&self.mirror));
         let (digest, workspace) = question.owned();
         async move {
             let life = mirror.life();
-            let facts = Facts::from(store.look_up(&digest, workspace.as_deref()).await?);
+            let facts = Facts::of(digest, store.look_up(&digest, workspace.as_deref()).await?);
             mirror.remember(&digest, workspace.as_deref(), &facts, life);
             Ok(facts)
         }
@@ -75,13 +71,21 @@ impl Cached {
 
 #[async_trait]
 impl Lookup for Cached {
-    fn recall(&self, question: &Question<'_>) -> Option<Facts> {
+    fn term(&self) -> Term {
+        self.lease.term()
+    }
+
+    fn may_believe(&self, term: Term) -> bool {
+        self.lease.has_held(term, self.boot.since_boot())
+    }
+
+    fn recall(&self, question: &Question<'_>, term: Term) -> Option<Facts> {
         if question.fresh {
             return None;
         }
         let facts = self.mirror.recall(question.digest, question.workspace, question.at_least)?;
         // After the reading: the lease has to hold when the last of it was read (CATALOGUE E1).
-        self.is_current().then_some(facts)
+        self.may_believe(term).then_some(facts)
     }
 
     async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
@@ -101,8 +105,9 @@ impl Lookup for Cached {
     }
 
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
+        let term = self.term();
         let mut answers: Vec<Option<Facts>> =
-            questions.iter().map(|question| self.recall(question)).collect();
+            questions.iter().map(|question| self.recall(question, term)).collect();
         let missed: Vec<_> = answers
             .iter()
             .zip(questions)
@@ -126,7 +131,7 @@ impl Lookup for Cached {
                         expected: missed.len() as u64,
                         actual: 0,
                     })?;
-                    let facts = Facts::from(looked_up);
+                    let facts = Facts::of(*question.digest, looked_up);
                     self.mirror.remember(question.digest, question.workspace, &facts, life);
                     facts
                 }
@@ -137,13 +142,10 @@ impl Lookup for Cached {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
-        let caller = self.mirror.recall_caller(digest)?;
-        self.is_current().then_some(caller)
-    }
-
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
-        if let Some(caller) = self.recall_caller(digest) {
+        let term = self.term();
+        let known = self.mirror.recall_caller(digest);
+        if let Some(caller) = known.filter(|_| self.may_believe(term)) {
             return Ok(caller);
         }
         let generation = self.mirror.callers_generation();
@@ -159,8 +161,9 @@ impl Lookup for Cached {
     }
 
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
+        let term = self.term();
         let known = self.mirror.recall_caller_by_san(san);
-        if let Some(caller) = known.filter(|_| self.is_current()) {
+        if let Some(caller) = known.filter(|_| self.may_believe(term)) {
             return Ok(caller);
         }
         let generation = self.mirror.callers_generation();
@@ -181,8 +184,7 @@ impl Lookup for Cached {
         self.mirror.applied()
     }
 
-    fn callers_generation(&self) -> Option<u64> {
-        let generation = self.mirror.callers_generation();
-        self.is_current().then_some(generation)
+    fn callers_generation(&self) -> u64 {
+        self.mirror.callers_generation()
     }
 }

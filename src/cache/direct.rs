@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Facts, Lookup, Question};
+use super::{Facts, Lookup, Question, Term};
 use crate::model::{Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store};
 
@@ -13,21 +13,28 @@ pub struct Direct(pub Arc<dyn Store>);
 
 #[async_trait]
 impl Lookup for Direct {
-    fn recall(&self, _: &Question<'_>) -> Option<Facts> {
+    fn term(&self) -> Term {
+        Term::NONE
+    }
+
+    fn may_believe(&self, _: Term) -> bool {
+        false
+    }
+
+    fn recall(&self, _: &Question<'_>, _: Term) -> Option<Facts> {
         None
     }
 
     async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        Ok(self.0.look_up(question.digest, question.workspace).await?.into())
+        let looked_up = self.0.look_up(question.digest, question.workspace).await?;
+        Ok(Facts::of(*question.digest, looked_up))
     }
 
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
         let asked: Vec<_> = questions.iter().map(Question::owned).collect();
-        Ok(self.0.look_up_many(&asked).await?.into_iter().map(Facts::from).collect())
-    }
-
-    fn recall_caller(&self, _: &Digest) -> Option<Option<Arc<Caller>>> {
-        None
+        let looked_up = self.0.look_up_many(&asked).await?;
+        let pairs = questions.iter().zip(looked_up);
+        Ok(pairs.map(|(question, found)| Facts::of(*question.digest, found)).collect())
     }
 
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
@@ -42,7 +49,7 @@ impl Lookup for Direct {
         Revision::default()
     }
 
-    fn callers_generation(&self) -> Option<u64> {
-        None
+    fn callers_generation(&self) -> u64 {
+        0
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{Credential, Revision, Role, User, Workspace, WorkspaceId};
+use super::CredentialFacts;
+use super::clock_map::Keyed;
+use crate::model::{Digest, Revision, Role, User, UserId, Workspace, WorkspaceId};
 use crate::store::{Found, FoundPrincipal, LookedUp};
 
 /// All that an introspection is decided by.
@@ -19,8 +21,8 @@ pub struct Facts {
 /// A credential and what it is decided by.
 #[derive(Debug, Clone)]
 pub struct FoundFacts {
-    /// The credential. Its `revoke_time` is its own: what its owner's watermark revokes is not in it.
-    pub credential: Arc<Credential>,
+    /// The credential.
+    pub credential: Arc<CredentialFacts>,
     /// Whose it is, deleted or not.
     pub principal: PrincipalFacts,
     /// For a personal access token: the workspace of the name asked for, if there is one that is not deleted.
@@ -53,17 +55,18 @@ impl UserFacts {
     }
 }
 
-impl From<LookedUp> for Facts {
-    fn from(looked_up: LookedUp) -> Self {
-        let found = looked_up.found.map(FoundFacts::from);
+impl Facts {
+    /// What was looked up by this digest.
+    pub fn of(digest: Digest, looked_up: LookedUp) -> Self {
+        let found = looked_up.found.map(|found| FoundFacts::of(digest, found));
         Self { revision: looked_up.revision, found, stale: false }
     }
 }
 
-impl From<Found> for FoundFacts {
-    fn from(found: Found) -> Self {
+impl FoundFacts {
+    fn of(digest: Digest, found: Found) -> Self {
         Self {
-            credential: Arc::new(found.credential),
+            credential: Arc::new(CredentialFacts::new(digest, &found.credential)),
             principal: match found.principal {
                 FoundPrincipal::Workspace(workspace) => {
                     PrincipalFacts::Workspace(Arc::new(workspace))
@@ -74,5 +77,21 @@ impl From<Found> for FoundFacts {
             },
             named_workspace: found.named_workspace.map(Arc::new),
         }
+    }
+}
+
+impl Keyed for UserFacts {
+    type Key = UserId;
+
+    fn key(&self) -> &UserId {
+        &self.user.id
+    }
+}
+
+impl Keyed for Workspace {
+    type Key = WorkspaceId;
+
+    fn key(&self) -> &WorkspaceId {
+        &self.id
     }
 }

@@ -9,6 +9,18 @@ const DRIFT_PARTS: u32 = 50;
 /// For so long after a sync that the store keeps for certain, syncs may follow that a crash of it loses.
 const FORGETTABLE_PARTS: u32 = 20;
 
+/// The lease as it was before memory was read: what is read afterwards rests on this very one.
+#[derive(Debug, Clone, Copy)]
+pub struct Term {
+    /// Nanoseconds since boot; 0: none.
+    until: u64,
+}
+
+impl Term {
+    /// None: nothing may be believed.
+    pub const NONE: Self = Self { until: 0 };
+}
+
 /// The lease of this process.
 #[derive(Debug)]
 pub struct Lease {
@@ -39,9 +51,17 @@ impl Lease {
         self.until.store(0, Ordering::Release);
     }
 
-    /// Whether it holds at this time since boot.
-    pub fn holds(&self, now: Duration) -> bool {
-        nanos(now) < self.until.load(Ordering::Acquire)
+    /// As it is, to be taken before memory is read.
+    pub fn term(&self) -> Term {
+        Term { until: self.until.load(Ordering::Acquire) }
+    }
+
+    /// Whether it has held ever since `term` was taken; `now`, the time since boot, was read after memory was.
+    ///
+    /// A lease that was extended since then counts for nothing: it may have run out before that, and what was read in
+    /// between is as old as the one that ran out.
+    pub fn has_held(&self, term: Term, now: Duration) -> bool {
+        nanos(now) < term.until && self.until.load(Ordering::Acquire) != 0
     }
 
     /// How long ago it ended; nothing if it holds, or never was.
@@ -77,10 +97,20 @@ mod tests {
     #[test]
     fn it_holds_from_the_first_sync_for_less_than_its_length() {
         let lease = Lease::new(LEASE);
-        assert!(!lease.holds(Duration::ZERO));
+        assert!(!lease.has_held(lease.term(), Duration::ZERO));
         lease.extend(Duration::from_secs(100));
-        assert!(lease.holds(Duration::from_millis(109_799)));
-        assert!(!lease.holds(Duration::from_millis(109_800)));
+        assert!(lease.has_held(lease.term(), Duration::from_millis(109_799)));
+        assert!(!lease.has_held(lease.term(), Duration::from_millis(109_800)));
+    }
+
+    #[test]
+    fn what_was_read_before_it_was_extended_rests_on_what_it_was_then() {
+        let lease = Lease::new(LEASE);
+        lease.extend(Duration::from_secs(100));
+        let term = lease.term();
+        lease.extend(Duration::from_secs(120));
+        assert!(lease.has_held(term, Duration::from_secs(109)));
+        assert!(!lease.has_held(term, Duration::from_secs(121)));
     }
 
     #[test]
@@ -93,7 +123,9 @@ mod tests {
     fn ended_it_does_not_hold() {
         let lease = Lease::new(LEASE);
         lease.extend(Duration::from_secs(1));
+        let term = lease.term();
         lease.end();
-        assert!(!lease.holds(Duration::from_secs(1)));
+        assert!(!lease.has_held(term, Duration::from_secs(1)));
+        assert!(!lease.has_held(lease.term(), Duration::from_secs(1)));
     }
 }

@@ -11,12 +11,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::clock_map::ClockMap;
+use super::CredentialFacts;
+use super::clock_map::{ClockMap, Keyed};
 use super::facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
-use crate::model::{
-    Annotations, Caller, CertificateSan, Credential, Digest, Owner, Revision, UserId, Workspace,
-    WorkspaceId,
-};
+use crate::model::{Caller, CertificateSan, CredentialKind, Digest, Revision, Workspace};
 use crate::store::{Change, ChangedEntity};
 
 /// How much is kept of things that there are few of.
@@ -25,10 +23,24 @@ const CALLERS_MAX: usize = 10_000;
 const UNKNOWN_MAX: usize = 65_536;
 
 /// A value, and the revision that it was read at.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Remembered<T> {
     revision: Revision,
-    value: T,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Remembered<T> {
+    fn clone(&self) -> Self {
+        Self { revision: self.revision, value: Arc::clone(&self.value) }
+    }
+}
+
+impl<T: Keyed> Keyed for Remembered<T> {
+    type Key = T::Key;
+
+    fn key(&self) -> &T::Key {
+        self.value.key()
+    }
 }
 
 /// What is in memory.
@@ -39,17 +51,17 @@ pub struct Mirror {
     admitted: AtomicU64,
     /// All changes up to this one are applied.
     applied: AtomicU64,
-    credentials: ClockMap<Digest, Remembered<Arc<Credential>>>,
-    users: ClockMap<UserId, Remembered<Arc<UserFacts>>>,
-    workspaces: ClockMap<WorkspaceId, Remembered<Arc<Workspace>>>,
+    credentials: ClockMap<Remembered<CredentialFacts>>,
+    users: ClockMap<Remembered<UserFacts>>,
+    workspaces: ClockMap<Remembered<Workspace>>,
     /// Where a slug was last seen. Only a hint: the workspace itself says whether it still has it.
-    slugs: ClockMap<Box<str>, Arc<Workspace>>,
+    slugs: ClockMap<(Box<str>, Arc<Workspace>)>,
     /// Names of no workspace.
-    unknown_names: ClockMap<Box<str>, Revision>,
+    unknown_names: ClockMap<(Box<str>, Revision)>,
     /// Digests of no credential.
-    unknown: ClockMap<Digest, Revision>,
-    callers: ClockMap<Digest, Option<Arc<Caller>>>,
-    callers_by_san: ClockMap<CertificateSan, Option<Arc<Caller>>>,
+    unknown: ClockMap<(Digest, Revision)>,
+    callers: ClockMap<(Digest, Option<Arc<Caller>>)>,
+    callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
     /// Counts the times at which what is known of callers was dropped.
     callers_generation: AtomicU64,
 }
@@ -102,21 +114,22 @@ impl Mirror {
     ) -> Option<Facts> {
         // Before the entries: what is read after it is not older.
         let applied = self.applied();
-        let Some(credential) = self.credentials.get(digest) else {
-            let revision = self.unknown.get(digest)?.max(applied);
+        let Some(credential) = self.credentials.get(digest, Clone::clone) else {
+            let revision = self.unknown.get(digest, |kept| kept.1)?.max(applied);
             let facts = Facts { revision, found: None, stale: false };
             return (revision >= at_least).then_some(facts);
         };
         let mut revision = credential.revision.max(applied);
         let mut as_of = |read: Revision| revision = revision.min(read.max(applied));
-        let (principal, named_workspace) = match &credential.value.owner {
-            Owner::Workspace(id) => {
-                let own = self.workspaces.get(id)?;
+        let owner = credential.value.owner_id();
+        let (principal, named_workspace) = match credential.value.kind() {
+            CredentialKind::Key => {
+                let own = self.workspaces.get(owner, Clone::clone)?;
                 as_of(own.revision);
                 (PrincipalFacts::Workspace(own.value), None)
             }
-            Owner::User { id, .. } => {
-                let user = self.users.get(id)?;
+            CredentialKind::Pat => {
+                let user = self.users.get(owner, Clone::clone)?;
                 as_of(user.revision);
                 let named = match workspace {
                     None => None,
@@ -135,13 +148,13 @@ impl Mirror {
 
     /// The workspace of this slug or id; nothing if that is not known here.
     fn named(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
-        let hint = self.slugs.get(name);
-        let hinted = hint.and_then(|hint| self.workspaces.get(hint.id.as_str()));
+        let hint = self.slugs.get(name, |(_, hint)| Arc::clone(hint));
+        let hinted = hint.and_then(|hint| self.workspaces.get(&hint.id, Clone::clone));
         let hinted = hinted.filter(|workspace| workspace.value.slug.as_str() == name);
-        let by_id = || self.workspaces.get(name);
+        let by_id = || self.workspaces.get(name, Clone::clone);
         match hinted.or_else(by_id).filter(|found| found.value.delete_time.is_none()) {
             Some(found) => Some((found.revision, Some(found.value))),
-            None => self.unknown_names.get(name).map(|revision| (revision, None)),
+            None => self.unknown_names.get(name, |kept| (kept.1, None)),
         }
     }
 
@@ -150,22 +163,22 @@ impl Mirror {
         let revision = facts.revision;
         let fresh = || self.admits(revision, life);
         let Some(found) = &facts.found else {
-            self.unknown.insert_if(*digest, revision, fresh);
+            self.unknown.insert_if((*digest, revision), fresh);
             return;
         };
-        let value = lean(&found.credential);
-        self.credentials.insert_if(*digest, Remembered { revision, value }, fresh);
+        let value = Arc::clone(&found.credential);
+        self.credentials.insert_if(Remembered { revision, value }, fresh);
         match &found.principal {
             PrincipalFacts::Workspace(own) => self.remember_workspace(own, revision, life),
             PrincipalFacts::User(user) => {
                 let value = Arc::clone(user);
-                self.users.insert_if(value.user.id.clone(), Remembered { revision, value }, fresh);
+                self.users.insert_if(Remembered { revision, value }, fresh);
             }
         }
         match (&found.named_workspace, workspace) {
             (Some(named), _) => self.remember_workspace(named, revision, life),
             (None, Some(name)) if matches!(found.principal, PrincipalFacts::User(_)) => {
-                self.unknown_names.insert_if(name.into(), revision, fresh);
+                self.unknown_names.insert_if((name.into(), revision), fresh);
             }
             (None, _) => {}
         }
@@ -174,10 +187,10 @@ impl Mirror {
     fn remember_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, life: u64) {
         let value = Arc::clone(workspace);
         let fresh = || self.admits(revision, life);
-        self.workspaces.insert_if(value.id.clone(), Remembered { revision, value }, fresh);
+        self.workspaces.insert_if(Remembered { revision, value }, fresh);
         // Only a hint: the workspace itself says whether it has that slug.
         let hint = Arc::clone(workspace);
-        self.slugs.insert_if(workspace.slug.as_str().into(), hint, || true);
+        self.slugs.insert_if((workspace.slug.as_str().into(), hint), || true);
     }
 
     /// Asked under the lock of the shard that is inserted into.
@@ -187,18 +200,18 @@ impl Mirror {
 
     /// The caller of this service token: nothing if that is not known here, `Some(None)` if there is none.
     pub fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
-        self.callers.get(digest)
+        self.callers.get(digest, |(_, caller)| caller.clone())
     }
 
     /// The caller of this certificate's name.
     pub fn recall_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
-        self.callers_by_san.get(san)
+        self.callers_by_san.get(san, |(_, caller)| caller.clone())
     }
 
     /// Keeps the caller, unless what is known of callers was dropped since `generation` was read, which was before the
     /// store was.
     pub fn remember_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
-        self.callers.insert_if(*digest, caller, || self.callers_generation() == generation);
+        self.callers.insert_if((*digest, caller), || self.callers_generation() == generation);
     }
 
     /// As [`Self::remember_caller`].
@@ -209,7 +222,7 @@ impl Mirror {
         generation: u64,
     ) {
         let fresh = || self.callers_generation() == generation;
-        self.callers_by_san.insert_if(san.clone(), caller, fresh);
+        self.callers_by_san.insert_if((san.clone(), caller), fresh);
     }
 
     /// Begins to apply changes up to `revision`: from here on no older fill is kept.
@@ -258,14 +271,4 @@ impl Mirror {
         self.callers.clear();
         self.callers_by_san.clear();
     }
-}
-
-/// Without what no answer tells: most of what a credential weighs is what its maker wrote on it.
-fn lean(credential: &Arc<Credential>) -> Arc<Credential> {
-    let mut lean = Credential::clone(credential);
-    lean.annotations = Annotations::default();
-    lean.creator = String::new();
-    lean.last_use = None;
-    lean.hint.shrink_to_fit();
-    Arc::new(lean)
 }

@@ -7,6 +7,7 @@
 mod barrier;
 mod cached;
 mod clock_map;
+mod credential_facts;
 mod direct;
 mod facts;
 mod flights;
@@ -20,11 +21,12 @@ mod verdict;
 
 pub use barrier::Barrier;
 pub use cached::Cached;
-pub use clock_map::ClockMap;
+pub use clock_map::{ClockMap, Keyed};
+pub use credential_facts::CredentialFacts;
 pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use hub::{Hub, Position, TooOld};
-pub use lease::{Lease, forgettable, patience};
+pub use lease::{Lease, Term, forgettable, patience};
 pub use mirror::Mirror;
 pub use replica::{Local, Replication, follow};
 pub use standstill::Standstill;
@@ -54,17 +56,20 @@ pub struct Question<'a> {
 /// What knows the facts that an introspection is decided by.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// The facts, if memory has them and may be believed.
-    fn recall(&self, question: &Question<'_>) -> Option<Facts>;
+    /// What memory may be believed by: to be taken before it is read.
+    fn term(&self) -> Term;
+
+    /// Whether what was read of memory since `term` was taken may be believed.
+    fn may_believe(&self, term: Term) -> bool;
+
+    /// The facts, if memory has them, and may be believed since `term`.
+    fn recall(&self, question: &Question<'_>, term: Term) -> Option<Facts>;
 
     /// The facts, from wherever they have to be read.
     async fn look_up(&self, question: &Question<'_>) -> Result<Facts>;
 
     /// The facts of many, in the order of the questions, with one read of the store for all that memory does not have.
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>>;
-
-    /// The caller of this service token, revoked or not, if memory knows: `Some(None)` says that there is none.
-    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
 
     /// The caller of this service token, revoked or not.
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;
@@ -77,12 +82,12 @@ pub trait Lookup: Send + Sync {
 
     /// Whether memory may be believed: a sync with the primary is not too long ago.
     fn is_current(&self) -> bool {
-        self.callers_generation().is_some()
+        self.may_believe(self.term())
     }
 
-    /// A number that changes whenever what is known of callers may have changed; nothing if memory may not be believed.
-    /// Whoever has found a caller may go on believing it while this stays the same.
-    fn callers_generation(&self) -> Option<u64>;
+    /// A number that changes whenever what is known of callers may have changed. It is a part of memory: whoever has found
+    /// a caller may go on believing it while this stays the same, and memory may be believed.
+    fn callers_generation(&self) -> u64;
 }
 
 impl Question<'_> {

@@ -66,8 +66,8 @@ fn glance(answer: &Introspection) -> String {
         lines.push(format!(
             "credential  {} \"{}\" {}",
             credential.kind(),
-            credential.name,
-            credential.hint
+            credential.name(),
+            credential.hint()
         ));
         lines.push(format!("            {}", credential.id));
         if let Some(workspace) = answer.workspace() {

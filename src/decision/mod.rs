@@ -9,7 +9,7 @@ pub use challenge::www_authenticate;
 
 use std::net::IpAddr;
 
-use crate::model::{Credential, Owner, Role, Scope, ScopeSet, Timestamp, User, Workspace};
+use crate::model::{IpAllowlist, Role, Scope, ScopeSet, Timestamp, User, Workspace};
 
 /// Why a presented token may not do what was asked; the first row of the table that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,13 +152,32 @@ impl RoleCap {
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshot<'a> {
     /// The credential.
-    pub credential: &'a Credential,
+    pub credential: Grant<'a>,
     /// Whose it is. An owner that is not there counts as one that revoked everything: unknown is denied.
     pub principal: Option<Principal<'a>>,
     /// The workspace that the request names, if there is one of that name.
     pub named_workspace: Option<&'a Workspace>,
     /// The user's role in that workspace, if they are a member.
     pub membership: Option<Role>,
+}
+
+/// What of a credential is decided by: what it was granted, to whom, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'a> {
+    /// A personal access token's downscope: the effective role is never higher. Nothing: a key.
+    pub max_role: Option<Role>,
+    /// What it was granted.
+    pub scopes: ScopeSet,
+    /// The owner's watermark when it was made: below the owner's of today, it is revoked.
+    pub generation: i64,
+    /// When it was revoked, if it is.
+    pub revoke_time: Option<Timestamp>,
+    /// The first instant at which it is dead.
+    pub expire_time: Option<Timestamp>,
+    /// When it was disabled, if it is.
+    pub disable_time: Option<Timestamp>,
+    /// Where it may be presented from.
+    pub ip_allowlist: &'a IpAllowlist,
 }
 
 /// Whose a credential is.
@@ -281,12 +300,10 @@ fn refuse_dead(snapshot: &Snapshot<'_>, now: Timestamp) -> Option<Denial> {
 fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
     let credential = snapshot.credential;
     let role = effective_role(snapshot);
-    let scopes = match (&credential.owner, role) {
-        (Owner::Workspace(_), _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
-        (Owner::User { .. }, Some((role, _))) => {
-            credential.scopes.intersection(role.may_exercise())
-        }
-        (Owner::User { .. }, None) => ScopeSet::EMPTY,
+    let scopes = match (credential.max_role, role) {
+        (None, _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
+        (Some(_), Some((role, _))) => credential.scopes.intersection(role.may_exercise()),
+        (Some(_), None) => ScopeSet::EMPTY,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
     decision.denial = refuse_place(snapshot, request, role);
@@ -302,7 +319,7 @@ fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
     if let Some((role, _)) = role {
         decision.role_lacks = missing.difference(role.may_exercise());
     }
-    let key = matches!(credential.owner, Owner::Workspace(_));
+    let key = credential.max_role.is_none();
     decision.denial = Some(if key && request.required_scopes.contains(Scope::Capture) {
         Denial::UserCredentialRequired
     } else {
@@ -320,23 +337,23 @@ fn refuse_place(
     if !snapshot.credential.ip_allowlist.allows(request.client_ip) {
         return Some(Denial::IpNotAllowed);
     }
-    match (&snapshot.credential.owner, request.workspace) {
-        (Owner::Workspace(_), None) => None,
-        (Owner::Workspace(_), Some(named)) => {
+    match (snapshot.credential.max_role, request.workspace) {
+        (None, None) => None,
+        (None, Some(named)) => {
             let own = matches!(
                 snapshot.principal,
                 Some(Principal::Workspace(own)) if own.slug.as_str() == named || own.id.as_str() == named
             );
             (!own).then_some(Denial::WorkspaceMismatch)
         }
-        (Owner::User { .. }, None) => Some(Denial::WorkspaceRequired),
-        (Owner::User { .. }, Some(_)) => role.is_none().then_some(Denial::NotAMember),
+        (Some(_), None) => Some(Denial::WorkspaceRequired),
+        (Some(_), Some(_)) => role.is_none().then_some(Denial::NotAMember),
     }
 }
 
 /// The lower of the membership's role and the downscope; none without a live workspace and a membership of it.
 fn effective_role(snapshot: &Snapshot<'_>) -> Option<(Role, RoleCap)> {
-    let Owner::User { max_role, .. } = snapshot.credential.owner else { return None };
+    let max_role = snapshot.credential.max_role?;
     let live = |workspace: &&Workspace| !workspace.disabled && workspace.delete_time.is_none();
     snapshot.named_workspace.filter(live)?;
     let membership = snapshot.membership?;

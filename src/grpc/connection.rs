@@ -22,7 +22,8 @@ pub struct Connection {
 
 /// The caller that spoke last.
 struct Last {
-    authorization: Zeroizing<Box<[u8]>>,
+    /// Nothing: by the connection's certificate.
+    authorization: Option<Zeroizing<Box<[u8]>>>,
     /// What is known of callers has not changed while this is the same.
     generation: u64,
     caller: Arc<Caller>,
@@ -51,17 +52,19 @@ impl Connection {
         service: &Service,
         headers: &mut HeaderMap,
     ) -> Result<Arc<Caller>> {
-        let generation = service.lookup.callers_generation();
-        if let Some(caller) = generation.and_then(|generation| self.known(headers, generation)) {
+        let lookup = &service.lookup;
+        let (term, generation) = (lookup.term(), lookup.callers_generation());
+        let known = self.last_if(headers, generation);
+        if let Some(caller) = known.filter(|_| lookup.may_believe(term)) {
             headers.remove(AUTHORIZATION);
             return Ok(caller);
         }
-        let authorization = headers.get(AUTHORIZATION).map(|value| value.as_bytes().into());
-        let authorization: Option<Box<[u8]>> = authorization;
+        let value = headers.get(AUTHORIZATION);
+        let authorization = value.map(|value| Zeroizing::new(value.as_bytes().into()));
         let presented = caller::presented(headers, Some(&self.peer))?;
         let caller = service.authenticate(&presented).await?;
-        if let Some((authorization, generation)) = authorization.zip(generation) {
-            let authorization = Zeroizing::new(authorization);
+        // What was found without memory says nothing of the generation.
+        if lookup.may_believe(term) {
             let caller = Arc::clone(&caller);
             *self.last.lock() = Some(Last { authorization, generation, caller });
         }
@@ -69,13 +72,26 @@ impl Connection {
         Ok(caller)
     }
 
-    /// The caller that spoke last, if it speaks again.
-    fn known(&self, headers: &HeaderMap, generation: u64) -> Option<Arc<Caller>> {
+    /// The caller that spoke last, if it speaks again: for who asks afterwards whether memory may be believed, by a term
+    /// that was taken before.
+    pub(super) fn last_caller(
+        &self,
+        service: &Service,
+        headers: &HeaderMap,
+    ) -> Option<Arc<Caller>> {
+        self.last_if(headers, service.lookup.callers_generation())
+    }
+
+    fn last_if(&self, headers: &HeaderMap, generation: u64) -> Option<Arc<Caller>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let value = values.next().filter(|_| values.next().is_none())?;
+        let (value, more) = (values.next(), values.next());
         let last = self.last.lock();
-        let last = last.as_ref().filter(|last| last.generation == generation)?;
-        let same: bool = last.authorization.ct_eq(value.as_bytes()).into();
+        let last = last.as_ref().filter(|last| last.generation == generation && more.is_none())?;
+        let same = match (&last.authorization, value) {
+            (Some(last), Some(value)) => last.ct_eq(value.as_bytes()).into(),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         same.then(|| Arc::clone(&last.caller))
     }
 }

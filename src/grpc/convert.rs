@@ -423,7 +423,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
                 pb::introspect_response::Principal::WorkspaceKey(pb::WorkspaceKeyPrincipal {
                     workspace_id: workspace.id.to_string(),
                     credential_id: credential.id.to_string(),
-                    name: credential.name.to_string(),
+                    name: credential.name().to_owned(),
                 })
             }
             PrincipalFacts::User(facts) => {
@@ -436,8 +436,8 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         response.credential = Some(pb::IntrospectedCredential {
             id: credential.id.to_string(),
             kind: pb_kind(credential.kind()).into(),
-            name: credential.name.to_string(),
-            hint: credential.hint.clone(),
+            name: credential.name().to_owned(),
+            hint: credential.hint().to_owned(),
             create_time: Some(timestamp(credential.create_time)),
             expire_time: credential.expire_time.map(timestamp),
         });

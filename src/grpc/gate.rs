@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
@@ -16,9 +16,10 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{Instrument as _, Level, Span, field};
 
+use super::BATCH_REQUEST_BYTES_MAX;
 use super::answer::Answer;
 use super::connection::Connection;
-use super::introspect::{self, Read, Replay};
+use super::introspect::{self, MESSAGE_BYTES_MAX, Read, Replay, batch};
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
@@ -47,17 +48,54 @@ impl Gate {
     /// Answers a request.
     pub async fn handle(
         &self,
+        mut request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Response<Answer> {
+        let mut read = Bytes::new();
+        let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
+            Ok(Some(response)) => return response.map(Answer::Once),
+            Ok(None) => {}
+            Err(_) => return panicked(),
+        }
+        // Boxed: it is thousands of bytes, which what is answered at once had better not carry along.
+        Box::pin(self.handle_in_time(request, read, connection)).await
+    }
+
+    /// Answers an introspection that need not wait: its caller is the one that spoke on this connection last, all of it
+    /// has come, and memory knows. All else, and all that is wrong, is for [`Self::handle_in_time`], with what was `read`.
+    fn introspect_at_once(
+        &self,
+        request: &mut Request<Incoming>,
+        connection: &Connection,
+        read: &mut Bytes,
+    ) -> Option<Response<introspect::Once>> {
+        if request.uri().path() != introspect::PATH || tracing::enabled!(Level::DEBUG) {
+            return None;
+        }
+        let headers = request.headers();
+        let in_time =
+            matches!(grpc_timeout(headers), Ok(timeout) if timeout != Some(Duration::ZERO));
+        if !in_time || introspect::is_encoded(headers) || refuse_foreign(request).is_some() {
+            return None;
+        }
+        let term = self.service.lookup.term();
+        let caller = connection.last_caller(&self.service, headers)?;
+        require(&caller, &[Permission::Introspect]).ok()?;
+        introspect::answer_at_once(&self.service, caller.id, term, request.body_mut(), read)
+    }
+
+    async fn handle_in_time(
+        &self,
         request: Request<Incoming>,
+        read: Bytes,
         connection: &Connection,
     ) -> Response<Answer> {
         let rule = rule(request.uri().path());
-        let introspection = request.uri().path() == introspect::PATH;
-        if introspection && !tracing::enabled!(Level::DEBUG) {
-            return self.answer(request, connection, rule).await;
-        }
         let span = span(&request, rule, connection);
         let begun = Instant::now();
-        let response = self.answer(request, connection, rule).instrument(span.clone()).await;
+        let answer = self.answer(request, read, connection, rule);
+        let response = answer.instrument(span.clone()).await;
         record(&span, &response, begun);
         response
     }
@@ -65,6 +103,7 @@ impl Gate {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        read: Bytes,
         connection: &Connection,
         rule: Rule,
     ) -> Response<Answer> {
@@ -74,13 +113,15 @@ impl Gate {
         let answer = std::panic::AssertUnwindSafe(async {
             match rule {
                 Rule::Open | Rule::Unknown => Ok(self.call(request).await),
-                Rule::AnyOf(permissions) => self.admit(request, connection, permissions).await,
+                Rule::AnyOf(permissions) => {
+                    self.admit(request, read, connection, permissions).await
+                }
             }
         });
         match answer.catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => refusal(error),
-            Err(_) => refusal(ServiceError::internal(&"a handler panicked")),
+            Err(_) => panicked(),
         }
     }
 
@@ -88,6 +129,7 @@ impl Gate {
     async fn admit(
         &self,
         mut request: Request<Incoming>,
+        read: Bytes,
         connection: &Connection,
         permissions: &'static [Permission],
     ) -> Result<Response<Answer>> {
@@ -101,10 +143,13 @@ impl Gate {
                 return Ok(self.manage(request, permissions, context, managed).await);
             }
             require(&caller, permissions)?;
-            if request.uri().path() == introspect::PATH {
-                return self.introspect(request, connection, caller, deadline).await;
+            let context = context(caller, connection, deadline);
+            match request.uri().path() {
+                introspect::PATH => return self.introspect(request, read, context).await,
+                batch::PATH => return self.batch_introspect(request, context).await,
+                _ => {}
             }
-            request.extensions_mut().insert(context(caller, connection, deadline));
+            request.extensions_mut().insert(context);
             Ok(self.call(request).await)
         };
         tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
@@ -132,32 +177,49 @@ impl Gate {
     async fn introspect(
         &self,
         request: Request<Incoming>,
-        connection: &Connection,
-        caller: Arc<Caller>,
-        deadline: Instant,
+        read: Bytes,
+        context: Context,
     ) -> Result<Response<Answer>> {
-        let (mut parts, body) = request.into_parts();
-        let (read, rest) = match introspect::read(&parts.headers, body).await {
-            Read::Message(message) => {
-                if let Some(asked) = introspect::parse(&message, caller.id) {
-                    let answer = introspect::answer(&self.service, &asked).await?;
-                    return Ok(answer.map(Answer::Once));
-                }
-                (introspect::framed(&message), None)
-            }
-            Read::Other(read, rest) => (BytesMut::freeze(read), rest),
-        };
-        parts.extensions.insert(context(caller, connection, deadline));
-        Ok(self.replay(parts, read, rest).await)
+        let (parts, body) = request.into_parts();
+        let read = introspect::read(&parts.headers, read, body, MESSAGE_BYTES_MAX).await;
+        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id())
+            && let Some(asked) = introspect::parse(message, caller)
+        {
+            let answer = introspect::answer(&self.service, &asked).await?;
+            return Ok(answer.map(Answer::Once));
+        }
+        Ok(self.replay(parts, read, context).await)
+    }
+
+    async fn batch_introspect(
+        &self,
+        request: Request<Incoming>,
+        context: Context,
+    ) -> Result<Response<Answer>> {
+        let (parts, body) = request.into_parts();
+        let read =
+            introspect::read(&parts.headers, Bytes::new(), body, BATCH_REQUEST_BYTES_MAX).await;
+        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id())
+            && let Some(asked) = batch::parse(message, caller)
+        {
+            let answer = batch::answer(&self.service, &asked).await?;
+            return Ok(answer.map(Answer::Once));
+        }
+        Ok(self.replay(parts, read, context).await)
     }
 
     /// Lets tonic say what is wrong with a request whose body was begun to read.
     async fn replay(
         &self,
-        parts: request::Parts,
-        read: Bytes,
-        rest: Option<Incoming>,
+        mut parts: request::Parts,
+        read: Read,
+        context: Context,
     ) -> Response<Answer> {
+        let (read, rest) = match read {
+            Read::Message(message) => (introspect::framed(&message), None),
+            Read::Other(read, rest) => (read, rest),
+        };
+        parts.extensions.insert(context);
         self.call(Request::from_parts(parts, Replay::new(read, rest))).await
     }
 
@@ -192,6 +254,10 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
         deadline: Some(deadline),
         recorded: Recorded::default(),
     }
+}
+
+fn panicked() -> Response<Answer> {
+    refusal(ServiceError::internal(&"a handler panicked"))
 }
 
 fn refusal(error: ServiceError) -> Response<Answer> {

@@ -36,6 +36,7 @@ struct Watcher {
     hub: Arc<Hub>,
     position: watch::Receiver<Position>,
     caller: Arc<Caller>,
+    /// What is known of callers was of this when the caller was last found good; nothing: that is still to be asked.
     callers_generation: Option<u64>,
     incarnation: Incarnation,
     /// Everything up to this was sent.
@@ -61,14 +62,13 @@ pub(super) async fn watch(
         Some((life, revision)) if life == incarnation => revision,
         Some(_) => return Err(Reason::CursorTooOld.into()),
     };
-    let callers_generation = service.lookup.callers_generation();
     let number = now.number.saturating_sub(1);
     let mut watcher = Watcher {
         service,
         hub,
         position,
         caller,
-        callers_generation,
+        callers_generation: None,
         incarnation,
         sent,
         number,
@@ -152,8 +152,9 @@ impl Watcher {
 
     /// A caller that was revoked meanwhile hears no more.
     async fn check_caller(&mut self) -> Result<()> {
-        let generation = self.service.lookup.callers_generation();
-        if generation.is_some() && generation == self.callers_generation {
+        let lookup = &self.service.lookup;
+        let (term, generation) = (lookup.term(), lookup.callers_generation());
+        if self.callers_generation == Some(generation) && lookup.may_believe(term) {
             return Ok(());
         }
         let presented = match &self.caller.identity {
@@ -164,7 +165,7 @@ impl Watcher {
         if !caller.permissions.contains(crate::model::Permission::Introspect) {
             return Err(Reason::PermissionMissing.into());
         }
-        self.callers_generation = generation;
+        self.callers_generation = Some(generation);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Instants with microseconds, the finest that both databases keep, and the clock that everything else is given.
 
 use std::fmt;
-use std::time::Duration;
+use std::num::NonZeroU64;
+use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -9,24 +10,39 @@ use time::format_description::well_known::Rfc3339;
 use super::Invalid;
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z, within the years 1 to 9999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(
+    /// Microseconds since the beginning of the year 1, and one more: so an `Option` takes no more room.
+    NonZeroU64,
+);
 
 impl Timestamp {
     /// The beginning of the year 1: before all there is.
-    pub const EARLIEST: Self = Self(Self::MIN);
+    pub const EARLIEST: Self = Self(NonZeroU64::MIN);
+    /// The last microsecond of the year 9999.
+    const LATEST: Self = Self::EARLIEST.later(Self::MAX.abs_diff(Self::MIN));
+    /// The epoch.
+    const EPOCH: Self = Self::EARLIEST.later(Self::MIN.unsigned_abs());
 
     const MIN: i64 = -62_135_596_800_000_000;
     const MAX: i64 = 253_402_300_799_999_999;
 
     /// From microseconds since the epoch; `None` outside the years 1 to 9999.
     pub const fn from_unix_micros(micros: i64) -> Option<Self> {
-        if micros < Self::MIN || micros > Self::MAX { None } else { Some(Self(micros)) }
+        if micros < Self::MIN || micros > Self::MAX {
+            return None;
+        }
+        Some(Self::EARLIEST.later(micros.abs_diff(Self::MIN)))
     }
 
     /// Microseconds since the epoch.
     pub const fn unix_micros(self) -> i64 {
-        self.0
+        // Ten thousand years of microseconds fit.
+        Self::MIN - 1 + self.0.get().cast_signed()
+    }
+
+    const fn later(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
     }
 
     /// From the seconds and nanoseconds of a `google.protobuf.Timestamp`; nanoseconds are cut to microseconds.
@@ -58,31 +74,32 @@ impl Timestamp {
     /// This much later; `None` past the year 9999.
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         let micros = i64::try_from(duration.as_micros()).ok()?;
-        Self::from_unix_micros(self.0.checked_add(micros)?)
+        Self::from_unix_micros(self.unix_micros().checked_add(micros)?)
     }
 
     /// This much later, or the end of the year 9999.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
-        self.checked_add(duration).unwrap_or(Self(Self::MAX))
+        self.checked_add(duration).unwrap_or(Self::LATEST)
     }
 
     /// This much earlier, or the year 1.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_sub(micros).max(Self::MIN))
+        let earlier = self.unix_micros().saturating_sub(micros);
+        Self::from_unix_micros(earlier).unwrap_or(Self::EARLIEST)
     }
 
     /// How long after `earlier` this is; zero if it is not.
     pub fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
     }
 
     /// As the databases' native type has it.
     pub fn date_time(self) -> OffsetDateTime {
         // The range of Timestamp lies within that of OffsetDateTime, so the fallback is never taken.
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.unix_micros()) * 1_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
@@ -90,6 +107,12 @@ impl Timestamp {
     pub fn from_date_time(date_time: OffsetDateTime) -> Option<Self> {
         let micros = date_time.unix_timestamp_nanos().div_euclid(1_000);
         Self::from_unix_micros(i64::try_from(micros).ok()?)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({})", self.unix_micros())
     }
 }
 
@@ -115,8 +138,9 @@ impl Clock for SystemClock {
             clippy::disallowed_methods,
             reason = "the one place that reads the machine's clock"
         )]
-        let now = OffsetDateTime::now_utc();
-        Timestamp::from_date_time(now).unwrap_or(Timestamp(0))
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let micros = now.ok().and_then(|now| i64::try_from(now.as_micros()).ok());
+        micros.and_then(Timestamp::from_unix_micros).unwrap_or(Timestamp::EPOCH)
     }
 }
 

@@ -4,9 +4,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question};
-use crate::decision::{Decision, Denial, Principal, Request, Snapshot, decide, www_authenticate};
-use crate::model::{CallerId, Digest, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName};
+use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question, Term};
+use crate::decision::{
+    Decision, Denial, Grant, Principal, Request, Snapshot, decide, www_authenticate,
+};
+use crate::model::{
+    CallerId, Digest, LastUse, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName,
+};
 use crate::token::digest_of_presented;
 
 /// What is asked.
@@ -67,7 +71,7 @@ impl Service {
             Err(denial) => return Ok(self.without_look_up(denial)),
         };
         let question = question(request, &digest);
-        let facts = if let Some(facts) = self.lookup.recall(&question) {
+        let facts = if let Some(facts) = self.lookup.recall(&question, self.lookup.term()) {
             facts
         } else {
             self.admit(request.asker)?;
@@ -78,16 +82,18 @@ impl Service {
         self.answer(request, facts)
     }
 
-    /// Introspects from memory alone, without waiting for anything; nothing if memory cannot answer.
+    /// Introspects from memory alone, without waiting for anything; nothing if memory cannot answer, or may not be
+    /// believed since `term`.
     pub fn introspect_from_memory(
         &self,
         request: &IntrospectionRequest<'_>,
+        term: Term,
     ) -> Option<Introspection> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
             Err(denial) => return Some(self.without_look_up(denial)),
         };
-        let facts = self.lookup.recall(&question(request, &digest))?;
+        let facts = self.lookup.recall(&question(request, &digest), term)?;
         self.answer(request, facts).ok()
     }
 
@@ -171,7 +177,7 @@ impl Service {
         let now = self.clock.now();
         let decision = decide(&snapshot(&found), &asked, now);
         if decision.is_active() {
-            self.last_uses.note(found.credential.id, now, asked.client_ip);
+            self.last_uses.note(&found.credential, LastUse { time: now, ip: asked.client_ip });
         }
         let challenge = |denial| www_authenticate(denial, required);
         Ok(Introspection {
@@ -227,8 +233,17 @@ fn snapshot(found: &FoundFacts) -> Snapshot<'_> {
             (Principal::User(&facts.user), role)
         }
     };
+    let credential = &found.credential;
     Snapshot {
-        credential: &found.credential,
+        credential: Grant {
+            max_role: credential.max_role,
+            scopes: credential.scopes,
+            generation: credential.generation,
+            revoke_time: credential.revoke_time,
+            expire_time: credential.expire_time,
+            disable_time: credential.disable_time,
+            ip_allowlist: &credential.ip_allowlist,
+        },
         principal: Some(principal),
         named_workspace,
         membership,

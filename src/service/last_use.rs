@@ -1,15 +1,15 @@
 //! When and from where credentials were last used: collected in memory, so that introspection writes nothing, and written
 //! in batches about once a minute and at the end. What a process that is killed had collected is lost: at most that minute.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Service;
-use crate::model::{CredentialId, LastUse, Timestamp};
+use crate::cache::CredentialFacts;
+use crate::model::{CredentialId, LastUse};
 
 /// Parts that are locked each by itself, so that introspections seldom meet. A power of two.
 const SHARDS: usize = 64;
@@ -18,9 +18,9 @@ const SHARD_MAX: usize = 4_096;
 /// Credentials in one transaction.
 const BATCH: usize = 500;
 
-type Shard = Mutex<HashMap<CredentialId, LastUse, RandomState>>;
+type Shard = Mutex<Vec<Arc<CredentialFacts>>>;
 
-/// Uses that are not written yet, the latest of each credential.
+/// The credentials that were used since the last flush. Each knows its latest use itself, which introspection has at hand.
 pub struct LastUses {
     shards: Box<[Shard]>,
     filling: Notify,
@@ -34,25 +34,26 @@ impl Default for LastUses {
 }
 
 impl LastUses {
-    /// Notes a use. Of a credential that is noted already it allocates nothing.
-    pub fn note(&self, id: CredentialId, now: Timestamp, ip: Option<IpAddr>) {
-        let last_use = LastUse { time: now, ip };
-        let mut shard = self.shard(id).lock();
-        if let Some(noted) = shard.get_mut(&id) {
-            if noted.time < now {
-                *noted = last_use;
-            }
-        } else if shard.len() < SHARD_MAX {
-            shard.insert(id, last_use);
-            if shard.len() == SHARD_MAX / 2 {
-                self.filling.notify_one();
-            }
+    /// Notes a use. Of a credential that is noted already it locks and allocates nothing here.
+    pub fn note(&self, credential: &Arc<CredentialFacts>, last_use: LastUse) {
+        if !credential.note_use(last_use) {
+            return;
+        }
+        let mut shard = self.shard(credential.id).lock();
+        if shard.len() >= SHARD_MAX {
+            drop(shard);
+            credential.take_use();
+            return;
+        }
+        shard.push(Arc::clone(credential));
+        if shard.len() == SHARD_MAX / 2 {
+            self.filling.notify_one();
         }
     }
 
     /// Whether a use is noted here that is not written yet.
     pub fn is_noted(&self, id: CredentialId) -> bool {
-        self.shard(id).lock().contains_key(&id)
+        self.shard(id).lock().iter().any(|credential| credential.id == id)
     }
 
     /// Waits until there is so much that it had better be written.
@@ -61,12 +62,19 @@ impl LastUses {
     }
 
     /// All of it, by id; nothing is noted afterwards.
-    fn take(&self) -> Vec<(CredentialId, LastUse)> {
+    fn take(&self) -> Vec<(Arc<CredentialFacts>, LastUse)> {
         // Drained, not replaced: the room stays for the next minute's, which are mostly the same.
-        let mut taken: Vec<_> =
-            self.shards.iter().flat_map(|shard| shard.lock().drain().collect::<Vec<_>>()).collect();
-        taken.sort_unstable_by_key(|(id, _)| *id);
-        taken
+        let drained =
+            self.shards.iter().flat_map(|shard| shard.lock().drain(..).collect::<Vec<_>>());
+        let uses = drained.filter_map(|credential| {
+            let last_use = credential.take_use()?;
+            Some((credential, last_use))
+        });
+        let mut uses: Vec<_> = uses.collect();
+        // What was read of the store anew meanwhile was noted again: its latest use comes first.
+        uses.sort_unstable_by_key(|(credential, last_use)| (credential.id, Reverse(last_use.time)));
+        uses.dedup_by_key(|(credential, _)| credential.id);
+        uses
     }
 
     /// The last bytes of an id are random.
@@ -81,12 +89,13 @@ impl Service {
         let uses = self.last_uses.take();
         let mut written = 0;
         for (i, batch) in uses.chunks(BATCH).enumerate() {
-            match self.store.write_last_uses(batch).await {
+            let rows: Vec<_> = batch.iter().map(|(of, last_use)| (of.id, *last_use)).collect();
+            match self.store.write_last_uses(&rows).await {
                 Ok(count) => written += count,
                 Err(error) => {
                     tracing::warn!(%error, "last uses could not be written: the next flush tries again");
-                    for (id, last_use) in &uses[i * BATCH..] {
-                        self.last_uses.note(*id, last_use.time, last_use.ip);
+                    for (credential, last_use) in &uses[i * BATCH..] {
+                        self.last_uses.note(credential, *last_use);
                     }
                     break;
                 }
@@ -98,38 +107,79 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use uuid::Uuid;
 
     use super::*;
+    use crate::model::{
+        Annotations, Credential, Digest, DisplayName, IpAllowlist, Owner, ScopeSet, Timestamp,
+        WorkspaceId,
+    };
 
-    fn id(number: u128) -> CredentialId {
-        CredentialId(Uuid::from_u128(number))
+    fn credential(number: u128) -> Arc<CredentialFacts> {
+        let id = CredentialId(Uuid::from_u128(number));
+        let credential = Credential {
+            id,
+            owner: Owner::Workspace(WorkspaceId::parse("acme").expect("an id")),
+            generation: 0,
+            name: DisplayName::parse("ci").expect("a name"),
+            hint: String::new(),
+            scopes: ScopeSet::ALL,
+            ip_allowlist: IpAllowlist::default(),
+            annotations: Annotations::default(),
+            create_time: at(0).time,
+            expire_time: None,
+            disable_time: None,
+            revoke_time: None,
+            last_use: None,
+            creator: String::new(),
+            predecessor_id: None,
+            family_id: id,
+            version: 1,
+        };
+        Arc::new(CredentialFacts::new(Digest::from_hash([0; 32]), &credential))
     }
 
-    fn at(micros: i64) -> Timestamp {
-        Timestamp::from_unix_micros(micros).expect("a time")
+    fn at(micros: i64) -> LastUse {
+        let time = Timestamp::from_unix_micros(micros).expect("a time");
+        LastUse { time, ip: None }
+    }
+
+    fn taken(uses: &LastUses) -> Vec<(CredentialId, LastUse)> {
+        uses.take().into_iter().map(|(credential, last_use)| (credential.id, last_use)).collect()
     }
 
     #[test]
     fn the_latest_use_is_kept_whatever_the_order() {
         let uses = LastUses::default();
         let ip: IpAddr = "192.0.2.1".parse().expect("an address");
-        uses.note(id(1), at(2), Some(ip));
-        uses.note(id(1), at(1), None);
-        assert_eq!(uses.take(), [(id(1), LastUse { time: at(2), ip: Some(ip) })]);
-        assert_eq!(uses.take(), []);
+        let latest = LastUse { ip: Some(ip), ..at(2) };
+        let (first, again) = (credential(1), credential(1));
+        uses.note(&first, latest);
+        uses.note(&first, at(1));
+        // Read anew of the store meanwhile.
+        uses.note(&again, at(1));
+        assert_eq!(taken(&uses), [(first.id, latest)]);
+        assert_eq!(taken(&uses), []);
     }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_what_is_noted_goes_on() {
         let uses = LastUses::default();
         // All of one part: their last byte is the same.
-        for number in 0..u128::try_from(SHARD_MAX).expect("small") + 10 {
-            uses.note(id(number << 8), at(1), None);
+        let count = u128::try_from(SHARD_MAX).expect("small") + 10;
+        let credentials: Vec<_> = (0..count).map(|number| credential(number << 8)).collect();
+        for credential in &credentials {
+            uses.note(credential, at(1));
         }
-        uses.note(id(0), at(2), None);
-        let taken = uses.take();
-        assert_eq!(taken.len(), SHARD_MAX);
-        assert_eq!(taken[0], (id(0), LastUse { time: at(2), ip: None }));
+        uses.note(&credentials[0], at(2));
+        let noted = taken(&uses);
+        assert_eq!(noted.len(), SHARD_MAX);
+        assert_eq!(noted[0], (credentials[0].id, at(2)));
+        // What was dropped then is noted now.
+        let last = credentials.last().expect("many");
+        uses.note(last, at(3));
+        assert_eq!(taken(&uses), [(last.id, at(3))]);
     }
 }

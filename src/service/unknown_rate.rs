@@ -18,7 +18,7 @@ pub struct UnknownRate {
     interval: Duration,
     boot: Arc<dyn BootClock>,
     /// Nanoseconds since boot at which each caller's allowance is whole again.
-    whole_at: ClockMap<CallerId, Arc<AtomicU64>>,
+    whole_at: ClockMap<(CallerId, Arc<AtomicU64>)>,
 }
 
 impl UnknownRate {
@@ -30,7 +30,7 @@ impl UnknownRate {
 
     /// Whether the caller may have something looked up now.
     pub fn admits(&self, caller: CallerId) -> bool {
-        let Some(whole_at) = self.whole_at.get(&caller) else { return true };
+        let Some(whole_at) = self.whole_at.get(&caller, shared) else { return true };
         let now = self.boot.since_boot();
         Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
     }
@@ -40,9 +40,9 @@ impl UnknownRate {
         if self.interval.is_zero() || unknown == 0 {
             return;
         }
-        let whole_at = self.whole_at.get(&caller).unwrap_or_else(|| {
+        let whole_at = self.whole_at.get(&caller, shared).unwrap_or_else(|| {
             let new = Arc::new(AtomicU64::new(0));
-            self.whole_at.insert_if(caller, Arc::clone(&new), || true);
+            self.whole_at.insert_if((caller, Arc::clone(&new)), || true);
             new
         });
         let now = nanos(self.boot.since_boot());
@@ -51,6 +51,10 @@ impl UnknownRate {
         let _ = whole_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(at.max(now) + more));
     }
+}
+
+fn shared((_, whole_at): &(CallerId, Arc<AtomicU64>)) -> Arc<AtomicU64> {
+    Arc::clone(whole_at)
 }
 
 fn nanos(duration: Duration) -> u64 {

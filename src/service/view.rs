@@ -190,7 +190,7 @@ pub fn introspection(answer: &Introspection) -> Value {
         PrincipalFacts::Workspace(workspace) => json!({"workspace_key": {
             "workspace_id": workspace.id.as_str(),
             "credential_id": found.credential.id.to_string(),
-            "name": found.credential.name.as_str(),
+            "name": found.credential.name(),
         }}),
         PrincipalFacts::User(facts) => json!({"user": {
             "id": facts.user.id.as_str(),
@@ -220,8 +220,8 @@ pub fn introspection(answer: &Introspection) -> Value {
     let mut summary = object(json!({
         "id": credential.id.to_string(),
         "kind": credential.kind().as_str(),
-        "name": credential.name.as_str(),
-        "hint": credential.hint,
+        "name": credential.name(),
+        "hint": credential.hint(),
         "create_time": credential.create_time.to_string(),
     }));
     insert_time(&mut summary, "expire_time", credential.expire_time);

@@ -6,7 +6,7 @@ mod oracle;
 mod rows;
 mod scopes;
 
-use super::{Decision, Denial, Principal, Request, Snapshot, decide};
+use super::{Decision, Denial, Grant, Principal, Request, Snapshot, decide};
 use crate::model::{
     Annotations, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet,
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -154,7 +154,7 @@ impl Case {
     fn decide(&self) -> Decision {
         let workspace = self.workspace.as_ref().map(Principal::Workspace);
         let snapshot = Snapshot {
-            credential: &self.credential,
+            credential: grant(&self.credential),
             principal: workspace.or(self.user.as_ref().map(Principal::User)),
             named_workspace: self.found.as_ref(),
             membership: self.membership,
@@ -169,5 +169,21 @@ impl Case {
 
     fn denial(&self) -> Option<Denial> {
         self.decide().denial
+    }
+}
+
+fn grant(credential: &Credential) -> Grant<'_> {
+    let max_role = match &credential.owner {
+        Owner::Workspace(_) => None,
+        Owner::User { max_role, .. } => Some(*max_role),
+    };
+    Grant {
+        max_role,
+        scopes: credential.scopes,
+        generation: credential.generation,
+        revoke_time: credential.revoke_time,
+        expire_time: credential.expire_time,
+        disable_time: credential.disable_time,
+        ip_allowlist: &credential.ip_allowlist,
     }
 }

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::super::*;
-use super::{acme, ada, allowlist, key, now_plus, pat, workspace};
+use super::{acme, ada, allowlist, grant, key, now_plus, pat, workspace};
+use crate::model::Credential;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -305,6 +306,7 @@ fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) ->
         };
         let membership = s.membership.map(role_of);
         let principal = Some(principal);
+        let credential = grant(credential);
         let snapshot = Snapshot { credential, principal, named_workspace, membership };
         let client_ip = match s.place {
             Place::NoAllowlistNorAddress | Place::NoAddress => None,

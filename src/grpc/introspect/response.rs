@@ -5,9 +5,9 @@
 use bytes::{BufMut as _, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use crate::cache::{FoundFacts, PrincipalFacts};
+use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts};
 use crate::grpc::convert::{pb_denial, pb_kind, pb_role, pb_role_cap, scope_number};
-use crate::model::{Credential, Role, ScopeSet, Timestamp, Workspace};
+use crate::model::{Role, ScopeSet, Timestamp, Workspace};
 use crate::service::Introspection;
 
 /// Appends the message.
@@ -52,7 +52,7 @@ fn principal(buffer: &mut BytesMut, found: &FoundFacts) {
         PrincipalFacts::Workspace(own) => message(buffer, 6, |buffer| {
             text(buffer, 1, own.id.as_str());
             id(buffer, 2, found.credential.id.0);
-            text(buffer, 3, found.credential.name.as_str());
+            text(buffer, 3, found.credential.name());
         }),
         PrincipalFacts::User(facts) => message(buffer, 7, |buffer| {
             text(buffer, 1, facts.user.id.as_str());
@@ -69,12 +69,12 @@ fn workspace(buffer: &mut BytesMut, workspace: &Workspace) {
     });
 }
 
-fn credential(buffer: &mut BytesMut, credential: &Credential) {
+fn credential(buffer: &mut BytesMut, credential: &CredentialFacts) {
     message(buffer, 15, |buffer| {
         id(buffer, 1, credential.id.0);
         number(buffer, 2, i32::from(pb_kind(credential.kind())).unsigned_abs().into());
-        text(buffer, 3, credential.name.as_str());
-        text(buffer, 4, &credential.hint);
+        text(buffer, 3, credential.name());
+        text(buffer, 4, credential.hint());
         time(buffer, 5, credential.create_time);
         if let Some(expire_time) = credential.expire_time {
             time(buffer, 6, expire_time);
@@ -131,7 +131,7 @@ fn time(buffer: &mut BytesMut, field: u32, time: Timestamp) {
 }
 
 /// A message within, behind its length, which is known only when it is written.
-fn message(buffer: &mut BytesMut, field: u32, write: impl FnOnce(&mut BytesMut)) {
+pub(super) fn message(buffer: &mut BytesMut, field: u32, write: impl FnOnce(&mut BytesMut)) {
     encode_key(field, WireType::LengthDelimited, buffer);
     let place = buffer.len();
     buffer.put_u8(0);

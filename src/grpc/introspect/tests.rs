@@ -1,17 +1,19 @@
 //! What is read and written by hand is what prost reads and writes.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::{message_of, request, response};
-use crate::cache::{FoundFacts, PrincipalFacts, UserFacts};
+use super::{MESSAGE_BYTES_MAX, message_of, request, response};
+use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts, UserFacts};
 use crate::decision::{Decision, Denial, RoleCap, www_authenticate};
 use crate::grpc::{convert, pb};
 use crate::model::{
-    Annotations, CallerId, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope,
-    ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Annotations, CallerId, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, Role,
+    Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use crate::service::Introspection;
 
@@ -88,7 +90,7 @@ fn found() -> impl Strategy<Value = Option<FoundFacts>> {
     );
     prop::option::of((any::<bool>(), name, times, any::<bool>()).prop_map(
         |(key, name, (create, expire), named_workspace)| {
-            let own = std::sync::Arc::new(workspace(&name));
+            let own = Arc::new(workspace(&name));
             let user_id = UserId::parse("ada").expect("a well-formed id");
             let owner = if key {
                 Owner::Workspace(own.id.clone())
@@ -106,7 +108,10 @@ fn found() -> impl Strategy<Value = Option<FoundFacts>> {
                 delete_time: None,
             };
             FoundFacts {
-                credential: credential(owner, &name, create, expire).into(),
+                credential: Arc::new(CredentialFacts::new(
+                    Digest::from_hash([0; 32]),
+                    &credential(owner, &name, create, expire),
+                )),
                 principal: if key {
                     PrincipalFacts::Workspace(own.clone())
                 } else {
@@ -206,7 +211,7 @@ fn what_is_wrong_is_left_to_be_refused() {
 
 #[test]
 fn only_one_whole_frame_in_the_clear_is_a_message() {
-    assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8]), Some(&[7, 8][..]));
+    assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8], MESSAGE_BYTES_MAX), Some(&[7, 8][..]));
     for frame in [
         &[][..],
         &[0, 0, 0, 0],
@@ -215,6 +220,6 @@ fn only_one_whole_frame_in_the_clear_is_a_message() {
         &[0, 0, 0, 0, 1, 7, 8],
         &[0, 255, 255, 255, 255, 7, 8],
     ] {
-        assert_eq!(message_of(frame), None, "{frame:?}");
+        assert_eq!(message_of(frame, MESSAGE_BYTES_MAX), None, "{frame:?}");
     }
 }

@@ -77,7 +77,7 @@ impl World {
     pub(super) fn work(&mut self, me: Address, arrival: Arrival) {
         match arrival {
             Arrival::Ask(request) => self.introspect(me, request),
-            Arrival::Believe(request, facts) => self.believe(me, request, &facts),
+            Arrival::Believe(request, facts, term) => self.believe(me, request, &facts, term),
             Arrival::Operate(attempt, wanted, waits) => self.operate(me, attempt, wanted, waits),
             Arrival::Beat => self.beat(me),
             Arrival::Exit => self.end_process(me.process),

@@ -1,7 +1,7 @@
 //! `src/cache/cached.rs` and `flights.rs`: to be read beside them. The mirror and the lease are the real ones; what is
 //! modelled is that a read takes time, and that a process may stop between any two steps.
 
-use sophic_auth::cache::{Facts, Question};
+use sophic_auth::cache::{Facts, Question, Term};
 
 use super::client::Request;
 use super::plan::{Broken, L, US};
@@ -34,20 +34,26 @@ impl World {
             return self.read(me, request, true);
         }
         // `Cached::recall`.
+        let term = process.lease.term();
         let recalled =
             process.mirror.recall(question.digest, question.workspace, question.at_least);
         match recalled {
             Some(facts) => {
-                let moment = self.rng.below(20 * US);
-                self.after(moment, Event::At(me, Arrival::Believe(request, facts)));
+                // Now and then its thread is not given the processor for long.
+                let longest = if self.rng.in_thousand(5) { 2 * L } else { 20 * US };
+                let moment = self.rng.below(longest);
+                self.after(moment, Event::At(me, Arrival::Believe(request, facts, term)));
             }
             None => self.look_up(me, request),
         }
     }
 
     /// The rest of `Cached::recall`: the lease, after the reading.
-    pub(super) fn believe(&mut self, me: Address, request: Request, facts: &Facts) {
-        if self.is_current(me) {
+    pub(super) fn believe(&mut self, me: Address, request: Request, facts: &Facts, term: Term) {
+        let process = &self.processes[me.process];
+        let later = self.plan.is(Broken::LaterLease);
+        let term = if later { process.lease.term() } else { term };
+        if process.lease.has_held(term, process.boot(self.now)) {
             self.answer(&request, Some(facts), true);
         } else {
             self.look_up(me, request);
@@ -56,7 +62,7 @@ impl World {
 
     fn is_current(&self, me: Address) -> bool {
         let process = &self.processes[me.process];
-        process.lease.holds(process.boot(self.now))
+        process.is_current(self.now)
     }
 
     /// `Cached::look_up`, and `Flights::board`.
@@ -96,7 +102,7 @@ impl World {
             }
         }
         let facts = match reply {
-            Reply::LookedUp(looked_up) => Facts::from(*looked_up),
+            Reply::LookedUp(looked_up) => Facts::of(fill.key.0, *looked_up),
             _ => {
                 for request in fill.waiters {
                     self.answer(&request, None, false);

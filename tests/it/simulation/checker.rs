@@ -147,7 +147,7 @@ fn parts(credential: usize, facts: &Facts) -> Vec<(Entity, i64)> {
     let workspace = |workspace: &sophic_auth::model::Workspace| {
         (Entity::Workspace(at_of(workspace.id.as_str())), workspace.generation)
     };
-    let mut parts = vec![(Entity::Credential(credential), found.credential.version)];
+    let mut parts = vec![(Entity::Credential(credential), found.credential.generation)];
     parts.push(match &found.principal {
         PrincipalFacts::Workspace(own) => workspace(own),
         PrincipalFacts::User(facts) => {

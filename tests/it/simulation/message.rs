@@ -1,6 +1,6 @@
 //! What parts of a process, the store and the clients say to each other, and what can go wrong.
 
-use sophic_auth::cache::Facts;
+use sophic_auth::cache::{Facts, Term};
 use sophic_auth::model::{Digest, ReplicaId, Revision};
 use sophic_auth::store::{Incarnation, LookedUp, Published, Replicas, Synced};
 
@@ -71,7 +71,7 @@ pub(super) enum Arrival {
     Exit,
     Ask(Request),
     /// The facts were read of memory: may they be believed?
-    Believe(Request, Facts),
+    Believe(Request, Facts, Term),
     Operate(u64, Wanted, bool),
 }
 

@@ -26,7 +26,7 @@ use world::World;
 const SEEDS: u64 = 2_000;
 
 /// What is left out, and a seed that shows it. If none is recorded any more, the test tells the first that does.
-const BROKEN: [(Broken, u64); 18] = [
+const BROKEN: [(Broken, u64); 19] = [
     (Broken::NoWait, 0),
     (Broken::FillUnchecked, 5),
     (Broken::DetachedTooLate, 5),
@@ -44,6 +44,7 @@ const BROKEN: [(Broken, u64); 18] = [
     (Broken::EpochIgnored, 92),
     (Broken::SyncsForgotten, 218),
     (Broken::JudgedByEarlierLook, 0),
+    (Broken::LaterLease, 0),
     (Broken::LeaseOutlivesRow, 0),
 ];
 /// Where another seed is looked for.

@@ -43,6 +43,11 @@ impl Moment {
         self.tail.synced(sent, &published, synced)
     }
 
+    /// Whether the replica answers from memory at this time.
+    fn answers(&self, now: Duration) -> bool {
+        self.lease.has_held(self.lease.term(), now)
+    }
+
     /// Whether whoever looked at these times gives the replica up at the last.
     fn is_given_up(&self, standstill: &mut Standstill, now: Duration) -> bool {
         !standstill.look(&self.store.replicas(0).0.replicas, now).is_empty()
@@ -63,7 +68,7 @@ fn given_up_within_the_lease_after_a_forgotten_sync(broken: Option<Broken>) -> b
     moment.sync(millis(160));
     moment.store.crash();
     let (now, end) = (millis(1_080), millis(1_130));
-    moment.is_given_up(&mut standstill, now) && moment.lease.holds(end)
+    moment.is_given_up(&mut standstill, now) && moment.answers(end)
 }
 
 /// A crash loses a sync that somebody saw, and the next one gets the same number.
@@ -76,7 +81,7 @@ fn given_up_within_the_lease_after_a_number_that_came_again(broken: Option<Broke
     moment.store.crash();
     moment.sync(millis(1_000));
     let now = millis(1_100);
-    moment.is_given_up(&mut standstill, now) && moment.lease.holds(now)
+    moment.is_given_up(&mut standstill, now) && moment.answers(now)
 }
 
 /// What a replica applied was lost in a promotion, and its number is another change's now.
@@ -91,7 +96,7 @@ fn released_by_an_acknowledgement_of_another_life(broken: Option<Broken>) -> boo
     // Its reply is on the way: the replica does not know yet.
     let synced = moment.store.sync(moment.id, &published, 0);
     let released = Wait::new(revision).judge(&moment.store.replicas(0).0, |_| None).is_some();
-    let wrong = released && moment.lease.holds(millis(11));
+    let wrong = released && moment.answers(millis(11));
     assert_eq!(moment.tail.synced(millis(10), &published, synced), Step::Register);
     wrong
 }

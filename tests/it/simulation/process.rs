@@ -118,6 +118,11 @@ impl Process {
         Duration::from_nanos(self.clock.offset + u64::try_from(drifted).expect("a few seconds"))
     }
 
+    /// Whether it answers from memory.
+    pub(super) fn is_current(&self, now: u64) -> bool {
+        self.lease.has_held(self.lease.term(), self.boot(now))
+    }
+
     /// Suspended, or stopped: nothing runs, and time goes on.
     pub(super) fn pause(&mut self, now: u64, long: u64, clock_stops: bool) {
         let until = self.paused_until.max(now + long);

@@ -124,7 +124,7 @@ fn credential(at: usize, version: i64) -> Credential {
     Credential {
         id,
         owner,
-        generation: 0,
+        generation: version,
         name: DisplayName::parse("ci").expect("a name"),
         hint: String::new(),
         scopes: ScopeSet::of(&[Scope::Read]),
@@ -138,7 +138,7 @@ fn credential(at: usize, version: i64) -> Credential {
         creator: String::new(),
         predecessor_id: None,
         family_id: id,
-        version,
+        version: 1,
     }
 }
 
@@ -327,7 +327,7 @@ impl Store {
                 if changed {
                     let row = Arc::make_mut(row);
                     row.revoke_time = Some(time());
-                    row.version = version;
+                    row.generation = version;
                 }
                 (ChangedEntity::Credential(digest(at)), changed)
             }
@@ -390,7 +390,7 @@ impl Store {
     fn version_of(&self, entity: Entity) -> i64 {
         match entity {
             Entity::Credential(at) => {
-                self.tables.credentials.get(&digest(at)).map_or(0, |found| found.version)
+                self.tables.credentials.get(&digest(at)).map_or(0, |found| found.generation)
             }
             Entity::User(at) => self.tables.users[at].0.generation,
             Entity::Workspace(at) => self.tables.workspaces[at].generation,

@@ -413,7 +413,7 @@ impl World {
             self.checker.fail(self.now, format!("{late} operations never came to an end"));
         }
         for (at, process) in self.processes.iter().enumerate() {
-            if process.server && process.running && !process.lease.holds(process.boot(self.now)) {
+            if process.server && process.running && !process.is_current(self.now) {
                 self.checker.fail(self.now, format!("process {at} has not come back"));
             }
         }

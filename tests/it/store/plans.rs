@@ -75,7 +75,9 @@ fn statements(postgres: bool, rows: u32) -> String {
              CASE WHEN x % 2 = 0 THEN {made} END, \
              CASE WHEN x % 1000 = 1 THEN 'user:rare' ELSE 'caller:dashboard' END, {id}, 1 \
          FROM {all}; \
-         ANALYZE;",
+         {analyze}",
+        // Nobody analyzes a file of SQLite; Postgres does so by itself.
+        analyze = if postgres { "ANALYZE" } else { "" },
         made = time("x"),
         expiry = time("x + 100000000"),
         thousand = series(999),
@@ -99,6 +101,19 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
         ("everything, by last use", CredentialFilter { order: by_use, ..none() }),
         ("everything, by expiry", CredentialFilter { order: by_expiry, ..none() }),
         ("a workspace", workspace()),
+        (
+            "a workspace's keys",
+            CredentialFilter { kind: Some(CredentialKind::Key), ..workspace() },
+        ),
+        (
+            "a workspace's keys of one creator, by last use",
+            CredentialFilter {
+                kind: Some(CredentialKind::Key),
+                creator: text("caller:dashboard"),
+                order: by_use,
+                ..workspace()
+            },
+        ),
         ("a workspace, newest first", CredentialFilter { order: newest, ..workspace() }),
         ("a workspace, by last use", CredentialFilter { order: by_use, ..workspace() }),
         ("a workspace, by expiry", CredentialFilter { order: by_expiry, ..workspace() }),
@@ -193,7 +208,10 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
             let daily = name.starts_with("everything") || name.starts_with("a workspace");
             let sorted = line.contains("Sort") || line.contains("TEMP B-TREE");
             let sorts = daily && sorted && !narrow;
-            assert!(!scans && !sorts, "{name}: {plan:#?}");
+            // SQLite knows no numbers: of two indexes it might take the one that leaves more.
+            let other = !postgres && !narrow && name.contains("workspace");
+            let other = other && line.starts_with("SEARCH c") && !line.contains("workspace_id=?");
+            assert!(!scans && !sorts && !other, "{name}: {plan:#?}");
         }
         let _ = write!(shown, "\n{name}:\n\n```text\n{}\n```\n", plan.join("\n"));
     }
