@@ -16,6 +16,7 @@ mod grpc;
 mod harness;
 mod house;
 mod proxy;
+mod python;
 mod simulation;
 mod store;
 mod stores;

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use super::stage::{STRANGER, Stage};
+use crate::python::Python;
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -72,23 +73,13 @@ async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
 
 async fn the_python_client_asks(stage: Stage) {
     off_the_runtime(move || {
-        let python = given("SOPHIC_AUTH_TEST_VENV").join("bin/python");
-        let generated = tempfile::tempdir().expect("a folder");
-        let mut protoc = Command::new(&python);
-        protoc.args(["-m", "grpc_tools.protoc", "-I", "proto"]);
-        for kind in ["--python_out", "--grpc_python_out"] {
-            protoc.arg(format!("{kind}={}", generated.path().display()));
-        }
-        let protos = ["auth_service", "credential", "decision"];
-        protoc.args(protos.map(|name| format!("proto/sophic/auth/v1/{name}.proto")));
-        assert!(protoc.status().expect("it runs").success(), "code is generated");
+        let python = Python::generate();
         assert_asks(&stage, &|workspace, scopes| {
-            let mut command = Command::new(&python);
+            let mut command = python.command();
             command.args(["examples/python/ask.py", "--workspace", workspace]);
             for scope in scopes {
                 command.args(["--scope", scope]);
             }
-            command.env("PYTHONPATH", generated.path()).env("PYTHONDONTWRITEBYTECODE", "1");
             command
         });
     })

@@ -1,0 +1,70 @@
+"""Purge: what has long been dead goes, by a server's own task under flags and by the command; the log keeps its story.
+(In the walk `long` is a microsecond.)"""
+
+import json
+import signal
+import subprocess
+
+from calls import get, revoke, state
+from client import PATIENCE_S, expect, holds
+from scene import until
+
+
+def walk(s):
+    by_a_server(s)
+    by_the_command(s)
+    retention(s)
+
+
+def gone(s, made):
+    s.root.refused(get(made.id), "CREDENTIAL_NOT_FOUND")
+    for actor in (s.root, s.there):
+        expect("its token", s.ask(actor, made.token).active, False)
+    last = s.events(target_id=made.id, action="credential.purge")[-1]
+    expect("the end of its story", (json.loads(last.before)["state"], last.after), ("revoked", ""))
+
+
+def by_a_server(s):
+    dead, alive = s.key(), s.key()
+    s.root.do(revoke(dead.id))
+    living = [one.id for one in s.listed(page_size=1_000) if state(one) in ("ACTIVE", "DISABLED")]
+    flags = ["--purge-every", "50ms", "--purge-dead-after", "1us", "--purge-changes-after", "1us"]
+    listen = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log", "off"]
+    quiet = subprocess.DEVNULL
+    serving = s.world.program.start("serve", *listen, *flags, stdin=quiet, stdout=quiet, stderr=quiet)
+    try:
+        until("only the living are listed", lambda: [one.id for one in s.listed(page_size=1_000)] == living)
+        serving.send_signal(signal.SIGTERM)
+        expect("how it ends", serving.wait(PATIENCE_S), 0)
+    finally:
+        serving.kill()
+    gone(s, dead)
+    s.allowed(alive.token, "read")
+    s.ok("a server's own task drops what is long dead, and what lives answers")
+
+
+def by_the_command(s):
+    dead, alive = s.key(), s.key()
+    s.root.do(revoke(dead.id))
+    run = s.world.program.json
+    expect("nothing is so old", run("purge")["purged_credential_count"], 0)
+    purged = run("purge", "--dead-after", "1us", "--changes-after", "1us")
+    expect("how many are gone", purged["purged_credential_count"], 1)
+    gone(s, dead)
+    s.allowed(alive.token, "read")
+    s.root.do(revoke(alive.id))
+    s.denied(alive.token, "TOKEN_REVOKED")
+    s.ok("`purge` does the same, and servers go on following what changes")
+
+
+def retention(s):
+    number = len(s.events())
+    run = s.world.program.json
+    expect("nothing is so old", run("audit", "purge", "--older-than", "400d")["purged_count"], 0)
+    # The purge that dropped nothing has recorded itself.
+    expect("how many are gone", run("audit", "purge", "--older-than", "0s")["purged_count"], number + 1)
+    [left] = s.events()
+    told = (left.action, left.target_kind, json.loads(left.after)["purged_count"])
+    expect("what is left", told, ("audit.purge", "audit", number + 1))
+    holds("who did it", left.caller.startswith("operator:"), left.caller)
+    s.ok("retention of the log is a command of its own, that records itself")

@@ -1,0 +1,179 @@
+"""What the walk plays on: the servers, the program beside them, and for each topic callers and owners of its own."""
+
+import json
+import os
+import subprocess
+import time
+from typing import NamedTuple
+
+import calls
+from client import PATIENCE_S, Actor, Call, Wrong, expect, holds
+from sophic.auth.v1.decision_pb2 import Denial
+
+PERMISSIONS = [
+    "introspect", "credentials.read", "credentials.write", "credentials.admin",
+    "directory.read", "directory.write", "audit.read", "callers.admin",
+]
+
+
+def until(what, is_so):
+    """Waits until something is so, and gives what it then is."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := is_so()):
+        if time.monotonic() > end:
+            raise Wrong(f"{what}: it never came to be so")
+        time.sleep(0.02)
+    return found
+
+
+class Record:
+    """Every call that was made and what it came to, and every token that was shown."""
+
+    def __init__(self):
+        self.calls, self.tokens = [], set()
+
+    def done(self, actor, call, answer):
+        self.calls.append((actor.name, call, "", answer))
+        if token := getattr(answer, "token", ""):
+            self.tokens.add(token)
+
+    def refused(self, actor, call, refused):
+        self.calls.append((actor.name, call, refused.reason, None))
+
+
+class Ended(NamedTuple):
+    """What a program said."""
+
+    stdout: str
+    stderr: str
+
+
+class Program:
+    """The command line, on the same store."""
+
+    def __init__(self, path, database_url):
+        self.path, self.database_url = path, database_url
+
+    def start(self, *words, **streams):
+        """Starts these words, with nothing of the environment that would change what they do."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SOPHIC_AUTH_")}
+        return subprocess.Popen([self.path, "--database-url", self.database_url, *words], env=kept, text=True, **streams)
+
+    def run(self, *words, given="", code=0):
+        """Runs these words, which must end with this code; what it printed, and what it said besides."""
+        pipe = subprocess.PIPE
+        ended = self.start(*words, stdin=pipe, stdout=pipe, stderr=pipe)
+        printed, said = ended.communicate(given, timeout=PATIENCE_S)
+        if ended.returncode != code:
+            raise Wrong(f"{words} ended with {ended.returncode}, and should with {code}: {said}")
+        return Ended(printed, said)
+
+    def json(self, *words, given="", code=0):
+        return json.loads(self.run("--output", "json", *words, given=given, code=code).stdout)
+
+
+class World:
+    """Three servers on one store: `here`, where changes are made; `there`, which must know of them and takes imported
+    tokens; and `strict`, which has a policy."""
+
+    def __init__(self, here, there, strict, program):
+        self.here, self.there, self.strict, self.program = here, there, strict, program
+        self.record = Record()
+        words = [word for permission in PERMISSIONS for word in ("--permission", permission)]
+        token = program.run("--output", "token", "caller", "create", "walker", *words).stdout.strip()
+        self.record.tokens.add(token)
+        self.root = Actor("walker", token, here, self.record)
+
+    def caller(self, name, *permissions):
+        made = self.root.do(Call("CreateCaller", name=name, permissions=permissions))
+        return Actor(name, made.token, self.here, self.record)
+
+    def scene(self, topic):
+        return Scene(self, topic)
+
+
+class Made:
+    """A credential, and the token that was shown once."""
+
+    def __init__(self, answer):
+        self.credential, self.token = answer.credential, answer.token
+        self.id = answer.credential.id
+
+
+class Scene:
+    """A topic's own part of the world: a caller that may do all; a dashboard, which acts for users; a workspace, its owner
+    and a member; so that what one topic counts is not disturbed by another."""
+
+    def __init__(self, world, topic):
+        self.world, self.topic, self.workspace = world, topic, f"{topic}-works"
+        self.owner, self.member = f"{topic}-olga", f"{topic}-max"
+        self.root = world.caller(f"{topic}-root", *PERMISSIONS)
+        self.there = self.root.at(world.there)
+        self.dashboard = world.caller(f"{topic}-dashboard", "credentials.read", "credentials.write")
+        self.root.do(calls.put_workspace(self.workspace))
+        for user, role in ((self.owner, "owner"), (self.member, "member")):
+            self.root.do(calls.put_user(user))
+            self.root.do(calls.put_membership(self.workspace, user, role))
+
+    def ok(self, what):
+        print(f"ok {self.topic}: {what}", flush=True)
+
+    def key(self, name="ci", granted=("read",), **fields):
+        return Made(self.root.do(calls.create_key(self.workspace, name, granted, **fields)))
+
+    def pat(self, user=None, name="laptop", granted=("read", "capture"), **fields):
+        return Made(self.root.do(calls.create_pat(user or self.owner, name, granted, **fields)))
+
+    def get(self, credential_id):
+        return self.root.do(calls.get(credential_id)).credential
+
+    def revision(self):
+        """The store's: revoking what is nobody's token changes nothing, and tells it."""
+        return self.root.do(calls.revoke_token("nonsense")).revision
+
+    def listed(self, **filters):
+        """All that the filter names, page after page."""
+        found, token = [], ""
+        while True:
+            page = self.root.do(calls.listing(page_token=token, **filters))
+            found.extend(page.credentials)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def ask(self, actor, token, required=(), client_ip="", workspace=None):
+        named = self.workspace if workspace is None else workspace
+        return actor.do(calls.introspect(token, named, required, client_ip))
+
+    def allowed(self, token, *required, **asked):
+        """That the token may do this: at once where it was made, and soon elsewhere, for what widens is not waited for."""
+        answer = self.ask(self.root, token, required, **asked)
+        expect("what a good token is told", (answer.allowed, answer.http_status), (True, 200))
+        until("it is allowed at the other server", lambda: self.ask(self.there, token, required, **asked).allowed)
+        return answer
+
+    def denied(self, token, denial, *required, **asked):
+        """That the token may not, at either server, as soon as what was called has returned."""
+        for actor in (self.root, self.there):
+            answer = self.ask(actor, token, required, **asked)
+            expect("the denial", Denial.Name(answer.denial), f"DENIAL_{denial}")
+            is_dead = denial.startswith("TOKEN_")
+            told = (answer.allowed, answer.active, answer.http_status)
+            expect(f"what {denial} comes to", told, (False, not is_dead, 401 if is_dead else 403))
+            holds("a challenge is there", answer.www_authenticate.startswith("Bearer"), answer.www_authenticate)
+        return answer
+
+    def events(self, **filters):
+        """All audit events that the filter names, page after page."""
+        found, token = [], ""
+        while True:
+            page = self.root.do(Call("ListAuditEvents", page_size=1_000, page_token=token, **filters))
+            found.extend(page.events)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def told(self, credential_id):
+        """The actions of a credential's story, refusals with their reason."""
+        story = self.events(target_id=credential_id)
+        return [event.action + (f" {event.refusal}" if event.refusal else "") for event in story]
