@@ -14,7 +14,7 @@ from pathlib import Path
 import machine
 from bench import Bench, Failed, say
 from report import Report
-from rows import flood, growth, http, memory, micro, revoke, store, writes
+from rows import flood, growth, http, memory, micro, revoke, store, watch, writes
 
 ROWS = {
     "micro": micro.run,
@@ -25,6 +25,7 @@ ROWS = {
     "revoke": revoke.run,
     "growth": growth.run,
     "flood": flood.run,
+    "watch": watch.run,
     "http": http.run,
 }
 

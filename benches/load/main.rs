@@ -12,6 +12,7 @@ mod rows;
 mod sqlite;
 mod tally;
 mod tokens;
+mod watch;
 mod writes;
 
 use std::io::Write as _;
@@ -44,6 +45,8 @@ enum Command {
     Writes(writes::Args),
     /// How long a `Revoke` takes, and how long its token lives on anywhere, beside one durable commit.
     Revoke(revoke::Args),
+    /// Many who watch one server.
+    Watch(watch::Args),
     /// The rows of a store, as a script for psql.
     Rows(rows::Args),
     /// The rows of a store, into a file of SQLite.
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Command::Batch(args) => one_thread()?.block_on(calls::batch(args))?,
         Command::Writes(args) => one_thread()?.block_on(writes::run(args))?,
         Command::Revoke(args) => one_thread()?.block_on(revoke::run(args))?,
+        Command::Watch(args) => one_thread()?.block_on(watch::run(args))?,
         Command::Rows(args) => return rows::write(&args),
         Command::SqliteRows(args) => one_thread()?.block_on(sqlite::rows(args))?,
         Command::SqliteAlone(args) => many_threads()?.block_on(sqlite::alone(args))?,

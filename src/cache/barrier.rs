@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::verdict::is_behind;
@@ -13,8 +14,11 @@ use super::{BarrierError, Local, Standstill, Wait};
 use crate::model::{BootClock, Revision};
 use crate::store::{Replica, Replicas, Result, Store};
 
-/// Between two looks at the rows, at first and at the longest.
-const PAUSE_MIN: Duration = Duration::from_micros(400);
+/// So long after a wait began the rows are looked at without a pause: nearly every wait is over by then, and a timer
+/// would add its own millisecond.
+const EAGER: Duration = Duration::from_millis(5);
+/// Between two looks at the rows after that, at first and at the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How long what only gives waits for this process itself.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(100);
@@ -62,8 +66,8 @@ impl Barrier {
     pub async fn settle_here(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
         local.prompt();
-        let latest = tokio::time::Instant::now() + SETTLE_PATIENCE;
-        while local.has_yet_to_apply(revision) && tokio::time::Instant::now() < latest {
+        let latest = Instant::now() + SETTLE_PATIENCE;
+        while local.has_yet_to_apply(revision) && Instant::now() < latest {
             tokio::time::sleep(PAUSE_MIN).await;
         }
     }
@@ -95,15 +99,14 @@ impl Shared {
     /// Looks until nobody waits.
     async fn poll(self: Arc<Self>) {
         let mut standstill = Standstill::default();
+        let mut eager_until = Instant::now() + EAGER;
         let mut pause = PAUSE_MIN;
         loop {
-            match self.look(&mut standstill).await {
-                Ok(()) => {}
-                // Those who wait do so until their time is over, and are told then.
-                Err(error) => {
-                    tracing::warn!(%error, "the replicas could not be looked at");
-                    pause = PAUSE_MAX;
-                }
+            let looked = self.look(&mut standstill).await;
+            // Those who wait do so until their time is over, and are told then.
+            if let Err(error) = &looked {
+                tracing::warn!(%error, "the replicas could not be looked at");
+                pause = PAUSE_MAX;
             }
             {
                 let mut waiting = self.waiting.lock();
@@ -113,9 +116,16 @@ impl Shared {
                     return;
                 }
             }
+            if looked.is_ok() && Instant::now() < eager_until {
+                tokio::task::yield_now().await;
+                continue;
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-                () = self.arrived.notified() => pause = PAUSE_MIN,
+                () = self.arrived.notified() => {
+                    eager_until = Instant::now() + EAGER;
+                    pause = PAUSE_MIN;
+                }
             }
         }
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Mirror, SYNC_CHANGES_MAX, Step, Tail};
 use crate::model::{BootClock, Clock, ReplicaId, Revision};
-use crate::store::{ChangeFeed, Incarnation, Result, Store, StoreError};
+use crate::store::{ChangeFeed, Hint, Incarnation, Result, Store, StoreError};
 use crate::token::{Random, random_array};
 
 /// A sync is sent at least this often, hint or not.
@@ -111,10 +112,22 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
                 bounded(patience, feed.deregister(id)).await?;
             }
             Step::Wait => tokio::select! {
-                hint = feed.wait(interval) => hint?,
+                heard = until_due(&mut replication.tail, &mut *feed, interval) => heard?,
                 () = replication.local.prompt.notified() => {}
                 () = stop.cancelled() => {}
             },
+        }
+    }
+}
+
+/// Until there is reason to sync: that there are changes, or that it was so long ago.
+async fn until_due(tail: &mut Tail, feed: &mut dyn ChangeFeed, interval: Duration) -> Result<()> {
+    let due = Instant::now() + interval;
+    loop {
+        match feed.wait(due.saturating_duration_since(Instant::now())).await? {
+            // Of what has been applied already, since this process was told of it otherwise.
+            Hint::Changes(life, changes) if !tail.hear(&life, &changes) => {}
+            Hint::Changes(..) | Hint::Look => return Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::hub::Hub;
 use super::lease::forgettable;
 use super::{Lease, Mirror};
 use crate::model::Revision;
-use crate::store::{Incarnation, Published, Synced};
+use crate::store::{Change, Incarnation, Published, Synced};
 
 /// Changes that one sync fetches at most. If there are more, they are fetched before the lease is extended.
 pub const SYNC_CHANGES_MAX: u32 = 10_000;
@@ -36,6 +36,8 @@ pub struct Tail {
     seq: i64,
     /// When the last sync was sent that a crash of the store does not lose.
     durable: Option<Duration>,
+    /// What was applied because it was heard of, and no sync has confirmed yet.
+    heard: Vec<Change>,
 }
 
 impl Tail {
@@ -47,7 +49,16 @@ impl Tail {
         detach: impl Fn() + Send + 'static,
     ) -> Self {
         let detach = Box::new(detach);
-        Self { mirror, lease, hub, detach, incarnation: None, seq: 0, durable: None }
+        Self {
+            mirror,
+            lease,
+            hub,
+            detach,
+            incarnation: None,
+            seq: 0,
+            durable: None,
+            heard: Vec::new(),
+        }
     }
 
     /// What to publish with the sync that is sent at `sent` (since boot).
@@ -75,6 +86,39 @@ impl Tail {
         self.hub.start_over(&incarnation, revision);
         self.incarnation = Some(incarnation);
         self.durable = None;
+        self.heard.clear();
+    }
+
+    /// Takes in what was notified of a life of the store, as far as it goes on where memory ends: the sync that follows is
+    /// the acknowledgement already, and fetches nothing. Whether there is reason to sync.
+    ///
+    /// Only that sync tells whether this life goes on. So nobody else is told of it before, and the lease is what it was.
+    pub fn hear(&mut self, incarnation: &Incarnation, changes: &[Change]) -> bool {
+        if self.incarnation.as_ref() != Some(incarnation) {
+            return true;
+        }
+        let applied = self.mirror.applied();
+        let Some(newest) = changes.last().filter(|newest| newest.revision > applied) else {
+            return false;
+        };
+        let mut reached = applied;
+        let mut follows = |change: &&Change| {
+            let next = change.revision.0 == reached.0 + 1;
+            reached = if next { change.revision } else { reached };
+            next
+        };
+        let heard: Vec<_> = changes.iter().filter(|change| follows(change)).cloned().collect();
+        if reached == newest.revision {
+            self.apply(&heard, reached);
+            self.heard.extend(heard);
+        }
+        true
+    }
+
+    fn apply(&self, changes: &[Change], reached: Revision) {
+        self.mirror.evict(changes, reached);
+        (self.detach)();
+        self.mirror.publish(reached);
     }
 
     /// Takes in the outcome of a sync that was sent at `sent` (since boot) with what [`Self::publish`] gave for it.
@@ -104,10 +148,9 @@ impl Tail {
         if !gapless || missing {
             return self.given_up();
         }
+        self.hub.append(&std::mem::take(&mut self.heard));
         if !synced.changes.is_empty() {
-            self.mirror.evict(&synced.changes, reached);
-            (self.detach)();
-            self.mirror.publish(reached);
+            self.apply(&synced.changes, reached);
             self.hub.append(&synced.changes);
         }
         let whole = reached == synced.revision;
@@ -121,6 +164,7 @@ impl Tail {
     fn given_up(&mut self) -> Step {
         self.lease.end();
         self.incarnation = None;
+        self.heard.clear();
         Step::Register
     }
 }

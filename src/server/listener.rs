@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -103,14 +104,9 @@ impl Connections {
             };
             match (place, accepted) {
                 (Ok(place), Ok((stream, address))) => {
-                    let connection = self.clone();
-                    let service_for = service_for.clone();
-                    self.tasks.spawn(async move {
-                        let abort = connection.abort.clone();
-                        tokio::select! {
-                            () = connection.serve(stream, address, service_for, place) => {}
-                            () = abort.cancelled() => {}
-                        }
+                    self.watched(|ask_to_end| {
+                        let service_for = service_for.clone();
+                        self.clone().serve(stream, address, service_for, place, ask_to_end)
                     });
                 }
                 (_, Err(error)) => {
@@ -124,12 +120,39 @@ impl Connections {
         self.end.cancel();
     }
 
+    /// Runs a connection, with a second task beside it that looks after its end: the time limits and the words to stop
+    /// are looked at when they come, not each time that a request wakes the connection.
+    fn watched<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        connection: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) {
+        let (ask_to_end, asked) = oneshot::channel();
+        let mut connection = self.tasks.spawn(connection(asked));
+        let (end, abort, age) = (self.end.clone(), self.abort.clone(), self.limits.age_max);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                _ = &mut connection => return,
+                () = tokio::time::sleep(age) => {}
+                () = end.cancelled() => {}
+            }
+            // If it has ended meanwhile, nobody needs to be asked.
+            let _ = ask_to_end.send(());
+            tokio::select! {
+                _ = &mut connection => return,
+                () = tokio::time::sleep(AGE_GRACE) => {}
+                () = abort.cancelled() => {}
+            }
+            connection.abort();
+        });
+    }
+
     async fn serve<S, B>(
         self,
         stream: TcpStream,
         address: std::net::SocketAddr,
         service_for: impl Fn(Peer) -> S,
         _place: OwnedSemaphorePermit,
+        ask_to_end: oneshot::Receiver<()>,
     ) where
         S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -145,14 +168,15 @@ impl Connections {
                 let spoke = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable()).await;
                 if matches!(spoke, Ok(Ok(()))) {
                     let peer = Peer { address, sans: Arc::default() };
-                    self.drive(stream, service_for(peer)).await;
+                    self.drive(stream, service_for(peer), ask_to_end).await;
                 }
             }
             Some(tls) => {
                 let handshake = tls.accept(stream, self.protocol);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                     Ok(Ok((stream, sans))) => {
-                        self.drive(stream, service_for(Peer { address, sans })).await;
+                        let service = service_for(Peer { address, sans });
+                        self.drive(stream, service, ask_to_end).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
@@ -161,7 +185,7 @@ impl Connections {
         }
     }
 
-    async fn drive<I, S, B>(&self, stream: I, service: S)
+    async fn drive<I, S, B>(&self, stream: I, service: S, ask_to_end: oneshot::Receiver<()>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
@@ -172,16 +196,13 @@ impl Connections {
     {
         let builder = self.builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let age = self.limits.age_max;
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return note(ended),
-            () = tokio::time::sleep(age) => {}
-            () = self.end.cancelled() => {}
+            // Whoever asks is there for as long as the connection.
+            _ = ask_to_end => connection.as_mut().graceful_shutdown(),
         }
-        connection.as_mut().graceful_shutdown();
-        if let Ok(ended) = tokio::time::timeout(AGE_GRACE, connection).await {
-            note(ended);
-        }
+        note(connection.await);
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -189,6 +210,8 @@ impl Connections {
         builder
             .http2()
             .timer(TokioTimer::new())
+            // No implementation of gRPC sends one, and no caller reads it.
+            .auto_date_header(self.protocol == Protocol::Http)
             .max_concurrent_streams(self.limits.streams_max)
             .max_local_error_reset_streams(256)
             .max_pending_accept_reset_streams(20)

@@ -61,6 +61,15 @@ pub struct Replicas {
     pub replicas: Vec<Replica>,
 }
 
+/// What was heard on the way. It may come late, twice, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// There may be changes.
+    Look,
+    /// These were committed, in this order, in this life of the store. It may be over: what is notified waits to be heard.
+    Changes(Incarnation, Vec<Change>),
+}
+
 /// The connections of a process that answers from memory: nothing else waits for them.
 #[async_trait]
 pub trait ChangeFeed: Send {
@@ -77,8 +86,8 @@ pub trait ChangeFeed: Send {
         limit: u32,
     ) -> Result<Option<Synced>>;
 
-    /// Waits until there may be changes, at the longest until `longest` is over. Only a hint.
-    async fn wait(&mut self, longest: Duration) -> Result<()>;
+    /// Waits until there may be changes, at the longest until `longest` is over.
+    async fn wait(&mut self, longest: Duration) -> Result<Hint>;
 
     /// Deletes the replica's row, so that nobody waits for it.
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;

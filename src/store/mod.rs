@@ -28,7 +28,7 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use error::StoreError;
-pub use feed::{ChangeFeed, Incarnation, Published, Replica, Replicas, Synced};
+pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Synced};
 pub use filter::{AuditFilter, RevokeFilter};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};

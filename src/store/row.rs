@@ -103,21 +103,40 @@ impl<R: Columns> Fields<'_, R> {
         let entity = self.text("entity")?;
         let id = self.text("entity_id")?;
         let digest = self.maybe_digest("digest")?;
-        let corrupt = |column| StoreError::Corrupt { table: "changes", column };
-        let entity = match entity.as_str() {
-            "credential" => ChangedEntity::Credential(digest.ok_or(corrupt("digest"))?),
-            "user" => ChangedEntity::User(UserId::parse(&id).map_err(|_| corrupt("entity_id"))?),
-            "workspace" => {
-                ChangedEntity::Workspace(WorkspaceId::parse(&id).map_err(|_| corrupt("entity_id"))?)
-            }
-            "unknown" => ChangedEntity::UnknownDigests,
-            "caller" => ChangedEntity::Caller(CallerId(
-                Uuid::try_parse(&id).map_err(|_| corrupt("entity_id"))?,
-            )),
-            _ => return Err(corrupt("entity")),
-        };
+        let entity = changed_entity(&entity, &id, digest)
+            .map_err(|column| StoreError::Corrupt { table: "changes", column })?;
         Ok(Change { revision: Revision(revision), entity })
     }
+}
+
+/// What a change is of; else the column that is not as it must be.
+fn changed_entity(
+    entity: &str,
+    id: &str,
+    digest: Option<Digest>,
+) -> std::result::Result<ChangedEntity, &'static str> {
+    let bad_id = "entity_id";
+    Ok(match entity {
+        "credential" => ChangedEntity::Credential(digest.ok_or("digest")?),
+        "user" => ChangedEntity::User(UserId::parse(id).map_err(|_| bad_id)?),
+        "workspace" => ChangedEntity::Workspace(WorkspaceId::parse(id).map_err(|_| bad_id)?),
+        "unknown" => ChangedEntity::UnknownDigests,
+        "caller" => ChangedEntity::Caller(CallerId(Uuid::try_parse(id).map_err(|_| bad_id)?)),
+        _ => return Err("entity"),
+    })
+}
+
+/// Reads a change as a notification has it: the store's life, revision, entity, digest in hexadecimal or nothing, entity's
+/// id, with a space between each.
+pub(super) fn notified_change(payload: &str) -> Option<(Incarnation, Change)> {
+    let mut parts = payload.splitn(5, ' ');
+    let incarnation = Incarnation(parts.next()?.to_owned());
+    let revision = Revision(parts.next()?.parse().ok()?);
+    let entity = parts.next()?;
+    let digest = parts.next()?;
+    let digest = if digest.is_empty() { None } else { Some(Digest::from_hex(digest)?) };
+    let entity = changed_entity(entity, parts.next()?, digest).ok()?;
+    Some((incarnation, Change { revision, entity }))
 }
 
 fn parse_ip_allowlist(text: &str) -> std::result::Result<IpAllowlist, Invalid> {

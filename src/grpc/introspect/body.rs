@@ -47,8 +47,9 @@ impl Body for Once {
         self.ended
     }
 
+    /// None, though the size is known: hyper would send `content-length`, which nobody who speaks gRPC looks at.
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64)
+        SizeHint::default()
     }
 }
 

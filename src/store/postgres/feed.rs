@@ -8,7 +8,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use super::{PostgresStore, Result, Session, StoreError};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{ChangeFeed, Incarnation, Published, Replicas, Synced, row};
+use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
 
 /// What the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
@@ -75,6 +75,26 @@ impl PostgresFeed {
             .connect_with(options)
             .await?;
         Ok(Self { pool, pooled: store.pooled, listener: None })
+    }
+
+    /// What is notified next, with all that has come behind it.
+    async fn hear(&mut self) -> Result<Hint> {
+        let listener = self.listener().await?;
+        // None: the connection was lost and made anew, and what was notified meanwhile is lost.
+        let mut next = listener.try_recv().await?;
+        let (mut life, mut changes) = (None, Vec::new());
+        while let Some(notification) = next {
+            // Else it is of another version of the schema.
+            let Some((incarnation, change)) = row::notified_change(notification.payload()) else {
+                return Ok(Hint::Look);
+            };
+            if *life.get_or_insert_with(|| incarnation.clone()) != incarnation {
+                return Ok(Hint::Look);
+            }
+            changes.push(change);
+            next = listener.next_buffered();
+        }
+        Ok(life.map_or(Hint::Look, |life| Hint::Changes(life, changes)))
     }
 
     async fn listener(&mut self) -> Result<&mut PgListener> {
@@ -159,25 +179,22 @@ impl ChangeFeed for PostgresFeed {
         row::synced(&rows)
     }
 
-    async fn wait(&mut self, longest: Duration) -> Result<()> {
+    async fn wait(&mut self, longest: Duration) -> Result<Hint> {
         if self.pooled {
             tokio::time::sleep(longest.min(POOLED_INTERVAL)).await;
-            return Ok(());
+            return Ok(Hint::Look);
         }
         let begun = tokio::time::Instant::now();
-        let heard = tokio::time::timeout(longest, async {
-            let listener = self.listener().await?;
-            // None: the connection was lost and made anew, and what was notified meanwhile is lost.
-            listener.try_recv().await?;
-            while listener.next_buffered().is_some() {}
-            Ok::<_, StoreError>(())
-        });
-        if let Ok(Err(error)) = heard.await {
-            tracing::debug!(%error, "the listener broke: looking now and then until there is another");
-            self.listener = None;
-            tokio::time::sleep_until(begun + longest).await;
+        match tokio::time::timeout(longest, self.hear()).await {
+            Ok(Ok(hint)) => Ok(hint),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the listener broke: looking now and then until there is another");
+                self.listener = None;
+                tokio::time::sleep_until(begun + longest).await;
+                Ok(Hint::Look)
+            }
+            Err(_) => Ok(Hint::Look),
         }
-        Ok(())
     }
 
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {

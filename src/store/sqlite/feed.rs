@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, SqliteStore};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{ChangeFeed, Incarnation, Published, Replicas, Synced, row};
+use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
 
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -123,15 +123,15 @@ impl ChangeFeed for SqliteFeed {
         row::synced(&rows)
     }
 
-    async fn wait(&mut self, longest: Duration) -> Result<()> {
+    async fn wait(&mut self, longest: Duration) -> Result<Hint> {
         let deadline = tokio::time::Instant::now() + longest;
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK_INTERVAL.min(longest)).await;
             if self.data_version().await? != self.seen {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(Hint::Look)
     }
 
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {

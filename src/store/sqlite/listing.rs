@@ -194,7 +194,8 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row.
+    /// What is looked at row by row. A `+` keeps SQLite, which knows no numbers, from taking the index of a filter that
+    /// leaves more than what is walked.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
@@ -209,7 +210,7 @@ impl Walk<'_> {
             }
         }
         if let Some(kind) = filter.kind {
-            query.push(" AND c.kind = ").push_bind(i16::from(kind.number()));
+            query.push(" AND +c.kind = ").push_bind(i16::from(kind.number()));
         }
         if let Some(state) = filter.state {
             push_state(query, state, self.now);
@@ -218,22 +219,22 @@ impl Walk<'_> {
             query.push(" AND c.scopes & ").push_bind(i16::from(scope as u8)).push(" <> 0");
         }
         if let Some(creator) = filter.creator.clone() {
-            query.push(" AND c.creator = ").push_bind(creator);
+            query.push(" AND +c.creator = ").push_bind(creator);
         }
         if let Some(family) = filter.family_id {
-            query.push(" AND c.family_id = ").push_bind(family.0);
+            query.push(" AND +c.family_id = ").push_bind(family.0);
         }
         if let Some(prefix) = &filter.name_prefix {
             query.push(" AND ");
-            push_prefix(query, prefix);
+            push_prefix(query, "+c.name", prefix);
         }
         if let Some(time) = filter.expires_before {
-            query.push(" AND c.expire_time > ").push_bind(at(self.now));
-            query.push(" AND c.expire_time < ").push_bind(at(time));
+            query.push(" AND +c.expire_time > ").push_bind(at(self.now));
+            query.push(" AND +c.expire_time < ").push_bind(at(time));
             query.push(" AND NOT ").push(REVOKED);
         }
         if let Some(time) = filter.unused_since {
-            query.push(" AND c.last_use_order < ").push_bind(at(time));
+            query.push(" AND +c.last_use_order < ").push_bind(at(time));
         }
     }
 
@@ -260,7 +261,7 @@ impl Walk<'_> {
                 .push_bind(filter.creator.clone())
                 .push(" ORDER BY c.creator, c.id"),
             Narrow::NamePrefix => {
-                push_prefix(query, filter.name_prefix.as_deref().unwrap_or_default());
+                push_prefix(query, "c.name", filter.name_prefix.as_deref().unwrap_or_default());
                 query.push(" ORDER BY c.name, c.id")
             }
             Narrow::ExpiresBefore => query
@@ -304,10 +305,10 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
     query.push_bind(place.id.0).push(")");
 }
 
-fn push_prefix(query: &mut Query, prefix: &str) {
-    query.push("c.name >= ").push_bind(prefix.to_owned());
+fn push_prefix(query: &mut Query, column: &str, prefix: &str) {
+    query.push(column).push(" >= ").push_bind(prefix.to_owned());
     if let Some(after) = listing::after_prefix(prefix) {
-        query.push(" AND c.name < ").push_bind(after);
+        query.push(" AND ").push(column).push(" < ").push_bind(after);
     }
 }
 
@@ -323,15 +324,15 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
         CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Expired => query.push(" AND +c.expire_time <= ").push_bind(at(now)),
         CredentialState::Disabled | CredentialState::Active => query
-            .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
+            .push(" AND (+c.expire_time IS NULL OR +c.expire_time > ")
             .push_bind(at(now))
             .push(")"),
     };
     match state {
-        CredentialState::Disabled => query.push(" AND c.disable_time IS NOT NULL"),
-        CredentialState::Active => query.push(" AND c.disable_time IS NULL"),
+        CredentialState::Disabled => query.push(" AND +c.disable_time IS NOT NULL"),
+        CredentialState::Active => query.push(" AND +c.disable_time IS NULL"),
         CredentialState::Revoked | CredentialState::Expired => return,
     };
 }

@@ -96,7 +96,7 @@ impl World {
                     self.looked(me, call, reply);
                 }
             }
-            Arrival::Start | Arrival::Hint | Arrival::Stop => {}
+            Arrival::Start | Arrival::Hint | Arrival::Heard(..) | Arrival::Stop => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use sophic_auth::cache::{Facts, Term};
 use sophic_auth::model::{Digest, ReplicaId, Revision};
-use sophic_auth::store::{Incarnation, LookedUp, Published, Replicas, Synced};
+use sophic_auth::store::{Change, Incarnation, LookedUp, Published, Replicas, Synced};
 
 use super::client::Request;
 use super::store::Wanted;
@@ -64,6 +64,8 @@ pub(super) enum Arrival {
     Time(u64),
     /// A notification.
     Hint,
+    /// What a notification says.
+    Heard(Incarnation, Change),
     /// Time for a heartbeat beside the tail.
     Beat,
     /// The word to stop.
@@ -85,6 +87,8 @@ pub(super) enum Event {
         connection: u32,
     },
     Nature(Fault),
+    /// The standby has a commit: those who listen are notified.
+    Notify(Incarnation, Change),
     /// Somebody asks, or asks for a change.
     Load {
         changes: bool,

@@ -56,6 +56,8 @@ pub(super) enum Broken {
     SyncsForgotten,
     /// A wait is judged by rows that were read before it began.
     JudgedByEarlierLook,
+    /// What was notified in another life of the store is taken for news.
+    HeardOfAnotherLife,
     /// What was read under a lease that ran out is believed under the next.
     LaterLease,
     /// A replica takes leave while its lease holds, and goes on answering.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sophic_auth::cache::{Hub, Lease, Mirror, Standstill, Tail};
 use sophic_auth::model::{Digest, ReplicaId, Revision};
-use sophic_auth::store::Incarnation;
+use sophic_auth::store::{Change, Incarnation};
 
 use super::barrier::{Polling, Waiter};
 use super::cached::Fill;
@@ -39,6 +39,8 @@ pub(super) struct Process {
     pub(super) tail_at: TailAt,
     pub(super) row: Option<(ReplicaId, Incarnation)>,
     pub(super) prompted: bool,
+    /// Notified while it did not listen.
+    pub(super) heard: Vec<(Incarnation, Change)>,
     /// What was applied when it was last looked at, and in which life.
     pub(super) applied: Option<(Incarnation, Revision)>,
     // cache::cached.
@@ -95,6 +97,7 @@ impl Process {
             tail_at: TailAt::Stopped,
             row: None,
             prompted: false,
+            heard: Vec::new(),
             applied: None,
             board,
             fills: Under::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sophic_auth::cache::Step;
 use sophic_auth::model::ReplicaId;
-use sophic_auth::store::Published;
+use sophic_auth::store::{Change, Incarnation, Published};
 
 use super::plan::{Broken, L, MS};
 use super::world::{Address, Arrival, Event, Query, Reply, Thread, World};
@@ -45,6 +45,10 @@ impl World {
             (Arrival::Start, _) => self.connect(me),
             (Arrival::Hint | Arrival::Stop, TailAt::Waiting(_)) => self.turn(me),
             (Arrival::Hint, _) => self.processes[me.process].prompted = true,
+            (Arrival::Heard(life, change), TailAt::Waiting(_)) => self.hear(me, &[(life, change)]),
+            (Arrival::Heard(life, change), _) => {
+                self.processes[me.process].heard.push((life, change));
+            }
             (Arrival::Time(over), TailAt::Resting(time)) if over == time => self.connect(me),
             (Arrival::Time(over), TailAt::Waiting(time)) if over == time => {
                 if self.plan.is(Broken::DetachedTooLate) {
@@ -71,6 +75,21 @@ impl World {
     fn connect(&mut self, me: Address) {
         let call = self.bounded(me, Query::Connect);
         self.processes[me.process].tail_at = TailAt::Connecting(call);
+    }
+
+    /// `hear` of Postgres's feed, and `until_due`.
+    fn hear(&mut self, me: Address, heard: &[(Incarnation, Change)]) {
+        let Some((mut life, _)) = heard.first().cloned() else { return };
+        let process = &mut self.processes[me.process];
+        if let (true, Some((_, own))) = (self.plan.is(Broken::HeardOfAnotherLife), &process.row) {
+            life = own.clone();
+        } else if heard.iter().any(|(other, _)| *other != life) {
+            return self.turn(me);
+        }
+        let changes: Vec<_> = heard.iter().map(|(_, change)| change.clone()).collect();
+        if process.tail.hear(&life, &changes) {
+            self.turn(me);
+        }
     }
 
     /// An error left `connected`.
@@ -168,7 +187,10 @@ impl World {
                 }
                 let sent = if late { process.boot(self.now) } else { sent };
                 let step = process.tail.synced(sent, &published, synced);
-                self.look_at_applied(me);
+                // What was heard of, and turns out to be of another life, goes with all the rest.
+                if step != Step::Register {
+                    self.look_at_applied(me);
+                }
                 self.step(me, step);
             }
             (TailAt::Deregistering(call), Reply::Done) if call == of => self.turn(me),
@@ -200,8 +222,10 @@ impl World {
             }
             Step::Wait if std::mem::take(&mut process.prompted) => self.turn(me),
             Step::Wait => {
+                let heard = std::mem::take(&mut process.heard);
                 let time = self.time(me, INTERVAL);
                 self.processes[me.process].tail_at = TailAt::Waiting(time);
+                self.hear(me, &heard);
             }
         }
     }
@@ -212,6 +236,7 @@ impl World {
         let Some((_, incarnation)) = process.row.clone() else { return };
         let applied = process.mirror.applied();
         let position = process.hub.position().borrow().clone();
+        // What was only heard of is told to nobody until a sync confirms it.
         let told = (position.incarnation, position.revision);
         let before = process.applied.replace((incarnation.clone(), applied));
         let back = before.is_some_and(|(life, before)| life == incarnation && applied < before);

@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    fn incarnation(&self) -> Incarnation {
+    pub(super) fn incarnation(&self) -> Incarnation {
         Incarnation(format!("life {}", self.epoch))
     }
 
@@ -352,6 +352,10 @@ impl Store {
         (self.revision(), version, false)
     }
 
+    pub(super) fn change(&self, revision: Revision) -> Option<Change> {
+        self.changes.get(&revision.0).cloned()
+    }
+
     /// The number that was just given.
     fn changes_end(&self, drawn: Option<u64>) -> Revision {
         Revision(drawn.unwrap_or(self.tables.revision))
@@ -412,6 +416,11 @@ impl Store {
         if let Some(at) = self.untold.iter().position(|untold| untold.call == call) {
             self.untold.drain(..=at);
         }
+    }
+
+    /// Whoever reads, or is notified, sees what is on the standby: it is committed to nobody before.
+    pub(super) fn seen(&mut self) {
+        self.untold.clear();
     }
 
     /// Forgets what was not kept.

@@ -4,6 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use sophic_auth::store::{Change, Incarnation};
+
 use super::checker::{Checker, Violation};
 use super::client::Clients;
 pub(super) use super::message::{Address, Arrival, Event, Fault, Query, Reply, Thread};
@@ -147,6 +149,7 @@ impl World {
                 }
             }
             Event::Nature(fault) => self.strike(fault),
+            Event::Notify(life, change) => self.notify(&life, &change),
             Event::Load { changes } => self.load(changes),
             Event::Late { operation, attempt } => self.give_up_attempt(operation, attempt),
             Event::Retry { operation } => self.attempt(operation),
@@ -229,6 +232,9 @@ impl World {
 
     fn serve(&mut self, from: Address, call: u64, query: Query) {
         let wall = self.wall();
+        if !matches!(query, Query::Commit(_) | Query::CommitAs(..)) {
+            self.store.seen();
+        }
         let reply = match query {
             Query::Connect => Reply::Done,
             Query::InsertRow(id) => {
@@ -271,14 +277,19 @@ impl World {
 
     fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> Reply {
         let (revision, version, changed) = self.store.commit(wanted, call, drawn);
-        if changed {
-            self.notify();
+        if let Some(change) = self.store.change(revision).filter(|_| changed) {
+            let delay = self.rng.below(500 * US);
+            self.after(delay, Event::Notify(self.store.incarnation(), change));
         }
         Reply::Committed(revision, version, changed)
     }
 
     /// NOTIFY is only a hint: it may be lost, late, or come twice.
-    fn notify(&mut self) {
+    fn notify(&mut self, life: &Incarnation, change: &Change) {
+        if *life != self.store.incarnation() {
+            return;
+        }
+        self.store.seen();
         for process in 0..self.processes.len() {
             let times = if self.rng.in_thousand(self.plan.notify_loss) {
                 0
@@ -290,7 +301,7 @@ impl World {
             let address = self.processes[process].address(process, Thread::Tail);
             for _ in 0..times {
                 let delay = self.delay();
-                self.after(delay, Event::At(address, Arrival::Hint));
+                self.after(delay, Event::At(address, Arrival::Heard(life.clone(), change.clone())));
             }
         }
     }
