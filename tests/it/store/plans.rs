@@ -101,10 +101,7 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
         ("everything, by last use", CredentialFilter { order: by_use, ..none() }),
         ("everything, by expiry", CredentialFilter { order: by_expiry, ..none() }),
         ("a workspace", workspace()),
-        (
-            "a workspace's keys",
-            CredentialFilter { kind: Some(CredentialKind::Key), ..workspace() },
-        ),
+        ("a workspace's keys", CredentialFilter { kind: Some(CredentialKind::Key), ..workspace() }),
         (
             "a workspace's keys of one creator, by last use",
             CredentialFilter {
