@@ -108,7 +108,6 @@ async fn what_changes_nothing_is_recorded(h: Harness) {
         credential: Some(pb::revoke_request::Credential::Token(strange)),
         acting_user: "ada".to_owned(),
         reason: "found in a log".to_owned(),
-        ..Default::default()
     };
     let revoked = root.auth().revoke(revoke).await.expect("an answer").into_inner();
     assert_eq!(revoked.effective_time, None);

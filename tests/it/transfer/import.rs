@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sophic_auth::model::{
-    AuditEvent, CredentialId, Digest, Revision, Scope, ScopeSet, WorkspaceName,
+    AuditEvent, CredentialId, Digest, DisplayName, Revision, Scope, ScopeSet, Slug, WorkspaceId,
+    WorkspaceName, WorkspacePolicy,
 };
 use sophic_auth::service::{
     Context, ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat, view,
@@ -30,6 +32,7 @@ on_every_store! {
     missing_owners_are_bad_lines_unless_they_are_to_be_made,
     what_is_imported_under_an_owner_lives_by_their_watermark_of_today,
     a_batch_is_one_change_and_each_credential_has_its_event,
+    no_policy_is_asked_of_what_lives_elsewhere_already,
     what_was_imported_dies_with_its_owner_and_each_has_its_event,
     a_header_that_is_none_is_refused_without_repeating_it,
     a_dry_run_writes_nothing,
@@ -399,6 +402,23 @@ async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
     let row = over.service.store.find_credential(id).await.expect("a read").expect("a row");
     assert_eq!((&*first.caller, first.before.as_ref()), ("operator:test", None));
     assert_eq!(json(first.after.as_ref()), view::credential(&row, over.service.clock.now()));
+}
+
+async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
+    let (id, slug) = (WorkspaceId::parse("strict"), Slug::parse("strict"));
+    let name = DisplayName::parse("Strict").expect("a name");
+    let policy = WorkspacePolicy {
+        key_lifetime_max: Some(Duration::from_hours(1)),
+        key_expiry_required: true,
+        keys_max: Some(1),
+        ..WorkspacePolicy::default()
+    };
+    let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
+    let context = Context::operator("test");
+    let put = over.service.put_workspace(context, id, slug, name, false, Some(policy)).await;
+    put.expect("a workspace");
+    let (report, told) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;
+    assert_eq!((report.written, told.bad), (2, vec![]));
 }
 
 /// More than are read at once.
