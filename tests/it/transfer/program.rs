@@ -119,7 +119,7 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     let help = run(database, &["import", "--help"], "");
     let help = text(&help.stdout);
     assert!(help.contains("predecessor_id"), "the format is in the help");
-    assert!(help.contains("neither the server's policy nor a workspace's is asked"), "{help}");
+    assert!(help.contains("neither the server's policy nor a workspace's"), "{help}");
     let help = text(&run(database, &["export", "--help"], "").stdout);
     assert!(help.contains("deleted"), "what is left out is in the help: {help}");
 }
