@@ -108,7 +108,7 @@ mod tests {
         let lease = Lease::new(LEASE);
         lease.extend(Duration::from_secs(100));
         let term = lease.term();
-        lease.extend(Duration::from_secs(120));
+        lease.extend(Duration::from_mins(2));
         assert!(lease.has_held(term, Duration::from_secs(109)));
         assert!(!lease.has_held(term, Duration::from_secs(121)));
     }

@@ -118,8 +118,8 @@ pub(super) enum Command {
     /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
     #[command(after_help = super::transfer_args::IMPORT_EXAMPLES, after_long_help = super::transfer_args::import_long_help())]
     Import(super::transfer_args::ImportArgs),
-    /// Write all credentials with their digests, in the format that import reads; nobody can log in with a digest, and
-    /// still it is not for everybody's eyes
+    /// Write all credentials with their digests, dead ones too, in the format that import reads, but for those of workspaces
+    /// and users that are deleted; nobody can log in with a digest, and still it is not for everybody's eyes
     #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
     Export(super::transfer_args::ExportArgs),
     /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a

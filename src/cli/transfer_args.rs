@@ -72,6 +72,10 @@ pub(super) fn import_long_help() -> String {
          left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
          column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
          owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
+         What lives elsewhere already is taken over as it is: neither the server's policy nor a workspace's is asked, so that \
+         an imported credential may live longer, or there may be more of them, than could be made here. The policy holds \
+         again when one is rotated. In the audit log each has an event of its own, `credential.import`, and each batch one \
+         more with their number.\n\n\
          What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
          Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
          Example:\n  \

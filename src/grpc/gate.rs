@@ -16,15 +16,20 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{Instrument as _, Level, Span, field};
 
-use super::BATCH_REQUEST_BYTES_MAX;
 use super::answer::Answer;
 use super::connection::Connection;
 use super::introspect::{self, MESSAGE_BYTES_MAX, Read, Replay, batch};
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
+use super::{BATCH_REQUEST_BYTES_MAX, MANAGEMENT_REQUEST_BYTES_MAX};
 use crate::model::{Caller, Permission};
-use crate::service::{Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError};
+use crate::service::{
+    Attempt, Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError,
+};
+
+/// How long the message of a refused call is waited for at the most.
+const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Stands before all the services.
 pub struct Gate {
@@ -155,22 +160,32 @@ impl Gate {
         tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
     }
 
-    /// What manages something: the audit log is told if it is refused.
+    /// What manages something: the audit log is told if it is refused, and for whom it was asked, which is read of the
+    /// message once it is decided whether the caller may, and decides nothing.
     async fn manage(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         permissions: &'static [Permission],
         context: Context,
         managed: Managed,
     ) -> Response<Answer> {
         let context = Context { recorded: Recorded::watched(), ..context };
-        let response = if permissions.iter().any(|permission| context.permits(*permission)) {
-            request.extensions_mut().insert(context.clone());
-            self.call(request).await
+        let (action, target_kind) = managed;
+        let attempt = Attempt::new(&context, action, target_kind);
+        let (parts, body) = request.into_parts();
+        let bytes_max = MANAGEMENT_REQUEST_BYTES_MAX;
+        let reading = introspect::read(&parts.headers, Bytes::new(), body, bytes_max);
+        let (attempt, response) = if permissions.iter().any(|one| context.permits(*one)) {
+            let read = reading.await;
+            let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
+            (attempt, self.replay(parts, read, context).await)
         } else {
-            refusal(permission_missing(permissions))
+            let read = tokio::time::timeout(patience(&context), reading).await;
+            let read = read.unwrap_or(Read::Other(Bytes::new(), None));
+            let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
+            (attempt, refusal(permission_missing(permissions)))
         };
-        refusals::record(&self.service, &context, managed, response.headers()).await;
+        refusals::record(&self.service, &attempt, response.headers()).await;
         response
     }
 
@@ -245,6 +260,13 @@ fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
 fn permission_missing(permissions: &'static [Permission]) -> ServiceError {
     let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
     ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))
+}
+
+/// How long to wait for the message of a call that is refused whatever it says. A caller sends it along, as a rule; one that
+/// holds it back is refused in time all the same, and recorded.
+fn patience(context: &Context) -> Duration {
+    let left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    left.map_or(REFUSED_MESSAGE_TIMEOUT, |left| REFUSED_MESSAGE_TIMEOUT.min(left / 2))
 }
 
 fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> Context {

@@ -4,24 +4,43 @@
 //! Calls of nobody that is known are not recorded: there is no who, and anybody could send them.
 
 use http::HeaderMap;
+use prost::Message;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::service::{Attempt, Context, Reason, Service};
+use super::introspect::Read;
+use super::pb;
+use crate::service::{Attempt, Reason, Service};
 
 /// Records the refusal that an answer with these headers is, if it is one and nobody has yet.
-pub(super) async fn record(
-    service: &Service,
-    context: &Context,
-    (action, target_kind): Managed,
-    answer: &HeaderMap,
-) {
+pub(super) async fn record(service: &Service, attempt: &Attempt, answer: &HeaderMap) {
     let Some(status) = Status::from_header_map(answer) else { return };
     let Some(info) = status.get_details_error_info() else { return };
     let reason = Reason::ALL.iter().find(|reason| reason.code() == info.reason);
     if let Some(reason) = reason {
-        service.record_refusal(&Attempt::new(context, action, target_kind), *reason).await;
+        service.record_refusal(attempt, *reason).await;
     }
+}
+
+/// For whom a call of this path is asked; empty where it does not say, or where what was read is no message of its kind.
+pub(super) fn acting_user(path: &str, read: &Read) -> String {
+    let Read::Message(message) = read else { return String::new() };
+    let message = &message[..];
+    match path.rsplit_once('/').map_or("", |(_, rpc)| rpc) {
+        "CreateKey" => field(message, |m: pb::CreateKeyRequest| m.acting_user),
+        "CreatePat" => field(message, |m: pb::CreatePatRequest| m.acting_user),
+        "UpdateCredential" => field(message, |m: pb::UpdateCredentialRequest| m.acting_user),
+        "Rotate" => field(message, |m: pb::RotateRequest| m.acting_user),
+        "Disable" => field(message, |m: pb::DisableRequest| m.acting_user),
+        "Enable" => field(message, |m: pb::EnableRequest| m.acting_user),
+        "Revoke" => field(message, |m: pb::RevokeRequest| m.acting_user),
+        "BulkRevoke" => field(message, |m: pb::BulkRevokeRequest| m.acting_user),
+        _ => String::new(),
+    }
+}
+
+fn field<M: Message + Default>(message: &[u8], of: impl FnOnce(M) -> String) -> String {
+    M::decode(message).map(of).unwrap_or_default()
 }
 
 /// An action, and the kind of its target.

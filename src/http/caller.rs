@@ -80,12 +80,11 @@ fn by_basic(value: &[u8]) -> Result<Presented> {
     Ok(Presented { caller, client_id: Some(client_id) })
 }
 
-/// Finds the caller, and sees that it has one of these permissions.
-pub(super) async fn authorise(
+/// Finds the caller.
+pub(super) async fn identify(
     service: &Service,
     presented: Presented,
     peer: Option<&Peer>,
-    permissions: &[Permission],
     deadline: Instant,
 ) -> Result<Context> {
     let caller = service.authenticate(&presented.caller).await?;
@@ -93,14 +92,18 @@ pub(super) async fn authorise(
         return Err(Reason::CallerUnknown.into());
     }
     Span::current().record("caller", caller.name.as_str());
-    let context = Context {
+    Ok(Context {
         requester: Requester::Caller(caller),
         remote_address: peer.map(|peer| peer.address.ip().to_string()),
         deadline: Some(deadline),
         recorded: Recorded::default(),
-    };
+    })
+}
+
+/// Sees that the caller has one of these permissions.
+pub(super) fn require(context: &Context, permissions: &[Permission]) -> Result<()> {
     if permissions.iter().any(|permission| context.permits(*permission)) {
-        return Ok(context);
+        return Ok(());
     }
     let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
     Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")))

@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use crate::service::{Limits, Peer, Reason, Service, ServiceError};
+use crate::service::{Attempt, Context, Limits, Peer, Reason, Recorded, Service, ServiceError};
 use problem::{Problem, Style};
 
 /// What the endpoints share.
@@ -87,24 +87,44 @@ impl Face {
         deadline: Instant,
     ) -> Result<Response<Body>, Problem> {
         let peer = parts.extensions.get::<Peer>();
-        let (presented, permissions) = match endpoint {
-            Endpoint::Introspect => {
-                (caller::in_authorization(&parts.headers, peer), oauth2::INTROSPECT)
+        let presented = match endpoint {
+            Endpoint::Introspect | Endpoint::Revoke => {
+                caller::in_authorization(&parts.headers, peer)?
             }
-            Endpoint::Revoke => (caller::in_authorization(&parts.headers, peer), oauth2::REVOKE),
-            Endpoint::ForwardAuth => {
-                (caller::in_header_of_its_own(&parts.headers, peer), oauth2::INTROSPECT)
-            }
+            Endpoint::ForwardAuth => caller::in_header_of_its_own(&parts.headers, peer)?,
         };
         let service = &self.service;
-        let context = caller::authorise(service, presented?, peer, permissions, deadline).await?;
+        let context = caller::identify(service, presented, peer, deadline).await?;
         match endpoint {
             Endpoint::Introspect => {
+                caller::require(&context, oauth2::INTROSPECT)?;
                 oauth2::introspect(service, &context, &self.issuer, parts, body).await
             }
-            Endpoint::Revoke => oauth2::revoke(service, context, parts, body).await,
-            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
+            Endpoint::Revoke => self.revoke(context, parts, body).await,
+            Endpoint::ForwardAuth => {
+                caller::require(&context, oauth2::INTROSPECT)?;
+                forward_auth::answer(service, &context, parts).await
+            }
         }
+    }
+
+    /// What manages something: the audit log is told if it is refused, as by `grpc/gate.rs`.
+    async fn revoke(
+        &self,
+        context: Context,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Problem> {
+        let context = Context { recorded: Recorded::watched(), ..context };
+        let attempt = Attempt::new(&context, "credential.revoke", "credential");
+        let answer = match caller::require(&context, oauth2::REVOKE) {
+            Ok(()) => oauth2::revoke(&self.service, context, parts, body).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        if let Err(problem) = &answer {
+            self.service.record_refusal(&attempt, problem.reason()).await;
+        }
+        answer
     }
 }
 

@@ -63,7 +63,8 @@ pub(super) async fn introspect(
     Ok(json_response(StatusCode::OK, "application/json", &view(&answer, issuer)))
 }
 
-/// RFC 7009: the answer is the same whatever the token is, and comes when it is dead everywhere.
+/// RFC 7009: the answer is the same whatever the token is, and comes when it is dead everywhere. (The audit log tells them
+/// apart.)
 pub(super) async fn revoke(
     service: &Arc<Service>,
     context: Context,

@@ -97,7 +97,8 @@ impl Problem {
         }
     }
 
-    const fn reason(&self) -> Reason {
+    /// The word for it.
+    pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Service(error) => error.reason,
             Self::Malformed(_)

@@ -15,7 +15,7 @@ pub enum AuditTarget {
     Membership(WorkspaceId, UserId),
     /// A caller.
     Caller(CallerId),
-    /// Credentials, many at once: each has an event of its own beside this one, or is named in it.
+    /// Credentials, many at once: each has an event of its own beside this one.
     Credentials,
     /// The audit log itself.
     AuditLog,
@@ -54,13 +54,14 @@ pub struct AuditEvent {
     pub acting_user: Option<UserId>,
     /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller`, `audit` or `store`.
     pub target_kind: String,
-    /// The id of what it was done to; empty if that is many, or where a refusal came before it was known.
+    /// The id of what it was done to; empty if that is many, or none, or where a refusal came before it was known.
     pub target_id: String,
     /// The caller's network address, if there is one.
     pub remote_address: Option<String>,
     /// What the target was before, as JSON; nothing if it was not there.
     pub before: Option<String>,
-    /// What the target is after, as JSON; nothing if it is gone. Of a refusal: what was asked for, as far as it was read.
+    /// What the target is after, as JSON; if it is gone: nothing, or how many credentials went with it. Of a refusal, and of
+    /// what changed nothing: what was asked for, as far as it was read, and what was found instead.
     pub after: Option<String>,
     /// Why, in the words of who asked.
     pub reason: Option<String>,

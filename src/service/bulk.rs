@@ -2,7 +2,8 @@
 //! for long. A batch is all there or not at all; a second run finds what the first, killed, has left.
 //!
 //! Each credential has an event of its own, as if it had been revoked by itself, so that its story is told by asking for
-//! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number.
+//! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number. So has each of those that
+//! die with their owner, though their rows stay as they are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::model::{
     AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
     WorkspaceName,
 };
-use crate::store::RevokeFilter;
+use crate::store::{RevokeFilter, WriteTx};
 
 /// Credentials that one transaction ends.
 const BATCH: u32 = 500;
@@ -73,15 +74,12 @@ impl Service {
         let attempt = Attempt::new(&context, "credential.bulk_revoke", "credential")
             .acting_for(&request.acting_user)
             .asking(described(&request));
+        let unchanged = attempt.clone();
         self.run(attempt, async move {
             let (why, acting_user) = this.check_bulk(&request).await?;
             let filter = this.revoke_filter(&request).await?;
             if request.dry_run {
-                return Ok(BulkRevoked {
-                    count: this.store.count_revocable(&filter).await?,
-                    sample: this.store.list_revocable(&filter, None, SAMPLE).await?,
-                    revision: this.store.revision().await?,
-                });
+                return this.dry_run(&unchanged, &filter, why.as_deref()).await;
             }
             let (mut count, mut after) = (0, None);
             loop {
@@ -112,6 +110,20 @@ impl Service {
             Ok(BulkRevoked { count, sample: Vec::new(), revision })
         })
         .await
+    }
+
+    /// Counts, and records that somebody did.
+    async fn dry_run(
+        &self,
+        attempt: &Attempt,
+        filter: &RevokeFilter,
+        why: Option<&str>,
+    ) -> Result<BulkRevoked> {
+        let count = self.store.count_revocable(filter).await?;
+        let sample = self.store.list_revocable(filter, None, SAMPLE).await?;
+        let tx = self.store.begin("bulk_revoke_dry_run").await?;
+        let revision = self.commit_unchanged(tx, attempt, json!({"count": count}), why).await?;
+        Ok(BulkRevoked { count, sample, revision })
     }
 
     async fn check_bulk(&self, request: &BulkRevoke) -> Result<(Option<String>, Option<UserId>)> {
@@ -214,6 +226,42 @@ impl Service {
         };
         tx.commit(&self.audit_event(context, entry)?).await?;
         Ok(revoked)
+    }
+
+    /// Records of each credential of an owner that it is revoked now; how many. To be called before the owner's watermark is
+    /// raised, in the same transaction, which holds the owner: that is what revokes them.
+    pub(super) async fn record_revoked(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        owned: &RevokeFilter,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let (mut count, mut last) = (0, None);
+        loop {
+            let batch = tx.find_revocable(owned, last, BATCH).await?;
+            let mut events = Vec::with_capacity(batch.len());
+            for before in &batch {
+                // As the row reads from then on: the watermark stands for its time, and its version is not counted on.
+                let after = Credential { revoke_time: Some(now), ..before.clone() };
+                let entry = Entry {
+                    action: "credential.revoke",
+                    target: AuditTarget::Credential(after.id),
+                    acting_user: None,
+                    before: Some(view::credential(before, now)),
+                    after: Some(view::credential(&after, now)),
+                    reason: Some(reason),
+                };
+                events.push(self.audit_event(context, entry)?);
+            }
+            tx.insert_audit_events(&events).await?;
+            count += batch.len() as u64;
+            last = batch.last().map(|credential| credential.id);
+            if batch.len() < BATCH as usize {
+                return Ok(count);
+            }
+        }
     }
 }
 

@@ -212,6 +212,7 @@ impl Service {
             RevokeTarget::Token(_) => Attempt::new(&context, "credential.revoke", "credential"),
         };
         let attempt = attempt.acting_for(acting_user_id);
+        let unchanged = attempt.clone();
         let (acting_user_id, reason) = (acting_user_id.to_owned(), reason.to_owned());
         self.run(attempt, async move {
             // Who holds the text may end it, without an acting user.
@@ -232,8 +233,9 @@ impl Service {
                     Some((tx, held))
                 }
             };
+            let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
             let Some((mut tx, before)) = held else {
-                return Ok(Revoked { credential: None, revision: this.store.revision().await? });
+                return this.revoked_nothing(&context, &unchanged, why).await;
             };
             let mut after = before.clone();
             if after.revoke_time.is_none() {
@@ -247,7 +249,7 @@ impl Service {
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),
                 after: Some(view::credential(&after, now)),
-                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
+                reason: why,
             };
             let event = this.audit_event(&context, entry)?;
             let revision = this.commit_and_wait(tx, &event, &context).await?;
@@ -264,6 +266,23 @@ impl Service {
         let mut tx = self.store.begin("revoke_by_token").await?;
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
         Ok(credential.map(|credential| (tx, credential)))
+    }
+
+    /// The answer where the text is no credential's. Whoever may introspect can ask for it as often as they like, so the
+    /// events are bounded as those of refusals are.
+    async fn revoked_nothing(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+        why: Option<&str>,
+    ) -> Result<Revoked> {
+        let revision = if self.admits(context) {
+            let tx = self.store.begin("revoke_nothing").await?;
+            self.commit_unchanged(tx, attempt, json!({"real": false}), why).await?
+        } else {
+            self.store.revision().await?
+        };
+        Ok(Revoked { credential: None, revision })
     }
 
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {

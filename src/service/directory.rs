@@ -14,7 +14,7 @@ use crate::model::{
     AuditTarget, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
     WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
-use crate::store::{Lock, WriteTx};
+use crate::store::{Lock, RevokeFilter, WriteTx};
 
 impl Service {
     /// Makes the workspace, or makes it look so. Without a policy, its own stays as it is.
@@ -141,12 +141,15 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "workspace.delete", "workspace")
             .asking(json!({"workspace": name.as_str()}));
+        let unchanged = attempt.clone();
         self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("delete_workspace").await?;
             tx.lock_workspace_names().await?;
             let Some(before) = tx.find_workspace(name.as_str(), Lock::Update).await? else {
-                return missing(allow_missing, Reason::WorkspaceNotFound);
+                return this
+                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .await;
             };
             let after = Workspace {
                 generation: before.generation + 1,
@@ -155,16 +158,19 @@ impl Service {
                 delete_time: Some(now),
                 ..before.clone()
             };
-            tx.put_workspace(&after).await?;
             tx.delete_memberships_of_workspace(&after.id).await?;
             tx.delete_workspace_policy(&after.id).await?;
+            let keys = RevokeFilter { workspace_id: Some(after.id.clone()), ..Default::default() };
+            let why = format!("workspace {} was deleted", after.id);
+            let revoked = this.record_revoked(&mut *tx, &context, &keys, &why, now).await?;
+            tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
                 action: "workspace.delete",
                 target: AuditTarget::Workspace(after.id),
                 acting_user: None,
                 before: Some(view::workspace(&before)),
-                after: None,
+                after: Some(json!({"revoked_count": revoked})),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
@@ -242,12 +248,13 @@ impl Service {
     ) -> Result<()> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "user.delete", &AuditTarget::User(id.clone()));
+        let unchanged = attempt.clone();
         self.run(attempt, async move {
             let now = this.clock.now();
             let mut tx = this.store.begin("delete_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let Some(before) = before.filter(|user| user.delete_time.is_none()) else {
-                return missing(allow_missing, Reason::UserNotFound);
+                return this.missing(tx, &unchanged, allow_missing, Reason::UserNotFound).await;
             };
             let after = User {
                 generation: before.generation + 1,
@@ -256,14 +263,17 @@ impl Service {
                 delete_time: Some(now),
                 ..before.clone()
             };
-            tx.put_user(&after).await?;
             tx.delete_memberships_of_user(&after.id).await?;
+            let pats = RevokeFilter { user_id: Some(after.id.clone()), ..Default::default() };
+            let why = format!("user {} was deleted", after.id);
+            let revoked = this.record_revoked(&mut *tx, &context, &pats, &why, now).await?;
+            tx.put_user(&after).await?;
             let entry = Entry {
                 action: "user.delete",
                 target: AuditTarget::User(after.id),
                 acting_user: None,
                 before: Some(view::user(&before)),
-                after: None,
+                after: Some(json!({"revoked_count": revoked})),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
@@ -372,14 +382,19 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "membership.delete", "membership")
             .asking(json!({"workspace": workspace.as_str(), "user_id": user.as_str()}));
+        let unchanged = attempt.clone();
         self.run(attempt, async move {
             let mut tx = this.store.begin("delete_membership").await?;
             let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
-                return missing(allow_missing, Reason::WorkspaceNotFound);
+                return this
+                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .await;
             };
             let before = tx.find_membership(&workspace.id, &user, Lock::Update).await?;
             let Some(before) = before else {
-                return missing(allow_missing, Reason::MembershipNotFound);
+                return this
+                    .missing(tx, &unchanged, allow_missing, Reason::MembershipNotFound)
+                    .await;
             };
             tx.delete_membership(&workspace.id, &user).await?;
             let entry = Entry {
@@ -396,10 +411,20 @@ impl Service {
         })
         .await
     }
-}
 
-fn missing(allow_missing: bool, reason: Reason) -> Result<()> {
-    if allow_missing { Ok(()) } else { Err(reason.into()) }
+    /// Of what was to be deleted and is not there: refused, or allowed, and then recorded.
+    async fn missing(
+        &self,
+        tx: Box<dyn WriteTx>,
+        attempt: &Attempt,
+        allow_missing: bool,
+        reason: Reason,
+    ) -> Result<()> {
+        if !allow_missing {
+            return Err(reason.into());
+        }
+        self.commit_unchanged(tx, attempt, json!({"real": false}), None).await.map(drop)
+    }
 }
 
 /// Sees to it that id and slug are free for this workspace, and reserves the slug that it gives up (DESIGN §5).

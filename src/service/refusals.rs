@@ -3,7 +3,8 @@
 //!
 //! A refusal has no change to go with, so its event has a transaction of its own. How many are recorded is bounded for
 //! each requester: a hundred at once, and after that one a minute. What goes beyond is counted, and the count is recorded
-//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk.
+//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk. To revoke by a text
+//! that is nobody's token is bounded with them: it is refused in all but its answer, and whoever may introspect can send it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tracing::Instrument as _;
 
 use super::audit::Entry;
 use super::{Context, Reason, Result, Service, ServiceError};
-use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::model::{AuditEvent, AuditTarget, EventId, Revision, Timestamp, UserId};
+use crate::store::WriteTx;
 use crate::token::redact_tokens;
 
 /// Refusals of one requester that are recorded at once.
@@ -23,7 +25,7 @@ const BURST: u64 = 100;
 /// After how long one more is.
 const REFILL: Duration = Duration::from_mins(1);
 
-/// A management call, as the audit log is told of it should it be refused.
+/// A management call, as the audit log is told of it should it be refused, or find nothing to change.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     context: Context,
@@ -54,7 +56,8 @@ impl Attempt {
     }
 
     /// On behalf of this user; what is not spelled as a user is, or looks like a token, is left out.
-    pub(super) fn acting_for(self, acting_user: &str) -> Self {
+    #[must_use]
+    pub fn acting_for(self, acting_user: &str) -> Self {
         let user = UserId::parse(acting_user).ok();
         Self {
             acting_user: user.filter(|user| redact_tokens(user.as_str()) == user.as_str()),
@@ -150,10 +153,43 @@ impl Service {
         if !reason.kind().is_refusal() || attempt.context.recorded.replace() {
             return;
         }
-        if !self.refusals.admit(&attempt.context.requester_name(), self.clock.now()) {
+        if !self.admits(&attempt.context) {
             return;
         }
-        let event = self.stamp().map(|(time, random)| AuditEvent {
+        let event = self.event_of(attempt, attempt.asked.as_ref());
+        let refusal = Some(reason.code().to_owned());
+        self.append(event.map(|event| AuditEvent { refusal, ..event })).await;
+    }
+
+    /// Commits the event of a call that was allowed and had nothing to change: with what was asked for, and what was
+    /// `found` instead.
+    pub(super) async fn commit_unchanged(
+        &self,
+        tx: Box<dyn WriteTx>,
+        attempt: &Attempt,
+        found: Value,
+        reason: Option<&str>,
+    ) -> Result<Revision> {
+        let after = match (attempt.asked.clone(), found) {
+            (Some(Value::Object(mut asked)), Value::Object(found)) => {
+                asked.extend(found);
+                Value::Object(asked)
+            }
+            (_, found) => found,
+        };
+        let reason = reason.map(|reason| redact_tokens(reason).into_owned());
+        let event = AuditEvent { reason, ..self.event_of(attempt, Some(&after))? };
+        Ok(tx.commit(&event).await?)
+    }
+
+    /// Whether the log has room for one more call of this requester that came to nothing; it is counted otherwise.
+    pub(super) fn admits(&self, context: &Context) -> bool {
+        self.refusals.admit(&context.requester_name(), self.clock.now())
+    }
+
+    fn event_of(&self, attempt: &Attempt, after: Option<&Value>) -> Result<AuditEvent> {
+        let (time, random) = self.stamp()?;
+        Ok(AuditEvent {
             id: EventId::in_order(time, random),
             time,
             action: attempt.action.to_owned(),
@@ -163,14 +199,10 @@ impl Service {
             target_id: redact_tokens(&attempt.target_id).into_owned(),
             remote_address: attempt.context.remote_address.clone(),
             before: None,
-            after: attempt
-                .asked
-                .as_ref()
-                .map(|asked| redact_tokens(&asked.to_string()).into_owned()),
+            after: after.map(|after| redact_tokens(&after.to_string()).into_owned()),
             reason: None,
-            refusal: Some(reason.code().to_owned()),
-        });
-        self.append(event).await;
+            refusal: None,
+        })
     }
 
     /// Records how many refusals went unrecorded. To be called about once a minute, and at the end.

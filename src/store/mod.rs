@@ -391,6 +391,14 @@ pub trait WriteTx: Send {
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
     /// Those of these credentials that are there, by id, as [`Self::find_credential`] gives them, held for a change.
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>>;
+    /// Credentials that the filter names after this one, by id, as [`Store::list_revocable`] gives them, held for a change;
+    /// of owners that this transaction holds. Fewer than `limit`: these were the last.
+    async fn find_revocable(
+        &mut self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>>;
     /// Revokes these credentials, none of which is revoked, and counts their versions on.
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()>;
     /// Drops the rows of these credentials.
@@ -411,7 +419,7 @@ pub trait WriteTx: Send {
     /// As [`Self::insert_caller`].
     async fn update_caller(&mut self, caller: &Caller) -> Result<()>;
 
-    /// Appends events beside the one that [`Self::commit`] takes: where one call changes many things.
+    /// Appends events beside the one that [`Self::commit`] takes, all at once: where one call changes many things.
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()>;
     /// Retention: drops the oldest events from before `cutoff`, up to `limit` of them; how many.
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64>;

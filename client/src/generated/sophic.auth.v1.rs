@@ -2257,7 +2257,7 @@ pub struct ListCallersResponse {
 /// Asks to end a caller for good.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeCallerRequest {
-    /// The caller, by id or name.
+    /// The caller, by id, or by name, which is that of a caller that is not revoked: a retry had better name the id.
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
 }
@@ -2324,10 +2324,11 @@ pub struct AuditEvent {
     /// On whose behalf, if on anybody's.
     #[prost(string, tag = "5")]
     pub acting_user: ::prost::alloc::string::String,
-    /// On what kind of thing: credential, workspace, user, membership or caller.
+    /// On what kind of thing: credential, workspace, user, membership, caller, audit or store.
     #[prost(string, tag = "6")]
     pub target_kind: ::prost::alloc::string::String,
-    /// On which: its id, of a membership `<workspace>/<user>`; empty where a refusal came before it was known.
+    /// On which: its id, of a membership `<workspace>/<user>`; empty where it was many, where there was none, or where a refusal
+    /// came before it was known.
     #[prost(string, tag = "7")]
     pub target_id: ::prost::alloc::string::String,
     /// The caller's network address, if there is one.
@@ -2336,7 +2337,9 @@ pub struct AuditEvent {
     /// What the target was before, as JSON; empty if it was not there.
     #[prost(string, tag = "9")]
     pub before: ::prost::alloc::string::String,
-    /// What the target was after, as JSON; empty if it was gone.
+    /// What the target was after, as JSON. Where it was gone: empty, or how many credentials went with it (`revoked_count`),
+    /// each of which has an event of its own. Where nothing changed: what was asked for, with `real` false where there was no
+    /// such thing, or the `count` of a dry run. Of a refusal: what was asked for, as far as it was read.
     #[prost(string, tag = "10")]
     pub after: ::prost::alloc::string::String,
     /// Why, in the words of who asked.
@@ -2529,7 +2532,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "ListCallers"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends a caller for good. Idempotent.
+        /// Ends a caller for good. Idempotent by id; by name it is NOT_FOUND once the caller is revoked, since its name is free
+        /// again.
         pub async fn revoke_caller(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeCallerRequest>,

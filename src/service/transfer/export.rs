@@ -1,4 +1,4 @@
-//! Export: every credential with its digest, oldest first, in the format that import reads.
+//! Export: every credential of an owner who is not deleted, with its digest, oldest first, in the format that import reads.
 
 use std::io::Write;
 

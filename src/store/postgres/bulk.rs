@@ -17,12 +17,35 @@ pub(super) async fn list_revocable(
     after: Option<CredentialId>,
     limit: u32,
 ) -> Result<Vec<Credential>> {
+    let mut query = select_revocable(filter, after, limit);
+    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+    rows.iter().map(row::credential).collect()
+}
+
+/// The same, whose rows stay locked to the end of the transaction. One statement is enough, since the owners are held: of a
+/// row that it waited for it sees what was committed, and leaves it out if that is revoked.
+pub(super) async fn list_revocable_locked(
+    db: &mut Session,
+    filter: &RevokeFilter,
+    after: Option<CredentialId>,
+    limit: u32,
+) -> Result<Vec<Credential>> {
+    let mut query = select_revocable(filter, after, limit);
+    query.push(" FOR NO KEY UPDATE OF c");
+    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+    rows.iter().map(row::credential).collect()
+}
+
+fn select_revocable(
+    filter: &RevokeFilter,
+    after: Option<CredentialId>,
+    limit: u32,
+) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::<Postgres>::new(concat!(select_credentials!(), " WHERE c.id > "));
     query.push_bind(after.map_or_else(Uuid::nil, |id| id.0)).push(" AND ");
     push_revocable(&mut query, filter);
     query.push(" ORDER BY c.id LIMIT ").push_bind(i64::from(limit));
-    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
-    rows.iter().map(row::credential).collect()
+    query
 }
 
 /// How many credentials the filter names.

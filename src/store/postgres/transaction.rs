@@ -12,7 +12,8 @@ use crate::model::{
     Slug, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 use crate::store::{
-    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, StoredCredential, WriteTx,
+    ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, RevokeFilter, StoredCredential,
+    WriteTx,
 };
 
 /// Dropping it rolls back.
@@ -153,6 +154,15 @@ impl WriteTx for PostgresTx {
         bulk::find_locked(&mut self.session, ids).await
     }
 
+    async fn find_revocable(
+        &mut self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        bulk::list_revocable_locked(&mut self.session, filter, after, limit).await
+    }
+
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
         bulk::revoke(&mut self.session, ids, time).await
     }
@@ -208,10 +218,7 @@ impl WriteTx for PostgresTx {
     }
 
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
-        for event in events {
-            audit::insert(&mut self.session, event).await?;
-        }
-        Ok(())
+        audit::insert_many(&mut self.session, events).await
     }
 
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {

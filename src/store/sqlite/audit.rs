@@ -1,10 +1,12 @@
 //! The audit log: appended to, read, and cut by retention.
 
+use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::{Result, at};
-use crate::model::{AuditEvent, EventId, Timestamp, UserId};
+use crate::model::{AuditEvent, Digest, EventId, Timestamp, UserId};
+use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
 use crate::store::{AuditFilter, row};
 
@@ -30,6 +32,43 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Appends them all in one statement: they go in as JSON, the id in it as hexadecimal digits.
+pub(super) async fn insert_many(db: &mut SqliteConnection, events: &[AuditEvent]) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = events.iter().map(fields).collect();
+    let done = sqlx::query(concat!(
+        "INSERT INTO audit_events (",
+        audit_event_columns!(),
+        ") SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11 \
+         FROM json_each($1)"
+    ))
+    .bind(Value::Array(rows).to_string())
+    .execute(db)
+    .await?;
+    expect_rows(events.len() as u64, done.rows_affected())
+}
+
+/// A row as an array, in the order of the columns.
+fn fields(event: &AuditEvent) -> Value {
+    json!([
+        Digest::hex_of(event.id.0.as_bytes()),
+        at(event.time),
+        event.action,
+        event.caller,
+        event.acting_user.as_ref().map(UserId::as_str),
+        event.target_kind,
+        event.target_id,
+        event.remote_address,
+        event.before,
+        event.after,
+        event.reason,
+        event.refusal,
+    ])
 }
 
 /// Events that the filter names after this one, by id. Only what the filter asks for stands in the statement, so that each

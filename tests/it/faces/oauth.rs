@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::scene::{Scene, caller};
 use super::wire::{Call, Reply};
+use crate::grpc::audit::of_action;
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -16,6 +17,7 @@ on_every_store! {
     a_revoked_token_is_dead_when_the_answer_comes,
     a_caller_proves_itself_by_basic_or_bearer,
     a_caller_without_the_permission_is_refused,
+    what_is_refused_of_a_revocation_is_in_the_audit_log,
     what_is_no_form_is_refused,
     a_form_with_a_mistake_is_refused,
     too_much_is_refused_early,
@@ -158,6 +160,38 @@ async fn a_caller_without_the_permission_is_refused(scene: Scene) {
         assert_eq!(reply.status, 403, "{reply:?}");
         assert_eq!(reply.json()["reason"], "PERMISSION_MISSING");
     }
+}
+
+/// As gRPC's own refusals of `Revoke` are.
+async fn what_is_refused_of_a_revocation_is_in_the_audit_log(scene: Scene) {
+    let auditor = caller(&scene.h, "auditor", &[Permission::AuditRead]).await;
+    let call = |token: &str, fields: &[(&str, &str)]| {
+        let call = Call::form("/oauth2/revoke", fields);
+        call.header("authorization", &format!("Bearer {token}"))
+    };
+    let sent = [
+        (call(&auditor, &[("token", "x")]), 403),
+        (call(&scene.caller_token, &[]), 400),
+        (call(&scene.caller_token, &[("token", "nobody's")]), 200),
+        (call("sophic_svc_nobody", &[("token", "x")]), 401),
+    ];
+    for (call, status) in sent {
+        assert_eq!(call.send(scene.http()).await.status, status);
+    }
+    let events = of_action(&scene.root, "credential.revoke").await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            assert_eq!((&*event.target_kind, &*event.target_id), ("credential", ""));
+            (&*event.caller, &*event.remote_address, &*event.refusal, &*event.after)
+        })
+        .collect();
+    let expected = [
+        ("auditor", "127.0.0.1", "PERMISSION_MISSING", ""),
+        ("proxy", "127.0.0.1", "REQUEST_MALFORMED", ""),
+        ("proxy", "127.0.0.1", "", r#"{"real":false}"#),
+    ];
+    assert_eq!(told, expected);
 }
 
 async fn what_is_no_form_is_refused(scene: Scene) {

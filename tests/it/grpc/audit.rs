@@ -309,6 +309,14 @@ async fn the_log_tells_the_story_of_every_credential(h: Harness) {
     let bulk = pb::BulkRevokeRequest { user: "ada".to_owned(), ..Default::default() };
     root.auth().bulk_revoke(bulk).await.expect("they are revoked");
     root.create_pat("ada", &[Scope::Read], Role::Viewer).await;
+    for _ in 0..2 {
+        root.create_key("doomed", &[Scope::Read]).await;
+    }
+    let delete =
+        pb::DeleteWorkspaceRequest { workspace: "doomed".to_owned(), ..Default::default() };
+    root.directory().delete_workspace(delete).await.expect("it is deleted");
+    let delete = pb::DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
+    root.directory().delete_user(delete).await.expect("they are deleted");
 
     let service = &h.running.service;
     let filter =
@@ -330,7 +338,7 @@ async fn the_log_tells_the_story_of_every_credential(h: Harness) {
     let everything = pb::ListCredentialsRequest { page_size: 1_000, ..Default::default() };
     let listed = root.auth().list_credentials(everything).await.expect("a page").into_inner();
     let listed = listed.credentials;
-    assert_eq!((listed.len(), told.len()), (10, 10));
+    assert_eq!((listed.len(), told.len()), (12, 12));
     for credential in listed {
         let id = CredentialId::parse(&credential.id).expect("an id");
         let row = service.store.find_credential(id).await.expect("a read").expect("a row");

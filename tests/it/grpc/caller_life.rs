@@ -17,6 +17,7 @@ on_every_store! {
     a_rotated_callers_old_token_is_dead_and_the_new_one_works,
     nobody_gets_more_than_they_hold_through_another_caller,
     a_revoked_caller_and_one_with_a_certificate_are_not_rotated,
+    a_revoked_caller_is_known_by_its_id_only_since_its_name_is_free,
     a_callers_new_name_must_be_free_and_something_must_change,
 }
 
@@ -98,6 +99,19 @@ async fn nobody_gets_more_than_they_hold_through_another_caller(h: Harness) {
     // Its token would be root's.
     assert_eq!(code(clerk.admin().rotate_caller(rotate("root")).await), Code::PermissionDenied);
     clerk.admin().rotate_caller(rotate("clerk")).await.expect("its own it may");
+}
+
+async fn a_revoked_caller_is_known_by_its_id_only_since_its_name_is_free(h: Harness) {
+    let root = h.root().await;
+    h.gateway().await;
+    let revoke = |caller: &str| RevokeCallerRequest { caller: caller.to_owned() };
+    let revoked = root.admin().revoke_caller(revoke("gateway")).await.expect("it is revoked");
+    let revoked = revoked.into_inner().caller.expect("a caller");
+    assert_eq!(code(root.admin().revoke_caller(revoke("gateway")).await), Code::NotFound);
+    let again = root.admin().revoke_caller(revoke(&revoked.id)).await.expect("it stays so");
+    assert_eq!(again.into_inner().caller, Some(revoked));
+    h.gateway().await;
+    root.admin().revoke_caller(revoke("gateway")).await.expect("it is the new one");
 }
 
 async fn a_revoked_caller_and_one_with_a_certificate_are_not_rotated(h: Harness) {

@@ -2,7 +2,8 @@
 
 mod acting_user;
 mod arguments;
-mod audit;
+pub(crate) mod audit;
+mod audit_edges;
 mod batch;
 mod bulk;
 mod caller_life;

@@ -12,6 +12,8 @@ pub(crate) struct Frames {
     pub(crate) method: Method,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
+    /// Whether that is all of it, and said to be.
+    ends: bool,
 }
 
 impl Frames {
@@ -31,7 +33,7 @@ impl Frames {
     pub(crate) fn raw(body: impl Into<Vec<u8>>) -> Self {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.into()));
-        Self { method: Method::POST, headers: headers.into(), body: body.into() }
+        Self { method: Method::POST, headers: headers.into(), body: body.into(), ends: true }
     }
 
     /// With one more header.
@@ -43,6 +45,12 @@ impl Frames {
     /// Without this header.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
+        self
+    }
+
+    /// As if there were more to come, which does not.
+    pub(crate) fn without_end(mut self) -> Self {
+        self.ends = false;
         self
     }
 
@@ -91,10 +99,11 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
         let value = http::HeaderValue::from_bytes(&value).expect("a header's value");
         request.headers_mut().append(name, value);
     }
-    let (response, mut sender) = client.send_request(request, frames.body.is_empty())?;
+    let (response, mut sender) =
+        client.send_request(request, frames.ends && frames.body.is_empty())?;
     if !frames.body.is_empty() {
         // The server may have answered, and closed its ear, already.
-        let _ = sender.send_data(Bytes::from(frames.body), true);
+        let _ = sender.send_data(Bytes::from(frames.body), frames.ends);
     }
     let (head, mut body) = response.await?.into_parts();
     let mut bytes = Vec::new();

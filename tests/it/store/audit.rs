@@ -8,6 +8,7 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     an_event_is_kept_with_all_its_fields,
+    many_events_are_appended_at_once_as_each_would_be_by_itself,
     events_are_listed_in_order_page_by_page,
     an_event_is_there_only_if_its_change_is,
     an_event_can_neither_be_changed_nor_dropped,
@@ -19,9 +20,8 @@ async fn commit(store: &TestStore, event: &AuditEvent) {
     tx.commit(event).await.expect("it commits");
 }
 
-async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
-    let bare = event();
-    let full = AuditEvent {
+fn full() -> AuditEvent {
+    AuditEvent {
         acting_user: Some(user_id("ada")),
         remote_address: Some("2001:db8::1".to_owned()),
         before: Some(r#"{"name":"Größe","z":1,"a":[2, 3]}"#.to_owned()),
@@ -29,13 +29,44 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
         reason: Some("left in 'public' 🙈".to_owned()),
         refusal: Some("ROLE_TOO_LOW".to_owned()),
         ..event()
-    };
+    }
+}
+
+async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
+    let (bare, full) = (event(), full());
     commit(&store, &bare).await;
     commit(&store, &full).await;
     assert_eq!(
         store.list_audit_events(&Default::default(), None, 10).await.expect("a page"),
         [bare, full]
     );
+}
+
+async fn many_events_are_appended_at_once_as_each_would_be_by_itself(store: TestStore) {
+    // Text that would be a number, a list or nothing at all, were it not text; and more than one batch of an import.
+    let begin = [event(), full()];
+    let odd = ["0012", "[1]", "null", "true", "", "\"", "1e3"].map(|text| AuditEvent {
+        caller: text.to_owned(),
+        before: Some(text.to_owned()),
+        reason: Some(text.to_owned()),
+        ..event()
+    });
+    let plain = (0..1_500).map(|_| event());
+    let mut events: Vec<_> = begin.into_iter().chain(odd).chain(plain).collect();
+    let last = event();
+    let mut tx = store.begin("test").await.expect("a transaction");
+    tx.insert_audit_events(&[]).await.expect("none is fine");
+    tx.insert_audit_events(&events).await.expect("they are appended");
+    tx.commit(&last).await.expect("it commits");
+    events.push(last);
+    let all = async || store.list_audit_events(&Default::default(), None, 10_000).await;
+    assert_eq!(all().await.expect("a page"), events);
+    // All of them or none.
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let twice = [event(), events[3].clone()];
+    tx.insert_audit_events(&twice).await.expect_err("the id of the second is taken");
+    drop(tx);
+    assert_eq!(all().await.expect("a page"), events);
 }
 
 async fn events_are_listed_in_order_page_by_page(store: TestStore) {

@@ -8,6 +8,7 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     what_is_revocable_is_listed_page_by_page_and_counted,
+    what_is_revocable_is_found_in_a_transaction_and_held,
     what_is_dead_long_enough_is_listed_whatever_it_died_of,
     many_are_found_revoked_and_dropped_at_once,
     a_batch_is_revoked_whole_or_not_at_all,
@@ -74,6 +75,36 @@ async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) 
     let left = store.list_revocable(&none(), None, 100).await.expect("a page");
     assert_eq!(ids(&left), numbered([7]));
     assert_eq!(store.count_revocable(&none()).await.expect("a count"), 1);
+}
+
+async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) {
+    let (acme, _) = seven(&*store).await;
+    let keys = RevokeFilter { workspace_id: Some(acme.id.clone()), ..Default::default() };
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let page = tx.find_revocable(&keys, None, 3).await.expect("a page");
+    assert_eq!(ids(&page), numbered(1..=3));
+    let rest = tx.find_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page");
+    assert_eq!(rest, store.list_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page"));
+    tx.revoke_credentials(&numbered([2]), at(60)).await.expect("it is revoked");
+    // Who looks meanwhile waits, and finds it revoked.
+    let meanwhile = store.shared();
+    let filter = keys.clone();
+    let waiting = tokio::spawn(async move {
+        let mut tx = meanwhile.begin("test").await.expect("a transaction");
+        let found = tx.find_revocable(&filter, None, 3).await.expect("a page");
+        ids(&found)
+    });
+    tokio::task::yield_now().await;
+    tx.commit(&event()).await.expect("it commits");
+    let found = waiting.await.expect("it ends");
+    assert_eq!(found, numbered([1, 3, 4]), "a page is full where there is more");
+    // And so is what is below its owner's watermark.
+    write(&*store, async |tx| {
+        let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
+        tx.put_workspace(&raised).await.expect("it is put");
+        assert_eq!(tx.find_revocable(&keys, None, 10).await.expect("a page"), []);
+    })
+    .await;
 }
 
 async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore) {

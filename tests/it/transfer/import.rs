@@ -1,10 +1,17 @@
 //! Importing, by the use case.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use sophic_auth::model::{Digest, Revision, Scope, ScopeSet};
-use sophic_auth::service::{ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat};
+use serde_json::{Value, json};
+use sophic_auth::model::{
+    AuditEvent, CredentialId, Digest, DisplayName, Revision, Scope, ScopeSet, Slug, WorkspaceId,
+    WorkspaceName, WorkspacePolicy,
+};
+use sophic_auth::service::{
+    Context, ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat, view,
+};
 use sophic_auth::store::{AuditFilter, ChangedEntity};
 
 use super::{ALL_OR_NOTHING, EACH, Over, keys, legacy};
@@ -24,7 +31,9 @@ on_every_store! {
     a_digest_of_another_owner_is_a_conflict,
     missing_owners_are_bad_lines_unless_they_are_to_be_made,
     what_is_imported_under_an_owner_lives_by_their_watermark_of_today,
-    a_batch_is_one_change_and_one_event,
+    a_batch_is_one_change_and_each_credential_has_its_event,
+    no_policy_is_asked_of_what_lives_elsewhere_already,
+    what_was_imported_dies_with_its_owner_and_each_has_its_event,
     a_header_that_is_none_is_refused_without_repeating_it,
     a_dry_run_writes_nothing,
     an_empty_file_is_no_error,
@@ -254,8 +263,8 @@ async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
     assert_eq!(told.bad, []);
     assert_eq!(report.expect("a report").written, 3_200);
     assert_eq!(count(&over).await, 3_200);
-    // Each batch has its event, so that every credential's story is told.
-    assert_eq!(events(&over, "credential.import").await, 4);
+    // Each credential has its event, and so has each batch.
+    assert_eq!(events(&over, "credential.import").await, 3_204);
 }
 
 async fn a_token_in_the_clear_in_another_column_stops_it_all(over: Over) {
@@ -361,34 +370,80 @@ async fn what_is_imported_under_an_owner_lives_by_their_watermark_of_today(over:
     assert!(!is_allowed(&over, &legacy(0)).await, "it died with the workspace");
 }
 
-async fn a_batch_is_one_change_and_one_event(over: Over) {
+async fn of_action(over: &Over, action: &str) -> Vec<AuditEvent> {
+    let filter = AuditFilter { action: Some(action.to_owned()), ..Default::default() };
+    over.service.store.list_audit_events(&filter, None, 10_000).await.expect("events")
+}
+
+fn json(text: Option<&String>) -> Value {
+    serde_json::from_str(text.expect("it is told")).expect("JSON")
+}
+
+async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
     let before = over.service.store.revision().await.expect("a revision");
     over.import_csv(&keys(0..2_001)).await;
     let changes = over.service.store.list_changes(before, 100).await.expect("changes");
     let revisions: Vec<_> = changes.iter().map(|change| change.revision).collect();
     assert_eq!(revisions, [1, 2, 3].map(|n| Revision(before.0 + n)));
     assert!(changes.iter().all(|change| change.entity == ChangedEntity::UnknownDigests));
-    let events = over
-        .service
-        .store
-        .list_audit_events(&AuditFilter::default(), None, 100)
-        .await
-        .expect("events");
-    let ids: BTreeSet<String> = events
-        .iter()
-        .filter(|event| event.action == "credential.import")
-        .flat_map(|event| {
-            assert_eq!(event.caller, "operator:test");
-            let after = event.after.as_deref().expect("what was imported");
-            let after: serde_json::Value = serde_json::from_str(after).expect("JSON");
-            let ids = after["credential_ids"].as_array().expect("ids").clone();
-            ids.into_iter().map(|id| id.as_str().expect("text").to_owned())
-        })
-        .collect();
+    let events = of_action(&over, "credential.import").await;
+    let (batches, each): (Vec<_>, Vec<_>) =
+        events.iter().partition(|event| event.target_id.is_empty());
+    let batches: Vec<_> = batches.iter().map(|event| json(event.after.as_ref())).collect();
+    let batch = |count: u32, lines: &str| json!({"credentials": count, "lines": lines});
+    let expected = [batch(1_000, "2-1001"), batch(1_000, "1002-2001"), batch(1, "2002-2002")];
+    assert_eq!(batches, expected);
     let exported = over.export(TransferFormat::Csv).await;
-    let exported: BTreeSet<_> =
-        exported.lines().skip(1).map(|line| line[..36].to_owned()).collect();
-    assert_eq!(ids, exported);
+    let ids: BTreeSet<_> = exported.lines().skip(1).map(|line| &line[..36]).collect();
+    let told: BTreeSet<_> = each.iter().map(|event| event.target_id.as_str()).collect();
+    assert_eq!((told, each.len()), (ids, 2_001));
+    let first = each[0];
+    let id = CredentialId::parse(&first.target_id).expect("an id");
+    let row = over.service.store.find_credential(id).await.expect("a read").expect("a row");
+    assert_eq!((&*first.caller, first.before.as_ref()), ("operator:test", None));
+    assert_eq!(json(first.after.as_ref()), view::credential(&row, over.service.clock.now()));
+}
+
+async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
+    let (id, slug) = (WorkspaceId::parse("strict"), Slug::parse("strict"));
+    let name = DisplayName::parse("Strict").expect("a name");
+    let policy = WorkspacePolicy {
+        key_lifetime_max: Some(Duration::from_hours(1)),
+        key_expiry_required: true,
+        keys_max: Some(1),
+        ..WorkspacePolicy::default()
+    };
+    let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
+    let context = Context::operator("test");
+    let put = over.service.put_workspace(context, id, slug, name, false, Some(policy)).await;
+    put.expect("a workspace");
+    let (report, told) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;
+    assert_eq!((report.written, told.bad), (2, vec![]));
+}
+
+/// More than are read at once.
+async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over) {
+    over.import_csv(&keys(0..1_201)).await;
+    let name = WorkspaceName::parse("acme").expect("a name");
+    let context = Context::operator("test");
+    over.service.delete_workspace(context, name, false).await.expect("it is deleted");
+    let [deleted] = &of_action(&over, "workspace.delete").await[..] else { panic!("one event") };
+    assert_eq!(json(deleted.after.as_ref()), json!({"revoked_count": 1_201}));
+    let told = |events: &[AuditEvent], which: fn(&AuditEvent) -> Option<&String>| {
+        let each = events.iter().filter(|event| !event.target_id.is_empty());
+        let views = each.map(|event| (event.target_id.clone(), json(which(event))));
+        views.collect::<BTreeMap<_, _>>()
+    };
+    let imported = of_action(&over, "credential.import").await;
+    let revoked = of_action(&over, "credential.revoke").await;
+    assert_eq!(revoked.len(), 1_201);
+    let before = told(&revoked, |event| event.before.as_ref());
+    assert_eq!(before, told(&imported, |event| event.after.as_ref()));
+    for (id, after) in told(&revoked, |event| event.after.as_ref()) {
+        let id = CredentialId::parse(&id).expect("an id");
+        let row = over.service.store.find_credential(id).await.expect("a read").expect("a row");
+        assert_eq!(after, view::credential(&row, over.service.clock.now()));
+    }
 }
 
 async fn a_header_that_is_none_is_refused_without_repeating_it(over: Over) {

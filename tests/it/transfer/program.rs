@@ -117,7 +117,11 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("/nowhere/legacy.csv"));
     let help = run(database, &["import", "--help"], "");
-    assert!(text(&help.stdout).contains("predecessor_id"), "the format is in the help");
+    let help = text(&help.stdout);
+    assert!(help.contains("predecessor_id"), "the format is in the help");
+    assert!(help.contains("neither the server's policy nor a workspace's"), "{help}");
+    let help = text(&run(database, &["export", "--help"], "").stdout);
+    assert!(help.contains("deleted"), "what is left out is in the help: {help}");
 }
 
 async fn an_export_to_a_file_is_its_owners_and_writes_over_nothing(harness: Harness) {

@@ -1,5 +1,6 @@
 //! Import: checks everything, and then writes it in batches. Whatever it is ended by, running it again goes on where it
-//! was: what is there already, by digest and owner, is left as it is.
+//! was: what is there already, by digest and owner, is left as it is. No policy is asked: what lives elsewhere already is taken
+//! over as it is.
 
 mod batch;
 mod owners;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::super::audit::Entry;
-use super::super::super::{Context, Service};
+use super::super::super::{Context, Service, view};
 use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
 use super::super::spool::Spooled;
@@ -190,7 +190,7 @@ impl Service {
             return Ok(outcome);
         }
         tx.insert_credentials(&new).await?;
-        let ids: Vec<_> = new.iter().map(|stored| stored.credential.id.to_string()).collect();
+        self.record_imported(tx, context, &new).await?;
         let lines = batch.first().zip(batch.last()).map(|((first, _), (last, _))| (first, last));
         let entry = Entry {
             action: "credential.import",
@@ -198,14 +198,36 @@ impl Service {
             acting_user: None,
             before: None,
             after: Some(json!({
-                "credentials": ids.len(),
+                "credentials": new.len(),
                 "lines": lines.map(|(first, last)| format!("{first}-{last}")),
-                "credential_ids": ids,
             })),
             reason: None,
         };
         outcome.event = Some(self.audit_event(context, entry)?);
         Ok(outcome)
+    }
+
+    /// An event for each, so that each has its own story, from its beginning here.
+    async fn record_imported(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        imported: &[StoredCredential],
+    ) -> Result<(), TransferError> {
+        let now = self.clock.now();
+        let mut events = Vec::with_capacity(imported.len());
+        for StoredCredential { credential, .. } in imported {
+            let entry = Entry {
+                action: "credential.import",
+                target: AuditTarget::Credential(credential.id),
+                acting_user: None,
+                before: None,
+                after: Some(view::credential(credential, now)),
+                reason: None,
+            };
+            events.push(self.audit_event(context, entry)?);
+        }
+        Ok(tx.insert_audit_events(&events).await?)
     }
 }
 

@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from datetime import datetime
 
-from calls import from_now, micros
+from calls import create_key, create_pat, from_now, micros, put_user, put_workspace, revoke
 from client import Call, expect, holds
+from scene import Made
 from sophic.auth.v1.credential_pb2 import Role, Scope
 
 # What the log calls each call that manages something.
@@ -17,18 +18,23 @@ ACTIONS = {
     "Rotate": "credential.rotate", "Disable": "credential.disable", "Enable": "credential.enable",
     "Revoke": "credential.revoke", "BulkRevoke": "credential.bulk_revoke", "RevokeLeaked": "credential.revoke_leaked",
     "PutWorkspace": "workspace.put", "PutUser": "user.put", "PutMembership": "membership.put",
+    "DeleteWorkspace": "workspace.delete", "DeleteUser": "user.delete", "DeleteMembership": "membership.delete",
     "CreateCaller": "caller.create", "ListAuditEvents": "audit.list",
 }
 # Those of which each that was done has one event of this name.
 ONE_EACH = [
     "UpdateCredential", "Disable", "Enable", "PutWorkspace", "PutUser", "PutMembership", "CreateCaller", "RevokeLeaked",
+    "DeleteWorkspace", "DeleteUser", "DeleteMembership",
 ]
 
 
 def walk(s):
     s.key()
+    owners_gone(s)
     gateway = s.world.caller("audit-gateway", "introspect")
     gateway.refused(Call("ListAuditEvents"), "PERMISSION_MISSING")
+    gateway.refused(create_key(s.workspace, acting_user=s.owner), "PERMISSION_MISSING")
+    s.root.invalid(create_key("!", acting_user=s.owner), "workspace")
     events = s.events()
     every_refusal(s, events)
     every_change(s, events)
@@ -39,14 +45,39 @@ def walk(s):
     export(s)
 
 
+def owners_gone(s):
+    """What is deleted takes its credentials along, and each of them is told."""
+    s.root.do(put_workspace("audit-doomed"))
+    s.root.do(put_user("audit-dora"))
+    keys = [Made(s.root.do(create_key("audit-doomed"))) for _ in range(3)]
+    pats = [Made(s.root.do(create_pat("audit-dora"))) for _ in range(2)]
+    s.root.do(revoke(keys.pop().id))
+    deletions = [
+        (Call("DeleteWorkspace", workspace="audit-doomed"), keys, "workspace id-of-audit-doomed was deleted"),
+        (Call("DeleteUser", user="audit-dora"), pats, "user audit-dora was deleted"),
+    ]
+    for call, died, reason in deletions:
+        s.root.do(call)
+        s.root.do(call.but(allow_missing=True))
+        for made in died:
+            s.denied(made.token, "TOKEN_REVOKED", workspace="")
+            event = s.events(target_id=made.id)[-1]
+            told = (event.action, event.caller, event.reason)
+            expect("the end of its story", told, ("credential.revoke", s.root.name, reason))
+        deleted, missing = [json.loads(event.after) for event in s.events(action=ACTIONS[call.rpc], caller=s.root.name)]
+        expect("how many went along", (deleted["revoked_count"], missing["real"]), (2, False))
+    s.ok("what dies with its owner is told, each by itself, and so is a deletion of what is missing")
+
+
 def every_refusal(s, events):
-    # A caller that may not is sent away before its request is read, and with it for whom.
     made = Counter(
-        (name, ACTIONS[call.rpc], "" if refusal == "PERMISSION_MISSING" else call.fields.get("acting_user", ""), refusal)
+        (name, ACTIONS[call.rpc], call.fields.get("acting_user", ""), refusal)
         for name, call, refusal, _ in s.world.record.calls
         if refusal and call.rpc in ACTIONS
     )
-    for (name, *_), number in Counter((key[0],) for key in made.elements()).items():
+    came_to_nothing = Counter(key[0] for key in made.elements())
+    came_to_nothing.update(name for name, call, refusal, answer in s.world.record.calls if nobodys(call, refusal, answer))
+    for name, number in came_to_nothing.items():
         # Of a hundred at once all are recorded: see the README.
         holds(f"{name} was not refused too often for this", number < 100, number)
     told = Counter(
@@ -58,6 +89,11 @@ def every_refusal(s, events):
     s.ok(f"each of {made.total()} refused calls is in the log, with who, what and why")
 
 
+def nobodys(call, refusal, answer):
+    """Whether it was to revoke what is nobody's token."""
+    return call.rpc == "Revoke" and not refusal and not answer.HasField("effective_time")
+
+
 def every_change(s, events):
     done, answers = Counter(), {}
     for name, call, refusal, answer in s.world.record.calls:
@@ -65,6 +101,13 @@ def every_change(s, events):
             done[name, call.rpc] += 1
             answers.setdefault((name, call.rpc), []).append((call, answer))
     told = Counter((event.caller, event.action) for event in events if not event.refusal)
+    views = [(event.caller, event.action, json.loads(event.after)) for event in events if event.after and not event.refusal]
+    with_owner, dry_runs = Counter(), Counter()
+    for name, action, after in views:
+        if action in ("workspace.delete", "user.delete"):
+            with_owner[name] += after.get("revoked_count", 0)
+        if action == "credential.bulk_revoke" and after.get("dry_run"):
+            dry_runs[name] += 1
     for name in {name for name, _ in done}:
         for rpc in ONE_EACH:
             expect(f"events of {name} for {rpc}", told[name, ACTIONS[rpc]], done[name, rpc])
@@ -74,9 +117,11 @@ def every_change(s, events):
         minted += told[name, "credential.rotate"] // 2
         expected = sum(done[name, rpc] for rpc in ("CreateKey", "CreatePat", "Rotate"))
         expect(f"events of {name} for tokens that were shown", minted, expected)
-        revoked = sum(answer.HasField("effective_time") for _, answer in answers.get((name, "Revoke"), []))
-        for call, answer in answers.get((name, "BulkRevoke"), []):
-            revoked += 0 if call.fields.get("dry_run") else answer.revoked_count
+        # What is nobody's token has an event too, without a target.
+        revoked = done[name, "Revoke"] + with_owner[name]
+        bulk = answers.get((name, "BulkRevoke"), [])
+        revoked += sum(answer.revoked_count for call, answer in bulk if not call.fields.get("dry_run"))
+        expect(f"events of {name} for dry runs", dry_runs[name], sum(bool(call.fields.get("dry_run")) for call, _ in bulk))
         for _, answer in answers.get((name, "RevokeLeaked"), []):
             revoked += len({one.credential.id for one in answer.results if one.real})
         expect(f"events of {name} for what was revoked", told[name, "credential.revoke"], revoked)
@@ -133,23 +178,20 @@ def shown(credential):
 
 
 def stories(s, events):
-    # A batch of an import has one event, which names all that it made.
-    imports = [json.loads(event.after) for event in events if event.action == "credential.import"]
-    imported = {name for batch in imports for name in batch["credential_ids"]}
     told = {}
     for event in events:
         if event.target_kind != "credential" or not event.target_id or event.refusal:
             continue
         name, after = event.target_id, still(json.loads(event.after))
-        if event.before and (name in told or name not in imported):
+        if event.before:
             expect(f"what {event.action} found of {name}", still(json.loads(event.before)), told.get(name))
         else:
-            holds(f"{name} is made once", name not in told and bool(event.before) == (name in imported), event)
+            holds(f"{name} is made once", name not in told, event)
         told[name] = after
     for view in told.values():
         view.update({name: instant(view[name]) for name in view if name.endswith("_time")})
     rows = {credential.id: shown(credential) for credential in s.listed(page_size=1_000)}
-    expect("credentials without a story, and stories without one", set(rows) ^ (set(told) | imported), set())
+    expect("credentials without a story, and stories without one", set(rows) ^ set(told), set())
     for name, view in told.items():
         expect(f"what the log knows of {name}", view, rows[name])
     s.ok(f"the log alone leads to each of {len(rows)} credentials as it stands")

@@ -89,7 +89,7 @@ def their_life(s):
     s.there.do(revoke_token(legacy(0)))
     expect("it is dead", s.ask(s.there, legacy(0)).active, False)
     story = s.told(first.id)
-    expect("its story from then on", story, ["credential.disable", "credential.enable", "credential.revoke"])
+    expect("its story", story, ["credential.import", "credential.disable", "credential.enable", "credential.revoke"])
     s.ok("they are switched, rotated and revoked as any other")
 
 

@@ -1,0 +1,226 @@
+//! What an audit log easily forgets: for whom a call was that nobody looked into, calls that change nothing, and what dies
+//! without being named.
+
+use serde_json::{Value, json};
+use sophic_auth::grpc::pb::{self, ListAuditEventsRequest, Role, Scope};
+use sophic_auth::model::CredentialId;
+use sophic_auth::service::view;
+use sophic_auth::store::AuditFilter;
+use tonic::Code;
+
+use super::audit::{events, of_action};
+use super::wire::{self, Frames};
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked,
+    a_refused_call_without_its_message_is_refused_and_recorded_all_the_same,
+    what_changes_nothing_is_recorded,
+    a_flood_of_what_is_nobodys_token_is_bounded_and_counted,
+    what_dies_with_its_owner_has_an_event_of_its_own,
+}
+
+async fn what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked(h: Harness) {
+    let root = h.root().await;
+    let gateway = h.gateway().await;
+    let ada = || "ada".to_owned();
+    // By the gate, whatever stands in it.
+    let create = pb::CreateKeyRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().create_key(create.clone()).await.expect_err("may not");
+    let create = pb::CreatePatRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().create_pat(create).await.expect_err("may not");
+    let update = pb::UpdateCredentialRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().update_credential(update).await.expect_err("may not");
+    let rotate = pb::RotateRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().rotate(rotate).await.expect_err("may not");
+    let disable = pb::DisableRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().disable(disable).await.expect_err("may not");
+    let enable = pb::EnableRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().enable(enable).await.expect_err("may not");
+    let bulk = pb::BulkRevokeRequest { acting_user: ada(), ..Default::default() };
+    gateway.auth().bulk_revoke(bulk).await.expect_err("may not");
+    // By the spelling of a field.
+    let misspelled = pb::CreateKeyRequest {
+        workspace: "!".to_owned(),
+        acting_user: ada(),
+        ..Default::default()
+    };
+    root.auth().create_key(misspelled.clone()).await.expect_err("no such spelling");
+    let nobody = pb::CreateKeyRequest { acting_user: "?".to_owned(), ..misspelled };
+    root.auth().create_key(nobody).await.expect_err("no such spelling");
+
+    let events = events(&root, ListAuditEventsRequest::default()).await;
+    let refusals = events.iter().filter(|event| !event.refusal.is_empty());
+    let told: Vec<_> = refusals
+        .map(|event| (&*event.action, &*event.caller, &*event.acting_user, &*event.refusal))
+        .collect();
+    let missing = |action| (action, "gateway", "ada", "PERMISSION_MISSING");
+    let expected = [
+        missing("key.create"),
+        missing("pat.create"),
+        missing("credential.update"),
+        missing("credential.rotate"),
+        missing("credential.disable"),
+        missing("credential.enable"),
+        missing("credential.bulk_revoke"),
+        ("key.create", "root", "ada", "ARGUMENT_INVALID"),
+        ("key.create", "root", "", "ARGUMENT_INVALID"),
+    ];
+    assert_eq!(told, expected);
+}
+
+async fn a_refused_call_without_its_message_is_refused_and_recorded_all_the_same(h: Harness) {
+    let root = h.root().await;
+    let gateway = h.gateway().await;
+    let path = "/sophic.auth.v1.AuthService/CreateKey";
+    let half = b"\x00\x00\x00\x00\x09half".to_vec();
+    let held_back = Frames::raw(half.clone()).without_end();
+    let nothing = || Frames::raw(Vec::new());
+    let all = [
+        nothing(),
+        nothing().without_end(),
+        Frames::of(&[b"\xff\xff"]),
+        Frames::raw(half),
+        held_back,
+        // One that has no time to wait for.
+        nothing().without_end().with("grpc-timeout", "500m"),
+    ];
+    for frames in all {
+        let frames = frames.with_authorization(gateway.authorization());
+        let status = wire::status(&h, path, frames).await;
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    }
+    let events = of_action(&root, "key.create").await;
+    let told: Vec<_> = events.iter().map(|event| (&*event.acting_user, &*event.refusal)).collect();
+    assert_eq!(told, [("", "PERMISSION_MISSING"); 6]);
+}
+
+async fn what_changes_nothing_is_recorded(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    root.put_user("ada").await;
+    root.create_key("acme", &[Scope::Read]).await;
+    let revision = h.running.service.store.revision().await.expect("a revision");
+    let before = events(&root, ListAuditEventsRequest::default()).await.len();
+    let strange = format!("sophic_key_{}", "a".repeat(38));
+    let revoke = pb::RevokeRequest {
+        credential: Some(pb::revoke_request::Credential::Token(strange)),
+        acting_user: "ada".to_owned(),
+        reason: "found in a log".to_owned(),
+    };
+    let revoked = root.auth().revoke(revoke).await.expect("an answer").into_inner();
+    assert_eq!(revoked.effective_time, None);
+    let dry = pb::BulkRevokeRequest {
+        workspace: "acme".to_owned(),
+        dry_run: true,
+        reason: "how many?".to_owned(),
+        ..Default::default()
+    };
+    let dry = root.auth().bulk_revoke(dry).await.expect("a count").into_inner();
+    assert_eq!((revoked.revision, dry.revision), (revision.0, revision.0));
+    let directory = || root.directory();
+    let delete = pb::DeleteWorkspaceRequest { workspace: "x".to_owned(), allow_missing: true };
+    directory().delete_workspace(delete).await.expect("it is missing");
+    let delete = pb::DeleteUserRequest { user: "bob".to_owned(), allow_missing: true };
+    directory().delete_user(delete).await.expect("they are missing");
+    for workspace in ["acme", "x"] {
+        let delete = pb::DeleteMembershipRequest {
+            workspace: workspace.to_owned(),
+            user: "ada".to_owned(),
+            allow_missing: true,
+        };
+        directory().delete_membership(delete).await.expect("it is missing");
+    }
+    let all = events(&root, ListAuditEventsRequest::default()).await;
+    let told: Vec<_> = all[before..]
+        .iter()
+        .map(|event| {
+            assert_eq!((&*event.caller, &*event.refusal, &*event.before), ("root", "", ""));
+            let after: Value = serde_json::from_str(&event.after).expect("JSON");
+            (&*event.action, &*event.acting_user, &*event.target_id, after, &*event.reason)
+        })
+        .collect();
+    let missing = || json!({"real": false});
+    let count = json!({"workspace": "acme", "dry_run": true, "count": 1});
+    let nowhere = json!({"workspace": "x", "real": false});
+    let no_member = |of: &str| json!({"workspace": of, "user_id": "ada", "real": false});
+    let expected = [
+        ("credential.revoke", "ada", "", missing(), "found in a log"),
+        ("credential.bulk_revoke", "", "", count, "how many?"),
+        ("workspace.delete", "", "", nowhere, ""),
+        ("user.delete", "", "bob", missing(), ""),
+        ("membership.delete", "", "", no_member("acme"), ""),
+        ("membership.delete", "", "", no_member("x"), ""),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(h.running.service.store.revision().await.expect("a revision"), revision);
+}
+
+async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
+    let gateway = h.gateway().await;
+    for _ in 0..130 {
+        let nobodys = pb::revoke_request::Credential::Token("nobody's".to_owned());
+        let revoke = pb::RevokeRequest { credential: Some(nobodys), ..Default::default() };
+        gateway.auth().revoke(revoke).await.expect("an answer all the same");
+    }
+    let service = &h.running.service;
+    service.record_suppressed_refusals().await;
+    let of = async |action: &str| {
+        let filter = AuditFilter { action: Some(action.to_owned()), ..Default::default() };
+        service.store.list_audit_events(&filter, None, 1_000).await.expect("events")
+    };
+    assert_eq!(of("credential.revoke").await.len(), 100);
+    let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
+    assert_eq!(counted.caller, "gateway");
+    assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
+}
+
+async fn what_dies_with_its_owner_has_an_event_of_its_own(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("doomed").await;
+    root.put_user("ada").await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(root.create_key("doomed", &[Scope::Read]).await.credential.expect("a key").id);
+        let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await;
+        ids.push(pat.credential.expect("a token").id);
+    }
+    let dead = root.create_key("doomed", &[Scope::Read]).await.credential.expect("a key").id;
+    let by_id = pb::revoke_request::Credential::CredentialId(dead.clone());
+    let revoke = pb::RevokeRequest { credential: Some(by_id), ..Default::default() };
+    root.auth().revoke(revoke).await.expect("it is revoked");
+    let disable = pb::DisableRequest { credential_id: ids[0].clone(), ..Default::default() };
+    root.auth().disable(disable).await.expect("it is off");
+    let delete =
+        pb::DeleteWorkspaceRequest { workspace: "doomed".to_owned(), ..Default::default() };
+    root.directory().delete_workspace(delete).await.expect("it is deleted");
+    let delete = pb::DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
+    root.directory().delete_user(delete).await.expect("they are deleted");
+
+    let revoked = of_action(&root, "credential.revoke").await;
+    let told: Vec<_> = revoked.iter().map(|event| (&*event.target_id, &*event.reason)).collect();
+    let (workspace, user) = ("workspace id-of-doomed was deleted", "user ada was deleted");
+    let expected = [
+        (&*dead, ""),
+        (&*ids[0], workspace),
+        (&*ids[2], workspace),
+        (&*ids[1], user),
+        (&*ids[3], user),
+    ];
+    assert_eq!(told, expected);
+    for event in &revoked[1..] {
+        let id = CredentialId::parse(&event.target_id).expect("an id");
+        let service = &h.running.service;
+        let row = service.store.find_credential(id).await.expect("a read").expect("a row");
+        let after: Value = serde_json::from_str(&event.after).expect("JSON");
+        assert_eq!(after, view::credential(&row, service.clock.now()));
+        let before: Value = serde_json::from_str(&event.before).expect("JSON");
+        assert_eq!((&before["revoke_time"], &before["etag"]), (&Value::Null, &after["etag"]));
+        assert_eq!((&*event.caller, &*event.remote_address), ("root", "127.0.0.1"));
+    }
+    for action in ["workspace.delete", "user.delete"] {
+        let [event] = &of_action(&root, action).await[..] else { panic!("one event") };
+        assert_eq!(event.after, r#"{"revoked_count":2}"#, "{action}");
+    }
+}
