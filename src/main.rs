@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A tenth of an introspection's time on a core is allocation by the libraries beneath it; this one takes half of that
-/// (`benches/README.md`).
+/// What an introspection allocates is up to the libraries beneath it; that it takes less time than with the system's
+/// allocator was measured (`benches/README.md`, "What was tried").
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

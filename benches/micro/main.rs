@@ -129,7 +129,10 @@ impl Rounds {
                 for request in requests.by_ref().take(AT_ONCE) {
                     let term = service.lookup.term();
                     let answer = service.introspect_from_memory(black_box(&request), term);
-                    let allowed = answer.is_some_and(|answer| answer.decision.denial.is_none());
+                    let allowed = answer
+                        .ok()
+                        .flatten()
+                        .is_some_and(|answer| answer.decision.denial.is_none());
                     self.bad += usize::from(!allowed);
                 }
                 times.saturating_record(nanos(begun) / AT_ONCE as u64);

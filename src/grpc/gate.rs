@@ -59,7 +59,8 @@ impl Gate {
         let mut read = Bytes::new();
         let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
-            Ok(Some(response)) => return response.map(Answer::Once),
+            Ok(Some(Ok(response))) => return response.map(Answer::Once),
+            Ok(Some(Err(error))) => return refusal(error),
             Ok(None) => {}
             Err(_) => return panicked(),
         }
@@ -68,13 +69,14 @@ impl Gate {
     }
 
     /// Answers an introspection that need not wait: its caller is the one that spoke on this connection last, all of it
-    /// has come, and memory knows. All else, and all that is wrong, is for [`Self::handle_in_time`], with what was `read`.
+    /// has come, and memory knows. A caller that floods is refused as fast. All else is for [`Self::handle_in_time`],
+    /// with what was `read`.
     fn introspect_at_once(
         &self,
         request: &mut Request<Incoming>,
         connection: &Connection,
         read: &mut Bytes,
-    ) -> Option<Response<introspect::Once>> {
+    ) -> Option<Result<Response<introspect::Once>>> {
         if request.uri().path() != introspect::PATH || tracing::enabled!(Level::DEBUG) {
             return None;
         }

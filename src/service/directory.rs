@@ -423,7 +423,9 @@ impl Service {
         if !allow_missing {
             return Err(reason.into());
         }
-        self.commit_unchanged(tx, attempt, json!({"real": false}), None).await.map(drop)
+        let revision = self.commit_unchanged(tx, attempt, json!({"real": false}), None).await?;
+        // Whoever deleted it may not have seen the end of the wait, and sent this call to be sure.
+        self.wait_for(revision, attempt.context()).await
     }
 }
 

@@ -82,19 +82,24 @@ impl Service {
         self.answer(request, facts)
     }
 
-    /// Introspects from memory alone, without waiting for anything; nothing if memory cannot answer, or may not be
-    /// believed since `term`.
+    /// Introspects from memory alone, without waiting for anything; nothing if the store has to be asked, since memory
+    /// cannot answer, or may not be believed since `term`.
+    ///
+    /// # Errors
+    /// If whoever asks may not have the store asked.
     pub fn introspect_from_memory(
         &self,
         request: &IntrospectionRequest<'_>,
         term: Term,
-    ) -> Option<Introspection> {
+    ) -> Result<Option<Introspection>> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
-            Err(denial) => return Some(self.without_look_up(denial)),
+            Err(denial) => return Ok(Some(self.without_look_up(denial))),
         };
-        let facts = self.lookup.recall(&question(request, &digest), term)?;
-        self.answer(request, facts).ok()
+        match self.lookup.recall(&question(request, &digest), term) {
+            Some(facts) => self.answer(request, facts).map(Some),
+            None => self.admit(request.asker).map(|()| None),
+        }
     }
 
     /// Introspects many, each by itself, with one read of the store for all that memory does not have.

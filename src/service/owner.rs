@@ -113,7 +113,11 @@ impl Service {
         kind: Option<CredentialKind>,
         acting_user: Option<&UserId>,
     ) -> Result<Credential> {
-        let known = self.store.find_credential(id).await?;
+        // Only whose it is, which never changes, and only for the locks that an acting user takes before it.
+        let known = match acting_user {
+            Some(_) => self.store.find_credential(id).await?,
+            None => None,
+        };
         hold_known(tx, known.as_ref(), id, kind, acting_user).await
     }
 

@@ -37,6 +37,11 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Who attempts it.
+    pub(super) const fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Of doing this (`<noun>.<verb>`) to something of this kind.
     pub fn new(context: &Context, action: &'static str, target_kind: &'static str) -> Self {
         Self {

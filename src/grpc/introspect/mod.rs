@@ -49,19 +49,20 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.contains_key(ENCODING)
 }
 
-/// Answers from what has come already and from memory, without waiting for anything. If that cannot be, `read` is what
-/// was taken out of the body.
+/// Answers from what has come already and from memory, or refuses, without waiting for anything. If that cannot be, `read`
+/// is what was taken out of the body.
 pub(super) fn answer_at_once(
     service: &Service,
     asker: CallerId,
     term: Term,
     body: &mut Incoming,
     read: &mut Bytes,
-) -> Option<Response<Once>> {
+) -> Option<Result<Response<Once>>> {
     take_what_is_there(body, read);
     let message = message_of(read, MESSAGE_BYTES_MAX).filter(|_| body.is_end_stream())?;
     let request = request::read(message, asker)?;
-    Some(respond(&service.introspect_from_memory(&request, term)?))
+    let answer = service.introspect_from_memory(&request, term).transpose()?;
+    Some(answer.map(|answer| respond(&answer)))
 }
 
 /// Nearly always one frame holds it all, and is not copied.

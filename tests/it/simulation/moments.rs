@@ -36,10 +36,19 @@ impl Moment {
         Self { store, broken, tail, lease, mirror, id }
     }
 
+    /// Starts afresh.
+    fn register(&mut self) {
+        let (incarnation, revision) = self.store.state();
+        self.tail.registered(incarnation, revision);
+    }
+
     fn sync(&mut self, sent: Duration) -> Step {
         let mut published = self.tail.publish(sent);
         published.durable &= self.broken != Some(Broken::SyncsForgotten);
-        let synced = self.store.sync(self.id, &published, 0);
+        let mut synced = self.store.sync(self.id, &published, 0);
+        if let (Some(Broken::EpochIgnored), Some(synced)) = (self.broken, &mut synced) {
+            synced.incarnation = published.incarnation.clone().expect("it is registered");
+        }
         self.tail.synced(sent, &published, synced)
     }
 
@@ -99,6 +108,44 @@ fn released_by_an_acknowledgement_of_another_life(broken: Option<Broken>) -> boo
     let wrong = released && moment.answers(millis(11));
     assert_eq!(moment.tail.synced(millis(10), &published, synced), Step::Register);
     wrong
+}
+
+/// A replica has read what a restore took back, and its number is another change's now.
+fn lives_on_in_another_life(broken: Option<Broken>) -> bool {
+    let mut moment = Moment::new(broken);
+    moment.store.commit(Wanted::Create(1), 1, None);
+    assert_eq!(moment.sync(millis(0)), Step::SyncAgain);
+    moment.store.promote(1);
+    moment.store.commit(Wanted::Create(2), 2, None);
+    moment.sync(millis(10)) == Step::Wait && moment.answers(millis(11))
+}
+
+/// What was notified in one life of the store is heard in the next, where its number is another change's.
+fn has_applied_what_it_never_heard_of(broken: Option<Broken>) -> bool {
+    let mut moment = Moment::new(broken);
+    let (lost, ..) = moment.store.commit(Wanted::Create(1), 1, None);
+    let notified = moment.store.change(lost).expect("it was made");
+    let life = moment.store.incarnation();
+    moment.store.promote(1);
+    moment.register();
+    let (revision, ..) = moment.store.commit(Wanted::Create(2), 2, None);
+    let ignored = broken == Some(Broken::HeardOfAnotherLife);
+    let life = if ignored { moment.store.incarnation() } else { life };
+    assert!(moment.tail.hear(&life, &[notified]), "a reason to look");
+    moment.mirror.applied() >= revision
+}
+
+#[test]
+fn another_life_of_the_store_is_noticed() {
+    assert!(!lives_on_in_another_life(None));
+    assert!(lives_on_in_another_life(Some(Broken::EpochIgnored)), "nothing was shown");
+}
+
+#[test]
+fn what_was_notified_in_another_life_is_no_news() {
+    let moment = has_applied_what_it_never_heard_of;
+    assert!(!moment(None));
+    assert!(moment(Some(Broken::HeardOfAnotherLife)), "nothing was shown");
 }
 
 #[test]

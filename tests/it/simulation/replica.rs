@@ -79,13 +79,11 @@ impl World {
 
     /// `hear` of Postgres's feed, and `until_due`.
     fn hear(&mut self, me: Address, heard: &[(Incarnation, Change)]) {
-        let Some((mut life, _)) = heard.first().cloned() else { return };
-        let process = &mut self.processes[me.process];
-        if let (true, Some((_, own))) = (self.plan.is(Broken::HeardOfAnotherLife), &process.row) {
-            life = own.clone();
-        } else if heard.iter().any(|(other, _)| *other != life) {
+        let Some((life, _)) = heard.first().cloned() else { return };
+        if heard.iter().any(|(other, _)| *other != life) {
             return self.turn(me);
         }
+        let process = &mut self.processes[me.process];
         let changes: Vec<_> = heard.iter().map(|(_, change)| change.clone()).collect();
         if process.tail.hear(&life, &changes) {
             self.turn(me);
@@ -176,15 +174,9 @@ impl World {
                 process.lease.extend(sent);
                 self.insert(me);
             }
-            (TailAt::Syncing(call, sent, published), Reply::Synced(mut synced)) if call == of => {
-                let ignored = self.plan.is(Broken::EpochIgnored);
+            (TailAt::Syncing(call, sent, published), Reply::Synced(synced)) if call == of => {
                 let late = self.plan.is(Broken::LeaseFromReply);
                 let process = &mut self.processes[me.process];
-                if let (true, Some(synced)) = (ignored, &mut synced) {
-                    let known = published.incarnation.clone();
-                    synced.incarnation = known.unwrap_or_else(|| synced.incarnation.clone());
-                    synced.revision = synced.revision.max(published.applied);
-                }
                 let sent = if late { process.boot(self.now) } else { sent };
                 let step = process.tail.synced(sent, &published, synced);
                 // What was heard of, and turns out to be of another life, goes with all the rest.
