@@ -110,10 +110,10 @@ struct Connection {
 
 /// Runs it, and reports.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
-    let few = if args.revoked + args.unknown > 0 { args.tokens / 20 } else { 0 };
+    let few = |percent: u64| if percent > 0 { args.tokens / 20 } else { 0 };
     let live = Encoded::of(0..args.tokens);
-    let revoked = Encoded::of(REVOKED..REVOKED + few);
-    let unknown = Encoded::of(UNKNOWN..UNKNOWN + few);
+    let revoked = Encoded::of(REVOKED..REVOKED + few(args.revoked));
+    let unknown = Encoded::of(UNKNOWN..UNKNOWN + few(args.unknown));
     let first_block = http2::first_block(&args.address.to_string(), &args.caller_token);
     let mut streams = Vec::new();
     for _ in 0..args.connections {

@@ -65,11 +65,8 @@ impl Barrier {
     /// that they told sees what they said. Where that takes longer it is no matter: what only gives may come late.
     pub async fn settle_here(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
-        local.prompt();
-        let latest = Instant::now() + SETTLE_PATIENCE;
-        while local.has_yet_to_apply(revision) && Instant::now() < latest {
-            tokio::time::sleep(PAUSE_MIN).await;
-        }
+        local.prompt(revision);
+        local.reach(revision, SETTLE_PATIENCE).await;
     }
 
     /// Waits until no replica answers from before `revision`, which is committed.
@@ -78,7 +75,7 @@ impl Barrier {
     /// If that cannot be told any more. There is no time limit here: whoever waits brings one.
     pub async fn wait(&self, revision: Revision) -> std::result::Result<(), BarrierError> {
         if let Some(local) = &self.0.local {
-            local.prompt();
+            local.prompt(revision);
         }
         let (done, outcome) = oneshot::channel();
         let begin = {
@@ -102,6 +99,10 @@ impl Shared {
         let mut eager_until = Instant::now() + EAGER;
         let mut pause = PAUSE_MIN;
         loop {
+            // The others are as far as this process, or nearly: before that there is nothing to see.
+            if let Some(local) = self.local.as_ref().filter(|_| Instant::now() < eager_until) {
+                local.reach(self.newest_wanted(), EAGER).await;
+            }
             let looked = self.look(&mut standstill).await;
             // Those who wait do so until their time is over, and are told then.
             if let Err(error) = &looked {

@@ -2,6 +2,7 @@
 //! thread and connections of its own, so that no load can starve it (CATALOGUE E22).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,6 +17,9 @@ use crate::token::{Random, random_array};
 
 /// A sync is sent at least this often, hint or not.
 const SYNC_INTERVAL_MAX: Duration = Duration::from_millis(250);
+/// What this process commits it is notified of too, mostly before the commit returns: a sync that waits for that is the
+/// acknowledgement, and not the first of two.
+const NOTIFIED_WITHIN: Duration = Duration::from_millis(3);
 /// Between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -24,18 +28,42 @@ pub struct Local {
     /// Its row, and the life of the store that it was registered in.
     row: Mutex<Option<(ReplicaId, Incarnation)>>,
     mirror: Arc<Mirror>,
+    /// The newest revision that somebody waits for.
+    wanted: AtomicU64,
     prompt: Notify,
+    progress: Notify,
 }
 
 impl Local {
     /// Not registered yet.
     pub fn new(mirror: Arc<Mirror>) -> Self {
-        Self { row: Mutex::new(None), mirror, prompt: Notify::new() }
+        let (prompt, progress) = (Notify::new(), Notify::new());
+        Self { row: Mutex::new(None), mirror, wanted: AtomicU64::new(0), prompt, progress }
     }
 
-    /// Makes it sync now: something was committed.
-    pub fn prompt(&self) {
+    /// Makes it look: this revision was committed.
+    pub fn prompt(&self, revision: Revision) {
+        self.wanted.fetch_max(revision.0, Ordering::AcqRel);
         self.prompt.notify_one();
+    }
+
+    /// Waits until this process answers from `revision` or newer, at the longest so long.
+    pub async fn reach(&self, revision: Revision, longest: Duration) {
+        let reached = async {
+            loop {
+                let progress = self.progress.notified();
+                if !self.has_yet_to_apply(revision) {
+                    return;
+                }
+                progress.await;
+            }
+        };
+        // Whoever waits looks for themselves afterwards.
+        let _ = tokio::time::timeout(longest, reached).await;
+    }
+
+    fn is_behind(&self) -> bool {
+        self.has_yet_to_apply(Revision(self.wanted.load(Ordering::Acquire)))
     }
 
     /// Whether this process answers from before `revision` still.
@@ -98,6 +126,7 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
         let published = replication.tail.publish(sent);
         let sync = feed.sync(id, &published, SYNC_CHANGES_MAX);
         let next = replication.tail.synced(sent, &published, bounded(patience, sync).await?);
+        replication.local.progress.notify_waiters();
         if stop.is_cancelled() {
             replication.tail.leave();
             *replication.local.row.lock() = None;
@@ -112,8 +141,7 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
                 bounded(patience, feed.deregister(id)).await?;
             }
             Step::Wait => tokio::select! {
-                heard = until_due(&mut replication.tail, &mut *feed, interval) => heard?,
-                () = replication.local.prompt.notified() => {}
+                due = until_due(&mut replication.tail, &replication.local, &mut *feed, interval) => due?,
                 () = stop.cancelled() => {}
             },
         }
@@ -121,13 +149,33 @@ async fn connected(replication: &mut Replication, stop: &CancellationToken) -> R
 }
 
 /// Until there is reason to sync: that there are changes, or that it was so long ago.
-async fn until_due(tail: &mut Tail, feed: &mut dyn ChangeFeed, interval: Duration) -> Result<()> {
-    let due = Instant::now() + interval;
+async fn until_due(
+    tail: &mut Tail,
+    local: &Local,
+    feed: &mut dyn ChangeFeed,
+    interval: Duration,
+) -> Result<()> {
+    let mut due = Instant::now() + interval;
     loop {
-        match feed.wait(due.saturating_duration_since(Instant::now())).await? {
-            // Of what has been applied already, since this process was told of it otherwise.
-            Hint::Changes(life, changes) if !tail.hear(&life, &changes) => {}
-            Hint::Changes(..) | Hint::Look => return Ok(()),
+        tokio::select! {
+            hint = feed.wait(due.saturating_duration_since(Instant::now())) => match hint? {
+                Hint::Changes(life, changes) => {
+                    let news = tail.hear(&life, &changes);
+                    local.progress.notify_waiters();
+                    if news {
+                        return Ok(());
+                    }
+                }
+                Hint::Look => return Ok(()),
+            },
+            () = local.prompt.notified() => {
+                if local.is_behind() && !feed.hears() {
+                    return Ok(());
+                }
+                if local.is_behind() {
+                    due = due.min(Instant::now() + NOTIFIED_WITHIN);
+                }
+            }
         }
     }
 }

@@ -89,6 +89,9 @@ pub trait ChangeFeed: Send {
     /// Waits until there may be changes, at the longest until `longest` is over.
     async fn wait(&mut self, longest: Duration) -> Result<Hint>;
 
+    /// Whether [`Self::wait`] names what was committed.
+    fn hears(&self) -> bool;
+
     /// Deletes the replica's row, so that nobody waits for it.
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
 }

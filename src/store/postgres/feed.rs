@@ -197,6 +197,10 @@ impl ChangeFeed for PostgresFeed {
         }
     }
 
+    fn hears(&self) -> bool {
+        self.listener.is_some()
+    }
+
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
         let mut db = Session::of_feed(&self.pool, self.pooled).await?;
         db.query("DELETE FROM replicas WHERE replica_id = $1")

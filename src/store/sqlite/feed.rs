@@ -134,6 +134,10 @@ impl ChangeFeed for SqliteFeed {
         Ok(Hint::Look)
     }
 
+    fn hears(&self) -> bool {
+        false
+    }
+
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
         sqlx::query("DELETE FROM replicas WHERE replica_id = $1")
             .bind(id.0)

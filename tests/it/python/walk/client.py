@@ -141,10 +141,13 @@ def race(*calls):
 
     def run(actor, call):
         gate.wait()
-        try:
-            return actor.do(call)
-        except Refused as refused:
-            return refused
+        while True:
+            try:
+                return actor.do(call)
+            except Refused as refused:
+                # On a busy machine the last of a hundred may wait for their row for longer than a lock is waited for.
+                if refused.reason != "STORE_UNAVAILABLE":
+                    return refused
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return [racing.result() for racing in [pool.submit(run, *call) for call in calls]]
