@@ -46,18 +46,25 @@ fn said(caller_token: &str) -> anyhow::Result<As> {
     Ok(As(format!("Bearer {caller_token}").parse()?))
 }
 
-/// Whom to ask.
+/// Whom to ask, and as whom.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ProbeArgs {
+pub(crate) struct Asked {
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
     caller_token: String,
 }
 
+impl Asked {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        connect(self.address, &self.caller_token).await
+    }
+}
+
 /// Asks of the first key and of the first personal access token, and tells how long the answers are.
-pub(crate) async fn probe(args: ProbeArgs) -> anyhow::Result<Value> {
-    let mut client = connect(args.address, &args.caller_token).await?;
+pub(crate) async fn probe(asked: Asked) -> anyhow::Result<Value> {
+    let mut client = asked.connect().await?;
     let mut lengths = Vec::new();
     for index in [0, 1] {
         let request = pb::IntrospectRequest::decode(&*tokens::request(index))?;
@@ -118,10 +125,8 @@ impl Decoder for Raw {
 /// What to ask in batches.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BatchArgs {
-    #[arg(long)]
-    address: SocketAddr,
-    #[arg(long)]
-    caller_token: String,
+    #[command(flatten)]
+    asked: Asked,
     /// Connections, each with one call under way.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -164,11 +169,11 @@ pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     });
     let mut tasks = JoinSet::new();
     for _ in 0..args.connections {
-        let endpoint = Channel::from_shared(format!("http://{}", args.address))?
+        let endpoint = Channel::from_shared(format!("http://{}", args.asked.address))?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
         let channel = endpoint.connect().await?;
-        let service = InterceptedService::new(channel, said(&args.caller_token)?);
+        let service = InterceptedService::new(channel, said(&args.asked.caller_token)?);
         let grpc = tonic::client::Grpc::new(service);
         tasks.spawn(ask(grpc.max_decoding_message_size(64 << 20), Arc::clone(&batches)));
     }

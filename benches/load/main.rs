@@ -38,7 +38,7 @@ enum Command {
     /// A bare hyper server that answers bytes at the sizes of ours.
     Hyper(peers::Args),
     /// One answer of each kind: the sizes that the peers are to have.
-    Probe(calls::ProbeArgs),
+    Probe(calls::Asked),
     /// `BatchIntrospect`, to warm a server up or to measure.
     Batch(calls::BatchArgs),
     /// `CreateKey`, then `Revoke` of what was made.

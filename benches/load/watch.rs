@@ -1,6 +1,5 @@
 //! Many who watch one server: how long until the last of them hears of a change, and how the server fares meanwhile.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Streaming;
 
-use crate::calls::{self, Client};
+use crate::calls::{Asked, Client};
 use crate::writes::new_key;
 
 /// Watchers on one connection: a server lets 256 be.
@@ -19,10 +18,8 @@ const EACH: usize = 200;
 /// Whom to watch.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(long)]
-    address: SocketAddr,
-    #[arg(long)]
-    caller_token: String,
+    #[command(flatten)]
+    asked: Asked,
     #[arg(long, default_value_t = 10_000)]
     watchers: usize,
     /// Changes, one after the other, each heard by all before the next.
@@ -36,12 +33,12 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let begun = Instant::now();
-    let mut client = calls::connect(args.address, &args.caller_token).await?;
+    let mut client = args.asked.connect().await?;
     let (newest, _) = watch::channel(0);
     let (heard, mut all) = tokio::sync::mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for first in (0..args.watchers).step_by(EACH) {
-        let connected = calls::connect(args.address, &args.caller_token).await?;
+        let connected = args.asked.connect().await?;
         for _ in first..args.watchers.min(first + EACH) {
             let stream = begin(connected.clone()).await?;
             watchers.spawn(follow(stream, newest.subscribe(), heard.clone()));

@@ -1,6 +1,5 @@
 //! `CreateKey` and `Revoke` in a closed loop: keys are made for a while, and then those are revoked.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,17 +8,15 @@ use serde_json::{Value, json};
 use sophic_auth::grpc::pb;
 use tokio::task::JoinSet;
 
-use crate::calls::{self, Client};
+use crate::calls::{Asked, Client};
 use crate::tally::Tally;
 use crate::tokens;
 
 /// What to do to whom.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[arg(long)]
-    address: SocketAddr,
-    #[arg(long)]
-    caller_token: String,
+    #[command(flatten)]
+    asked: Asked,
     /// Connections, each with one call under way.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -35,7 +32,7 @@ type Made = Arc<Mutex<Vec<String>>>;
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let mut clients = Vec::new();
     for _ in 0..args.connections {
-        clients.push(calls::connect(args.address, &args.caller_token).await?);
+        clients.push(args.asked.connect().await?);
     }
     let made = Made::default();
     let longest = Duration::from_secs_f64(args.seconds);

@@ -54,6 +54,10 @@ impl CredentialFacts {
             Owner::User { id, max_role } => (id.as_str(), Some(*max_role)),
         };
         let name = credential.name.as_str();
+        let mut texts = SmallVec::new();
+        for text in [owner, name, &credential.hint] {
+            texts.extend_from_slice(text.as_bytes());
+        }
         // Ids and names are short (`model::limits`).
         let place = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX);
         Self {
@@ -68,7 +72,7 @@ impl CredentialFacts {
             revoke_time: credential.revoke_time,
             ip_allowlist: credential.ip_allowlist.clone(),
             unwritten_use: Mutex::default(),
-            texts: [owner, name, &credential.hint].concat().into_bytes().as_slice().into(),
+            texts,
             name_at: place(owner.len()),
             hint_at: place(owner.len() + name.len()),
         }

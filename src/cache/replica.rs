@@ -168,14 +168,12 @@ async fn until_due(
                 }
                 Hint::Look => return Ok(()),
             },
-            () = local.prompt.notified() => {
-                if local.is_behind() && !feed.hears() {
+            () = local.prompt.notified() => if local.is_behind() {
+                if !feed.hears() {
                     return Ok(());
                 }
-                if local.is_behind() {
-                    due = due.min(Instant::now() + NOTIFIED_WITHIN);
-                }
-            }
+                due = due.min(Instant::now() + NOTIFIED_WITHIN);
+            },
         }
     }
 }

@@ -98,19 +98,12 @@ impl Tail {
             return true;
         }
         let applied = self.mirror.applied();
-        let Some(newest) = changes.last().filter(|newest| newest.revision > applied) else {
-            return false;
-        };
-        let mut reached = applied;
-        let mut follows = |change: &&Change| {
-            let next = change.revision.0 == reached.0 + 1;
-            reached = if next { change.revision } else { reached };
-            next
-        };
-        let heard: Vec<_> = changes.iter().filter(|change| follows(change)).cloned().collect();
-        if reached == newest.revision {
-            self.apply(&heard, reached);
-            self.heard.extend(heard);
+        let news = changes.iter().filter(|change| change.revision > applied);
+        let news: Vec<_> = news.cloned().collect();
+        let Some(newest) = news.last() else { return false };
+        if follow(applied, &news) {
+            self.apply(&news, newest.revision);
+            self.heard.extend(news);
         }
         true
     }
@@ -136,16 +129,11 @@ impl Tail {
         if Some(&synced.incarnation) != self.incarnation.as_ref() || synced.revision < applied {
             return self.given_up();
         }
-        let gapless = synced
-            .changes
-            .iter()
-            .zip(applied.0 + 1..)
-            .all(|(change, next)| change.revision.0 == next);
         let reached = synced.changes.last().map_or(applied, |change| change.revision);
         // Rows that are missing were dropped before this replica came to read them.
         let missing = reached < synced.revision
             && (synced.changes.len() as u64) < u64::from(SYNC_CHANGES_MAX);
-        if !gapless || missing {
+        if !follow(applied, &synced.changes) || missing {
             return self.given_up();
         }
         self.hub.append(&std::mem::take(&mut self.heard));
@@ -167,4 +155,9 @@ impl Tail {
         self.heard.clear();
         Step::Register
     }
+}
+
+/// Whether changes go on from `applied`, without a gap.
+fn follow(applied: Revision, changes: &[Change]) -> bool {
+    changes.iter().zip(applied.0 + 1..).all(|(change, next)| change.revision.0 == next)
 }

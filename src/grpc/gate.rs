@@ -18,7 +18,8 @@ use tracing::{Instrument as _, Level, Span, field};
 
 use super::answer::Answer;
 use super::connection::Connection;
-use super::introspect::{self, MESSAGE_BYTES_MAX, Read, Replay, batch};
+use super::introspect::{self, MESSAGE_BYTES_MAX, batch};
+use super::message::{self, Read, Replay};
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
@@ -83,7 +84,7 @@ impl Gate {
         let headers = request.headers();
         let in_time =
             matches!(grpc_timeout(headers), Ok(timeout) if timeout != Some(Duration::ZERO));
-        if !in_time || introspect::is_encoded(headers) || refuse_foreign(request).is_some() {
+        if !in_time || message::is_encoded(headers) || refuse_foreign(request).is_some() {
             return None;
         }
         let term = self.service.lookup.term();
@@ -151,10 +152,8 @@ impl Gate {
             }
             require(&caller, permissions)?;
             let context = context(caller, connection, deadline);
-            match request.uri().path() {
-                introspect::PATH => return self.introspect(request, read, context).await,
-                batch::PATH => return self.batch_introspect(request, context).await,
-                _ => {}
+            if let introspect::PATH | batch::PATH = request.uri().path() {
+                return self.introspect(request, read, context).await;
             }
             request.extensions_mut().insert(context);
             Ok(self.call(request).await)
@@ -176,7 +175,7 @@ impl Gate {
         let attempt = Attempt::new(&context, action, target_kind);
         let (parts, body) = request.into_parts();
         let bytes_max = MANAGEMENT_REQUEST_BYTES_MAX;
-        let reading = introspect::read(&parts.headers, Bytes::new(), body, bytes_max);
+        let reading = message::read(&parts.headers, Bytes::new(), body, bytes_max);
         let (attempt, response) = if permissions.iter().any(|one| context.permits(*one)) {
             let read = reading.await;
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
@@ -191,36 +190,26 @@ impl Gate {
         response
     }
 
+    /// Introspects one, or many.
     async fn introspect(
         &self,
         request: Request<Incoming>,
         read: Bytes,
         context: Context,
     ) -> Result<Response<Answer>> {
+        let many = request.uri().path() == batch::PATH;
+        let bytes_max = if many { BATCH_REQUEST_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         let (parts, body) = request.into_parts();
-        let read = introspect::read(&parts.headers, read, body, MESSAGE_BYTES_MAX).await;
-        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id())
-            && let Some(asked) = introspect::parse(message, caller)
-        {
-            let answer = introspect::answer(&self.service, &asked).await?;
-            return Ok(answer.map(Answer::Once));
-        }
-        Ok(self.replay(parts, read, context).await)
-    }
-
-    async fn batch_introspect(
-        &self,
-        request: Request<Incoming>,
-        context: Context,
-    ) -> Result<Response<Answer>> {
-        let (parts, body) = request.into_parts();
-        let read =
-            introspect::read(&parts.headers, Bytes::new(), body, BATCH_REQUEST_BYTES_MAX).await;
-        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id())
-            && let Some(asked) = batch::parse(message, caller)
-        {
-            let answer = batch::answer(&self.service, &asked).await?;
-            return Ok(answer.map(Answer::Once));
+        let read = message::read(&parts.headers, read, body, bytes_max).await;
+        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id()) {
+            let answer = if many {
+                batch::answer(&self.service, message, caller).await
+            } else {
+                introspect::answer(&self.service, message, caller).await
+            };
+            if let Some(answer) = answer {
+                return Ok(answer?.map(Answer::Once));
+            }
         }
         Ok(self.replay(parts, read, context).await)
     }
@@ -232,12 +221,8 @@ impl Gate {
         read: Read,
         context: Context,
     ) -> Response<Answer> {
-        let (read, rest) = match read {
-            Read::Message(message) => (introspect::framed(&message), None),
-            Read::Other(read, rest) => (read, rest),
-        };
         parts.extensions.insert(context);
-        self.call(Request::from_parts(parts, Replay::new(read, rest))).await
+        self.call(Request::from_parts(parts, Replay::of(read))).await
     }
 
     async fn call<B>(&self, request: Request<B>) -> Response<Answer>

@@ -18,6 +18,7 @@ mod gate;
 pub mod health;
 mod introspect;
 mod life;
+mod message;
 mod permission;
 mod protocol;
 mod redact;

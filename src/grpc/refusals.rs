@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use super::introspect::Read;
+use super::message::Read;
 use super::pb;
 use crate::service::{Attempt, Reason, Service};
 

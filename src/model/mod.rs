@@ -17,7 +17,7 @@ mod user;
 mod workspace;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use audit::{AuditEvent, AuditTarget};
 pub use caller::{Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet};

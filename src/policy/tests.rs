@@ -1,40 +1,15 @@
 //! The rules for an acting user, role by role.
 
-use std::collections::BTreeMap;
-
-use uuid::Uuid;
-
 use super::{Access, credential, keys_of_workspace, pats_of_user};
-use crate::model::{
-    Annotations, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet,
-    Timestamp, UserId, WorkspaceId,
-};
+use crate::model::tests::samples;
+use crate::model::{Credential, Owner, Role, Scope, ScopeSet, UserId, WorkspaceId};
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a well-formed id")
 }
 
 fn owned_by(owner: Owner) -> Credential {
-    let id = CredentialId(Uuid::nil());
-    Credential {
-        id,
-        owner,
-        generation: 0,
-        name: DisplayName::parse("ci").expect("a well-formed name"),
-        hint: String::new(),
-        scopes: ScopeSet::of(&[Scope::Read]),
-        ip_allowlist: IpAllowlist::default(),
-        annotations: Annotations::parse(BTreeMap::new()).expect("none"),
-        create_time: Timestamp::from_unix_micros(0).expect("the epoch"),
-        expire_time: None,
-        disable_time: None,
-        revoke_time: None,
-        last_use: None,
-        creator: String::new(),
-        predecessor_id: None,
-        family_id: id,
-        version: 1,
-    }
+    Credential { scopes: ScopeSet::of(&[Scope::Read]), ..samples::credential(owner) }
 }
 
 #[test]

@@ -70,15 +70,11 @@ impl Service {
             Ok(digest) => digest,
             Err(denial) => return Ok(self.without_look_up(denial)),
         };
-        let question = question(request, &digest);
-        let facts = if let Some(facts) = self.lookup.recall(&question, self.lookup.term()) {
-            facts
-        } else {
-            self.admit(request.asker)?;
-            let facts = self.lookup.look_up(&question).await?;
-            self.count_unknown(request.asker, u32::from(facts.found.is_none()));
-            facts
-        };
+        if let Some(answer) = self.recall(request, &digest, self.lookup.term())? {
+            return Ok(answer);
+        }
+        let facts = self.lookup.look_up(&question(request, &digest)).await?;
+        self.count_unknown(request.asker, u32::from(facts.found.is_none()));
         self.answer(request, facts)
     }
 
@@ -92,11 +88,20 @@ impl Service {
         request: &IntrospectionRequest<'_>,
         term: Term,
     ) -> Result<Option<Introspection>> {
-        let digest = match self.digest_to_look_up(request) {
-            Ok(digest) => digest,
-            Err(denial) => return Ok(Some(self.without_look_up(denial))),
-        };
-        match self.lookup.recall(&question(request, &digest), term) {
+        match self.digest_to_look_up(request) {
+            Ok(digest) => self.recall(request, &digest, term),
+            Err(denial) => Ok(Some(self.without_look_up(denial))),
+        }
+    }
+
+    /// The answer of memory; nothing if the store has to be asked, and may be.
+    fn recall(
+        &self,
+        request: &IntrospectionRequest<'_>,
+        digest: &Digest,
+        term: Term,
+    ) -> Result<Option<Introspection>> {
+        match self.lookup.recall(&question(request, digest), term) {
             Some(facts) => self.answer(request, facts).map(Some),
             None => self.admit(request.asker).map(|()| None),
         }

@@ -112,32 +112,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{
-        Annotations, Credential, Digest, DisplayName, IpAllowlist, Owner, ScopeSet, Timestamp,
-        WorkspaceId,
-    };
+    use crate::model::tests::samples;
+    use crate::model::{Credential, Digest, Owner, Timestamp, WorkspaceId};
 
     fn credential(number: u128) -> Arc<CredentialFacts> {
         let id = CredentialId(Uuid::from_u128(number));
-        let credential = Credential {
-            id,
-            owner: Owner::Workspace(WorkspaceId::parse("acme").expect("an id")),
-            generation: 0,
-            name: DisplayName::parse("ci").expect("a name"),
-            hint: String::new(),
-            scopes: ScopeSet::ALL,
-            ip_allowlist: IpAllowlist::default(),
-            annotations: Annotations::default(),
-            create_time: at(0).time,
-            expire_time: None,
-            disable_time: None,
-            revoke_time: None,
-            last_use: None,
-            creator: String::new(),
-            predecessor_id: None,
-            family_id: id,
-            version: 1,
-        };
+        let owner = Owner::Workspace(WorkspaceId::parse("acme").expect("an id"));
+        let credential = Credential { id, family_id: id, ..samples::credential(owner) };
         Arc::new(CredentialFacts::new(Digest::from_hash([0; 32]), &credential))
     }
 

@@ -7,9 +7,10 @@ mod rows;
 mod scopes;
 
 use super::{Decision, Denial, Grant, Principal, Request, Snapshot, decide};
+use crate::model::tests::samples;
 use crate::model::{
-    Annotations, Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet,
-    Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 
 const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
@@ -65,24 +66,14 @@ fn ada() -> User {
 
 fn credential(owner: Owner, scopes: ScopeSet) -> Credential {
     let id = CredentialId::new(now_plus(-5_000_000), [7; 10]);
+    let create_time = now_plus(-5_000_000);
     Credential {
         id,
-        owner,
-        generation: 3,
-        name: DisplayName::parse("A credential").expect("a good name"),
-        hint: "sophic_…abcd".to_owned(),
-        scopes,
-        ip_allowlist: IpAllowlist::default(),
-        annotations: Annotations::default(),
-        create_time: now_plus(-5_000_000),
-        expire_time: None,
-        disable_time: None,
-        revoke_time: None,
-        last_use: None,
-        creator: "user:usr_ada".to_owned(),
-        predecessor_id: None,
         family_id: id,
-        version: 1,
+        generation: 3,
+        scopes,
+        create_time,
+        ..samples::credential(owner)
     }
 }
 

@@ -13,11 +13,24 @@ use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 /// The path.
 pub(in crate::grpc) const PATH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
 
-/// The requests; nothing if it is for others to say what is wrong with them.
-pub(in crate::grpc) fn parse(
+/// As [`super::answer`]: the answers are in the order of the requests.
+pub(in crate::grpc) async fn answer(
+    service: &Service,
     message: &[u8],
     asker: CallerId,
-) -> Option<Vec<IntrospectionRequest<'_>>> {
+) -> Option<Result<Response<Once>>> {
+    let requests = read(message, asker)?;
+    let answers = service.introspect_many(&requests).await;
+    Some(answers.map(|answers| {
+        // Most answers are half as long as the longest that is usual.
+        let mut buffer = begun(answers.len() * ANSWER_BYTES / 2);
+        write(&answers, &mut buffer);
+        sent(buffer)
+    }))
+}
+
+/// The requests; nothing if it is for others to say what is wrong with them.
+fn read(message: &[u8], asker: CallerId) -> Option<Vec<IntrospectionRequest<'_>>> {
     let mut rest = message;
     let mut requests = Vec::new();
     while !rest.is_empty() {
@@ -30,20 +43,8 @@ pub(in crate::grpc) fn parse(
     Some(requests)
 }
 
-/// The answers, in the order of the requests.
-pub(in crate::grpc) async fn answer(
-    service: &Service,
-    requests: &[IntrospectionRequest<'_>],
-) -> Result<Response<Once>> {
-    let answers = service.introspect_many(requests).await?;
-    // Most answers are half as long as the longest that is usual.
-    let mut buffer = begun(answers.len() * ANSWER_BYTES / 2);
-    write(&answers, &mut buffer);
-    Ok(sent(buffer))
-}
-
 /// Appends the message.
-pub(super) fn write(answers: &[Introspection], buffer: &mut BytesMut) {
+fn write(answers: &[Introspection], buffer: &mut BytesMut) {
     for answer in answers {
         response::message(buffer, 1, |buffer| response::write(answer, buffer));
     }

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -50,36 +49,5 @@ impl Body for Once {
     /// None, though the size is known: hyper would send `content-length`, which nobody who speaks gRPC looks at.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
-    }
-}
-
-/// What was read of a request's body already, and what was not.
-#[derive(Debug)]
-pub(in crate::grpc) struct Replay {
-    read: Option<Bytes>,
-    rest: Option<Incoming>,
-}
-
-impl Replay {
-    pub(in crate::grpc) const fn new(read: Bytes, rest: Option<Incoming>) -> Self {
-        Self { read: Some(read), rest }
-    }
-}
-
-impl Body for Replay {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.read.take() {
-            Some(read) if !read.is_empty() => Poll::Ready(Some(Ok(Frame::data(read)))),
-            _ => match &mut self.rest {
-                Some(rest) => Pin::new(rest).poll_frame(context),
-                None => Poll::Ready(None),
-            },
-        }
     }
 }

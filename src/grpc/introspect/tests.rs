@@ -7,13 +7,14 @@ use proptest::prelude::*;
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::{MESSAGE_BYTES_MAX, message_of, request, response};
+use super::{request, response};
 use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts, UserFacts};
 use crate::decision::{Decision, Denial, RoleCap, www_authenticate};
 use crate::grpc::{convert, pb};
+use crate::model::tests::samples;
 use crate::model::{
-    Annotations, CallerId, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, Role,
-    Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    CallerId, Credential, CredentialId, Digest, DisplayName, Owner, Role, Scope, ScopeSet, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use crate::service::Introspection;
 
@@ -43,22 +44,12 @@ fn credential(owner: Owner, name: &str, create: i64, expire: Option<i64>) -> Cre
     let id = CredentialId(Uuid::from_u128(0x0195_f2d4_7c1e_7b3a_9d58_0242_ac12_0002));
     Credential {
         id,
-        owner,
-        generation: 0,
+        family_id: id,
         name: named(name),
         hint: "sophic_key_...abcd".to_owned(),
-        scopes: ScopeSet::ALL,
-        ip_allowlist: IpAllowlist::default(),
-        annotations: Annotations::default(),
         create_time: at(create),
         expire_time: expire.map(at),
-        disable_time: None,
-        revoke_time: None,
-        last_use: None,
-        creator: String::new(),
-        predecessor_id: None,
-        family_id: id,
-        version: 1,
+        ..samples::credential(owner)
     }
 }
 
@@ -206,20 +197,5 @@ fn what_is_wrong_is_left_to_be_refused() {
     for message in refused {
         let bytes = message.encode_to_vec();
         assert!(request::read(&bytes, CallerId(Uuid::nil())).is_none(), "{message:?}");
-    }
-}
-
-#[test]
-fn only_one_whole_frame_in_the_clear_is_a_message() {
-    assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8], MESSAGE_BYTES_MAX), Some(&[7, 8][..]));
-    for frame in [
-        &[][..],
-        &[0, 0, 0, 0],
-        &[1, 0, 0, 0, 2, 7, 8],
-        &[0, 0, 0, 0, 3, 7, 8],
-        &[0, 0, 0, 0, 1, 7, 8],
-        &[0, 255, 255, 255, 255, 7, 8],
-    ] {
-        assert_eq!(message_of(frame, MESSAGE_BYTES_MAX), None, "{frame:?}");
     }
 }

@@ -1,32 +1,15 @@
 //! Credentials: kind, state, etag. Digests, and what the audit log calls its targets.
 
 use super::super::*;
-use super::micros;
+use super::{micros, samples};
 
 const NOW: i64 = 1_800_000_000_000_000;
 
 fn pat() -> Credential {
     let id = CredentialId::new(micros(NOW - 9), [7; 10]);
     let user = UserId::parse("usr_ada").expect("a good id");
-    Credential {
-        id,
-        owner: Owner::User { id: user, max_role: Role::Owner },
-        generation: 0,
-        name: DisplayName::parse("laptop").expect("a good name"),
-        hint: "sophic_pat_…abcd".to_owned(),
-        scopes: ScopeSet::ALL,
-        ip_allowlist: IpAllowlist::default(),
-        annotations: Annotations::default(),
-        create_time: micros(NOW - 9),
-        expire_time: None,
-        disable_time: None,
-        revoke_time: None,
-        last_use: None,
-        creator: "user:usr_ada".to_owned(),
-        predecessor_id: None,
-        family_id: id,
-        version: 1,
-    }
+    let owner = Owner::User { id: user, max_role: Role::Owner };
+    Credential { id, family_id: id, create_time: micros(NOW - 9), ..samples::credential(owner) }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod credentials;
 mod ids;
 mod ip_allowlist;
+pub(crate) mod samples;
 mod sets;
 mod text;
 mod time;

@@ -1,0 +1,166 @@
+//! The message of a unary call as bytes: read before anybody decodes it, and handed on to tonic as it came.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// Bytes of gRPC's frame before the message: a flag and the length.
+pub(super) const PREFIX: usize = 5;
+/// How a message is compressed, if it is.
+const ENCODING: &str = "grpc-encoding";
+
+/// What came.
+pub(super) enum Read {
+    /// One whole message in the clear.
+    Message(Bytes),
+    /// Anything else, as far as it was read: for tonic to tell what is wrong with it.
+    Other(Bytes, Option<Incoming>),
+}
+
+/// Whether messages may be compressed: for others to decompress.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.contains_key(ENCODING)
+}
+
+/// The message, if all of it has come already; `read` is what was taken out of the body, whatever it is.
+pub(super) fn at_once<'r>(
+    body: &mut Incoming,
+    read: &'r mut Bytes,
+    bytes_max: usize,
+) -> Option<&'r [u8]> {
+    while !body.is_end_stream() && read.len() <= PREFIX + bytes_max {
+        let frame = body.frame().now_or_never()??.ok()?;
+        if let Ok(data) = frame.into_data() {
+            *read = joined(std::mem::take(read), data);
+        }
+    }
+    message_of(read, bytes_max).filter(|_| body.is_end_stream())
+}
+
+/// Reads the rest of a request's body, of which `read` was read already.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut read: Bytes,
+    mut body: Incoming,
+    bytes_max: usize,
+) -> Read {
+    if is_encoded(headers) {
+        return Read::Other(read, Some(body));
+    }
+    while read.len() <= PREFIX + bytes_max {
+        let whole = message_of(&read, bytes_max).is_some();
+        if whole && body.is_end_stream() {
+            return Read::Message(read.slice(PREFIX..));
+        }
+        match data(&mut body).await {
+            Some(more) => read = joined(read, more),
+            None if whole => return Read::Message(read.slice(PREFIX..)),
+            None => return Read::Other(read, None),
+        }
+    }
+    Read::Other(read, Some(body))
+}
+
+async fn data(body: &mut Incoming) -> Option<Bytes> {
+    loop {
+        // A broken body ends here, and what was read of it is no whole message.
+        let frame = body.frame().await?.ok()?;
+        if let Ok(data) = frame.into_data() {
+            return Some(data);
+        }
+    }
+}
+
+/// Nearly always one frame of the connection holds it all, and is not copied.
+fn joined(read: Bytes, more: Bytes) -> Bytes {
+    if read.is_empty() {
+        return more;
+    }
+    if more.is_empty() {
+        return read;
+    }
+    let mut buffer = BytesMut::from(read);
+    buffer.extend_from_slice(&more);
+    buffer.freeze()
+}
+
+/// The message, if these bytes are one frame, not compressed, and nothing else.
+fn message_of(bytes: &[u8], bytes_max: usize) -> Option<&[u8]> {
+    let (prefix, message) = bytes.split_at_checked(PREFIX)?;
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+    let whole = prefix[0] == 0 && length as usize == message.len();
+    (whole && message.len() <= bytes_max).then_some(message)
+}
+
+/// The message as it came, in its frame.
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.extend_from_slice(&[0]);
+    frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.freeze()
+}
+
+/// What was read of a request's body already, and what was not.
+#[derive(Debug)]
+pub(super) struct Replay {
+    read: Option<Bytes>,
+    rest: Option<Incoming>,
+}
+
+impl Replay {
+    /// All of it, from its beginning.
+    pub(super) fn of(read: Read) -> Self {
+        let (read, rest) = match read {
+            Read::Message(message) => (framed(&message), None),
+            Read::Other(read, rest) => (read, rest),
+        };
+        Self { read: Some(read), rest }
+    }
+}
+
+impl Body for Replay {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.read.take() {
+            Some(read) if !read.is_empty() => Poll::Ready(Some(Ok(Frame::data(read)))),
+            _ => match &mut self.rest {
+                Some(rest) => Pin::new(rest).poll_frame(context),
+                None => Poll::Ready(None),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_MAX: usize = 1_024;
+
+    #[test]
+    fn only_one_whole_frame_in_the_clear_is_a_message() {
+        assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8], BYTES_MAX), Some(&[7, 8][..]));
+        for frame in [
+            &[][..],
+            &[0, 0, 0, 0],
+            &[1, 0, 0, 0, 2, 7, 8],
+            &[0, 0, 0, 0, 3, 7, 8],
+            &[0, 0, 0, 0, 1, 7, 8],
+            &[0, 255, 255, 255, 255, 7, 8],
+        ] {
+            assert_eq!(message_of(frame, BYTES_MAX), None, "{frame:?}");
+        }
+    }
+}

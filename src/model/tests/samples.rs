@@ -1,0 +1,28 @@
+//! What unit tests of all rooms begin with, and turn the one or two things of that they are about.
+
+use super::super::*;
+use super::micros;
+
+/// A live credential of this owner with every scope.
+pub(crate) fn credential(owner: Owner) -> Credential {
+    let id = CredentialId(uuid::Uuid::nil());
+    Credential {
+        id,
+        owner,
+        generation: 0,
+        name: DisplayName::parse("ci").expect("a good name"),
+        hint: "sophic_…abcd".to_owned(),
+        scopes: ScopeSet::ALL,
+        ip_allowlist: IpAllowlist::default(),
+        annotations: Annotations::default(),
+        create_time: micros(0),
+        expire_time: None,
+        disable_time: None,
+        revoke_time: None,
+        last_use: None,
+        creator: "user:usr_ada".to_owned(),
+        predecessor_id: None,
+        family_id: id,
+        version: 1,
+    }
+}
