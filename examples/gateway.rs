@@ -30,7 +30,7 @@ const DOCUMENTS_MAX: usize = 1_000;
 #[command(about = "Sophic's endpoints in small, behind sophic-auth")]
 struct Args {
     /// Where to listen; port 0 takes one that is free
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
     /// How to say where it listens
     #[arg(long, value_enum, default_value_t = Output::Table)]

@@ -159,9 +159,9 @@ To paste into another terminal:
   printf '%s' '{key}' | {binary} --database-url '{url}' introspect --workspace {WORKSPACE} --scope capture
 
   # Sophic's endpoints in small, behind this service (in the repository), and the documentation's own command
-  SOPHIC_AUTH_ENDPOINT={grpc} SOPHIC_AUTH_CALLER_TOKEN={caller_token} cargo run --release --example gateway -- --listen 127.0.0.1:8080
-  curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8080/api/v1/documents
-  curl -H 'Authorization: Bearer {pat}' -H 'x-sophic-workspace: {WORKSPACE}' -H 'Content-Type: application/json' -d '{CAPTURE}' http://127.0.0.1:8080/api/ingest/cli
+  SOPHIC_AUTH_ENDPOINT={grpc} SOPHIC_AUTH_CALLER_TOKEN={caller_token} cargo run --release --example gateway -- --listen 127.0.0.1:8090
+  curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8090/api/v1/documents
+  curl -H 'Authorization: Bearer {pat}' -H 'x-sophic-workspace: {WORKSPACE}' -H 'Content-Type: application/json' -d '{CAPTURE}' http://127.0.0.1:8090/api/ingest/cli
 
   # end the key, and ask again
   printf '%s' '{key}' | {binary} --database-url '{url}' key revoke -"

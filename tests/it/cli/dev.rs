@@ -87,6 +87,15 @@ fn the_printed_commands_work_when_pasted() {
         shape,
         "grpcurl -plaintext -H 'authorization: Bearer …' -d '{…}' ADDRESS sophic.auth.v1.AuthService/Introspect"
     );
+    // The service's own ports are taken, whoever pastes this.
+    let gateway = command("--example gateway").rsplit(' ').next().expect("an address");
+    let mut help = super::program::command();
+    let help = help.args(["serve", "--help"]).output().expect("it runs").stdout;
+    let help = String::from_utf8(help).expect("text");
+    assert!(help.contains("127.0.0.1:8080") && !help.contains(gateway), "{gateway}: {help}");
+    for curl in lines.iter().filter(|line| line.trim().starts_with("curl ")) {
+        assert!(curl.contains(&format!("http://{gateway}/")), "{curl}");
+    }
     let venv = std::env::var_os("SOPHIC_AUTH_TEST_VENV");
     assert!(venv.is_some(), "run scripts/test, which sets SOPHIC_AUTH_TEST_VENV");
     let (code, text) = paste(command("buf curl"));
