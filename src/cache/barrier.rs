@@ -1,27 +1,29 @@
-//! The revocation barrier, the side of whoever revokes: wait until every replica has applied a revision, or can no longer
-//! answer as before (CATALOGUE E-SPEC 4). One poll of the rows serves all who wait.
+//! The revocation barrier, the side of a process that revokes: drives a [`Lookout`] with the store. One task looks for all
+//! who wait, and goes on when those who asked have left.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::verdict::is_behind;
-use super::{BarrierError, Local, Standstill, Wait};
+use super::{BarrierError, Local, Lookout, LookoutAction, LookoutEvent};
 use crate::model::{BootClock, Revision};
-use crate::store::{Replica, Replicas, Result, Store};
+use crate::store::{Replica, Replicas, Store, StoreError};
 
-/// So long after a wait began the rows are looked at without a pause: nearly every wait is over by then, and a timer
-/// would add its own millisecond.
-const EAGER: Duration = Duration::from_millis(5);
-/// Between two looks at the rows after that, at first and at the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(20);
-/// How long what only gives waits for this process itself.
-const SETTLE_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a call that only gives waits for this process itself.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long this process may take to apply its own commit before the rows are looked at: the other replicas are about as
+/// far as this one, and before that there is nothing to see.
+const LOCAL_TIMEOUT: Duration = Duration::from_millis(5);
+/// How long one statement may take; the store limits its own as well, unless the network swallows all of it.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a panic of the task that looks.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+type Outcome = std::result::Result<(), BarrierError>;
 
 /// What waits.
 pub struct Barrier(Arc<Shared>);
@@ -31,151 +33,146 @@ struct Shared {
     boot: Arc<dyn BootClock>,
     /// This process's own replica, if it is one: asked directly.
     local: Option<Arc<Local>>,
-    tasks: TaskTracker,
-    waiting: Mutex<Waiting>,
+    lookout: Mutex<Lookout<oneshot::Sender<Outcome>>>,
     arrived: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    waiters: Vec<Waiter>,
-    polling: bool,
-}
-
-struct Waiter {
-    wait: Wait,
-    /// Whether the look that is under way began after this one came: the rows of an earlier one say nothing about it.
-    looked_for: bool,
-    done: oneshot::Sender<std::result::Result<(), BarrierError>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Barrier {
-    /// Over this store; its polling is a task of `tasks`.
+    /// Over this store. It looks from now on, in a task of its own, until it is stopped or dropped.
     pub fn new(
         store: Arc<dyn Store>,
         boot: Arc<dyn BootClock>,
         local: Option<Arc<Local>>,
-        tasks: TaskTracker,
     ) -> Self {
-        let (waiting, arrived) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { store, boot, local, tasks, waiting, arrived }))
+        let (lookout, arrived) = (Mutex::default(), Notify::new());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let shared = Arc::new(Shared { store, boot, local, lookout, arrived, stop, tasks });
+        shared.tasks.spawn(supervise(Arc::clone(&shared)));
+        Self(shared)
     }
 
-    /// Waits a moment until this process itself answers from `revision`, which is committed: whoever asks the server
-    /// that they told sees what they said. Where that takes longer it is no matter: what only gives may come late.
+    /// Waits a moment until this process itself answers from `revision`, which is committed: a caller who asks the server
+    /// that it told sees what it said. Where that takes longer it is no matter: what only gives may come late.
     pub async fn settle_here(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
         local.prompt(revision);
-        local.reach(revision, SETTLE_PATIENCE).await;
+        local.reach(revision, SETTLE_TIMEOUT).await;
     }
 
     /// Waits until no replica answers from before `revision`, which is committed.
     ///
     /// # Errors
-    /// If that cannot be told any more. There is no time limit here: whoever waits brings one.
-    pub async fn wait(&self, revision: Revision) -> std::result::Result<(), BarrierError> {
+    /// If that cannot be told any more. There is no time limit here: the caller brings one.
+    pub async fn wait(&self, revision: Revision) -> Outcome {
         if let Some(local) = &self.0.local {
             local.prompt(revision);
         }
         let (done, outcome) = oneshot::channel();
-        let begin = {
-            let mut waiting = self.0.waiting.lock();
-            waiting.waiters.push(Waiter { wait: Wait::new(revision), looked_for: false, done });
-            !std::mem::replace(&mut waiting.polling, true)
-        };
-        if begin {
-            self.0.tasks.spawn(Arc::clone(&self.0).poll());
-        } else {
-            self.0.arrived.notify_one();
-        }
+        self.0.lookout.lock().arrive(revision, done);
+        self.0.arrived.notify_one();
         outcome.await.unwrap_or(Err(BarrierError::AnotherLife))
+    }
+
+    /// Ends the task that looks. To be called when nobody waits any more.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// Runs the task that looks, and starts it again should it panic: those who wait must not hang on it.
+async fn supervise(shared: Arc<Shared>) {
+    loop {
+        let task = shared.tasks.spawn(Arc::clone(&shared).run());
+        match task.await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(%error, "the task that looks at the replicas ended: starting it again");
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
+        }
     }
 }
 
 impl Shared {
-    /// Looks until nobody waits.
-    async fn poll(self: Arc<Self>) {
-        let mut standstill = Standstill::default();
-        let mut eager_until = Instant::now() + EAGER;
-        let mut pause = PAUSE_MIN;
-        loop {
-            // The others are as far as this process, or nearly: before that there is nothing to see.
-            if let Some(local) = self.local.as_ref().filter(|_| Instant::now() < eager_until) {
-                local.reach(self.newest_wanted(), EAGER).await;
-            }
-            let looked = self.look(&mut standstill).await;
-            // Those who wait do so until their time is over, and are told then.
-            if let Err(error) = &looked {
-                tracing::warn!(%error, "the replicas could not be looked at");
-                pause = PAUSE_MAX;
-            }
-            {
-                let mut waiting = self.waiting.lock();
-                waiting.waiters.retain(|waiter| !waiter.done.is_closed());
-                if waiting.waiters.is_empty() {
-                    waiting.polling = false;
-                    return;
+    /// Looks until it is stopped.
+    async fn run(self: Arc<Self>) {
+        let mut event = LookoutEvent::Due;
+        while !self.stop.is_cancelled() {
+            let action = self.on(event);
+            event = match action {
+                LookoutAction::Look => self.look().await,
+                LookoutAction::Fence(id, seq) => {
+                    let fenced = tokio::time::timeout(
+                        STATEMENT_TIMEOUT,
+                        self.store.fence_replica(id, seq),
+                    );
+                    self.outcome(fenced.await, LookoutEvent::Fenced)
                 }
-            }
-            if looked.is_ok() && Instant::now() < eager_until {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-                () = self.arrived.notified() => {
-                    eager_until = Instant::now() + EAGER;
-                    pause = PAUSE_MIN;
+                LookoutAction::Rest(pause) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.arrived.notified() => {}
+                        () = self.stop.cancelled() => return,
+                    }
+                    LookoutEvent::Due
                 }
-            }
-        }
-    }
-
-    async fn look(&self, standstill: &mut Standstill) -> Result<()> {
-        self.waiting.lock().waiters.iter_mut().for_each(|waiter| waiter.looked_for = true);
-        let mut rows = self.store.list_replicas().await?;
-        for (id, seq) in standstill.look(&rows.replicas, self.boot.since_boot()) {
-            let newest = self.newest_wanted();
-            let behind = |row: &&_| is_behind(row, newest, self.known(row, &rows));
-            let Some(row) = rows.replicas.iter().find(|row| row.id == id).filter(behind) else {
-                continue;
             };
-            let lease = row.lease;
-            if self.store.fence_replica(id, seq).await? {
-                tracing::warn!(replica = %id, ?lease, "a replica stood still for its whole lease, and was given up");
-                rows.replicas.retain(|row| row.id != id);
-            }
         }
-        self.settle(&rows);
-        Ok(())
     }
 
-    fn newest_wanted(&self) -> Revision {
-        let waiting = self.waiting.lock();
-        waiting.waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default()
+    fn on(&self, event: LookoutEvent) -> LookoutAction {
+        let now = self.boot.since_boot();
+        let mut lookout = self.lookout.lock();
+        lookout.retain(|done| !done.is_closed());
+        let action = lookout.on(event, now, |row, rows| self.known(row, rows));
+        for (done, outcome) in lookout.take_released() {
+            // A caller who went away needs no word.
+            let _ = done.send(outcome);
+        }
+        action
+    }
+
+    async fn look(&self) -> LookoutEvent {
+        let wanted = self.lookout.lock().newest_wanted();
+        if let Some(local) = &self.local {
+            local.reach(wanted, LOCAL_TIMEOUT).await;
+        }
+        let rows = tokio::time::timeout(STATEMENT_TIMEOUT, self.store.list_replicas()).await;
+        self.outcome(rows, LookoutEvent::Rows)
+    }
+
+    fn outcome<T>(
+        &self,
+        outcome: Result<Result<T, StoreError>, tokio::time::error::Elapsed>,
+        event: impl FnOnce(T) -> LookoutEvent,
+    ) -> LookoutEvent {
+        let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
+        match outcome.map_err(late).and_then(|outcome| outcome) {
+            Ok(value) => event(value),
+            Err(error) => {
+                // While nobody waits it is no matter.
+                if self.lookout.lock().is_idle() {
+                    tracing::debug!(%error, "the replicas could not be looked at");
+                } else {
+                    tracing::warn!(%error, "the replicas could not be looked at");
+                }
+                LookoutEvent::Failed
+            }
+        }
     }
 
     /// What is known here of this process's own replica before its row says so.
     fn known(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
-        self.local.as_ref()?.applied(row.id, &rows.incarnation)
-    }
-
-    /// Tells those who need wait no longer.
-    fn settle(&self, rows: &Replicas) {
-        let mut waiting = self.waiting.lock();
-        let mut still = Vec::new();
-        for mut waiter in waiting.waiters.drain(..) {
-            let outcome = if waiter.looked_for {
-                waiter.wait.judge(rows, |row| self.known(row, rows))
-            } else {
-                None
-            };
-            match outcome {
-                // Whoever went away needs no word.
-                Some(outcome) => drop(waiter.done.send(outcome)),
-                None => still.push(waiter),
-            }
-        }
-        waiting.waiters = still;
+        self.local.as_ref()?.known(row.id, &rows.incarnation)
     }
 }

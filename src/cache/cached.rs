@@ -1,4 +1,4 @@
-//! A replica's answers: from the mirror while the lease holds, and from the store otherwise.
+//! A replica's answers: drives a [`Reader`] with the store and with tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
-use super::flights::Flights;
+use super::flights::{Flights, Ticket};
+use super::reader::Reader;
 use super::{Facts, Lease, Lookup, Mirror, Question, Term};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store, StoreError};
 
 /// Memory before the store.
 pub struct Cached {
+    reader: Arc<Reader<Ticket>>,
+    flights: Flights,
     store: Arc<dyn Store>,
-    mirror: Arc<Mirror>,
-    lease: Arc<Lease>,
     boot: Arc<dyn BootClock>,
     /// How long after the lease to answer what was known, where the store is out of reach.
     outage_grace: Duration,
-    flights: Arc<Flights<(Digest, Option<String>), Facts>>,
 }
 
 impl Cached {
@@ -32,76 +32,60 @@ impl Cached {
         outage_grace: Duration,
         tasks: TaskTracker,
     ) -> Self {
-        let flights = Arc::new(Flights::new(tasks));
-        Self { store, mirror, lease, boot, outage_grace, flights }
+        let reader = Arc::new(Reader::new(mirror, lease));
+        let flights = Flights {
+            reader: Arc::clone(&reader),
+            store: Arc::clone(&store),
+            boot: Arc::clone(&boot),
+            tasks,
+        };
+        Self { reader, flights, store, boot, outage_grace }
     }
 
     /// Lets nobody join a read that is under way; for the tail.
     pub fn detach(&self) -> impl Fn() + Send + use<> {
-        let flights = Arc::clone(&self.flights);
-        move || flights.detach()
+        let board = self.reader.board().clone();
+        move || board.detach()
     }
 
-    fn read(&self, question: &Question<'_>) -> impl Future<Output = Result<Facts>> + Send + use<> {
-        let (store, mirror) = (Arc::clone(&self.store), Arc::clone(&self.mirror));
-        let (digest, workspace) = question.owned();
-        async move {
-            let life = mirror.life();
-            let facts = Facts::of(digest, store.look_up(&digest, workspace.as_deref()).await?);
-            mirror.remember(&digest, workspace.as_deref(), &facts, life);
-            Ok(facts)
-        }
+    fn mirror(&self) -> &Mirror {
+        self.reader.mirror()
     }
 
-    /// Whether what was last known is wanted rather than nothing (`--outage-grace`), after this failure.
-    fn may_bridge(&self, error: &StoreError) -> bool {
-        let StoreError::Unavailable(_) = error else { return false };
-        let ended = self.lease.ended_since(self.boot.since_boot());
-        ended.is_some_and(|ended| ended < self.outage_grace)
-    }
-
+    /// What was last known rather than nothing, after this failure.
     fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
-        if question.fresh || !self.may_bridge(&error) {
+        if !matches!(error, StoreError::Unavailable(_)) {
             return Err(error);
         }
-        let known = self.mirror.recall(question.digest, question.workspace, question.at_least);
-        known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
+        let bridged = self.reader.bridge(question, self.outage_grace, self.boot.since_boot());
+        bridged.ok_or(error)
+    }
+
+    /// Whether what was last known is wanted rather than nothing, after this failure.
+    fn may_bridge(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Unavailable(_))
+            && self.reader.may_bridge(self.outage_grace, self.boot.since_boot())
     }
 }
 
 #[async_trait]
 impl Lookup for Cached {
     fn term(&self) -> Term {
-        self.lease.term()
+        self.reader.lease().term()
     }
 
     fn may_believe(&self, term: Term) -> bool {
-        self.lease.has_held(term, self.boot.since_boot())
+        self.reader.may_believe(term, self.boot.since_boot())
     }
 
     fn recall(&self, question: &Question<'_>, term: Term) -> Option<Facts> {
-        if question.fresh {
-            return None;
-        }
-        let facts = self.mirror.recall(question.digest, question.workspace, question.at_least)?;
-        // After the reading: the lease has to hold when the last of it was read (CATALOGUE E1).
+        let facts = self.reader.recall(question)?;
+        // After the reading: the lease has to hold when the last of it was read.
         self.may_believe(term).then_some(facts)
     }
 
     async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        if question.fresh {
-            return self.read(question).await;
-        }
-        // What a read under way finds may be as old as the read: like an answer from memory, it is to be believed only
-        // while the lease holds.
-        let may_join = || self.is_current();
-        let read = self.flights.join(question.owned(), may_join, || self.read(question)).await;
-        let read = match read {
-            // Begun before whoever asks had seen that revision elsewhere.
-            Ok(facts) if facts.revision < question.at_least => self.read(question).await,
-            read => read,
-        };
-        read.or_else(|error| self.bridge(question, error))
+        self.flights.look_up(question).await.or_else(|error| self.bridge(question, error))
     }
 
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
@@ -117,7 +101,7 @@ impl Lookup for Cached {
         if missed.is_empty() {
             return Ok(answers.into_iter().flatten().collect());
         }
-        let life = self.mirror.life();
+        let life = self.mirror().life();
         let read = self.store.look_up_many(&missed).await;
         let mut read = match read {
             Ok(read) => Ok(read.into_iter()),
@@ -132,7 +116,7 @@ impl Lookup for Cached {
                         actual: 0,
                     })?;
                     let facts = Facts::of(*question.digest, looked_up);
-                    self.mirror.remember(question.digest, question.workspace, &facts, life);
+                    self.mirror().remember(question.digest, question.workspace, &facts, life);
                     facts
                 }
                 Err(error) => self.bridge(question, error.clone())?,
@@ -144,47 +128,47 @@ impl Lookup for Cached {
 
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         let term = self.term();
-        let known = self.mirror.recall_caller(digest);
+        let known = self.mirror().recall_caller(digest);
         if let Some(caller) = known.filter(|_| self.may_believe(term)) {
             return Ok(caller);
         }
-        let generation = self.mirror.callers_generation();
+        let generation = self.mirror().callers_generation();
         match self.store.find_caller_by_digest(digest).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror.remember_caller(digest, caller.clone(), generation);
+                self.mirror().remember_caller(digest, caller.clone(), generation);
                 Ok(caller)
             }
-            Err(error) if self.may_bridge(&error) => self.mirror.recall_caller(digest).ok_or(error),
+            Err(error) if self.may_bridge(&error) => self.mirror().recall_caller(digest).ok_or(error),
             Err(error) => Err(error),
         }
     }
 
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
         let term = self.term();
-        let known = self.mirror.recall_caller_by_san(san);
+        let known = self.mirror().recall_caller_by_san(san);
         if let Some(caller) = known.filter(|_| self.may_believe(term)) {
             return Ok(caller);
         }
-        let generation = self.mirror.callers_generation();
+        let generation = self.mirror().callers_generation();
         match self.store.find_caller_by_san(san.as_str()).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror.remember_caller_by_san(san, caller.clone(), generation);
+                self.mirror().remember_caller_by_san(san, caller.clone(), generation);
                 Ok(caller)
             }
             Err(error) if self.may_bridge(&error) => {
-                self.mirror.recall_caller_by_san(san).ok_or(error)
+                self.mirror().recall_caller_by_san(san).ok_or(error)
             }
             Err(error) => Err(error),
         }
     }
 
     fn revision(&self) -> Revision {
-        self.mirror.applied()
+        self.mirror().applied()
     }
 
     fn callers_generation(&self) -> u64 {
-        self.mirror.callers_generation()
+        self.mirror().callers_generation()
     }
 }

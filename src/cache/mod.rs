@@ -1,34 +1,49 @@
 //! Answers from memory, as fresh as the store: between `service` and `store`.
 //!
 //! [`Lookup`] is what `service` asks. [`Direct`] asks the store each time: the command line. [`Cached`] is a replica: a
-//! [`Mirror`] kept coherent by a [`tail`](Tail) of the change log, believed while a [`Lease`] holds. [`Barrier`] is the
-//! other side: what a revocation waits for. The protocol is DESIGN §6 and CATALOGUE E-SPEC.
+//! [`Mirror`] that a [`Tail`] of the change log keeps true, believed while a [`Lease`] holds. [`Barrier`] is the other side:
+//! what a revocation waits for.
+//!
+//! Three state machines, without I/O and without a clock, make every choice: [`Follower`] (when to sync), [`Reader`]
+//! (memory or store) and [`Lookout`] (whom to wait for). `replica.rs`, `cached.rs` and `barrier.rs` drive them with threads,
+//! tasks and connections; `tests/it/simulation` drives the same three with a seeded scheduler. The protocol is
+//! `docs/protocol.md`.
 
 mod barrier;
+mod board;
 mod cached;
 mod clock_map;
 mod credential_facts;
 mod direct;
 mod facts;
 mod flights;
+mod follower;
 mod hub;
 mod lease;
+mod local;
+mod lookout;
 mod mirror;
+mod reader;
 mod replica;
 mod standstill;
 mod tail;
 mod verdict;
 
 pub use barrier::Barrier;
+pub use board::{Board, Boarded};
 pub use cached::Cached;
 pub use clock_map::{ClockMap, Keyed};
 pub use credential_facts::CredentialFacts;
 pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
+pub use follower::{Follower, FollowerAction, FollowerEvent};
 pub use hub::{Hub, Position, TooOld};
 pub use lease::{Lease, Term, forgettable, patience};
+pub use local::Local;
+pub use lookout::{Lookout, LookoutAction, LookoutEvent};
 pub use mirror::Mirror;
-pub use replica::{Local, Replication, follow};
+pub use reader::{Fill, LookUp, ReadKey, Reader};
+pub use replica::{Replication, follow};
 pub use standstill::Standstill;
 pub use tail::{SYNC_CHANGES_MAX, Step, Tail};
 pub use verdict::{BarrierError, Wait, is_behind};

@@ -1,5 +1,7 @@
-//! The replica's side of the protocol, step by step: what a sync's outcome means for the mirror, the lease and those who
-//! stream changes on. No I/O, so that the simulation in `tests/it/simulation` runs these very steps.
+//! What the outcome of a sync means for the mirror, the lease and those who stream changes on. No I/O and no clock.
+//!
+//! What is applied rises here and nowhere else: from the rows that a sync fetched, never from a notification, which anybody
+//! who may connect to the database can send.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +38,6 @@ pub struct Tail {
     seq: i64,
     /// When the last sync was sent that a crash of the store does not lose.
     durable: Option<Duration>,
-    /// What was applied because it was heard of, and no sync has confirmed yet.
-    heard: Vec<Change>,
 }
 
 impl Tail {
@@ -57,7 +57,6 @@ impl Tail {
             incarnation: None,
             seq: 0,
             durable: None,
-            heard: Vec::new(),
         }
     }
 
@@ -86,26 +85,6 @@ impl Tail {
         self.hub.start_over(&incarnation, revision);
         self.incarnation = Some(incarnation);
         self.durable = None;
-        self.heard.clear();
-    }
-
-    /// Takes in what was notified of a life of the store, as far as it goes on where memory ends: the sync that follows is
-    /// the acknowledgement already, and fetches nothing. Whether there is reason to sync.
-    ///
-    /// Only that sync tells whether this life goes on. So nobody else is told of it before, and the lease is what it was.
-    pub fn hear(&mut self, incarnation: &Incarnation, changes: &[Change]) -> bool {
-        if self.incarnation.as_ref() != Some(incarnation) {
-            return true;
-        }
-        let applied = self.mirror.applied();
-        let news = changes.iter().filter(|change| change.revision > applied);
-        let news: Vec<_> = news.cloned().collect();
-        let Some(newest) = news.last() else { return false };
-        if follow(applied, &news) {
-            self.apply(&news, newest.revision);
-            self.heard.extend(news);
-        }
-        true
     }
 
     fn apply(&self, changes: &[Change], reached: Revision) {
@@ -136,7 +115,6 @@ impl Tail {
         if !follow(applied, &synced.changes) || missing {
             return self.given_up();
         }
-        self.hub.append(&std::mem::take(&mut self.heard));
         if !synced.changes.is_empty() {
             self.apply(&synced.changes, reached);
             self.hub.append(&synced.changes);
@@ -152,7 +130,6 @@ impl Tail {
     fn given_up(&mut self) -> Step {
         self.lease.end();
         self.incarnation = None;
-        self.heard.clear();
         Step::Register
     }
 }

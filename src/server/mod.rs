@@ -200,7 +200,7 @@ pub async fn open_service(
     let boot = Arc::new(SystemClock);
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None, tasks.clone()),
+        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None),
         unknown_rate: UnknownRate::new(0, boot),
         store,
         clock: Arc::new(SystemClock),
@@ -343,6 +343,7 @@ async fn run(config: Config, parts: Parts) {
     drop(ready_sender);
     let _ = report.await;
     background.finish().await;
+    service.barrier.stop().await;
     replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");

@@ -57,17 +57,21 @@ pub struct Replicas {
     pub incarnation: Incarnation,
     /// The newest revision.
     pub revision: Revision,
-    /// The rows.
+    /// Those that may answer from memory.
     pub replicas: Vec<Replica>,
+    /// Those that have left or were given up, as far as their rows are still there. A replica that is in neither list, and
+    /// once was in the first, has vanished: nobody can tell what it answers.
+    pub ended: Vec<ReplicaId>,
 }
 
-/// What was heard on the way. It may come late, twice, or not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A reason to sync, and no more than that: anybody who may connect to the database can have sent it. It may come late,
+/// twice, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// There may be changes.
     Look,
-    /// These were committed, in this order, in this life of the store. It may be over: what is notified waits to be heard.
-    Changes(Incarnation, Vec<Change>),
+    /// There may be changes up to this revision.
+    Revision(Revision),
 }
 
 /// The connections of a process that answers from memory: nothing else waits for them.
@@ -89,9 +93,6 @@ pub trait ChangeFeed: Send {
     /// Waits until there may be changes, at the longest until `longest` is over.
     async fn wait(&mut self, longest: Duration) -> Result<Hint>;
 
-    /// Whether [`Self::wait`] names what was committed.
-    fn hears(&self) -> bool;
-
-    /// Deletes the replica's row, so that nobody waits for it.
+    /// Marks the replica's row as ended, so that nobody waits for it.
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
 }

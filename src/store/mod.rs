@@ -17,6 +17,7 @@ mod columns;
 mod error;
 mod feed;
 mod filter;
+mod lineage;
 mod listing;
 mod looked_up;
 mod migrations;
@@ -30,6 +31,7 @@ pub mod sqlite;
 pub use error::StoreError;
 pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Synced};
 pub use filter::{AuditFilter, RevokeFilter};
+pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
@@ -261,7 +263,7 @@ pub trait Store: Send + Sync {
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
     /// The processes that answer from memory, and the newest revision, as the primary has them.
     async fn list_replicas(&self) -> Result<Replicas>;
-    /// Deletes a replica's row if it still stands at `seq`: when it syncs next, it learns that it was given up.
+    /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 
     /// Begins to write. `name` is for traces.

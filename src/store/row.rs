@@ -126,19 +126,6 @@ fn changed_entity(
     })
 }
 
-/// Reads a change as a notification has it: the store's life, revision, entity, digest in hexadecimal or nothing, entity's
-/// id, with a space between each.
-pub(super) fn notified_change(payload: &str) -> Option<(Incarnation, Change)> {
-    let mut parts = payload.splitn(5, ' ');
-    let incarnation = Incarnation(parts.next()?.to_owned());
-    let revision = Revision(parts.next()?.parse().ok()?);
-    let entity = parts.next()?;
-    let digest = parts.next()?;
-    let digest = if digest.is_empty() { None } else { Some(Digest::from_hex(digest)?) };
-    let entity = changed_entity(entity, parts.next()?, digest).ok()?;
-    Some((incarnation, Change { revision, entity }))
-}
-
 fn parse_ip_allowlist(text: &str) -> std::result::Result<IpAllowlist, Invalid> {
     IpAllowlist::parse(text.split(',').filter(|entry| !entry.is_empty()))
 }
@@ -346,23 +333,28 @@ pub(super) fn incarnation(row: &impl Columns) -> Result<(Incarnation, Revision)>
     Fields::of(row, "counter").incarnation()
 }
 
-/// Reads rows of `list_replicas`: the store's life and newest revision, and a replica, unless there is none.
+/// Reads rows of `list_replicas`: the store's life and newest revision, and a replica with whether it has ended, unless
+/// there is none.
 pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
     let (incarnation, revision) = self::incarnation(first)?;
-    let mut replicas = Vec::with_capacity(rows.len());
+    let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
         let mut fields = Fields { row, table: "replicas", next: 2 };
-        let Some(id) = fields.maybe_uuid("replica_id")? else { continue };
+        let Some(id) = fields.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
+        if fields.int("end_time")? != 0 {
+            ended.push(id);
+            continue;
+        }
         replicas.push(Replica {
-            id: ReplicaId(id),
+            id,
             applied: Revision(fields.number("applied", |number| u64::try_from(number).ok())?),
             seq: fields.int("seq")?,
             lease: fields
                 .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
         });
     }
-    Ok(Replicas { incarnation, revision, replicas })
+    Ok(Replicas { incarnation, revision, replicas, ended })
 }
 
 /// Reads rows of a sync: the store's life and newest revision, a column to pass over, and a change, unless there is none.

@@ -31,7 +31,7 @@ pub(super) async fn list_replicas(db: &mut Session) -> Result<Replicas> {
         .query(concat!(
             "SELECT ",
             incarnation!(),
-            ", counter.revision, r.replica_id, r.applied, r.seq, r.lease \
+            ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
              FROM counter LEFT JOIN replicas AS r ON true \
              WHERE counter.id = 1"
         ))
@@ -40,10 +40,13 @@ pub(super) async fn list_replicas(db: &mut Session) -> Result<Replicas> {
     row::replicas(&rows)
 }
 
-/// Deletes a replica's row if it still stands at `seq`.
+/// Marks a replica's row as ended if it still stands at `seq`.
 pub(super) async fn fence(db: &mut Session, id: ReplicaId, seq: i64) -> Result<bool> {
     let done = db
-        .query("DELETE FROM replicas WHERE replica_id = $1 AND seq = $2")
+        .query(
+            "UPDATE replicas SET end_time = clock_timestamp() \
+             WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL",
+        )
         .bind(id.0)
         .bind(seq)
         .execute(db.connection())
@@ -77,24 +80,16 @@ impl PostgresFeed {
         Ok(Self { pool, pooled: store.pooled, listener: None })
     }
 
-    /// What is notified next, with all that has come behind it.
+    /// The newest revision of all that has been notified meanwhile.
     async fn hear(&mut self) -> Result<Hint> {
         let listener = self.listener().await?;
         // None: the connection was lost and made anew, and what was notified meanwhile is lost.
-        let mut next = listener.try_recv().await?;
-        let (mut life, mut changes) = (None, Vec::new());
-        while let Some(notification) = next {
-            // Else it is of another version of the schema.
-            let Some((incarnation, change)) = row::notified_change(notification.payload()) else {
-                return Ok(Hint::Look);
-            };
-            if *life.get_or_insert_with(|| incarnation.clone()) != incarnation {
-                return Ok(Hint::Look);
-            }
-            changes.push(change);
-            next = listener.next_buffered();
+        let Some(first) = listener.try_recv().await? else { return Ok(Hint::Look) };
+        let mut newest = hint(first.payload());
+        while let Some(next) = listener.next_buffered() {
+            newest = newest.max(hint(next.payload()));
         }
-        Ok(life.map_or(Hint::Look, |life| Hint::Changes(life, changes)))
+        Ok(newest.map_or(Hint::Look, Hint::Revision))
     }
 
     async fn listener(&mut self) -> Result<&mut PgListener> {
@@ -115,6 +110,9 @@ impl ChangeFeed for PostgresFeed {
         lease: Duration,
     ) -> Result<(Incarnation, Revision)> {
         let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        db.query("DELETE FROM replicas WHERE end_time < clock_timestamp() - interval '1 hour'")
+            .execute(db.connection())
+            .await?;
         db.query(
             "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
              SELECT $1, 0, 0, epoch, clock_timestamp(), COALESCE(inet_client_addr()::text, ''), $2 \
@@ -153,7 +151,7 @@ impl ChangeFeed for PostgresFeed {
                 incarnation!(),
                 " = $4 THEN $2 ELSE 0 END, seq = $5, heartbeat = clock_timestamp() \
                      FROM counter \
-                     WHERE replica_id = $1 AND counter.id = 1 \
+                     WHERE replica_id = $1 AND end_time IS NULL AND counter.id = 1 \
                      RETURNING replica_id), \
                  relaxed AS MATERIALIZED ( \
                      SELECT set_config('synchronous_commit', 'off', true) \
@@ -197,16 +195,17 @@ impl ChangeFeed for PostgresFeed {
         }
     }
 
-    fn hears(&self) -> bool {
-        self.listener.is_some()
-    }
-
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
         let mut db = Session::of_feed(&self.pool, self.pooled).await?;
-        db.query("DELETE FROM replicas WHERE replica_id = $1")
+        db.query("UPDATE replicas SET end_time = clock_timestamp() WHERE replica_id = $1 AND end_time IS NULL")
             .bind(id.0)
             .execute(db.connection())
             .await?;
         db.commit().await
     }
+}
+
+/// The revision that a notification names. Nothing: it is of another version of the schema, or somebody else's.
+fn hint(payload: &str) -> Option<Revision> {
+    payload.parse().ok().map(Revision)
 }

@@ -43,7 +43,8 @@ pub(super) async fn delete(
            AND revision < COALESCE((SELECT min(head.revision) FROM head WHERE head.commit_time >= $1), \
                                    9223372036854775807) \
            AND revision < (SELECT counter.revision FROM counter WHERE counter.id = 1) \
-           AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas), 9223372036854775807)",
+           AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas WHERE replicas.end_time IS NULL), \
+                                   9223372036854775807)",
     )
     .bind(at(cutoff))
     .bind(i64::from(limit))

@@ -13,10 +13,18 @@ use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, r
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The time by this machine's clock, in microseconds: for people, and for cleaning up.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+}
+
 /// The processes that answer from memory.
 pub(super) async fn list_replicas(db: &mut SqliteConnection) -> Result<Replicas> {
     let rows = sqlx::query(
-        "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, r.applied, r.seq, r.lease \
+        "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, \
+             r.end_time IS NOT NULL, r.applied, r.seq, r.lease \
          FROM counter LEFT JOIN replicas AS r ON true \
          WHERE counter.id = 1",
     )
@@ -25,9 +33,13 @@ pub(super) async fn list_replicas(db: &mut SqliteConnection) -> Result<Replicas>
     row::replicas(&rows)
 }
 
-/// Deletes a replica's row if it still stands at `seq`.
+/// Marks a replica's row as ended if it still stands at `seq`.
 pub(super) async fn fence(db: &mut SqliteConnection, id: ReplicaId, seq: i64) -> Result<bool> {
-    let done = sqlx::query("DELETE FROM replicas WHERE replica_id = $1 AND seq = $2")
+    let done = sqlx::query(concat!(
+        "UPDATE replicas SET end_time = ",
+        now!(),
+        " WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL"
+    ))
         .bind(id.0)
         .bind(seq)
         .execute(db)
@@ -64,11 +76,15 @@ impl ChangeFeed for SqliteFeed {
         id: ReplicaId,
         lease: Duration,
     ) -> Result<(Incarnation, Revision)> {
-        sqlx::query(
+        sqlx::query(concat!("DELETE FROM replicas WHERE end_time < ", now!(), " - 3600000000"))
+            .execute(&mut self.db)
+            .await?;
+        sqlx::query(concat!(
             "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
-             SELECT $1, 0, 0, epoch, CAST(unixepoch('subsec') * 1000000 AS INTEGER), $2, $3 \
-             FROM counter WHERE id = 1",
-        )
+             SELECT $1, 0, 0, epoch, ",
+            now!(),
+            ", $2, $3 FROM counter WHERE id = 1"
+        ))
         .bind(id.0)
         .bind(format!("pid {}", std::process::id()))
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
@@ -90,13 +106,14 @@ impl ChangeFeed for SqliteFeed {
         self.seen = self.data_version().await?;
         let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
         let applied = i64::try_from(published.applied.0).unwrap_or(i64::MAX);
-        let done = sqlx::query(
+        let done = sqlx::query(concat!(
             "UPDATE replicas \
              SET applied = CASE WHEN lower(hex(counter.epoch)) = $3 THEN $2 ELSE 0 END, seq = $4, \
-                 heartbeat = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-             FROM counter \
-             WHERE replica_id = $1 AND counter.id = 1",
-        )
+                 heartbeat = ",
+            now!(),
+            " FROM counter \
+             WHERE replica_id = $1 AND end_time IS NULL AND counter.id = 1"
+        ))
         .bind(id.0)
         .bind(applied)
         .bind(published.incarnation.as_ref().map(|incarnation| incarnation.0.as_str()))
@@ -127,19 +144,24 @@ impl ChangeFeed for SqliteFeed {
         let deadline = tokio::time::Instant::now() + longest;
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK_INTERVAL.min(longest)).await;
-            if self.data_version().await? != self.seen {
-                break;
+            let version = self.data_version().await?;
+            if version != self.seen {
+                self.seen = version;
+                let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
+                    .fetch_one(&mut self.db)
+                    .await?;
+                return Ok(Hint::Revision(row::incarnation(&row)?.1));
             }
         }
         Ok(Hint::Look)
     }
 
-    fn hears(&self) -> bool {
-        false
-    }
-
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
-        sqlx::query("DELETE FROM replicas WHERE replica_id = $1")
+        sqlx::query(concat!(
+            "UPDATE replicas SET end_time = ",
+            now!(),
+            " WHERE replica_id = $1 AND end_time IS NULL"
+        ))
             .bind(id.0)
             .execute(&mut self.db)
             .await?;

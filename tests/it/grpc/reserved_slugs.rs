@@ -39,7 +39,7 @@ fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
     let service = Service {
         lookup: Arc::new(Direct(Arc::clone(&shared))),
-        barrier: Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None, tasks.clone()),
+        barrier: Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None),
         unknown_rate: UnknownRate::new(0, boot),
         store: shared,
         clock: Arc::clone(&clock) as _,

@@ -8,7 +8,7 @@ use sophic_auth::model::Revision;
 use super::checker::Floors;
 use super::plan::{FAULTS_END, L, MS, US};
 use super::process::Key;
-use super::store::{Entity, SLUGS, USERS, WORKSPACES, Wanted, digest};
+use super::store::{Effect, Entity, ROLES, SLUGS, USERS, WORKSPACES, Wanted, digest};
 use super::world::{Arrival, Event, Thread, World};
 
 /// An introspection.
@@ -17,6 +17,8 @@ pub(super) struct Request {
     pub(super) key: Key,
     pub(super) at_least: Revision,
     pub(super) fresh: bool,
+    /// A read that it joined was too old for it.
+    pub(super) again: bool,
     pub(super) process: usize,
     session: usize,
     /// What was promised when it started.
@@ -31,6 +33,10 @@ pub(super) struct Operation {
     attempt: u64,
     patience: u64,
     tries: u32,
+    /// The process of the last try.
+    process: Option<usize>,
+    /// Whether every try goes to that process.
+    pinned: bool,
 }
 
 #[derive(Default)]
@@ -66,23 +72,25 @@ impl World {
             return;
         }
         let wanted = self.wanted();
+        self.want(wanted, None);
+        // Two may ask for the same at once.
+        if wanted.effect() == Effect::Narrows && self.rng.in_thousand(200) {
+            self.want(wanted, None);
+        }
+    }
+
+    /// Somebody wants this done: by this process, if one is given, and by no other.
+    pub(super) fn want(&mut self, wanted: Wanted, process: Option<usize>) {
         let operation = self.fresh_number();
         let patience = self.plan.deadline;
-        let new = Operation { wanted, attempt: 0, patience, tries: 0 };
+        let pinned = process.is_some();
+        let new = Operation { wanted, attempt: 0, patience, tries: 0, process, pinned };
         self.clients.operations.insert(operation, new);
         self.attempt(operation);
-        // More than one may revoke the same at once.
-        if matches!(wanted, Wanted::Revoke(_)) && self.rng.in_thousand(200) {
-            let operation = self.fresh_number();
-            let new = Operation { wanted, attempt: 0, patience, tries: 0 };
-            self.clients.operations.insert(operation, new);
-            self.attempt(operation);
-        }
     }
 
     fn wanted(&mut self) -> Wanted {
         let kind = self.rng.below(100);
-        let how = self.rng.below(1_000);
         if kind < 30 || self.clients.made.len() < 4 {
             self.clients.next += 1;
             Wanted::Create(self.clients.next)
@@ -91,10 +99,14 @@ impl World {
             let credential = self.clients.made.swap_remove(at);
             self.clients.revoked.push(credential);
             Wanted::Revoke(credential)
-        } else if kind < 85 {
-            Wanted::ChangeUser(self.rng.place(USERS), how)
+        } else if kind < 72 {
+            Wanted::PutUser(self.rng.place(USERS), self.rng.in_thousand(500))
+        } else if kind < 87 {
+            let role = ROLES.get(self.rng.place(6)).copied();
+            Wanted::PutRole(self.rng.place(USERS), self.rng.place(WORKSPACES), role)
         } else {
-            Wanted::ChangeWorkspace(self.rng.place(WORKSPACES), how)
+            let (at, slug) = (self.rng.place(WORKSPACES), self.rng.place(SLUGS.len()));
+            Wanted::PutWorkspace(at, slug, self.rng.in_thousand(300))
         }
     }
 
@@ -123,7 +135,8 @@ impl World {
         let fresh = self.rng.in_thousand(20);
         let floors = self.checker.floors(&self.store, at);
         let key = (digest(at), workspace);
-        let request = Request { key, at_least, fresh, process, session, floors };
+        let again = false;
+        let request = Request { key, at_least, fresh, again, process, session, floors };
         let address = self.processes[process].address(process, Thread::Work);
         let delay = self.rng.between(10 * US, MS);
         self.after(delay, Event::At(address, Arrival::Ask(request)));
@@ -137,21 +150,25 @@ impl World {
         self.checker.answered(self.now, &self.store, request, facts, remembered);
     }
 
-    /// Sends an operation to some process: another than before, perhaps.
+    /// Sends an operation to some process: the same as before, or another.
     pub(super) fn attempt(&mut self, id: u64) {
         let attempt = self.fresh_number();
-        let process = self.rng.place(self.processes.len());
+        let some = self.rng.place(self.processes.len());
+        let stays = self.rng.in_thousand(400);
+        let more_patient = self.plan.more_patient;
         let Some(operation) = self.clients.operations.get_mut(&id) else { return };
+        let process = operation.process.filter(|_| stays || operation.pinned).unwrap_or(some);
+        operation.process = Some(process);
         operation.attempt = attempt;
         operation.tries += 1;
         let (wanted, patience) = (operation.wanted, operation.patience);
-        operation.patience = (2 * patience).min(4 * L);
+        if more_patient {
+            operation.patience = (2 * patience).min(4 * L);
+        }
         self.clients.attempts.insert(attempt, id);
-        // What only gives does not wait: DESIGN §6, point 9.
-        let waits = !matches!(wanted, Wanted::Create(_));
         let address = self.processes[process].address(process, Thread::Work);
         let delay = self.rng.between(10 * US, MS);
-        self.after(delay, Event::At(address, Arrival::Operate(attempt, wanted, waits)));
+        self.after(delay, Event::At(address, Arrival::Operate(attempt, wanted)));
         self.after(patience, Event::Late { operation: id, attempt });
     }
 
@@ -182,7 +199,9 @@ impl World {
         let Some(id) = self.clients.attempts.remove(&attempt) else { return };
         let Some(operation) = self.clients.operations.remove(&id) else { return };
         let entity = operation.wanted.entity();
-        self.checker.returned(entity, barrier, version);
+        if barrier.is_some() || matches!(operation.wanted, Wanted::Create(_)) {
+            self.checker.returned(entity, barrier, version);
+        }
         if let Wanted::Create(at) = operation.wanted {
             self.clients.made.push(at);
         }

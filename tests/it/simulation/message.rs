@@ -2,7 +2,7 @@
 
 use sophic_auth::cache::{Facts, Term};
 use sophic_auth::model::{Digest, ReplicaId, Revision};
-use sophic_auth::store::{Change, Incarnation, LookedUp, Published, Replicas, Synced};
+use sophic_auth::store::{Hint, Incarnation, LookedUp, Place, Published, Replicas, Synced};
 
 use super::client::Request;
 use super::store::Wanted;
@@ -10,9 +10,9 @@ use super::store::Wanted;
 /// Which part of a process: each does one thing at a time, and can be held up by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thread {
-    /// `cache::replica`.
+    /// The one that follows the log.
     Tail,
-    /// Requests, and `cache::barrier`.
+    /// Those that work: requests, and the task that looks at the replicas.
     Work,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Query {
     State,
     Sync(ReplicaId, Published),
     Beat(ReplicaId),
-    DeleteRow(ReplicaId),
+    EndRow(ReplicaId),
     Replicas,
     Fence(ReplicaId, i64),
     LookUp(Digest, Option<String>),
@@ -45,6 +45,8 @@ pub(super) enum Query {
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Done,
+    /// The row is marked as ended.
+    Ended,
     State(Incarnation, Revision),
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
@@ -53,6 +55,31 @@ pub(super) enum Reply {
     /// The revision to wait for, the version that is there, and whether this made it.
     Committed(Revision, i64, bool),
     Failed,
+    /// What a statement gave that says where it was answered, and at which revision.
+    From(Place, Revision, Box<Reply>),
+}
+
+/// The pools of connections of a process: each may lead to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pool {
+    Read,
+    Write,
+    Feed,
+}
+
+impl Query {
+    pub(super) const fn pool(&self) -> Pool {
+        match self {
+            Self::LookUp(..) | Self::Replicas => Pool::Read,
+            Self::Commit(_) | Self::CommitAs(..) | Self::Fence(..) => Pool::Write,
+            Self::Connect
+            | Self::InsertRow(_)
+            | Self::State
+            | Self::Sync(..)
+            | Self::Beat(_)
+            | Self::EndRow(_) => Pool::Feed,
+        }
+    }
 }
 
 /// What happens to a part of a process.
@@ -62,19 +89,21 @@ pub(super) enum Arrival {
     Reply(u64, Reply),
     /// A time that was set is over.
     Time(u64),
+    /// This process has committed something.
+    Prompt,
     /// A notification.
-    Hint,
-    /// What a notification says.
-    Heard(Incarnation, Change),
+    Heard(Hint),
     /// Time for a heartbeat beside the tail.
     Beat,
+    /// The task that looks at the replicas panics.
+    Die,
     /// The word to stop.
     Stop,
     Exit,
     Ask(Request),
     /// The facts were read of memory: may they be believed?
     Believe(Request, Facts, Term),
-    Operate(u64, Wanted, bool),
+    Operate(u64, Wanted),
 }
 
 #[derive(Debug)]
@@ -87,8 +116,8 @@ pub(super) enum Event {
         connection: u32,
     },
     Nature(Fault),
-    /// The standby has a commit: those who listen are notified.
-    Notify(Incarnation, Change),
+    /// The standby has a commit of this life: those who listen are notified.
+    Notify(Incarnation, Revision),
     /// Somebody asks, or asks for a change.
     Load {
         changes: bool,
@@ -101,6 +130,8 @@ pub(super) enum Event {
     Retry {
         operation: u64,
     },
+    /// The faults are over.
+    Last,
 }
 
 /// What goes wrong.
@@ -114,4 +145,12 @@ pub(super) enum Fault {
     Promotion,
     ClockStep,
     WriteBehind,
+    /// Somebody who may connect notifies what never happened.
+    Forge,
+    /// The task of a process that looks at the replicas panics.
+    LookoutDies,
+    /// A process is killed, and none starts in its place.
+    Death,
+    /// The row of a replica is deleted by hand.
+    RowVanishes,
 }

@@ -34,8 +34,10 @@ pub(super) enum Broken {
     DatabaseClock,
     /// State is read, and believed, before the row is there.
     ReadBeforeRegistered,
-    /// A Revoke of what is revoked already returns at once.
+    /// A call that finds the state as asked returns at once.
     RetryAtOnce,
+    /// A deletion that finds nothing to delete returns at once.
+    MissingAtOnce,
     /// The lease counts from the reply.
     LeaseFromReply,
     /// The lease counts on a clock that stops while the machine is suspended.
@@ -56,8 +58,16 @@ pub(super) enum Broken {
     SyncsForgotten,
     /// A wait is judged by rows that were read before it began.
     JudgedByEarlierLook,
-    /// What was notified in another life of the store is taken for news.
-    HeardOfAnotherLife,
+    /// What a notification says is taken for applied.
+    HintApplied,
+    /// What was seen of the rows is forgotten when nobody waits any more.
+    StandstillForgotten,
+    /// The task that looks at the rows is not started again.
+    LookoutStaysDead,
+    /// What a standby says is believed.
+    StandbyBelieved,
+    /// The row of a replica that vanished without a mark is taken for one that left.
+    VanishedForgotten,
     /// What was read under a lease that ran out is believed under the next.
     LaterLease,
     /// A replica takes leave while its lease holds, and goes on answering.
@@ -92,10 +102,23 @@ pub(super) struct Plan {
     pub(super) store_pause: u64,
     /// A standby is promoted: what nobody was told of may be lost.
     pub(super) promotions: bool,
+    /// After that, the server that was the primary lags behind at the same address as a standby, and connections lead
+    /// there too.
+    pub(super) demotions: bool,
     /// The database's clock of the wall is set.
     pub(super) steps: bool,
-    /// How long a client waits for a Revoke before it tries again elsewhere.
+    /// How long a client waits for a Revoke before it tries again, here or elsewhere.
     pub(super) deadline: u64,
+    /// Whether it waits longer each time.
+    pub(super) more_patient: bool,
+    /// Notifications are forged: one in so much time.
+    pub(super) forged_every: Option<u64>,
+    /// The task that looks at the replicas panics now and then.
+    pub(super) lookout_dies: bool,
+    /// A process dies for good.
+    pub(super) deaths: bool,
+    /// Rows of replicas are deleted by hand.
+    pub(super) vanishing: bool,
 }
 
 impl Plan {
@@ -104,6 +127,10 @@ impl Plan {
         let (pauses, stalls, slow) = (often(600), often(500), often(500));
         let (restarts, store_crashes) = (often(500), often(350));
         let (promotions, steps) = (often(300), often(500));
+        let demotions = promotions && often(600);
+        let (more_patient, lookout_dies, deaths) = (often(600), often(300), often(250));
+        // Only a process that has looked before the row vanished can know of it.
+        let vanishing = often(200) && !restarts && !store_crashes && !promotions;
         Self {
             broken,
             servers: 2 + rng.place(4),
@@ -118,11 +145,18 @@ impl Plan {
             restarts,
             store_crashes,
             promotions,
+            demotions,
             steps,
             deadline: [L / 10, L / 2, 2 * L, 4 * L][rng.place(4)],
+            more_patient,
+            forged_every: [None, None, Some(20 * MS), Some(MS)][rng.place(4)],
+            lookout_dies,
+            deaths: deaths && !vanishing,
+            vanishing,
         }
     }
 
+    /// Whether a safeguard is left out.
     pub(super) fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }

@@ -1,24 +1,22 @@
 //! A process: its clock, and the parts that `server::replica` puts together.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::cache::{Hub, Lease, Mirror, Standstill, Tail};
-use sophic_auth::model::{Digest, ReplicaId, Revision};
-use sophic_auth::store::{Change, Incarnation};
+use sophic_auth::cache::{Follower, Hub, Lease, Local, Lookout, Mirror, ReadKey, Reader, Tail};
+use sophic_auth::model::Revision;
+use sophic_auth::store::{Floor, Hint, Incarnation, Lineage, Replicas};
 
-use super::barrier::{Polling, Waiter};
-use super::cached::Fill;
-use super::plan::{Broken, L, LEASE, MS, Plan};
-use super::replica::TailAt;
+use super::follow::Doing;
+use super::plan::{Broken, L, LEASE, Plan};
+use super::read::Flight;
 use super::rng::Rng;
+use super::store::Wanted;
+use super::wait::{Looking, Waiter};
 use super::world::{Address, Thread, Under};
 
 /// What one fill is for.
-pub(super) type Key = (Digest, Option<String>);
-/// The fills that may be joined, by number.
-pub(super) type Board = Arc<Mutex<HashMap<Key, u64>>>;
+pub(super) type Key = ReadKey;
 
 pub(super) struct Process {
     /// Counts its starts.
@@ -30,28 +28,34 @@ pub(super) struct Process {
     pub(super) paused_until: u64,
     pub(super) stalled_until: u64,
     clock: Clock,
-    // What server::replica makes.
+    // What `server::replica` makes.
     pub(super) mirror: Arc<Mirror>,
     pub(super) lease: Arc<Lease>,
     pub(super) hub: Arc<Hub>,
-    pub(super) tail: Tail,
-    // cache::replica.
-    pub(super) tail_at: TailAt,
-    pub(super) row: Option<(ReplicaId, Incarnation)>,
+    pub(super) local: Arc<Local>,
+    // The three state machines, and what their drivers wait for.
+    pub(super) follower: Follower,
+    pub(super) doing: Doing,
+    pub(super) reader: Reader<u64>,
+    pub(super) flights: Under<Flight>,
+    pub(super) lookout: Lookout<Waiter>,
+    pub(super) looking: Looking,
+    /// Prompted, and notified, while it did not listen.
     pub(super) prompted: bool,
-    /// Notified while it did not listen.
-    pub(super) heard: Vec<(Incarnation, Change)>,
+    pub(super) inbox: Vec<Hint>,
     /// What was applied when it was last looked at, and in which life.
     pub(super) applied: Option<(Incarnation, Revision)>,
-    // cache::cached.
-    pub(super) board: Board,
-    pub(super) fills: Under<Fill>,
-    // cache::barrier, and the service above it.
-    pub(super) commits: Under<(u64, bool)>,
-    pub(super) waiters: Vec<Waiter>,
-    pub(super) polling: Polling,
-    pub(super) standstill: Standstill,
-    pub(super) poll_pause: u64,
+    pub(super) commits: Under<(u64, Wanted)>,
+    /// What it has seen of the store, and what that was when each query was sent.
+    pub(super) lineage: Lineage,
+    pub(super) floors: Under<Floor>,
+    /// Whether the connections of each pool lead to a server that is the primary no more.
+    pub(super) astray: [bool; 3],
+    /// When the rows were last read.
+    pub(super) looked_at: u64,
+    /// For safeguards that are left out: the rows that were read last, and a time that is too early.
+    pub(super) rows: Option<(u64, Replicas)>,
+    pub(super) misjudges_at: Option<Duration>,
     /// The heartbeat beside the tail: its call, and when it was sent.
     pub(super) beat: Option<(u64, Duration)>,
 }
@@ -74,14 +78,16 @@ impl Process {
         };
         let (mirror, lease) = (Arc::new(Mirror::new(1 << 20)), Arc::new(Lease::new(LEASE)));
         let hub = Arc::new(Hub::default());
-        let board = Board::default();
-        let shared = Arc::clone(&board);
+        let local = Arc::new(Local::new(Arc::clone(&mirror)));
+        let reader = Reader::new(Arc::clone(&mirror), Arc::clone(&lease));
         let never = plan.is(Broken::NoDetach) || plan.is(Broken::DetachedTooLate);
+        let board = reader.board().clone();
         let detach = move || {
             if !never {
-                shared.lock().expect("one thread").clear();
+                board.detach();
             }
         };
+        let tail = Tail::new(Arc::clone(&mirror), Arc::clone(&lease), Arc::clone(&hub), detach);
         Self {
             life,
             running: true,
@@ -90,22 +96,26 @@ impl Process {
             paused_until: 0,
             stalled_until: 0,
             clock,
-            tail: Tail::new(Arc::clone(&mirror), Arc::clone(&lease), Arc::clone(&hub), detach),
+            follower: Follower::new(tail, Arc::clone(&local), LEASE),
+            doing: Doing::Nothing,
+            reader,
+            flights: Under::new(),
+            lookout: Lookout::default(),
+            looking: Looking::Dead(0),
             mirror,
             lease,
             hub,
-            tail_at: TailAt::Stopped,
-            row: None,
+            local,
             prompted: false,
-            heard: Vec::new(),
+            inbox: Vec::new(),
             applied: None,
-            board,
-            fills: Under::new(),
             commits: Under::new(),
-            waiters: Vec::new(),
-            polling: Polling::Idle,
-            standstill: Standstill::default(),
-            poll_pause: MS / 2,
+            lineage: Lineage::default(),
+            floors: Under::new(),
+            astray: [false; 3],
+            looked_at: 0,
+            rows: None,
+            misjudges_at: None,
             beat: None,
         }
     }

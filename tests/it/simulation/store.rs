@@ -10,7 +10,7 @@ use sophic_auth::model::{
     Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use sophic_auth::store::{
-    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, LookedUp, Published, Replica,
+    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, Life, LookedUp, Published, Replica,
     Replicas, Synced,
 };
 
@@ -24,25 +24,49 @@ pub(super) enum Entity {
     Workspace(usize),
 }
 
-/// A change that somebody asks for.
+/// A change that somebody asks for: how something is to be, so that the same can be asked twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// A key, or a personal access token.
     Create(usize),
     Revoke(usize),
-    /// Of a user: disabled or not, or a role.
-    ChangeUser(usize, u64),
-    /// Of a workspace: disabled or not, or its slug.
-    ChangeWorkspace(usize, u64),
+    /// A user, disabled or not.
+    PutUser(usize, bool),
+    /// A user's role in a workspace; nothing: no member.
+    PutRole(usize, usize, Option<Role>),
+    /// A workspace's slug, if that is free, and whether it is disabled.
+    PutWorkspace(usize, usize, bool),
+}
+
+/// What a call does to answers, by what is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Narrows,
+    Widens,
 }
 
 impl Wanted {
     pub(super) const fn entity(self) -> Entity {
         match self {
             Self::Create(at) | Self::Revoke(at) => Entity::Credential(at),
-            Self::ChangeUser(at, _) => Entity::User(at),
-            Self::ChangeWorkspace(at, _) => Entity::Workspace(at),
+            Self::PutUser(at, _) | Self::PutRole(at, ..) => Entity::User(at),
+            Self::PutWorkspace(at, ..) => Entity::Workspace(at),
         }
+    }
+
+    pub(super) const fn effect(self) -> Effect {
+        match self {
+            Self::Create(_) | Self::PutUser(_, false) | Self::PutRole(.., Some(Role::Owner)) => {
+                Effect::Widens
+            }
+            Self::Revoke(_) | Self::PutUser(..) | Self::PutRole(..) | Self::PutWorkspace(..) => {
+                Effect::Narrows
+            }
+        }
+    }
+
+    pub(super) const fn deletes(self) -> bool {
+        matches!(self, Self::PutRole(.., None))
     }
 }
 
@@ -55,19 +79,31 @@ struct Tables {
     workspaces: Vec<Workspace>,
 }
 
+/// The row of a replica.
+#[derive(Clone)]
+struct Row {
+    replica: Replica,
+    ended: bool,
+    inserted: u64,
+}
+
 /// A commit that may still be lost in a promotion: nobody was told of it.
+#[derive(Clone)]
 struct Untold {
     call: u64,
     before: Tables,
 }
 
+#[derive(Clone)]
 pub(super) struct Store {
     tables: Tables,
     changes: BTreeMap<u64, Change>,
-    epoch: u32,
-    rows: BTreeMap<ReplicaId, Replica>,
+    timeline: u32,
+    rows: BTreeMap<ReplicaId, Row>,
     /// What is on disk of them.
-    kept: BTreeMap<ReplicaId, Replica>,
+    kept: BTreeMap<ReplicaId, Row>,
+    /// Of every replica that there ever was.
+    ids: Vec<ReplicaId>,
     /// By the database's clock, for those who would believe it.
     expiries: BTreeMap<ReplicaId, i64>,
     broken: Option<Broken>,
@@ -106,7 +142,7 @@ pub(super) fn at_of(id: &str) -> usize {
     id[1..].parse().expect("a number")
 }
 
-const ROLES: [Role; 4] = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
+pub(super) const ROLES: [Role; 4] = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
 
 fn time() -> Timestamp {
     Timestamp::from_unix_micros(0).expect("a time")
@@ -177,9 +213,10 @@ impl Store {
         Self {
             tables,
             changes: BTreeMap::new(),
-            epoch: 1,
+            timeline: 1,
             rows: BTreeMap::new(),
             kept: BTreeMap::new(),
+            ids: Vec::new(),
             expiries: BTreeMap::new(),
             broken: plan.broken,
             version: 1,
@@ -191,25 +228,36 @@ impl Store {
         }
     }
 
+    pub(super) fn life(&self) -> Life {
+        Life { epoch: uuid::Uuid::nil(), system: 1, timeline: self.timeline }
+    }
+
     pub(super) fn incarnation(&self) -> Incarnation {
-        Incarnation(format!("life {}", self.epoch))
+        self.life().incarnation()
     }
 
     fn revision(&self) -> Revision {
         Revision(self.tables.revision)
     }
 
-    // The replicas' rows: src/store/postgres/feed.rs.
+    // The replicas' rows, as `src/store/postgres/feed.rs` has them.
 
     /// Commits, and waits for the disk.
     fn flush(&mut self) {
         self.kept = self.rows.clone();
     }
 
-    pub(super) fn insert_row(&mut self, id: ReplicaId, wall: i64) {
-        self.rows.insert(id, Replica { id, applied: Revision(0), seq: 0, lease: LEASE });
+    pub(super) fn insert_row(&mut self, id: ReplicaId, now: u64, wall: i64) {
+        let replica = Replica { id, applied: Revision(0), seq: 0, lease: LEASE };
+        self.rows.insert(id, Row { replica, ended: false, inserted: now });
+        self.ids.push(id);
         self.expiries.insert(id, wall);
         self.flush();
+    }
+
+    /// The row of a replica that may answer.
+    fn live(&mut self, id: ReplicaId) -> Option<&mut Replica> {
+        self.rows.get_mut(&id).filter(|row| !row.ended).map(|row| &mut row.replica)
     }
 
     pub(super) fn state(&self) -> (Incarnation, Revision) {
@@ -223,14 +271,15 @@ impl Store {
         wall: i64,
     ) -> Option<Synced> {
         let (incarnation, revision) = self.state();
-        let row = self.rows.get_mut(&id)?;
+        let broken = self.broken;
+        let row = self.live(id)?;
         let same = published.incarnation.as_ref() == Some(&incarnation)
             || matches!(
-                self.broken,
+                broken,
                 Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored)
             );
         row.applied = if same { published.applied } else { Revision(0) };
-        row.seq = match self.broken {
+        row.seq = match broken {
             Some(Broken::StoreCounts) => row.seq + 1,
             _ => published.seq,
         };
@@ -245,21 +294,37 @@ impl Store {
 
     /// For the heartbeat beside the tail.
     pub(super) fn beat(&mut self, id: ReplicaId, seq: i64) -> bool {
-        let row = self.rows.get_mut(&id);
-        row.map(|row| row.seq = seq).is_some()
+        self.live(id).map(|row| row.seq = seq).is_some()
     }
 
-    pub(super) fn delete_row(&mut self, id: ReplicaId) {
-        self.rows.remove(&id);
+    /// Marks a row as ended.
+    pub(super) fn end_row(&mut self, id: ReplicaId) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.ended = true;
+        }
         self.flush();
     }
 
     pub(super) fn fence(&mut self, id: ReplicaId, seq: i64) -> bool {
-        let stands = self.rows.get(&id).is_some_and(|row| row.seq == seq);
+        let stands = self.live(id).is_some_and(|row| row.seq == seq);
         if stands {
-            self.delete_row(id);
+            self.end_row(id);
         }
         stands
+    }
+
+    /// Somebody deletes a row by hand that was inserted before `before`: whether there was one.
+    pub(super) fn vanish(&mut self, before: u64, at: usize) -> bool {
+        let old = self.rows.iter().filter(|(_, row)| !row.ended && row.inserted < before);
+        let old: Vec<_> = old.map(|(id, _)| *id).collect();
+        let Some(id) = old.get(at % old.len().max(1)) else { return false };
+        self.rows.remove(id);
+        self.flush();
+        true
+    }
+
+    pub(super) fn all_ids(&self) -> impl Iterator<Item = ReplicaId> {
+        self.ids.iter().copied()
     }
 
     /// And those whose time is over, by the database's clock.
@@ -269,8 +334,11 @@ impl Store {
             let lease = i64::try_from(LEASE.as_nanos()).expect("a second");
             self.expiries.get(&row.id).is_some_and(|since| since + lease < wall)
         };
-        let over = self.rows.values().filter(expired).map(|row| (row.id, row.seq)).collect();
-        (Replicas { incarnation, revision, replicas: self.rows.values().cloned().collect() }, over)
+        let live = self.rows.values().filter(|row| !row.ended).map(|row| &row.replica);
+        let replicas: Vec<_> = live.cloned().collect();
+        let ended = self.rows.values().filter(|row| row.ended).map(|row| row.replica.id).collect();
+        let over = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
+        (Replicas { incarnation, revision, replicas, ended }, over)
     }
 
     // What answers are made of.
@@ -331,8 +399,23 @@ impl Store {
                 }
                 (ChangedEntity::Credential(digest(at)), changed)
             }
-            Wanted::ChangeUser(at, how) => (self.change_user(at, how, version), true),
-            Wanted::ChangeWorkspace(at, how) => (self.change_workspace(at, how, version), true),
+            Wanted::PutUser(at, disabled) => {
+                let user = &mut self.tables.users[at].0;
+                let changed = user.disabled != disabled;
+                user.disabled = disabled;
+                (self.touch_user(at, changed, version), changed)
+            }
+            Wanted::PutRole(at, workspace, role) => {
+                let roles = &mut self.tables.users[at].1;
+                let id = workspace_id(workspace);
+                let before = roles.iter().find(|(of, _)| *of == id).map(|(_, role)| *role);
+                roles.retain(|(of, _)| *of != id);
+                roles.extend(role.map(|role| (id, role)));
+                (self.touch_user(at, before != role, version), before != role)
+            }
+            Wanted::PutWorkspace(at, slug, disabled) => {
+                self.put_workspace(at, SLUGS[slug], disabled, version)
+            }
         };
         if changed {
             self.version = version;
@@ -352,43 +435,39 @@ impl Store {
         (self.revision(), version, false)
     }
 
-    pub(super) fn change(&self, revision: Revision) -> Option<Change> {
-        self.changes.get(&revision.0).cloned()
-    }
-
     /// The number that was just given.
     fn changes_end(&self, drawn: Option<u64>) -> Revision {
         Revision(drawn.unwrap_or(self.tables.revision))
     }
 
-    fn change_user(&mut self, at: usize, how: u64, version: i64) -> ChangedEntity {
-        let (user, roles) = &mut self.tables.users[at];
-        user.generation = version;
-        match how % 4 {
-            0 => user.disabled = !user.disabled,
-            _ => {
-                let workspace = workspace_id(usize::try_from(how / 4).expect("small") % WORKSPACES);
-                roles.retain(|(id, _)| *id != workspace);
-                if how % 4 != 1 {
-                    let role = ROLES[usize::try_from(how / 16).expect("small") % 4];
-                    roles.push((workspace, role));
-                }
-            }
+    fn touch_user(&mut self, at: usize, changed: bool, version: i64) -> ChangedEntity {
+        let user = &mut self.tables.users[at].0;
+        if changed {
+            user.generation = version;
         }
         ChangedEntity::User(user.id.clone())
     }
 
-    fn change_workspace(&mut self, at: usize, how: u64, version: i64) -> ChangedEntity {
-        let slug = SLUGS[usize::try_from(how / 2).expect("small") % SLUGS.len()];
-        let free = self.tables.workspaces.iter().all(|other| other.slug.as_str() != slug);
+    fn put_workspace(
+        &mut self,
+        at: usize,
+        slug: &str,
+        disabled: bool,
+        version: i64,
+    ) -> (ChangedEntity, bool) {
+        let mut others = self.tables.workspaces.iter().enumerate();
+        let free = others.all(|(other, row)| other == at || row.slug.as_str() != slug);
         let workspace = &mut self.tables.workspaces[at];
-        workspace.generation = version;
-        if how.is_multiple_of(2) && free {
+        let renamed = free && workspace.slug.as_str() != slug;
+        if renamed {
             workspace.slug = Slug::parse(slug).expect("a slug");
-        } else {
-            workspace.disabled = !workspace.disabled;
         }
-        ChangedEntity::Workspace(workspace.id.clone())
+        let changed = renamed || workspace.disabled != disabled;
+        workspace.disabled = disabled;
+        if changed {
+            workspace.generation = version;
+        }
+        (ChangedEntity::Workspace(workspace.id.clone()), changed)
     }
 
     fn version_of(&self, entity: Entity) -> i64 {
@@ -435,7 +514,7 @@ impl Store {
 
     /// Begins another life, without the last `lost` commits that nobody was told of: the calls that made them.
     pub(super) fn promote(&mut self, lost: usize) -> Vec<u64> {
-        self.epoch += 1;
+        self.timeline += 1;
         let lost = lost.min(self.untold.len());
         let gone = self.untold.split_off(self.untold.len() - lost);
         if let Some(first) = gone.first() {

@@ -4,15 +4,17 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use sophic_auth::store::{Change, Incarnation};
+use sophic_auth::model::Revision;
+use sophic_auth::store::{Hint, Incarnation, Place};
 
+use super::astray::from_place;
 use super::checker::{Checker, Violation};
 use super::client::Clients;
 pub(super) use super::message::{Address, Arrival, Event, Fault, Query, Reply, Thread};
 use super::plan::{Broken, END, FAULTS_END, L, MS, Plan, US};
 use super::process::Process;
 use super::rng::Rng;
-use super::store::{Store, Wanted};
+use super::store::{SLUGS, Store, Wanted};
 
 struct Scheduled {
     at: u64,
@@ -44,6 +46,8 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     number: u64,
     pub(super) store: Store,
+    /// What was the primary before, and lags behind as a standby.
+    pub(super) demoted: Option<Store>,
     store_down_until: u64,
     /// Counts the times at which every connection to the store broke.
     connection: u32,
@@ -65,6 +69,7 @@ impl World {
         Self {
             checker: Checker::new(plan.promotions),
             store: Store::new(&plan),
+            demoted: None,
             plan,
             rng,
             now: L,
@@ -109,8 +114,15 @@ impl World {
         self.after(10 * MS, Event::Load { changes: true });
         self.after(20 * MS, Event::Load { changes: false });
         self.after(200 * MS, Event::Nature(Fault::WriteBehind));
+        self.after(FAULTS_END + L, Event::Last);
+        let start = self.processes[0].address(0, Thread::Work);
+        self.after(0, Event::At(start, Arrival::Start));
         let plan = &self.plan;
         let faults = [
+            (plan.forged_every.is_some(), Fault::Forge),
+            (plan.lookout_dies, Fault::LookoutDies),
+            (plan.deaths, Fault::Death),
+            (plan.vanishing, Fault::RowVanishes),
             (plan.pauses, Fault::Pause),
             (plan.stalls, Fault::Stall),
             (plan.restarts, Fault::Restart),
@@ -144,22 +156,33 @@ impl World {
                 let refused = self.now < self.store_down_until || connection != self.connection;
                 if refused {
                     self.reply(from, call, Reply::Failed);
+                } else if self.is_astray(from, &query) {
+                    self.serve_astray(from, call, query);
                 } else {
                     self.serve(from, call, query);
                 }
             }
             Event::Nature(fault) => self.strike(fault),
-            Event::Notify(life, change) => self.notify(&life, &change),
+            Event::Notify(life, revision) => self.notify(&life, revision),
             Event::Load { changes } => self.load(changes),
             Event::Late { operation, attempt } => self.give_up_attempt(operation, attempt),
             Event::Retry { operation } => self.attempt(operation),
+            Event::Last => {
+                self.demoted = None;
+                // With the faults over, every process that runs brings a call to its end by itself.
+                for process in 0..self.processes.len() {
+                    if self.processes[process].running {
+                        self.want(Wanted::PutWorkspace(0, process % SLUGS.len(), false), Some(process));
+                    }
+                }
+            }
         }
     }
 
     fn arrive(&mut self, address: Address, arrival: Arrival) {
         let process = &self.processes[address.process];
         if process.life != address.life || !process.running {
-            if let Arrival::Operate(attempt, ..) = arrival {
+            if let Arrival::Operate(attempt, _) = arrival {
                 self.failed(attempt);
             }
             return;
@@ -173,6 +196,10 @@ impl World {
             self.after(held - self.now, Event::At(address, arrival));
             return;
         }
+        let arrival = match arrival {
+            Arrival::Reply(call, reply) => Arrival::Reply(call, self.admit(address, call, reply)),
+            other => other,
+        };
         if let Arrival::Reply(call, reply) = &arrival {
             if self.lost.contains(call) {
                 return self.handle(address, Arrival::Reply(*call, Reply::Failed));
@@ -194,16 +221,23 @@ impl World {
     /// Sends a query; the number by which its reply will be known.
     pub(super) fn call(&mut self, from: Address, query: Query) -> u64 {
         let call = self.fresh_number();
+        self.call_as(call, from, query);
+        call
+    }
+
+    /// As that, with a number that was taken before.
+    pub(super) fn call_as(&mut self, call: u64, from: Address, query: Query) {
+        let process = &mut self.processes[from.process];
+        process.floors.insert(call, process.lineage.floor());
         if self.rng.in_thousand(self.loss()) {
-            return call;
+            return;
         }
         let delay = self.delay();
         let connection = self.connection;
         self.after(delay, Event::AtStore { from, call, query, connection });
-        call
     }
 
-    fn reply(&mut self, to: Address, call: u64, reply: Reply) {
+    pub(super) fn reply(&mut self, to: Address, call: u64, reply: Reply) {
         if self.rng.in_thousand(self.loss()) {
             return;
         }
@@ -226,7 +260,7 @@ impl World {
         self.rng.between(100 * US, 700 * US)
     }
 
-    fn wall(&self) -> i64 {
+    pub(super) fn wall(&self) -> i64 {
         i64::try_from(self.now).expect("a few seconds") + self.wall_offset
     }
 
@@ -238,7 +272,7 @@ impl World {
         let reply = match query {
             Query::Connect => Reply::Done,
             Query::InsertRow(id) => {
-                self.store.insert_row(id, wall);
+                self.store.insert_row(id, self.now, wall);
                 Reply::Done
             }
             Query::State => {
@@ -250,9 +284,9 @@ impl World {
                 let seq = i64::try_from(call).expect("small") + (1 << 40);
                 if self.store.beat(id, seq) { Reply::Done } else { Reply::Failed }
             }
-            Query::DeleteRow(id) => {
-                self.store.delete_row(id);
-                Reply::Done
+            Query::EndRow(id) => {
+                self.store.end_row(id);
+                Reply::Ended
             }
             Query::Replicas => {
                 let (rows, over) = self.store.replicas(wall);
@@ -272,20 +306,21 @@ impl World {
             Query::Commit(wanted) => self.commit(wanted, call, None),
             Query::CommitAs(wanted, drawn) => self.commit(wanted, call, Some(drawn)),
         };
+        let reply = from_place(Place::Primary(self.store.life()), reply);
         self.reply(from, call, reply);
     }
 
     fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> Reply {
         let (revision, version, changed) = self.store.commit(wanted, call, drawn);
-        if let Some(change) = self.store.change(revision).filter(|_| changed) {
+        if changed {
             let delay = self.rng.below(500 * US);
-            self.after(delay, Event::Notify(self.store.incarnation(), change));
+            self.after(delay, Event::Notify(self.store.incarnation(), revision));
         }
         Reply::Committed(revision, version, changed)
     }
 
     /// NOTIFY is only a hint: it may be lost, late, or come twice.
-    fn notify(&mut self, life: &Incarnation, change: &Change) {
+    fn notify(&mut self, life: &Incarnation, revision: Revision) {
         if *life != self.store.incarnation() {
             return;
         }
@@ -298,12 +333,33 @@ impl World {
             } else {
                 1
             };
-            let address = self.processes[process].address(process, Thread::Tail);
             for _ in 0..times {
-                let delay = self.delay();
-                self.after(delay, Event::At(address, Arrival::Heard(life.clone(), change.clone())));
+                self.tell(process, Hint::Revision(revision));
             }
         }
+    }
+
+    fn tell(&mut self, process: usize, hint: Hint) {
+        let address = self.processes[process].address(process, Thread::Tail);
+        let delay = self.delay();
+        self.after(delay, Event::At(address, Arrival::Heard(hint)));
+    }
+
+    /// Somebody who may connect notifies, mostly of the revision that comes next.
+    fn forge(&mut self) {
+        let (_, revision) = self.store.state();
+        let ahead = [1, 1, 2, 1_000_000][self.rng.place(4)];
+        for process in 0..self.processes.len() {
+            self.tell(process, Hint::Revision(Revision(revision.0 + ahead)));
+        }
+    }
+
+    /// A row is deleted by hand: one that every process that runs has seen.
+    fn vanish(&mut self) {
+        let running = self.processes.iter().filter(|process| process.running);
+        let seen = running.map(|process| process.looked_at).min().unwrap_or(0);
+        let at = self.rng.place(8);
+        self.store.vanish(seen.saturating_sub(3 * L / 2), at);
     }
 
     fn strike(&mut self, fault: Fault) {
@@ -318,6 +374,10 @@ impl World {
             Fault::Restart => 3 * L / 2,
             Fault::StoreCrash | Fault::Promotion => self.plan.store_pause,
             Fault::WriteBehind => self.plan.store_pause / 5,
+            Fault::Forge => self.plan.forged_every.unwrap_or(L),
+            Fault::LookoutDies => L / 2,
+            Fault::Death => 2 * L,
+            Fault::RowVanishes => 3 * L / 2,
             Fault::Start(_) => L,
         };
         let again = self.rng.between(mean / 2, 3 * mean / 2);
@@ -344,6 +404,10 @@ impl World {
                 let lost = self.store.promote(lost);
                 self.lost.extend(lost);
                 self.connection += 1;
+                self.demoted = self.plan.demotions.then(|| self.store.clone());
+                for process in 0..self.processes.len() {
+                    self.reconnect(process);
+                }
                 self.store_down_until = self.now + self.rng.between(MS, L / 2);
             }
             Fault::ClockStep => {
@@ -351,6 +415,13 @@ impl World {
                 self.wall_offset = i64::try_from(offset).expect("small") - 3_000_000_000;
             }
             Fault::WriteBehind => self.store.write_behind(),
+            Fault::Forge => self.forge(),
+            Fault::LookoutDies => {
+                let address = self.processes[process].address(process, Thread::Work);
+                self.after(0, Event::At(address, Arrival::Die));
+            }
+            Fault::Death => self.kill(process),
+            Fault::RowVanishes => self.vanish(),
             Fault::Start(_) => {}
         }
     }
@@ -368,12 +439,14 @@ impl World {
         let old = &self.processes[at];
         let (life, server) = (old.life + 1, old.server);
         self.processes[at] = Process::new(&self.plan, &mut self.rng, life, server);
+        self.reconnect(at);
         let address = self.processes[at].address(at, Thread::Tail);
+        let work = Address { thread: Thread::Work, ..address };
+        self.after(0, Event::At(work, Arrival::Start));
         if server {
             self.after(0, Event::At(address, Arrival::Start));
             if self.plan.is(Broken::Heartbeat) {
-                let beat = Address { thread: Thread::Work, ..address };
-                self.after(L / 6, Event::At(beat, Arrival::Beat));
+                self.after(L / 6, Event::At(work, Arrival::Beat));
             }
         }
     }
@@ -399,16 +472,25 @@ impl World {
         self.after(gone + pause, Event::Nature(Fault::Start(at)));
     }
 
-    /// Its connections break, and whoever waited on one knows that at once.
+    /// By kill -9, and nothing starts in its place; one server stays.
+    fn kill(&mut self, at: usize) {
+        let servers = self.processes.iter().filter(|process| process.server && process.running);
+        let process = &self.processes[at];
+        if servers.count() > 1 && process.server && process.running && !process.stopping {
+            self.end_process(at);
+        }
+    }
+
+    /// Its connections break, and those who waited on one know that at once.
     pub(super) fn end_process(&mut self, at: usize) {
         let process = &mut self.processes[at];
         process.running = false;
         let commits = std::mem::take(&mut process.commits).into_values();
-        let waiters = std::mem::take(&mut process.waiters).into_iter();
-        let attempts: Vec<_> = commits
-            .map(|(attempt, _)| attempt)
-            .chain(waiters.map(|waiter| waiter.attempt))
-            .collect();
+        let mut attempts: Vec<_> = commits.map(|(attempt, _)| attempt).collect();
+        process.lookout.retain(|waiter| {
+            attempts.push(waiter.0);
+            false
+        });
         for attempt in attempts {
             self.failed(attempt);
         }
@@ -416,9 +498,6 @@ impl World {
 
     /// With the faults over, everything has come to its end, and every server answers from memory.
     fn check_recovery(&mut self) {
-        if self.plan.broken.is_some() {
-            return;
-        }
         let late = self.clients.operations.len();
         if late > 0 {
             self.checker.fail(self.now, format!("{late} operations never came to an end"));

@@ -1,0 +1,12 @@
+-- A replica's row that disappears unseen would void the barrier: nobody would wait for a server that still answers from
+-- memory. So the row of a replica that leaves, or that is given up, is marked, and only a marked row can be deleted.
+
+-- NULL: the replica may answer from memory. For people and for cleaning up; no clock of the wall decides anything.
+ALTER TABLE replicas ADD COLUMN end_time INTEGER;
+
+CREATE TRIGGER replicas_refuse_delete
+BEFORE DELETE ON replicas
+FOR EACH ROW WHEN OLD.end_time IS NULL
+BEGIN
+    SELECT RAISE(ABORT, 'the replica has not left: stop its server, or set end_time once it can answer no more');
+END;
