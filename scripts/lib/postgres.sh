@@ -2,7 +2,10 @@
 #
 #   postgres_start [-c setting=value …]   finds or installs the server, starts it, exports SOPHIC_AUTH_TEST_POSTGRES_URL
 #   postgres_restart fast|immediate                      as `pg_ctl -m` has it; immediate is a crash
-#   postgres_stop                         stops it and removes its directory
+#   postgres_standby                      starts a synchronous standby of it beside it, and prints the standby's port
+#   postgres_switch_over PORT             makes it a standby of that standby, on this port, which is promoted; it shows
+#                                         nothing of what is committed from then on
+#   postgres_stop                         stops it, and its standby, and removes their directory
 
 postgres_say() { echo "postgres: $*" >&2; }
 
@@ -50,19 +53,49 @@ postgres_start() {
   postgres_as "$POSTGRES_BIN/initdb" -D "$POSTGRES_DIR/data" -U sophic -A trust -E UTF8 --locale=C -N >"$POSTGRES_DIR.initdb" 2>&1 ||
     { cat "$POSTGRES_DIR.initdb" >&2; rm -f "$POSTGRES_DIR.initdb"; return 1; }
   rm -f "$POSTGRES_DIR.initdb"
-  local port tries
+  postgres_run data "$@" || return 1
+  export SOPHIC_AUTH_TEST_POSTGRES_URL="postgres://sophic@127.0.0.1:$POSTGRES_PORT/postgres"
+  postgres_say "$("$POSTGRES_BIN/postgres" --version) on port $POSTGRES_PORT, in $POSTGRES_DIR"
+}
+
+# Starts what is in this folder of POSTGRES_DIR, and sets POSTGRES_PORT.
+postgres_run() {
+  local folder=$POSTGRES_DIR/$1 tries
+  shift
   for tries in 1 2 3 4 5; do
     # Between here and the start somebody else may take the port: then another is tried.
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    if postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/data" -s -w -t 60 -l "$POSTGRES_DIR/data/server.log" start \
-      -o "-h 127.0.0.1 -p $port -k $POSTGRES_DIR -c max_connections=400 -c shared_buffers=128MB -c log_error_verbosity=terse $*" >&2; then
-      export SOPHIC_AUTH_TEST_POSTGRES_URL="postgres://sophic@127.0.0.1:$port/postgres"
-      postgres_say "$("$POSTGRES_BIN/postgres" --version) on port $port, in $POSTGRES_DIR"
+    POSTGRES_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    if postgres_as "$POSTGRES_BIN/pg_ctl" -D "$folder" -s -w -t 60 -l "$folder/server.log" start \
+      -o "-h 127.0.0.1 -p $POSTGRES_PORT -k $POSTGRES_DIR -c max_connections=400 -c shared_buffers=128MB -c log_error_verbosity=terse $*" >&2; then
       return 0
     fi
   done
-  cat "$POSTGRES_DIR/data/server.log" >&2
+  cat "$folder/server.log" >&2
   return 1
+}
+
+# A statement, on this port.
+postgres_ask() { postgres_as "$POSTGRES_BIN/psql" -h 127.0.0.1 -p "$1" -U sophic -Atqc "$2" postgres; }
+
+postgres_standby() {
+  local primary=${SOPHIC_AUTH_TEST_POSTGRES_URL##*:}
+  primary=${primary%%/*}
+  postgres_as "$POSTGRES_BIN/pg_basebackup" -D "$POSTGRES_DIR/standby" -R -X stream -c fast -N -h 127.0.0.1 -p "$primary" -U sophic >&2 &&
+    postgres_run standby -c fsync=off &&
+    postgres_ask "$primary" "ALTER SYSTEM SET synchronous_standby_names = '*'" &&
+    postgres_ask "$primary" "SELECT pg_reload_conf()" >&2 || return 1
+  until [ "$(postgres_ask "$primary" "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")" = 1 ]; do sleep 0.1; done
+  echo "$POSTGRES_PORT"
+}
+
+postgres_switch_over() {
+  postgres_as tee -a "$POSTGRES_DIR/data/postgresql.auto.conf" >/dev/null <<CONF
+primary_conninfo = 'host=127.0.0.1 port=$1 user=sophic'
+recovery_min_apply_delay = '1d'
+CONF
+  postgres_as touch "$POSTGRES_DIR/data/standby.signal"
+  # It ends only when the standby has all of it.
+  postgres_restart fast && postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/standby" -s -w -t 60 promote >&2
 }
 
 postgres_restart() {
@@ -71,7 +104,10 @@ postgres_restart() {
 
 postgres_stop() {
   [ -n "${POSTGRES_DIR:-}" ] || return 0
-  postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/data" -s -m immediate stop >/dev/null 2>&1 || true
+  local folder
+  for folder in "$POSTGRES_DIR/standby" "$POSTGRES_DIR/data"; do
+    [ ! -d "$folder" ] || postgres_as "$POSTGRES_BIN/pg_ctl" -D "$folder" -s -m immediate stop >/dev/null 2>&1 || true
+  done
   rm -rf "$POSTGRES_DIR"
   POSTGRES_DIR=
 }

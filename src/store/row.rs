@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::columns::{Columns, Fields};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, Incarnation,
-    LookedUp, NameHolder, Replica, Replicas, Result, StoreError, StoredCredential, Synced,
-    TakenCredential,
+    Life, LookedUp, NameHolder, Place, Refused, Replica, Replicas, Result, StoreError,
+    StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -91,11 +91,39 @@ impl<R: Columns> Fields<'_, R> {
     fn incarnation(&mut self) -> Result<(Incarnation, Revision)> {
         // A standby has no timeline of its own to tell, and is not where replicas belong.
         let incarnation = self.maybe_text("epoch")?;
-        let incarnation = incarnation.ok_or_else(|| {
-            StoreError::Unavailable("it is a standby, not the primary".to_owned())
-        })?;
-        let revision = self.number("revision", |number| u64::try_from(number).ok())?;
-        Ok((Incarnation(incarnation), Revision(revision)))
+        let incarnation =
+            incarnation.ok_or_else(|| StoreError::Unavailable(Refused::Standby.to_string()))?;
+        Ok((Incarnation(incarnation), self.revision()?))
+    }
+
+    /// Where a statement on Postgres was answered, of which a standby says nothing.
+    fn place(&mut self) -> Result<Place> {
+        let life = self.maybe("epoch", R::text, Life::parse)?;
+        Ok(life.map_or(Place::Standby, Place::Primary))
+    }
+
+    fn revision(&mut self) -> Result<Revision> {
+        self.number("revision", |number| u64::try_from(number).ok().map(Revision))
+    }
+
+    fn caller(&mut self) -> Result<Caller> {
+        Ok(Caller {
+            id: CallerId(self.uuid("id")?),
+            name: self.parsed("name", CallerName::parse)?,
+            permissions: self.number("permissions", PermissionSet::from_bits)?,
+            identity: {
+                let digest = self.maybe_digest("digest")?;
+                let san = self.maybe_parsed("certificate_san", CertificateSan::parse)?;
+                match (digest, san) {
+                    (Some(digest), None) => CallerIdentity::Token(digest),
+                    (None, Some(san)) => CallerIdentity::Certificate(san),
+                    _ => return Err(self.corrupt("digest")),
+                }
+            },
+            hint: self.text("hint")?,
+            create_time: self.time("create_time")?,
+            revoke_time: self.maybe_time("revoke_time")?,
+        })
     }
 
     fn change(&mut self) -> Result<Change> {
@@ -201,8 +229,16 @@ pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
 /// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner
 /// and of the name asked for, `user_columns`, and the user's roles.
 pub(super) fn looked_up(row: &impl Columns, digest: &Digest) -> Result<LookedUp> {
-    let mut fields = Fields::of(row, "counter");
-    let revision = Revision(fields.number("revision", |number| u64::try_from(number).ok())?);
+    look_up(Fields::of(row, "counter"), digest)
+}
+
+/// The same, behind where the statement was answered.
+pub(super) fn placed_look_up(row: &impl Columns, digest: &Digest) -> Result<LookedUp> {
+    look_up(Fields { row, table: "counter", next: PLACED - 1 }, digest)
+}
+
+fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<LookedUp> {
+    let revision = fields.revision()?;
     fields.table = "credentials";
     let found_digest = fields.maybe_digest("digest")?;
     // The index has found it; this compares all of it, in a time that tells nothing.
@@ -282,24 +318,18 @@ pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
 
 /// Reads `caller_columns`.
 pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
-    let mut fields = Fields::of(row, "callers");
-    Ok(Caller {
-        id: CallerId(fields.uuid("id")?),
-        name: fields.parsed("name", CallerName::parse)?,
-        permissions: fields.number("permissions", PermissionSet::from_bits)?,
-        identity: {
-            let digest = fields.maybe_digest("digest")?;
-            let san = fields.maybe_parsed("certificate_san", CertificateSan::parse)?;
-            match (digest, san) {
-                (Some(digest), None) => CallerIdentity::Token(digest),
-                (None, Some(san)) => CallerIdentity::Certificate(san),
-                _ => return Err(fields.corrupt("digest")),
-            }
-        },
-        hint: fields.text("hint")?,
-        create_time: fields.time("create_time")?,
-        revoke_time: fields.maybe_time("revoke_time")?,
-    })
+    Fields::of(row, "callers").caller()
+}
+
+/// Reads where a statement on Postgres was answered, and the newest revision, and then `caller_columns`, unless there is
+/// none.
+pub(super) fn placed_caller(row: &impl Columns) -> Result<Option<Caller>> {
+    let mut fields = Fields { row, table: "callers", next: PLACED };
+    if fields.maybe_uuid("id")?.is_none() {
+        return Ok(None);
+    }
+    fields.next = PLACED;
+    fields.caller().map(Some)
 }
 
 /// Reads `audit_event_columns`.
@@ -319,6 +349,20 @@ pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
         reason: fields.maybe_text("reason")?,
         refusal: fields.maybe_text("refusal")?,
     })
+}
+
+/// Reads where a statement on Postgres was answered.
+pub(super) fn place(row: &impl Columns) -> Result<Place> {
+    Fields::of(row, "counter").place()
+}
+
+/// Columns that [`placed`] reads.
+const PLACED: usize = 2;
+
+/// Reads where a statement on Postgres was answered, and the newest revision.
+pub(super) fn placed(row: &impl Columns) -> Result<(Place, Revision)> {
+    let mut fields = Fields::of(row, "counter");
+    Ok((fields.place()?, fields.revision()?))
 }
 
 /// Reads the counter's revision.

@@ -1,7 +1,8 @@
 //! Services that call this one.
 
+use super::hosts::place;
 use super::session::locked;
-use super::{Result, Session, at};
+use super::{Result, Seen, Session, at};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
@@ -53,31 +54,48 @@ pub(super) async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<
     row.as_ref().map(row::caller).transpose()
 }
 
+/// The caller that a condition names, and where that is answered, be there one or not.
+macro_rules! find_placed {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            place!(),
+            ", counter.revision, found.* FROM counter LEFT JOIN (SELECT ",
+            caller_columns!(),
+            " FROM callers WHERE ",
+            $condition,
+            ") AS found ON true WHERE counter.id = 1"
+        )
+    };
+}
+
 /// The caller of this service token, revoked or not.
-pub(super) async fn find_by_digest(db: &mut Session, digest: &Digest) -> Result<Option<Caller>> {
+pub(super) async fn find_by_digest(
+    db: &mut Session,
+    digest: &Digest,
+) -> Result<Seen<Option<Caller>>> {
     let row = db
-        .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE digest = $1"))
+        .query(find_placed!("digest = $1"))
         .bind(&digest.as_bytes()[..])
-        .fetch_optional(db.connection())
+        .fetch_one(db.connection())
         .await?;
-    let caller = row.as_ref().map(row::caller).transpose()?;
+    let (place, revision) = row::placed(&row)?;
     // The index has found it; this compares all of it, in a time that tells nothing.
     let same = |identity: &CallerIdentity| matches!(identity, CallerIdentity::Token(found) if found.equals(digest));
-    Ok(caller.filter(|caller| same(&caller.identity)))
+    let what =
+        row::placed_caller(&row).map(|caller| caller.filter(|caller| same(&caller.identity)));
+    Ok(Seen { place, revision, what })
 }
 
 /// The caller of this client certificate's name, unless revoked.
-pub(super) async fn find_by_san(db: &mut Session, san: &str) -> Result<Option<Caller>> {
+pub(super) async fn find_by_san(db: &mut Session, san: &str) -> Result<Seen<Option<Caller>>> {
     let row = db
-        .query(concat!(
-            "SELECT ",
-            caller_columns!(),
-            " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
-        ))
+        .query(find_placed!("certificate_san = $1 AND revoke_time IS NULL"))
         .bind(san)
-        .fetch_optional(db.connection())
+        .fetch_one(db.connection())
         .await?;
-    row.as_ref().map(row::caller).transpose()
+    let (place, revision) = row::placed(&row)?;
+    Ok(Seen { place, revision, what: row::placed_caller(&row) })
 }
 
 /// Callers after this one, by id.

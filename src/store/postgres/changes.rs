@@ -1,9 +1,9 @@
 //! The change log, as its readers see it, and its purging: triggers write it.
 
-use super::{Result, Session, at};
+use super::hosts::place;
+use super::{Result, Seen, Session, at};
 use crate::model::{Revision, Timestamp};
-use crate::store::Change;
-use crate::store::row;
+use crate::store::{Change, Place, row};
 
 /// Rows after this revision, in order.
 pub(super) async fn list(db: &mut Session, after: Revision, limit: u32) -> Result<Vec<Change>> {
@@ -45,18 +45,24 @@ pub(super) async fn delete(db: &mut Session, cutoff: Timestamp, limit: u32) -> R
 }
 
 /// The newest revision.
-pub(super) async fn revision(db: &mut Session) -> Result<Revision> {
-    let row =
-        db.query("SELECT revision FROM counter WHERE id = 1").fetch_one(db.connection()).await?;
-    row::revision(&row)
+pub(super) async fn revision(db: &mut Session) -> Result<Seen<Revision>> {
+    let row = db
+        .query(concat!("SELECT ", place!(), ", revision FROM counter WHERE id = 1"))
+        .fetch_one(db.connection())
+        .await?;
+    let (place, revision) = row::placed(&row)?;
+    Ok(Seen { place, revision, what: Ok(revision) })
 }
 
-/// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; the newest
-/// revision. One round trip, since the lock is held over all that comes after it.
-pub(super) async fn append(db: &mut Session) -> Result<Revision> {
-    let row =
-        sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE; SELECT revision FROM counter WHERE id = 1")
-            .fetch_one(db.connection())
-            .await?;
-    row::revision(&row)
+/// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; where that was
+/// done, and the newest revision. One round trip, since the lock is held over all that comes after it.
+pub(super) async fn append(db: &mut Session) -> Result<(Place, Revision)> {
+    let row = sqlx::raw_sql(concat!(
+        "SET CONSTRAINTS ALL IMMEDIATE; SELECT ",
+        place!(),
+        ", revision FROM counter WHERE id = 1"
+    ))
+    .fetch_one(db.connection())
+    .await?;
+    row::placed(&row)
 }

@@ -2,20 +2,26 @@
 
 use sqlx::Row as _;
 
+use super::hosts::place;
 use super::session::locked;
-use super::{Result, Session, at};
+use super::{Result, Seen, Session, StoreError, at};
 use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{Lock, LookedUp, row};
 
 /// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
-/// outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one namespace; the id comes
+/// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
 /// first, so that a slug inserted by hand cannot take another workspace's place.
 macro_rules! look_up {
     ($from:literal, $digest:literal, $name:literal) => {
+        look_up!(place!(), $from, $digest, $name)
+    };
+    ($place:expr, $from:literal, $digest:literal, $name:literal) => {
         concat!(
-            "SELECT counter.revision, c.digest, ",
+            "SELECT ",
+            $place,
+            ", counter.revision, c.digest, ",
             credential_columns!("c.revoke_time"),
             ", ",
             workspace_columns!("own"),
@@ -49,26 +55,29 @@ pub(super) async fn look_up(
     db: &mut Session,
     digest: &Digest,
     workspace: Option<&str>,
-) -> Result<LookedUp> {
+) -> Result<Seen<LookedUp>> {
     let row = db
         .query(look_up!("counter", "$1", "$2"))
         .bind(&digest.as_bytes()[..])
         .bind(workspace)
         .fetch_one(db.connection())
         .await?;
-    row::looked_up(&row, digest)
+    let (place, revision) = row::placed(&row)?;
+    Ok(Seen { place, revision, what: row::placed_look_up(&row, digest) })
 }
 
-/// The same of many, in their order: one statement.
+/// The same of many, one at the least, in their order: one statement.
 pub(super) async fn look_up_many(
     db: &mut Session,
     asked: &[(Digest, Option<String>)],
-) -> Result<Vec<LookedUp>> {
+) -> Result<Seen<Vec<LookedUp>>> {
     let digests: Vec<_> = asked.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
     let names: Vec<_> = asked.iter().map(|(_, name)| name.clone()).collect();
     let rows = db
         .query(concat!(
             look_up!(
+                // It would be worked out for each row.
+                concat!("CASE WHEN asked.place = 1 THEN ", place!(), " END"),
                 "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
                  CROSS JOIN counter",
                 "asked.digest",
@@ -80,7 +89,11 @@ pub(super) async fn look_up_many(
         .bind(names)
         .fetch_all(db.connection())
         .await?;
-    rows.iter().zip(asked).map(|(row, (digest, _))| row::looked_up(row, digest)).collect()
+    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+    let (place, revision) = row::placed(first)?;
+    let found = rows.iter().zip(asked);
+    let what = found.map(|(row, (digest, _))| row::placed_look_up(row, digest)).collect();
+    Ok(Seen { place, revision, what })
 }
 
 /// The credential of this id.

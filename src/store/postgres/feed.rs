@@ -1,43 +1,39 @@
 //! Following the change log: connections that nothing else waits for, one to sync on and one that listens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgPool;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 
-use super::{PostgresStore, Result, Session, StoreError};
+use super::hosts::place;
+use super::primary::{Primary, Seen};
+use super::session::thrown;
+use super::{PostgresStore, Result, Session, StoreError, pools};
 use crate::model::{ReplicaId, Revision};
 use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
 
 /// What the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
-/// How long the connections are waited for.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to look where nothing can be listened to: behind a pooler.
 const POOLED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A store's life: its epoch, and the timeline, which a promotion changes.
-macro_rules! incarnation {
-    () => {
-        "counter.epoch::text || '/' || CASE WHEN NOT pg_is_in_recovery() \
-         THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
-    };
-}
-
 /// The processes that answer from memory.
-pub(super) async fn list_replicas(db: &mut Session) -> Result<Replicas> {
+pub(super) async fn list_replicas(db: &mut Session) -> Result<Seen<Replicas>> {
     let rows = db
         .query(concat!(
             "SELECT ",
-            incarnation!(),
+            place!(),
             ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
              FROM counter LEFT JOIN replicas AS r ON true \
              WHERE counter.id = 1"
         ))
         .fetch_all(db.connection())
         .await?;
-    row::replicas(&rows)
+    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+    let (place, revision) = row::placed(first)?;
+    Ok(Seen { place, revision, what: row::replicas(&rows) })
 }
 
 /// Marks a replica's row as ended if it still stands at `seq`.
@@ -57,27 +53,38 @@ pub(super) async fn fence(db: &mut Session, id: ReplicaId, seq: i64) -> Result<b
 /// Two connections at the most.
 pub(super) struct PostgresFeed {
     pool: PgPool,
-    pooled: bool,
+    primary: Arc<Primary>,
+    /// What all its connections are of: where those are thrown away, whoever has this opens another.
+    generation: u64,
     listener: Option<PgListener>,
 }
 
 impl PostgresFeed {
     /// Connects as the store does.
     pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
-        let options = store.write.connect_options().as_ref().clone();
-        let options = if store.pooled {
+        let primary = Arc::clone(&store.primary);
+        primary.find().await?;
+        let (generation, options) = (primary.generation(), primary.options());
+        let options = if primary.pooled {
             options
         } else {
             // A server that does not answer must not hold up giving up.
             options.options([("statement_timeout", "5s"), ("lock_timeout", "2s")])
         };
-        let pool = PgPoolOptions::new()
+        let pool = pools::asking(&primary, generation)
             .max_connections(2)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
-        Ok(Self { pool, pooled: store.pooled, listener: None })
+            .connect_with(options);
+        let pool = primary.unless_thrown(generation, pool).await.ok_or_else(thrown)??;
+        Ok(Self { pool, primary, generation, listener: None })
+    }
+
+    async fn session(&self) -> Result<Session> {
+        Session::of_feed(&self.pool, &self.primary, self.generation).await
+    }
+
+    fn judge(&self, error: sqlx::Error) -> StoreError {
+        self.primary.judge(self.generation, error)
     }
 
     /// The newest revision of all that has been notified meanwhile.
@@ -109,7 +116,7 @@ impl ChangeFeed for PostgresFeed {
         id: ReplicaId,
         lease: Duration,
     ) -> Result<(Incarnation, Revision)> {
-        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        let mut db = self.session().await?;
         db.query("DELETE FROM replicas WHERE end_time < clock_timestamp() - interval '1 hour'")
             .execute(db.connection())
             .await?;
@@ -121,15 +128,19 @@ impl ChangeFeed for PostgresFeed {
         .bind(id.0)
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
         .execute(db.connection())
-        .await?;
+        .await
+        .map_err(|error| self.judge(error))?;
         db.commit().await?;
         // Only now that everybody sees the row: what is read before it, nobody would wait for.
-        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        let floor = self.primary.floor();
+        let mut db = self.session().await?;
         let row = db
-            .query(concat!("SELECT ", incarnation!(), ", revision FROM counter WHERE id = 1"))
+            .query(concat!("SELECT ", place!(), ", revision FROM counter WHERE id = 1"))
             .fetch_one(db.connection())
             .await?;
         db.commit().await?;
+        let (place, revision) = row::placed(&row)?;
+        self.primary.admit(self.generation, &floor, &place, revision)?;
         row::incarnation(&row)
     }
 
@@ -139,7 +150,8 @@ impl ChangeFeed for PostgresFeed {
         published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
-        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        let mut db = self.session().await?;
+        let floor = self.primary.floor();
         // An UPDATE, so that only the primary can answer it. With standbys that commits wait for, this one waits too: on
         // a primary that was cut off it hangs, and the lease ends. Without, it waits for the disk only where a crash
         // must not lose it.
@@ -148,7 +160,7 @@ impl ChangeFeed for PostgresFeed {
                 "WITH mine AS ( \
                      UPDATE replicas \
                      SET applied = CASE WHEN ",
-                incarnation!(),
+                place!(),
                 " = $4 THEN $2 ELSE 0 END, seq = $5, heartbeat = clock_timestamp() \
                      FROM counter \
                      WHERE replica_id = $1 AND end_time IS NULL AND counter.id = 1 \
@@ -157,7 +169,7 @@ impl ChangeFeed for PostgresFeed {
                      SELECT set_config('synchronous_commit', 'off', true) \
                      WHERE NOT $6 AND current_setting('synchronous_standby_names') = '') \
                  SELECT ",
-                incarnation!(),
+                place!(),
                 ", counter.revision, (SELECT count(*) FROM relaxed), \
                      changes.revision, changes.entity, changes.entity_id, changes.digest \
                  FROM mine CROSS JOIN counter LEFT JOIN changes ON changes.revision > $2 \
@@ -172,13 +184,18 @@ impl ChangeFeed for PostgresFeed {
             .bind(published.seq)
             .bind(published.durable)
             .fetch_all(db.connection())
-            .await?;
+            .await
+            .map_err(|error| self.judge(error))?;
         db.commit().await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let (place, revision) = row::placed(first)?;
+        self.primary.admit(self.generation, &floor, &place, revision)?;
+        self.primary.confirm(&place, revision);
         row::synced(&rows)
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {
-        if self.pooled {
+        if self.primary.pooled {
             tokio::time::sleep(longest.min(POOLED_INTERVAL)).await;
             return Ok(Hint::Look);
         }
@@ -196,7 +213,7 @@ impl ChangeFeed for PostgresFeed {
     }
 
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
-        let mut db = Session::of_feed(&self.pool, self.pooled).await?;
+        let mut db = self.session().await?;
         db.query("UPDATE replicas SET end_time = clock_timestamp() WHERE replica_id = $1 AND end_time IS NULL")
             .bind(id.0)
             .execute(db.connection())

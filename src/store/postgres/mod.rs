@@ -9,22 +9,29 @@ mod changes;
 mod credentials;
 mod directory;
 mod feed;
+mod hosts;
 mod listing;
 mod open;
 mod policies;
+mod pools;
+mod primary;
 mod requests;
 mod session;
 mod transaction;
 mod transfer;
 mod url;
 
-pub use open::{PoolSizes, migrate};
+pub use open::migrate;
+pub use pools::PoolSizes;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::PgPool;
 use sqlx::types::time::OffsetDateTime;
 
-use self::session::{Session, read};
+use self::pools::Connections;
+use self::primary::{Primary, Seen};
+use self::session::{Session, again, decide, read};
 use self::transaction::PostgresTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
@@ -39,12 +46,9 @@ use crate::model::{
 /// The store in a Postgres database.
 #[derive(Debug)]
 pub struct PostgresStore {
-    /// For transactions that write, so that readers who wait for a connection never wait for a lock.
-    write: PgPool,
-    /// For single statements that read.
-    read: PgPool,
-    /// Whether a transaction-mode pooler stands between: nothing then outlives a transaction.
-    pooled: bool,
+    connections: Connections,
+    primary: Arc<Primary>,
+    sizes: PoolSizes,
 }
 
 /// A time as Postgres keeps it.
@@ -55,11 +59,11 @@ fn at(time: Timestamp) -> OffsetDateTime {
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<()> {
-        read!(self, db => open::refuse_read_only(db))
+        decide!(self, db => open::ping(db))
     }
 
     async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
-        read!(self, db => credentials::look_up(db, digest, workspace))
+        decide!(self, db => credentials::look_up(db, digest, workspace))
     }
 
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
@@ -174,11 +178,11 @@ impl Store for PostgresStore {
     }
 
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
-        read!(self, db => callers::find_by_digest(db, digest))
+        decide!(self, db => callers::find_by_digest(db, digest))
     }
 
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
-        read!(self, db => callers::find_by_san(db, san))
+        decide!(self, db => callers::find_by_san(db, san))
     }
 
     async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>> {
@@ -206,11 +210,14 @@ impl Store for PostgresStore {
     }
 
     async fn revision(&self) -> Result<Revision> {
-        read!(self, db => changes::revision(db))
+        decide!(self, db => changes::revision(db))
     }
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
-        read!(self, db => credentials::look_up_many(db, asked))
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        decide!(self, db => credentials::look_up_many(db, asked))
     }
 
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
@@ -218,7 +225,7 @@ impl Store for PostgresStore {
     }
 
     async fn list_replicas(&self) -> Result<Replicas> {
-        read!(self, db => feed::list_replicas(db))
+        decide!(self, db => feed::list_replicas(db))
     }
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
@@ -229,11 +236,11 @@ impl Store for PostgresStore {
     }
 
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
-        Ok(Box::new(PostgresTx { session: self.begin_write().await?, name }))
+        let (session, primary) = (self.begin_write().await?, Arc::clone(&self.primary));
+        Ok(Box::new(PostgresTx { session, primary, name }))
     }
 
     async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
+        self.connections.close().await;
     }
 }

@@ -1,8 +1,11 @@
 //! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`] asks for.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::primary::Primary;
 use super::{
     Result, Session, audit, bulk, callers, changes, credentials, directory, policies, requests,
     transfer,
@@ -19,6 +22,7 @@ use crate::store::{
 /// Dropping it rolls back.
 pub(super) struct PostgresTx {
     pub(super) session: Session,
+    pub(super) primary: Arc<Primary>,
     pub(super) name: &'static str,
 }
 
@@ -228,8 +232,12 @@ impl WriteTx for PostgresTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
         audit::insert(&mut self.session, audit).await?;
         // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
-        let revision = changes::append(&mut self.session).await?;
+        let floor = self.primary.floor();
+        let (place, revision) = changes::append(&mut self.session).await?;
+        // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
+        self.primary.admit(self.session.generation, &floor, &place, revision)?;
         self.session.commit().await?;
+        self.primary.confirm(&place, revision);
         tracing::debug!(transaction = self.name, revision = revision.0, "committed");
         Ok(revision)
     }

@@ -1,4 +1,5 @@
-//! The URL of a Postgres database: read strictly, and never repeated in a text, since it may hold a password.
+//! The URL of a Postgres database: read strictly, and never repeated in a text, since it may hold a password. It may name
+//! several hosts, as libpq has it: `postgres://user@a:5432,b:5433/db`. sqlx takes one.
 
 use std::str::FromStr as _;
 
@@ -26,17 +27,22 @@ const KNOWN: [&str; 16] = [
     "application_name",
 ];
 
+/// Hosts that a URL may name.
+const HOSTS_MAX: usize = 16;
+
 /// What a URL says.
+#[derive(Debug)]
 pub(super) struct Parsed {
-    pub(super) options: PgConnectOptions,
+    /// How to connect to each host, in the order of the URL; one at the least.
+    pub(super) hosts: Vec<PgConnectOptions>,
     /// Whether it says that a transaction-mode pooler stands between: `pgbouncer=true` or `statement_cache_capacity=0`.
     pub(super) pooled: bool,
 }
 
 /// Reads a URL.
 pub(super) fn parse(url: &str) -> Result<Parsed> {
-    let unusable = |text: String| StoreError::Unusable(text);
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let bases = of_each_host(base)?;
     let mut pooled = false;
     let mut kept = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -45,20 +51,150 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             | ("statement_cache_capacity" | "statement-cache-capacity", "0") => {
                 pooled = true;
             }
-            ("pgbouncer", "false") => {}
+            // The primary is looked for in any case.
+            ("pgbouncer", "false") | ("target_session_attrs", "primary" | "read-write") => {}
+            ("target_session_attrs", _) => {
+                return unusable("target_session_attrs can only be primary: nothing else counts");
+            }
+            ("host" | "hostaddr" | "port", value) if bases.len() > 1 || is_list(value) => {
+                return unusable(
+                    "several hosts stand before the database's name: postgres://USER@A:5432,B:5432/DATABASE",
+                );
+            }
             (key, _) if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") => {
                 kept.push(if kept.is_empty() { '?' } else { '&' });
                 kept.push_str(parameter);
             }
             _ => {
-                return Err(unusable(format!(
-                    "the database URL has a parameter that is not known; known are {}, options, pgbouncer=true",
+                return Err(StoreError::Unusable(format!(
+                    "the database URL has a parameter that is not known; known are {}, options, \
+                     target_session_attrs=primary, pgbouncer=true",
                     KNOWN.join(", ")
                 )));
             }
         }
     }
-    let options = PgConnectOptions::from_str(&format!("{base}{kept}"))
-        .map_err(|_| unusable("the database URL cannot be read".to_owned()))?;
-    Ok(Parsed { options, pooled })
+    let hosts = bases.iter().map(|base| one(&format!("{base}{kept}"))).collect::<Result<_>>()?;
+    Ok(Parsed { hosts, pooled })
+}
+
+fn unusable<T>(text: &str) -> Result<T> {
+    Err(StoreError::Unusable(text.to_owned()))
+}
+
+/// Whether there is a comma in it, spelled one way or the other.
+fn is_list(value: &str) -> bool {
+    value.contains(',') || value.to_ascii_lowercase().contains("%2c")
+}
+
+/// The URL, without its parameters, as it would be for each host alone.
+fn of_each_host(base: &str) -> Result<Vec<String>> {
+    let Some((scheme, rest)) = base.split_once("://") else {
+        return unusable("the database URL cannot be read");
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // A password may hold commas, and hosts hold no @.
+    let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    let hosts: Vec<_> = hosts.split(',').collect();
+    if hosts.len() > HOSTS_MAX {
+        return unusable("the database URL names too many hosts");
+    }
+    if hosts.len() > 1 && hosts.iter().any(|host| host.is_empty() || host.starts_with(':')) {
+        return unusable("the database URL names several hosts, and one of them is empty");
+    }
+    Ok(hosts.iter().map(|host| format!("{scheme}://{user}{host}{path}")).collect())
+}
+
+/// Reads the URL of one host.
+fn one(url: &str) -> Result<PgConnectOptions> {
+    let Ok(options) = PgConnectOptions::from_str(url) else {
+        return unusable("the database URL cannot be read");
+    };
+    let bare = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    // The brackets are the URL's, and no part of an address.
+    let bare = bare.map(str::to_owned);
+    Ok(match bare {
+        Some(host) => options.host(&host),
+        None => options,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(url: &str) -> Vec<(String, u16)> {
+        let parsed = parse(url).expect("it can be read");
+        let host = |options: &PgConnectOptions| (options.get_host().to_owned(), options.get_port());
+        parsed.hosts.iter().map(host).collect()
+    }
+
+    fn refusal(url: &str) -> String {
+        match parse(url).expect_err("it is refused") {
+            StoreError::Unusable(text) => text,
+            error => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn a_url_of_one_host_is_as_ever() {
+        let parsed = parse("postgres://sophic:pw@db:6432/auth?pgbouncer=true").expect("it is one");
+        assert!(parsed.pooled);
+        let [options] = &parsed.hosts[..] else { panic!("one host") };
+        assert_eq!((options.get_host(), options.get_port()), ("db", 6432));
+        assert_eq!(options.get_username(), "sophic");
+        assert_eq!(options.get_database(), Some("auth"));
+    }
+
+    #[test]
+    fn each_of_several_hosts_has_its_port_and_they_share_the_rest() {
+        let url = "postgresql://sophic:p%2Cw@a:5433,10.0.0.2:5434,c:1/auth?application_name=x&\
+                   target_session_attrs=read-write";
+        let expected = [("a", 5433), ("10.0.0.2", 5434), ("c", 1)];
+        assert_eq!(hosts(url), expected.map(|(host, port)| (host.to_owned(), port)));
+        for options in parse(url).expect("it can be read").hosts {
+            assert_eq!(options.get_username(), "sophic");
+            assert_eq!(options.get_database(), Some("auth"));
+            assert_eq!(options.get_application_name(), Some("x"));
+        }
+    }
+
+    #[test]
+    fn addresses_of_ipv6_stand_in_brackets() {
+        let expected = [("::1", 5433), ("fe80::2", 5432), ("b", 5434)];
+        let read = hosts("postgres://sophic@[::1]:5433,[fe80::2]:5432,b:5434/auth");
+        assert_eq!(read, expected.map(|(host, port)| (host.to_owned(), port)));
+        assert_eq!(hosts("postgres://[::1]:1/auth"), [("::1".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_password_may_hold_what_separates_hosts() {
+        assert_eq!(hosts("postgres://u:a,b@h:1/auth"), [("h".to_owned(), 1)]);
+        let read = hosts("postgres://u:a,b@h:1,i:2/auth");
+        assert_eq!(read, [("h".to_owned(), 1), ("i".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_never_repeated() {
+        let many = ["hunter2.example:1"; HOSTS_MAX + 1].join(",");
+        let wrong = [
+            "postgres:hunter2",
+            "postgres://u:hunter2@a:1,,b:2/auth",
+            "postgres://u:hunter2@a:1,/auth",
+            "postgres://u:hunter2@a:1,:2/auth",
+            "postgres://u:hunter2@a:1,b:hunter2/auth",
+            "postgres://u:hunter2@a:1,b:65536/auth",
+            "postgres://u:hunter2@[::1,b:2/auth",
+            "postgres://u:hunter2@a:1,b:2/auth?host=c",
+            "postgres://u:hunter2@a:1,b:2/auth?port=3",
+            "postgres://u:hunter2@/auth?host=a,b",
+            "postgres://u:hunter2@/auth?host=a%2Cb",
+            "postgres://u:hunter2@a:1/auth?target_session_attrs=any",
+            "postgres://u@a:1,b:2/auth?passwort=hunter2",
+            &format!("postgres://u:hunter2@{many}/auth"),
+        ];
+        for url in wrong {
+            assert!(!refusal(url).contains("hunter2"), "{url}: {}", refusal(url));
+        }
+    }
 }

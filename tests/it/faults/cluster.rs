@@ -34,6 +34,23 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Starts a synchronous standby beside it; its port.
+    pub(super) async fn standby(&self) -> u16 {
+        let mut command = bash("postgres_standby");
+        command.env("SOPHIC_AUTH_TEST_POSTGRES_URL", &self.url).envs(self.variables.clone());
+        let output = command.output().await.expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let port = String::from_utf8(output.stdout).expect("UTF-8");
+        port.trim().parse().expect("a port")
+    }
+
+    /// Promotes the standby at this port, and comes back as a standby of it, which shows nothing newer.
+    pub(super) async fn switch_over(&self, standby: u16) {
+        let mut command = bash(&format!("postgres_switch_over {standby}"));
+        let output = command.envs(self.variables.clone()).output().await.expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Ends the connections of servers: those that listen, or all.
     pub(super) async fn cut(&self, only_listeners: bool) -> i64 {
         let mut connection = PgConnection::connect(&self.url).await.expect("it answers");

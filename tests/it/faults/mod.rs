@@ -3,6 +3,7 @@
 
 mod cancelled;
 mod cluster;
+mod failover;
 mod history;
 mod site;
 

@@ -287,14 +287,14 @@ impl Site {
     }
 }
 
-fn timed<T>(message: T) -> Request<T> {
+pub(super) fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request
 }
 
 /// A server that is stopped does not keep deadlines. No error but these is allowed.
-async fn patient<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+pub(super) async fn patient<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let late = |_| Status::deadline_exceeded("nobody answered");
     let outcome = tokio::time::timeout(DEADLINE + LEASE, call).await.map_err(late)?;
     if let Err(status) = &outcome {
