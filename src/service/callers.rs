@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::audit::Entry;
+use super::commit::Effect;
 use super::page::Cursor;
 use super::{
     Attempt, Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError,
@@ -93,7 +94,8 @@ impl Service {
     ) -> Result<(Caller, Option<Token>)> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "caller.create", "caller");
-        self.run(attempt, async move {
+        // Nobody can have asked for a token before it was minted, or remembers that there was no caller of a name.
+        self.run(attempt, Effect::Neutral, async move {
             let (name, permissions, san) = check(&context, &request)?;
             let (create_time, random) = this.stamp()?;
             let token = match san {
@@ -115,7 +117,7 @@ impl Service {
                 create_time,
                 revoke_time: None,
             };
-            let mut tx = this.store.begin("create_caller").await?;
+            let mut tx = this.begin("create_caller").await?;
             if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
                 return Err(Reason::CallerNameTaken.into());
             }
@@ -129,8 +131,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            tx.commit(&event).await?;
-            Ok((caller, token))
+            Ok(this.commit(tx, &event).await?.done((caller, token)))
         })
         .await
     }
@@ -150,9 +151,10 @@ impl Service {
         id_or_name: String,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.revoke", &id_or_name), async move {
+        let attempt = attempt(&context, "caller.revoke", &id_or_name);
+        self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("revoke_caller").await?;
+            let mut tx = this.begin("revoke_caller").await?;
             let before = find(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
@@ -166,8 +168,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -182,7 +183,9 @@ impl Service {
         request: UpdateCaller,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.update", &request.caller), async move {
+        let attempt = attempt(&context, "caller.update", &request.caller);
+        // Permissions are given whole, and of a new name the old one must be dead.
+        self.run(attempt, Effect::Narrows, async move {
             let mut violations = Violations::default();
             let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
             let name = name.and_then(|name| violations.check("name", CallerName::parse(name)));
@@ -192,7 +195,7 @@ impl Service {
             }
             violations.finish()?;
             refuse_excess(&context, permissions)?;
-            let mut tx = this.store.begin("update_caller").await?;
+            let mut tx = this.begin("update_caller").await?;
             let before = live(find(&mut *tx, &request.caller).await?)?;
             let mut after = before.clone();
             if let Some(name) = name {
@@ -207,14 +210,8 @@ impl Service {
                 after.permissions = permissions;
             }
             tx.update_caller(&after).await.map_err(name_conflict)?;
-            let narrows = !before.permissions.difference(after.permissions).is_empty();
             let event = this.audit_event(&context, changed("caller.update", &before, &after))?;
-            if narrows {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -230,8 +227,9 @@ impl Service {
         id_or_name: String,
     ) -> Result<(Caller, Token)> {
         let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.rotate", &id_or_name), async move {
-            let mut tx = this.store.begin("rotate_caller").await?;
+        let attempt = attempt(&context, "caller.rotate", &id_or_name);
+        self.run(attempt, Effect::Narrows, async move {
+            let mut tx = this.begin("rotate_caller").await?;
             let before = live(find(&mut *tx, &id_or_name).await?)?;
             refuse_excess(&context, before.permissions)?;
             if matches!(before.identity, CallerIdentity::Certificate(_)) {
@@ -245,8 +243,7 @@ impl Service {
             };
             tx.update_caller(&after).await?;
             let event = this.audit_event(&context, changed("caller.rotate", &before, &after))?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok((after, token))
+            Ok(this.commit(tx, &event).await?.done((after, token)))
         })
         .await
     }

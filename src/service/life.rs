@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::Entry;
+use super::commit::Effect;
 use super::credentials::{Expiration, check_request_id, token_kind};
 use super::owner::{Held, acting_user, creator};
 use super::retry::Fingerprint;
@@ -91,7 +92,7 @@ impl Service {
         let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, async move {
+        self.run(attempt, Effect::narrows_if(!on), async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let mut violations = Violations::default();
@@ -99,7 +100,7 @@ impl Service {
             violations.finish()?;
             let now = this.clock.now();
             let name = if on { "enable" } else { "disable" };
-            let mut tx = this.store.begin(name).await?;
+            let mut tx = this.begin(name).await?;
             let id = request.id;
             let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             if on && before.revoke_time.is_some() {
@@ -120,13 +121,7 @@ impl Service {
                 reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
             };
             let event = this.audit_event(&context, entry)?;
-            if on {
-                this.commit_here(tx, &event).await?;
-            } else {
-                // Also where it was off before: the call that switched it off may not have seen the end of its wait.
-                this.commit_and_wait(tx, &event, &context).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -142,7 +137,7 @@ impl Service {
         let attempt =
             Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let mut violations = Violations::default();
@@ -152,15 +147,18 @@ impl Service {
             violations.finish()?;
             let (now, random) = this.stamp()?;
             let id = CredentialId::new(now, random);
-            let mut tx = this.store.begin("rotate").await?;
+            let mut tx = this.begin("rotate").await?;
             let earlier = this.claim(&mut *tx, &context, retry, id, now).await?;
             let (before, held) = this
                 .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), earlier).await?;
-                let (credential, token) = (made.credential, made.token);
-                return Ok(Rotated { credential, token, predecessor: before });
+                return Ok(made.map(|made| Rotated {
+                    credential: made.credential,
+                    token: made.token,
+                    predecessor: before,
+                }));
             }
             check_etag(&request.etag, &before)?;
             let held = check_alive(&before, now).and(held)?;
@@ -186,8 +184,8 @@ impl Service {
             tx.insert_audit_events(&[this.audit_event(&context, made)?]).await?;
             let ended = rotation(acting_user.as_ref(), Some(&before), &after, now);
             let event = this.audit_event(&context, ended)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(Rotated { credential: successor, token, predecessor: after })
+            let committed = this.commit(tx, &event).await?;
+            Ok(committed.done(Rotated { credential: successor, token, predecessor: after }))
         })
         .await
     }

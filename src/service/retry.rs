@@ -6,6 +6,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::audit::Entry;
+use super::commit::{Done, Transaction};
 use super::{
     Context, Created, FieldViolation, Reason, Requester, Result, Service, ServiceError, view,
 };
@@ -81,14 +82,14 @@ impl Service {
         Ok(earlier.map(|earlier| earlier.credential_id))
     }
 
-    /// Gives what an earlier try has made a fresh token, if nobody can have used it yet.
+    /// Gives what an earlier try has made a fresh token, if nobody can have used it yet. That ends the first.
     pub(super) async fn replay(
         &self,
-        mut tx: Box<dyn WriteTx>,
+        mut tx: Transaction,
         context: &Context,
         acting_user: Option<&UserId>,
         id: CredentialId,
-    ) -> Result<Created> {
+    ) -> Result<Done<Created>> {
         let now = self.clock.now();
         let found = tx.find_credential(id, Lock::Update).await?;
         let before =
@@ -115,8 +116,8 @@ impl Service {
             reason: None,
         };
         let event = self.audit_event(context, entry)?;
-        self.commit_and_wait(tx, &event, context).await?;
-        Ok(Created { credential, token })
+        let committed = self.commit(tx, &event).await?;
+        Ok(committed.done(Created { credential, token }).narrowing())
     }
 }
 

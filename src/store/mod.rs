@@ -3,7 +3,7 @@
 //! The rules, which `tests/it/store` holds both to:
 //!
 //! 1. Every method can fail, and a failure is a [`StoreError`]: what is not there is `None`, not an error.
-//! 2. Reads see what was committed before they began. [`Store::look_up`] is one statement, hence one snapshot.
+//! 2. Reads see what was committed before they began. [`ReadStore::look_up`] is one statement, hence one snapshot.
 //! 3. Writing goes through [`Store::begin`] and leaves by [`WriteTx::commit`], which takes the audit event with it.
 //!    The rows of the change log are written by triggers, so that none can be forgotten, not even with psql.
 //! 4. A dropped [`WriteTx`] leaves nothing behind. It is never owned by a request's future, which a client can cancel:
@@ -139,9 +139,10 @@ pub enum Lock {
     Update,
 }
 
-/// The database, for reading, and for beginning to write.
+/// The database but for [`Store::begin`]: what reads, and the little that is written beside management calls and changes no
+/// answer. This is what use cases have; how they write is `service/commit.rs`.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait ReadStore: Send + Sync {
     /// Whether the database answers, and would take a write.
     async fn ping(&self) -> Result<()>;
 
@@ -264,11 +265,15 @@ pub trait Store: Send + Sync {
     /// Deletes a replica's row if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 
-    /// Begins to write. `name` is for traces.
-    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
-
     /// Ends every connection.
     async fn close(&self);
+}
+
+/// The database, for reading, and for beginning to write.
+#[async_trait]
+pub trait Store: ReadStore {
+    /// Begins to write. `name` is for traces.
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
 }
 
 /// A transaction: small verbs, one exit.
@@ -391,7 +396,7 @@ pub trait WriteTx: Send {
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
     /// Those of these credentials that are there, by id, as [`Self::find_credential`] gives them, held for a change.
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>>;
-    /// Credentials that the filter names after this one, by id, as [`Store::list_revocable`] gives them, held for a change;
+    /// Credentials that the filter names after this one, by id, as [`ReadStore::list_revocable`] gives them, held for a change;
     /// of owners that this transaction holds. Fewer than `limit`: these were the last.
     async fn find_revocable(
         &mut self,

@@ -28,8 +28,8 @@ use self::session::{Session, read};
 use self::transaction::PostgresTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
-    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store, StoreError,
-    StoredCredential, WriteTx,
+    ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
+    StoreError, StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
@@ -53,7 +53,7 @@ fn at(time: Timestamp) -> OffsetDateTime {
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl ReadStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
         read!(self, db => open::refuse_read_only(db))
     }
@@ -228,12 +228,15 @@ impl Store for PostgresStore {
         Ok(fenced)
     }
 
-    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
-        Ok(Box::new(PostgresTx { session: self.begin_write().await?, name }))
-    }
-
     async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
+        Ok(Box::new(PostgresTx { session: self.begin_write().await?, name }))
     }
 }
