@@ -61,13 +61,17 @@ pub struct UpdateCaller {
 }
 
 impl Service {
-    /// Who is calling.
+    /// Who is calling, known by what it presented.
     ///
     /// # Errors
     /// [`Reason::CallerUnknown`], for revoked callers too.
     pub async fn authenticate(&self, presented: &PresentedCaller) -> Result<Arc<Caller>> {
         let caller = match presented {
-            PresentedCaller::Token(digest) => self.lookup.find_caller(digest).await?,
+            PresentedCaller::Token(digest) => {
+                // Each time anew: of a token that ends by itself no replica hears when it does.
+                let found = self.lookup.find_caller(digest).await?;
+                found.and_then(|caller| caller.proven_by(digest, self.clock.now()))
+            }
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;
                 for san in sans.iter() {
@@ -116,6 +120,8 @@ impl Service {
                 },
                 create_time,
                 revoke_time: None,
+                previous: None,
+                rotation: None,
             };
             let mut tx = this.begin("create_caller").await?;
             if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
@@ -215,42 +221,10 @@ impl Service {
         })
         .await
     }
-
-    /// Gives a caller a new service token, shown this once; the old one is dead when this returns.
-    ///
-    /// # Errors
-    /// [`Reason::PermissionNotHeld`]: who gets the token may do all that the caller may.
-    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`].
-    pub async fn rotate_caller(
-        self: &Arc<Self>,
-        context: Context,
-        id_or_name: String,
-    ) -> Result<(Caller, Token)> {
-        let this = Arc::clone(self);
-        let attempt = attempt(&context, "caller.rotate", &id_or_name);
-        self.run(attempt, Effect::Narrows, async move {
-            let mut tx = this.begin("rotate_caller").await?;
-            let before = live(find(&mut *tx, &id_or_name).await?)?;
-            refuse_excess(&context, before.permissions)?;
-            if matches!(before.identity, CallerIdentity::Certificate(_)) {
-                return Err(Reason::CallerHasNoToken.into());
-            }
-            let token = Token::mint(TokenKind::Service, &*this.random)?;
-            let after = Caller {
-                identity: CallerIdentity::Token(token.digest()),
-                hint: token.hint(),
-                ..before.clone()
-            };
-            tx.update_caller(&after).await?;
-            let event = this.audit_event(&context, changed("caller.rotate", &before, &after))?;
-            Ok(this.commit(tx, &event).await?.done((after, token)))
-        })
-        .await
-    }
 }
 
 /// The attempt to do this to a caller that is named by id or name.
-fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
+pub(super) fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
     match CallerId::parse(id_or_name) {
         Ok(id) => Attempt::on(context, action, &AuditTarget::Caller(id)),
         Err(_) => match CallerName::parse(id_or_name) {
@@ -263,7 +237,7 @@ fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt
 }
 
 /// The caller of this id or name, held for a change.
-async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
+pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     let caller = match CallerId::parse(id_or_name) {
         Ok(id) => tx.find_caller(id, Lock::Update).await?,
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
@@ -271,11 +245,11 @@ async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     caller.ok_or_else(|| Reason::CallerNotFound.into())
 }
 
-fn live(caller: Caller) -> Result<Caller> {
+pub(super) fn live(caller: Caller) -> Result<Caller> {
     if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
 }
 
-fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
+pub(super) fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
     Entry {
         action,
         target: AuditTarget::Caller(after.id),
@@ -294,7 +268,7 @@ fn parse_permissions(violations: &mut Violations, permissions: &[String]) -> Per
 }
 
 /// That the requester holds all of these itself.
-fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
+pub(super) fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
     let Requester::Caller(caller) = &context.requester else { return Ok(()) };
     let excess = permissions.difference(caller.permissions);
     if excess.is_empty() {

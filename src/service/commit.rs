@@ -113,6 +113,18 @@ impl<T> Done<T> {
         Self { pending: Some(note), ..self }
     }
 
+    /// With this changed.
+    pub(super) fn with(mut self, change: impl FnOnce(&mut T)) -> Self {
+        change(&mut self.value);
+        self
+    }
+
+    /// With one more that was committed, and what it changed.
+    pub(super) fn also(self, later: Committed, change: impl FnOnce(&mut T)) -> Self {
+        let committed = self.committed.and(later);
+        Self { committed, ..self }.with(change)
+    }
+
     /// Makes another answer of it, which cannot say yet that anything is pending.
     pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Done<U> {
         let Self { value, committed, narrows, pending: _ } = self;

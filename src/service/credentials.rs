@@ -136,7 +136,7 @@ impl Service {
             let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
             let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
-                return this.replay(tx, &context, acting_user.as_ref(), earlier).await;
+                return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
             check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
             this.check_live(&mut *tx, &held, create_time, 0).await?;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bulk;
+mod caller_rotation;
 mod callers;
 mod checks;
 mod commit;
@@ -32,6 +33,7 @@ pub mod view;
 mod tests;
 
 pub use bulk::{BulkRevoke, BulkRevoked};
+pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use commit::Commits;

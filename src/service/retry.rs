@@ -51,7 +51,7 @@ impl Fingerprint {
 }
 
 impl Service {
-    /// Notes that the request makes this credential; the credential that it made before, if it did.
+    /// Notes that the request makes this credential; the request that made another before, if it did.
     ///
     /// # Errors
     /// If it did with another body.
@@ -62,7 +62,7 @@ impl Service {
         retry: Option<Retry>,
         credential_id: CredentialId,
         now: Timestamp,
-    ) -> Result<Option<CredentialId>> {
+    ) -> Result<Option<ClaimedRequest>> {
         let Some(Retry { id: request_id, fingerprint }) = retry else { return Ok(None) };
         let requester = match &context.requester {
             Requester::Caller(caller) => format!("caller:{}", caller.id),
@@ -79,7 +79,7 @@ impl Service {
                     .to_owned(),
             }]));
         }
-        Ok(earlier.map(|earlier| earlier.credential_id))
+        Ok(earlier)
     }
 
     /// Gives what an earlier try has made a fresh token, if nobody can have used it yet. That ends the first.
@@ -88,8 +88,9 @@ impl Service {
         mut tx: Transaction,
         context: &Context,
         acting_user: Option<&UserId>,
-        id: CredentialId,
+        earlier: &ClaimedRequest,
     ) -> Result<Done<Created>> {
+        let id = earlier.credential_id;
         let now = self.clock.now();
         let found = tx.find_credential(id, Lock::Update).await?;
         let before =

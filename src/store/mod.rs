@@ -91,7 +91,7 @@ pub struct ClaimedRequest {
     pub request_id: RequestId,
     /// SHA-256 of the request's body; of no token.
     pub fingerprint: Digest,
-    /// What it made.
+    /// What it made; of the rotation of a caller, that.
     pub credential_id: CredentialId,
     /// When.
     pub create_time: Timestamp,
@@ -230,7 +230,7 @@ pub trait ReadStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Membership>>;
 
-    /// The caller of this service token, revoked or not.
+    /// The caller whose service token this is, or was before its last rotation, be it dead by now; revoked or not.
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
     /// The caller of this client certificate's subject alternative name, unless revoked.
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;
@@ -418,7 +418,7 @@ pub trait WriteTx: Send {
     /// # Errors
     /// [`StoreError::Conflict`] if its id or identity, or the name among those not revoked, is taken.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
-    /// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
+    /// Makes the caller's row look so, but for the time of its making.
     ///
     /// # Errors
     /// As [`Self::insert_caller`].

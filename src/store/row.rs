@@ -16,8 +16,8 @@ use super::{
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
-    Membership, Owner, PermissionSet, ReplicaId, RequestId, Revision, Role, ScopeSet, Slug, User,
-    UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    Membership, Owner, PermissionSet, PreviousToken, ReplicaId, RequestId, Revision, Role,
+    RotationId, ScopeSet, Slug, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {
@@ -312,6 +312,14 @@ pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
         hint: fields.text("hint")?,
         create_time: fields.time("create_time")?,
         revoke_time: fields.maybe_time("revoke_time")?,
+        previous: {
+            let digest = fields.maybe_digest("previous_digest")?;
+            let expire_time = fields.maybe_time("previous_expire_time")?;
+            digest
+                .zip(expire_time)
+                .map(|(digest, expire_time)| PreviousToken { digest, expire_time })
+        },
+        rotation: fields.maybe_uuid("rotation_id")?.map(RotationId),
     })
 }
 
