@@ -289,10 +289,20 @@ pub(super) enum CallerCommand {
         #[arg(long = "permission", value_name = "PERMISSION")]
         permissions: Vec<Permission>,
     },
-    /// Give a caller a new service token, and print it this once; the old one is dead when this is done
+    /// Give a caller a new service token, and print it this once; the old one lives on for a while
+    #[command(
+        after_help = "Example:\n  sophic-auth caller rotate gateway --overlap 1h --output token"
+    )]
     Rotate {
         /// Its id or name
         caller: String,
+        /// How long the old token lives on, at most 7d; 0s: it is dead when this is done [default: 10m]
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        overlap: Option<Duration>,
+        /// A UUID of your own making: the same command with the same id within 10 minutes makes no second rotation, but
+        /// another token in place of the one that was lost
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
+        request_id: String,
     },
     /// End a caller for good
     Revoke {

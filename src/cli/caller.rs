@@ -2,7 +2,7 @@
 
 use super::args::{CallerCommand, Global};
 use super::{every, open, operator, output, refuse_token_output};
-use crate::service::{CreateCaller, UpdateCaller, view};
+use crate::service::{CreateCaller, RotateCaller, UpdateCaller, view};
 use crate::token::Token;
 
 pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Result<()> {
@@ -51,10 +51,12 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             output::item(global.output, &view::caller(&caller));
             service.store.close().await;
         }
-        CallerCommand::Rotate { caller } => {
+        CallerCommand::Rotate { caller, overlap, request_id } => {
             let service = open(global).await?;
-            let (caller, token) = service.rotate_caller(operator(), caller).await?;
-            output::created(global.output, "caller", view::caller(&caller), Some(token.expose()));
+            let request = RotateCaller { caller, overlap, request_id };
+            let rotated = service.rotate_caller(operator(), request).await?;
+            let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
+            output::rotated(global.output, "caller", view, token, rotated.end_pending);
             service.store.close().await;
         }
         CallerCommand::Revoke { caller } => {

@@ -116,7 +116,8 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
     let service = open(global).await?;
     let rotated = service.rotate(operator(), request).await?;
     let view = view::credential(&rotated.credential, service.clock.now());
-    output::created(global.output, "credential", view, Some(rotated.token.expose()));
+    let token = rotated.token.expose();
+    output::rotated(global.output, "credential", view, token, rotated.end_pending);
     service.store.close().await;
     Ok(())
 }

@@ -99,6 +99,22 @@ pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&s
     }
 }
 
+/// What was rotated, with its new token this once; and whether the end of the old one is still pending.
+pub(super) fn rotated(output: Output, name: &str, value: Value, token: &str, end_pending: bool) {
+    if !end_pending {
+        return created(output, name, value, Some(token));
+    }
+    if matches!(output, Output::Json) {
+        let fields = serde_json::json!({name: value, "token": token, "end_pending": true});
+        line(&fields.to_string());
+        return;
+    }
+    created(output, name, value, Some(token));
+    note(
+        "end_pending: a server may still accept the old token, until it has confirmed the rotation or its lease is over",
+    );
+}
+
 /// Completions for a shell.
 pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) {
     clap_complete::generate(shell, command, "sophic-auth", &mut std::io::stdout());

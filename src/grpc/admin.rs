@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{audit, convert, pb};
-use crate::service::{CreateCaller, Service, UpdateCaller};
+use crate::service::{CreateCaller, RotateCaller, Service, UpdateCaller, Violations};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -74,10 +74,19 @@ impl pb::admin_service_server::AdminService for AdminFace {
         request: Request<pb::RotateCallerRequest>,
     ) -> Answer<pb::RotateCallerResponse> {
         let context = convert::context(&request)?;
-        let (caller, token) = self.0.rotate_caller(context, request.into_inner().caller).await?;
+        let message = request.into_inner();
+        let mut violations = Violations::default();
+        let overlap = message
+            .overlap
+            .and_then(|overlap| convert::positive_or_zero(&mut violations, "overlap", overlap));
+        violations.finish()?;
+        let (caller, request_id) = (message.caller, message.request_id);
+        let request = RotateCaller { caller, overlap, request_id };
+        let rotated = self.0.rotate_caller(context, request).await?;
         Ok(Response::new(pb::RotateCallerResponse {
-            caller: Some(convert::caller(caller)),
-            token: token.expose().to_owned(),
+            caller: Some(convert::caller(rotated.caller)),
+            token: rotated.token.expose().to_owned(),
+            end_pending: rotated.end_pending,
         }))
     }
 

@@ -54,7 +54,7 @@ impl Connection {
     ) -> Result<Arc<Caller>> {
         let lookup = &service.lookup;
         let (term, generation) = (lookup.term(), lookup.callers_generation());
-        let known = self.last_if(headers, generation);
+        let known = self.last_if(service, headers, generation);
         if let Some(caller) = known.filter(|_| lookup.may_believe(term)) {
             headers.remove(AUTHORIZATION);
             return Ok(caller);
@@ -79,10 +79,15 @@ impl Connection {
         service: &Service,
         headers: &HeaderMap,
     ) -> Option<Arc<Caller>> {
-        self.last_if(headers, service.lookup.callers_generation())
+        self.last_if(service, headers, service.lookup.callers_generation())
     }
 
-    fn last_if(&self, headers: &HeaderMap, generation: u64) -> Option<Arc<Caller>> {
+    fn last_if(
+        &self,
+        service: &Service,
+        headers: &HeaderMap,
+        generation: u64,
+    ) -> Option<Arc<Caller>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (value, more) = (values.next(), values.next());
         let last = self.last.lock();
@@ -92,6 +97,8 @@ impl Connection {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        same.then(|| Arc::clone(&last.caller))
+        // A token that ends by itself is not in the change log when it does.
+        let ended = last.caller.proof_end().is_some_and(|end| service.clock.now() >= end);
+        (same && !ended).then(|| Arc::clone(&last.caller))
     }
 }

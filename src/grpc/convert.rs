@@ -385,6 +385,7 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
         certificate_san,
         create_time: Some(timestamp(caller.create_time)),
         revoke_time: caller.revoke_time.map(timestamp),
+        previous_token_expire_time: caller.previous.map(|previous| timestamp(previous.expire_time)),
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) async fn rotate(
         credential: Some(convert::credential(rotated.credential, now)),
         token: rotated.token.expose().to_owned(),
         predecessor: Some(convert::credential(rotated.predecessor, now)),
+        end_pending: rotated.end_pending,
     }))
 }
 

@@ -76,6 +76,7 @@ impl fmt::Debug for RotateResponse {
             .field("credential", &self.credential)
             .field("token", &REDACTED)
             .field("predecessor", &self.predecessor)
+            .field("end_pending", &self.end_pending)
             .finish()
     }
 }
@@ -85,6 +86,7 @@ impl fmt::Debug for RotateCallerResponse {
         f.debug_struct("RotateCallerResponse")
             .field("caller", &self.caller)
             .field("token", &REDACTED)
+            .field("end_pending", &self.end_pending)
             .finish()
     }
 }

@@ -150,11 +150,13 @@ impl Watcher {
         }
     }
 
-    /// A caller that was revoked meanwhile hears no more.
+    /// A caller that was revoked meanwhile hears no more; nor does one whose token has ended since.
     async fn check_caller(&mut self) -> Result<()> {
         let lookup = &self.service.lookup;
         let (term, generation) = (lookup.term(), lookup.callers_generation());
-        if self.callers_generation == Some(generation) && lookup.may_believe(term) {
+        // A token that ends by itself is not in the change log when it does.
+        let ended = self.caller.proof_end().is_some_and(|end| self.service.clock.now() >= end);
+        if self.callers_generation == Some(generation) && lookup.may_believe(term) && !ended {
             return Ok(());
         }
         let presented = match &self.caller.identity {
@@ -166,6 +168,7 @@ impl Watcher {
             return Err(Reason::PermissionMissing.into());
         }
         self.callers_generation = Some(generation);
+        self.caller = caller;
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::{CallerId, Digest, Invalid, Timestamp};
+use super::{CallerId, Digest, Invalid, RotationId, Timestamp};
 
 /// What a caller may do (DESIGN §5). The number is its bit in the store too: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,10 +189,19 @@ impl CertificateSan {
 /// How a caller proves who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallerIdentity {
-    /// The digest of its service token.
+    /// The digest of its service token; of a caller that has just proved who it is, of the token that it did so by.
     Token(Digest),
     /// The subject alternative name of its client certificate.
     Certificate(CertificateSan),
+}
+
+/// A caller's service token from before its last rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousToken {
+    /// Its digest.
+    pub digest: Digest,
+    /// The first instant at which it is dead.
+    pub expire_time: Timestamp,
 }
 
 /// A service that calls this one.
@@ -211,4 +221,35 @@ pub struct Caller {
     pub create_time: Timestamp,
     /// When it was revoked, if it was.
     pub revoke_time: Option<Timestamp>,
+    /// Its token from before the last rotation.
+    pub previous: Option<PreviousToken>,
+    /// The last rotation.
+    pub rotation: Option<RotationId>,
+}
+
+impl Caller {
+    /// Whether its token, or the one from before, has this digest; in a time that tells nothing.
+    pub fn has_token(&self, digest: &Digest) -> bool {
+        let current =
+            matches!(&self.identity, CallerIdentity::Token(found) if found.equals(digest));
+        let previous = self.previous.is_some_and(|previous| previous.digest.equals(digest));
+        current | previous
+    }
+
+    /// The caller that proves by the token of this digest who it is, unless that is dead at `now`.
+    pub fn proven_by(self: Arc<Self>, digest: &Digest, now: Timestamp) -> Option<Arc<Self>> {
+        if matches!(&self.identity, CallerIdentity::Token(found) if found.equals(digest)) {
+            return Some(self);
+        }
+        let previous = self.previous.filter(|previous| previous.digest.equals(digest))?;
+        let identity = CallerIdentity::Token(previous.digest);
+        (now < previous.expire_time).then(|| Arc::new(Self { identity, ..(*self).clone() }))
+    }
+
+    /// Of a caller that has proved who it is: the first instant at which that proof is good no longer, if there is one.
+    pub fn proof_end(&self) -> Option<Timestamp> {
+        let CallerIdentity::Token(proof) = &self.identity else { return None };
+        let previous = self.previous.filter(|previous| previous.digest.equals(proof));
+        previous.map(|previous| previous.expire_time)
+    }
 }

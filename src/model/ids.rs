@@ -112,6 +112,10 @@ text_id! {
     WorkspaceName, check_opaque
 }
 uuid_id! {
+    /// A rotation of a caller.
+    RotationId
+}
+uuid_id! {
     /// A credential's id.
     CredentialId
 }

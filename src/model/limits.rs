@@ -40,6 +40,12 @@ pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
 pub const REQUEST_ID_RETENTION: Duration = Duration::from_hours(24);
 /// How old a credential may be for a retry of the call that made it to be given a fresh token.
 pub const REPLAY_AGE_MAX: Duration = Duration::from_mins(10);
+/// How long a caller's token from before a rotation lives on, if nothing else is asked for.
+pub const CALLER_OVERLAP_DEFAULT: Duration = Duration::from_mins(10);
+/// How long it may live on.
+pub const CALLER_OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
+/// How long a token that is to end with its rotation lives on at the most, should the service die between the two.
+pub const ENDING_MAX: Duration = Duration::from_mins(1);
 /// Credentials that one page of a list looks at, at the most: where fewer fit than are asked for, the page is short and
 /// the next one begins behind them (AIP-158), so that a page costs the same in a store of any size.
 pub const LIST_SCAN_MAX: u32 = 20_000;

@@ -20,11 +20,14 @@ mod workspace;
 pub(crate) mod tests;
 
 pub use audit::{AuditEvent, AuditTarget};
-pub use caller::{Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet};
+pub use caller::{
+    Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet, PreviousToken,
+};
 pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
 pub use digest::Digest;
 pub use ids::{
-    CallerId, CredentialId, EventId, ReplicaId, RequestId, Slug, UserId, WorkspaceId, WorkspaceName,
+    CallerId, CredentialId, EventId, ReplicaId, RequestId, RotationId, Slug, UserId, WorkspaceId,
+    WorkspaceName,
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use role::Role;

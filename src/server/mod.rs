@@ -25,8 +25,8 @@ use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
-use crate::store::{self, Store, StoreError};
+use crate::service::{Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
+use crate::store::{self, ReadStore, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -198,9 +198,10 @@ pub async fn open_service(
     let store = store::open(database_url).await?;
     let tasks = TaskTracker::new();
     let boot = Arc::new(SystemClock);
+    let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        barrier: Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None),
+        commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, boot),
         store,
         clock: Arc::new(SystemClock),
@@ -343,7 +344,7 @@ async fn run(config: Config, parts: Parts) {
     drop(ready_sender);
     let _ = report.await;
     background.finish().await;
-    service.barrier.stop().await;
+    service.commits.stop().await;
     replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");
@@ -364,7 +365,7 @@ async fn idle(gate: &Gate, face: &http::Face) {
 }
 
 /// Asks the store once a second whether it is there, and tells health.
-async fn monitor(store: Arc<dyn Store>, ready: watch::Sender<bool>, stop: CancellationToken) {
+async fn monitor(store: Arc<dyn ReadStore>, ready: watch::Sender<bool>, stop: CancellationToken) {
     let every = Duration::from_secs(1);
     loop {
         let answers = matches!(tokio::time::timeout(2 * every, store.ping()).await, Ok(Ok(())));

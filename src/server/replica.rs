@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::CacheConfig;
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
-use crate::service::{LastUses, Options, Refusals, Service, UnknownRate};
+use crate::service::{Commits, LastUses, Options, Refusals, Service, UnknownRate};
 use crate::store::Store;
 use crate::token::OsRandom;
 
@@ -54,9 +54,9 @@ pub(super) fn start(
     let lookup = Arc::new(cached);
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
     let service = Service {
+        commits: Commits::new(Arc::clone(&store), barrier),
         store,
         lookup,
-        barrier,
         unknown_rate,
         clock,
         random,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::commit::{Committed, Effect};
 use super::page::Cursor;
 use super::{Attempt, Context, Page, PageRequest, Result, Service};
 use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
@@ -68,14 +69,15 @@ impl Service {
     pub async fn purge_audit(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "audit.purge", &AuditTarget::AuditLog);
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
+            let mut committed: Option<Committed> = None;
             loop {
-                let mut tx = this.store.begin("purge_audit").await?;
+                let mut tx = this.begin("purge_audit").await?;
                 let count = tx.delete_audit_events(cutoff, PURGE_BATCH).await?;
                 let last = count < u64::from(PURGE_BATCH);
-                if last && count == 0 && purged > 0 {
-                    return Ok(purged);
+                if let Some(committed) = committed.filter(|_| last && count == 0) {
+                    return Ok(committed.done(purged));
                 }
                 // The first records itself even if there was nothing to drop: somebody meant to.
                 let entry = Entry {
@@ -86,10 +88,12 @@ impl Service {
                     after: Some(json!({"cutoff": cutoff.to_string(), "purged_count": count})),
                     reason: None,
                 };
-                tx.commit(&this.audit_event(&context, entry)?).await?;
+                let batch = this.commit(tx, &this.audit_event(&context, entry)?).await?;
+                let all = committed.map_or(batch, |committed| committed.and(batch));
+                committed = Some(all);
                 purged += count;
                 if last {
-                    return Ok(purged);
+                    return Ok(all.done(purged));
                 }
             }
         })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::audit::Entry;
+use super::commit::{Committed, Done, Effect};
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::limits::CREATOR_BYTES_MAX;
 use crate::model::{
@@ -75,20 +76,22 @@ impl Service {
             .acting_for(&request.acting_user)
             .asking(described(&request));
         let unchanged = attempt.clone();
-        self.run(attempt, async move {
+        let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
+        self.run(attempt, effect, async move {
             let (why, acting_user) = this.check_bulk(&request).await?;
             let filter = this.revoke_filter(&request).await?;
             if request.dry_run {
                 return this.dry_run(&unchanged, &filter, why.as_deref()).await;
             }
             let (mut count, mut after) = (0, None);
-            loop {
+            let mut committed: Option<Committed> = None;
+            let committed = loop {
                 let batch = this.store.list_revocable(&filter, after, BATCH).await?;
                 let ids: Vec<_> = batch.iter().map(|credential| credential.id).collect();
                 after = ids.last().copied();
                 let last = ids.len() < BATCH as usize;
-                if last && ids.is_empty() && count > 0 {
-                    break;
+                if let Some(committed) = committed.filter(|_| ids.is_empty()) {
+                    break committed;
                 }
                 let many = Many {
                     action: "credential.bulk_revoke",
@@ -97,17 +100,18 @@ impl Service {
                     ids: &ids,
                     also_revoked: false,
                 };
-                let revoked = this.revoke_many(&context, many, |_| why.clone()).await?;
+                let (batch, revoked) = this.revoke_many(&context, many, |_| why.clone()).await?;
+                let all = committed.map_or(batch, |committed| committed.and(batch));
+                committed = Some(all);
                 count += revoked.values().filter(|(_, now)| *now).count() as u64;
                 progress(count);
                 if last {
-                    break;
+                    break all;
                 }
-            }
+            };
             // Also where there was nothing left to end: an earlier run that was killed has not waited.
-            let revision = this.store.revision().await?;
-            this.wait_for(revision, &context).await?;
-            Ok(BulkRevoked { count, sample: Vec::new(), revision })
+            let revision = committed.revision();
+            Ok(committed.done(BulkRevoked { count, sample: Vec::new(), revision }))
         })
         .await
     }
@@ -118,12 +122,13 @@ impl Service {
         attempt: &Attempt,
         filter: &RevokeFilter,
         why: Option<&str>,
-    ) -> Result<BulkRevoked> {
+    ) -> Result<Done<BulkRevoked>> {
         let count = self.store.count_revocable(filter).await?;
         let sample = self.store.list_revocable(filter, None, SAMPLE).await?;
-        let tx = self.store.begin("bulk_revoke_dry_run").await?;
-        let revision = self.commit_unchanged(tx, attempt, json!({"count": count}), why).await?;
-        Ok(BulkRevoked { count, sample, revision })
+        let tx = self.begin("bulk_revoke_dry_run").await?;
+        let committed = self.commit_unchanged(tx, attempt, json!({"count": count}), why).await?;
+        let revision = committed.revision();
+        Ok(committed.done(BulkRevoked { count, sample, revision }))
     }
 
     async fn check_bulk(&self, request: &BulkRevoke) -> Result<(Option<String>, Option<UserId>)> {
@@ -179,14 +184,14 @@ impl Service {
     }
 
     /// Revokes these credentials in one transaction, with an event for each and one for all of them; each as it stands
-    /// now, and whether it was this that revoked it. The caller waits for the barrier.
+    /// now, and whether it was this that revoked it.
     pub(super) async fn revoke_many(
         &self,
         context: &Context,
         many: Many<'_>,
         why: impl Fn(CredentialId) -> Option<String> + Send,
-    ) -> Result<HashMap<CredentialId, (Credential, bool)>> {
-        let mut tx = self.store.begin(many.action).await?;
+    ) -> Result<(Committed, HashMap<CredentialId, (Credential, bool)>)> {
+        let mut tx = self.begin(many.action).await?;
         let found = tx.find_credentials(many.ids).await?;
         let now = self.clock.now();
         let live = found.iter().filter(|credential| credential.revoke_time.is_none());
@@ -224,8 +229,8 @@ impl Service {
             after: Some(json!({"asked": many.asked, "revoked_count": live.len()})),
             reason: None,
         };
-        tx.commit(&self.audit_event(context, entry)?).await?;
-        Ok(revoked)
+        let committed = self.commit(tx, &self.audit_event(context, entry)?).await?;
+        Ok((committed, revoked))
     }
 
     /// Records of each credential of an owner that it is revoked now; how many. To be called before the owner's watermark is

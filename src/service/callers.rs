@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::audit::Entry;
+use super::commit::Effect;
 use super::page::Cursor;
 use super::{
     Attempt, Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError,
@@ -60,13 +61,17 @@ pub struct UpdateCaller {
 }
 
 impl Service {
-    /// Who is calling.
+    /// Who is calling, known by what it presented.
     ///
     /// # Errors
     /// [`Reason::CallerUnknown`], for revoked callers too.
     pub async fn authenticate(&self, presented: &PresentedCaller) -> Result<Arc<Caller>> {
         let caller = match presented {
-            PresentedCaller::Token(digest) => self.lookup.find_caller(digest).await?,
+            PresentedCaller::Token(digest) => {
+                // Each time anew: of a token that ends by itself no replica hears when it does.
+                let found = self.lookup.find_caller(digest).await?;
+                found.and_then(|caller| caller.proven_by(digest, self.clock.now()))
+            }
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;
                 for san in sans.iter() {
@@ -93,7 +98,8 @@ impl Service {
     ) -> Result<(Caller, Option<Token>)> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "caller.create", "caller");
-        self.run(attempt, async move {
+        // Nobody can have asked for a token before it was minted, or remembers that there was no caller of a name.
+        self.run(attempt, Effect::Neutral, async move {
             let (name, permissions, san) = check(&context, &request)?;
             let (create_time, random) = this.stamp()?;
             let token = match san {
@@ -114,8 +120,10 @@ impl Service {
                 },
                 create_time,
                 revoke_time: None,
+                previous: None,
+                rotation: None,
             };
-            let mut tx = this.store.begin("create_caller").await?;
+            let mut tx = this.begin("create_caller").await?;
             if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
                 return Err(Reason::CallerNameTaken.into());
             }
@@ -129,8 +137,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            tx.commit(&event).await?;
-            Ok((caller, token))
+            Ok(this.commit(tx, &event).await?.done((caller, token)))
         })
         .await
     }
@@ -150,9 +157,10 @@ impl Service {
         id_or_name: String,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.revoke", &id_or_name), async move {
+        let attempt = attempt(&context, "caller.revoke", &id_or_name);
+        self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("revoke_caller").await?;
+            let mut tx = this.begin("revoke_caller").await?;
             let before = find(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
@@ -166,8 +174,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -182,7 +189,9 @@ impl Service {
         request: UpdateCaller,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.update", &request.caller), async move {
+        let attempt = attempt(&context, "caller.update", &request.caller);
+        // Permissions are given whole, and of a new name the old one must be dead.
+        self.run(attempt, Effect::Narrows, async move {
             let mut violations = Violations::default();
             let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
             let name = name.and_then(|name| violations.check("name", CallerName::parse(name)));
@@ -192,7 +201,7 @@ impl Service {
             }
             violations.finish()?;
             refuse_excess(&context, permissions)?;
-            let mut tx = this.store.begin("update_caller").await?;
+            let mut tx = this.begin("update_caller").await?;
             let before = live(find(&mut *tx, &request.caller).await?)?;
             let mut after = before.clone();
             if let Some(name) = name {
@@ -207,53 +216,15 @@ impl Service {
                 after.permissions = permissions;
             }
             tx.update_caller(&after).await.map_err(name_conflict)?;
-            let narrows = !before.permissions.difference(after.permissions).is_empty();
             let event = this.audit_event(&context, changed("caller.update", &before, &after))?;
-            if narrows {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
-        })
-        .await
-    }
-
-    /// Gives a caller a new service token, shown this once; the old one is dead when this returns.
-    ///
-    /// # Errors
-    /// [`Reason::PermissionNotHeld`]: who gets the token may do all that the caller may.
-    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`].
-    pub async fn rotate_caller(
-        self: &Arc<Self>,
-        context: Context,
-        id_or_name: String,
-    ) -> Result<(Caller, Token)> {
-        let this = Arc::clone(self);
-        self.run(attempt(&context, "caller.rotate", &id_or_name), async move {
-            let mut tx = this.store.begin("rotate_caller").await?;
-            let before = live(find(&mut *tx, &id_or_name).await?)?;
-            refuse_excess(&context, before.permissions)?;
-            if matches!(before.identity, CallerIdentity::Certificate(_)) {
-                return Err(Reason::CallerHasNoToken.into());
-            }
-            let token = Token::mint(TokenKind::Service, &*this.random)?;
-            let after = Caller {
-                identity: CallerIdentity::Token(token.digest()),
-                hint: token.hint(),
-                ..before.clone()
-            };
-            tx.update_caller(&after).await?;
-            let event = this.audit_event(&context, changed("caller.rotate", &before, &after))?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok((after, token))
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
 }
 
 /// The attempt to do this to a caller that is named by id or name.
-fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
+pub(super) fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
     match CallerId::parse(id_or_name) {
         Ok(id) => Attempt::on(context, action, &AuditTarget::Caller(id)),
         Err(_) => match CallerName::parse(id_or_name) {
@@ -266,7 +237,7 @@ fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt
 }
 
 /// The caller of this id or name, held for a change.
-async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
+pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     let caller = match CallerId::parse(id_or_name) {
         Ok(id) => tx.find_caller(id, Lock::Update).await?,
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
@@ -274,11 +245,11 @@ async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     caller.ok_or_else(|| Reason::CallerNotFound.into())
 }
 
-fn live(caller: Caller) -> Result<Caller> {
+pub(super) fn live(caller: Caller) -> Result<Caller> {
     if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
 }
 
-fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
+pub(super) fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
     Entry {
         action,
         target: AuditTarget::Caller(after.id),
@@ -297,7 +268,7 @@ fn parse_permissions(violations: &mut Violations, permissions: &[String]) -> Per
 }
 
 /// That the requester holds all of these itself.
-fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
+pub(super) fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
     let Requester::Caller(caller) = &context.requester else { return Ok(()) };
     let excess = permissions.difference(caller.permissions);
     if excess.is_empty() {

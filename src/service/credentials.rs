@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::audit::Entry;
+use super::commit::{Done, Effect, Transaction};
 use super::listing::READERS;
 use super::owner::{Held, acting_user, creator, see};
 use super::retry::{Fingerprint, Retry};
@@ -15,7 +16,7 @@ use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, CredentialKind, Digest, DisplayName,
     IpAllowlist, Owner, Permission, Reason as Why, RequestId, Revision, ScopeSet, Timestamp,
 };
-use crate::store::{Lock, WriteTx};
+use crate::store::Lock;
 use crate::token::{Token, TokenKind, digest_of_presented};
 
 pub use super::owner::NewOwner;
@@ -124,17 +125,18 @@ impl Service {
         let attempt = Attempt::new(&context, action, "credential")
             .acting_for(&request.acting_user)
             .asking(owner);
-        self.run(attempt, async move {
+        // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
+        self.run(attempt, Effect::Neutral, async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let checked = this.check_new(&request)?;
             let (create_time, random) = this.stamp()?;
             let id = CredentialId::new(create_time, random);
-            let mut tx = this.store.begin("create_credential").await?;
+            let mut tx = this.begin("create_credential").await?;
             let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
             let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
-                return this.replay(tx, &context, acting_user.as_ref(), earlier).await;
+                return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
             check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
             this.check_live(&mut *tx, &held, create_time, 0).await?;
@@ -168,8 +170,8 @@ impl Service {
                 after: Some(view::credential(&credential, create_time)),
                 reason: None,
             };
-            tx.commit(&this.audit_event(&context, entry)?).await?;
-            Ok(Created { credential, token })
+            let committed = this.commit(tx, &this.audit_event(&context, entry)?).await?;
+            Ok(committed.done(Created { credential, token }))
         })
         .await
     }
@@ -214,7 +216,7 @@ impl Service {
         let attempt = attempt.acting_for(acting_user_id);
         let unchanged = attempt.clone();
         let (acting_user_id, reason) = (acting_user_id.to_owned(), reason.to_owned());
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             // Who holds the text may end it, without an acting user.
             let alone: &[Permission] = match &target {
                 RevokeTarget::Token(_) => BY_TOKEN,
@@ -228,7 +230,7 @@ impl Service {
             let held = match &target {
                 RevokeTarget::Token(text) => this.hold_of_token(text).await?,
                 RevokeTarget::Id(id, kind) => {
-                    let mut tx = this.store.begin("revoke").await?;
+                    let mut tx = this.begin("revoke").await?;
                     let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
                     Some((tx, held))
                 }
@@ -252,18 +254,19 @@ impl Service {
                 reason: why,
             };
             let event = this.audit_event(&context, entry)?;
-            let revision = this.commit_and_wait(tx, &event, &context).await?;
-            Ok(Revoked { credential: Some(after), revision })
+            let committed = this.commit(tx, &event).await?;
+            let revision = committed.revision();
+            Ok(committed.done(Revoked { credential: Some(after), revision }))
         })
         .await
     }
 
     /// A transaction that holds the credential of this presented text; nothing if it is no credential's.
-    async fn hold_of_token(&self, text: &str) -> Result<Option<(Box<dyn WriteTx>, Credential)>> {
+    async fn hold_of_token(&self, text: &str) -> Result<Option<(Transaction, Credential)>> {
         let Some(digest) = digest_of_presented(text, self.options.accept_imported_tokens) else {
             return Ok(None);
         };
-        let mut tx = self.store.begin("revoke_by_token").await?;
+        let mut tx = self.begin("revoke_by_token").await?;
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
         Ok(credential.map(|credential| (tx, credential)))
     }
@@ -275,14 +278,15 @@ impl Service {
         context: &Context,
         attempt: &Attempt,
         why: Option<&str>,
-    ) -> Result<Revoked> {
-        let revision = if self.admits(context) {
-            let tx = self.store.begin("revoke_nothing").await?;
+    ) -> Result<Done<Revoked>> {
+        let committed = if self.admits(context) {
+            let tx = self.begin("revoke_nothing").await?;
             self.commit_unchanged(tx, attempt, json!({"real": false}), why).await?
         } else {
-            self.store.revision().await?
+            self.nothing_to_commit().await?
         };
-        Ok(Revoked { credential: None, revision })
+        let revision = committed.revision();
+        Ok(committed.done(Revoked { credential: None, revision }))
     }
 
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {

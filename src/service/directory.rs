@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::audit::Entry;
+use super::commit::{Done, Effect, Transaction};
 use super::page::Cursor;
 use super::{
     Attempt, Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view,
@@ -33,9 +34,10 @@ impl Service {
     ) -> Result<Workspace> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "workspace.put", &AuditTarget::Workspace(id.clone()));
-        self.run(attempt, async move {
+        // It names a slug, and the one before must be dead when it returns.
+        self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("put_workspace").await?;
+            let mut tx = this.begin("put_workspace").await?;
             tx.lock_workspace_names().await?;
             let before = tx.find_workspace_row(&id, Lock::Update).await?;
             claim_names(&mut *tx, before.as_ref(), &id, &slug, now).await?;
@@ -53,8 +55,6 @@ impl Service {
             };
             tx.put_workspace(&after).await?;
             let policies = this.put_policy(&mut *tx, &after.id, policy).await?;
-            let narrows = live
-                .is_some_and(|live| (after.disabled && !live.disabled) || after.slug != live.slug);
             let entry = Entry {
                 action: "workspace.put",
                 target: AuditTarget::Workspace(after.id.clone()),
@@ -65,12 +65,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            if narrows {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -142,9 +137,9 @@ impl Service {
         let attempt = Attempt::new(&context, "workspace.delete", "workspace")
             .asking(json!({"workspace": name.as_str()}));
         let unchanged = attempt.clone();
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("delete_workspace").await?;
+            let mut tx = this.begin("delete_workspace").await?;
             tx.lock_workspace_names().await?;
             let Some(before) = tx.find_workspace(name.as_str(), Lock::Update).await? else {
                 return this
@@ -174,8 +169,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(())
+            Ok(this.commit(tx, &event).await?.done(()))
         })
         .await
     }
@@ -190,9 +184,9 @@ impl Service {
     ) -> Result<User> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "user.put", &AuditTarget::User(id.clone()));
-        self.run(attempt, async move {
+        self.run(attempt, Effect::narrows_if(disabled), async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("put_user").await?;
+            let mut tx = this.begin("put_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let live = before.as_ref().filter(|user| user.delete_time.is_none());
             let after = User {
@@ -206,7 +200,6 @@ impl Service {
                 disabled,
             };
             tx.put_user(&after).await?;
-            let narrows = live.is_some_and(|live| after.disabled && !live.disabled);
             let entry = Entry {
                 action: "user.put",
                 target: AuditTarget::User(after.id.clone()),
@@ -216,12 +209,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            if narrows {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -249,9 +237,9 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "user.delete", &AuditTarget::User(id.clone()));
         let unchanged = attempt.clone();
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("delete_user").await?;
+            let mut tx = this.begin("delete_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let Some(before) = before.filter(|user| user.delete_time.is_none()) else {
                 return this.missing(tx, &unchanged, allow_missing, Reason::UserNotFound).await;
@@ -277,8 +265,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(())
+            Ok(this.commit(tx, &event).await?.done(()))
         })
         .await
     }
@@ -294,9 +281,11 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "membership.put", "membership").asking(
             json!({"workspace": workspace.as_str(), "user_id": user.as_str(), "role": role.as_str()}));
-        self.run(attempt, async move {
+        // Who is made an owner cannot have been more.
+        let effect = Effect::narrows_if(role < Role::Owner);
+        self.run(attempt, effect, async move {
             let now = this.clock.now();
-            let mut tx = this.store.begin("put_membership").await?;
+            let mut tx = this.begin("put_membership").await?;
             let workspace = tx.find_workspace(workspace.as_str(), Lock::Share).await?;
             let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
             let user = tx.find_user_row(&user, Lock::Share).await?;
@@ -311,7 +300,6 @@ impl Service {
                 role,
             };
             tx.put_membership(&after).await?;
-            let narrows = before.as_ref().is_some_and(|before| after.role < before.role);
             let entry = Entry {
                 action: "membership.put",
                 target: AuditTarget::Membership(after.workspace_id.clone(), after.user_id.clone()),
@@ -321,12 +309,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            if narrows {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -383,8 +366,8 @@ impl Service {
         let attempt = Attempt::new(&context, "membership.delete", "membership")
             .asking(json!({"workspace": workspace.as_str(), "user_id": user.as_str()}));
         let unchanged = attempt.clone();
-        self.run(attempt, async move {
-            let mut tx = this.store.begin("delete_membership").await?;
+        self.run(attempt, Effect::Narrows, async move {
+            let mut tx = this.begin("delete_membership").await?;
             let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
                 return this
                     .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
@@ -406,8 +389,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(())
+            Ok(this.commit(tx, &event).await?.done(()))
         })
         .await
     }
@@ -415,17 +397,16 @@ impl Service {
     /// Of what was to be deleted and is not there: refused, or allowed, and then recorded.
     async fn missing(
         &self,
-        tx: Box<dyn WriteTx>,
+        tx: Transaction,
         attempt: &Attempt,
         allow_missing: bool,
         reason: Reason,
-    ) -> Result<()> {
+    ) -> Result<Done<()>> {
         if !allow_missing {
             return Err(reason.into());
         }
-        let revision = self.commit_unchanged(tx, attempt, json!({"real": false}), None).await?;
-        // Whoever deleted it may not have seen the end of the wait, and sent this call to be sure.
-        self.wait_for(revision, attempt.context()).await
+        let committed = self.commit_unchanged(tx, attempt, json!({"real": false}), None).await?;
+        Ok(committed.done(()))
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::bulk::Many;
+use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, Violations};
 use crate::model::limits::{LEAKED_TOKENS_MAX, URL_BYTES_MAX};
 use crate::model::{Credential, CredentialId, Invalid, Reason as Why};
@@ -47,7 +48,7 @@ impl Service {
     ) -> Result<Vec<LeakedTokenResult>> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "credential.revoke_leaked", "credential");
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             check(&tokens)?;
             let mut ids = Vec::with_capacity(tokens.len());
             let mut whys: HashMap<CredentialId, Option<String>> = HashMap::new();
@@ -71,8 +72,7 @@ impl Service {
                 also_revoked: true,
             };
             let why = |id| whys.get(&id).cloned().flatten();
-            let revoked = this.revoke_many(&context, many, why).await?;
-            this.wait_for(this.store.revision().await?, &context).await?;
+            let (committed, revoked) = this.revoke_many(&context, many, why).await?;
             let mut told = HashSet::new();
             let result = |id: Option<CredentialId>| {
                 let found = id.and_then(|id| revoked.get(&id));
@@ -82,7 +82,7 @@ impl Service {
                     revoked_now: found.is_some_and(|(found, now)| told.insert(found.id) && *now),
                 }
             };
-            Ok(ids.into_iter().map(result).collect())
+            Ok(committed.done(ids.into_iter().map(result).collect()))
         })
         .await
     }

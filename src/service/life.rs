@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::Entry;
+use super::commit::{Committed, Done, Effect};
 use super::credentials::{Expiration, check_request_id, token_kind};
 use super::owner::{Held, acting_user, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
-use super::{Attempt, Context, Reason, Result, Service, ServiceError, Violations, view};
+use super::{Attempt, Context, Created, Reason, Result, Service, ServiceError, Violations, view};
+use crate::model::limits::ENDING_MAX;
 use crate::model::{
     AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Permission,
     Reason as Why, Timestamp, UserId,
 };
-use crate::store::WriteTx;
+use crate::store::{Lock, WriteTx};
 use crate::token::Token;
 
 /// A credential to be switched off or on.
@@ -57,6 +59,8 @@ pub struct Rotated {
     pub token: Token,
     /// What it succeeded, as it stands now.
     pub predecessor: Credential,
+    /// Whether a replica may still answer as before: the wait for it ran out.
+    pub end_pending: bool,
 }
 
 impl Service {
@@ -91,7 +95,7 @@ impl Service {
         let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, async move {
+        self.run(attempt, Effect::narrows_if(!on), async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let mut violations = Violations::default();
@@ -99,7 +103,7 @@ impl Service {
             violations.finish()?;
             let now = this.clock.now();
             let name = if on { "enable" } else { "disable" };
-            let mut tx = this.store.begin(name).await?;
+            let mut tx = this.begin(name).await?;
             let id = request.id;
             let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             if on && before.revoke_time.is_some() {
@@ -120,13 +124,7 @@ impl Service {
                 reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
             };
             let event = this.audit_event(&context, entry)?;
-            if on {
-                this.commit_here(tx, &event).await?;
-            } else {
-                // Also where it was off before: the call that switched it off may not have seen the end of its wait.
-                this.commit_and_wait(tx, &event, &context).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }
@@ -142,7 +140,7 @@ impl Service {
         let attempt =
             Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, async move {
+        self.run(attempt, Effect::Narrows, async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let mut violations = Violations::default();
@@ -152,15 +150,22 @@ impl Service {
             violations.finish()?;
             let (now, random) = this.stamp()?;
             let id = CredentialId::new(now, random);
-            let mut tx = this.store.begin("rotate").await?;
+            let mut tx = this.begin("rotate").await?;
             let earlier = this.claim(&mut *tx, &context, retry, id, now).await?;
             let (before, held) = this
                 .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
             if let Some(earlier) = earlier {
-                let made = this.replay(tx, &context, acting_user.as_ref(), earlier).await?;
-                let (credential, token) = (made.credential, made.token);
-                return Ok(Rotated { credential, token, predecessor: before });
+                let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
+                let rotated = made.map(|Created { credential, token }| Rotated {
+                    credential,
+                    token,
+                    predecessor: before,
+                    end_pending: false,
+                });
+                return Ok(this
+                    .end_predecessor(&context, &request, rotated, this.clock.now())
+                    .await);
             }
             check_etag(&request.etag, &before)?;
             let held = check_alive(&before, now).and(held)?;
@@ -186,10 +191,65 @@ impl Service {
             tx.insert_audit_events(&[this.audit_event(&context, made)?]).await?;
             let ended = rotation(acting_user.as_ref(), Some(&before), &after, now);
             let event = this.audit_event(&context, ended)?;
-            this.commit_and_wait(tx, &event, &context).await?;
-            Ok(Rotated { credential: successor, token, predecessor: after })
+            let rotated =
+                Rotated { credential: successor, token, predecessor: after, end_pending: false };
+            let rotated = this.commit(tx, &event).await?.done(rotated);
+            Ok(this.end_predecessor(&context, &request, rotated, now).await)
         })
         .await
+    }
+
+    /// The second step of a rotation without an overlap, which this attempts once the successor is there, and whose token is
+    /// shown whatever becomes of it: the predecessor, which a crash between the two leaves to end by itself, is revoked.
+    async fn end_predecessor(
+        &self,
+        context: &Context,
+        request: &Rotate,
+        rotated: Done<Rotated>,
+        time: Timestamp,
+    ) -> Done<Rotated> {
+        let rotated = rotated.or_pending(|rotated| rotated.end_pending = true);
+        if !request.overlap.is_zero() {
+            return rotated;
+        }
+        match self.revoke_succeeded(context, request, time).await {
+            Ok((committed, predecessor)) => {
+                rotated.also(committed, |rotated| rotated.predecessor = predecessor)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a rotated credential could not be ended at once: it ends by itself within a minute");
+                rotated.with(|rotated| rotated.end_pending = true)
+            }
+        }
+    }
+
+    async fn revoke_succeeded(
+        &self,
+        context: &Context,
+        request: &Rotate,
+        time: Timestamp,
+    ) -> Result<(Committed, Credential)> {
+        let mut tx = self.begin("end_predecessor").await?;
+        let found = tx.find_credential(request.id, Lock::Update).await?;
+        let before = found.ok_or(Reason::CredentialNotFound)?;
+        if before.revoke_time.is_some() {
+            return Ok((self.nothing_to_commit().await?, before));
+        }
+        let mut after = before.clone();
+        after.revoke_time = Some(time);
+        after.version += 1;
+        tx.update_credential(&after).await?;
+        let acting_user = UserId::parse(&request.acting_user).ok();
+        let entry = Entry {
+            action: "credential.revoke",
+            target: AuditTarget::Credential(after.id),
+            acting_user: acting_user.as_ref(),
+            before: Some(view::credential(&before, time)),
+            after: Some(view::credential(&after, time)),
+            reason: Some("succeeded by rotation"),
+        };
+        let event = self.audit_event(context, entry)?;
+        Ok((self.commit(tx, &event).await?, after))
     }
 
     /// That there is no live successor yet and that the policy lets there be one so; when it dies by itself.
@@ -254,16 +314,12 @@ fn rotation<'a>(
     }
 }
 
-/// The credential with its end after the overlap.
+/// The credential with its end after the overlap; without one it has so long until it is revoked, in a step of its own.
 fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
-    if overlap.is_zero() {
-        after.revoke_time = Some(now);
-    } else {
-        let end = now.saturating_add(overlap);
-        after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
-    }
+    let end = now.saturating_add(if overlap.is_zero() { ENDING_MAX } else { overlap });
+    after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
     after
 }
 

@@ -5,8 +5,10 @@
 
 mod audit;
 mod bulk;
+mod caller_rotation;
 mod callers;
 mod checks;
+mod commit;
 mod credentials;
 mod directory;
 mod edge;
@@ -31,8 +33,10 @@ pub mod view;
 mod tests;
 
 pub use bulk::{BulkRevoke, BulkRevoked};
+pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
+pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
 pub use edge::{Limits, Peer};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
@@ -58,28 +62,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{Barrier, BarrierError, Lookup};
-use crate::model::{AuditEvent, Caller, CallerId, Clock, Permission, Revision, Timestamp};
+use crate::cache::Lookup;
+use crate::model::{Caller, CallerId, Clock, Permission, Timestamp};
 use crate::policy::Policy;
-use crate::store::{Store, WriteTx};
+use crate::store::ReadStore;
 use crate::token::{Random, random_array};
-
-/// The longest that a change waits for replicas: more than the longest lease that is sensible.
-const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
-/// How much earlier than the deadline of a request it gives up waiting.
-const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
 /// What every use case gives.
 pub type Result<T> = std::result::Result<T, ServiceError>;
 
 /// What the use cases need, and the choices of whoever runs the service.
 pub struct Service {
-    /// The database.
-    pub store: Arc<dyn Store>,
+    /// The database, but for writing to it.
+    pub store: Arc<dyn ReadStore>,
     /// What introspection asks.
     pub lookup: Arc<dyn Lookup>,
-    /// What waits until no replica answers as before.
-    pub barrier: Barrier,
+    /// How it is written to.
+    pub commits: Commits,
     /// How many unknown tokens each caller has had looked up.
     pub unknown_rate: UnknownRate,
     /// The time.
@@ -192,49 +191,6 @@ impl Context {
 }
 
 impl Service {
-    /// Commits what takes something away, and waits until no replica answers as before: the revocation barrier
-    /// (DESIGN §6, point 9). What only gives commits by [`Self::commit_here`].
-    ///
-    /// # Errors
-    /// [`Reason::BarrierPending`] if the time was over first: it is committed all the same.
-    async fn commit_and_wait(
-        &self,
-        tx: Box<dyn WriteTx>,
-        event: &AuditEvent,
-        context: &Context,
-    ) -> Result<Revision> {
-        let revision = tx.commit(event).await?;
-        self.wait_for(revision, context).await?;
-        Ok(revision)
-    }
-
-    /// Commits what only gives: the others hear of it in their time, and this process within a moment.
-    async fn commit_here(&self, tx: Box<dyn WriteTx>, event: &AuditEvent) -> Result<Revision> {
-        let revision = tx.commit(event).await?;
-        self.barrier.settle_here(revision).await;
-        Ok(revision)
-    }
-
-    /// Waits until no replica answers from before `revision`, which is committed.
-    ///
-    /// # Errors
-    /// [`Reason::BarrierPending`] if the time was over first.
-    async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
-        let latest = Instant::now() + BARRIER_PATIENCE;
-        // A little earlier than whoever asked goes away, so that they hear what has happened.
-        let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
-        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let pending =
-            || ServiceError::from(Reason::BarrierPending).with("revision", revision.0.to_string());
-        match tokio::time::timeout_at(deadline, self.barrier.wait(revision)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(BarrierError::AnotherLife)) | Err(_) => Err(pending()),
-            Ok(Err(BarrierError::NotSeen)) => {
-                Err(ServiceError::internal(&"a commit that the store does not show"))
-            }
-        }
-    }
-
     /// The time, and random bytes for an id.
     fn stamp(&self) -> Result<(Timestamp, [u8; 10])> {
         Ok((self.clock.now(), random_array(&*self.random)?))

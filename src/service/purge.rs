@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::Entry;
+use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, ServiceError, view};
 use crate::model::{AuditTarget, Credential, Timestamp};
 
@@ -19,15 +20,17 @@ impl Service {
     pub async fn purge_dead(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "credential.purge", "credential");
-        self.run(attempt, async move {
+        // Whoever asks for what was dropped hears that it is unknown, in place of revoked or expired: no more than before.
+        self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
+            let mut committed = this.nothing_to_commit().await?;
             loop {
                 let batch = this.store.list_dead(cutoff, BATCH).await?;
                 if batch.is_empty() {
-                    return Ok(purged);
+                    return Ok(committed.done(purged));
                 }
                 let now = this.clock.now();
-                let mut tx = this.store.begin("purge_dead").await?;
+                let mut tx = this.begin("purge_dead").await?;
                 // Another replica that purges may have been here since.
                 let mut found = tx.find_credentials(&batch).await?;
                 found.retain(|credential| died(credential).is_some_and(|time| time < cutoff));
@@ -47,11 +50,11 @@ impl Service {
                 }
                 if let Some(last) = events.pop() {
                     tx.insert_audit_events(&events).await?;
-                    tx.commit(&last).await?;
+                    committed = committed.and(this.commit(tx, &last).await?);
                 }
                 purged += found.len() as u64;
                 if this.tasks.is_closed() {
-                    return Ok(purged);
+                    return Ok(committed.done(purged));
                 }
                 tokio::time::sleep(PAUSE).await;
             }

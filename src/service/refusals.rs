@@ -7,17 +7,15 @@
 //! that is nobody's token is bounded with them: it is refused in all but its answer, and whoever may introspect can send it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tracing::Instrument as _;
 
 use super::audit::Entry;
-use super::{Context, Reason, Result, Service, ServiceError};
-use crate::model::{AuditEvent, AuditTarget, EventId, Revision, Timestamp, UserId};
-use crate::store::WriteTx;
+use super::commit::{Committed, Effect, Transaction};
+use super::{Context, Reason, Result, Service};
+use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::token::redact_tokens;
 
 /// Refusals of one requester that are recorded at once.
@@ -134,25 +132,6 @@ impl Refusals {
 }
 
 impl Service {
-    /// Runs a management call in a task of its own, to its end, whether or not anybody still waits for it; and records
-    /// its refusal before that is answered.
-    pub(super) async fn run<T: Send + 'static>(
-        self: &Arc<Self>,
-        attempt: Attempt,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let this = Arc::clone(self);
-        let work = async move {
-            let outcome = work.await;
-            if let Err(error) = &outcome {
-                this.record_refusal(&attempt, error.reason).await;
-            }
-            outcome
-        };
-        let task = self.tasks.spawn(work.in_current_span());
-        task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
-    }
-
     /// Records that this was refused, unless it has been already, or is no refusal but a failure.
     pub async fn record_refusal(&self, attempt: &Attempt, reason: Reason) {
         if !reason.kind().is_refusal() || attempt.context.recorded.replace() {
@@ -170,11 +149,11 @@ impl Service {
     /// `found` instead.
     pub(super) async fn commit_unchanged(
         &self,
-        tx: Box<dyn WriteTx>,
+        tx: Transaction,
         attempt: &Attempt,
         found: Value,
         reason: Option<&str>,
-    ) -> Result<Revision> {
+    ) -> Result<Committed> {
         let after = match (attempt.asked.clone(), found) {
             (Some(Value::Object(mut asked)), Value::Object(found)) => {
                 asked.extend(found);
@@ -184,7 +163,7 @@ impl Service {
         };
         let reason = reason.map(|reason| redact_tokens(reason).into_owned());
         let event = AuditEvent { reason, ..self.event_of(attempt, Some(&after))? };
-        Ok(tx.commit(&event).await?)
+        self.commit(tx, &event).await
     }
 
     /// Whether the log has room for one more call of this requester that came to nothing; it is counted otherwise.
@@ -231,8 +210,9 @@ impl Service {
     async fn append(&self, event: Result<AuditEvent>) {
         let appended = async {
             let event = event?;
-            self.store.begin("record_refusal").await?.commit(&event).await?;
-            Ok::<_, ServiceError>(())
+            let tx = self.begin("record_refusal").await?;
+            let committed = self.commit(tx, &event).await?;
+            self.settle(&Context::operator(""), Effect::Neutral, committed.done(())).await
         };
         if let Err(error) = appended.await {
             tracing::warn!(%error, "a refusal could not be recorded");

@@ -6,6 +6,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::audit::Entry;
+use super::commit::{Done, Transaction};
 use super::{
     Context, Created, FieldViolation, Reason, Requester, Result, Service, ServiceError, view,
 };
@@ -50,7 +51,7 @@ impl Fingerprint {
 }
 
 impl Service {
-    /// Notes that the request makes this credential; the credential that it made before, if it did.
+    /// Notes that the request makes this credential; the request that made another before, if it did.
     ///
     /// # Errors
     /// If it did with another body.
@@ -61,7 +62,7 @@ impl Service {
         retry: Option<Retry>,
         credential_id: CredentialId,
         now: Timestamp,
-    ) -> Result<Option<CredentialId>> {
+    ) -> Result<Option<ClaimedRequest>> {
         let Some(Retry { id: request_id, fingerprint }) = retry else { return Ok(None) };
         let requester = match &context.requester {
             Requester::Caller(caller) => format!("caller:{}", caller.id),
@@ -78,17 +79,18 @@ impl Service {
                     .to_owned(),
             }]));
         }
-        Ok(earlier.map(|earlier| earlier.credential_id))
+        Ok(earlier)
     }
 
-    /// Gives what an earlier try has made a fresh token, if nobody can have used it yet.
+    /// Gives what an earlier try has made a fresh token, if nobody can have used it yet. That ends the first.
     pub(super) async fn replay(
         &self,
-        mut tx: Box<dyn WriteTx>,
+        mut tx: Transaction,
         context: &Context,
         acting_user: Option<&UserId>,
-        id: CredentialId,
-    ) -> Result<Created> {
+        earlier: &ClaimedRequest,
+    ) -> Result<Done<Created>> {
+        let id = earlier.credential_id;
         let now = self.clock.now();
         let found = tx.find_credential(id, Lock::Update).await?;
         let before =
@@ -115,8 +117,8 @@ impl Service {
             reason: None,
         };
         let event = self.audit_event(context, entry)?;
-        self.commit_and_wait(tx, &event, context).await?;
-        Ok(Created { credential, token })
+        let committed = self.commit(tx, &event).await?;
+        Ok(committed.done(Created { credential, token }).narrowing())
     }
 }
 

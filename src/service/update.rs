@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::audit::Entry;
+use super::commit::Effect;
 use super::owner::acting_user;
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
@@ -56,12 +57,15 @@ impl Service {
         let attempt =
             Attempt::on(&context, "credential.update", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, async move {
+        let may_narrow = request.scopes.is_some()
+            || request.expire_time.is_some()
+            || request.ip_allowlist.is_some();
+        self.run(attempt, Effect::narrows_if(may_narrow), async move {
             let acting_user =
                 acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
             let checked = check(&request)?;
             let now = this.clock.now();
-            let mut tx = this.store.begin("update_credential").await?;
+            let mut tx = this.begin("update_credential").await?;
             let id = request.id;
             let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             check_etag(&request.etag, &before)?;
@@ -90,16 +94,7 @@ impl Service {
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
-            // By what was asked, not by what it came to: a call before this one may not have seen the end of its wait.
-            let may_narrow = request.scopes.is_some()
-                || request.expire_time.is_some()
-                || request.ip_allowlist.is_some();
-            if may_narrow {
-                this.commit_and_wait(tx, &event, &context).await?;
-            } else {
-                this.commit_here(tx, &event).await?;
-            }
-            Ok(after)
+            Ok(this.commit(tx, &event).await?.done(after))
         })
         .await
     }

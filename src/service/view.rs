@@ -135,6 +135,8 @@ pub fn caller(caller: &Caller) -> Value {
         }
     };
     insert_time(&mut view, "revoke_time", caller.revoke_time);
+    let previous = caller.previous.map(|previous| previous.expire_time);
+    insert_time(&mut view, "previous_token_expire_time", previous);
     Value::Object(view)
 }
 

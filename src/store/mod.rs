@@ -3,7 +3,7 @@
 //! The rules, which `tests/it/store` holds both to:
 //!
 //! 1. Every method can fail, and a failure is a [`StoreError`]: what is not there is `None`, not an error.
-//! 2. Reads see what was committed before they began. [`Store::look_up`] is one statement, hence one snapshot.
+//! 2. Reads see what was committed before they began. [`ReadStore::look_up`] is one statement, hence one snapshot.
 //! 3. Writing goes through [`Store::begin`] and leaves by [`WriteTx::commit`], which takes the audit event with it.
 //!    The rows of the change log are written by triggers, so that none can be forgotten, not even with psql.
 //! 4. A dropped [`WriteTx`] leaves nothing behind. It is never owned by a request's future, which a client can cancel:
@@ -93,7 +93,7 @@ pub struct ClaimedRequest {
     pub request_id: RequestId,
     /// SHA-256 of the request's body; of no token.
     pub fingerprint: Digest,
-    /// What it made.
+    /// What it made; of the rotation of a caller, that.
     pub credential_id: CredentialId,
     /// When.
     pub create_time: Timestamp,
@@ -141,9 +141,10 @@ pub enum Lock {
     Update,
 }
 
-/// The database, for reading, and for beginning to write.
+/// The database but for [`Store::begin`]: what reads, and the little that is written beside management calls and changes no
+/// answer. This is what use cases have; how they write is `service/commit.rs`.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait ReadStore: Send + Sync {
     /// Whether the database answers, and would take a write.
     async fn ping(&self) -> Result<()>;
 
@@ -231,7 +232,7 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Membership>>;
 
-    /// The caller of this service token, revoked or not.
+    /// The caller whose service token this is, or was before its last rotation, be it dead by now; revoked or not.
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
     /// The caller of this client certificate's subject alternative name, unless revoked.
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;
@@ -266,11 +267,15 @@ pub trait Store: Send + Sync {
     /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 
-    /// Begins to write. `name` is for traces.
-    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
-
     /// Ends every connection.
     async fn close(&self);
+}
+
+/// The database, for reading, and for beginning to write.
+#[async_trait]
+pub trait Store: ReadStore {
+    /// Begins to write. `name` is for traces.
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
 }
 
 /// A transaction: small verbs, one exit.
@@ -393,7 +398,7 @@ pub trait WriteTx: Send {
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
     /// Those of these credentials that are there, by id, as [`Self::find_credential`] gives them, held for a change.
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>>;
-    /// Credentials that the filter names after this one, by id, as [`Store::list_revocable`] gives them, held for a change;
+    /// Credentials that the filter names after this one, by id, as [`ReadStore::list_revocable`] gives them, held for a change;
     /// of owners that this transaction holds. Fewer than `limit`: these were the last.
     async fn find_revocable(
         &mut self,
@@ -415,7 +420,7 @@ pub trait WriteTx: Send {
     /// # Errors
     /// [`StoreError::Conflict`] if its id or identity, or the name among those not revoked, is taken.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
-    /// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
+    /// Makes the caller's row look so, but for the time of its making.
     ///
     /// # Errors
     /// As [`Self::insert_caller`].

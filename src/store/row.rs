@@ -16,8 +16,8 @@ use super::{
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
-    Membership, Owner, PermissionSet, ReplicaId, RequestId, Revision, Role, ScopeSet, Slug, User,
-    UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    Membership, Owner, PermissionSet, PreviousToken, ReplicaId, RequestId, Revision, Role,
+    RotationId, ScopeSet, Slug, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {
@@ -123,6 +123,14 @@ impl<R: Columns> Fields<'_, R> {
             hint: self.text("hint")?,
             create_time: self.time("create_time")?,
             revoke_time: self.maybe_time("revoke_time")?,
+            previous: {
+                let digest = self.maybe_digest("previous_digest")?;
+                let expire_time = self.maybe_time("previous_expire_time")?;
+                digest
+                    .zip(expire_time)
+                    .map(|(digest, expire_time)| PreviousToken { digest, expire_time })
+            },
+            rotation: self.maybe_uuid("rotation_id")?.map(RotationId),
         })
     }
 

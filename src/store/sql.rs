@@ -80,7 +80,8 @@ macro_rules! select_credentials {
 /// What [`super::row::caller`] reads.
 macro_rules! caller_columns {
     () => {
-        "id, name, permissions, digest, certificate_san, hint, create_time, revoke_time"
+        "id, name, permissions, digest, certificate_san, hint, create_time, revoke_time, \
+         previous_digest, previous_expire_time, rotation_id"
     };
 }
 

@@ -154,6 +154,11 @@ impl Actor {
         Self { channel, credential: Credential(Some(value)) }
     }
 
+    /// Whoever has this service token, over the same channel.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self::over(self.channel.clone(), token)
+    }
+
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
     }

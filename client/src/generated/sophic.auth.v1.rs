@@ -761,7 +761,8 @@ pub struct RotateRequest {
     /// The credential to be succeeded: active, or disabled.
     #[prost(string, tag = "1")]
     pub credential_id: ::prost::alloc::string::String,
-    /// How long the old token lives on; never past its own expiry. Unset: it is dead when this returns. The old one keeps a
+    /// How long the old token lives on; never past its own expiry. Unset: it is dead when this returns, unless
+    /// the answer says that its end is pending. The old one keeps a
     /// live successor from being made twice: while there is one, FAILED_PRECONDITION (ALREADY_ROTATED) names it.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
@@ -806,6 +807,11 @@ pub struct RotateResponse {
     /// The old one as it stands.
     #[prost(message, optional, tag = "3")]
     pub predecessor: ::core::option::Option<Credential>,
+    /// The rotation is done, but not every replica has confirmed it yet: the old token may still be accepted as before. Without
+    /// an overlap it is dead within 60 seconds, and the lease of a replica that has confirmed nothing. Asking again with the same
+    /// request_id waits on; so does Revoke of the predecessor.
+    #[prost(bool, tag = "4")]
+    pub end_pending: bool,
 }
 /// Asks to switch a credential off.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2208,6 +2214,9 @@ pub struct Caller {
     /// When it was revoked, if it was.
     #[prost(message, optional, tag = "7")]
     pub revoke_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The first instant at which the service token from before the last rotation is dead; unset where there is none.
+    #[prost(message, optional, tag = "8")]
+    pub previous_token_expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Asks for a new caller.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2294,6 +2303,16 @@ pub struct RotateCallerRequest {
     /// The caller, by id or name; one that is known by a service token, not by certificate.
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
+    /// How long the old token lives on, at most 7 days. Unset: 10 minutes. Zero: it is dead when this returns, unless the answer
+    /// says that its end is pending.
+    #[prost(message, optional, tag = "2")]
+    pub overlap: ::core::option::Option<::prost_types::Duration>,
+    /// A UUID of the caller's own making, so that a retry makes no second rotation: the same request with the same id, within 10
+    /// minutes, gives a fresh token in place of the one whose answer was lost, and the old one's end stays as it is. Later, or
+    /// once the caller was rotated again: ALREADY_EXISTS (REQUEST_REPLAYED). Another request with the same id within 24 hours:
+    /// INVALID_ARGUMENT. Empty: every call is a rotation of its own.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
 }
 /// The caller with its new service token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2305,6 +2324,11 @@ pub struct RotateCallerResponse {
     /// Its service token: shown this once, and never stored.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
+    /// The rotation is done, but not every replica has confirmed it yet: what it ends may still be accepted. Without an overlap
+    /// the old token is dead within 60 seconds, and the lease of a replica that has confirmed nothing. Asking again with the same
+    /// request_id waits on.
+    #[prost(bool, tag = "3")]
+    pub end_pending: bool,
 }
 /// What was done, or refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2583,7 +2607,9 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "UpdateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a caller a new service token, shown this once; the old one is dead when this returns.
+        /// Gives a caller a new service token, shown this once. The old one is accepted for a while longer, 10 minutes unless another
+        /// overlap is asked for, so that it can be replaced wherever it is used. One that is older still, from before an earlier
+        /// rotation, is dead when this returns. A caller may rotate itself.
         pub async fn rotate_caller(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateCallerRequest>,

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::super::audit::Entry;
+use super::super::commit::Effect;
 use super::super::{Context, Service};
 use super::record::Record;
 use super::{Column, TransferError, TransferFormat};
@@ -75,8 +76,9 @@ impl Service {
             reason: None,
         };
         let event = self.audit_event(context, entry)?;
-        self.store.begin("export").await?.commit(&event).await?;
-        Ok(())
+        let tx = self.begin("export").await?;
+        let committed = self.commit(tx, &event).await?;
+        Ok(self.settle(context, Effect::Neutral, committed.done(())).await?)
     }
 }
 

@@ -69,21 +69,20 @@ macro_rules! find_placed {
     };
 }
 
-/// The caller of this service token, revoked or not.
+/// The caller whose service token this is, or was before its last rotation; revoked or not.
 pub(super) async fn find_by_digest(
     db: &mut Session,
     digest: &Digest,
 ) -> Result<Seen<Option<Caller>>> {
     let row = db
-        .query(find_placed!("digest = $1"))
+        .query(find_placed!("digest = $1 OR previous_digest = $1"))
         .bind(&digest.as_bytes()[..])
         .fetch_one(db.connection())
         .await?;
     let (place, revision) = row::placed(&row)?;
     // The index has found it; this compares all of it, in a time that tells nothing.
-    let same = |identity: &CallerIdentity| matches!(identity, CallerIdentity::Token(found) if found.equals(digest));
     let what =
-        row::placed_caller(&row).map(|caller| caller.filter(|caller| same(&caller.identity)));
+        row::placed_caller(&row).map(|caller| caller.filter(|caller| caller.has_token(digest)));
     Ok(Seen { place, revision, what })
 }
 
@@ -123,7 +122,7 @@ pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
     db.query(concat!(
         "INSERT INTO callers (",
         caller_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     ))
     .bind(caller.id.0)
     .bind(caller.name.as_str())
@@ -133,18 +132,22 @@ pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
     .bind(&caller.hint)
     .bind(at(caller.create_time))
     .bind(caller.revoke_time.map(at))
+    .bind(previous_digest(caller))
+    .bind(caller.previous.map(|previous| at(previous.expire_time)))
+    .bind(caller.rotation.map(|rotation| rotation.0))
     .execute(db.connection())
     .await?;
     Ok(())
 }
 
-/// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
+/// Makes the caller's row look so: all but its id and the time of its making.
 pub(super) async fn update(db: &mut Session, caller: &Caller) -> Result<()> {
     let (digest, san) = identity(caller);
     let done = db
         .query(
             "UPDATE callers \
-         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7 \
+         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
+             previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
          WHERE id = $1",
         )
         .bind(caller.id.0)
@@ -154,6 +157,9 @@ pub(super) async fn update(db: &mut Session, caller: &Caller) -> Result<()> {
         .bind(san)
         .bind(&caller.hint)
         .bind(caller.revoke_time.map(at))
+    .bind(previous_digest(caller))
+    .bind(caller.previous.map(|previous| at(previous.expire_time)))
+    .bind(caller.rotation.map(|rotation| rotation.0))
         .execute(db.connection())
         .await?;
     expect_rows(1, done.rows_affected())
@@ -165,4 +171,9 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
         CallerIdentity::Certificate(san) => (None, Some(san.as_str())),
     }
+}
+
+/// The digest of its token from before the last rotation.
+fn previous_digest(caller: &Caller) -> Option<&[u8]> {
+    caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

@@ -35,8 +35,8 @@ use self::session::{Session, again, decide, read};
 use self::transaction::PostgresTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
-    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store, StoreError,
-    StoredCredential, WriteTx,
+    ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
+    StoreError, StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
@@ -57,7 +57,7 @@ fn at(time: Timestamp) -> OffsetDateTime {
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl ReadStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
         decide!(self, db => open::ping(db))
     }
@@ -235,12 +235,15 @@ impl Store for PostgresStore {
         Ok(fenced)
     }
 
+    async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
         let (session, primary) = (self.begin_write().await?, Arc::clone(&self.primary));
         Ok(Box::new(PostgresTx { session, primary, name }))
-    }
-
-    async fn close(&self) {
-        self.connections.close().await;
     }
 }

@@ -30,19 +30,22 @@ pub(super) async fn find_by_name(db: &mut SqliteConnection, name: &str) -> Resul
     row.as_ref().map(row::caller).transpose()
 }
 
-/// The caller of this service token, revoked or not.
+/// The caller whose service token this is, or was before its last rotation; revoked or not.
 pub(super) async fn find_by_digest(
     db: &mut SqliteConnection,
     digest: &Digest,
 ) -> Result<Option<Caller>> {
-    let row = sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE digest = $1"))
-        .bind(&digest.as_bytes()[..])
-        .fetch_optional(db)
-        .await?;
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        caller_columns!(),
+        " FROM callers WHERE digest = $1 OR previous_digest = $1"
+    ))
+    .bind(&digest.as_bytes()[..])
+    .fetch_optional(db)
+    .await?;
     let caller = row.as_ref().map(row::caller).transpose()?;
     // The index has found it; this compares all of it, in a time that tells nothing.
-    let same = |identity: &CallerIdentity| matches!(identity, CallerIdentity::Token(found) if found.equals(digest));
-    Ok(caller.filter(|caller| same(&caller.identity)))
+    Ok(caller.filter(|caller| caller.has_token(digest)))
 }
 
 /// The caller of this client certificate's name, unless revoked.
@@ -82,7 +85,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, caller: &Caller) -> Result
     sqlx::query(concat!(
         "INSERT INTO callers (",
         caller_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
     ))
     .bind(caller.id.0)
     .bind(caller.name.as_str())
@@ -92,17 +95,21 @@ pub(super) async fn insert(db: &mut SqliteConnection, caller: &Caller) -> Result
     .bind(&caller.hint)
     .bind(at(caller.create_time))
     .bind(caller.revoke_time.map(at))
+    .bind(previous_digest(caller))
+    .bind(caller.previous.map(|previous| at(previous.expire_time)))
+    .bind(caller.rotation.map(|rotation| rotation.0))
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Makes the caller's row look so: its name, permissions, identity, hint and revocation.
+/// Makes the caller's row look so: all but its id and the time of its making.
 pub(super) async fn update(db: &mut SqliteConnection, caller: &Caller) -> Result<()> {
     let (digest, san) = identity(caller);
     let done = sqlx::query(
         "UPDATE callers \
-         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7 \
+         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
+             previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
          WHERE id = $1",
     )
     .bind(caller.id.0)
@@ -112,6 +119,9 @@ pub(super) async fn update(db: &mut SqliteConnection, caller: &Caller) -> Result
         .bind(san)
         .bind(&caller.hint)
     .bind(caller.revoke_time.map(at))
+    .bind(previous_digest(caller))
+    .bind(caller.previous.map(|previous| at(previous.expire_time)))
+    .bind(caller.rotation.map(|rotation| rotation.0))
     .execute(db)
     .await?;
     expect_rows(1, done.rows_affected())
@@ -123,4 +133,9 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
         CallerIdentity::Certificate(san) => (None, Some(san.as_str())),
     }
+}
+
+/// The digest of its token from before the last rotation.
+fn previous_digest(caller: &Caller) -> Option<&[u8]> {
+    caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

@@ -27,7 +27,7 @@ use sqlx::SqlitePool;
 use self::transaction::SqliteTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
-    ImportFound, ImportNames, Listed, LookedUp, Replicas, Result, RevokeFilter, Store,
+    ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
     StoredCredential, WriteTx,
 };
 use crate::model::{
@@ -50,7 +50,7 @@ fn at(time: Timestamp) -> i64 {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl ReadStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
         // Taking the lock finds a file or disk that is read-only; nothing is written.
         let transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
@@ -225,15 +225,18 @@ impl Store for SqliteStore {
         feed::fence(&mut *self.write.acquire().await?, id, seq).await
     }
 
-    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
-        // A transaction that reads before it writes would fail at once, without waiting, if another wrote between.
-        let transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Box::new(SqliteTx { transaction, name }))
-    }
-
     async fn close(&self) {
         self.read.close().await;
         // Last: the last connection to close folds the write-ahead log into the file.
         self.write.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
+        // A transaction that reads before it writes would fail at once, without waiting, if another wrote between.
+        let transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Box::new(SqliteTx { transaction, name }))
     }
 }

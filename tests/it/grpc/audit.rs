@@ -272,7 +272,7 @@ async fn no_token_and_no_digest_is_in_the_log(h: Harness) {
         ..Default::default()
     };
     root.auth().revoke(revoke).await.expect("it is revoked");
-    let rotated = pb::RotateCallerRequest { caller: "root".to_owned() };
+    let rotated = pb::RotateCallerRequest { caller: "root".to_owned(), ..Default::default() };
     let fresh = root.admin().rotate_caller(rotated).await.expect("a token").into_inner().token;
 
     let log =

@@ -30,7 +30,12 @@ fn update(caller: &str, name: &str, permissions: &[&str]) -> UpdateCallerRequest
 }
 
 fn rotate(caller: &str) -> RotateCallerRequest {
-    RotateCallerRequest { caller: caller.to_owned() }
+    RotateCallerRequest { caller: caller.to_owned(), ..Default::default() }
+}
+
+/// Without an overlap.
+fn at_once(caller: &str) -> RotateCallerRequest {
+    RotateCallerRequest { overlap: Some(prost_types::Duration::default()), ..rotate(caller) }
 }
 
 fn code<T: std::fmt::Debug>(outcome: Result<T, Status>) -> Code {
@@ -73,7 +78,7 @@ async fn a_rotated_callers_old_token_is_dead_and_the_new_one_works(h: Harness) {
     let gateway = h.gateway().await;
     gateway.introspect("x", "", &[]).await;
     let rotated =
-        root.admin().rotate_caller(rotate("gateway")).await.expect("a token").into_inner();
+        root.admin().rotate_caller(at_once("gateway")).await.expect("a token").into_inner();
     let caller = rotated.caller.expect("a caller");
     assert!(rotated.token.starts_with("sophic_svc_"));
     assert_eq!(caller.name, "gateway");

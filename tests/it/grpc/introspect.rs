@@ -9,7 +9,7 @@ use sophic_auth::grpc::pb::{
     create_key_request,
 };
 use sophic_auth::model::{CredentialId, Permission};
-use sophic_auth::store::Lock;
+use sophic_auth::store::{self, Lock};
 
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
@@ -142,7 +142,7 @@ async fn row_3_a_disabled_token_is_dead(h: Harness) {
 /// In the store itself, before anybody has asked for it.
 async fn disable(h: &Harness, id: &str) {
     let id = CredentialId::parse(id).expect("an id");
-    let store = &h.running.service.store;
+    let store = store::open(&h.database.url()).await.expect("the store opens");
     let mut tx = store.begin("test").await.expect("a transaction");
     let mut credential =
         tx.find_credential(id, Lock::Update).await.expect("a read").expect("it is there");

@@ -14,7 +14,7 @@ on_every_store! {
     every_rpc_is_refused_to_who_lacks_its_permission,
 }
 
-fn paths() -> Vec<String> {
+pub(super) fn paths() -> Vec<String> {
     let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors").file;
     let methods = files.iter().flat_map(|file| {
         file.service.iter().flat_map(move |service| {

@@ -8,7 +8,9 @@ use sophic_auth::model::limits::SLUG_RESERVATION;
 use sophic_auth::model::{
     Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
 };
-use sophic_auth::service::{Context, LastUses, Options, Reason, Refusals, Service, UnknownRate};
+use sophic_auth::service::{
+    Commits, Context, LastUses, Options, Reason, Refusals, Service, UnknownRate,
+};
 use sophic_auth::token::OsRandom;
 use tokio_util::task::TaskTracker;
 
@@ -37,9 +39,10 @@ impl ManualClock {
 fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(1_767_225_600_000_000)));
     let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
+    let barrier = Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None);
     let service = Service {
         lookup: Arc::new(Direct(Arc::clone(&shared))),
-        barrier: Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None),
+        commits: Commits::new(Arc::clone(&shared), barrier),
         unknown_rate: UnknownRate::new(0, boot),
         store: shared,
         clock: Arc::clone(&clock) as _,

@@ -125,6 +125,8 @@ pub(super) fn caller(text: &str, number: u32) -> Caller {
         hint: "sophic_svc_...wxyz".to_owned(),
         create_time: at(i64::from(number)),
         revoke_time: None,
+        previous: None,
+        rotation: None,
     }
 }
 

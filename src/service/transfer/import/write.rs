@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::super::audit::Entry;
+use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
 use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
@@ -81,7 +82,7 @@ impl Service {
     ) -> Result<ImportReport, TransferError> {
         let (mut written, mut done) = (0, 0);
         let lines = tally.lines - tally.bad.len() - tally.there.len();
-        let mut tx = self.store.begin("import").await?;
+        let mut tx = self.begin("import").await?;
         let mut last_event: Option<AuditEvent> = None;
         loop {
             let batch = self.take(context, tally, &mut spooled)?;
@@ -106,10 +107,10 @@ impl Service {
             }
             watch.progress(ImportPhase::Write, done, Some(lines));
         }
-        if let Some(event) = last_event {
-            tx.commit(&event).await?;
-        }
-        Ok(tally.report(written, None))
+        let report = tally.report(written, None);
+        let Some(event) = last_event else { return Ok(report) };
+        let committed = self.commit(tx, &event).await?;
+        Ok(self.settle(context, Effect::Widens, committed.done(report)).await?)
     }
 
     /// The next lines that are good still.
@@ -142,12 +143,11 @@ impl Service {
         options: ImportOptions,
         batch: &Batch,
     ) -> Result<Outcome, TransferError> {
-        let mut tx = self.store.begin("import").await?;
-        let outcome = self.write_within(&mut *tx, context, options, batch).await?;
-        if let Some(event) = &outcome.event {
-            tx.commit(event).await?;
-        }
-        Ok(outcome)
+        let mut tx = self.begin("import").await?;
+        let mut outcome = self.write_within(&mut *tx, context, options, batch).await?;
+        let Some(event) = outcome.event.take() else { return Ok(outcome) };
+        let committed = self.commit(tx, &event).await?;
+        Ok(self.settle(context, Effect::Widens, committed.done(outcome)).await?)
     }
 
     /// Writes what is new of a batch. Without anything new, it has changed nothing.

@@ -1,0 +1,284 @@
+//! Every RPC that changes something: what it does to answers, and a call of it on things that are there for that call.
+
+use std::sync::Arc;
+
+use sophic_auth::grpc::pb::{
+    self, BulkRevokeRequest, CreateCallerRequest, CreateKeyRequest, CreatePatRequest,
+    DeleteMembershipRequest, DeleteUserRequest, DeleteWorkspaceRequest, DisableRequest,
+    EnableRequest, LeakedToken, PutMembershipRequest, PutUserRequest, PutWorkspaceRequest,
+    RevokeCallerRequest, RevokeLeakedRequest, RevokeRequest, Role, RotateCallerRequest,
+    RotateRequest, Scope, UpdateCallerRequest, UpdateCredentialRequest, revoke_request,
+};
+use tonic::{Request, Status};
+
+use crate::harness::Actor;
+
+/// What a call does to answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It may take something away: it waits, whatever it finds.
+    Narrows,
+    /// As that; but it has a token to show, and is done, by halves, when its wait runs out.
+    Rotates,
+    /// It gives, or no answer rests on it: it waits for nobody.
+    Gives,
+}
+
+/// Each RPC that changes something, by its name.
+pub(super) const TABLE: [(&str, Effect); 19] = [
+    ("CreateKey", Effect::Gives),
+    ("CreatePat", Effect::Gives),
+    ("UpdateCredential", Effect::Narrows),
+    ("Revoke", Effect::Narrows),
+    ("Rotate", Effect::Rotates),
+    ("Disable", Effect::Narrows),
+    ("Enable", Effect::Gives),
+    ("BulkRevoke", Effect::Narrows),
+    ("RevokeLeaked", Effect::Narrows),
+    ("PutWorkspace", Effect::Narrows),
+    ("DeleteWorkspace", Effect::Narrows),
+    ("PutUser", Effect::Narrows),
+    ("DeleteUser", Effect::Narrows),
+    ("PutMembership", Effect::Narrows),
+    ("DeleteMembership", Effect::Narrows),
+    ("CreateCaller", Effect::Gives),
+    ("RevokeCaller", Effect::Narrows),
+    ("UpdateCaller", Effect::Narrows),
+    ("RotateCaller", Effect::Rotates),
+];
+
+/// Whether something is pending, of a call that was answered.
+pub(super) type Changed = Result<bool, Status>;
+
+/// Well formed, and nobody's.
+pub(super) const NOBODY: &str = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
+
+/// How long a call waits.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Things for each call to change.
+#[derive(Clone)]
+pub(super) struct Stage(Arc<Things>);
+
+struct Things {
+    /// Ids and tokens of keys, by the RPC that they are for.
+    keys: Vec<(&'static str, String, String)>,
+}
+
+fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    request
+}
+
+fn workspace(slug: &str, disabled: bool) -> PutWorkspaceRequest {
+    let (id, display_name) = (format!("id-of-{slug}"), slug.to_owned());
+    let slug = slug.to_owned();
+    let workspace = pb::Workspace { id, slug, display_name, disabled, ..Default::default() };
+    PutWorkspaceRequest { workspace: Some(workspace) }
+}
+
+fn user(id: &str, disabled: bool) -> PutUserRequest {
+    let (id, display_name) = (id.to_owned(), id.to_owned());
+    let user = pb::User { id, display_name, disabled, ..Default::default() };
+    PutUserRequest { user: Some(user) }
+}
+
+fn revoke(credential: revoke_request::Credential) -> Request<RevokeRequest> {
+    request(RevokeRequest { credential: Some(credential), ..Default::default() })
+}
+
+/// A well-formed key token that is nobody's.
+fn nobodys_token() -> String {
+    use sophic_auth::token::{OsRandom, Token, TokenKind};
+    Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned()
+}
+
+impl Stage {
+    /// Makes them all.
+    pub(super) async fn set(root: &Actor) -> Self {
+        for slug in ["acme", "put", "deleted"] {
+            root.put_workspace(slug).await;
+        }
+        for id in ["ada", "put", "deleted"] {
+            root.put_user(id).await;
+            root.put_membership("acme", id, Role::Admin).await;
+        }
+        root.put_membership("put", "ada", Role::Admin).await;
+        let mut keys = Vec::new();
+        let with_keys = [
+            "UpdateCredential",
+            "Revoke",
+            "Rotate",
+            "Disable",
+            "Enable",
+            "BulkRevoke",
+            "RevokeLeaked",
+        ];
+        for rpc in with_keys {
+            let made = root.create_key("acme", &[Scope::Read, Scope::Capture]).await;
+            keys.push((rpc, made.credential.expect("it is given").id, made.token));
+        }
+        for name in ["revoked", "updated", "rotated"] {
+            let request = CreateCallerRequest {
+                name: name.to_owned(),
+                permissions: vec!["introspect".to_owned(), "audit.read".to_owned()],
+                certificate_san: String::new(),
+            };
+            root.admin().create_caller(request).await.expect("it is made");
+        }
+        Self(Arc::new(Things { keys }))
+    }
+
+    fn key(&self, rpc: &str) -> (String, String) {
+        let found = self.0.keys.iter().find(|(of, ..)| *of == rpc).expect("it has a key");
+        (found.1.clone(), found.2.clone())
+    }
+
+    /// Makes this call: an RPC's name, and what is unusual about it.
+    pub(super) async fn call(&self, actor: &Actor, rpc: &str) -> Changed {
+        let name = rpc.split(' ').next().expect("a word");
+        let pending = match name {
+            "CreateKey" | "CreatePat" | "UpdateCredential" | "Rotate" | "Enable" => {
+                self.give(actor, rpc).await?
+            }
+            "Revoke" | "Disable" | "BulkRevoke" | "RevokeLeaked" => self.end(actor, rpc).await?,
+            "PutWorkspace" | "PutUser" | "PutMembership" => put(actor, rpc).await?,
+            "DeleteWorkspace" | "DeleteUser" | "DeleteMembership" => delete(actor, rpc).await?,
+            _ => callers(actor, rpc).await?,
+        };
+        Ok(pending)
+    }
+
+    async fn give(&self, actor: &Actor, rpc: &str) -> Changed {
+        let mut auth = actor.auth();
+        let (name, scopes) = ("ci".to_owned(), vec![Scope::Read.into()]);
+        match rpc {
+            "CreateKey" => {
+                let workspace = "acme".to_owned();
+                let key = CreateKeyRequest { workspace, name, scopes, ..Default::default() };
+                auth.create_key(request(key)).await?;
+            }
+            "CreatePat" => {
+                let (user, max_role) = ("ada".to_owned(), Role::Owner.into());
+                let pat = CreatePatRequest { user, name, scopes, max_role, ..Default::default() };
+                auth.create_pat(request(pat)).await?;
+            }
+            "Enable" => {
+                let credential_id = self.key("Enable").0;
+                auth.enable(request(EnableRequest { credential_id, ..Default::default() })).await?;
+            }
+            "Rotate" | "Rotate an unknown id" => {
+                let id = if rpc == "Rotate" { self.key(rpc).0 } else { NOBODY.to_owned() };
+                let rotate = RotateRequest { credential_id: id, ..Default::default() };
+                return Ok(auth.rotate(request(rotate)).await?.into_inner().end_pending);
+            }
+            _ => {
+                let path = if rpc.ends_with("name") { "name" } else { "scopes" };
+                let id = self.key("UpdateCredential").0;
+                let credential = pb::Credential { id, name, scopes, ..Default::default() };
+                let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+                let update = UpdateCredentialRequest {
+                    credential: Some(credential),
+                    update_mask,
+                    ..Default::default()
+                };
+                auth.update_credential(request(update)).await?;
+            }
+        }
+        Ok(false)
+    }
+
+    async fn end(&self, actor: &Actor, rpc: &str) -> Changed {
+        use revoke_request::Credential::{CredentialId, Token};
+        let mut auth = actor.auth();
+        match rpc {
+            "Revoke" => drop(auth.revoke(revoke(CredentialId(self.key(rpc).0))).await?),
+            "Revoke nobody's token" => drop(auth.revoke(revoke(Token(nobodys_token()))).await?),
+            "Revoke what is no token" => drop(auth.revoke(revoke(Token("x".to_owned()))).await?),
+            "Revoke an unknown id" => {
+                drop(auth.revoke(revoke(CredentialId(NOBODY.to_owned()))).await?);
+            }
+            "Disable" | "Disable an unknown id" => {
+                let id = if rpc == "Disable" { self.key(rpc).0 } else { NOBODY.to_owned() };
+                let disable = DisableRequest { credential_id: id, ..Default::default() };
+                drop(auth.disable(request(disable)).await?);
+            }
+            "RevokeLeaked" | "RevokeLeaked nothing" => {
+                let token = if rpc == "RevokeLeaked" { self.key(rpc).1 } else { nobodys_token() };
+                let tokens = vec![LeakedToken { token, ..Default::default() }];
+                drop(auth.revoke_leaked(request(RevokeLeakedRequest { tokens })).await?);
+            }
+            _ => {
+                let id = self.key("BulkRevoke").0;
+                let family_id = if rpc == "BulkRevoke nothing" { NOBODY.to_owned() } else { id };
+                let dry_run = rpc.ends_with("dry run");
+                let bulk = BulkRevokeRequest { family_id, dry_run, ..Default::default() };
+                drop(auth.bulk_revoke(request(bulk)).await?);
+            }
+        }
+        Ok(false)
+    }
+}
+
+async fn put(actor: &Actor, rpc: &str) -> Changed {
+    let mut directory = actor.directory();
+    let member = |role: Role| PutMembershipRequest {
+        workspace: "put".to_owned(),
+        user: "ada".to_owned(),
+        role: role.into(),
+    };
+    match rpc {
+        "PutWorkspace" => drop(directory.put_workspace(request(workspace("put", true))).await?),
+        "PutUser" => drop(directory.put_user(request(user("put", true))).await?),
+        "PutUser enabled" => drop(directory.put_user(request(user("put", false))).await?),
+        "PutMembership" => drop(directory.put_membership(request(member(Role::Viewer))).await?),
+        _ => drop(directory.put_membership(request(member(Role::Owner))).await?),
+    }
+    Ok(false)
+}
+
+async fn delete(actor: &Actor, rpc: &str) -> Changed {
+    let mut directory = actor.directory();
+    let allow_missing = rpc.ends_with("missing");
+    let there = !rpc.contains("unknown");
+    let named = |name: &str| if there { name.to_owned() } else { "unknown".to_owned() };
+    if rpc.starts_with("DeleteWorkspace") {
+        let workspace = named("deleted");
+        let delete = DeleteWorkspaceRequest { workspace, allow_missing };
+        drop(directory.delete_workspace(request(delete)).await?);
+    } else if rpc.starts_with("DeleteUser") {
+        let delete = DeleteUserRequest { user: named("deleted"), allow_missing };
+        drop(directory.delete_user(request(delete)).await?);
+    } else {
+        let workspace = if rpc.ends_with("unknown workspace") { "unknown" } else { "acme" };
+        let (workspace, user) = (workspace.to_owned(), named("ada"));
+        let delete = DeleteMembershipRequest { workspace, user, allow_missing };
+        drop(directory.delete_membership(request(delete)).await?);
+    }
+    Ok(false)
+}
+
+async fn callers(actor: &Actor, rpc: &str) -> Changed {
+    let mut admin = actor.admin();
+    let named = |name: &str| if rpc.contains(' ') { "unknown".to_owned() } else { name.to_owned() };
+    let permissions = vec!["introspect".to_owned()];
+    if rpc == "CreateCaller" {
+        let (name, certificate_san) = ("new".to_owned(), String::new());
+        let create = CreateCallerRequest { name, permissions, certificate_san };
+        drop(admin.create_caller(request(create)).await?);
+    } else if rpc.starts_with("RevokeCaller") {
+        let revoke = RevokeCallerRequest { caller: named("revoked") };
+        drop(admin.revoke_caller(request(revoke)).await?);
+    } else if rpc.starts_with("UpdateCaller") {
+        let update =
+            UpdateCallerRequest { caller: named("updated"), name: String::new(), permissions };
+        drop(admin.update_caller(request(update)).await?);
+    } else if rpc.starts_with("RotateCaller") {
+        let rotate = RotateCallerRequest { caller: named("rotated"), ..Default::default() };
+        return Ok(admin.rotate_caller(request(rotate)).await?.into_inner().end_pending);
+    } else {
+        panic!("{rpc} has no call");
+    }
+    Ok(false)
+}
