@@ -4,6 +4,7 @@ mod acting_user;
 mod arguments;
 pub(crate) mod audit;
 mod audit_edges;
+mod barrier;
 mod batch;
 mod bulk;
 mod caller_life;

@@ -14,6 +14,8 @@ on_every_store! {
     a_sync_publishes_what_is_applied_and_gives_what_comes_after,
     a_sync_gives_no_more_than_was_asked_for,
     a_replica_that_was_given_up_learns_of_it,
+    the_row_of_a_replica_that_may_answer_cannot_be_deleted,
+    a_row_that_has_ended_can_be_deleted_and_is_cleaned_up,
     a_replica_that_moves_is_not_given_up,
     who_waits_is_woken_by_a_change,
     another_life_of_the_store_shows,
@@ -42,7 +44,8 @@ async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore)
     let [replica] = &known.replicas[..] else { panic!("{:?}", known.replicas) };
     assert_eq!((replica.id, replica.lease), (id, LEASE));
     feed.deregister(id).await.expect("it leaves");
-    assert_eq!(store.list_replicas().await.expect("a list").replicas, []);
+    let known = store.list_replicas().await.expect("a list");
+    assert_eq!((known.replicas, known.ended), (Vec::new(), vec![id]));
     feed.deregister(id).await.expect("leaving twice is no error");
 }
 
@@ -115,6 +118,45 @@ async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
     // It begins again, under a new id.
     feed.register(replica_id(2), LEASE).await.expect("it is registered");
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].id, replica_id(2));
+}
+
+async fn the_row_of_a_replica_that_may_answer_cannot_be_deleted(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = replica_id(1);
+    let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
+    let mut attempts = vec!["DELETE FROM replicas"];
+    if store.database.is_postgres() {
+        attempts.push("TRUNCATE replicas");
+        attempts.push("SET session_replication_role = replica; DELETE FROM replicas");
+    }
+    for attempt in attempts {
+        let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
+        assert!(error.contains("has not left") || error.contains("change log"), "{error}");
+    }
+    assert_eq!(store.list_replicas().await.expect("a list").replicas.len(), 1);
+    assert!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync").is_some());
+}
+
+async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore) {
+    let mut feed = store.open_feed().await.expect("a feed");
+    let (left, given_up, late) = (replica_id(1), replica_id(2), replica_id(3));
+    for id in [left, given_up, late] {
+        feed.register(id, LEASE).await.expect("it is registered");
+    }
+    feed.deregister(left).await.expect("it leaves");
+    assert!(store.fence_replica(given_up, 0).await.expect("a fence"));
+    let rows = store.list_replicas().await.expect("a list");
+    assert_eq!(rows.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [late]);
+    assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
+    // Others have seen the mark long ago.
+    let long_ago = if store.database.is_postgres() {
+        "UPDATE replicas SET end_time = end_time - interval '2 hours'"
+    } else {
+        "UPDATE replicas SET end_time = end_time - 7200000000"
+    };
+    raw::run(&store.database, long_ago).await;
+    feed.register(replica_id(4), LEASE).await.expect("it is registered");
+    assert_eq!(store.list_replicas().await.expect("a list").ended, []);
 }
 
 async fn a_replica_that_moves_is_not_given_up(store: TestStore) {

@@ -1,0 +1,212 @@
+//! What a revocation waits for, on real servers: replicas that have died, rows that vanish, notifications that are forged,
+//! and a task that panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sophic_auth::cache::Barrier;
+use sophic_auth::grpc::pb::{Denial, RevokeRequest, Scope, revoke_request};
+use sophic_auth::model::{BootClock, ReplicaId, SystemClock};
+use sophic_auth::store::Store;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tonic::{Code, Request, Status};
+
+use crate::harness::{Actor, Harness};
+use crate::store::raw;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease,
+    what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server,
+    a_row_that_vanished_is_waited_out,
+    a_task_that_panics_is_started_again,
+}
+
+/// Long beside every deadline here.
+const LEASE: Duration = Duration::from_secs(3);
+/// In which nobody's lease ends.
+const DEADLINE: Duration = Duration::from_millis(300);
+/// What has not happened by then does not happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
+    let credential = Some(revoke_request::Credential::CredentialId(id.to_owned()));
+    let mut request = Request::new(RevokeRequest { credential, ..Default::default() });
+    request.set_timeout(DEADLINE);
+    actor.auth().revoke(request).await.map(drop)
+}
+
+/// A replica that is registered and never syncs, as one that was killed.
+async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
+    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = ReplicaId(uuid::Uuid::from_u128(number));
+    feed.register(id, LEASE).await.expect("it is registered");
+    id
+}
+
+fn assert_pending(outcome: Result<(), Status>) {
+    let status = outcome.expect_err("a replica has not heard of it");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("committed"), "{status:?}");
+}
+
+/// Asks these in turn until one says that it is done; how many did not.
+async fn revoke_until_done(actors: &[&Actor], id: &str) -> usize {
+    let until_done = async {
+        for (tries, actor) in actors.iter().cycle().enumerate() {
+            match revoke(actor, id).await {
+                Ok(()) => return tries,
+                Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}"),
+            }
+        }
+        0
+    };
+    tokio::time::timeout(PATIENCE, until_done).await.expect("the dead replica is given up")
+}
+
+async fn a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    let id = dead_replica(&h, 7).await;
+    let tries = revoke_until_done(&[&root], &key.credential.expect("a credential").id).await;
+    assert!(tries > 1, "the lease was longer than a deadline");
+    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    assert!(rows.ended.contains(&id), "{rows:?}");
+}
+
+async fn what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server(h: Harness) {
+    let other = h.another(|_| {}).await;
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    let id = key.credential.expect("a credential").id;
+    dead_replica(&h, 7).await;
+    assert_pending(revoke(&root, &id).await);
+    // The other server has looked at the row as long as this one, though nobody waited there.
+    let there = root.at(&other);
+    revoke_until_done(&[&there, &root], &id).await;
+    assert_eq!(there.introspect(&key.token, "acme", &[]).await.denial(), Denial::TokenRevoked);
+}
+
+/// Past the trigger that refuses it.
+fn vanish(h: &Harness) -> &'static str {
+    if h.database.is_postgres() {
+        "SET session_replication_role = replica; \
+         ALTER TABLE replicas DISABLE TRIGGER replicas_refuse_delete; \
+         DELETE FROM replicas WHERE replica_id = '00000000-0000-0000-0000-000000000007'"
+    } else {
+        "DROP TRIGGER replicas_refuse_delete; \
+         DELETE FROM replicas WHERE replica_id = X'00000000000000000000000000000007'"
+    }
+}
+
+async fn a_row_that_vanished_is_waited_out(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    let id = key.credential.expect("a credential").id;
+    let dead = dead_replica(&h, 7).await;
+    // The server has seen the row.
+    assert_pending(revoke(&root, &id).await);
+    raw::run(&h.database, vanish(&h)).await;
+    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    assert!(rows.replicas.iter().all(|row| row.id != dead), "{rows:?}");
+    assert_pending(revoke(&root, &id).await);
+    revoke_until_done(&[&root], &id).await;
+}
+
+/// Panics when it is asked for the first time.
+struct PanicsOnce(AtomicU32);
+
+impl BootClock for PanicsOnce {
+    fn since_boot(&self) -> Duration {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "as if there were a fault in the loop");
+        SystemClock.since_boot()
+    }
+}
+
+async fn a_task_that_panics_is_started_again(h: Harness) {
+    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let revision = store.revision().await.expect("a revision");
+    let clock = Arc::new(PanicsOnce(AtomicU32::new(0)));
+    let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
+    let waited = tokio::time::timeout(PATIENCE, barrier.wait(revision)).await;
+    waited.expect("the task looks again").expect("no replica is behind");
+    assert!(clock.0.load(Ordering::Relaxed) > 1, "it has panicked");
+    barrier.stop().await;
+}
+
+mod notified {
+    use super::*;
+    use crate::stores::{Database, run};
+
+    async fn listener(h: &Harness) -> PgListener {
+        let mut listener = PgListener::connect(&h.database.url()).await.expect("it listens");
+        listener.listen("sophic_auth_changes").await.expect("it listens");
+        listener
+    }
+
+    /// Every role that may connect can listen.
+    async fn tells_a_revision_and_nothing_else(h: Harness) {
+        let mut listener = listener(&h).await;
+        let root = h.root().await;
+        root.put_workspace("acme").await;
+        root.create_key("acme", &[Scope::Read]).await;
+        for _ in 0..3 {
+            let heard = tokio::time::timeout(PATIENCE, listener.recv()).await;
+            let heard = heard.expect("it is notified").expect("the connection holds");
+            assert!(heard.payload().parse::<u64>().is_ok(), "{}", heard.payload());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_notification_tells_a_revision_and_nothing_else() {
+        run(Database::postgres().await, tells_a_revision_and_nothing_else).await;
+    }
+
+    /// Notifies without pause of the revision that comes next, in all shapes that there ever were.
+    async fn forge(url: String) {
+        let pool = PgPoolOptions::new().connect(&url).await.expect("anybody may connect");
+        let statement = "SELECT pg_notify('sophic_auth_changes', text) \
+             FROM counter, LATERAL (VALUES \
+                 ((revision + 1)::text), ((revision + 1000000)::text), \
+                 (epoch::text || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || ' ' \
+                     || (revision + 1) || ' unknown  '), \
+                 ('9223372036854775808'), ('-1'), ('')) AS forged (text)";
+        loop {
+            sqlx::raw_sql(statement).execute(&pool).await.expect("anybody may notify");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn keeps_no_key_alive(h: Harness) {
+        let other = h.another(|_| {}).await;
+        let root = h.root().await;
+        root.put_workspace("acme").await;
+        let servers = [root.at(&h), root.at(&other)];
+        let mut forgers = tokio::task::JoinSet::new();
+        for _ in 0..2 {
+            forgers.spawn(forge(h.database.url()));
+        }
+        for _ in 0..100 {
+            let key = root.create_key("acme", &[Scope::Read]).await;
+            for server in &servers {
+                assert!(server.introspect(&key.token, "acme", &[]).await.allowed);
+            }
+            root.revoke_token(&key.token).await;
+            for server in &servers {
+                let answer = server.introspect(&key.token, "acme", &[]).await;
+                assert_eq!(answer.denial(), Denial::TokenRevoked);
+            }
+        }
+        assert!(forgers.try_join_next().is_none(), "the forging went on to the end");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_forged_notification_keeps_no_key_alive() {
+        run(Database::postgres().await, keeps_no_key_alive).await;
+    }
+}
