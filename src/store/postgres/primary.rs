@@ -178,6 +178,10 @@ impl Primary {
             self.throw(generation, text);
             return StoreError::Unavailable(text.to_owned());
         }
+        let broken = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+        if broken && self.hosts.len() > 1 {
+            self.throw(generation, "a connection broke, and the primary may be another host");
+        }
         error.into()
     }
 
@@ -240,8 +244,12 @@ impl Primary {
         let begun = Instant::now();
         let outcome = self.search().await.map(|target| {
             let mut known = self.known.lock();
-            known.target = target;
             known.lost = false;
+            if target != known.target {
+                known.target = target;
+                // Pools that were made meanwhile lead to the other host.
+                self.generation.send_modify(|now| *now += 1);
+            }
         });
         *last = Some(Search { begun, ended: Instant::now(), outcome: outcome.clone() });
         outcome
