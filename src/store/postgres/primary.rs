@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
@@ -172,7 +173,7 @@ impl Primary {
     }
 
     fn judge_by(&self, generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| codes.contains(&&*code)) {
             let text = "it takes no writes: it is no primary";
             self.throw(generation, text);
