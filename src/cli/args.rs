@@ -40,7 +40,7 @@ Examples:
 /// What goes with every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// Where the store is: sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite:sophic-auth.db]
+    /// Where the store is: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
     #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
     /// How to print: for people, for programs, or (of what makes one) the token alone

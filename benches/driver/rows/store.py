@@ -8,11 +8,12 @@ from bench import LIVE, say
 from . import of, ratios
 
 FLAGS = ["--connections", 50, "--tokens", LIVE]
-# All statements but those of the sync loop, of the health check and of the bench itself.
+# All statements but those of the sync loop, of the health check, of new connections and of the bench itself.
 CALLS = """
 SELECT COALESCE(sum(calls), 0) FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND query NOT ILIKE '%replicas%' AND query NOT ILIKE '%pg_is_in_recovery%' AND query NOT ILIKE '%pg_stat_statements%'
+  AND query NOT ILIKE '%set_config%' AND query NOT ILIKE 'SELECT CASE WHEN NOT pg_is_in_recovery%'
+  AND query NOT ILIKE '%replicas%' AND query NOT ILIKE '%default_transaction_read_only%' AND query NOT ILIKE '%pg_stat_statements%'
 """
 
 
@@ -37,6 +38,14 @@ def postgres(bench, report):
         same.append(bench.pgbench(database, "look_up", 50))
         plain.append(bench.pgbench(database, "select", 50))
         say(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, pgbench {same[-1]:,.0f}/s, plain {plain[-1]:,.0f}/s")
+    # One connection, in turns: what it adds is little, and shows beside nothing else.
+    alone, placed = [], []
+    for number in range(bench.rounds):
+        alone.append(bench.pgbench(database, "look_up", 1))
+        placed.append(bench.pgbench(database, "look_up_placed", 1))
+        say(f"  round {number + 1}: one connection {alone[-1]:,.0f}/s, asking whether it is the primary {placed[-1]:,.0f}/s")
+    added = [1e6 / asking - 1e6 / plain for asking, plain in zip(placed, alone)]
+    report.absolute("store", "pgbench, one connection: what asking for the primary adds to a look-up", added, "µs")
     rate = of(ours, "rate")
     report.ratio("store", "Introspect from Postgres ÷ pgbench's select of the same rows, 50 connections", ratios(rate, same), at_least=0.6)
     report.ratio("store", "Introspect from Postgres ÷ pgbench's select of the credential alone, 50 connections", ratios(rate, plain))

@@ -75,7 +75,8 @@ impl PostgresFeed {
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options);
-        let pool = primary.unless_thrown(generation, pool).await.ok_or_else(thrown)??;
+        let pool = primary.unless_thrown(generation, pool).await.ok_or_else(thrown)?;
+        let pool = pool.map_err(|error| primary.judge(generation, error))?;
         Ok(Self { pool, primary, generation, listener: None })
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
@@ -172,11 +173,15 @@ impl Primary {
     }
 
     fn judge_by(&self, generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| codes.contains(&&*code)) {
             let text = "it takes no writes: it is no primary";
             self.throw(generation, text);
             return StoreError::Unavailable(text.to_owned());
+        }
+        let broken = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+        if broken && self.hosts.len() > 1 {
+            self.throw(generation, "a connection broke, and the primary may be another host");
         }
         error.into()
     }
@@ -240,8 +245,12 @@ impl Primary {
         let begun = Instant::now();
         let outcome = self.search().await.map(|target| {
             let mut known = self.known.lock();
-            known.target = target;
             known.lost = false;
+            if target != known.target {
+                known.target = target;
+                // Pools that were made meanwhile lead to the other host.
+                self.generation.send_modify(|now| *now += 1);
+            }
         });
         *last = Some(Search { begun, ended: Instant::now(), outcome: outcome.clone() });
         outcome

@@ -7,6 +7,7 @@ mod credentials;
 mod directory;
 mod feed;
 mod files;
+mod hosts;
 mod life;
 mod listing;
 mod many;

@@ -1,0 +1,16 @@
+-- look_up.sql, and where it is answered, as `place!` in src/store/postgres/hosts.rs has it: what each look-up of the service asks.
+\set last :live - 1
+\set i random(0, :last)
+SELECT counter.epoch::text || '/' || COALESCE(NULLIF(current_setting('sophic_auth.system', true), ''),
+        (pg_control_system()).system_identifier::text) || '/' || CASE WHEN NOT pg_is_in_recovery()
+        THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
+    counter.revision, c.*, own.*, named.*, u.*,
+    (SELECT string_agg(m.workspace_id || '=' || m.role, ',' ORDER BY m.workspace_id) FROM memberships AS m WHERE m.user_id = c.user_id)
+FROM counter
+LEFT JOIN credentials AS c ON c.id = ('0193e000-0000-7000-8000-' || lpad(to_hex(:i::bigint), 12, '0'))::uuid
+LEFT JOIN users AS u ON u.id = c.user_id
+LEFT JOIN workspaces AS own ON own.id = c.workspace_id
+LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE(
+    (SELECT w.id FROM workspaces AS w WHERE w.id = 'bench-' || lpad((:i::bigint / 2 % 1000)::text, 4, '0') AND w.delete_time IS NULL),
+    (SELECT w.id FROM workspaces AS w WHERE w.slug = 'bench-' || lpad((:i::bigint / 2 % 1000)::text, 4, '0') AND w.delete_time IS NULL))
+WHERE counter.id = 1;

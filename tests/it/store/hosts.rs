@@ -1,0 +1,72 @@
+//! A Postgres of several hosts: which of them is spoken to. `faults::failover` has those of which one is a standby.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sophic_auth::store::{self, Store, StoreError};
+
+use super::samples::{workspace, write};
+use crate::proxy::{Mode, Proxy};
+use crate::stores::Database;
+
+/// Far longer than it takes, even on a machine that is busy.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// The URL with these hosts in place of its own, which is given too.
+fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
+    let url = database.url();
+    let (head, rest) = url.split_once('@').expect("a user");
+    let (host, name) = rest.split_once('/').expect("a database");
+    (format!("{head}@{hosts}/{name}"), host.parse().expect("an address"))
+}
+
+/// Until both a read and a write come through.
+async fn recovered(store: &Arc<dyn Store>) {
+    let acme = workspace("acme");
+    let works = async || {
+        while store.ping().await.is_err() || store.begin("test").await.map(drop).is_err() {}
+        write(&**store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
+        assert_eq!(store.find_workspace("acme").await, Ok(Some(acme.clone())));
+    };
+    tokio::time::timeout(HANGS, works()).await.expect("it goes on at the other host");
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_passed_over() {
+    let database = Database::postgres().await;
+    let (_, address) = url(&database, "");
+    // Nobody listens on port 1.
+    for hosts in [format!("127.0.0.1:1,{address}"), format!("{address},127.0.0.1:1")] {
+        let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
+        recovered(&store).await;
+        store.close().await;
+    }
+    let (nowhere, _) = url(&database, "127.0.0.1:1,[::1]:1");
+    let nowhere = nowhere.replace("sophic@", "sophic:hunter2@");
+    let error = store::open(&nowhere).await.map(drop).expect_err("nobody is there");
+    let StoreError::Unavailable(text) = error else { panic!("{error:?}") };
+    assert!(text.contains("127.0.0.1:1: ") && text.contains("::1:1: "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
+    let database = Database::postgres().await;
+    let (_, address) = url(&database, "");
+    for mode in [Mode::Refuse, Mode::Stall] {
+        let proxies = [Proxy::start(address).await, Proxy::start(address).await];
+        let hosts = proxies.each_ref().map(|proxy| proxy.address.to_string()).join(",");
+        let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
+        // There and back.
+        for [gone, left] in [[0, 1], [1, 0]] {
+            proxies[left].set(Mode::Pass);
+            proxies[gone].set(mode);
+            proxies[gone].cut();
+            recovered(&store).await;
+        }
+        store.close().await;
+    }
+    database.drop_database().await;
+}
