@@ -41,11 +41,7 @@ struct Shared {
 
 impl Barrier {
     /// Over this store. It looks from now on, in a task of its own, until it is stopped or dropped.
-    pub fn new(
-        store: Arc<dyn Store>,
-        boot: Arc<dyn BootClock>,
-        local: Option<Arc<Local>>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, boot: Arc<dyn BootClock>, local: Option<Arc<Local>>) -> Self {
         let (lookout, arrived) = (Mutex::default(), Notify::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let shared = Arc::new(Shared { store, boot, local, lookout, arrived, stop, tasks });
@@ -112,10 +108,8 @@ impl Shared {
             event = match action {
                 LookoutAction::Look => self.look().await,
                 LookoutAction::Fence(id, seq) => {
-                    let fenced = tokio::time::timeout(
-                        STATEMENT_TIMEOUT,
-                        self.store.fence_replica(id, seq),
-                    );
+                    let fenced =
+                        tokio::time::timeout(STATEMENT_TIMEOUT, self.store.fence_replica(id, seq));
                     self.outcome(fenced.await, LookoutEvent::Fenced)
                 }
                 LookoutAction::Rest(pause) => {

@@ -37,7 +37,6 @@ impl<K, T> Clone for Board<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T: Clone> Board<K, T> {
-
     /// Joins the read of this key that is under way, if `may_join` allows it, and gives its ticket; puts a new one with this
     /// ticket on the board otherwise. `may_join` is asked once the read was found, so the read was on the board when it
     /// was allowed.

@@ -139,7 +139,9 @@ impl Lookup for Cached {
                 self.mirror().remember_caller(digest, caller.clone(), generation);
                 Ok(caller)
             }
-            Err(error) if self.may_bridge(&error) => self.mirror().recall_caller(digest).ok_or(error),
+            Err(error) if self.may_bridge(&error) => {
+                self.mirror().recall_caller(digest).ok_or(error)
+            }
             Err(error) => Err(error),
         }
     }

@@ -197,7 +197,9 @@ impl<W> Lookout<W> {
     fn rest(&mut self) -> LookoutAction {
         if self.is_idle() {
             let part = self.standstill.shortest_lease().map(|lease| lease / IDLE_PARTS);
-            return LookoutAction::Rest(part.map_or(IDLE_PAUSE_MAX, |part| part.min(IDLE_PAUSE_MAX)));
+            return LookoutAction::Rest(
+                part.map_or(IDLE_PAUSE_MAX, |part| part.min(IDLE_PAUSE_MAX)),
+            );
         }
         let pause = self.pause;
         self.pause = (pause * 2).min(PAUSE_MAX);

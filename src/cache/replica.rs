@@ -117,7 +117,8 @@ impl Driver {
     fn feed(&mut self) -> Result<&mut dyn ChangeFeed> {
         let feed = self.feed.as_deref_mut();
         // The machine connects before it asks for anything.
-        feed.map(|feed| feed as _).ok_or_else(|| StoreError::Unavailable("not connected".to_owned()))
+        feed.map(|feed| feed as _)
+            .ok_or_else(|| StoreError::Unavailable("not connected".to_owned()))
     }
 }
 

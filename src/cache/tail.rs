@@ -49,15 +49,7 @@ impl Tail {
         detach: impl Fn() + Send + 'static,
     ) -> Self {
         let detach = Box::new(detach);
-        Self {
-            mirror,
-            lease,
-            hub,
-            detach,
-            incarnation: None,
-            seq: 0,
-            durable: None,
-        }
+        Self { mirror, lease, hub, detach, incarnation: None, seq: 0, durable: None }
     }
 
     /// What to publish with the sync that is sent at `sent` (since boot).

@@ -49,8 +49,7 @@ pub(super) fn start(
         clock: Arc::clone(&clock) as _,
         random: Arc::clone(&random) as _,
     };
-    let barrier =
-        Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local));
+    let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local));
     let lookup = Arc::new(cached);
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
     let service = Service {

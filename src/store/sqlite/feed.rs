@@ -40,10 +40,10 @@ pub(super) async fn fence(db: &mut SqliteConnection, id: ReplicaId, seq: i64) ->
         now!(),
         " WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL"
     ))
-        .bind(id.0)
-        .bind(seq)
-        .execute(db)
-        .await?;
+    .bind(id.0)
+    .bind(seq)
+    .execute(db)
+    .await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -147,9 +147,10 @@ impl ChangeFeed for SqliteFeed {
             let version = self.data_version().await?;
             if version != self.seen {
                 self.seen = version;
-                let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
-                    .fetch_one(&mut self.db)
-                    .await?;
+                let row =
+                    sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
+                        .fetch_one(&mut self.db)
+                        .await?;
                 return Ok(Hint::Revision(row::incarnation(&row)?.1));
             }
         }
@@ -162,9 +163,9 @@ impl ChangeFeed for SqliteFeed {
             now!(),
             " WHERE replica_id = $1 AND end_time IS NULL"
         ))
-            .bind(id.0)
-            .execute(&mut self.db)
-            .await?;
+        .bind(id.0)
+        .execute(&mut self.db)
+        .await?;
         Ok(())
     }
 }

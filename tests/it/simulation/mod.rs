@@ -9,6 +9,7 @@ mod client;
 mod follow;
 mod message;
 mod moments;
+mod nature;
 mod plan;
 mod process;
 mod read;

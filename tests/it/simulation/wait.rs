@@ -212,7 +212,8 @@ impl World {
             LookoutAction::Look => {
                 let old = self.plan.is(Broken::JudgedByEarlierLook);
                 let process = &self.processes[me.process];
-                let rows = process.rows.clone().filter(|(read, _)| old && self.now < read + OLD_ROWS);
+                let rows =
+                    process.rows.clone().filter(|(read, _)| old && self.now < read + OLD_ROWS);
                 let asked = process.boot(self.now);
                 let call = match rows {
                     Some((_, rows)) => {

@@ -2,6 +2,8 @@
 //! answers are made of. Every method is one transaction. A crash loses what was not made durable; a promotion begins
 //! another life.
 
+mod rows;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -10,11 +12,11 @@ use sophic_auth::model::{
     Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use sophic_auth::store::{
-    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, Life, LookedUp, Published, Replica,
-    Replicas, Synced,
+    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, Life, LookedUp,
 };
 
-use super::plan::{Broken, LEASE, Plan};
+use self::rows::Row;
+use super::plan::{Broken, Plan};
 
 /// What an answer is made of. Every change gives it a version of its own, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,14 +79,6 @@ struct Tables {
     credentials: HashMap<Digest, Arc<Credential>>,
     users: Vec<(User, Vec<(WorkspaceId, Role)>)>,
     workspaces: Vec<Workspace>,
-}
-
-/// The row of a replica.
-#[derive(Clone)]
-struct Row {
-    replica: Replica,
-    ended: bool,
-    inserted: u64,
 }
 
 /// A commit that may still be lost in a promotion: nobody was told of it.
@@ -238,107 +232,6 @@ impl Store {
 
     fn revision(&self) -> Revision {
         Revision(self.tables.revision)
-    }
-
-    // The replicas' rows, as `src/store/postgres/feed.rs` has them.
-
-    /// Commits, and waits for the disk.
-    fn flush(&mut self) {
-        self.kept = self.rows.clone();
-    }
-
-    pub(super) fn insert_row(&mut self, id: ReplicaId, now: u64, wall: i64) {
-        let replica = Replica { id, applied: Revision(0), seq: 0, lease: LEASE };
-        self.rows.insert(id, Row { replica, ended: false, inserted: now });
-        self.ids.push(id);
-        self.expiries.insert(id, wall);
-        self.flush();
-    }
-
-    /// The row of a replica that may answer.
-    fn live(&mut self, id: ReplicaId) -> Option<&mut Replica> {
-        self.rows.get_mut(&id).filter(|row| !row.ended).map(|row| &mut row.replica)
-    }
-
-    pub(super) fn state(&self) -> (Incarnation, Revision) {
-        (self.incarnation(), self.revision())
-    }
-
-    pub(super) fn sync(
-        &mut self,
-        id: ReplicaId,
-        published: &Published,
-        wall: i64,
-    ) -> Option<Synced> {
-        let (incarnation, revision) = self.state();
-        let broken = self.broken;
-        let row = self.live(id)?;
-        let same = published.incarnation.as_ref() == Some(&incarnation)
-            || matches!(
-                broken,
-                Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored)
-            );
-        row.applied = if same { published.applied } else { Revision(0) };
-        row.seq = match broken {
-            Some(Broken::StoreCounts) => row.seq + 1,
-            _ => published.seq,
-        };
-        self.expiries.insert(id, wall);
-        if published.durable {
-            self.flush();
-        }
-        let after = published.applied.0 + 1..;
-        let changes = self.changes.range(after).map(|(_, change)| change.clone()).collect();
-        Some(Synced { incarnation, revision, changes })
-    }
-
-    /// For the heartbeat beside the tail.
-    pub(super) fn beat(&mut self, id: ReplicaId, seq: i64) -> bool {
-        self.live(id).map(|row| row.seq = seq).is_some()
-    }
-
-    /// Marks a row as ended.
-    pub(super) fn end_row(&mut self, id: ReplicaId) {
-        if let Some(row) = self.rows.get_mut(&id) {
-            row.ended = true;
-        }
-        self.flush();
-    }
-
-    pub(super) fn fence(&mut self, id: ReplicaId, seq: i64) -> bool {
-        let stands = self.live(id).is_some_and(|row| row.seq == seq);
-        if stands {
-            self.end_row(id);
-        }
-        stands
-    }
-
-    /// Somebody deletes a row by hand that was inserted before `before`: whether there was one.
-    pub(super) fn vanish(&mut self, before: u64, at: usize) -> bool {
-        let old = self.rows.iter().filter(|(_, row)| !row.ended && row.inserted < before);
-        let old: Vec<_> = old.map(|(id, _)| *id).collect();
-        let Some(id) = old.get(at % old.len().max(1)) else { return false };
-        self.rows.remove(id);
-        self.flush();
-        true
-    }
-
-    pub(super) fn all_ids(&self) -> impl Iterator<Item = ReplicaId> {
-        self.ids.iter().copied()
-    }
-
-    /// And those whose time is over, by the database's clock.
-    pub(super) fn replicas(&self, wall: i64) -> (Replicas, Vec<(ReplicaId, i64)>) {
-        let (incarnation, revision) = self.state();
-        let expired = |row: &&Replica| {
-            let lease = i64::try_from(LEASE.as_nanos()).expect("a second");
-            self.expiries.get(&row.id).is_some_and(|since| since + lease < wall)
-        };
-        let live = self.rows.values().filter(|row| !row.ended).map(|row| &row.replica);
-        let replicas: Vec<_> = live.cloned().collect();
-        let ended = self.rows.values().filter(|row| row.ended).map(|row| row.replica.id).collect();
-        let over = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
-        (Replicas { incarnation, revision, replicas, ended }, over)
     }
 
     // What answers are made of.
