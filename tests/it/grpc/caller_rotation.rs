@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use super::audit::of_action;
 use super::refusal::{fields, refused};
-use super::retried::freeze;
+use super::retried::{brief, freeze};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
@@ -131,11 +131,7 @@ async fn without_an_overlap_the_old_token_is_dead_at_every_server(h: Harness) {
 async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says_so(h: Harness) {
     let gateway = service(&h).await;
     let (mut feed, id) = freeze(&h).await;
-    let within = |request: RotateCallerRequest| {
-        let mut request = tonic::Request::new(request);
-        request.set_timeout(std::time::Duration::from_secs(1));
-        request
-    };
+    let here = brief(&h).await;
     for overlap in [3_600, 0] {
         let request = RotateCallerRequest {
             request_id: uuid::Uuid::from_u128(u128::from(overlap == 0) + 1).to_string(),
@@ -143,12 +139,10 @@ async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says
         };
         // By the token that it had first, as far as that is good.
         let by = if overlap == 0 { h.root().await } else { gateway.clone() };
-        let first = by.admin().rotate_caller(within(request.clone())).await;
-        let first = first.expect("it is done").into_inner();
+        let first = rotate(&by.at(&here), request.clone()).await.expect("it is done");
         assert!(first.end_pending);
         calls(&h.with_token(&first.token)).await.expect("the new one is good");
-        let again = by.admin().rotate_caller(within(request)).await;
-        let again = again.expect("it is done").into_inner();
+        let again = rotate(&by.at(&here), request).await.expect("it is done");
         assert!(again.end_pending, "asking again waits on");
         assert_eq!(refused(calls(&h.with_token(&first.token)).await), unknown());
         calls(&h.with_token(&again.token)).await.expect("the newest is good");

@@ -15,6 +15,7 @@ mod coherence;
 mod directory;
 mod errors;
 mod framing;
+mod frozen;
 mod health;
 mod introspect;
 mod last_use;
