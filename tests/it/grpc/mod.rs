@@ -28,7 +28,7 @@ mod policy;
 mod purge;
 mod refusal;
 mod reserved_slugs;
-mod retried;
+pub(crate) mod retried;
 mod retries;
 mod rotate;
 mod same_answers;

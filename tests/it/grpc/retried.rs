@@ -23,12 +23,12 @@ on_every_store! {
 }
 
 /// A server on the same database that gives a request a second. (A client with a deadline of its own may give up first.)
-pub(super) async fn brief(h: &Harness) -> Harness {
+pub(crate) async fn brief(h: &Harness) -> Harness {
     h.another(|config| config.limits.request_timeout = Duration::from_secs(1)).await
 }
 
 /// A replica that never syncs, and whose lease does not end.
-pub(super) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
+pub(crate) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
     let store = store::open_as_is(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(7));
