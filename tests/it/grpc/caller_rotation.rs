@@ -27,6 +27,9 @@ on_every_store! {
     an_overlap_is_not_negative_and_at_most_seven_days,
 }
 
+/// Between two calls of what ends by itself.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 const REQUEST: &str = "6f6f1d52-6b6e-4f0c-9d5e-2f8f2c1a7b11";
 
 fn of(caller: &str, seconds: i64) -> RotateCallerRequest {
@@ -84,10 +87,12 @@ async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connecti
     let end = SystemTime::try_from(end).expect("a time");
     for actor in [&gateway, &there] {
         let refusal = loop {
+            let asked = SystemTime::now();
             match calls(actor).await {
-                Ok(()) => tokio::task::yield_now().await,
+                Ok(()) => assert!(asked < end, "it is accepted after its end"),
                 Err(status) => break status,
             }
+            tokio::time::sleep(PAUSE).await;
         };
         assert!(SystemTime::now() >= end, "not before its time");
         assert_eq!(refused::<()>(Err(refusal)), unknown());
@@ -97,12 +102,14 @@ async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connecti
 
 async fn a_watch_by_the_old_token_ends_with_the_overlap(h: Harness) {
     let gateway = service(&h).await;
-    rotate(&gateway, of("gateway", 2)).await.expect("it may");
+    let rotated = rotate(&gateway, of("gateway", 2)).await.expect("it may");
+    let end = rotated.caller.expect("a caller").previous_token_expire_time.expect("it has an end");
+    let late = SystemTime::try_from(end).expect("a time") + std::time::Duration::from_secs(30);
     let stream = gateway.auth().watch(WatchRequest::default()).await.expect("it may listen");
     let mut stream = stream.into_inner();
     let ended = loop {
         match stream.message().await {
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => assert!(SystemTime::now() < late, "it goes on after the end"),
             Ok(None) => panic!("it ends with a reason"),
             Err(status) => break status,
         }
