@@ -80,7 +80,7 @@ reasons! {
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "there is a caller with this certificate_san";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
-        "the request of this id has made its credential, whose token cannot be shown again: rotate it";
+        "the request of this id is done, and its token cannot be shown again: rotate it once more";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
         "the credential has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,

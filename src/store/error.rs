@@ -54,7 +54,7 @@ pub enum StoreError {
 }
 
 /// What is unique, by the name of the constraint or index in Postgres, and as SQLite calls it: `table.column`.
-const UNIQUE: [(&str, &str); 9] = [
+const UNIQUE: [(&str, &str); 10] = [
     ("workspaces_pkey", "workspaces.id"),
     ("workspaces_slug", "workspaces.slug"),
     ("users_pkey", "users.id"),
@@ -63,6 +63,7 @@ const UNIQUE: [(&str, &str); 9] = [
     ("callers_pkey", "callers.id"),
     ("callers_name", "callers.name"),
     ("callers_digest_key", "callers.digest"),
+    ("callers_previous_digest", "callers.previous_digest"),
     ("callers_certificate_san", "callers.certificate_san"),
 ];
 

@@ -145,6 +145,15 @@ async fn a_caller_is_changed_and_given_a_new_token(p: Program) {
     let token = p.run("caller rotate edge --output token").word();
     assert!(token.starts_with("sophic_svc_"));
     assert!(p.run("caller rotate edge").ok().contains("sophic_svc_"));
+    let rotated = p.run("caller rotate edge --overlap 1h --output json").json();
+    assert!(rotated["caller"]["previous_token_expire_time"].is_string(), "{rotated}");
+    assert!(rotated.get("end_pending").is_none());
+    let rotated = p.run("caller rotate edge --overlap 0s --output json").json();
+    assert!(rotated["caller"].get("previous_token_expire_time").is_none(), "{rotated}");
+    let again =
+        "caller rotate edge --request-id 6f6f1d52-6b6e-4f0c-9d5e-2f8f2c1a7b11 --output token";
+    assert_ne!(p.run(again).word(), p.run(again).word());
+    assert!(p.run("caller rotate edge --overlap 8d").failed(2).contains("7 days"));
     p.run("caller update edge").failed(2);
     p.run("caller rotate nobody").failed(1);
 }

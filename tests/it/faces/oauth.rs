@@ -9,12 +9,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::scene::{Scene, caller};
 use super::wire::{Call, Reply};
 use crate::grpc::audit::of_action;
+use crate::grpc::retried::{brief, freeze};
+use crate::harness::Harness;
 use crate::stores::on_every_store;
 
 on_every_store! {
     a_live_token_is_described,
     of_what_is_not_active_nothing_is_told,
     a_revoked_token_is_dead_when_the_answer_comes,
+    a_revocation_that_is_sent_again_waits_like_the_first,
     a_caller_proves_itself_by_basic_or_bearer,
     a_caller_without_the_permission_is_refused,
     what_is_refused_of_a_revocation_is_in_the_audit_log,
@@ -103,6 +106,22 @@ async fn a_revoked_token_is_dead_when_the_answer_comes(scene: Scene) {
         let view = introspect(&scene, &[("token", &token)]).await;
         assert_eq!(view.body, r#"{"active":false}"#);
     }
+}
+
+async fn a_revocation_that_is_sent_again_waits_like_the_first(scene: Scene) {
+    let here = brief(&scene.h).await;
+    let token = scene.key(&[Scope::Read]).await;
+    let (mut feed, id) = freeze(&scene.h).await;
+    let revoke = async |token: &str, server: &Harness| {
+        let call = Call::form("/oauth2/revoke", &[("token", token)])
+            .header("authorization", &basic("proxy", &scene.caller_token));
+        call.send(server.running.http).await.status
+    };
+    for text in [&token, &token, "rubbish"] {
+        assert_eq!(revoke(text, &here).await, 504, "a server may answer as before still");
+    }
+    feed.deregister(id).await.expect("it takes leave");
+    assert_eq!(revoke(&token, &scene.h).await, 200);
 }
 
 async fn a_caller_proves_itself_by_basic_or_bearer(scene: Scene) {

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use super::audit::of_action;
 use super::refusal::{fields, refused};
-use super::retried::freeze;
+use super::retried::{brief, freeze};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
@@ -26,6 +26,9 @@ on_every_store! {
     a_caller_that_is_revoked_loses_both_tokens,
     an_overlap_is_not_negative_and_at_most_seven_days,
 }
+
+/// Between two calls of what ends by itself.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 const REQUEST: &str = "6f6f1d52-6b6e-4f0c-9d5e-2f8f2c1a7b11";
 
@@ -84,10 +87,12 @@ async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connecti
     let end = SystemTime::try_from(end).expect("a time");
     for actor in [&gateway, &there] {
         let refusal = loop {
+            let asked = SystemTime::now();
             match calls(actor).await {
-                Ok(()) => tokio::task::yield_now().await,
+                Ok(()) => assert!(asked < end, "it is accepted after its end"),
                 Err(status) => break status,
             }
+            tokio::time::sleep(PAUSE).await;
         };
         assert!(SystemTime::now() >= end, "not before its time");
         assert_eq!(refused::<()>(Err(refusal)), unknown());
@@ -97,12 +102,14 @@ async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connecti
 
 async fn a_watch_by_the_old_token_ends_with_the_overlap(h: Harness) {
     let gateway = service(&h).await;
-    rotate(&gateway, of("gateway", 2)).await.expect("it may");
+    let rotated = rotate(&gateway, of("gateway", 2)).await.expect("it may");
+    let end = rotated.caller.expect("a caller").previous_token_expire_time.expect("it has an end");
+    let late = SystemTime::try_from(end).expect("a time") + std::time::Duration::from_secs(30);
     let stream = gateway.auth().watch(WatchRequest::default()).await.expect("it may listen");
     let mut stream = stream.into_inner();
     let ended = loop {
         match stream.message().await {
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => assert!(SystemTime::now() < late, "it goes on after the end"),
             Ok(None) => panic!("it ends with a reason"),
             Err(status) => break status,
         }
@@ -131,11 +138,7 @@ async fn without_an_overlap_the_old_token_is_dead_at_every_server(h: Harness) {
 async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says_so(h: Harness) {
     let gateway = service(&h).await;
     let (mut feed, id) = freeze(&h).await;
-    let within = |request: RotateCallerRequest| {
-        let mut request = tonic::Request::new(request);
-        request.set_timeout(std::time::Duration::from_secs(1));
-        request
-    };
+    let here = brief(&h).await;
     for overlap in [3_600, 0] {
         let request = RotateCallerRequest {
             request_id: uuid::Uuid::from_u128(u128::from(overlap == 0) + 1).to_string(),
@@ -143,12 +146,10 @@ async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says
         };
         // By the token that it had first, as far as that is good.
         let by = if overlap == 0 { h.root().await } else { gateway.clone() };
-        let first = by.admin().rotate_caller(within(request.clone())).await;
-        let first = first.expect("it is done").into_inner();
+        let first = rotate(&by.at(&here), request.clone()).await.expect("it is done");
         assert!(first.end_pending);
         calls(&h.with_token(&first.token)).await.expect("the new one is good");
-        let again = by.admin().rotate_caller(within(request)).await;
-        let again = again.expect("it is done").into_inner();
+        let again = rotate(&by.at(&here), request).await.expect("it is done");
         assert!(again.end_pending, "asking again waits on");
         assert_eq!(refused(calls(&h.with_token(&first.token)).await), unknown());
         calls(&h.with_token(&again.token)).await.expect("the newest is good");

@@ -53,9 +53,6 @@ pub(super) type Changed = Result<bool, Status>;
 /// Well formed, and nobody's.
 pub(super) const NOBODY: &str = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
 
-/// How long a call waits.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// Things for each call to change.
 #[derive(Clone)]
 pub(super) struct Stage(Arc<Things>);
@@ -63,12 +60,6 @@ pub(super) struct Stage(Arc<Things>);
 struct Things {
     /// Ids and tokens of keys, by the RPC that they are for.
     keys: Vec<(&'static str, String, String)>,
-}
-
-fn request<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(PATIENCE);
-    request
 }
 
 fn workspace(slug: &str, disabled: bool) -> PutWorkspaceRequest {
@@ -85,7 +76,7 @@ fn user(id: &str, disabled: bool) -> PutUserRequest {
 }
 
 fn revoke(credential: revoke_request::Credential) -> Request<RevokeRequest> {
-    request(RevokeRequest { credential: Some(credential), ..Default::default() })
+    Request::new(RevokeRequest { credential: Some(credential), ..Default::default() })
 }
 
 /// A well-formed key token that is nobody's.
@@ -157,21 +148,22 @@ impl Stage {
             "CreateKey" => {
                 let workspace = "acme".to_owned();
                 let key = CreateKeyRequest { workspace, name, scopes, ..Default::default() };
-                auth.create_key(request(key)).await?;
+                auth.create_key(Request::new(key)).await?;
             }
             "CreatePat" => {
                 let (user, max_role) = ("ada".to_owned(), Role::Owner.into());
                 let pat = CreatePatRequest { user, name, scopes, max_role, ..Default::default() };
-                auth.create_pat(request(pat)).await?;
+                auth.create_pat(Request::new(pat)).await?;
             }
             "Enable" => {
                 let credential_id = self.key("Enable").0;
-                auth.enable(request(EnableRequest { credential_id, ..Default::default() })).await?;
+                auth.enable(Request::new(EnableRequest { credential_id, ..Default::default() }))
+                    .await?;
             }
             "Rotate" | "Rotate an unknown id" => {
                 let id = if rpc == "Rotate" { self.key(rpc).0 } else { NOBODY.to_owned() };
                 let rotate = RotateRequest { credential_id: id, ..Default::default() };
-                return Ok(auth.rotate(request(rotate)).await?.into_inner().end_pending);
+                return Ok(auth.rotate(Request::new(rotate)).await?.into_inner().end_pending);
             }
             _ => {
                 let path = if rpc.ends_with("name") { "name" } else { "scopes" };
@@ -183,7 +175,7 @@ impl Stage {
                     update_mask,
                     ..Default::default()
                 };
-                auth.update_credential(request(update)).await?;
+                auth.update_credential(Request::new(update)).await?;
             }
         }
         Ok(false)
@@ -202,19 +194,19 @@ impl Stage {
             "Disable" | "Disable an unknown id" => {
                 let id = if rpc == "Disable" { self.key(rpc).0 } else { NOBODY.to_owned() };
                 let disable = DisableRequest { credential_id: id, ..Default::default() };
-                drop(auth.disable(request(disable)).await?);
+                drop(auth.disable(Request::new(disable)).await?);
             }
             "RevokeLeaked" | "RevokeLeaked nothing" => {
                 let token = if rpc == "RevokeLeaked" { self.key(rpc).1 } else { nobodys_token() };
                 let tokens = vec![LeakedToken { token, ..Default::default() }];
-                drop(auth.revoke_leaked(request(RevokeLeakedRequest { tokens })).await?);
+                drop(auth.revoke_leaked(Request::new(RevokeLeakedRequest { tokens })).await?);
             }
             _ => {
                 let id = self.key("BulkRevoke").0;
                 let family_id = if rpc == "BulkRevoke nothing" { NOBODY.to_owned() } else { id };
                 let dry_run = rpc.ends_with("dry run");
                 let bulk = BulkRevokeRequest { family_id, dry_run, ..Default::default() };
-                drop(auth.bulk_revoke(request(bulk)).await?);
+                drop(auth.bulk_revoke(Request::new(bulk)).await?);
             }
         }
         Ok(false)
@@ -229,11 +221,15 @@ async fn put(actor: &Actor, rpc: &str) -> Changed {
         role: role.into(),
     };
     match rpc {
-        "PutWorkspace" => drop(directory.put_workspace(request(workspace("put", true))).await?),
-        "PutUser" => drop(directory.put_user(request(user("put", true))).await?),
-        "PutUser enabled" => drop(directory.put_user(request(user("put", false))).await?),
-        "PutMembership" => drop(directory.put_membership(request(member(Role::Viewer))).await?),
-        _ => drop(directory.put_membership(request(member(Role::Owner))).await?),
+        "PutWorkspace" => {
+            drop(directory.put_workspace(Request::new(workspace("put", true))).await?)
+        }
+        "PutUser" => drop(directory.put_user(Request::new(user("put", true))).await?),
+        "PutUser enabled" => drop(directory.put_user(Request::new(user("put", false))).await?),
+        "PutMembership" => {
+            drop(directory.put_membership(Request::new(member(Role::Viewer))).await?)
+        }
+        _ => drop(directory.put_membership(Request::new(member(Role::Owner))).await?),
     }
     Ok(false)
 }
@@ -246,15 +242,15 @@ async fn delete(actor: &Actor, rpc: &str) -> Changed {
     if rpc.starts_with("DeleteWorkspace") {
         let workspace = named("deleted");
         let delete = DeleteWorkspaceRequest { workspace, allow_missing };
-        drop(directory.delete_workspace(request(delete)).await?);
+        drop(directory.delete_workspace(Request::new(delete)).await?);
     } else if rpc.starts_with("DeleteUser") {
         let delete = DeleteUserRequest { user: named("deleted"), allow_missing };
-        drop(directory.delete_user(request(delete)).await?);
+        drop(directory.delete_user(Request::new(delete)).await?);
     } else {
         let workspace = if rpc.ends_with("unknown workspace") { "unknown" } else { "acme" };
         let (workspace, user) = (workspace.to_owned(), named("ada"));
         let delete = DeleteMembershipRequest { workspace, user, allow_missing };
-        drop(directory.delete_membership(request(delete)).await?);
+        drop(directory.delete_membership(Request::new(delete)).await?);
     }
     Ok(false)
 }
@@ -266,17 +262,17 @@ async fn callers(actor: &Actor, rpc: &str) -> Changed {
     if rpc == "CreateCaller" {
         let (name, certificate_san) = ("new".to_owned(), String::new());
         let create = CreateCallerRequest { name, permissions, certificate_san };
-        drop(admin.create_caller(request(create)).await?);
+        drop(admin.create_caller(Request::new(create)).await?);
     } else if rpc.starts_with("RevokeCaller") {
         let revoke = RevokeCallerRequest { caller: named("revoked") };
-        drop(admin.revoke_caller(request(revoke)).await?);
+        drop(admin.revoke_caller(Request::new(revoke)).await?);
     } else if rpc.starts_with("UpdateCaller") {
         let update =
             UpdateCallerRequest { caller: named("updated"), name: String::new(), permissions };
-        drop(admin.update_caller(request(update)).await?);
+        drop(admin.update_caller(Request::new(update)).await?);
     } else if rpc.starts_with("RotateCaller") {
         let rotate = RotateCallerRequest { caller: named("rotated"), ..Default::default() };
-        return Ok(admin.rotate_caller(request(rotate)).await?.into_inner().end_pending);
+        return Ok(admin.rotate_caller(Request::new(rotate)).await?.into_inner().end_pending);
     } else {
         panic!("{rpc} has no call");
     }

@@ -22,8 +22,13 @@ on_every_store! {
     what_takes_nothing_away_waits_for_nobody,
 }
 
+/// A server on the same database that gives a request a second. (A client with a deadline of its own may give up first.)
+pub(crate) async fn brief(h: &Harness) -> Harness {
+    h.another(|config| config.limits.request_timeout = Duration::from_secs(1)).await
+}
+
 /// A replica that never syncs, and whose lease does not end.
-pub(super) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
+pub(crate) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
     let store = store::open_as_is(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(7));
@@ -69,13 +74,13 @@ async fn every_rpc_that_changes_something_says_what_it_does_to_answers(_: Harnes
 }
 
 async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
-    let other = h.another(|_| {}).await;
+    let (here, there) = (brief(&h).await, brief(&h).await);
     let root = h.root().await;
     let stage = Stage::set(&root).await;
     let (mut feed, id) = freeze(&h).await;
     let with = |effect: Effect| TABLE.iter().filter(move |(_, listed)| *listed == effect);
     let narrowing: Vec<_> = with(Effect::Narrows).map(|(rpc, _)| *rpc).collect();
-    for server in [&h, &h, &other] {
+    for server in [&here, &here, &there] {
         for (rpc, changed) in all(&root.at(server), &stage, &narrowing).await {
             let status = changed.expect_err("a server may answer as before still");
             assert!(is_pending(&status), "{rpc}: {status:?}");
@@ -83,7 +88,7 @@ async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
     }
     // Their answer has a token that is shown this once: it says that the end of the old one is pending.
     let rotating: Vec<_> = with(Effect::Rotates).map(|(rpc, _)| *rpc).collect();
-    for (rpc, changed) in all(&root, &stage, &rotating).await {
+    for (rpc, changed) in all(&root.at(&here), &stage, &rotating).await {
         assert_eq!(changed.map_err(|status| status.to_string()), Ok(true), "{rpc}");
     }
     feed.deregister(id).await.expect("it takes leave");
@@ -93,6 +98,7 @@ async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
 }
 
 async fn what_finds_nothing_to_take_away_waits_all_the_same(h: Harness) {
+    let here = brief(&h).await;
     let root = h.root().await;
     let stage = Stage::set(&root).await;
     let (mut feed, id) = freeze(&h).await;
@@ -115,7 +121,7 @@ async fn what_finds_nothing_to_take_away_waits_all_the_same(h: Harness) {
         "RotateCaller unknown",
         "Rotate an unknown id",
     ];
-    for (rpc, changed) in all(&root, &stage, &nothing).await {
+    for (rpc, changed) in all(&root.at(&here), &stage, &nothing).await {
         let status = changed.expect_err("an earlier call may be the reason, and not be done");
         assert!(is_pending(&status), "{rpc}: {status:?}");
     }

@@ -1,6 +1,6 @@
 //! Services that call: made, found by what they prove, changed, ended.
 
-use sophic_auth::model::{Caller, Permission};
+use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
 use sophic_auth::store::{Lock, StoreError};
 
 use super::samples::{at, caller, certified, digest, write};
@@ -11,6 +11,7 @@ on_every_store! {
     a_caller_is_found_by_its_certificate_unless_revoked,
     a_caller_is_found_by_id_and_by_name_to_be_changed,
     name_permissions_and_revocation_change_and_nothing_else,
+    a_rotated_caller_is_found_by_both_of_its_tokens,
     changing_a_caller_that_is_not_there_is_an_error,
     callers_are_listed_in_order_page_by_page_revoked_ones_too,
     a_name_is_taken_until_its_caller_is_revoked,
@@ -85,6 +86,36 @@ async fn name_permissions_and_revocation_change_and_nothing_else(store: TestStor
     let expected = Caller { create_time: gateway.create_time, ..changed };
     let found = store.find_caller_by_digest(&digest(1)).await.expect("a read");
     assert_eq!(found, Some(expected));
+}
+
+async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
+    let gateway = caller("gateway", 1);
+    let rotated = Caller {
+        previous: Some(PreviousToken { digest: digest(1), expire_time: at(30) }),
+        rotation: Some(RotationId::new(at(20), [3; 10])),
+        ..caller("gateway", 2)
+    };
+    let rotated = Caller { id: gateway.id, create_time: gateway.create_time, ..rotated };
+    write(&*store, async |tx| {
+        tx.insert_caller(&gateway).await.expect("it is made");
+        tx.insert_caller(&caller("other", 5)).await.expect("it is made");
+        tx.update_caller(&rotated).await.expect("it is changed");
+    })
+    .await;
+    for number in [1, 2] {
+        let found = store.find_caller_by_digest(&digest(number)).await.expect("a read");
+        assert_eq!(found.as_ref(), Some(&rotated));
+    }
+    let ended = Caller { previous: None, ..rotated };
+    write(&*store, async |tx| tx.update_caller(&ended).await.expect("it is changed")).await;
+    assert_eq!(store.find_caller_by_digest(&digest(1)).await.expect("a read"), None);
+    // No other caller's token from before is made this one's.
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let previous = Some(PreviousToken { digest: digest(7), expire_time: at(30) });
+    tx.update_caller(&Caller { previous, ..ended }).await.expect("it is changed");
+    let taken = tx.insert_caller(&Caller { previous, ..caller("third", 3) }).await;
+    let error = taken.expect_err("it is taken");
+    assert!(matches!(error, StoreError::Conflict { what: "callers.previous_digest" }), "{error:?}");
 }
 
 async fn changing_a_caller_that_is_not_there_is_an_error(store: TestStore) {

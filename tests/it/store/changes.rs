@@ -1,7 +1,9 @@
 //! The change log, as the store's own verbs write it: one row for each thing that may turn an answer around, numbered
 //! without gaps in the order of commits.
 
-use sophic_auth::model::{Caller, Credential, LastUse, Revision, Role, User, Workspace};
+use sophic_auth::model::{
+    Caller, Credential, LastUse, PreviousToken, Revision, Role, User, Workspace,
+};
 use sophic_auth::store::{ChangedEntity, Store, WriteTx};
 
 use super::raw;
@@ -69,6 +71,16 @@ async fn every_verb_that_may_turn_an_answer_around_appends_a_row(store: TestStor
     let of_gateway = [ChangedEntity::Caller(gateway.id)];
     let made = appended(&*store, async |tx| tx.insert_caller(&gateway).await.expect("it is made"));
     assert_eq!(made.await, of_gateway);
+    let previous = PreviousToken { digest: digest(2), expire_time: at(30) };
+    let gateway = Caller { previous: Some(previous), ..gateway };
+    let given =
+        appended(&*store, async |tx| tx.update_caller(&gateway).await.expect("it is changed"));
+    assert_eq!(given.await, of_gateway);
+    let earlier = PreviousToken { expire_time: at(20), ..previous };
+    let gateway = Caller { previous: Some(earlier), ..gateway };
+    let ended =
+        appended(&*store, async |tx| tx.update_caller(&gateway).await.expect("it is changed"));
+    assert_eq!(ended.await, of_gateway);
     let revoked = Caller { revoke_time: Some(at(9)), ..gateway };
     let ended =
         appended(&*store, async |tx| tx.update_caller(&revoked).await.expect("it is changed"));
