@@ -21,9 +21,18 @@ const GRACE: Duration = Duration::from_millis(300);
 /// the log that is being written, since what the last checkpoint says lags behind a promotion; a standby writes none.
 macro_rules! place {
     () => {
-        "counter.epoch::text || '/' || COALESCE(NULLIF(current_setting('sophic_auth.system', true), ''), \
-         (pg_control_system()).system_identifier::text) || '/' || CASE WHEN NOT pg_is_in_recovery() \
-         THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
+        place!(
+            "COALESCE(NULLIF(current_setting('sophic_auth.system', true), ''), \
+             (pg_control_system()).system_identifier::text)"
+        )
+    };
+    ($system:literal) => {
+        concat!(
+            "counter.epoch::text || '/' || ",
+            $system,
+            " || '/' || CASE WHEN NOT pg_is_in_recovery() \
+             THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
+        )
     };
 }
 
@@ -104,13 +113,17 @@ async fn ask(options: &PgConnectOptions) -> Result<(u32, PgConnection)> {
 
 /// Where a connection leads, whose database has our schema; it keeps what [`place`] would read from a file.
 pub(super) async fn place_of(connection: &mut PgConnection, pooled: bool) -> Result<Place> {
-    // A pooler would give what is set to its next client.
+    // The setting may come from elsewhere, so this does not believe it. A pooler would give what is set to its next client.
     let statement = if pooled {
-        concat!("SELECT ", place!(), " FROM counter WHERE id = 1")
+        concat!(
+            "SELECT ",
+            place!("(pg_control_system()).system_identifier::text"),
+            " FROM counter WHERE id = 1"
+        )
     } else {
         concat!(
             "SELECT ",
-            place!(),
+            place!("(pg_control_system()).system_identifier::text"),
             ", set_config('sophic_auth.system', (pg_control_system()).system_identifier::text, false) \
              FROM counter WHERE id = 1"
         )

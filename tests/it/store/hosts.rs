@@ -70,3 +70,18 @@ async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
     }
     database.drop_database().await;
 }
+
+#[tokio::test]
+async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
+    let database = Database::postgres().await;
+    let options = "?options=-c%20sophic_auth.system%3D1";
+    let store = store::open(&format!("{}{options}", database.url())).await.expect("it opens");
+    recovered(&store).await;
+    let brought = store.list_replicas().await.expect("a list").incarnation;
+    let plain = store::open(&database.url()).await.expect("it opens");
+    assert_eq!(plain.list_replicas().await.expect("a list").incarnation, brought);
+    for store in [store, plain] {
+        store.close().await;
+    }
+    database.drop_database().await;
+}
