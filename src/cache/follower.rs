@@ -105,7 +105,6 @@ impl Follower {
         let at = std::mem::replace(&mut self.at, At::Resting);
         match (at, event) {
             (At::Resting, FollowerEvent::Due) => self.connect(),
-            (At::Connecting, FollowerEvent::Connected) => self.go_on(now),
             (At::Registering, FollowerEvent::Registered(id, incarnation, revision)) => {
                 self.tail.registered(incarnation.clone(), revision);
                 tracing::debug!(replica = %id, revision = revision.0, "registered");
@@ -116,7 +115,9 @@ impl Follower {
                 self.synced(sent, &published, hinted, outcome, now)
             }
             (At::Leaving, FollowerEvent::Left) if self.stopping => FollowerAction::End,
-            (At::Leaving, FollowerEvent::Left) => self.go_on(now),
+            (At::Connecting, FollowerEvent::Connected) | (At::Leaving, FollowerEvent::Left) => {
+                self.go_on(now)
+            }
             (At::Waiting { due, hinted }, FollowerEvent::Heard(hint)) => {
                 self.heard(due, hinted, hint, now)
             }
