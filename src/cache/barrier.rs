@@ -2,6 +2,7 @@
 //! who wait, and goes on when those who asked have left.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,18 +36,26 @@ struct Shared {
     local: Option<Arc<Local>>,
     lookout: Mutex<Lookout<oneshot::Sender<Outcome>>>,
     arrived: Notify,
+    started: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Barrier {
-    /// Over this store. It looks from now on, in a task of its own, until it is stopped or dropped.
+    /// Over this store. It looks from the first wait on, in a task of its own, until it is stopped or dropped.
     pub fn new(store: Arc<dyn Store>, boot: Arc<dyn BootClock>, local: Option<Arc<Local>>) -> Self {
         let (lookout, arrived) = (Mutex::default(), Notify::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let shared = Arc::new(Shared { store, boot, local, lookout, arrived, stop, tasks });
-        shared.tasks.spawn(supervise(Arc::clone(&shared)));
-        Self(shared)
+        let started = AtomicBool::new(false);
+        Self(Arc::new(Shared { store, boot, local, lookout, arrived, started, stop, tasks }))
+    }
+
+    /// Looks from now on, though nobody waits yet: what is seen of a dead replica then counts for every later wait. For a
+    /// process that lives long.
+    pub fn start(&self) {
+        if !self.0.started.swap(true, Ordering::Relaxed) {
+            self.0.tasks.spawn(supervise(Arc::clone(&self.0)));
+        }
     }
 
     /// Waits a moment until this process itself answers from `revision`, which is committed: a caller who asks the server
@@ -65,6 +74,7 @@ impl Barrier {
         if let Some(local) = &self.0.local {
             local.prompt(revision);
         }
+        self.start();
         let (done, outcome) = oneshot::channel();
         self.0.lookout.lock().arrive(revision, done);
         self.0.arrived.notify_one();

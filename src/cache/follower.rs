@@ -99,6 +99,14 @@ impl Follower {
         self.stopping = true;
     }
 
+    /// Gives up what it was at, after a panic: memory is not believed any more, its row stands still and is given up by
+    /// others, and [`FollowerEvent::Due`] begins again under another.
+    pub fn abandon(&mut self) {
+        self.tail.leave();
+        self.local.set_row(None);
+        self.at = At::Resting;
+    }
+
     /// Takes in what happened; `now` is the time since boot, read after it happened and before the action that this
     /// returns is begun.
     pub fn on(&mut self, event: FollowerEvent, now: Duration) -> FollowerAction {

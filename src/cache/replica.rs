@@ -1,17 +1,20 @@
 //! Drives a [`Follower`] with connections, for as long as the process runs. It belongs on a thread of its own, so that no
 //! load can starve it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Follower, FollowerAction, FollowerEvent, Local, Tail};
+use super::{Follower, FollowerAction, FollowerEvent, Local, SYNC_CHANGES_MAX, Tail};
 use crate::model::{BootClock, Clock, ReplicaId};
 use crate::store::{ChangeFeed, Result, Store, StoreError};
 use crate::token::{Random, random_array};
 
-use super::SYNC_CHANGES_MAX;
+/// After a panic.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the sync loop works with.
 pub struct Replication {
@@ -31,26 +34,41 @@ pub struct Replication {
     pub random: Arc<dyn Random>,
 }
 
-/// Follows the log until `stop`, then marks the replica's row as ended, so that nobody waits for it.
+/// Follows the log until `stop`, then marks the replica's row as ended, so that nobody waits for it. Should a turn of it
+/// panic, it starts afresh: a server whose memory is never true again would read the store for every answer.
 pub async fn follow(replication: Replication, stop: CancellationToken) {
     let Replication { store, tail, local, lease, boot, clock, random } = replication;
     let mut follower = Follower::new(tail, Arc::clone(&local), lease);
     // A server that takes connections and says nothing must not hold this up for ever.
-    let mut driver = Driver { store, clock, random, lease, patience: lease / 2, feed: None };
+    let patience = lease / 2;
+    let mut driver = Driver { store, boot, clock, random, lease, patience, feed: None };
+    loop {
+        let turns = AssertUnwindSafe(drive(&mut follower, &mut driver, &local, &stop));
+        if turns.catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!("following the change log panicked: starting afresh");
+        follower.abandon();
+        driver.rest(RESTART_PAUSE, &stop).await;
+    }
+}
+
+async fn drive(
+    follower: &mut Follower,
+    driver: &mut Driver,
+    local: &Local,
+    stop: &CancellationToken,
+) {
     let mut event = FollowerEvent::Due;
     loop {
         if stop.is_cancelled() {
             follower.stop();
         }
-        let action = follower.on(event, boot.since_boot());
+        let action = follower.on(event, driver.boot.since_boot());
         let outcome = match action {
             FollowerAction::End => return,
             FollowerAction::Rest(pause) => {
-                driver.feed = None;
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => {}
-                }
+                driver.rest(pause, stop).await;
                 Ok(FollowerEvent::Due)
             }
             FollowerAction::Wait(longest) => tokio::select! {
@@ -69,6 +87,7 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
 
 struct Driver {
     store: Arc<dyn Store>,
+    boot: Arc<dyn BootClock>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     lease: Duration,
@@ -77,6 +96,15 @@ struct Driver {
 }
 
 impl Driver {
+    /// Drops the connections, and waits.
+    async fn rest(&mut self, pause: Duration, stop: &CancellationToken) {
+        self.feed = None;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
     async fn wait(&mut self, longest: Duration) -> Result<FollowerEvent> {
         let begun = tokio::time::Instant::now();
         let hint = self.feed()?.wait(longest).await?;

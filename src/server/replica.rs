@@ -50,6 +50,7 @@ pub(super) fn start(
         random: Arc::clone(&random) as _,
     };
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local));
+    barrier.start();
     let lookup = Arc::new(cached);
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
     let service = Service {

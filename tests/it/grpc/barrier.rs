@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sophic_auth::cache::Barrier;
+use sophic_auth::cache::{Barrier, Lease, Local, Mirror, Replication, Tail, follow};
 use sophic_auth::grpc::pb::{Denial, RevokeRequest, Scope, revoke_request};
 use sophic_auth::model::{BootClock, ReplicaId, SystemClock};
 use sophic_auth::store::Store;
+use sophic_auth::token::OsRandom;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
 use crate::harness::{Actor, Harness};
@@ -21,6 +23,7 @@ on_every_store! {
     what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server,
     a_row_that_vanished_is_waited_out,
     a_task_that_panics_is_started_again,
+    a_replica_whose_sync_panics_starts_afresh,
 }
 
 /// Long beside every deadline here.
@@ -118,12 +121,26 @@ async fn a_row_that_vanished_is_waited_out(h: Harness) {
     revoke_until_done(&[&root], &id).await;
 }
 
-/// Panics when it is asked for the first time.
-struct PanicsOnce(AtomicU32);
+/// Panics once: when it is asked after so many times.
+struct PanicsOnce {
+    after: u32,
+    asked: AtomicU32,
+}
+
+impl PanicsOnce {
+    fn after(after: u32) -> Arc<Self> {
+        Arc::new(Self { after, asked: AtomicU32::new(0) })
+    }
+
+    fn has_panicked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) > self.after
+    }
+}
 
 impl BootClock for PanicsOnce {
     fn since_boot(&self) -> Duration {
-        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "as if there were a fault in the loop");
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(asked != self.after, "as if there were a fault in the loop");
         SystemClock.since_boot()
     }
 }
@@ -131,12 +148,43 @@ impl BootClock for PanicsOnce {
 async fn a_task_that_panics_is_started_again(h: Harness) {
     let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
     let revision = store.revision().await.expect("a revision");
-    let clock = Arc::new(PanicsOnce(AtomicU32::new(0)));
+    let clock = PanicsOnce::after(0);
     let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
     let waited = tokio::time::timeout(PATIENCE, barrier.wait(revision)).await;
     waited.expect("the task looks again").expect("no replica is behind");
-    assert!(clock.0.load(Ordering::Relaxed) > 1, "it has panicked");
+    assert!(clock.has_panicked());
     barrier.stop().await;
+}
+
+async fn a_replica_whose_sync_panics_starts_afresh(h: Harness) {
+    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
+    let local = Arc::new(Local::new(Arc::clone(&mirror)));
+    let tail = Tail::new(mirror, Arc::clone(&lease), Arc::default(), || {});
+    // Registered, and synced once or twice.
+    let boot = PanicsOnce::after(4);
+    let replication = Replication {
+        store: store as Arc<dyn Store>,
+        tail,
+        local: Arc::clone(&local),
+        lease: LEASE,
+        boot: Arc::clone(&boot) as _,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(OsRandom),
+    };
+    let stop = CancellationToken::new();
+    let following = tokio::task::spawn(follow(replication, stop.clone()));
+    let answers_again = async {
+        let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
+        while !(boot.has_panicked() && local.row().is_some() && holds()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answers_again).await.expect("it registers anew");
+    stop.cancel();
+    following.await.expect("it ends in good order");
+    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    assert_eq!(rows.ended.len(), 1, "the second row was left in good order: {rows:?}");
 }
 
 mod notified {
