@@ -46,6 +46,9 @@ impl World {
             }
             (Arrival::Heard(hint), _) => self.processes[me.process].inbox.push(hint),
             (Arrival::Time(over), Doing::Waiting(time) | Doing::Resting(time)) if over == time => {
+                if self.plan.is(Broken::DetachedTooLate) {
+                    self.processes[me.process].reader.board().detach();
+                }
                 self.follow(me, FollowerEvent::Due);
             }
             (
@@ -103,12 +106,8 @@ impl World {
 
     fn wait_for_hint(&mut self, me: Address, longest: Duration) {
         let time = self.time(me, nanos(longest));
-        let late = self.plan.is(Broken::DetachedTooLate);
         let process = &mut self.processes[me.process];
         process.doing = Doing::Waiting(time);
-        if late {
-            process.reader.board().detach();
-        }
         if process.stopping {
             return self.follow(me, FollowerEvent::Due);
         }
