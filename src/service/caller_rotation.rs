@@ -1,5 +1,5 @@
 //! A caller's new service token. The one from before lives on for a while, and where it is to end at once it ends in a second
-//! step: whoever dies, or goes away, between the two, no caller is left without a token that is good.
+//! step, so that no caller is left without a good token, though the server dies or the client goes away between the two.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +119,7 @@ impl Service {
         let mut tx = self.begin("end_previous_token").await?;
         let before = tx.find_caller(rotated.id, Lock::Update).await?;
         let before = before.ok_or(Reason::CallerNotFound)?;
-        // Whoever rotated it once more meanwhile has ended that token already.
+        // Another rotation meanwhile has ended that token already.
         if before.rotation != rotated.rotation || before.previous.is_none() {
             return Ok((self.nothing_to_commit().await?, rotated.clone()));
         }

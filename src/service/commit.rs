@@ -178,8 +178,8 @@ impl Service {
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
-    /// Gives what a call gives, after it has had its effect: for [`Self::run`], and for what runs in the future of whoever
-    /// asks, at the command line.
+    /// Gives what a call gives, after it has had its effect: for [`Self::run`], and for what runs in the future of the
+    /// command line.
     ///
     /// # Errors
     /// [`Reason::BarrierPending`] if the time was over before no replica answered as before: it is committed all the same.
@@ -206,7 +206,7 @@ impl Service {
     /// point 9).
     async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
         let latest = Instant::now() + BARRIER_PATIENCE;
-        // A little earlier than whoever asked goes away, so that they hear what has happened.
+        // A little before the client goes away, so that it hears what has happened.
         let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
         let pending =

@@ -20,7 +20,7 @@ impl Service {
     pub async fn purge_dead(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "credential.purge", "credential");
-        // Whoever asks for what was dropped hears that it is unknown, in place of revoked or expired: no more than before.
+        // A token that was dropped is unknown, where it was revoked or expired: it is allowed no more than before.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
             let mut committed = this.nothing_to_commit().await?;

@@ -18,7 +18,7 @@ const LEFT_MAX: usize = 64;
 /// One life of a store: its log goes on in the order of its revisions as long as all three stay the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Life {
-    /// What a restore, or whoever asks for it, renews.
+    /// A restore renews it, and so does `new-epoch`.
     pub epoch: Uuid,
     /// The database system, which its copies share.
     pub system: i64,
@@ -175,7 +175,7 @@ impl Lineage {
         }
     }
 
-    /// Whether this life may be, for whoever knew as much as `floor`.
+    /// Whether this life can be the store's, for a process that knew as much as `floor`.
     fn judge(&self, floor: &Floor, life: Life) -> Result<(), Refused> {
         let Some((known, _)) = floor.newest else { return Ok(()) };
         if life == known {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_refused_even_by_whoever_knows_nothing() {
+    fn a_standby_is_refused_even_by_a_process_that_knows_nothing() {
         let mut lineage = Lineage::default();
         let floor = lineage.floor();
         let refused = lineage.admit(&floor, &Place::Standby, Revision(9));

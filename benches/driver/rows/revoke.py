@@ -66,7 +66,7 @@ def frozen(bench, report, url):
 def awake(bench, count):
     """So many replicas are registered and answer."""
     for _ in range(400):
-        if int(bench.psql(bench.database(), "SELECT count(*) FROM replicas")) == count:
+        if int(bench.psql(bench.database(), "SELECT count(*) FROM replicas WHERE end_time IS NULL")) == count:
             return
         time.sleep(0.05)
     raise Failed(f"there are never {count} replicas")

@@ -519,7 +519,7 @@ pub struct CreateKeyRequest {
     /// the caller has credentials.admin.
     #[prost(string, tag = "8")]
     pub acting_user: ::prost::alloc::string::String,
-    /// A UUID of the caller's own making, so that a retry makes no second credential: the same id with the same request
+    /// A UUID that the client makes, so that a retry makes no second credential: the same id with the same request
     /// within 24 hours gives the same credential, with another request INVALID_ARGUMENT. A retry cannot show the first token
     /// again, since it was never stored: while the credential is unused and under 10 minutes old it is given a fresh token,
     /// and after that the retry fails with ALREADY_EXISTS, naming the credential. Empty: every call makes one.
@@ -578,7 +578,7 @@ pub struct CreatePatRequest {
     /// credentials.admin.
     #[prost(string, tag = "8")]
     pub acting_user: ::prost::alloc::string::String,
-    /// A UUID of the caller's own making, so that a retry makes no second credential: the same id with the same request
+    /// A UUID that the client makes, so that a retry makes no second credential: the same id with the same request
     /// within 24 hours gives the same credential, with another request INVALID_ARGUMENT. A retry cannot show the first token
     /// again, since it was never stored: while the credential is unused and under 10 minutes old it is given a fresh token,
     /// and after that the retry fails with ALREADY_EXISTS, naming the credential. Empty: every call makes one.
@@ -2307,7 +2307,7 @@ pub struct RotateCallerRequest {
     /// says that its end is pending.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
-    /// A UUID of the caller's own making, so that a retry makes no second rotation: the same request with the same id, within 10
+    /// A UUID that the client makes, so that a retry makes no second rotation: the same request with the same id, within 10
     /// minutes, gives a fresh token in place of the one whose answer was lost, and the old one's end stays as it is. Later, or
     /// once the caller was rotated again: ALREADY_EXISTS (REQUEST_REPLAYED). Another request with the same id within 24 hours:
     /// INVALID_ARGUMENT. Empty: every call is a rotation of its own.

@@ -54,7 +54,7 @@ pub(super) async fn fence(db: &mut Session, id: ReplicaId, seq: i64) -> Result<b
 pub(super) struct PostgresFeed {
     pool: PgPool,
     primary: Arc<Primary>,
-    /// What all its connections are of: where those are thrown away, whoever has this opens another.
+    /// The generation of all its connections: where that is thrown away, the replica opens another feed.
     generation: u64,
     listener: Option<PgListener>,
 }

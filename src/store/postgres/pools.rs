@@ -65,7 +65,7 @@ impl Pools {
 
     /// Makes no more connections, and keeps none that comes back.
     fn retire(&self) {
-        // It is marked so at the call; waiting for those that are held is for whoever has nothing else to do.
+        // It is marked so at the call; those that are held are waited for elsewhere.
         drop(self.read.close());
         drop(self.write.close());
     }

@@ -162,7 +162,7 @@ impl Primary {
         }
     }
 
-    /// What is wrong with a statement on a connection of this generation. Whoever takes no writes is no primary.
+    /// What is wrong with a statement on a connection of this generation. A server that takes no writes is no primary.
     pub(super) fn judge(&self, generation: u64, error: sqlx::Error) -> StoreError {
         self.judge_by(generation, error, &["25006"])
     }
@@ -303,13 +303,13 @@ impl Primary {
             let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
             self.take(generation, admitted)
         });
-        // sqlx would try again and again; whoever waits for it is told that it is thrown away.
+        // sqlx would try again and again; a caller that waits for it is told that it is thrown away.
         outcome.map_err(|error| sqlx::Error::Protocol(error.to_string()))
     }
 }
 
 impl Search {
-    /// Whether whoever came at that moment need not begin another.
+    /// Whether a caller that came at that moment need not begin another.
     fn serves(&self, came: Instant, pause: Duration) -> bool {
         self.begun >= came || self.ended.elapsed() < pause
     }

@@ -67,7 +67,9 @@ impl Cluster {
     /// How many processes are registered as answering from memory.
     pub(super) async fn replicas(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
-        let row = sqlx::query("SELECT count(*) FROM replicas").fetch_one(&mut connection).await;
+        let row = sqlx::query("SELECT count(*) FROM replicas WHERE end_time IS NULL")
+            .fetch_one(&mut connection)
+            .await;
         row.expect("a count").get(0)
     }
 }
