@@ -17,11 +17,29 @@ CREATE TRIGGER replicas_refuse_delete
 BEFORE DELETE ON replicas
 FOR EACH ROW WHEN (OLD.end_time IS NULL) EXECUTE FUNCTION replicas_refuse_delete();
 
+-- Others count on the lease, and on the mark being for good.
+CREATE FUNCTION replicas_refuse_update() RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RAISE EXCEPTION 'the id and the lease of the replica % stay as they are, and so does its end', OLD.replica_id
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TRIGGER replicas_refuse_update
+BEFORE UPDATE ON replicas
+FOR EACH ROW WHEN (
+    OLD.replica_id <> NEW.replica_id OR OLD.lease <> NEW.lease
+    OR (OLD.end_time IS NOT NULL AND NEW.end_time IS NULL)
+) EXECUTE FUNCTION replicas_refuse_update();
+
 CREATE TRIGGER replicas_refuse_truncate
 BEFORE TRUNCATE ON replicas
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate();
 
 ALTER TABLE replicas ENABLE ALWAYS TRIGGER replicas_refuse_delete;
+ALTER TABLE replicas ENABLE ALWAYS TRIGGER replicas_refuse_update;
 ALTER TABLE replicas ENABLE ALWAYS TRIGGER replicas_refuse_truncate;
 
 -- The notification is a revision and nothing else. Every role that may connect can listen, so it names no entity and no

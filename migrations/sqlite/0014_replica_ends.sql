@@ -10,3 +10,12 @@ FOR EACH ROW WHEN OLD.end_time IS NULL
 BEGIN
     SELECT RAISE(ABORT, 'the replica has not left: stop its server, or set end_time once it can answer no more');
 END;
+
+-- Others count on the lease, and on the mark being for good.
+CREATE TRIGGER replicas_refuse_update
+BEFORE UPDATE ON replicas
+FOR EACH ROW WHEN OLD.replica_id <> NEW.replica_id OR OLD.lease <> NEW.lease
+    OR (OLD.end_time IS NOT NULL AND NEW.end_time IS NULL)
+BEGIN
+    SELECT RAISE(ABORT, 'the id and the lease of a replica stay as they are, and so does its end');
+END;

@@ -9,8 +9,10 @@ use crate::model::{ReplicaId, Revision};
 use crate::store::{Incarnation, Replica, Replicas};
 
 /// After a gap between two looks of more than this part of a lease, a row is looked at anew for a while before it is given
-/// up: when the store comes back after an outage, all rows have stood still, and most replicas are about to sync.
+/// up: when the store comes back after an outage, all rows have stood still, and most replicas are about to sync. Of a lease
+/// too short to be true the gap is so long.
 const GAP_PARTS: u32 = 4;
+const GAP_MIN: Duration = Duration::from_millis(200);
 /// How long that is, as a part of a lease.
 const GRACE_PARTS: u32 = 10;
 
@@ -48,6 +50,11 @@ impl Standstill {
             all.for_each(|row| row.applied = Revision::default());
         }
         self.note_vanished(rows, now);
+        // Nobody can have applied what is not there: such a number was written by hand.
+        let head = rows.revision;
+        for row in rows.replicas.iter_mut().filter(|row| row.applied > head) {
+            row.applied = Revision::default();
+        }
         let gap = now.saturating_sub(self.looked);
         self.looked = now;
         let mut over = Vec::new();
@@ -56,7 +63,7 @@ impl Standstill {
             let seen = self.seen.entry(row.id).or_insert_with(|| new.clone());
             if seen.row.seq != row.seq {
                 *seen = new;
-            } else if gap > row.lease / GAP_PARTS {
+            } else if gap > (row.lease / GAP_PARTS).max(GAP_MIN) {
                 seen.watched_since = now;
             }
             seen.row.applied = row.applied;

@@ -1,7 +1,9 @@
 //! `caller create|list|update|rotate|revoke`.
 
 use super::args::{CallerCommand, Global};
-use super::{every, open, operator, output, refuse_token_output};
+use super::{
+    every, open, operator, operator_who_rotates, output, refuse_token_output, wait_for_the_end,
+};
 use crate::service::{CreateCaller, RotateCaller, UpdateCaller, view};
 use crate::token::Token;
 
@@ -54,9 +56,10 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
         CallerCommand::Rotate { caller, overlap, request_id } => {
             let service = open(global).await?;
             let request = RotateCaller { caller, overlap, request_id };
-            let rotated = service.rotate_caller(operator(), request).await?;
+            let rotated = service.rotate_caller(operator_who_rotates(), request).await?;
             let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
             output::rotated(global.output, "caller", view, token, rotated.end_pending);
+            wait_for_the_end(&service, rotated.end_pending).await?;
             service.store.close().await;
         }
         CallerCommand::Revoke { caller } => {

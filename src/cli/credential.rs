@@ -9,7 +9,8 @@ use super::credential_args::{
     SwitchArgs, UpdateArgs,
 };
 use super::{
-    Usage, credentials, flag, open, open_with, operator, output, read_token, refuse_token_output,
+    Usage, credentials, flag, open, open_with, operator, operator_who_rotates, output, read_token,
+    refuse_token_output, wait_for_the_end,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
@@ -114,10 +115,11 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
         etag: args.etag,
     };
     let service = open(global).await?;
-    let rotated = service.rotate(operator(), request).await?;
+    let rotated = service.rotate(operator_who_rotates(), request).await?;
     let view = view::credential(&rotated.credential, service.clock.now());
     let token = rotated.token.expose();
     output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    wait_for_the_end(&service, rotated.end_pending).await?;
     service.store.close().await;
     Ok(())
 }

@@ -45,6 +45,8 @@ use args::{Cli, Command, Output};
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
 /// Bytes of standard input that are read as a token; no token is near as long.
 const STDIN_BYTES_MAX: u64 = 4 * 1024;
+/// How long a rotation waits for other servers before it shows the new token, and waits on.
+const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How a command ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +139,23 @@ async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Ar
 fn operator() -> Context {
     let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     Context::operator(name.as_deref().unwrap_or("unknown"))
+}
+
+/// The operator, for a rotation: where the wait for other servers takes longer than this, the new token is shown first, so
+/// that no Ctrl-C during the wait loses it.
+fn operator_who_rotates() -> Context {
+    let deadline = Some(tokio::time::Instant::now() + TOKEN_SHOWN_WITHIN);
+    Context { deadline, ..operator() }
+}
+
+/// Waits on, once the new token is shown.
+async fn wait_for_the_end(service: &Service, end_pending: bool) -> anyhow::Result<()> {
+    if end_pending {
+        output::note("waiting until every server knows when the old token ends");
+        service.wait_for_replicas(&operator()).await?;
+        output::note("done: every server knows");
+    }
+    Ok(())
 }
 
 /// Every item, page after page.

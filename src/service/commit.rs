@@ -202,6 +202,16 @@ impl Service {
         Ok(value)
     }
 
+    /// Waits until no replica answers from before all that is committed now: for a caller that was told that the end of
+    /// something is pending.
+    ///
+    /// # Errors
+    /// [`Reason::BarrierPending`] if the time was over first.
+    pub async fn wait_for_replicas(&self, context: &Context) -> Result<()> {
+        let head = self.nothing_to_commit().await?;
+        self.wait_for(head.revision(), context).await
+    }
+
     /// Waits until no replica answers from before `revision`, which is committed: the revocation barrier (DESIGN §6,
     /// point 9).
     async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {

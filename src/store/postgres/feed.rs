@@ -63,6 +63,9 @@ impl PostgresFeed {
     /// Connects as the store does.
     pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
         let primary = Arc::clone(&store.primary);
+        // A feed is opened anew after a sync that failed. The host may be a primary that another one has succeeded: cut off
+        // from its standby it still answers what reads, and takes no sync.
+        primary.look_elsewhere(primary.generation()).await;
         primary.find().await?;
         let (generation, options) = (primary.generation(), primary.options());
         let options = if primary.pooled {

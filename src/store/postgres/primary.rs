@@ -257,7 +257,10 @@ impl Primary {
     }
 
     /// Throws the connections of this generation away if another host is the primary now.
-    async fn look_elsewhere(&self, generation: u64) {
+    pub(super) async fn look_elsewhere(&self, generation: u64) {
+        if self.hosts.len() < 2 {
+            return;
+        }
         let came = Instant::now();
         let mut last = self.searching.lock().await;
         if last.as_ref().is_some_and(|last| last.serves(came, LOOK_ELSEWHERE_PAUSE)) {

@@ -22,6 +22,7 @@ on_every_store! {
     a_workspaces_policy_holds_here_too,
     the_flags_of_serve_make_its_policy,
     a_retried_command_makes_no_second_credential,
+    a_rotation_that_is_interrupted_while_it_waits_has_shown_its_token,
     a_server_killed_in_the_middle_of_rotations_leaves_none_half_done,
 }
 
@@ -69,6 +70,32 @@ async fn a_key_is_shown_changed_switched_and_rotated(p: Program) {
     assert!(!allowed(&p, &token) && allowed(&p, &successor));
     let gone = p.run(&format!("key enable {id}")).failed(1);
     assert!(gone.contains("revoked"), "{gone}");
+}
+
+/// A replica that died, and that is waited for longer than anybody has patience.
+async fn dead_replica(p: &Program) {
+    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
+    let mut feed = store.open_feed().await.expect("a feed");
+    let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
+    feed.register(id, std::time::Duration::from_mins(1)).await.expect("it is registered");
+}
+
+async fn a_rotation_that_is_interrupted_while_it_waits_has_shown_its_token(p: Program) {
+    p.run("workspace put acme").ok();
+    let (id, old) = made(&p, "key create --workspace acme --name ci --scope read");
+    p.run("caller create gateway --permission introspect").ok();
+    dead_replica(&p).await;
+    let mut rotating = p.start(&format!("key rotate {id} --output token"));
+    let token = rotating.line();
+    rotating.signal(Signal::INT);
+    assert!(!rotating.end().success(), "it was waiting");
+    assert!(allowed(&p, token.trim()) && !allowed(&p, &old));
+    let mut rotating = p.start("caller rotate gateway --overlap 0s --output json");
+    let shown: Value = rotating.json();
+    assert_eq!(shown["end_pending"], true);
+    rotating.signal(Signal::INT);
+    assert!(!rotating.end().success(), "it was waiting");
+    assert!(shown["token"].as_str().expect("a token").starts_with("sophic_svc_"));
 }
 
 async fn a_pat_is_no_key(p: Program) {

@@ -22,6 +22,7 @@ on_every_store! {
     a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease,
     what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server,
     a_row_that_vanished_is_waited_out,
+    a_row_that_claims_more_than_there_is_is_waited_for,
     a_task_that_panics_is_started_again,
     a_replica_whose_sync_panics_starts_afresh,
 }
@@ -119,6 +120,16 @@ async fn a_row_that_vanished_is_waited_out(h: Harness) {
     assert!(rows.replicas.iter().all(|row| row.id != dead), "{rows:?}");
     assert_pending(revoke(&root, &id).await);
     revoke_until_done(&[&root], &id).await;
+}
+
+async fn a_row_that_claims_more_than_there_is_is_waited_for(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    dead_replica(&h, 7).await;
+    let claim = "UPDATE replicas SET applied = 9000000000000000000 WHERE applied = 0";
+    raw::run(&h.database, claim).await;
+    assert_pending(revoke(&root, &key.credential.expect("a credential").id).await);
 }
 
 /// Panics once: when it is asked after so many times.

@@ -124,14 +124,19 @@ async fn the_row_of_a_replica_that_may_answer_cannot_be_deleted(store: TestStore
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
-    let mut attempts = vec!["DELETE FROM replicas"];
+    let mut attempts = vec!["DELETE FROM replicas", "UPDATE replicas SET lease = 1"];
     if store.database.is_postgres() {
         attempts.push("TRUNCATE replicas");
         attempts.push("SET session_replication_role = replica; DELETE FROM replicas");
     }
     for attempt in attempts {
         let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
-        assert!(error.contains("has not left") || error.contains("change log"), "{error}");
+        assert!(
+            ["has not left", "change log", "stay as they are"]
+                .iter()
+                .any(|why| error.contains(why)),
+            "{error}"
+        );
     }
     assert_eq!(store.list_replicas().await.expect("a list").replicas.len(), 1);
     assert!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync").is_some());
@@ -148,6 +153,8 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     let rows = store.list_replicas().await.expect("a list");
     assert_eq!(rows.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [late]);
     assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
+    let undone = raw::try_run(&store.database, "UPDATE replicas SET end_time = NULL").await;
+    undone.expect_err("what has ended stays so");
     // Others have seen the mark long ago.
     let long_ago = if store.database.is_postgres() {
         "UPDATE replicas SET end_time = end_time - interval '2 hours'"
