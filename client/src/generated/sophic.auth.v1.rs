@@ -522,7 +522,8 @@ pub struct CreateKeyRequest {
     /// A UUID that the client makes, so that a retry makes no second credential: the same id with the same request
     /// within 24 hours gives the same credential, with another request INVALID_ARGUMENT. A retry cannot show the first token
     /// again, since it was never stored: while the credential is unused and under 10 minutes old it is given a fresh token,
-    /// and after that the retry fails with ALREADY_EXISTS, naming the credential. Empty: every call makes one.
+    /// and the one of every earlier answer is dead; after that the retry fails with ALREADY_EXISTS, naming the credential. A
+    /// server hears of uses at another one when that writes them, about once a minute. Empty: every call makes one.
     #[prost(string, tag = "9")]
     pub request_id: ::prost::alloc::string::String,
     /// When it dies by itself; unset: never.
@@ -581,7 +582,8 @@ pub struct CreatePatRequest {
     /// A UUID that the client makes, so that a retry makes no second credential: the same id with the same request
     /// within 24 hours gives the same credential, with another request INVALID_ARGUMENT. A retry cannot show the first token
     /// again, since it was never stored: while the credential is unused and under 10 minutes old it is given a fresh token,
-    /// and after that the retry fails with ALREADY_EXISTS, naming the credential. Empty: every call makes one.
+    /// and the one of every earlier answer is dead; after that the retry fails with ALREADY_EXISTS, naming the credential. A
+    /// server hears of uses at another one when that writes them, about once a minute. Empty: every call makes one.
     #[prost(string, tag = "9")]
     pub request_id: ::prost::alloc::string::String,
     /// The downscope: the effective role is never higher than this. ROLE_UNSPECIFIED: no downscope, as ROLE_OWNER.
@@ -2304,7 +2306,8 @@ pub struct RotateCallerRequest {
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
     /// How long the old token lives on, at most 7 days. Unset: 10 minutes. Zero: it is dead when this returns, unless the answer
-    /// says that its end is pending.
+    /// says that its end is pending. A caller that rotates itself should not ask for zero: if it loses the answer, its old token
+    /// is dead, and only another caller can ask again.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
     /// A UUID that the client makes, so that a retry makes no second rotation: the same request with the same id, within 10
