@@ -112,25 +112,34 @@ async fn supervise(shared: Arc<Shared>) {
 impl Shared {
     /// Looks until it is stopped.
     async fn run(self: Arc<Self>) {
-        let mut event = LookoutEvent::Due;
-        while !self.stop.is_cancelled() {
-            let action = self.on(event);
-            event = match action {
-                LookoutAction::Look => self.look().await,
-                LookoutAction::Fence(id, seq) => {
-                    let fenced =
-                        tokio::time::timeout(STATEMENT_TIMEOUT, self.store.fence_replica(id, seq));
-                    self.outcome(fenced.await, LookoutEvent::Fenced)
+        let stopped = self.stop.cancelled();
+        let turns = async {
+            let mut event = LookoutEvent::Due;
+            loop {
+                event = self.perform(self.on(event)).await;
+            }
+        };
+        tokio::select! {
+            () = turns => {}
+            () = stopped => {}
+        }
+    }
+
+    async fn perform(&self, action: LookoutAction) -> LookoutEvent {
+        match action {
+            LookoutAction::Look => self.look().await,
+            LookoutAction::Fence(id, seq) => {
+                let fence = self.store.fence_replica(id, seq);
+                let fenced = tokio::time::timeout(STATEMENT_TIMEOUT, fence).await;
+                self.outcome(fenced, LookoutEvent::Fenced)
+            }
+            LookoutAction::Rest(pause) => {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.arrived.notified() => {}
                 }
-                LookoutAction::Rest(pause) => {
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.arrived.notified() => {}
-                        () = self.stop.cancelled() => return,
-                    }
-                    LookoutEvent::Due
-                }
-            };
+                LookoutEvent::Due
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::reader::{Fill, LookUp, Reader};
+use super::reader::{Fill, Miss, Reader};
 use super::{Facts, Question};
 use crate::model::BootClock;
 use crate::store::{Result, Store, StoreError};
@@ -26,8 +26,8 @@ impl Flights {
     pub(super) async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
         let (land, mut ticket) = watch::channel(None);
         let facts = match self.reader.look_up(question, self.boot.since_boot(), &mut ticket) {
-            LookUp::Read(fill) if question.fresh => return self.read(fill).await,
-            LookUp::Read(fill) => {
+            Miss::Read(fill) if question.fresh => return self.read(fill).await,
+            Miss::Read(fill) => {
                 let read = self.read(fill);
                 self.tasks.spawn(async move {
                     let outcome = read.await;
@@ -35,7 +35,7 @@ impl Flights {
                 });
                 landed(ticket).await?
             }
-            LookUp::Join => landed(ticket).await?,
+            Miss::Join => landed(ticket).await?,
         };
         if self.reader.suffices(question, &facts) {
             return Ok(facts);

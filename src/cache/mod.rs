@@ -42,7 +42,7 @@ pub use lease::{Lease, Term, forgettable, patience};
 pub use local::Local;
 pub use lookout::{Lookout, LookoutAction, LookoutEvent};
 pub use mirror::Mirror;
-pub use reader::{Fill, LookUp, ReadKey, Reader};
+pub use reader::{Fill, Miss, ReadKey, Reader};
 pub use replica::{Replication, follow};
 pub use standstill::Standstill;
 pub use tail::{SYNC_CHANGES_MAX, Step, Tail};

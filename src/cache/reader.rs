@@ -14,7 +14,7 @@ pub type ReadKey = (Digest, Option<String>);
 
 /// What to do where memory does not answer.
 #[derive(Debug)]
-pub enum LookUp {
+pub enum Miss {
     /// Wait for the read whose ticket is on the board, and ask [`Reader::suffices`] of what it finds.
     Join,
     /// Read the store, and take what that finds to [`Reader::land`].
@@ -81,17 +81,17 @@ impl<T: Clone> Reader<T> {
 
     /// Where to find what memory does not answer. A new read goes on the board with this ticket; the ticket of a read to
     /// join takes its place.
-    pub fn look_up(&self, question: &Question<'_>, now: Duration, ticket: &mut T) -> LookUp {
+    pub fn look_up(&self, question: &Question<'_>, now: Duration, ticket: &mut T) -> Miss {
         if question.fresh {
-            return LookUp::Read(self.read(question));
+            return Miss::Read(self.read(question));
         }
         // What a read under way finds may be as old as the read: like an answer from memory, it is to be believed only
         // while the lease holds.
         let may_join = || self.lease.has_held(self.lease.term(), now);
         let fill = self.read(question);
         match self.board.join_or_begin(&fill.key, may_join, ticket) {
-            Boarded::Joined => LookUp::Join,
-            Boarded::Began(number) => LookUp::Read(Fill { number: Some(number), ..fill }),
+            Boarded::Joined => Miss::Join,
+            Boarded::Began(number) => Miss::Read(Fill { number: Some(number), ..fill }),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sophic_auth::cache::{Facts, Fill, LookUp, Question, Term};
+use sophic_auth::cache::{Facts, Fill, Miss, Question, Term};
 
 use super::client::Request;
 use super::plan::{Broken, L, US};
@@ -61,11 +61,11 @@ impl World {
         let now = if anyhow { Duration::ZERO } else { process.boot(self.now) };
         let mut ticket = number;
         match process.reader.look_up(&question(&request), now, &mut ticket) {
-            LookUp::Join => {
+            Miss::Join => {
                 let flight = process.flights.get_mut(&ticket).expect("what is on the board flies");
                 flight.waiters.push(request);
             }
-            LookUp::Read(fill) => self.read(me, number, fill, request),
+            Miss::Read(fill) => self.read(me, number, fill, request),
         }
     }
 
