@@ -8,7 +8,7 @@ CREATE FUNCTION replicas_refuse_delete() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    RAISE EXCEPTION 'the replica % has not left: stop its server, or set end_time once it can answer no more', OLD.replica_id
+    RAISE EXCEPTION 'the replica % has not left: its server marks the row when it stops, and others that of one that died', OLD.replica_id
         USING ERRCODE = 'restrict_violation';
 END
 $$;

@@ -8,7 +8,7 @@ CREATE TRIGGER replicas_refuse_delete
 BEFORE DELETE ON replicas
 FOR EACH ROW WHEN OLD.end_time IS NULL
 BEGIN
-    SELECT RAISE(ABORT, 'the replica has not left: stop its server, or set end_time once it can answer no more');
+    SELECT RAISE(ABORT, 'the replica has not left: its server marks the row when it stops, and others that of one that died');
 END;
 
 -- Others count on the lease, and on the mark being for good.

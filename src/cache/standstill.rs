@@ -87,7 +87,7 @@ impl Standstill {
             if !there && !rows.ended.contains(id) {
                 tracing::error!(
                     replica = %id,
-                    "the row of a replica vanished, though it had not left: waiting out its lease"
+                    "the row of a replica is gone, and it was not seen to leave: waiting out its lease"
                 );
                 vanished.push((seen.row.clone(), now));
             }

@@ -111,7 +111,8 @@ pub(super) fn rotated(output: Output, name: &str, value: Value, token: &str, end
     }
     created(output, name, value, Some(token));
     note(
-        "end_pending: a server may still accept the old token, until it has confirmed the rotation or its lease is over",
+        "end_pending: not every server has confirmed when the old token ends; one that has not may accept it for longer, by \
+         a lease at the most",
     );
 }
 
