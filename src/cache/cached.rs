@@ -54,11 +54,8 @@ impl Cached {
 
     /// What was last known rather than nothing, after this failure.
     fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
-        if !matches!(error, StoreError::Unavailable(_)) {
-            return Err(error);
-        }
-        let bridged = self.reader.bridge(question, self.outage_grace, self.boot.since_boot());
-        bridged.ok_or(error)
+        let known = if self.may_bridge(&error) { self.reader.recall(question) } else { None };
+        known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
     }
 
     /// Whether what was last known is wanted rather than nothing, after this failure.

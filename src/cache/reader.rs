@@ -120,13 +120,8 @@ impl<T: Clone> Reader<T> {
         facts.revision >= question.at_least
     }
 
-    /// What was last known, where the store is out of reach and the lease ended less than `grace` ago.
-    pub fn bridge(&self, question: &Question<'_>, grace: Duration, now: Duration) -> Option<Facts> {
-        let facts = self.recall(question).filter(|_| self.may_bridge(grace, now))?;
-        Some(Facts { stale: true, ..facts })
-    }
-
-    /// Whether what was last known is wanted rather than nothing (`--outage-grace`).
+    /// Whether what was last known is wanted rather than nothing, where the store is out of reach: the lease ended less than
+    /// `grace` ago (`--outage-grace`).
     pub fn may_bridge(&self, grace: Duration, now: Duration) -> bool {
         self.lease.ended_since(now).is_some_and(|ended| ended < grace)
     }

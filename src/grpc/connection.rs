@@ -97,8 +97,6 @@ impl Connection {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        // A token that ends by itself is not in the change log when it does.
-        let ended = last.caller.proof_end().is_some_and(|end| service.clock.now() >= end);
-        (same && !ended).then(|| Arc::clone(&last.caller))
+        (same && !service.proof_has_ended(&last.caller)).then(|| Arc::clone(&last.caller))
     }
 }

@@ -154,8 +154,7 @@ impl Watcher {
     async fn check_caller(&mut self) -> Result<()> {
         let lookup = &self.service.lookup;
         let (term, generation) = (lookup.term(), lookup.callers_generation());
-        // A token that ends by itself is not in the change log when it does.
-        let ended = self.caller.proof_end().is_some_and(|end| self.service.clock.now() >= end);
+        let ended = self.service.proof_has_ended(&self.caller);
         if self.callers_generation == Some(generation) && lookup.may_believe(term) && !ended {
             return Ok(());
         }

@@ -87,6 +87,12 @@ impl Service {
         live.ok_or_else(|| Reason::CallerUnknown.into())
     }
 
+    /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked
+    /// for wherever an authenticated caller is remembered.
+    pub fn proof_has_ended(&self, caller: &Caller) -> bool {
+        caller.proof_end().is_some_and(|end| self.clock.now() >= end)
+    }
+
     /// Makes a caller; its service token, unless it is to be known by certificate, is given this once.
     ///
     /// # Errors
