@@ -23,6 +23,7 @@ mod progress;
 mod purge;
 mod record_args;
 mod serve;
+mod serve_args;
 mod transfer;
 mod transfer_args;
 mod user;

@@ -2,7 +2,8 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::{ClientCertificatesArg, Global, Output, ServeArgs};
+use super::args::{Global, Output};
+use super::serve_args::{ClientCertificatesArg, ServeArgs};
 use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,

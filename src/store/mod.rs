@@ -19,8 +19,10 @@ mod feed;
 mod filter;
 mod lineage;
 mod listing;
+mod location;
 mod looked_up;
 mod migrations;
+mod nouns;
 mod row;
 mod sql;
 mod transfer;
@@ -33,113 +35,25 @@ pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Sync
 pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
+pub use location::{backup, migrate, open, open_as_is};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
+pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, CredentialKind, CredentialState,
-    Digest, EventId, LastUse, Membership, Owner, ReplicaId, RequestId, Revision, Scope, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
+    Owner, ReplicaId, Revision, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspacePolicy,
 };
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// Which credentials to list, and in which order. What is `None` does not restrict.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CredentialFilter {
-    /// Keys of this workspace.
-    pub workspace_id: Option<WorkspaceId>,
-    /// Personal access tokens of this user.
-    pub user_id: Option<UserId>,
-    /// Of this kind.
-    pub kind: Option<CredentialKind>,
-    /// In this state.
-    pub state: Option<CredentialState>,
-    /// What this user sees: their own personal access tokens, and the keys of the workspaces that they are admin or
-    /// owner of.
-    pub visible_to: Option<UserId>,
-    /// Made by this creator.
-    pub creator: Option<String>,
-    /// Granted this scope.
-    pub scope: Option<Scope>,
-    /// Expiring before this, and neither revoked nor expired yet.
-    pub expires_before: Option<Timestamp>,
-    /// Not used since this, or never.
-    pub unused_since: Option<Timestamp>,
-    /// Whose name begins with this, to the letter.
-    pub name_prefix: Option<String>,
-    /// Of this family.
-    pub family_id: Option<CredentialId>,
-    /// In which order.
-    pub order: CredentialOrder,
-}
-
-/// A request that made a credential, as it is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedRequest {
-    /// Who asked: each has request ids of its own.
-    pub requester: String,
-    /// The id.
-    pub request_id: RequestId,
-    /// SHA-256 of the request's body; of no token.
-    pub fingerprint: Digest,
-    /// What it made; of the rotation of a caller, that.
-    pub credential_id: CredentialId,
-    /// When.
-    pub create_time: Timestamp,
-}
-
-/// Who holds a name of the namespace that workspace ids and slugs share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameHolder {
-    /// The workspace.
-    pub workspace_id: WorkspaceId,
-    /// Whether it is a slug that the workspace has given up, and that stays reserved.
-    pub reserved: bool,
-}
-
-/// A row of the change log: what may have turned an answer around.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Its number.
-    pub revision: Revision,
-    /// What changed.
-    pub entity: ChangedEntity,
-}
-
-/// What changed, as a cache must know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChangedEntity {
-    /// The credential of this digest.
-    Credential(Digest),
-    /// A user, or their memberships.
-    User(UserId),
-    /// A workspace.
-    Workspace(WorkspaceId),
-    /// A caller.
-    Caller(CallerId),
-    /// All digests that were unknown: an import may have made some of them known. What is known stays as it is.
-    UnknownDigests,
-}
-
-/// How firmly a transaction holds what it reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lock {
-    /// Others may read it in their transactions, and none may change it.
-    Share,
-    /// It is about to be changed.
-    Update,
-}
 
 /// The database but for [`Store::begin`]: what reads, and the little that is written beside management calls and changes no
 /// answer. This is what use cases have; how they write is `service/commit.rs`.
@@ -433,67 +347,4 @@ pub trait WriteTx: Send {
 
     /// Commits all of it with the audit event and the rows of the change log; the newest revision.
     async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;
-}
-
-/// Opens the database of this URL, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`.
-pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
-    Ok(match Location::parse(url)? {
-        Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
-        Location::Postgres(url) => {
-            Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?)
-        }
-    })
-}
-
-/// Opens the database of this URL as it is, and refuses it unless its schema is this program's.
-pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
-    Ok(match Location::parse(url)? {
-        Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
-        Location::Postgres(url) => {
-            Arc::new(PostgresStore::open_as_is(url, postgres::PoolSizes::default()).await?)
-        }
-    })
-}
-
-/// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
-pub async fn migrate(url: &str) -> Result<Migrated> {
-    match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::migrate(&path).await,
-        Location::Postgres(url) => postgres::migrate(url).await,
-    }
-}
-
-/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
-pub async fn backup(url: &str, to: &Path) -> Result<()> {
-    match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::backup(&path, to).await,
-        Location::Postgres(_) => {
-            Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
-        }
-    }
-}
-
-/// Which database a URL speaks of.
-enum Location<'u> {
-    Sqlite(PathBuf),
-    Postgres(&'u str),
-}
-
-impl<'u> Location<'u> {
-    /// By scheme. What is wrong is said without the URL, which may hold a password.
-    fn parse(url: &'u str) -> Result<Self> {
-        if let Some(rest) = url.strip_prefix("sqlite:") {
-            let path = rest.strip_prefix("//").unwrap_or(rest);
-            if path.contains('?') {
-                let text = "a sqlite: URL takes no parameters, and its path must have no '?'";
-                return Err(StoreError::Unusable(text.to_owned()));
-            }
-            return Ok(Self::Sqlite(PathBuf::from(path)));
-        }
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(url));
-        }
-        let text = "the database URL must begin with sqlite: or postgres://";
-        Err(StoreError::Unusable(text.to_owned()))
-    }
 }

@@ -1,0 +1,71 @@
+//! A URL becomes a database: the one place that knows which.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::postgres;
+use super::sqlite;
+use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
+
+/// Opens the database of this URL, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    Ok(match Location::parse(url)? {
+        Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
+        Location::Postgres(url) => {
+            Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?)
+        }
+    })
+}
+
+/// Opens the database of this URL as it is, and refuses it unless its schema is this program's.
+pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
+    Ok(match Location::parse(url)? {
+        Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
+        Location::Postgres(url) => {
+            Arc::new(PostgresStore::open_as_is(url, postgres::PoolSizes::default()).await?)
+        }
+    })
+}
+
+/// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
+pub async fn migrate(url: &str) -> Result<Migrated> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::migrate(&path).await,
+        Location::Postgres(url) => postgres::migrate(url).await,
+    }
+}
+
+/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+pub async fn backup(url: &str, to: &Path) -> Result<()> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::backup(&path, to).await,
+        Location::Postgres(_) => {
+            Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
+        }
+    }
+}
+
+/// Which database a URL speaks of.
+enum Location<'u> {
+    Sqlite(PathBuf),
+    Postgres(&'u str),
+}
+
+impl<'u> Location<'u> {
+    /// By scheme. What is wrong is said without the URL, which may hold a password.
+    fn parse(url: &'u str) -> Result<Self> {
+        if let Some(rest) = url.strip_prefix("sqlite:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path.contains('?') {
+                let text = "a sqlite: URL takes no parameters, and its path must have no '?'";
+                return Err(StoreError::Unusable(text.to_owned()));
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url));
+        }
+        let text = "the database URL must begin with sqlite: or postgres://";
+        Err(StoreError::Unusable(text.to_owned()))
+    }
+}
