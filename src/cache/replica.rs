@@ -79,6 +79,10 @@ async fn drive(
             other => driver.perform(other).await,
         };
         event = outcome.unwrap_or_else(|error| {
+            if matches!(error, StoreError::Lost(_)) {
+                // Whatever memory rests on is no more.
+                follower.abandon();
+            }
             tracing::warn!(%error, "the change log cannot be followed: trying again");
             FollowerEvent::Failed
         });

@@ -123,11 +123,21 @@ pub(super) enum Command {
     /// and users that are deleted; nobody can log in with a digest, and still it is not for everybody's eyes
     #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
     Export(super::transfer_args::ExportArgs),
-    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
-    /// backup was restored, run new-epoch
+    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump); `restore`
+    /// brings it back
     #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
     Backup {
         /// The file to write, which must not be there yet
+        file: PathBuf,
+    },
+    /// Put a backup in the place of an SQLite store, while no server runs: it is checked first, the old store is kept beside
+    /// it, and servers that start on it drop what they knew. What was revoked after the backup was made is alive again; as
+    /// far as the old store can be read, that is listed (for Postgres use pg_restore, then new-epoch)
+    #[command(
+        after_help = "Example:\n  sophic-auth --database-url sqlite:/var/lib/sophic-auth/store.db restore /backups/sophic-auth-2027-01-31.db"
+    )]
+    Restore {
+        /// The backup
         file: PathBuf,
     },
     /// Say that the store was restored from a backup: running servers then drop what they hold in memory, instead of

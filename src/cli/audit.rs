@@ -20,7 +20,7 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
             let cutoff = service.ago(older_than);
             let count = service.purge_audit(operator(), cutoff).await?;
             let purged = serde_json::json!({"purged_count": count, "cutoff": cutoff.to_string()});
-            output::item(global.output, &purged);
+            output::item(global.output, &purged)?;
             service.store.close().await;
             Ok(())
         }
@@ -43,7 +43,7 @@ async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::R
         "reason",
         "refusal",
     ];
-    output::list(global.output, "events", &columns, &events);
+    output::list(global.output, "events", &columns, &events)?;
     if !page.next_token.is_empty() {
         output::note("there are more: raise --limit, give --since, or use `audit export`");
     }
@@ -58,8 +58,8 @@ async fn export(global: &Global, filter: AuditFilterArgs) -> anyhow::Result<()> 
     let mut page = PageRequest { size: PAGE_SIZE, token: String::new() };
     loop {
         let events = service.list_audit_events(&filter, &page).await?;
-        let lines = events.items.iter().map(view::audit_event);
-        if !output::json_lines(lines) || events.next_token.is_empty() {
+        output::json_lines(events.items.iter().map(view::audit_event))?;
+        if events.next_token.is_empty() {
             break;
         }
         page.token = events.next_token;

@@ -10,7 +10,7 @@ use super::credential_args::{
 };
 use super::{
     Usage, credentials, flag, open, open_with, operator, operator_who_rotates, output, read_token,
-    refuse_token_output, wait_for_the_end,
+    refuse_token_output, unshown, wait_for_the_end,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
@@ -99,7 +99,8 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
     let service = open(global).await?;
     let created = service.create_credential(operator(), request).await?;
     let view = view::credential(&created.credential, service.clock.now());
-    output::created(global.output, "credential", view, Some(created.token.expose()));
+    let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
+    unshown::credential(&service, &created.credential, printed).await?;
     service.store.close().await;
     Ok(())
 }
@@ -118,7 +119,8 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
     let rotated = service.rotate(operator_who_rotates(), request).await?;
     let view = view::credential(&rotated.credential, service.clock.now());
     let token = rotated.token.expose();
-    output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    unshown::rotated(&service, &rotated, printed).await?;
     wait_for_the_end(&service, rotated.end_pending).await?;
     service.store.close().await;
     Ok(())
@@ -168,7 +170,7 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
         return finish(global, service, &credential).await;
     }
     // As RFC 7009 has it: whoever wants it dead has what they want.
-    output::item(global.output, &serde_json::json!({"credential": null}));
+    output::item(global.output, &serde_json::json!({"credential": null}))?;
     service.store.close().await;
     Ok(())
 }
@@ -179,7 +181,7 @@ async fn finish(
     service: Arc<Service>,
     credential: &Credential,
 ) -> anyhow::Result<()> {
-    output::item(global.output, &view::credential(credential, service.clock.now()));
+    output::item(global.output, &view::credential(credential, service.clock.now()))?;
     service.store.close().await;
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::args::{Global, Output};
 use super::credential_args::{
     CredentialsCommand, KindArg, ListArgs, OrderArg, OwnerArgs, StateArg,
 };
-use super::introspect::CouldNotTell;
+use super::introspect::could_not_tell;
 use super::{Outcome, bulk, flag, open, operator, output, refuse_token_output};
 use crate::model::{
     CredentialId, CredentialKind, CredentialState, Timestamp, UserId, WorkspaceName,
@@ -30,7 +30,7 @@ pub(super) async fn run(global: &Global, command: CredentialsCommand) -> anyhow:
             refuse_token_output(global)?;
             let outcome = expiring(global, within, owner).await;
             // Exit code 1 says that some expire, so that no failure may say it too.
-            outcome.map_err(|error| CouldNotTell(format!("{error:#}")).into())
+            outcome.map_err(could_not_tell)
         }
     }
 }
@@ -46,7 +46,7 @@ pub(super) async fn list(
     let service = open(global).await?;
     let request = filter(whose, args, service.clock.now())?;
     let found = fetch(&service, &request, limit).await?;
-    output::list(global.output, "credentials", &columns(request.kind, request.order), &found);
+    output::list(global.output, "credentials", &columns(request.kind, request.order), &found)?;
     service.store.close().await;
     Ok(())
 }
@@ -69,10 +69,10 @@ async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow
                 "credentials": found,
             })
             .to_string(),
-        ),
+        )?,
         Output::Table | Output::Token => {
             let columns = columns(request.kind, request.order);
-            output::list(global.output, "credentials", &columns, &found);
+            output::list(global.output, "credentials", &columns, &found)?;
         }
     }
     Ok(if none { Outcome::Done } else { Outcome::Refused })

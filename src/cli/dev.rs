@@ -39,8 +39,8 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
         server::start(Config::new(&url, args.ports.listen, args.ports.http_listen)).await?;
     let demo = demo(&running.service).await?;
     match global.output {
-        Output::Json => output::line(
-            &json!({
+        Output::Json => output::announce(
+            json!({
                 "grpc": running.grpc_url(),
                 "http": running.http_url(),
                 "workspace": WORKSPACE,
@@ -52,7 +52,7 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             .to_string(),
         ),
         Output::Table | Output::Token => {
-            output::line(&welcome(&running, &demo, &url, folder.is_some())?);
+            output::announce(welcome(&running, &demo, &url, folder.is_some())?);
         }
     }
     until_stopped(running, signals).await

@@ -10,13 +10,22 @@ use crate::service::{Introspection, IntrospectionRequest, Options, view};
 #[error("could not tell: {0}")]
 pub(super) struct CouldNotTell(pub(super) String);
 
+/// No failure says yes or no; whoever closed standard output is told nothing at all.
+pub(super) fn could_not_tell(error: anyhow::Error) -> anyhow::Error {
+    if matches!(error.downcast_ref(), Some(output::Unprinted::Closed)) {
+        return error;
+    }
+    CouldNotTell(format!("{error:#}")).into()
+}
+
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let answer = ask(global, &args).await.map_err(|error| CouldNotTell(format!("{error:#}")))?;
-    match global.output {
+    let answer = ask(global, &args).await.map_err(could_not_tell)?;
+    let printed = match global.output {
         Output::Json => output::line(&view::introspection(&answer).to_string()),
         Output::Table | Output::Token => output::line(&glance(&answer)),
-    }
+    };
+    printed.map_err(|error| could_not_tell(error.into()))?;
     Ok(if answer.decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 

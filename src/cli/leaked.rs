@@ -43,7 +43,7 @@ pub(super) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Out
         real.extend(revoke(&service, batch).await?);
     }
     let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
-    output::list(global.output, "real", &columns, &real);
+    output::list(global.output, "real", &columns, &real)?;
     for line in &bad {
         output::note(&format!("line {line} is no JSON object with a token"));
     }

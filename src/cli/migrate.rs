@@ -11,6 +11,6 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<()> {
     output::item(
         global.output,
         &serde_json::json!({"from_version": migrated.from, "to_version": migrated.to}),
-    );
+    )?;
     Ok(())
 }

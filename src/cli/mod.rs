@@ -1,7 +1,7 @@
 //! The command line: management on the store itself, and running the server.
 //!
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
-//! could not tell.
+//! could not tell; 141 whoever read standard output has closed it, as SIGPIPE has it.
 
 mod args;
 mod audit;
@@ -12,6 +12,7 @@ mod credential;
 mod credential_args;
 mod credentials;
 mod dev;
+mod interrupt;
 mod introspect;
 mod leaked;
 mod logging;
@@ -26,10 +27,12 @@ mod serve;
 mod serve_args;
 mod transfer;
 mod transfer_args;
+mod unshown;
 mod user;
 mod workspace;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,7 +44,10 @@ use crate::model::Invalid;
 use crate::server;
 use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
+use output::Unprinted;
 
+/// The exit code of a program that SIGPIPE ends, as a shell has it.
+const PIPE_CLOSED: u8 = 141;
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
 /// Bytes of standard input that are read as a token; no token is near as long.
@@ -68,13 +74,17 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let _ = error.print();
-            return ExitCode::from(code);
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
         }
     };
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
+        // As a program that the signal ends: quietly, and not as if all had been read.
+        Err(error) if matches!(error.downcast_ref(), Some(Unprinted::Closed)) => {
+            ExitCode::from(PIPE_CLOSED)
+        }
         Err(error) => {
             output::error(&error);
             ExitCode::from(exit_code(&error))
@@ -91,7 +101,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    logging::init(&cli.global, matches!(cli.command, Command::Serve(_) | Command::Dev(_)))?;
+    let server = matches!(cli.command, Command::Serve(_) | Command::Dev(_));
+    let _flush = logging::init(&cli.global, server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(dispatch(cli))
 }
@@ -116,10 +127,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,
         Command::Backup { file } => backup::run(&global, &file).await?,
+        Command::Restore { file } => Box::pin(backup::restore(&global, &file)).await?,
         Command::NewEpoch => backup::new_epoch(&global).await?,
-        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
+        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX)?,
         Command::Completions { shell } => {
-            output::completions(shell, &mut Cli::command());
+            output::completions(shell, &mut Cli::command())?;
         }
     }
     Ok(Outcome::Done)

@@ -19,10 +19,11 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
         Output::Json => {
             let addresses =
                 serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
-            output::line(&addresses.to_string());
+            output::announce(addresses.to_string());
         }
         Output::Table | Output::Token => {
-            output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
+            let (grpc, http) = (running.grpc_url(), running.http_url());
+            output::announce(format!("gRPC  {grpc}\nHTTP  {http}"));
         }
     }
     until_stopped(running, signals).await

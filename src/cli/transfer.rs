@@ -8,11 +8,15 @@ use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
 use super::args::Global;
+use super::interrupt::unless_interrupted;
+use super::output::Unprinted;
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
-use crate::service::{Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
+use crate::service::{
+    Import, ImportOptions, ImportPhase, ImportWatch, TransferError, TransferFormat,
+};
 use crate::store::ExportFilter;
 
 pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
@@ -49,7 +53,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     if let Some(reason) = report.nothing_written {
         shown["nothing_written"] = reason.into();
     }
-    output::item(global.output, &shown);
+    output::item(global.output, &shown)?;
     Ok(if report.bad == 0 { Outcome::Done } else { Outcome::Refused })
 }
 
@@ -98,23 +102,32 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     let mut progress = Progress::new();
     let mut show = |done| progress.show("credentials exported", done, None);
     let context = operator();
-    if to_stdout {
+    let written = if to_stdout {
         let mut output = BufWriter::new(output::stream());
-        service.export(&context, &filter, format, &mut output, &mut show).await?;
+        match service.export(&context, &filter, format, &mut output, &mut show).await {
+            Ok(_) => output.flush().map_err(|error| Unprinted::from(error).into()),
+            Err(TransferError::Io { source, .. }) => Err(Unprinted::from(source).into()),
+            Err(error) => Err(error.into()),
+        }
     } else {
-        let file = new_file(&args.file)?;
-        let mut output = BufWriter::new(file.as_file());
-        service.export(&context, &filter, format, &mut output, &mut show).await?;
-        output.flush()?;
-        drop(output);
-        file.as_file().sync_all()?;
-        file.persist_noclobber(&args.file)
-            .map_err(|error| error.error)
-            .with_context(|| format!("{} cannot be written", args.file.display()))?;
-    }
+        // Digests are in it: interrupted, it leaves no file.
+        unless_interrupted(async {
+            let file = new_file(&args.file)?;
+            let mut output = BufWriter::new(file.as_file());
+            service.export(&context, &filter, format, &mut output, &mut show).await?;
+            output.flush()?;
+            drop(output);
+            file.as_file().sync_all()?;
+            file.persist_noclobber(&args.file)
+                .map_err(|error| error.error)
+                .with_context(|| format!("{} cannot be written", args.file.display()))?;
+            Ok(())
+        })
+        .await
+    };
     progress.finish();
     service.store.close().await;
-    Ok(())
+    written
 }
 
 /// A file beside the one to be, readable by its owner only, which takes the name when it is whole.

@@ -20,7 +20,7 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
                 },
             };
             let user = service.put_user(operator(), id, name, disabled).await?;
-            output::item(global.output, &view::user(&user));
+            output::item(global.output, &view::user(&user))?;
             service.store.close().await;
         }
         UserCommand::List => {
@@ -32,7 +32,7 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
                 "users",
                 &["id", "display_name", "disabled", "create_time"],
                 &users,
-            );
+            )?;
             service.store.close().await;
         }
         UserCommand::Delete { id } => {

@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 service.put_workspace(operator(), id, slug, name, disabled, policy).await?;
             let policy = service.store.find_workspace_policy(&workspace.id).await?;
             let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
-            output::item(global.output, &view);
+            output::item(global.output, &view)?;
             service.store.close().await;
         }
         WorkspaceCommand::List => {
@@ -44,7 +44,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 })
                 .collect();
             let columns = ["id", "slug", "display_name", "disabled", "create_time"];
-            output::list(global.output, "workspaces", &columns, &workspaces);
+            output::list(global.output, "workspaces", &columns, &workspaces)?;
             service.store.close().await;
         }
         WorkspaceCommand::Delete { workspace } => {

@@ -15,6 +15,15 @@ pub enum StoreError {
     /// The database does not answer, or refuses to write for now. Trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// No room is left on the disk of the database. Nothing is written until there is; reading goes on.
+    #[error("the store's disk is full: {0}")]
+    Full(String),
+    /// Another writer holds what is needed, or came first. Trying again helps.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// The database is damaged, gone, or another one now. It does not get well by itself.
+    #[error("the store is lost: {0}")]
+    Lost(String),
     /// What is in the database could not have been written by this program.
     #[error("the store is corrupt: column {column} of {table}")]
     Corrupt {
@@ -99,7 +108,7 @@ impl From<sqlx::Error> for StoreError {
 /// a violated constraint holds the whole row.
 fn of_postgres(error: &PgDatabaseError) -> StoreError {
     let code = error.code();
-    let unavailable = || StoreError::Unavailable(format!("{} (SQLSTATE {code})", error.message()));
+    let text = || format!("{} (SQLSTATE {code})", error.message());
     match (code.get(..2).unwrap_or(code), code) {
         (_, "23505") => UNIQUE
             .iter()
@@ -108,11 +117,17 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
                 || StoreError::Refused { code: code.to_owned() },
                 |(_, what)| StoreError::Conflict { what },
             ),
+        (_, "53100") => StoreError::Full(text()),
+        // A lock that did not come free, a deadlock, and what could not be serialized.
+        (_, "55P03" | "40001" | "40P01") => StoreError::Busy(text()),
+        // Pages of a table or of an index that are damaged.
+        (_, "XX001" | "XX002") => StoreError::Lost(text()),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        // A standby, or a database that is read-only for now, or closed; a lock that did not come free. The idle or the
-        // whole transaction took too long, and the connection is gone.
-        ("08" | "53" | "57" | "40" | "58", _)
-        | (_, "25006" | "55000" | "55P03" | "25P03" | "25P04") => unavailable(),
+        // A standby, or a database that is read-only for now, or closed. The idle or the whole transaction took too long,
+        // and the connection is gone.
+        ("08" | "53" | "57" | "40" | "58", _) | (_, "25006" | "55000" | "25P03" | "25P04") => {
+            StoreError::Unavailable(text())
+        }
         // Names of roles and databases, which the operator gave.
         ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },
@@ -123,15 +138,19 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
 fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default().into_owned();
     let number: i32 = code.parse().unwrap_or(0);
+    let text = || format!("{} (SQLite code {number})", error.message());
     // The low byte is the primary code.
     match number & 0xff {
-        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
-        5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => {
-            StoreError::Unavailable(format!("{} (SQLite code {number})", error.message()))
-        }
+        // BUSY and LOCKED.
+        5 | 6 => StoreError::Busy(text()),
+        13 => StoreError::Full(text()),
+        // IOERR.
+        10 => StoreError::Unavailable(format!("its disk fails: {}", text())),
+        // NOMEM, READONLY, INTERRUPT, CANTOPEN, PROTOCOL.
+        7 | 8 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
-        11 => StoreError::Unusable("the database file is damaged: restore a backup".to_owned()),
-        26 => StoreError::Unusable("the database file is no SQLite database".to_owned()),
+        11 => StoreError::Lost("the database file is damaged: restore a backup".to_owned()),
+        26 => StoreError::Lost("the database file is no SQLite database".to_owned()),
         _ if error.is_unique_violation() => UNIQUE
             .iter()
             .find(|(_, column)| {

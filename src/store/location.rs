@@ -45,6 +45,16 @@ pub async fn backup(url: &str, to: &Path) -> Result<()> {
     }
 }
 
+/// Begins to put a backup in the place of this URL's database. Of SQLite only, as [`backup`].
+pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
+        Location::Postgres(_) => {
+            Err(StoreError::Unusable("of Postgres, pg_restore restores backups".to_owned()))
+        }
+    }
+}
+
 /// Which database a URL speaks of.
 enum Location<'u> {
     Sqlite(PathBuf),

@@ -35,12 +35,12 @@ pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Sync
 pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
-pub use location::{backup, migrate, open, open_as_is};
+pub use location::{backup, migrate, open, open_as_is, restore};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
 pub use postgres::PostgresStore;
-pub use sqlite::SqliteStore;
+pub use sqlite::{Restoring, SqliteStore};
 pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
 
 use async_trait::async_trait;

@@ -1,11 +1,13 @@
 //! Opening and migrating, and the settings that the promises rest on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
+use super::watched::{Watched, identity};
 use super::{SqliteStore, file};
 use crate::store::migrations::{self, Migrated, SQLITE};
 use crate::store::{Result, StoreError};
@@ -33,6 +35,7 @@ impl SqliteStore {
     /// Opens the file, whose schema must be this program's.
     pub async fn open_as_is(path: &Path) -> Result<Self> {
         let path = file::prepare(path)?;
+        let before = identity(&path);
         let mut connection = connect(&options(&path)).await?;
         migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
         connection.close().await?;
@@ -43,6 +46,7 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
             .connect_with(options(&path))
             .await?;
         let read = SqlitePoolOptions::new()
@@ -53,8 +57,25 @@ impl SqliteStore {
             .test_before_acquire(false)
             .connect_with(options(&path).pragma("query_only", "ON"))
             .await?;
-        Ok(Self { write, read })
+        // Whoever reads first opens the log, which stays as long as a connection does.
+        version(&mut *read.acquire().await?).await?;
+        let file = Watched::new(&path);
+        if !file.is(before) {
+            let text = format!("{} was replaced while it was opened: try again", path.display());
+            return Err(StoreError::Unusable(text));
+        }
+        Ok(Self { write, read, file: Arc::new(file) })
     }
+}
+
+/// Whether a connection that comes back to its pool is out of any transaction; it is closed otherwise.
+///
+/// A full disk and a failure of it can make SQLite roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx
+/// 0.9.0 does not see that: its own ROLLBACK fails, and it takes the connection for one in a transaction for ever.
+async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // It answers when what was sent before has been done, the ROLLBACK of what was dropped included.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Brings the file's schema to this program's version.
@@ -99,7 +120,9 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
     let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
     let mut connection = loop {
         match options.connect().await.map_err(StoreError::from) {
-            Err(StoreError::Unavailable(_)) if tokio::time::Instant::now() < deadline => {
+            Err(StoreError::Unavailable(_) | StoreError::Busy(_))
+                if tokio::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             connection => break connection?,
@@ -126,7 +149,7 @@ async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
 }
 
 /// The schema's version; 0 without any.
-async fn version(connection: &mut SqliteConnection) -> Result<i64> {
+pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
     let migrated = sqlx::query(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
     )

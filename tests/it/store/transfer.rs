@@ -277,7 +277,7 @@ async fn owners_are_held_while_a_batch_is_written() {
         let mut other = store.begin("other").await.expect("another");
         let id = WorkspaceId::parse("w").expect("an id");
         let waits = other.find_workspace_row(&id, Lock::Update).await;
-        assert!(matches!(waits, Err(StoreError::Unavailable(_))), "the lock does not come free");
+        assert!(matches!(waits, Err(StoreError::Busy(_))), "the lock does not come free");
     })
     .await;
 }
