@@ -11,4 +11,4 @@ mod proxies;
 mod rows;
 mod scene;
 mod upstream;
-mod wire;
+pub(crate) mod wire;
