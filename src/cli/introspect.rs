@@ -10,11 +10,9 @@ use crate::service::{Introspection, IntrospectionRequest, Options, view};
 #[error("could not tell: {0}")]
 pub(super) struct CouldNotTell(pub(super) String);
 
-/// No failure says yes or no; whoever closed standard output is told nothing at all.
+/// No failure says yes or no, and an answer that could not be printed is none.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn could_not_tell(error: anyhow::Error) -> anyhow::Error {
-    if matches!(error.downcast_ref(), Some(output::Unprinted::Closed)) {
-        return error;
-    }
     CouldNotTell(format!("{error:#}")).into()
 }
 

@@ -4,7 +4,7 @@
 //! finds the queue full is dropped, and how much that was is said when the reader is back.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{IsTerminal as _, Stderr, Write};
+use std::io::{Stderr, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::Usage;
 use super::args::{Global, LogFormat};
+use super::{Usage, output};
 
 /// Lines that wait to be written.
 const QUEUE_LINES: usize = 8 * 1024;
@@ -69,11 +69,11 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
         let (writer, guard, queue) = queue(global.log_format);
         (writer, Flush(Some((guard, queue))))
     } else {
-        (BoxMakeWriter::new(std::io::stderr), Flush(None))
+        (BoxMakeWriter::new(output::log), Flush(None))
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let set = match global.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder.with_ansi(output::is_watched()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!(error))?;
@@ -85,7 +85,7 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
 
 fn queue(format: LogFormat) -> (BoxMakeWriter, WorkerGuard, Arc<Queue>) {
     let queue = Arc::new(Queue::default());
-    let out = Telling { out: std::io::stderr(), format, queue: Arc::clone(&queue), said: 0 };
+    let out = Telling { out: output::log(), format, queue: Arc::clone(&queue), said: 0 };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE_LINES)

@@ -1,7 +1,7 @@
 //! The command line: management on the store itself, and running the server.
 //!
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
-//! could not tell; 141 whoever read standard output has closed it, as SIGPIPE has it.
+//! could not tell.
 
 mod args;
 mod audit;
@@ -32,7 +32,6 @@ mod user;
 mod workspace;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -46,8 +45,6 @@ use crate::service::{Context, Kind, Options, Page, PageRequest, Service, Service
 use args::{Cli, Command, Output};
 use output::Unprinted;
 
-/// The exit code of a program that SIGPIPE ends, as a shell has it.
-const PIPE_CLOSED: u8 = 141;
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
 /// Bytes of standard input that are read as a token; no token is near as long.
@@ -74,17 +71,15 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            let printed = error.print().and_then(|()| output::flush());
             return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
         }
     };
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
-        // As a program that the signal ends: quietly, and not as if all had been read.
-        Err(error) if matches!(error.downcast_ref(), Some(Unprinted::Closed)) => {
-            ExitCode::from(PIPE_CLOSED)
-        }
+        // Whoever reads, as `head` does, wants no more of it: that is no failure of what was done.
+        Err(error) if matches!(error.downcast_ref(), Some(Unprinted::Closed)) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
             ExitCode::from(exit_code(&error))

@@ -70,6 +70,16 @@ pub(super) fn stream() -> impl std::io::Write + Send {
     std::io::stdout()
 }
 
+/// Sees to it that what was printed has arrived.
+pub(super) fn flush() -> std::io::Result<()> {
+    std::io::stdout().flush()
+}
+
+/// Standard error itself, for the log.
+pub(super) fn log() -> std::io::Stderr {
+    std::io::stderr()
+}
+
 /// A remark, on standard error.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -264,6 +264,7 @@ impl ReadStore for SqliteStore {
     }
 
     async fn close(&self) {
+        self.file.close();
         self.read.close().await;
         // Last: the last connection to close folds the write-ahead log into the file.
         self.write.close().await;

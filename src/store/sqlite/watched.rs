@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::{Result, StoreError};
 
@@ -19,6 +20,8 @@ pub(super) struct Watched {
     files: [(PathBuf, Identity); 3],
     /// Why it is given up.
     lost: OnceLock<String>,
+    /// At the end SQLite takes its log away itself.
+    closed: AtomicBool,
 }
 
 impl Watched {
@@ -29,7 +32,7 @@ impl Watched {
             let identity = identity(&path);
             (path, identity)
         });
-        Self { files, lost: OnceLock::new() }
+        Self { files, lost: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
     /// Whether the database itself is this one.
@@ -42,6 +45,9 @@ impl Watched {
         if let Some(text) = self.lost.get() {
             return Err(StoreError::Lost(text.clone()));
         }
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         for (path, opened) in &self.files {
             let found = identity(path);
             if found != *opened {
@@ -52,6 +58,11 @@ impl Watched {
             }
         }
         Ok(())
+    }
+
+    /// Looks no more: the store is being closed.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// The outcome of a statement. One that found the file damaged ends all use of it.
