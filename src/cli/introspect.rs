@@ -49,7 +49,7 @@ fn glance(answer: &Introspection) -> String {
                 "REFUSED     {} {}: {}",
                 denial.http_status(),
                 denial.as_str(),
-                denial.explanation()
+                decision.explanation()
             )
         }
     }];

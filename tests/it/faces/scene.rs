@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::decision::Denial;
+use sophic_auth::decision::{Denial, Lack};
 use sophic_auth::grpc::pb::{
     self, CreateKeyRequest, CreatePatRequest, PutUserRequest, PutWorkspaceRequest, Role, Scope,
     create_key_request,
@@ -147,6 +147,16 @@ impl Row {
     /// What to answer the client with.
     pub(crate) fn status(&self) -> u16 {
         self.denial.map_or(200, Denial::http_status)
+    }
+
+    /// What a challenge of row 10 must name.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        match self.name {
+            "10 the token lacks it" => Some(Lack::Token),
+            "10 the role lacks it" => Some(Lack::Role),
+            "10 the downscope" => Some(Lack::MaxRole),
+            _ => None,
+        }
     }
 
     pub(crate) fn denial(&self) -> &'static str {
