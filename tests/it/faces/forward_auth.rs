@@ -179,7 +179,7 @@ async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
 async fn what_is_large_and_not_wrong_is_judged(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     for (bytes, headers, status) in
-        [(6 << 10, 10, 200), (1, 190, 200), (100 << 10, 1, 431), (1, 210, 431)]
+        [(6 << 10, 10, 200), (1, 190, 200), (300 << 10, 1, 431), (1, 210, 431)]
     {
         let mut call = scene.ask("?scope=read").header("authorization", &format!("Bearer   {key}"));
         for i in 0..headers {

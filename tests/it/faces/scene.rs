@@ -131,7 +131,6 @@ pub(crate) async fn caller(h: &Harness, name: &str, permissions: &[Permission]) 
 /// A request that a client makes, and what is to come of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    #[expect(dead_code, reason = "shown by Debug, where a case fails")]
     pub(crate) name: &'static str,
     /// The token; empty: there is none.
     pub(crate) token: String,
