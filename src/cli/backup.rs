@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::json;
 
 use super::args::{Global, Output};
-use super::interrupt::unless_interrupted;
 use super::{DEFAULT_DATABASE_URL, Usage, open, operator, output, refuse_token_output};
 use crate::model::Timestamp;
 use crate::server;
@@ -22,7 +21,7 @@ pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
                 .to_owned()
         ));
     }
-    unless_interrupted(async { Ok(store::backup(url, file).await?) }).await?;
+    store::backup(url, file).await?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let file = file.display().to_string();
     output::item(global.output, &serde_json::json!({"file": file, "bytes": bytes}))?;
@@ -45,35 +44,32 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
                 .to_owned()
         ));
     }
-    unless_interrupted(Box::pin(async {
-        let restoring = store::restore(url, file).await?;
-        let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
-        let epoch = copy.renew_epoch(operator()).await?;
-        copy.store.close().await;
-        let (until, migrated) = (restoring.until, restoring.migrated);
-        let endings = endings_since(restoring.replaced(), until).await;
-        let kept = restoring.finish().await?;
-        let listed = match (global.output, &endings) {
-            (Output::Json, Some(endings)) => json!(endings),
-            (_, Some(endings)) => endings.len().into(),
-            (_, None) => serde_json::Value::Null,
-        };
-        output::item(
-            global.output,
-            &json!({
-                "restored": file.display().to_string(),
-                "kept": kept.map(|kept| kept.display().to_string()),
-                "schema_version": migrated.to,
-                "schema_version_of_backup": migrated.from,
-                "epoch": epoch.to_string(),
-                "last_event": until.map(|until| until.to_string()),
-                "ended_since": listed,
-            }),
-        )?;
-        warn(until, endings.as_deref());
-        Ok(())
-    }))
-    .await
+    let restoring = store::restore(url, file).await?;
+    let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
+    let epoch = copy.renew_epoch(operator()).await?;
+    copy.store.close().await;
+    let (until, migrated) = (restoring.until, restoring.migrated);
+    let endings = endings_since(restoring.replaced(), until).await;
+    let kept = restoring.finish().await?;
+    let listed = match (global.output, &endings) {
+        (Output::Json, Some(endings)) => json!(endings),
+        (_, Some(endings)) => endings.len().into(),
+        (_, None) => serde_json::Value::Null,
+    };
+    output::item(
+        global.output,
+        &json!({
+            "restored": file.display().to_string(),
+            "kept": kept.map(|kept| kept.display().to_string()),
+            "schema_version": migrated.to,
+            "schema_version_of_backup": migrated.from,
+            "epoch": epoch.to_string(),
+            "last_event": until.map(|until| until.to_string()),
+            "ended_since": listed,
+        }),
+    )?;
+    warn(until, endings.as_deref());
+    Ok(())
 }
 
 /// What the store that is replaced says was ended after the backup was made; nothing if it cannot be read.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use super::args::{Global, Output};
 use super::credential_args::{
     CredentialsCommand, KindArg, ListArgs, OrderArg, OwnerArgs, StateArg,
 };
-use super::introspect::could_not_tell;
+use super::introspect::CouldNotTell;
 use super::{Outcome, bulk, flag, open, operator, output, refuse_token_output};
 use crate::model::{
     CredentialId, CredentialKind, CredentialState, Timestamp, UserId, WorkspaceName,
@@ -30,7 +31,7 @@ pub(super) async fn run(global: &Global, command: CredentialsCommand) -> anyhow:
             refuse_token_output(global)?;
             let outcome = expiring(global, within, owner).await;
             // Exit code 1 says that some expire, so that no failure may say it too.
-            outcome.map_err(could_not_tell)
+            outcome.context(CouldNotTell)
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::Output;
+use crate::service::ServiceError;
 
 /// How long a reader of standard error, or of what a server says, is waited for.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,12 +49,6 @@ pub(super) fn announce(text: String) {
     });
 }
 
-/// A failure, on standard error.
-pub(super) fn error(error: &anyhow::Error) {
-    let text = format!("error: {error:#}");
-    bounded(move || note(&text));
-}
-
 /// Writes in a thread of its own: a reader that is stuck holds up nothing but that.
 fn bounded(write: impl FnOnce() + Send + 'static) {
     let (done, is_done) = std::sync::mpsc::channel();
@@ -65,14 +60,49 @@ fn bounded(write: impl FnOnce() + Send + 'static) {
     let _ = is_done.recv_timeout(READER_PATIENCE);
 }
 
+/// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
+/// exit code, and all fields that are not as they must be.
+pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
+    if format != Output::Json {
+        return unless_stuck(format!("error: {error:#}"));
+    }
+    let mut fields = json!({"message": format!("{error:#}"), "exit_code": exit_code});
+    if let Some(error) = error.downcast_ref::<ServiceError>() {
+        fields["reason"] = error.reason.code().into();
+        if !error.violations.is_empty() {
+            let violations = error.violations.iter();
+            let violations = violations.map(
+                |violation| json!({"field": violation.field, "description": violation.description}),
+            );
+            fields["field_violations"] = violations.collect();
+        }
+        for (key, value) in &error.metadata {
+            fields["metadata"][*key] = value.as_str().into();
+        }
+    }
+    unless_stuck(json!({"error": fields}).to_string());
+}
+
+/// A remark, for which a reader that is stuck is not waited for.
+fn unless_stuck(text: String) {
+    bounded(move || note(&text));
+}
+
+/// What clap has to say: help and version, on standard output, and what is wrong with the command line.
+pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
+    if error.use_stderr() && json {
+        let fields =
+            json!({"message": error.to_string().trim_end(), "exit_code": error.exit_code()});
+        writeln!(std::io::stderr(), "{}", json!({"error": fields}))
+    } else {
+        error.print()?;
+        std::io::stdout().flush()
+    }
+}
+
 /// Standard output itself, for what is too much to be held.
 pub(super) fn stream() -> impl std::io::Write + Send {
     std::io::stdout()
-}
-
-/// Sees to it that what was printed has arrived.
-pub(super) fn flush() -> std::io::Result<()> {
-    std::io::stdout().flush()
 }
 
 /// Standard error itself, for the log.

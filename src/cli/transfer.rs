@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
 use super::args::Global;
-use super::interrupt::unless_interrupted;
 use super::output::Unprinted;
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
@@ -110,24 +109,31 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
             Err(error) => Err(error.into()),
         }
     } else {
-        // Digests are in it: interrupted, it leaves no file.
-        unless_interrupted(async {
-            let file = new_file(&args.file)?;
-            let mut output = BufWriter::new(file.as_file());
-            service.export(&context, &filter, format, &mut output, &mut show).await?;
-            output.flush()?;
-            drop(output);
-            file.as_file().sync_all()?;
-            file.persist_noclobber(&args.file)
-                .map_err(|error| error.error)
-                .with_context(|| format!("{} cannot be written", args.file.display()))?;
-            Ok(())
+        to_file(&args.file, async |output| {
+            Ok(service.export(&context, &filter, format, output, &mut show).await?)
         })
         .await
     };
     progress.finish();
     service.store.close().await;
     written
+}
+
+/// Writes a new file, which is there when it is whole. Digests are in it: what is interrupted, and dropped, leaves nothing.
+async fn to_file(
+    path: &Path,
+    write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
+) -> anyhow::Result<()> {
+    let file = new_file(path)?;
+    let mut output = BufWriter::new(file.as_file());
+    write(&mut output).await?;
+    output.flush()?;
+    drop(output);
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
 }
 
 /// A file beside the one to be, readable by its owner only, which takes the name when it is whole.

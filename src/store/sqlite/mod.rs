@@ -258,6 +258,10 @@ impl ReadStore for SqliteStore {
         read!(self, db => feed::list_replicas(db))
     }
 
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        feed::find_host(&mut *self.read.acquire().await?, id).await
+    }
+
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         self.file.check()?;
         self.file.note(feed::fence(&mut *self.write.acquire().await?, id, seq).await)
