@@ -6,19 +6,27 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use super::args::Global;
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
-use crate::service::{Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
+use crate::service::{
+    Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferFormat, find_token,
+};
 use crate::store::ExportFilter;
 
 pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
     let format = format(args.format, &args.file)?;
     let from_stdin = args.file.as_os_str() == "-";
+    if from_stdin && args.check_token.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+        let text =
+            "the token and the file cannot both be standard input: put one of them into a file";
+        return Err(Usage(text.to_owned()).into());
+    }
     let (input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
         (Box::new(BufReader::new(std::io::stdin())), None)
     } else {
@@ -28,6 +36,10 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         let bytes = metadata.map(|metadata| metadata.len());
         (Box::new(BufReader::new(file)), bytes)
     };
+    let reading = args.reading();
+    if let Some(token) = &args.check_token {
+        return check_token(global, token, input, format, reading);
+    }
     let options = ImportOptions {
         all_or_nothing: args.all_or_nothing,
         dry_run: args.dry_run,
@@ -35,7 +47,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     };
     let service = open(global).await?;
     let mut watch = Watch { progress: Progress::new(), bytes };
-    let import = Import { input, format, options };
+    let import = Import { input, format, reading, options };
     let outcome = service.import(&operator(), import, &mut watch).await;
     watch.progress.finish();
     service.store.close().await;
@@ -51,6 +63,33 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     }
     output::item(global.output, &shown);
     Ok(if report.bad == 0 { Outcome::Done } else { Outcome::Refused })
+}
+
+/// Says which line is this token's. It asks no store.
+fn check_token(
+    global: &Global,
+    token: &Path,
+    input: Box<dyn BufRead + Send>,
+    format: TransferFormat,
+    reading: Reading,
+) -> anyhow::Result<Outcome> {
+    let token = if token.as_os_str() == "-" {
+        super::read_token()?
+    } else {
+        let text = std::fs::read_to_string(token)
+            .with_context(|| format!("{} cannot be read", token.display()))?;
+        let text = Zeroizing::new(text);
+        Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    let (lines, records) = find_token(input, format, reading, &token)?;
+    output::item(global.output, &serde_json::json!({"records": records, "found_on_lines": lines}));
+    if lines.is_empty() {
+        output::note(
+            "no record is this token's: its digests may be salted, or of another kind, or stand in another column",
+        );
+        return Ok(Outcome::Refused);
+    }
+    Ok(Outcome::Done)
 }
 
 /// Tells of bad lines and of progress on standard error.
@@ -131,15 +170,14 @@ fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
 fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<TransferFormat> {
     let by_name = || match file.extension()?.to_str()? {
         "csv" => Some(TransferFormatArg::Csv),
-        "jsonl" | "ndjson" => Some(TransferFormatArg::Jsonl),
+        "jsonl" | "ndjson" | "json" => Some(TransferFormatArg::Jsonl),
         _ => None,
     };
     match said.or_else(by_name) {
         Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
-            let text =
-                "the name ends in neither .csv nor .jsonl: give --format csv or --format jsonl";
+            let text = "the name ends in none of .csv, .jsonl and .json: give --format csv or --format jsonl";
             Err(Usage(text.to_owned()).into())
         }
     }

@@ -49,8 +49,8 @@ pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
 pub use transfer::{
-    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
-    TransferFormat,
+    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Reading, TransferError,
+    TransferFormat, find_token,
 };
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;

@@ -10,9 +10,10 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::super::{Context, Service};
-use super::check::{Bad, Defaults, check};
+use super::check::{Bad, Defaults, Stop, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
+use super::names::Reading;
 use super::reader::Reader;
 use super::spool::Spool;
 use super::{TransferError, TransferFormat};
@@ -27,6 +28,8 @@ pub struct Import<R> {
     pub input: R,
     /// How it is written there.
     pub format: TransferFormat,
+    /// What its columns are.
+    pub reading: Reading,
     /// How to go about it.
     pub options: ImportOptions,
 }
@@ -80,12 +83,14 @@ struct Tally {
     lines: u64,
     bad: LineSet,
     there: LineSet,
-    exposes_token: bool,
+    stops: Option<Stop>,
 }
 
 impl Tally {
     fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
-        self.exposes_token |= bad.exposes_token;
+        if bad.stops == Some(Stop::ExposesToken) || self.stops.is_none() {
+            self.stops = bad.stops;
+        }
         self.there.remove(line);
         if self.bad.insert(line) {
             watch.bad(line, &bad.reason);
@@ -119,10 +124,15 @@ impl Service {
         let mut tally = Tally::default();
         let mut spool = Spool::new()?;
         self.check_all(context, import, watch, &mut tally, &mut spool).await?;
-        let nothing_written = if tally.exposes_token {
-            Some(
-                "a token may stand in it in the clear where none must: take it out, and treat the file as a secret",
-            )
+        let nothing_written = if let Some(stop) = tally.stops {
+            Some(match stop {
+                Stop::ExposesToken => {
+                    "a token may stand in it in the clear where none must: take it out, and treat the file as a secret"
+                }
+                Stop::DigestAsToken => {
+                    "tokens in it look like digests, and the tokens that those are of would be unknown"
+                }
+            })
         } else if options.all_or_nothing && tally.bad.len() > 0 {
             Some("there are bad lines, and it was to be all or nothing")
         } else if options.dry_run {
@@ -151,7 +161,7 @@ impl Service {
         spool: &mut Spool,
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
-        let mut reader = Reader::new(import.input, import.format)?;
+        let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let mut more = true;
         while more {
@@ -162,7 +172,8 @@ impl Service {
                     break;
                 };
                 let random = random_array(&*self.random).map_err(super::ServiceError::from)?;
-                let defaults = Defaults { now: self.clock.now(), creator: &creator, random };
+                let (now, reading) = (self.clock.now(), &import.reading);
+                let defaults = Defaults { now, creator: &creator, random, reading };
                 batch.push((line, record.map_err(Bad::from).and_then(|r| check(&r, &defaults))));
             }
             let good = batch.iter().filter_map(|(_, checked)| checked.as_ref().ok());
@@ -189,7 +200,7 @@ impl Service {
         }
         let found = duplicates.find(|found| {
             let reason = format!("{}: is the same as on line {}", found.column, found.first);
-            tally.bad(watch, found.line, &Bad { reason, exposes_token: false });
+            tally.bad(watch, found.line, &Bad { reason, stops: None });
         });
         found.map_err(TransferError::temporary)
     }

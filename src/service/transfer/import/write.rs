@@ -10,6 +10,7 @@ use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
 use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
+use super::super::names::Reading;
 use super::super::spool::Spooled;
 use super::batch::{Surroundings, Verdict, names};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
@@ -128,7 +129,8 @@ impl Service {
                 continue;
             }
             // It was given an id when it was checked first, so this one is never used.
-            let defaults = Defaults { now: self.clock.now(), creator: &creator, random: [0; 10] };
+            let (now, reading) = (self.clock.now(), &Reading::default());
+            let defaults = Defaults { now, creator: &creator, random: [0; 10], reading };
             let stored = check(&record, &defaults).map_err(|_| {
                 TransferError::temporary(std::io::Error::from(std::io::ErrorKind::InvalidData))
             })?;
