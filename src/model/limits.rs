@@ -57,6 +57,8 @@ pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
 pub const CREATOR_BYTES_MAX: usize = 512;
 /// Candidates in one call that ends leaked tokens.
 pub const LEAKED_TOKENS_MAX: usize = 1_000;
+/// Bytes of a text in which leaked tokens are looked for.
+pub const LEAKED_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes in the URL at which a token was found.
 pub const URL_BYTES_MAX: usize = 2_048;
 /// Introspections in one batch.

@@ -49,9 +49,10 @@ pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
 pub use transfer::{
-    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Reading, TransferError,
-    TransferFormat, find_token,
+    Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
+    ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
+pub(crate) use transfer::{Nesting, Place};
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 

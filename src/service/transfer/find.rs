@@ -8,7 +8,18 @@ use super::reader::Reader;
 use super::{TransferError, TransferFormat, digest_text};
 use crate::model::Digest;
 
-/// The lines on which the records of this token begin, and how many records there are. Nothing is written anywhere.
+/// What [`find_token`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundToken {
+    /// What the numbers are of: `line`, or `element` of an array.
+    pub unit: &'static str,
+    /// Where the records of the token begin.
+    pub at: Vec<u64>,
+    /// How many records there are in all.
+    pub records: u64,
+}
+
+/// Where in the input the records of this token are. Nothing is written anywhere.
 ///
 /// # Errors
 /// Those of the input. A record that is bad is nobody's.
@@ -17,18 +28,18 @@ pub fn find_token<R: BufRead>(
     format: TransferFormat,
     reading: Reading,
     token: &str,
-) -> Result<(Vec<u64>, u64), TransferError> {
+) -> Result<FoundToken, TransferError> {
     let digest = Digest::of(token);
     let mut reader = Reader::new(input, format, reading)?;
-    let (mut found, mut records) = (Vec::new(), 0);
+    let mut found = FoundToken { unit: reader.unit(), at: Vec::new(), records: 0 };
     while let Some((line, record)) = reader.next()? {
-        records += 1;
+        found.records += 1;
         let Ok(record) = record else { continue };
         let of = record.digest.as_deref().and_then(digest_text::parse);
         let of = of.or_else(|| record.token.as_ref().map(|token| Digest::of(&token.0)));
         if of.is_some_and(|of| of.equals(&digest)) {
-            found.push(line);
+            found.at.push(line);
         }
     }
-    Ok((found, records))
+    Ok(found)
 }

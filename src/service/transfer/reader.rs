@@ -23,13 +23,15 @@ pub(super) struct Reader<R: BufRead> {
 enum Source<R: BufRead> {
     Csv(Box<Table<Input<R>>>),
     Lines(Lines<Input<R>>),
-    Array(Elements<Input<R>>),
+    /// With how many there were.
+    Array(Elements<Input<R>>, u64),
 }
 
 /// What was looked at to tell what it is, and the rest.
 type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
 
-/// A line's number, and its record or what is wrong with it.
+/// The number of the line on which a record begins, or of the element of an array that it is, and the record or what is
+/// wrong with it.
 pub(super) type Read = (u64, Result<Record, Invalid>);
 
 impl<R: BufRead> Reader<R> {
@@ -61,7 +63,7 @@ impl<R: BufRead> Reader<R> {
         let source = match format {
             TransferFormat::Csv => Source::Csv(Box::new(Table::new(input, &reading)?)),
             TransferFormat::Jsonl if is_array => {
-                Source::Array(Elements::new(input, lines_before + 1))
+                Source::Array(Elements::new(input, lines_before + 1), 0)
             }
             TransferFormat::Jsonl => Source::Lines(Lines::new(input)),
         };
@@ -73,7 +75,15 @@ impl<R: BufRead> Reader<R> {
         match &self.source {
             Source::Csv(table) => table.reader.get_ref().bytes(),
             Source::Lines(lines) => lines.bytes(),
-            Source::Array(elements) => elements.bytes(),
+            Source::Array(elements, _) => elements.bytes(),
+        }
+    }
+
+    /// What the numbers are of.
+    pub(super) const fn unit(&self) -> &'static str {
+        match &self.source {
+            Source::Csv(_) | Source::Lines(_) => "line",
+            Source::Array(..) => "element",
         }
     }
 
@@ -87,9 +97,10 @@ impl<R: BufRead> Reader<R> {
                     line => break line.map(|(number, line)| (number, object(line, &self.reading))),
                 }
             },
-            Source::Array(elements) => {
+            Source::Array(elements, count) => {
+                *count += 1;
                 let element = elements.next().map_err(refused)?;
-                element.map(|(number, line)| (number, object(line, &self.reading)))
+                element.map(|(_, element)| (*count, object(element, &self.reading)))
             }
         };
         Ok(read.map(|(number, record)| {

@@ -3,6 +3,7 @@
 mod commands;
 mod dev;
 mod killed;
+mod leaked;
 mod life;
 mod mistakes;
 mod outputs;

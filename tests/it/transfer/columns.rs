@@ -100,8 +100,7 @@ async fn a_json_array_is_read_as_json_lines_are(over: Over) {
     let (report, told) = over.import(&pretty, TransferFormat::Jsonl, EACH).await;
     let report = report.expect("a report");
     assert_eq!((report.lines, report.written, report.bad), (4, 3, 1));
-    let line = pretty.lines().position(|line| line.contains(": 5")).expect("it") as u64;
-    assert_eq!(told.lines(), [line], "where its object begins");
+    assert_eq!(told.lines(), [3], "elements are numbered");
     assert!(told.bad[0].1.starts_with("name: must be a string"), "{:?}", told.bad);
     let (report, _) = over.import(&array.to_string(), TransferFormat::Jsonl, EACH).await;
     assert_eq!(report.expect("a report").there, 3);

@@ -90,7 +90,7 @@ async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
     ];
     let lines = names.iter().enumerate().map(|(n, name)| {
         let line = serde_json::json!({"workspace": "acme", "name": name, "scopes": ["read"],
-            "hint": "\\N", "annotations": {"a,\"b": "1\n2\r\n=3"}, "token": legacy(n)});
+            "hint": "\\N", "annotations": {"a.b": "1,\"2\";=3"}, "token": legacy(n)});
         format!("{line}\n")
     });
     let text: String = lines.collect();

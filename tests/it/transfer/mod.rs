@@ -2,6 +2,7 @@
 
 mod backup;
 mod columns;
+mod deployment;
 mod documented;
 mod export;
 mod import;
@@ -47,7 +48,7 @@ pub(crate) struct Told {
 }
 
 impl ImportWatch for Told {
-    fn bad(&mut self, line: u64, reason: &str) {
+    fn bad(&mut self, _: &'static str, line: u64, reason: &str) {
         self.bad.push((line, reason.to_owned()));
     }
 

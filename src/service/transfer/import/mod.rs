@@ -3,7 +3,9 @@
 //! over as it is.
 
 mod batch;
+mod deployment;
 mod owners;
+mod stage;
 mod write;
 
 use std::io::BufRead;
@@ -71,15 +73,17 @@ pub enum ImportPhase {
 
 /// Who is told how it goes.
 pub trait ImportWatch: Send {
-    /// A line is bad. The reason never repeats what stands there.
-    fn bad(&mut self, line: u64, reason: &str);
+    /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
+    /// what stands there.
+    fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
     /// So much is done; of so many lines, if that is known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
 }
 
 /// What is known of the lines so far.
-#[derive(Default)]
 struct Tally {
+    /// What the numbers are of.
+    unit: &'static str,
     lines: u64,
     bad: LineSet,
     there: LineSet,
@@ -93,7 +97,7 @@ impl Tally {
         }
         self.there.remove(line);
         if self.bad.insert(line) {
-            watch.bad(line, &bad.reason);
+            watch.bad(self.unit, line, &bad.reason);
         }
     }
 
@@ -121,7 +125,13 @@ impl Service {
         watch: &mut dyn ImportWatch,
     ) -> Result<ImportReport, TransferError> {
         let options = import.options;
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            unit: "line",
+            lines: 0,
+            bad: LineSet::default(),
+            there: LineSet::default(),
+            stops: None,
+        };
         let mut spool = Spool::new()?;
         self.check_all(context, import, watch, &mut tally, &mut spool).await?;
         let nothing_written = if let Some(stop) = tally.stops {
@@ -162,6 +172,7 @@ impl Service {
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
         let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
+        tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let mut more = true;
         while more {
@@ -199,7 +210,11 @@ impl Service {
             watch.progress(ImportPhase::Check, reader.bytes(), None);
         }
         let found = duplicates.find(|found| {
-            let reason = format!("{}: is the same as on line {}", found.column, found.first);
+            let (column, first) = (found.column, found.first);
+            let reason = match tally.unit {
+                "line" => format!("{column}: is the same as on line {first}"),
+                unit => format!("{column}: is the same as in {unit} {first}"),
+            };
             tally.bad(watch, found.line, &Bad { reason, stops: None });
         });
         found.map_err(TransferError::temporary)
