@@ -18,6 +18,7 @@ use super::problem::{Problem, json_response};
 use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
 use crate::model::{Permission, Scope, ScopeSet, Timestamp, parse_client_ip};
+use crate::service::grant::REVOKE_BY_TOKEN;
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };
@@ -27,10 +28,9 @@ const FORM_BYTES_MAX: usize = 16 * 1024;
 /// How long a form may take to come.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who may introspect, and who may revoke by token: who holds the text may end it.
+/// Who may introspect, and who may revoke by token; there is no acting user here.
 pub(super) const INTROSPECT: &[Permission] = &[Permission::Introspect];
-pub(super) const REVOKE: &[Permission] =
-    &[Permission::Introspect, Permission::CredentialsWrite, Permission::CredentialsAdmin];
+pub(super) const REVOKE: &[Permission] = REVOKE_BY_TOKEN.alone;
 
 /// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
 pub(super) async fn introspect(
@@ -40,7 +40,7 @@ pub(super) async fn introspect(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(&parts.headers, body).await?;
+    let form = read_form(parts, body).await?;
     let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let mut violations = Violations::default();
     let words = form.one("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -71,7 +71,7 @@ pub(super) async fn revoke(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(&parts.headers, body).await?;
+    let form = read_form(parts, body).await?;
     let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let target = RevokeTarget::Token(Zeroizing::new(token.to_owned()));
     service.revoke(context, target, "", "").await?;
@@ -93,7 +93,16 @@ pub(super) fn metadata(issuer: &str) -> Response<Body> {
     json_response(StatusCode::OK, "application/json", &body)
 }
 
-async fn read_form(headers: &HeaderMap, body: Body) -> Result<Form, Problem> {
+/// Nothing is taken from the URL, and what stands there is refused: whoever writes `?workspace=` there means something by it
+/// (and a token there would be in the log of every proxy).
+async fn read_form(parts: &Parts, body: Body) -> Result<Form, Problem> {
+    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(Problem::Malformed(
+            "the URL takes no parameters: they belong in the form, which has token, and for introspection workspace, scope \
+             and client_ip",
+        ));
+    }
+    let headers = &parts.headers;
     if !is_form(headers) {
         return Err(Problem::MediaType);
     }

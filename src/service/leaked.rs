@@ -12,7 +12,7 @@ use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, Violations};
 use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
 use crate::model::{Credential, CredentialId, Digest, Invalid, Reason as Why};
-use crate::token::{digest_of_presented, redact_tokens, scan};
+use crate::token::{digest_of_presented, digest_to_end, redact_tokens, scan};
 
 /// Candidates shorter than this are cut out of no other text: every word would be one.
 const CUT_BYTES_MIN: usize = 8;
@@ -95,7 +95,7 @@ impl Service {
 
 /// Of the text itself, and of each token that stands in it.
 fn digests(leaked: &LeakedToken) -> Vec<Digest> {
-    let mut digests: Vec<_> = digest_of_presented(&leaked.token, true).into_iter().collect();
+    let mut digests = vec![digest_to_end(&leaked.token)];
     scan(leaked.token.as_bytes(), |found| {
         let digest = digest_of_presented(found, false);
         digests.extend(digest.filter(|digest| !digests.contains(digest)));

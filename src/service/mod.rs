@@ -8,11 +8,14 @@ mod bulk;
 mod caller_rotation;
 mod callers;
 mod checks;
+mod client_address;
 mod commit;
 mod credentials;
 mod directory;
 mod edge;
+mod ended;
 mod error;
+pub mod grant;
 mod introspect;
 mod last_use;
 mod leaked;
@@ -24,6 +27,7 @@ mod proxied;
 mod purge;
 mod refusals;
 mod retry;
+mod revoke;
 mod transfer;
 mod unknown_rate;
 mod update;
@@ -36,9 +40,11 @@ pub use bulk::{BulkRevoke, BulkRevoked};
 pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
+pub use client_address::UnreadableAddresses;
 pub use commit::Commits;
-pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
+pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
 pub use edge::{Limits, Peer};
+pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use last_use::LastUses;
@@ -48,6 +54,7 @@ pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
+pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
@@ -82,6 +89,8 @@ pub struct Service {
     pub commits: Commits,
     /// How many unknown tokens each caller has had looked up.
     pub unknown_rate: UnknownRate,
+    /// Addresses of clients that proxies wrote, and that could not be read.
+    pub unreadable_addresses: UnreadableAddresses,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.
