@@ -34,6 +34,17 @@ Examples:
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
   sophic-auth serve --database-url postgres://sophic@db/auth --listen 127.0.0.1:50051";
 
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  sophic-auth export --workspace acme credentials.csv
+  sophic-auth export --all deployment.jsonl && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
+
+const LEAKED_EXAMPLES: &str = "\
+Examples:
+  gitleaks git --report-format json --report-path - | sophic-auth leaked --reason \"found by gitleaks\"
+  trufflehog git https://git.example/app --json | sophic-auth leaked
+  grep -rn sophic_ . | sophic-auth leaked";
+
 const WORKSPACE_EXAMPLES: &str = "\
 Examples:
   sophic-auth workspace put acme --name \"Acme\"
@@ -102,11 +113,11 @@ pub(super) enum Command {
     /// Keys and personal access tokens together
     #[command(subcommand)]
     Credentials(CredentialsCommand),
-    /// End those of a list of leaked tokens that are real: one token a line, or one JSON object with token, url and
-    /// reason. Prints which lines were real, and no token. Exit code 1: there were lines that could not be read
-    #[command(
-        after_help = "Example:\n  scanner --json | sophic-auth leaked --reason \"found by the scanner\""
-    )]
+    /// End those tokens that are real in what a secret scanner printed, or in any other text or JSON. Tokens of sophic-auth
+    /// are found anywhere in it, by the expression that scanner-regex prints; those of other systems alone on a line, or in a
+    /// field `token` of a JSON object. Prints how many candidates there were and which were real, and no token. Exit code 1:
+    /// nothing looked like a token
+    #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
     /// What was done, by whom, and what was refused
     #[command(subcommand)]
@@ -124,7 +135,7 @@ pub(super) enum Command {
     Import(super::transfer_args::ImportArgs),
     /// Write all credentials with their digests, dead ones too, in the format that import reads, but for those of workspaces
     /// and users that are deleted; nobody can log in with a digest, and still it is not for everybody's eyes
-    #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
+    #[command(after_help = EXPORT_EXAMPLES)]
     Export(super::transfer_args::ExportArgs),
     /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump); `restore`
     /// brings it back

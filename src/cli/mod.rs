@@ -15,6 +15,7 @@ mod credentials;
 mod dev;
 mod introspect;
 mod leaked;
+mod leaked_input;
 mod logging;
 mod member;
 mod migrate;

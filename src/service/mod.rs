@@ -56,9 +56,10 @@ pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_
 pub use refusals::{Attempt, Refusals};
 pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
-    Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
-    TransferFormat,
+    Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
+    ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
+pub(crate) use transfer::{Nesting, Place};
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 

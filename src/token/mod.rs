@@ -7,6 +7,7 @@ mod bearer;
 mod format;
 mod imported;
 mod random;
+mod scan;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use bearer::{bearer, credentials};
 pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
+pub use scan::scan;
 
 use std::fmt;
 

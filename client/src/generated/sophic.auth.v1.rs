@@ -912,7 +912,8 @@ pub struct RevokeLeakedRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct LeakedToken {
-    /// The text.
+    /// The text, of at most 16 KiB. Tokens of ours that stand in it are ended as well, as in `KEY=<token>`: the answer
+    /// names the first.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
     /// Where it was found, for the audit log.

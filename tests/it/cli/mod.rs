@@ -4,6 +4,7 @@ mod commands;
 mod dev;
 mod ended;
 mod killed;
+mod leaked;
 mod life;
 mod mistakes;
 mod outputs;

@@ -16,6 +16,7 @@ on_every_store! {
     only_the_system_itself_may_end_many,
     what_is_ended_is_dead_at_once_and_its_story_is_told,
     leaked_tokens_that_are_real_are_ended_and_named,
+    leaked_tokens_are_found_in_the_text_around_them,
     a_thousand_candidates_fit_in_one_call_and_one_more_does_not,
 }
 
@@ -239,4 +240,27 @@ async fn a_thousand_candidates_fit_in_one_call_and_one_more_does_not(h: Harness)
     tokens.push(pb::LeakedToken::default());
     let refused = root.auth().revoke_leaked(pb::RevokeLeakedRequest { tokens }).await;
     assert_eq!(refused.expect_err("too many").code(), Code::InvalidArgument);
+}
+
+async fn leaked_tokens_are_found_in_the_text_around_them(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let one = root.create_key("acme", &[Scope::Read]).await;
+    let other = root.create_key("acme", &[Scope::Read]).await;
+    let text = |token: String| pb::LeakedToken { token, ..Default::default() };
+    let texts = vec![
+        text(format!("file:3: A\\u003d{} B={}", one.token, other.token)),
+        text(format!("C={}", other.token)),
+        text("KEY=".to_owned()),
+    ];
+    let request = pb::RevokeLeakedRequest { tokens: texts };
+    let results = root.auth().revoke_leaked(request).await.expect("an answer").into_inner().results;
+    assert_eq!(results.iter().map(|result| result.real).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(id_of(results[0].credential.clone()), id_of(one.credential));
+    assert_eq!(id_of(results[1].credential.clone()), id_of(other.credential));
+    assert!(!root.introspect(&one.token, "acme", &[]).await.active);
+    assert!(!root.introspect(&other.token, "acme", &[]).await.active);
+    let tokens = vec![text("x".repeat(16 * 1024 + 1))];
+    let refused = root.auth().revoke_leaked(pb::RevokeLeakedRequest { tokens }).await;
+    assert_eq!(refused.expect_err("too long").code(), Code::InvalidArgument);
 }
