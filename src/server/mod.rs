@@ -2,6 +2,7 @@
 //! that starts tasks of its own.
 
 mod background;
+mod known_digests;
 mod listener;
 mod replica;
 mod tls;

@@ -108,6 +108,10 @@ pub trait ReadStore: Send + Sync {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<StoredCredential>>;
+    /// Digests of credentials after this one, in their order, be they dead or not.
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>>;
+    /// How the database would find that page: its plan, for tests.
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>>;
     /// What is there of what a batch of an import names.
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
 

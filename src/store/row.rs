@@ -225,6 +225,13 @@ pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> 
     Ok(StoredCredential { credential, digest: fields.some("digest", digest)? })
 }
 
+/// Reads a credential's digest alone.
+pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
+    let mut fields = Fields::of(row, "credentials");
+    let digest = fields.maybe_digest("digest")?;
+    fields.some("digest", digest)
+}
+
 /// Reads a credential's id, digest and owner.
 pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
     let mut fields = Fields::of(row, "credentials");

@@ -7,6 +7,7 @@ mod bulk;
 mod callers;
 mod changes;
 mod credentials;
+mod digests;
 mod directory;
 mod feed;
 mod hosts;
@@ -97,6 +98,14 @@ impl ReadStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<StoredCredential>> {
         read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        read!(self, db => digests::list(db, after, limit))
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        read!(self, db => digests::explain(db, after, limit))
     }
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {

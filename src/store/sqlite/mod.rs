@@ -8,6 +8,7 @@ mod bulk;
 mod callers;
 mod changes;
 mod credentials;
+mod digests;
 mod directory;
 mod feed;
 mod file;
@@ -130,6 +131,14 @@ impl ReadStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<StoredCredential>> {
         read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        digests::list(&mut *self.read.acquire().await?, after, limit).await
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        digests::explain(&mut *self.read.acquire().await?, after, limit).await
     }
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {

@@ -4,6 +4,7 @@ mod audit;
 mod callers;
 mod changes;
 mod credentials;
+mod digests;
 mod directory;
 mod feed;
 mod files;
