@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::args::Global;
-use super::{DEFAULT_DATABASE_URL, Usage, open, operator, output, refuse_token_output};
+use super::{Usage, asked, open, operator, output, refuse_token_output};
 use crate::store;
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
+    let url = asked::url(global);
     if url.starts_with("postgres") {
         anyhow::bail!(Usage(
             "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \

@@ -1,26 +1,41 @@
 //! `introspect`: who, where, what, and why not, at a glance.
 
 use super::args::{Global, IntrospectArgs, Output};
-use super::{Outcome, open_with, output, read_token, refuse_token_output};
+use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
 use crate::cache::PrincipalFacts;
+use crate::decision::Denial;
 use crate::service::{Introspection, IntrospectionRequest, Options, view};
+use crate::token::why_no_token;
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
-#[error("could not tell: {0}")]
-pub(super) struct CouldNotTell(pub(super) String);
+#[error("could not tell: {0:#}")]
+pub(super) struct CouldNotTell(pub(super) anyhow::Error);
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let answer = ask(global, &args).await.map_err(|error| CouldNotTell(format!("{error:#}")))?;
+    let (answer, no_token) = ask(global, &args).await.map_err(CouldNotTell)?;
     match global.output {
-        Output::Json => output::line(&view::introspection(&answer).to_string()),
-        Output::Table | Output::Token => output::line(&glance(&answer)),
+        Output::Json => {
+            let mut shown = view::introspection(&answer);
+            if let Some(why) = no_token {
+                shown["cannot_be_a_token"] = why.into();
+            }
+            output::line(&shown.to_string());
+        }
+        Output::Table | Output::Token => output::line(&glance(&answer, no_token.as_deref())),
+    }
+    if answer.decision.denial == Some(Denial::TokenUnknown) {
+        asked::note("nothing found");
     }
     Ok(if answer.decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspection> {
+/// The answer, and why the text can be no token where it cannot.
+async fn ask(
+    global: &Global,
+    args: &IntrospectArgs,
+) -> anyhow::Result<(Introspection, Option<String>)> {
     let token = read_token()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
@@ -37,14 +52,20 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspec
         })
         .await?;
     service.store.close().await;
-    Ok(answer)
+    let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
+    let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
+    let no_token = why_no_token(&token).filter(|_| unknown && is_ours);
+    Ok((answer, no_token))
 }
 
-fn glance(answer: &Introspection) -> String {
+fn glance(answer: &Introspection, no_token: Option<&str>) -> String {
     let decision = &answer.decision;
-    let mut lines = vec![match decision.denial {
-        None => "ALLOWED     200".to_owned(),
-        Some(denial) => {
+    let mut lines = vec![match (decision.denial, no_token) {
+        (None, _) => "ALLOWED     200".to_owned(),
+        (Some(denial), Some(why)) => {
+            format!("REFUSED     {}: this cannot be a token: {why}", denial.http_status())
+        }
+        (Some(denial), None) => {
             format!(
                 "REFUSED     {} {}: {}",
                 denial.http_status(),

@@ -14,9 +14,12 @@ pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A failure, on standard error.
+/// A failure, on standard error, with the store that was asked.
 pub(super) fn error(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let text = format!("{error:#}");
+    let place = super::asked::place().filter(|place| !text.contains(place));
+    let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "error: {text}{place}");
 }
 
 /// Standard output itself, for what is too much to be held.
@@ -63,6 +66,10 @@ pub(super) fn item(output: Output, value: &Value) {
 
 /// A list: `{"<name>": […]}`, or a table of these columns.
 pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) {
+    if items.is_empty() {
+        // It may be the wrong store.
+        super::asked::note("nothing found");
+    }
     match output {
         Output::Json => line(&serde_json::json!({ name: items }).to_string()),
         Output::Table | Output::Token => {

@@ -19,7 +19,7 @@ mod transaction;
 mod transfer;
 
 pub use backup::backup;
-pub use open::migrate;
+pub use open::{migrate, pending};
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
