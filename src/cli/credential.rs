@@ -9,16 +9,17 @@ use super::credential_args::{
     SwitchArgs, UpdateArgs,
 };
 use super::{
-    Usage, credentials, flag, open, open_with, operator, operator_who_rotates, output, read_token,
+    Usage, credentials, flag, open, operator, operator_who_rotates, output, read_token,
     refuse_token_output, wait_for_the_end,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
 };
 use crate::service::{
-    CreateCredential, Expiration, ListCredentials, NewOwner, Options, Reason, RevokeTarget, Rotate,
-    Service, ServiceError, SwitchCredential, UpdateCredential, view,
+    CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
+    ServiceError, SwitchCredential, UpdateCredential, view,
 };
+use crate::token::why_no_token;
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -155,22 +156,29 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
+    let mut no_token = None;
     let target = if args.credential == "-" {
-        RevokeTarget::Token(read_token()?)
+        let text = read_token()?;
+        // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
+        no_token = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
+        if text.is_empty() {
+            anyhow::bail!(Usage("there is no token on standard input".to_owned()));
+        }
+        RevokeTarget::Token(text)
     } else {
         RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
     };
-    let accept_imported_tokens = args.accept_imported_tokens;
-    let options = Options { accept_imported_tokens, ..Options::default() };
-    let service = open_with(global, options).await?;
+    let service = open(global).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
-    if let Some(credential) = revoked.credential {
-        return finish(global, service, &credential).await;
-    }
-    // As RFC 7009 has it: whoever wants it dead has what they want.
-    output::item(global.output, &serde_json::json!({"credential": null}));
-    service.store.close().await;
-    Ok(())
+    let Some(credential) = revoked.credential else {
+        service.store.close().await;
+        let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
+        anyhow::bail!(
+            "no credential has this token{}: nothing was revoked",
+            why.unwrap_or_default()
+        );
+    };
+    finish(global, service, &credential).await
 }
 
 /// Shows the credential, and closes the store.

@@ -263,9 +263,9 @@ pub(super) struct RevokeArgs {
     /// Why, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
-    /// With '-': look text of any shape up as the token of an imported credential
-    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
-    pub(super) accept_imported_tokens: bool,
+    /// Text of any shape is looked up now, whether or not this is given
+    #[arg(long = "accept-imported-tokens", hide = true)]
+    _accept_imported_tokens: bool,
 }
 
 /// Flags of `disable` and `enable`.

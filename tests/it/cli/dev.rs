@@ -26,7 +26,13 @@ fn on(p: &Program) -> std::process::Command {
 
 /// All that the command line can tell of a store.
 fn told(p: &Program) -> String {
-    let lists = ["workspace list", "user list", "caller list", "credentials list", "audit list --limit 1000"];
+    let lists = [
+        "workspace list",
+        "user list",
+        "caller list",
+        "credentials list",
+        "audit list --limit 1000",
+    ];
     lists.map(|list| p.run(&format!("{list} --output json")).out).concat()
 }
 

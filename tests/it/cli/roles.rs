@@ -16,10 +16,9 @@ fn statements(database: &str) -> Vec<String> {
     let blocks = page.split("```sql").skip(1).filter_map(|rest| rest.split("```").next());
     let own = |block: &str| {
         let block = block.replace("DATABASE auth", &format!("DATABASE {database}"));
-        block.replace("sophic_server", &role(database, "server")).replace(
-            "sophic_reader",
-            &role(database, "reader"),
-        )
+        block
+            .replace("sophic_server", &role(database, "server"))
+            .replace("sophic_reader", &role(database, "reader"))
     };
     blocks.map(own).collect()
 }
@@ -60,7 +59,8 @@ async fn the_documented_roles_are_enough_and_no_more() {
     on(&server, "user put ada", "").ok();
     on(&server, "member put --workspace acme --user ada --role member", "").ok();
     on(&server, "caller create gateway --permission introspect", "").ok();
-    let key = on(&server, "key create --workspace acme --name ci --scope read --output token", "").word();
+    let key =
+        on(&server, "key create --workspace acme --name ci --scope read --output token", "").word();
     let pat = on(&server, "pat create --user ada --name ci --scope read --output json", "").json();
     let pat_id = pat["credential"]["id"].as_str().expect("an id");
     on(&server, &format!("pat rotate {pat_id} --overlap 1h --output token"), "").word();
@@ -73,9 +73,19 @@ async fn the_documented_roles_are_enough_and_no_more() {
     assert!(on(&server, "migrate", "").failed(1).contains("permission denied"));
 
     let shows = [
-        "workspace list", "user list", "member list --user ada", "caller list", "key list",
-        "pat list", "credentials list", "credentials expiring --within 1d", "audit list",
-        "audit export", "export", "migrate --dry-run", &format!("pat show {pat_id}"),
+        "workspace list",
+        "user list",
+        "member list --user ada",
+        "caller list",
+        "key list",
+        "pat list",
+        "credentials list",
+        "credentials expiring --within 1d",
+        "audit list",
+        "audit export",
+        "export",
+        "migrate --dry-run",
+        &format!("pat show {pat_id}"),
     ];
     for words in shows {
         let ended = on(&reader, words, "");

@@ -29,7 +29,10 @@ fn an_empty_variable_is_as_if_unset() {
     let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
     // All at once: the start gets as far as without any.
     let mut command = command();
-    command.args(split("serve --no-migrate")).envs(empty.iter().copied()).current_dir(folder.path());
+    command
+        .args(split("serve --no-migrate"))
+        .envs(empty.iter().copied())
+        .current_dir(folder.path());
     let error = run(command, "").failed(2);
     assert!(error.contains("there is no store") && error.contains("sophic-auth.db"), "{error}");
     for name in &names {
@@ -88,7 +91,8 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
             let value = words.next_if(|next| !next.starts_with("--")).unwrap_or("true");
             variables.push((format!("SOPHIC_AUTH_{name}"), value));
         }
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let error = with(&variables, "serve --no-migrate").failed(2);
         assert!(error.contains(text), "{variables:?}: {error}");
     }

@@ -86,7 +86,10 @@ async fn where_there_is_no_store_none_is_made() {
     words.args(["user", "list"]).current_dir(folder.path());
     assert!(run(words, "").failed(2).contains("sophic-auth.db"));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
-    let left = raw::try_run(&empty, "SELECT 1 / (SELECT count(*) FROM pg_tables WHERE schemaname = 'public')");
+    let left = raw::try_run(
+        &empty,
+        "SELECT 1 / (SELECT count(*) FROM pg_tables WHERE schemaname = 'public')",
+    );
     assert!(left.await.expect_err("there is no table").contains("division by zero"));
     empty.drop_database().await;
 }
@@ -96,7 +99,9 @@ async fn an_empty_answer_names_the_store_and_no_password(p: Program) {
         Some(file) => format!("sqlite:{}", file.display()),
         None => "postgres://".to_owned(),
     };
-    for words in ["user list", "key list", "audit list", "caller list", "credentials list --output json"] {
+    for words in
+        ["user list", "key list", "audit list", "caller list", "credentials list --output json"]
+    {
         let ended = p.run(words);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.err.contains("nothing found in ") && ended.err.contains(&place), "{ended:?}");
