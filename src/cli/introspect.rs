@@ -1,41 +1,57 @@
 //! `introspect`: who, where, what, and why not, at a glance.
 
+use anyhow::Context as _;
+
 use super::args::{Global, IntrospectArgs, Output};
 use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
 use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::service::{Introspection, IntrospectionRequest, Options, view};
+use crate::model::Owner;
+use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_no_token;
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
-#[error("could not tell: {0:#}")]
-pub(super) struct CouldNotTell(pub(super) anyhow::Error);
+#[error("could not tell")]
+pub(super) struct CouldNotTell;
+
+/// What is told to whoever holds the store itself.
+struct Told {
+    answer: Introspection,
+    /// Of a credential that is revoked, expired or disabled, how it came to that: no face tells it.
+    ended: Option<Ended>,
+    /// Why the text can be no token, where it cannot.
+    no_token: Option<String>,
+}
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let (answer, no_token) = ask(global, &args).await.map_err(CouldNotTell)?;
+    let told = ask(global, &args).await.context(CouldNotTell)?;
+    let decision = &told.answer.decision;
     match global.output {
         Output::Json => {
-            let mut shown = view::introspection(&answer);
-            if let Some(why) = no_token {
-                shown["cannot_be_a_token"] = why.into();
+            let mut shown = view::introspection(&told.answer);
+            if let Some(ended) = &told.ended {
+                shown["ended"] = view::ended(ended);
+            }
+            if let Some(why) = &told.no_token {
+                shown["cannot_be_a_token"] = why.as_str().into();
             }
             output::line(&shown.to_string());
         }
-        Output::Table | Output::Token => output::line(&glance(&answer, no_token.as_deref())),
+        Output::Table | Output::Token => {
+            let mut lines = glance(&told.answer, told.no_token.as_deref());
+            lines.extend(told.ended.as_ref().map(epitaph));
+            output::line(&lines.join("\n"));
+        }
     }
-    if answer.decision.denial == Some(Denial::TokenUnknown) {
+    if decision.denial == Some(Denial::TokenUnknown) {
         asked::note("nothing found");
     }
-    Ok(if answer.decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
+    Ok(if decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-/// The answer, and why the text can be no token where it cannot.
-async fn ask(
-    global: &Global,
-    args: &IntrospectArgs,
-) -> anyhow::Result<(Introspection, Option<String>)> {
+async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
     let token = read_token()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
@@ -51,14 +67,44 @@ async fn ask(
             asker: None,
         })
         .await?;
+    let ended = match &answer.found {
+        Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
+        _ => None,
+    };
     service.store.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
     let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
     let no_token = why_no_token(&token).filter(|_| unknown && is_ours);
-    Ok((answer, no_token))
+    Ok(Told { answer, ended, no_token })
 }
 
-fn glance(answer: &Introspection, no_token: Option<&str>) -> String {
+/// Which credential it was, since when it is dead, and by whom.
+fn epitaph(ended: &Ended) -> String {
+    let Ended { credential, state, time, event } = ended;
+    let owner = match &credential.owner {
+        Owner::Workspace(id) => format!("workspace {id}"),
+        Owner::User { id, .. } => format!("user {id}"),
+    };
+    let (kind, name, hint) = (credential.kind(), credential.name.as_str(), &credential.hint);
+    let mut lines = vec![
+        format!("credential  {kind} \"{name}\" {hint}, of {owner}"),
+        format!("            {}", credential.id),
+        format!("{:<12}since {time}", state.as_str()),
+    ];
+    lines.push(match event {
+        None => "by          not known: the audit log does not have it".to_owned(),
+        Some(event) => {
+            let user = event.acting_user.as_ref();
+            let user = user.map(|user| format!(", on behalf of user {user}")).unwrap_or_default();
+            format!("by          {}{user}: {} at {}", event.caller, event.action, event.time)
+        }
+    });
+    let reason = event.as_ref().and_then(|event| event.reason.as_deref());
+    lines.extend(reason.map(|reason| format!("because     {reason}")));
+    lines.join("\n")
+}
+
+fn glance(answer: &Introspection, no_token: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
     let mut lines = vec![match (decision.denial, no_token) {
         (None, _) => "ALLOWED     200".to_owned(),
@@ -116,5 +162,5 @@ fn glance(answer: &Introspection, no_token: Option<&str>) -> String {
     if let Some((role, _)) = decision.role.filter(|_| !decision.role_lacks.is_empty()) {
         lines.push(format!("            {}: the role {role} may not", decision.role_lacks));
     }
-    lines.join("\n")
+    lines
 }

@@ -1,10 +1,12 @@
 //! The command line: management on the store itself, and running the server.
 //!
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage or no store where one was named, or, of `introspect`
-//! and `credentials expiring`, could not tell.
+//! and `credentials expiring`, could not tell; 3 committed, but not confirmed by every server yet; 128 and more: ended by a
+//! signal.
 
 mod args;
 mod asked;
+mod attend;
 mod audit;
 mod backup;
 mod bulk;
@@ -18,6 +20,7 @@ mod leaked;
 mod logging;
 mod member;
 mod migrate;
+mod operator;
 mod output;
 mod policy_args;
 mod presented;
@@ -41,13 +44,18 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::model::Invalid;
 use crate::server::{self, StartError};
-use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
+use crate::service::{Context, Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
 use crate::store::StoreError;
 use args::{Cli, Command, Output};
+use attend::Interrupted;
+use operator::{operator, operator_who_rotates};
 use presented::read_token;
 
 /// How long a rotation waits for other servers before it shows the new token, and waits on.
 const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The exit code of what is committed, while some server may still answer as before.
+const NOT_CONFIRMED: u8 = 3;
 
 /// How a command ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,24 +76,40 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let _ = error.print();
+            output::usage(&error, asks_for_json());
             return ExitCode::from(code);
         }
     };
+    let format = cli.global.output;
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
         Err(error) => {
-            output::error(&error);
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            output::error(format, &error, code);
+            ExitCode::from(code)
         }
     }
 }
 
+/// Whether `--output json` is asked for, where the rest of the command line could not be read.
+fn asks_for_json() -> bool {
+    let words: Vec<_> = std::env::args().collect();
+    let split = words.windows(2).any(|pair| pair == ["--output", "json"]);
+    let by_variable = || std::env::var("SOPHIC_AUTH_OUTPUT").is_ok_and(|value| value == "json");
+    let named = words.iter().any(|word| word == "--output" || word.starts_with("--output="));
+    split || words.iter().any(|word| word == "--output=json") || (!named && by_variable())
+}
+
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let invalid = error
-        .downcast_ref::<ServiceError>()
-        .is_some_and(|error| error.reason.kind() == Kind::Invalid);
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return interrupted.exit_code();
+    }
+    let reason = error.downcast_ref::<ServiceError>().map(|error| error.reason);
+    if reason == Some(Reason::BarrierPending) {
+        return NOT_CONFIRMED;
+    }
+    let invalid = reason.is_some_and(|reason| reason.kind() == Kind::Invalid);
     // It is the wrong store that was named.
     let missing = matches!(error.downcast_ref(), Some(StoreError::Missing(_)))
         || matches!(error.downcast_ref(), Some(StartError::Store(StoreError::Missing(_))));
@@ -109,8 +133,16 @@ fn parse() -> clap::error::Result<Cli> {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     logging::init(&cli.global, matches!(cli.command, Command::Serve(_) | Command::Dev(_)))?;
     variables::name_unknown(&Cli::command());
+    operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(dispatch(cli))
+    match cli.command {
+        // These end by signals, in good order.
+        Command::Serve(_) | Command::Dev(_) => runtime.block_on(dispatch(cli)),
+        _ => {
+            let attended = cli.global.attended.clone();
+            runtime.block_on(attended.attend(dispatch(cli)))
+        }
+    }
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
@@ -149,20 +181,9 @@ async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
 
 /// The same, with these choices.
 async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
-    Ok(server::open_service(asked::url(global), options).await?)
-}
-
-/// Who works at the command line, for the audit log.
-fn operator() -> Context {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    Context::operator(name.as_deref().unwrap_or("unknown"))
-}
-
-/// The operator, for a rotation: where the wait for other servers takes longer than this, the new token is shown first, so
-/// that no Ctrl-C during the wait loses it.
-fn operator_who_rotates() -> Context {
-    let deadline = Some(tokio::time::Instant::now() + TOKEN_SHOWN_WITHIN);
-    Context { deadline, ..operator() }
+    let service = server::open_service(asked::url(global), options).await?;
+    global.attended.set(&service);
+    Ok(service)
 }
 
 /// Waits on, once the new token is shown.

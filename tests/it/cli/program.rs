@@ -70,8 +70,16 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
-    command.env("USER", "tester").env("COLUMNS", "100");
+    // As if somebody were to pretend.
+    command.env("USER", "tester").env("LOGNAME", "tester").env_remove("SUDO_USER");
+    command.env("COLUMNS", "100");
     command
+}
+
+/// Who the audit log says works here: the user whom the operating system knows.
+pub(crate) fn operator() -> String {
+    let output = Command::new("id").arg("-un").output().expect("it runs");
+    format!("operator:{}", String::from_utf8(output.stdout).expect("UTF-8").trim_end())
 }
 
 /// Runs it to its end.

@@ -2,7 +2,7 @@
 
 use sophic_auth::store;
 
-use super::program::{Ended, Program, command, run, split};
+use super::program::{Ended, Program, command, operator, run, split};
 use crate::store::raw;
 use crate::stores::{Database, on_every_store};
 
@@ -11,6 +11,7 @@ on_every_store! {
     an_older_schema_is_refused_by_all_but_what_migrates,
     what_is_pasted_around_a_token_is_taken_off,
     text_that_can_be_no_token_is_said_to_be_so,
+    the_audit_log_knows_the_user_of_the_operating_system,
 }
 
 /// All that asks a store, and makes none.
@@ -184,4 +185,33 @@ async fn text_that_can_be_no_token_is_said_to_be_so(p: Program) {
     // Of another system's token that may be looked up nothing is known.
     let ended = p.pipe("hunter2-hunter2", "introspect --accept-imported-tokens");
     assert!(ended.out.contains("TOKEN_UNKNOWN"), "{ended:?}");
+}
+
+async fn the_audit_log_knows_the_user_of_the_operating_system(p: Program) {
+    let known = operator();
+    let caller = |variables: &[(&str, &str)], words: &str| {
+        let mut command = p.command(&split(words));
+        command.envs(variables.iter().copied());
+        run(command, "").ok();
+        let events = p.run("audit list --limit 1 --output json").json();
+        events["events"][0]["caller"].as_str().expect("a name").to_owned()
+    };
+    // Whatever the environment pretends.
+    assert_eq!(caller(&[("USER", "alice"), ("LOGNAME", "alice")], "user put ada"), known);
+    assert_eq!(caller(&[], "user put ada --operator alice"), format!("{known}(alice)"));
+    assert_eq!(caller(&[("SOPHIC_AUTH_OPERATOR", "")], "user put ada"), known);
+    let by_variable = caller(&[("SOPHIC_AUTH_OPERATOR", "a@b.c")], "user put ada");
+    assert_eq!(by_variable, format!("{known}(a@b.c)"));
+    let by_sudo = caller(&[("SUDO_USER", "bob")], "user put ada --operator alice");
+    if rustix::process::getuid().is_root() {
+        assert_eq!(by_sudo, format!("{known}(sudo:bob,alice)"));
+        assert_eq!(caller(&[("SUDO_USER", "bob)(")], "user put ada"), known);
+    } else {
+        assert_eq!(by_sudo, format!("{known}(alice)"));
+    }
+    for forged in ["root)(", "a b", "sudo:bob", "\u{202e}x", "a,b"] {
+        let mut command = p.command(&split("user put ada"));
+        command.args(["--operator", forged]);
+        assert!(run(command, "").failed(2).contains("--operator must be"), "{forged}");
+    }
 }
