@@ -44,7 +44,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::model::Invalid;
 use crate::server::{self, StartError};
-use crate::service::{Context, Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
+use crate::service::{Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
 use crate::store::StoreError;
 use args::{Cli, Command, Output};
 use attend::Interrupted;
