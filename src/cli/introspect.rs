@@ -116,7 +116,7 @@ fn glance(answer: &Introspection, no_token: Option<&str>) -> Vec<String> {
                 "REFUSED     {} {}: {}",
                 denial.http_status(),
                 denial.as_str(),
-                denial.explanation()
+                decision.explanation()
             )
         }
     }];

@@ -68,7 +68,8 @@ async fn the_documented_roles_are_enough_and_no_more() {
     on(&server, "caller rotate gateway --overlap 0s --output token", "").word();
     on(&server, "member delete --workspace acme --user ada", "").ok();
     on(&server, "purge --dead-after 1s", "").ok();
-    on(&server, "new-epoch", "").ok();
+    // It warns of the life that it begins.
+    assert_eq!(on(&server, "new-epoch", "").code, Some(0));
     on(&server, "export", "").ok();
     assert!(on(&server, "audit purge --older-than 0s", "").failed(1).contains("permission denied"));
     assert!(on(&server, "migrate", "").failed(1).contains("permission denied"));

@@ -12,9 +12,13 @@ fn with(variables: &[(&str, &str)], words: &str) -> super::program::Ended {
 fn all() -> Vec<String> {
     let mut names = std::collections::BTreeSet::new();
     for words in ["serve --help", "introspect --help", "key revoke --help", "dev --help"] {
-        let help = with(&[], words).ok();
+        let mut command = command();
+        command.args(split(words)).env("COLUMNS", "500");
+        let help = run(command, "").ok();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         names.extend(help.split("[env: ").skip(1).filter_map(|rest| {
             let name = rest.split(['=', ']']).next()?;
+            // A line may break in it.
             Some(name.split_whitespace().collect::<String>())
         }));
     }
