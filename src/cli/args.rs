@@ -56,6 +56,13 @@ pub(super) struct Global {
     /// Where the store is: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
     #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
+    /// Whether that was said on the command line, and not by the variable
+    #[arg(skip)]
+    pub(super) database_url_given: bool,
+    /// Who works here, for the audit log, beside the user of the operating system, as in operator:root(ada): for shared
+    /// accounts
+    #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
+    pub(super) operator: Option<String>,
     /// How to print: for people, for programs, or (of what makes one) the token alone
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
@@ -90,8 +97,10 @@ pub(super) enum Command {
     /// Run everything at once on a throwaway store: a server, and a demo workspace, user, caller, key and personal
     /// access token, with commands to paste
     Dev(DevArgs),
-    /// Bring the store's schema up to date (every other command does so too)
-    Migrate,
+    /// Make the store if it is not there, and bring its schema up to date; says which migrations that took. `serve` does so
+    /// too, and no other command
+    #[command(after_help = "Example:\n  sophic-auth migrate --dry-run")]
+    Migrate(MigrateArgs),
     /// Services that call this one
     #[command(subcommand)]
     Caller(CallerCommand),
@@ -165,6 +174,14 @@ pub(super) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Flags of `migrate`.
+#[derive(Debug, Args)]
+pub(super) struct MigrateArgs {
+    /// List what would be done, and touch nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Flags of `dev`.

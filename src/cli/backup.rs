@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::args::{Global, Output};
-use super::{DEFAULT_DATABASE_URL, Usage, open, operator, output, refuse_token_output};
+use super::{Usage, asked, open, operator, output, refuse_token_output};
 use crate::model::Timestamp;
 use crate::server;
 use crate::service::{Options, view};
@@ -13,7 +13,7 @@ use crate::store::{self, AuditFilter};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
+    let url = asked::url(global);
     if url.starts_with("postgres") {
         anyhow::bail!(Usage(
             "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \

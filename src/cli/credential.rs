@@ -19,6 +19,7 @@ use crate::service::{
     CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
     ServiceError, SwitchCredential, UpdateCredential, view,
 };
+use crate::token::why_no_token;
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -157,8 +158,11 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
+    let mut no_token = None;
     let target = if args.credential == "-" {
         let text = read_token()?;
+        // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
+        no_token = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
         if text.is_empty() {
             anyhow::bail!(Usage("there is no token on standard input".to_owned()));
         }
@@ -170,7 +174,11 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     let Some(credential) = revoked.credential else {
         service.store.close().await;
-        anyhow::bail!("no credential has this token: nothing was revoked");
+        let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
+        anyhow::bail!(
+            "no credential has this token{}: nothing was revoked",
+            why.unwrap_or_default()
+        );
     };
     finish(global, service, &credential).await
 }

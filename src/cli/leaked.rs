@@ -144,7 +144,7 @@ fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> 
             "nothing in it looks like a token: tokens of sophic-auth are found in any text, and those of other systems alone on \
              a line or in a field `token`",
         );
-        return Outcome::Refused;
+        return Ok(Outcome::Refused);
     }
-    Outcome::Done
+    Ok(Outcome::Done)
 }

@@ -63,10 +63,16 @@ fn bounded(write: impl FnOnce() + Send + 'static) {
 /// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
 /// exit code, and all fields that are not as they must be.
 pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
+    let (message, place) = (format!("{error:#}"), super::asked::place());
     if format != Output::Json {
-        return unless_stuck(format!("error: {error:#}"));
+        let place = place.filter(|place| !message.contains(place));
+        let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
+        return unless_stuck(format!("error: {message}{place}"));
     }
-    let mut fields = json!({"message": format!("{error:#}"), "exit_code": exit_code});
+    let mut fields = json!({"message": message, "exit_code": exit_code});
+    if let Some(place) = place {
+        fields["store"] = place.into();
+    }
     if let Some(error) = error.downcast_ref::<ServiceError>() {
         fields["reason"] = error.reason.code().into();
         if !error.violations.is_empty() {
@@ -146,6 +152,10 @@ pub(super) fn item(output: Output, value: &Value) -> Printed {
 
 /// A list: `{"<name>": […]}`, or a table of these columns.
 pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> Printed {
+    if items.is_empty() {
+        // It may be the wrong store.
+        super::asked::note("nothing found");
+    }
     match output {
         Output::Json => line(&serde_json::json!({ name: items }).to_string()),
         Output::Table | Output::Token => {

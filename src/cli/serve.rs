@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Global, Output};
 use super::serve_args::{ClientCertificatesArg, ServeArgs};
-use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
+use super::{asked, output, refuse_token_output, serve_check};
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
 };
@@ -13,6 +13,9 @@ use crate::service::{Limits, Options};
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
+    for doubtful in serve_check::check(&args)? {
+        tracing::warn!("{doubtful}");
+    }
     let signals = Signals::listen()?;
     let running = server::start(config(global, *args)?).await?;
     match global.output {
@@ -102,6 +105,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         client_certificates,
     });
     Ok(Config {
+        migrate: !args.no_migrate,
         tls,
         insecure: args.insecure,
         reflection: args.reflection,
@@ -129,11 +133,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             cache_ttl: args.cache_ttl,
             policy: args.policy.policy()?,
         },
-        ..Config::new(
-            global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL),
-            args.ports.listen,
-            args.ports.http_listen,
-        )
+        ..Config::new(asked::url(global), args.ports.listen, args.ports.http_listen)
     })
 }
 

@@ -40,6 +40,8 @@ use tls::Tls;
 pub struct Config {
     /// Where the store is.
     pub database_url: String,
+    /// Make the store if it is not there, and bring its schema up to date.
+    pub migrate: bool,
     /// Where to listen for gRPC.
     pub listen: SocketAddr,
     /// Where to listen for HTTP.
@@ -101,6 +103,7 @@ impl Config {
     pub fn new(database_url: &str, listen: SocketAddr, http_listen: SocketAddr) -> Self {
         Self {
             database_url: database_url.to_owned(),
+            migrate: true,
             listen,
             http_listen,
             tls: None,
@@ -190,15 +193,15 @@ impl Running {
 }
 
 /// Opens the store and makes the use cases, with this machine's clock and randomness and no memory: what the command
-/// line works with. It waits for servers on the same store, and nobody waits for it.
+/// line works with. It waits for servers on the same store, and nobody waits for it. It makes no store and migrates none.
 ///
 /// # Errors
-/// If the store cannot be opened or migrated.
+/// If there is no store, or one that cannot be used as it is.
 pub async fn open_service(
     database_url: &str,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
-    let store = store::open(database_url).await?;
+    let store = store::open_as_is(database_url).await?;
     let tasks = TaskTracker::new();
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
@@ -230,7 +233,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let grpc_listener = bind(config.listen).await?;
     let http_listener = bind(config.http_listen).await?;
-    let store = store::open(&config.database_url).await?;
+    let store = if config.migrate {
+        store::open(&config.database_url).await?
+    } else {
+        store::open_as_is(&config.database_url).await?
+    };
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
     let (ready_sender, ready) = watch::channel(false);

@@ -246,6 +246,8 @@ impl From<StoreError> for ServiceError {
             }
             StoreError::Conflict { .. }
             | StoreError::Corrupt { .. }
+            | StoreError::Missing(_)
+            | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
             | StoreError::RowsAffected { .. }

@@ -32,6 +32,9 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
+    /// There is no store where one was to be; the text says where, and how to make one.
+    #[error("{0}")]
+    Missing(String),
     /// The database was migrated by a newer version of this program.
     #[error(
         "the database's schema is at version {found}, and this program knows versions up to {known}: \
@@ -42,6 +45,17 @@ pub enum StoreError {
         found: i64,
         /// The newest that this program knows.
         known: i64,
+    },
+    /// The database was not migrated to what this program needs.
+    #[error(
+        "the database's schema is at version {found}, and this program needs version {needed}: \
+         run `sophic-auth migrate`"
+    )]
+    SchemaTooOld {
+        /// The database's version.
+        found: i64,
+        /// What this program needs.
+        needed: i64,
     },
     /// The database cannot be used as it is; the text says what to change.
     #[error("{0}")]
@@ -129,7 +143,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
             StoreError::Unavailable(text())
         }
         // Names of roles and databases, which the operator gave.
-        ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
+        // Or of a table that the role may not touch.
+        ("28" | "3D", _) | (_, "42501") => {
+            StoreError::Unusable(format!("Postgres says: {}", error.message()))
+        }
         _ => StoreError::Refused { code: code.to_owned() },
     }
 }

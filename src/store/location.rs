@@ -17,7 +17,8 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     })
 }
 
-/// Opens the database of this URL as it is, and refuses it unless its schema is this program's.
+/// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
+/// program's. Rights to read are enough, for reading.
 pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
@@ -33,6 +34,24 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
         Location::Postgres(url) => postgres::migrate(url).await,
     }
+}
+
+/// What [`migrate`] would do; touches nothing.
+pub async fn pending(url: &str) -> Result<Migrated> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::pending(&path).await,
+        Location::Postgres(url) => postgres::pending(url).await,
+    }
+}
+
+/// Which store this URL speaks of, to be shown: without a password, and a file by its whole path.
+pub fn place(url: &str) -> Result<String> {
+    Ok(match Location::parse(url)? {
+        Location::Sqlite(path) => {
+            format!("sqlite:{}", std::path::absolute(&path).unwrap_or(path).display())
+        }
+        Location::Postgres(url) => postgres::place_of_url(url)?,
+    })
 }
 
 /// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.

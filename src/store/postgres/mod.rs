@@ -22,8 +22,9 @@ mod transaction;
 mod transfer;
 mod url;
 
-pub use open::migrate;
+pub use open::{migrate, pending};
 pub use pools::PoolSizes;
+pub use url::place_of_url;
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ mod transfer;
 mod watched;
 
 pub use backup::backup;
-pub use open::migrate;
+pub use open::{migrate, pending};
 pub use restore::Restoring;
 
 use std::sync::Arc;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
+use super::SqliteStore;
+use super::file::{self, Access};
 use super::watched::{Watched, identity};
-use super::{SqliteStore, file};
 use crate::store::migrations::{self, Migrated, SQLITE};
 use crate::store::{Result, StoreError};
 
@@ -32,11 +33,16 @@ impl SqliteStore {
         Self::open_as_is(path).await
     }
 
-    /// Opens the file, whose schema must be this program's.
+    /// Opens the file, which must be there, and whose schema must be this program's. Where it may only be read, it can be
+    /// read.
     pub async fn open_as_is(path: &Path) -> Result<Self> {
-        let path = file::prepare(path)?;
+        let (path, access) = file::existing(path)?;
+        let options = match access {
+            Access::Write => options(&path),
+            Access::Read { settled } => reading(&path, settled),
+        };
         let before = identity(&path);
-        let mut connection = connect(&options(&path)).await?;
+        let mut connection = connect(&options).await?;
         migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
         connection.close().await?;
         let write = SqlitePoolOptions::new()
@@ -47,7 +53,7 @@ impl SqliteStore {
             .max_lifetime(None)
             .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_clean(connection)))
-            .connect_with(options(&path))
+            .connect_with(options.clone())
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -55,7 +61,7 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options(&path).pragma("query_only", "ON"))
+            .connect_with(options.pragma("query_only", "ON"))
             .await?;
         // Whoever reads first opens the log, which stays as long as a connection does.
         version(&mut *read.acquire().await?).await?;
@@ -94,7 +100,44 @@ pub async fn migrate(path: &Path) -> Result<Migrated> {
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Migrated { from, to })
+    Ok(Migrated::between(from, to, SQLITE))
+}
+
+/// What [`migrate`] would do. A file that is not there is not made.
+pub async fn pending(path: &Path) -> Result<Migrated> {
+    let (path, access) = match file::existing(path) {
+        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
+        existing => existing?,
+    };
+    let options = match access {
+        // Open to write, so that SQLite leaves no log behind that only it could take away.
+        Access::Write => SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("query_only", "ON")
+            .disable_statement_logging(),
+        Access::Read { settled } => reading(&path, settled),
+    };
+    let mut connection = connect(&options).await?;
+    let from = version(&mut connection).await?;
+    if from == 0 && has_tables(&mut connection).await? {
+        let text = format!("{} is another program's database", path.display());
+        return Err(StoreError::Unusable(text));
+    }
+    connection.close().await?;
+    Migrated::pending(from, SQLITE)
+}
+
+/// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
+/// the way of its owner: it is told that nothing changes meanwhile.
+fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(settled)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
 }
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {

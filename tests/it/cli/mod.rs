@@ -10,4 +10,7 @@ mod mistakes;
 mod outputs;
 pub(crate) mod program;
 mod records;
+mod roles;
 mod serve;
+mod variables;
+mod which_store;

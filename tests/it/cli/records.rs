@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::program::Program;
+use super::program::{Program, operator};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -38,7 +38,7 @@ async fn the_audit_log_is_listed_exported_and_purged(p: Program) {
     assert!(header.starts_with("TIME") && header.contains("REFUSAL"), "{header}");
     assert!(listed.contains("key.create") && listed.contains("CREDENTIAL_NOT_FOUND"), "{listed}");
     let of_key = p.run(&format!("audit list --target {id} --output json")).json();
-    assert_eq!(of_key["events"][0]["caller"], "operator:tester");
+    assert_eq!(of_key["events"][0]["caller"], operator());
     assert_eq!(length(&of_key["events"]), 1);
     let cut = p.run("audit list --limit 2");
     assert!(cut.err.contains("audit export"), "{}", cut.err);
@@ -54,7 +54,7 @@ async fn the_audit_log_is_listed_exported_and_purged(p: Program) {
     assert_eq!(p.run("audit purge --older-than 0s --output json").json()["purged_count"], 6);
     let left = p.run("audit export").ok();
     assert_eq!(left.lines().count(), 1, "{left}");
-    assert!(left.contains("audit.purge") && left.contains("operator:tester"), "{left}");
+    assert!(left.contains("audit.purge") && left.contains(&operator()), "{left}");
     p.run("audit list --since yesterday").failed(2);
 }
 

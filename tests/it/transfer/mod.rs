@@ -18,7 +18,7 @@ use sophic_auth::service::{
     Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, Reading,
     Service, TransferError, TransferFormat,
 };
-use sophic_auth::store::ExportFilter;
+use sophic_auth::store::{self, ExportFilter};
 
 use crate::stores::{Database, Fixture};
 
@@ -31,6 +31,7 @@ pub(crate) struct Over {
 impl Fixture for Over {
     async fn set_up(database: Arc<Database>) -> Self {
         let options = Options { accept_imported_tokens: true, ..Options::default() };
+        store::migrate(&database.url()).await.expect("it can be migrated");
         let service = server::open_service(&database.url(), options).await.expect("it opens");
         let over = Self { database, service };
         over.put_owners().await;
