@@ -1,4 +1,5 @@
-//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer.
+//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer. The whole and
+//! `AuthService` are about introspections, which memory can answer; the services that only manage need the store.
 
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -7,34 +8,30 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::DESCRIPTORS;
+use crate::service::Readiness;
 
 /// What a health check may ask for: the whole, and each of the services.
-const SERVICES: [&str; 4] = [
-    "",
-    "sophic.auth.v1.AuthService",
-    "sophic.auth.v1.DirectoryService",
-    "sophic.auth.v1.AdminService",
-];
+const INTROSPECTION: [&str; 2] = ["", "sophic.auth.v1.AuthService"];
+const MANAGEMENT: [&str; 2] = ["sophic.auth.v1.DirectoryService", "sophic.auth.v1.AdminService"];
 
 /// The health service.
 pub type HealthFace = HealthServer<HealthService>;
 
 /// The health service, and what keeps it told: that future ends when the sender of `ready` is dropped.
-pub fn face(ready: watch::Receiver<bool>) -> (HealthFace, impl Future<Output = ()>) {
+pub fn face(ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
     let reporter = HealthReporter::new();
     let service = HealthService::from_health_reporter(reporter.clone());
     (HealthServer::new(service), report(reporter, ready))
 }
 
-async fn report(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
+async fn report(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>) {
     loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for service in SERVICES {
-            reporter.set_service_status(service, status).await;
+        let Readiness { introspection, management } = *ready.borrow_and_update();
+        for (services, serving) in [(INTROSPECTION, introspection), (MANAGEMENT, management)] {
+            let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+            for service in services {
+                reporter.set_service_status(service, status).await;
+            }
         }
         if ready.changed().await.is_err() {
             return;

@@ -24,7 +24,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use crate::service::{Attempt, Context, Limits, Peer, Reason, Recorded, Service, ServiceError};
+use crate::service::{
+    Attempt, Context, Limits, Peer, Readiness, Reason, Recorded, Service, ServiceError,
+};
 use problem::{Problem, Style};
 
 /// What the endpoints share.
@@ -138,7 +140,7 @@ impl Endpoint {
 }
 
 /// All the endpoints.
-pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<Readiness>) -> Router {
     let on = |endpoint| {
         let face = Arc::clone(face);
         move |request: Request| Arc::clone(&face).handle(endpoint, request)

@@ -3,6 +3,7 @@
 
 mod background;
 mod listener;
+mod readiness;
 mod replica;
 mod tls;
 
@@ -25,8 +26,10 @@ use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
-use crate::store::{self, ReadStore, StoreError};
+use crate::service::{
+    Commits, LastUses, Limits, Options, Peer, Readiness, Refusals, Service, UnknownRate,
+};
+use crate::store::{self, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -229,7 +232,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store = store::open(&config.database_url).await?;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
-    let (ready_sender, ready) = watch::channel(false);
+    let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, &hub, health, config.reflection);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
@@ -276,8 +279,8 @@ struct Parts {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     face: Arc<http::Face>,
-    ready_sender: watch::Sender<bool>,
-    ready: watch::Receiver<bool>,
+    ready_sender: watch::Sender<Readiness>,
+    ready: watch::Receiver<Readiness>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     stop: CancellationToken,
 }
@@ -295,7 +298,8 @@ async fn run(config: Config, parts: Parts) {
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
     let background = Background::start(&service, config.housekeeping, &stop);
-    let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
+    let monitor =
+        spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
     let grpc_gate = Arc::clone(&gate);
@@ -321,7 +325,7 @@ async fn run(config: Config, parts: Parts) {
 
     stop.cancelled().await;
     let _ = monitor.await;
-    ready_sender.send_replace(false);
+    ready_sender.send_replace(Readiness::NONE);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
     // Streams end now, with a word that sends their clients elsewhere.
@@ -360,24 +364,6 @@ async fn idle(gate: &Gate, face: &http::Face) {
             if gate.is_idle() && face.is_idle() {
                 return;
             }
-        }
-    }
-}
-
-/// Asks the store once a second whether it is there, and tells health.
-async fn monitor(store: Arc<dyn ReadStore>, ready: watch::Sender<bool>, stop: CancellationToken) {
-    let every = Duration::from_secs(1);
-    loop {
-        let answers = matches!(tokio::time::timeout(2 * every, store.ping()).await, Ok(Ok(())));
-        let changed = ready.send_if_modified(|ready| std::mem::replace(ready, answers) != answers);
-        if changed && answers {
-            tracing::info!("serving");
-        } else if changed {
-            tracing::error!("the store is out of reach: not serving");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            () = stop.cancelled() => return,
         }
     }
 }

@@ -38,7 +38,7 @@ pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
-pub use edge::{Limits, Peer};
+pub use edge::{Limits, Peer, Readiness};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use last_use::LastUses;

@@ -181,6 +181,11 @@ pub trait ReadStore: Send + Sync {
     /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 
+    /// When the store is known to be away, and whoever waits for it waits in vain; never, where that cannot be known.
+    async fn gone(&self) -> StoreError {
+        std::future::pending().await
+    }
+
     /// Ends every connection.
     async fn close(&self);
 }
