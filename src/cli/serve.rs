@@ -4,28 +4,35 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Global, Output};
 use super::serve_args::{ClientCertificatesArg, ServeArgs};
-use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
+use super::{DEFAULT_DATABASE_URL, open_files, output, refuse_token_output};
 use crate::server::{
-    self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
 };
 use crate::service::{Limits, Options};
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
-    let signals = Signals::listen()?;
-    let running = server::start(config(global, *args)?).await?;
-    match global.output {
-        Output::Json => {
-            let addresses =
-                serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
-            output::line(&addresses.to_string());
-        }
-        Output::Table | Output::Token => {
-            output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
-        }
+    let mut signals = Signals::listen()?;
+    let config = config(global, *args)?;
+    open_files::raise_limit(config.connections_max);
+    let format = global.output;
+    let starting = server::start_patiently(config, move |listening| tell(format, listening));
+    // A store that is away may be waited for a long time.
+    let running = tokio::select! {
+        running = starting => running?,
+        () = signals.told_to_end() => return Ok(()),
+    };
+    until_stopped(running, signals, OnHangup::ReloadTls).await
+}
+
+/// The first line of output.
+fn tell(format: Output, listening: Listening) {
+    let (grpc, http) = (listening.grpc_url(), listening.http_url());
+    match format {
+        Output::Json => output::line(&serde_json::json!({"grpc": grpc, "http": http}).to_string()),
+        Output::Table | Output::Token => output::line(&format!("gRPC  {grpc}\nHTTP  {http}")),
     }
-    until_stopped(running, signals).await
 }
 
 /// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
@@ -44,18 +51,39 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
+
+    /// Waits for the word to end; what else comes is left.
+    async fn told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What SIGHUP is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// A reason to read the certificates anew: a server has no terminal.
+    ReloadTls,
+    /// The end: the terminal is gone.
+    Stop,
 }
 
 /// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
-pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow::Result<()> {
+pub(super) async fn until_stopped(
+    running: Running,
+    signals: Signals,
+    on_hangup: OnHangup,
+) -> anyhow::Result<()> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match running.reload_tls() {
-                Ok(()) => tracing::info!("TLS files were read anew"),
-                Err(error) => tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use"),
+            _ = hangup.recv() => match on_hangup {
+                OnHangup::Stop => break,
+                OnHangup::ReloadTls => reload_tls(&running),
             },
         }
     }
@@ -64,6 +92,15 @@ pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow:
         () = running.stop() => Ok(()),
         _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
         _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+    }
+}
+
+fn reload_tls(running: &Running) {
+    match running.reload_tls() {
+        Ok(()) => tracing::info!("TLS files were read anew"),
+        Err(error) => {
+            tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use");
+        }
     }
 }
 

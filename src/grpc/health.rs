@@ -1,14 +1,19 @@
 //! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer. The whole and
 //! `AuthService` are about introspections, which memory can answer; the services that only manage need the store.
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tower::Service as _;
 
 use super::DESCRIPTORS;
-use crate::service::Readiness;
+use crate::service::{Readiness, Reason, ServiceError};
 
 /// What a health check may ask for: the whole, and each of the services.
 const INTROSPECTION: [&str; 2] = ["", "sophic.auth.v1.AuthService"];
@@ -36,6 +41,22 @@ async fn report(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>)
         if ready.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Health alone, for a server that has no store yet.
+pub fn alone(health: HealthFace) -> Routes {
+    Routes::new(health).prepare()
+}
+
+/// Answers a question about health; whatever else is asked cannot be told yet.
+pub async fn answer_alone(mut routes: Routes, request: Request<Incoming>) -> Response<Body> {
+    if !request.uri().path().starts_with("/grpc.health.v1.Health/") {
+        return Status::from(ServiceError::from(Reason::StoreUnavailable)).into_http();
+    }
+    match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
     }
 }
 

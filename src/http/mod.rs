@@ -165,6 +165,14 @@ pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<Readiness>) -> Rou
     router.fallback(async || StatusCode::NOT_FOUND)
 }
 
+/// What an orchestrator asks alone, for a server that has no store yet.
+pub(crate) fn health_alone(ready: watch::Receiver<Readiness>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(async move || health::readyz(&ready)))
+        .fallback(async || Problem::from(Reason::StoreUnavailable).respond(Style::Problem))
+}
+
 /// Any other method is refused in words.
 fn only(methods: MethodRouter) -> MethodRouter {
     methods.fallback(async || Problem::Method.respond(Style::OAuth))

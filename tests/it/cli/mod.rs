@@ -2,6 +2,7 @@
 
 mod commands;
 mod dev;
+mod ended;
 mod killed;
 mod life;
 mod mistakes;
@@ -9,3 +10,4 @@ mod outputs;
 pub(crate) mod program;
 mod records;
 mod serve;
+mod waiting;
