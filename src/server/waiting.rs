@@ -107,6 +107,5 @@ fn another(
 ) -> Result<TcpListener, StartError> {
     use std::os::fd::AsFd as _;
     let made = listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from);
-    made.and_then(TcpListener::from_std)
-        .map_err(|source| StartError::Listen { address, source })
+    made.and_then(TcpListener::from_std).map_err(|source| StartError::Listen { address, source })
 }
