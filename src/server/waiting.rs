@@ -13,9 +13,10 @@ use tower::ServiceExt as _;
 
 use super::listener::{ConnectionLimits, Connections, Protocol};
 use super::{Config, Ports, StartError, spawn};
+use crate::grpc;
+use crate::http;
 use crate::service::{Peer, Readiness};
 use crate::store::{self, Store, StoreError};
-use crate::{grpc, http};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
