@@ -47,6 +47,8 @@ struct Shared {
     lookout: Mutex<Lookout<oneshot::Sender<Outcome>>>,
     arrived: Notify,
     started: AtomicBool,
+    /// Whether the last look failed.
+    failing: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -56,8 +58,9 @@ impl Barrier {
     pub fn new(store: Arc<dyn Store>, boot: Arc<dyn BootClock>, local: Option<Arc<Local>>) -> Self {
         let (lookout, arrived) = (Mutex::default(), Notify::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let started = AtomicBool::new(false);
-        Self(Arc::new(Shared { store, boot, local, lookout, arrived, started, stop, tasks }))
+        let (started, failing) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Shared { store, boot, local, lookout, arrived, started, failing, stop, tasks };
+        Self(Arc::new(shared))
     }
 
     /// Looks from now on, though nobody waits yet: what is seen of a dead replica then counts for every later wait. For a
@@ -191,13 +194,18 @@ impl Shared {
     ) -> LookoutEvent {
         let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
         match outcome.map_err(late).and_then(|outcome| outcome) {
-            Ok(value) => event(value),
+            Ok(value) => {
+                self.failing.store(false, Ordering::Relaxed);
+                event(value)
+            }
             Err(error) => {
-                // While nobody waits it is no matter.
-                if self.lookout.lock().is_idle() {
+                // While nobody waits it is no matter; an outage is told once.
+                let told = self.lookout.lock().is_idle() || self.failing.load(Ordering::Relaxed);
+                if told {
                     tracing::debug!(%error, "the replicas could not be looked at");
                 } else {
-                    tracing::warn!(%error, "the replicas could not be looked at");
+                    self.failing.store(true, Ordering::Relaxed);
+                    tracing::warn!(%error, "the replicas could not be looked at: calls that take something away wait");
                 }
                 LookoutEvent::Failed
             }

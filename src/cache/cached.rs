@@ -60,8 +60,7 @@ impl Cached {
 
     /// Whether what was last known is wanted rather than nothing, after this failure.
     fn may_bridge(&self, error: &StoreError) -> bool {
-        matches!(error, StoreError::Unavailable(_))
-            && self.reader.may_bridge(self.outage_grace, self.boot.since_boot())
+        error.is_outage() && self.bridges()
     }
 }
 
@@ -169,6 +168,10 @@ impl Lookup for Cached {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn bridges(&self) -> bool {
+        self.reader.may_bridge(self.outage_grace, self.boot.since_boot())
     }
 
     fn revision(&self) -> Revision {

@@ -109,6 +109,11 @@ pub trait Lookup: Send + Sync {
         self.may_believe(self.term())
     }
 
+    /// Whether what was last known is answered, marked as stale, where the store is out of reach.
+    fn bridges(&self) -> bool {
+        false
+    }
+
     /// A number that changes whenever what is known of callers may have changed. It is a part of memory: whoever has found
     /// a caller may go on believing it while this stays the same, and memory may be believed.
     fn callers_generation(&self) -> u64;

@@ -13,6 +13,8 @@ use crate::model::{BootClock, Clock, ReplicaId};
 use crate::store::{ChangeFeed, Result, Store, StoreError};
 use crate::token::{Random, random_array};
 
+/// How long connecting may take: the primary is looked for meanwhile.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// After a panic.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,7 +43,8 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
     let mut follower = Follower::new(tail, Arc::clone(&local), lease);
     // A server that takes connections and says nothing must not hold this up for ever.
     let patience = lease / 2;
-    let mut driver = Driver { store, boot, clock, random, lease, patience, feed: None };
+    let mut driver =
+        Driver { store, boot, clock, random, lease, patience, feed: None, failing: false };
     loop {
         let turns = AssertUnwindSafe(drive(&mut follower, &mut driver, &local, &stop));
         if turns.catch_unwind().await.is_ok() {
@@ -83,9 +86,11 @@ async fn drive(
                 // Whatever memory rests on is no more.
                 follower.abandon();
             }
-            tracing::warn!(%error, "the change log cannot be followed: trying again");
-            FollowerEvent::Failed
+            driver.failed(&error)
         });
+        if let FollowerEvent::Synced(Some(_)) = event {
+            driver.failing = false;
+        }
     }
 }
 
@@ -97,9 +102,21 @@ struct Driver {
     lease: Duration,
     patience: Duration,
     feed: Option<Box<dyn ChangeFeed>>,
+    /// Whether nothing has come through since something failed.
+    failing: bool,
 }
 
 impl Driver {
+    /// Says what failed, once for all that fails until the next sync.
+    fn failed(&mut self, error: &StoreError) -> FollowerEvent {
+        if std::mem::replace(&mut self.failing, true) {
+            tracing::debug!(%error, "the change log cannot be followed: trying again");
+        } else {
+            tracing::warn!(%error, "the change log cannot be followed: trying again and again");
+        }
+        FollowerEvent::Failed
+    }
+
     /// Drops the connections, and waits.
     async fn rest(&mut self, pause: Duration, stop: &CancellationToken) {
         self.feed = None;
@@ -121,7 +138,7 @@ impl Driver {
         let (patience, lease) = (self.patience, self.lease);
         match action {
             FollowerAction::Connect => {
-                self.feed = Some(bounded(patience, self.store.open_feed()).await?);
+                self.feed = Some(bounded(CONNECT_PATIENCE, self.store.open_feed()).await?);
                 Ok(FollowerEvent::Connected)
             }
             FollowerAction::Register => {

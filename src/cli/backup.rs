@@ -36,7 +36,7 @@ const ENDINGS_SHOWN: usize = 100;
 
 pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
+    let url = asked::url(global);
     if url.starts_with("postgres") {
         anyhow::bail!(Usage(
             "restore is for SQLite: use pg_restore, or your server's own continuous archiving, and then run \

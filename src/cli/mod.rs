@@ -21,6 +21,7 @@ mod leaked_input;
 mod logging;
 mod member;
 mod migrate;
+mod open_files;
 mod operator;
 mod output;
 mod policy_args;

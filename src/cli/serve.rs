@@ -4,9 +4,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Global, Output};
 use super::serve_args::{ClientCertificatesArg, ServeArgs};
-use super::{asked, output, refuse_token_output, serve_check};
+use super::{asked, open_files, output, refuse_token_output, serve_check};
 use crate::server::{
-    self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
 };
 use crate::service::{Limits, Options};
 
@@ -16,20 +16,28 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     for doubtful in serve_check::check(&args)? {
         tracing::warn!("{doubtful}");
     }
-    let signals = Signals::listen()?;
-    let running = server::start(config(global, *args)?).await?;
-    match global.output {
-        Output::Json => {
-            let addresses =
-                serde_json::json!({"grpc": running.grpc_url(), "http": running.http_url()});
-            output::announce(addresses.to_string());
-        }
-        Output::Table | Output::Token => {
-            let (grpc, http) = (running.grpc_url(), running.http_url());
-            output::announce(format!("gRPC  {grpc}\nHTTP  {http}"));
-        }
-    }
+    let mut signals = Signals::listen()?;
+    let config = config(global, *args)?;
+    open_files::raise_limit(config.connections_max);
+    let format = global.output;
+    let starting = server::start_patiently(config, move |listening| tell(format, listening));
+    // A store that is away may be waited for a long time.
+    let running = tokio::select! {
+        running = starting => running?,
+        () = signals.told_to_end() => return Ok(()),
+    };
     until_stopped(running, signals, OnHangup::ReloadTls).await
+}
+
+/// The first line of output.
+fn tell(format: Output, listening: Listening) {
+    let (grpc, http) = (listening.grpc_url(), listening.http_url());
+    match format {
+        Output::Json => {
+            output::announce(serde_json::json!({"grpc": grpc, "http": http}).to_string())
+        }
+        Output::Table | Output::Token => output::announce(format!("gRPC  {grpc}\nHTTP  {http}")),
+    }
 }
 
 /// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
@@ -47,6 +55,14 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for the word to end; what else comes is left.
+    async fn told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -1,44 +1,62 @@
-//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer.
+//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer. The whole and
+//! `AuthService` are about introspections, which memory can answer; the services that only manage need the store.
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tower::Service as _;
 
 use super::DESCRIPTORS;
+use crate::service::{Readiness, Reason, ServiceError};
 
 /// What a health check may ask for: the whole, and each of the services.
-const SERVICES: [&str; 4] = [
-    "",
-    "sophic.auth.v1.AuthService",
-    "sophic.auth.v1.DirectoryService",
-    "sophic.auth.v1.AdminService",
-];
+const INTROSPECTION: [&str; 2] = ["", "sophic.auth.v1.AuthService"];
+const MANAGEMENT: [&str; 2] = ["sophic.auth.v1.DirectoryService", "sophic.auth.v1.AdminService"];
 
 /// The health service.
 pub type HealthFace = HealthServer<HealthService>;
 
 /// The health service, and what keeps it told: that future ends when the sender of `ready` is dropped.
-pub fn face(ready: watch::Receiver<bool>) -> (HealthFace, impl Future<Output = ()>) {
+pub fn face(ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
     let reporter = HealthReporter::new();
     let service = HealthService::from_health_reporter(reporter.clone());
     (HealthServer::new(service), report(reporter, ready))
 }
 
-async fn report(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
+async fn report(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>) {
     loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for service in SERVICES {
-            reporter.set_service_status(service, status).await;
+        let Readiness { introspection, management } = *ready.borrow_and_update();
+        for (services, serving) in [(INTROSPECTION, introspection), (MANAGEMENT, management)] {
+            let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+            for service in services {
+                reporter.set_service_status(service, status).await;
+            }
         }
         if ready.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Health alone, for a server that has no store yet.
+pub fn alone(health: HealthFace) -> Routes {
+    Routes::new(health).prepare()
+}
+
+/// Answers a question about health; whatever else is asked cannot be told yet.
+pub async fn answer_alone(mut routes: Routes, request: Request<Incoming>) -> Response<Body> {
+    if !request.uri().path().starts_with("/grpc.health.v1.Health/") {
+        return Status::from(ServiceError::from(Reason::StoreUnavailable)).into_http();
+    }
+    match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
     }
 }
 

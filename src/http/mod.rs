@@ -24,7 +24,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use crate::service::{Attempt, Context, Limits, Peer, Reason, Recorded, Service, ServiceError};
+use crate::service::{
+    Attempt, Context, Limits, Peer, Readiness, Reason, Recorded, Service, ServiceError,
+};
 use problem::{Problem, Style};
 
 /// What the endpoints share.
@@ -138,7 +140,7 @@ impl Endpoint {
 }
 
 /// All the endpoints.
-pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<Readiness>) -> Router {
     let on = |endpoint| {
         let face = Arc::clone(face);
         move |request: Request| Arc::clone(&face).handle(endpoint, request)
@@ -161,6 +163,14 @@ pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<bool>) -> Router {
         router = router.route(&format!("{known}{path}"), only(get(metadata)));
     }
     router.fallback(async || StatusCode::NOT_FOUND)
+}
+
+/// What an orchestrator asks alone, for a server that has no store yet.
+pub(crate) fn health_alone(ready: watch::Receiver<Readiness>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(async move || health::readyz(&ready)))
+        .fallback(async || Problem::from(Reason::StoreUnavailable).respond(Style::Problem))
 }
 
 /// Any other method is refused in words.

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Config;
 use super::tls::Tls;
 use crate::service::Peer;
 
@@ -45,6 +46,17 @@ pub(super) struct ConnectionLimits {
     pub(super) connections_max: usize,
     pub(super) streams_max: u32,
     pub(super) age_max: Duration,
+}
+
+impl ConnectionLimits {
+    /// As the server is to be run.
+    pub(super) const fn of(config: &Config) -> Self {
+        Self {
+            connections_max: config.connections_max,
+            streams_max: config.streams_max,
+            age_max: config.connection_age_max,
+        }
+    }
 }
 
 /// What is spoken on a port.

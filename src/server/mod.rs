@@ -4,8 +4,10 @@
 mod background;
 mod known_digests;
 mod listener;
+mod readiness;
 mod replica;
 mod tls;
+mod waiting;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
@@ -27,9 +29,10 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Limits, Options, Peer, Readiness, Refusals, Service, UnknownRate,
+    UnreadableAddresses,
 };
-use crate::store::{self, ReadStore, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -220,62 +223,115 @@ pub async fn open_service(
     }))
 }
 
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    tls: bool,
+}
+
+impl Listening {
+    /// The URL of the gRPC port.
+    pub fn grpc_url(self) -> String {
+        url(self.tls, self.grpc)
+    }
+
+    /// The URL of the HTTP port.
+    pub fn http_url(self) -> String {
+        url(self.tls, self.http)
+    }
+}
+
 /// Starts a server; it listens when this returns.
 ///
 /// # Errors
 /// If a port, the store or TLS cannot be had. Nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    for address in [config.listen, config.http_listen] {
-        if config.tls.is_none() && !config.insecure && !address.ip().is_loopback() {
-            return Err(StartError::Insecure(address));
-        }
-    }
-    let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
-    let grpc_listener = bind(config.listen).await?;
-    let http_listener = bind(config.http_listen).await?;
-    let store = if config.migrate {
-        store::open(&config.database_url).await?
-    } else {
-        store::open_as_is(&config.database_url).await?
-    };
-    let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
+    let ports = Ports::bind(&config).await?;
+    let store = open(&config).await?;
+    Ok(assemble(config, ports, store))
+}
 
-    let (ready_sender, ready) = watch::channel(false);
+/// Opens the store, and brings its schema up to date unless that is forbidden.
+async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    if config.migrate {
+        store::open(&config.database_url).await
+    } else {
+        store::open_as_is(&config.database_url).await
+    }
+}
+
+/// Starts a server as [`start`] does, but for a store that is away: it is waited for, and meanwhile the server listens and
+/// says that it is not serving. `listening` is told where, once.
+///
+/// # Errors
+/// If a port or TLS cannot be had, or if the store cannot be used, however long it is waited for.
+pub async fn start_patiently(
+    config: Config,
+    listening: impl FnOnce(Listening) + Send,
+) -> Result<Running, StartError> {
+    let ports = Ports::bind(&config).await?;
+    let listens = ports.listening;
+    let store = waiting::open(&config, &ports, || listening(listens)).await?;
+    Ok(assemble(config, ports, store))
+}
+
+/// The ports, and what is spoken on them.
+struct Ports {
+    grpc: TcpListener,
+    http: TcpListener,
+    certificates: Option<Arc<Tls>>,
+    listening: Listening,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        for address in [config.listen, config.http_listen] {
+            if config.tls.is_none() && !config.insecure && !address.ip().is_loopback() {
+                return Err(StartError::Insecure(address));
+            }
+        }
+        let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let grpc = bind(config.listen).await?;
+        let http = bind(config.http_listen).await?;
+        let listening = Listening {
+            grpc: local(&grpc, config.listen)?,
+            http: local(&http, config.http_listen)?,
+            tls: certificates.is_some(),
+        };
+        Ok(Self { grpc, http, certificates, listening })
+    }
+}
+
+/// A server of what it is made of.
+fn assemble(config: Config, ports: Ports, store: Arc<dyn Store>) -> Running {
+    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = ports;
+    let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
+    let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, &hub, health, config.reflection);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
     let stop = CancellationToken::new();
-    let http_address = local(&http_listener, config.http_listen)?;
-    let issuer = config.issuer.clone();
-    let issuer = issuer.unwrap_or_else(|| url(certificates.is_some(), http_address));
+    let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
     let face = http::Face::new(Arc::clone(&service), issuer, config.limits);
-    let running = Running {
-        grpc: local(&grpc_listener, config.listen)?,
-        http: http_address,
-        tls: certificates.is_some(),
+    let parts = Parts {
+        grpc_listener,
+        http_listener,
+        certificates: certificates.clone(),
         service: Arc::clone(&service),
+        replica,
         hub: Arc::clone(&hub),
+        gate,
+        face,
+        ready_sender,
+        ready,
+        report: Box::pin(report),
         stop: stop.clone(),
-        done: spawn(run(
-            config,
-            Parts {
-                grpc_listener,
-                http_listener,
-                certificates: certificates.clone(),
-                service,
-                replica,
-                hub,
-                gate,
-                face,
-                ready_sender,
-                ready,
-                report: Box::pin(report),
-                stop,
-            },
-        )),
-        certificates,
     };
-    Ok(running)
+    let Listening { grpc, http, tls } = listening;
+    let done = spawn(run(config, parts));
+    Running { grpc, http, tls, service, hub, stop, done, certificates }
 }
 
 struct Parts {
@@ -287,8 +343,8 @@ struct Parts {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     face: Arc<http::Face>,
-    ready_sender: watch::Sender<bool>,
-    ready: watch::Receiver<bool>,
+    ready_sender: watch::Sender<Readiness>,
+    ready: watch::Receiver<Readiness>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     stop: CancellationToken,
 }
@@ -298,15 +354,12 @@ async fn run(config: Config, parts: Parts) {
     let Parts {
         gate, face, service, replica, hub, certificates, ready_sender, ready, stop, ..
     } = parts;
-    let connection_limits = ConnectionLimits {
-        connections_max: config.connections_max,
-        streams_max: config.streams_max,
-        age_max: config.connection_age_max,
-    };
+    let connection_limits = ConnectionLimits::of(&config);
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
     let background = Background::start(&service, config.housekeeping, &stop);
-    let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
+    let monitor =
+        spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
     let grpc_gate = Arc::clone(&gate);
@@ -332,7 +385,7 @@ async fn run(config: Config, parts: Parts) {
 
     stop.cancelled().await;
     let _ = monitor.await;
-    ready_sender.send_replace(false);
+    ready_sender.send_replace(Readiness::NONE);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
     // Streams end now, with a word that sends their clients elsewhere.
@@ -371,24 +424,6 @@ async fn idle(gate: &Gate, face: &http::Face) {
             if gate.is_idle() && face.is_idle() {
                 return;
             }
-        }
-    }
-}
-
-/// Asks the store once a second whether it is there, and tells health.
-async fn monitor(store: Arc<dyn ReadStore>, ready: watch::Sender<bool>, stop: CancellationToken) {
-    let every = Duration::from_secs(1);
-    loop {
-        let answers = matches!(tokio::time::timeout(2 * every, store.ping()).await, Ok(Ok(())));
-        let changed = ready.send_if_modified(|ready| std::mem::replace(ready, answers) != answers);
-        if changed && answers {
-            tracing::info!("serving");
-        } else if changed {
-            tracing::error!("the store is out of reach: not serving");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            () = stop.cancelled() => return,
         }
     }
 }

@@ -163,7 +163,14 @@ impl Service {
     ) -> Result<T> {
         let this = Arc::clone(self);
         let work = async move {
-            let error = match work.await {
+            // What waits for a store that is away would wait for the network's time limits. Of a commit that was under
+            // way nobody knows then: as after any lost connection, the call is to be sent again.
+            let worked = tokio::select! {
+                biased;
+                worked = work => worked,
+                error = this.store.gone() => Err(error.into()),
+            };
+            let error = match worked {
                 Ok(done) => return this.settle(attempt.context(), effect, done).await,
                 Err(error) => error,
             };

@@ -15,6 +15,20 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
+/// What a server can do at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// Answer introspections, be it from memory.
+    pub introspection: bool,
+    /// Manage, which needs a store that can be written to.
+    pub management: bool,
+}
+
+impl Readiness {
+    /// Nothing yet, or nothing any more.
+    pub const NONE: Self = Self { introspection: false, management: false };
+}
+
 /// What the connection knows of its peer.
 #[derive(Debug, Clone)]
 pub struct Peer {

@@ -228,7 +228,12 @@ impl From<Reason> for ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => {
+            // Of an outage that is known the log has told, and a line for each request would bury the rest.
+            StoreError::Away(_) => {
+                tracing::debug!(%error, "store away");
+                Reason::StoreUnavailable.into()
+            }
+            StoreError::Unavailable(_) | StoreError::Pooler { .. } => {
                 tracing::warn!(%error, "store unavailable");
                 Reason::StoreUnavailable.into()
             }

@@ -43,7 +43,7 @@ pub use checks::Violations;
 pub use client_address::UnreadableAddresses;
 pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
-pub use edge::{Limits, Peer};
+pub use edge::{Limits, Peer, Readiness};
 pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};

@@ -1,5 +1,7 @@
 //! What can go wrong with a store. No `Other`, and never a bound value in the text.
 
+use std::io::ErrorKind;
+
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -24,6 +26,17 @@ pub enum StoreError {
     /// The database is damaged, gone, or another one now. It does not get well by itself.
     #[error("the store is lost: {0}")]
     Lost(String),
+    /// It is known that the database is away, and why; it was not even asked.
+    #[error("the store is out of reach: {0}")]
+    Away(String),
+    /// A pooler lost a prepared statement, or refuses what only a server of its own would take.
+    #[error(
+        "a transaction-mode pooler stands before Postgres (SQLSTATE {code}): add ?pgbouncer=true to the database URL"
+    )]
+    Pooler {
+        /// What shows it.
+        code: String,
+    },
     /// What is in the database could not have been written by this program.
     #[error("the store is corrupt: column {column} of {table}")]
     Corrupt {
@@ -76,6 +89,26 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it is the database that is at fault for now, and nobody can tell what it would have said.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Away(_) | Self::Pooler { .. })
+    }
+
+    /// Whether it shows that a pooler stands before the database, of which nobody said anything.
+    pub const fn is_pooler(&self) -> bool {
+        matches!(self, Self::Pooler { .. })
+    }
+
+    /// What happened, without a word about whom it happened to.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unavailable(text) | Self::Away(text) | Self::Unusable(text) => text.clone(),
+            error => error.to_string(),
+        }
+    }
+}
+
 /// What is unique, by the name of the constraint or index in Postgres, and as SQLite calls it: `table.column`.
 const UNIQUE: [(&str, &str); 10] = [
     ("workspaces_pkey", "workspaces.id"),
@@ -100,10 +133,11 @@ impl From<sqlx::Error> for StoreError {
                     of_sqlite(&*error)
                 }
             }
-            sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
+            sqlx::Error::Io(error) => of_io(&error),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::PoolTimedOut => {
-                Self::Unavailable("no connection came free in time".to_owned())
+                let text = "all connections of its pool are in use, and none came free in time";
+                Self::Unavailable(text.to_owned())
             }
             sqlx::Error::PoolClosed => Self::Unavailable("it has been closed".to_owned()),
             sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => {
@@ -118,11 +152,32 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// What the network, or the operating system, says.
+fn of_io(error: &std::io::Error) -> StoreError {
+    let text = error.to_string();
+    StoreError::Unavailable(match error.kind() {
+        ErrorKind::ConnectionRefused => format!("nothing listens at its address: {text}"),
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            format!("its host does not answer: {text}")
+        }
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => format!("the connection broke: {text}"),
+        // The standard library has no kind for it, and makes this text whatever the resolver says.
+        _ if text.contains("failed to lookup address") => {
+            format!("the name of its host cannot be resolved: {text}")
+        }
+        _ => text,
+    })
+}
+
 /// By SQLSTATE. Of the error only its message is looked at, and that only where it is about the server: the detail of
 /// a violated constraint holds the whole row.
 fn of_postgres(error: &PgDatabaseError) -> StoreError {
     let code = error.code();
-    let text = || format!("{} (SQLSTATE {code})", error.message());
+    let message = error.message();
+    let text = || format!("{message} (SQLSTATE {code})");
     match (code.get(..2).unwrap_or(code), code) {
         (_, "23505") => UNIQUE
             .iter()
@@ -131,9 +186,16 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
                 || StoreError::Refused { code: code.to_owned() },
                 |(_, what)| StoreError::Conflict { what },
             ),
+        // A name is taken, or not there; a pooler says the last of what it would have to pass on at the start.
+        (_, "42P05" | "26000") => StoreError::Pooler { code: code.to_owned() },
+        (_, "08P01") if message.contains("unsupported startup parameter") => {
+            StoreError::Pooler { code: code.to_owned() }
+        }
         (_, "53100") => StoreError::Full(text()),
-        // A lock that did not come free, a deadlock, and what could not be serialized.
-        (_, "55P03" | "40001" | "40P01") => StoreError::Busy(text()),
+        (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
+        // A deadlock, and what could not be serialized.
+        (_, "40001" | "40P01") => StoreError::Busy(text()),
+        (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
         // Pages of a table or of an index that are damaged.
         (_, "XX001" | "XX002") => StoreError::Lost(text()),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
@@ -159,7 +221,10 @@ fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
     // The low byte is the primary code.
     match number & 0xff {
         // BUSY and LOCKED.
-        5 | 6 => StoreError::Busy(text()),
+        5 | 6 => StoreError::Busy(format!(
+            "another process or connection holds the file's lock: {}",
+            text()
+        )),
         13 => StoreError::Full(text()),
         // IOERR.
         10 => StoreError::Unavailable(format!("its disk fails: {}", text())),

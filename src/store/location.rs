@@ -28,6 +28,11 @@ pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
     })
 }
 
+/// Whether this URL's database may be away for a while, as a server may; a file that cannot be opened stays so.
+pub fn may_be_away(url: &str) -> bool {
+    matches!(Location::parse(url), Ok(Location::Postgres(_)))
+}
+
 /// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
 pub async fn migrate(url: &str) -> Result<Migrated> {
     match Location::parse(url)? {

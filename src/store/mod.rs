@@ -35,7 +35,7 @@ pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Sync
 pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
-pub use location::{backup, migrate, open, open_as_is, pending, place, restore};
+pub use location::{backup, may_be_away, migrate, open, open_as_is, pending, place, restore};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
@@ -186,6 +186,11 @@ pub trait ReadStore: Send + Sync {
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
     /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
+
+    /// When the store is known to be away, and whoever waits for it waits in vain; never, where that cannot be known.
+    async fn gone(&self) -> StoreError {
+        std::future::pending().await
+    }
 
     /// Ends every connection.
     async fn close(&self);

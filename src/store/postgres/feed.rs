@@ -9,7 +9,6 @@ use sqlx::{PgPool, Row as _};
 
 use super::hosts::place;
 use super::primary::{Primary, Seen};
-use super::session::thrown;
 use super::{PostgresStore, Result, Session, StoreError, pools};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
@@ -71,12 +70,12 @@ impl PostgresFeed {
     /// Connects as the store does.
     pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
         let primary = Arc::clone(&store.primary);
-        // A feed is opened anew after a sync that failed. The host may be a primary that another one has succeeded: cut off
-        // from its standby it still answers what reads, and takes no sync.
-        primary.look_elsewhere(primary.generation()).await;
-        primary.find().await?;
+        // A feed is opened anew after a sync that failed: this is how a store that was away is found again. The host may
+        // be a primary that another one has succeeded: cut off from its standby it still answers what reads, and takes
+        // no sync.
+        primary.probe().await?;
         let (generation, options) = (primary.generation(), primary.options());
-        let options = if primary.pooled {
+        let options = if primary.pooled() {
             options
         } else {
             // A server that does not answer must not hold up giving up.
@@ -86,7 +85,7 @@ impl PostgresFeed {
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options);
-        let pool = primary.unless_thrown(generation, pool).await.ok_or_else(thrown)?;
+        let pool = primary.unless_thrown(generation, pool).await?;
         let pool = pool.map_err(|error| primary.judge(generation, error))?;
         Ok(Self { pool, primary, generation, listener: None })
     }
@@ -121,13 +120,8 @@ impl PostgresFeed {
     }
 }
 
-#[async_trait]
-impl ChangeFeed for PostgresFeed {
-    async fn register(
-        &mut self,
-        id: ReplicaId,
-        lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+impl PostgresFeed {
+    async fn registered(&self, id: ReplicaId, lease: Duration) -> Result<(Incarnation, Revision)> {
         let mut db = self.session().await?;
         db.query("DELETE FROM replicas WHERE end_time < clock_timestamp() - interval '1 hour'")
             .execute(db.connection())
@@ -157,8 +151,8 @@ impl ChangeFeed for PostgresFeed {
         row::incarnation(&row)
     }
 
-    async fn sync(
-        &mut self,
+    async fn synced(
+        &self,
         id: ReplicaId,
         published: &Published,
         limit: u32,
@@ -207,8 +201,37 @@ impl ChangeFeed for PostgresFeed {
         row::synced(&rows)
     }
 
+    async fn ended(&self, id: ReplicaId) -> Result<()> {
+        let mut db = self.session().await?;
+        db.query("UPDATE replicas SET end_time = clock_timestamp() WHERE replica_id = $1 AND end_time IS NULL")
+            .bind(id.0)
+            .execute(db.connection())
+            .await?;
+        db.commit().await
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for PostgresFeed {
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(Incarnation, Revision)> {
+        self.primary.unless_gone(Box::pin(self.registered(id, lease))).await
+    }
+
+    async fn sync(
+        &mut self,
+        id: ReplicaId,
+        published: &Published,
+        limit: u32,
+    ) -> Result<Option<Synced>> {
+        self.primary.unless_gone(Box::pin(self.synced(id, published, limit))).await
+    }
+
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {
-        if self.primary.pooled {
+        if self.primary.pooled() {
             tokio::time::sleep(longest.min(POOLED_INTERVAL)).await;
             return Ok(Hint::Look);
         }
@@ -226,12 +249,7 @@ impl ChangeFeed for PostgresFeed {
     }
 
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
-        let mut db = self.session().await?;
-        db.query("UPDATE replicas SET end_time = clock_timestamp() WHERE replica_id = $1 AND end_time IS NULL")
-            .bind(id.0)
-            .execute(db.connection())
-            .await?;
-        db.commit().await
+        self.primary.unless_gone(Box::pin(self.ended(id))).await
     }
 }
 

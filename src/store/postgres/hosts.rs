@@ -13,6 +13,9 @@ use crate::store::{Place, Refused, row};
 
 /// How long a connection is waited for, made anew if need be.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an answer to a statement that reads is waited for: more than its `statement_timeout`, so that only a
+/// connection whose other end is silent is given up by this.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// With a primary found, how long the other hosts are waited for: one of them may be a newer one.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -82,14 +85,13 @@ fn none_of(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> 
     }
     let text = failed.iter().map(|(host, error)| {
         let options = &hosts[*host];
-        let text = match error {
-            StoreError::Unavailable(text) => text.clone(),
-            error => error.to_string(),
-        };
-        format!("{}:{}: {text}", options.get_host(), options.get_port())
+        format!("{}:{}: {}", options.get_host(), options.get_port(), error.cause())
     });
     let text = text.collect::<Vec<_>>().join("; ");
     let text = format!("none of its hosts is the primary: {text}");
+    if let Some((_, pooler)) = failed.iter().find(|(_, error)| error.is_pooler()) {
+        return pooler.clone();
+    }
     let hopeless = failed.iter().all(|(_, error)| matches!(error, StoreError::Unusable(_)));
     if hopeless { StoreError::Unusable(text) } else { StoreError::Unavailable(text) }
 }

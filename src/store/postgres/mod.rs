@@ -16,6 +16,7 @@ mod open;
 mod policies;
 mod pools;
 mod primary;
+mod reach;
 mod requests;
 mod session;
 mod transaction;
@@ -247,6 +248,10 @@ impl ReadStore for PostgresStore {
         let fenced = feed::fence(&mut session, id, seq).await?;
         session.commit().await?;
         Ok(fenced)
+    }
+
+    async fn gone(&self) -> StoreError {
+        self.primary.reach.gone().await
     }
 
     async fn close(&self) {

@@ -15,6 +15,9 @@ use crate::store::{Result, StoreError, row};
 /// How long starting up waits for another process that is migrating.
 const MIGRATE_LOCK: &str =
     "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1936682088, 2)";
+/// What to say where a pooler is noticed of which the URL says nothing.
+pub(super) const POOLER_NOTICED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
+     from now on statements are not prepared by name, and the change log is polled; add ?pgbouncer=true to the URL";
 /// `server_version_num` of the oldest that is supported.
 const VERSION_MIN: i64 = 140_000;
 
@@ -27,8 +30,7 @@ impl PostgresStore {
 
     /// Opens the database, whose schema must be this program's.
     pub async fn open_as_is(url: &str, sizes: PoolSizes) -> Result<Self> {
-        let (hosts, pooled) = prepared(url)?;
-        let Found { host, mut connection } = hosts::find(&hosts).await?;
+        let (hosts, pooled, Found { host, mut connection }) = connect(url).await?;
         refuse_unfit(&mut connection).await?;
         migrations::refuse_other(version(&mut connection).await?, POSTGRES)?;
         connection.close().await?;
@@ -44,12 +46,13 @@ impl PostgresStore {
 
 /// Brings the database's schema to this program's version.
 pub async fn migrate(url: &str) -> Result<Migrated> {
-    let (hosts, _) = prepared(url)?;
-    let Found { mut connection, .. } = hosts::find(&hosts).await?;
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
     // One transaction for all of it, so that its lock works through a pooler too.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
+    // Behind a pooler another client may have left its names.
+    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     let from = version(&mut transaction).await?;
     migrations::refuse_newer(from, POSTGRES)?;
     migrations::run(&mut *transaction, POSTGRES).await?;
@@ -64,27 +67,35 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
 
 /// What [`migrate`] would do.
 pub async fn pending(url: &str) -> Result<Migrated> {
-    let (hosts, _) = prepared(url)?;
-    let Found { mut connection, .. } = hosts::find(&hosts).await?;
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
     let from = version(&mut connection).await?;
     connection.close().await?;
     Migrated::pending(from, POSTGRES)
 }
 
-/// How to connect to each host of this URL, and whether a pooler stands before them.
-fn prepared(url: &str) -> Result<(Vec<PgConnectOptions>, bool)> {
-    let url::Parsed { hosts, pooled } = url::parse(url)?;
-    Ok((hosts.into_iter().map(|options| prepare(options, pooled)).collect(), pooled))
+/// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.
+async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, Found)> {
+    let url::Parsed { hosts, mut pooled } = url::parse(url)?;
+    let prepared = |pooled| hosts.iter().map(|host| prepare(host, pooled)).collect::<Vec<_>>();
+    let mut found = hosts::find(&prepared(pooled)).await;
+    if !pooled && found.as_ref().is_err_and(StoreError::is_pooler) {
+        tracing::warn!("{POOLER_NOTICED}");
+        pooled = true;
+        found = hosts::find(&prepared(pooled)).await;
+    }
+    let found = found?;
+    Ok((hosts, pooled, found))
 }
 
-fn prepare(options: PgConnectOptions, pooled: bool) -> PgConnectOptions {
+/// How to connect to a host of the URL, with or without a pooler before it.
+pub(super) fn prepare(host: &PgConnectOptions, pooled: bool) -> PgConnectOptions {
+    let options = host.clone().disable_statement_logging();
     let options = if options.get_application_name().is_none() {
         options.application_name("sophic-auth")
     } else {
         options
     };
-    let options = options.disable_statement_logging();
     if pooled {
         // A pooler refuses parameters at the start that it does not track.
         options.statement_cache_capacity(0).extra_float_digits(None)

@@ -41,7 +41,7 @@ impl Pools {
     fn new(primary: &Arc<Primary>, sizes: PoolSizes) -> Self {
         // Before the host is asked for: if another is the primary meanwhile, these are thrown away at their first use.
         let generation = primary.generation();
-        let (options, pooled) = (primary.options(), primary.pooled);
+        let (options, pooled) = (primary.options(), primary.pooled());
         // Reads are single statements and can be run again, so connections are not tested before each: see `read!`.
         let read = asking(primary, generation)
             .max_connections(sizes.read)

@@ -2,6 +2,7 @@
 //! process knows it throws all connections away, and the primary is looked for anew.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,7 +11,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
-use super::{Result, Session, StoreError, hosts};
+use super::reach::Reach;
+use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
 use crate::store::{Admitted, Floor, Lineage, Place, Refused};
 
@@ -22,6 +24,10 @@ const SEARCH_PAUSE: Duration = Duration::from_millis(50);
 const LOOK_ELSEWHERE_AFTER: Duration = Duration::from_millis(200);
 /// Between two looks at them.
 const LOOK_ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
+/// How long the feed waits for an answer before the store is asked on a connection of its own whether it is there.
+const SILENCE: Duration = Duration::from_millis(300);
+/// How long a search may take: it is all that stands between a store that is silent and one that counts as away.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What a statement gave, and where it was answered.
 pub(super) struct Seen<T> {
@@ -32,10 +38,12 @@ pub(super) struct Seen<T> {
 
 /// The hosts, and what is known of them.
 pub(super) struct Primary {
+    /// As the URL has them.
     hosts: Vec<PgConnectOptions>,
-    /// Whether a transaction-mode pooler stands between: nothing then outlives a transaction.
-    pub(super) pooled: bool,
+    pooled: AtomicBool,
     known: Mutex<Known>,
+    /// Whether it is known to be away.
+    pub(super) reach: Reach,
     /// How often all connections were thrown away: those of an earlier generation are not used.
     generation: watch::Sender<u64>,
     /// Held while the primary is looked for: one search serves all who wait.
@@ -70,8 +78,9 @@ impl Primary {
         let known = Known { lineage: Lineage::default(), target, lost: false };
         Self {
             hosts,
-            pooled,
+            pooled: AtomicBool::new(pooled),
             known: Mutex::new(known),
+            reach: Reach::new(),
             generation: watch::channel(0).0,
             searching: tokio::sync::Mutex::new(None),
         }
@@ -79,7 +88,21 @@ impl Primary {
 
     /// How to connect to it.
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.hosts[self.known.lock().target].clone()
+        open::prepare(&self.hosts[self.known.lock().target], self.pooled())
+    }
+
+    /// Whether a transaction-mode pooler stands between: nothing then outlives a transaction.
+    pub(super) fn pooled(&self) -> bool {
+        self.pooled.load(Ordering::Acquire)
+    }
+
+    /// Something on a connection of this generation shows that a pooler stands between, of which the URL says nothing:
+    /// from now on nothing is expected to outlive a transaction.
+    pub(super) fn notice_pooler(&self, generation: u64) {
+        if !self.pooled.swap(true, Ordering::AcqRel) {
+            tracing::warn!("{}", open::POOLER_NOTICED);
+        }
+        self.throw(generation, "a pooler stands before Postgres");
     }
 
     /// What connections that are made now are of.
@@ -119,7 +142,9 @@ impl Primary {
         revision: Revision,
     ) -> Result<()> {
         let admitted = self.known.lock().lineage.admit(floor, place, revision);
-        self.take(generation, admitted)
+        self.take(generation, admitted)?;
+        self.reach.hear();
+        Ok(())
     }
 
     /// Notes that this is confirmed: a sync has fetched it, or a commit of this process made it.
@@ -183,12 +208,16 @@ impl Primary {
         if broken && self.hosts.len() > 1 {
             self.throw(generation, "a connection broke, and the primary may be another host");
         }
-        error.into()
+        let error = error.into();
+        if let StoreError::Pooler { .. } = error {
+            self.notice_pooler(generation);
+        }
+        error
     }
 
     /// Behind a pooler each transaction may be on another server: whether this one is on the primary.
     pub(super) async fn ask_behind_pooler(&self, db: &mut Session) -> Result<()> {
-        if !self.pooled {
+        if !self.pooled() {
             return Ok(());
         }
         let floor = self.floor();
@@ -197,91 +226,129 @@ impl Primary {
         self.take(db.generation, admitted)
     }
 
-    /// Does this unless the connections of this generation are thrown away meanwhile. While it takes long, the other
-    /// hosts are asked whether the primary is another.
+    /// Waits for a connection, unless those of this generation are thrown away meanwhile. While it takes long, all hosts
+    /// are asked whether one of them is the primary.
     pub(super) async fn unless_thrown<T>(
         &self,
         generation: u64,
         work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let thrown = async {
-            let mut generations = self.generation.subscribe();
-            // The sender lives as long as this.
-            let _ = generations.wait_for(|now| *now != generation).await;
-        };
-        let elsewhere = async {
-            if self.hosts.len() > 1 {
-                loop {
-                    tokio::time::sleep(LOOK_ELSEWHERE_AFTER).await;
-                    self.look_elsewhere(generation).await;
+    ) -> Result<T> {
+        let lost = async {
+            loop {
+                tokio::time::sleep(LOOK_ELSEWHERE_AFTER).await;
+                if let Err(error) = self.seek(LOOK_ELSEWHERE_PAUSE).await
+                    && !self.reach.was_heard_lately()
+                {
+                    return error;
                 }
             }
-            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
-            done = work => Some(done),
-            () = thrown => None,
-            () = elsewhere => None,
+            done = work => Ok(done),
+            () = self.thrown(generation) => Err(thrown()),
+            error = lost => Err(error),
+        }
+    }
+
+    /// Waits for what is answered on a connection of this generation, unless that is thrown away meanwhile.
+    pub(super) async fn while_kept<T>(
+        &self,
+        generation: u64,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.thrown(generation) => Err(thrown()),
+            () = tokio::time::sleep(hosts::ANSWER_TIMEOUT) => Err(late()),
+        }
+    }
+
+    async fn thrown(&self, generation: u64) {
+        let mut generations = self.generation.subscribe();
+        // The sender lives as long as this.
+        let _ = generations.wait_for(|now| *now != generation).await;
+    }
+
+    /// Waits for what the feed asked for, unless the store turns out to be away meanwhile.
+    pub(super) async fn unless_gone<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let gone = async {
+            loop {
+                tokio::time::sleep(SILENCE).await;
+                if self.probe().await.is_err()
+                    && let Err(error) = self.reach.refuse()
+                {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            error = gone => Err(error),
         }
     }
 
     /// Finds the primary, if it is to be looked for.
     pub(super) async fn find(&self) -> Result<()> {
-        let is_lost = || self.known.lock().lost;
-        if !is_lost() {
-            return Ok(());
-        }
+        if self.known.lock().lost { self.seek(SEARCH_PAUSE).await } else { Ok(()) }
+    }
+
+    /// Asks whether it is there. Of the feed only, which asks again and again: others rely on that.
+    pub(super) async fn probe(&self) -> Result<()> {
+        self.reach.probe();
+        let outcome = self.seek(SEARCH_PAUSE).await;
+        self.reach.probe();
+        outcome
+    }
+
+    /// Looks for the primary among all hosts. One search serves all who wait for it, and who comes this soon after it.
+    async fn seek(&self, pause: Duration) -> Result<()> {
         let came = Instant::now();
         let mut last = self.searching.lock().await;
-        if !is_lost() {
-            return Ok(());
+        if let Some(last) = last.as_ref().filter(|last| last.serves(came, pause)) {
+            return last.outcome.clone();
         }
-        if let Some(Search { outcome: Err(error), .. }) =
-            last.as_ref().filter(|last| last.serves(came, SEARCH_PAUSE))
-        {
-            return Err(error.clone());
-        }
-        let begun = Instant::now();
-        let outcome = self.search().await.map(|target| {
-            let mut known = self.known.lock();
-            known.lost = false;
-            if target != known.target {
-                known.target = target;
-                // Pools that were made meanwhile lead to the other host.
-                self.generation.send_modify(|now| *now += 1);
+        let (begun, generation) = (Instant::now(), self.generation());
+        let searched = tokio::time::timeout(SEARCH_TIMEOUT, Box::pin(self.search())).await;
+        let outcome = match searched.unwrap_or_else(|_| Err(late())) {
+            Ok(target) => {
+                self.settle_on(target);
+                Ok(())
             }
-        });
+            Err(error) => {
+                if self.reach.miss(&error) {
+                    self.throw(generation, &error.cause());
+                }
+                Err(error)
+            }
+        };
         *last = Some(Search { begun, ended: Instant::now(), outcome: outcome.clone() });
         outcome
     }
 
-    /// Throws the connections of this generation away if another host is the primary now.
-    pub(super) async fn look_elsewhere(&self, generation: u64) {
-        if self.hosts.len() < 2 {
-            return;
+    /// This host is the primary.
+    fn settle_on(&self, target: usize) {
+        let mut known = self.known.lock();
+        known.lost = false;
+        if target != known.target {
+            known.target = target;
+            // Pools that were made meanwhile lead to the other host.
+            self.generation.send_modify(|now| *now += 1);
+            tracing::warn!(
+                "all connections to the store are made anew: the primary is another host"
+            );
         }
-        let came = Instant::now();
-        let mut last = self.searching.lock().await;
-        if last.as_ref().is_some_and(|last| last.serves(came, LOOK_ELSEWHERE_PAUSE)) {
-            return;
-        }
-        let begun = Instant::now();
-        let outcome = self.search().await.map(|target| {
-            if target != self.known.lock().target {
-                self.throw(generation, "the primary is another host");
-            }
-        });
-        *last = Some(Search { begun, ended: Instant::now(), outcome });
+        self.reach.find();
     }
 
     /// Asks all hosts; which of them is the primary.
     async fn search(&self) -> Result<usize> {
-        let floor = self.floor();
-        let mut found = hosts::find(&self.hosts).await?;
-        let place = hosts::place_of(&mut found.connection, self.pooled);
-        let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
-        let place = tokio::time::timeout(hosts::ACQUIRE_TIMEOUT, place).await.map_err(late)??;
+        let (floor, pooled) = (self.floor(), self.pooled());
+        let hosts: Vec<_> = self.hosts.iter().map(|host| open::prepare(host, pooled)).collect();
+        let mut found = hosts::find(&hosts).await?;
+        let place = hosts::place_of(&mut found.connection, pooled).await?;
         let generation = self.generation();
         let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
         match admitted {
@@ -301,7 +368,7 @@ impl Primary {
         connection: &mut PgConnection,
     ) -> sqlx::Result<()> {
         let floor = self.floor();
-        let place = hosts::place_of(connection, self.pooled).await;
+        let place = hosts::place_of(connection, self.pooled()).await;
         let outcome = place.and_then(|place| {
             let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
             self.take(generation, admitted)
@@ -309,6 +376,15 @@ impl Primary {
         // sqlx would try again and again; a caller that waits for it is told that it is thrown away.
         outcome.map_err(|error| sqlx::Error::Protocol(error.to_string()))
     }
+}
+
+/// What to say of connections that are not used any more.
+pub(super) fn thrown() -> StoreError {
+    StoreError::Unavailable("its connections are being made anew".to_owned())
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable("it did not answer in time".to_owned())
 }
 
 impl Search {

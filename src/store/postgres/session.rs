@@ -3,14 +3,19 @@
 //! Behind a transaction-mode pooler each transaction may be on another server connection. So there reads too are
 //! transactions, no statement is prepared by name, and settings are made by `SET LOCAL`.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder, Transaction};
 
 use super::pools::Pools;
-use super::primary::Primary;
+use super::primary::{Primary, thrown};
 use super::{PostgresStore, Result, StoreError};
+
+/// How long a connection may take to say that it is alive.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that is held.
 pub(super) struct Session {
@@ -51,16 +56,19 @@ impl Session {
     /// On a pool of a feed's own, whose connections are of this generation. Behind a pooler it is a transaction, which
     /// [`Self::commit`] ends.
     pub(super) async fn of_feed(pool: &PgPool, primary: &Primary, generation: u64) -> Result<Self> {
-        let begin = primary.pooled.then_some("BEGIN; SET LOCAL statement_timeout = '5s'");
-        let held = primary.unless_thrown(generation, hold(pool, begin)).await;
-        let held = held.filter(|_| !primary.is_thrown(generation)).ok_or_else(thrown)?;
+        let pooled = primary.pooled();
+        let begin = pooled.then_some("BEGIN; SET LOCAL statement_timeout = '5s'");
+        let held = primary.unless_thrown(generation, hold(pool, begin)).await?;
+        if primary.is_thrown(generation) {
+            return Err(thrown());
+        }
         let held = held.map_err(|error| primary.judge(generation, error))?;
-        Ok(Self { held, persistent: !primary.pooled, generation })
+        Ok(Self { held, persistent: !pooled, generation })
     }
 
     /// Whether the server no longer answers on it.
     pub(super) async fn is_broken(&mut self) -> bool {
-        self.connection().ping().await.is_err()
+        !matches!(tokio::time::timeout(PING_TIMEOUT, self.connection().ping()).await, Ok(Ok(())))
     }
 
     /// Commits, if it is a transaction.
@@ -80,16 +88,21 @@ async fn hold(pool: &PgPool, begin: Option<&'static str>) -> sqlx::Result<Held> 
     })
 }
 
-/// What to say of connections that are not used any more.
-pub(super) fn thrown() -> StoreError {
-    StoreError::Unavailable("its connections are being made anew".to_owned())
+/// What to say where a connection of this pool could not be had in time.
+fn none_in_time(pool: &PgPool) -> StoreError {
+    let (open, most) = (pool.size(), pool.options().get_max_connections());
+    StoreError::Unavailable(if open >= most && pool.num_idle() == 0 {
+        format!("all {most} connections of its pool are in use, and none came free in time")
+    } else {
+        "no connection to it could be made in time".to_owned()
+    })
 }
 
 impl PostgresStore {
     /// A session that reads. Its connection may have broken while it was idle.
     pub(super) async fn session(&self) -> Result<Session> {
         let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
-        self.hold(|pools| &pools.read, self.primary.pooled.then_some(begin)).await
+        self.hold(|pools| &pools.read, |pooled| pooled.then_some(begin)).await
     }
 
     /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
@@ -112,35 +125,37 @@ impl PostgresStore {
              SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '2s'; \
              SET LOCAL idle_in_transaction_session_timeout = '10s'";
-        self.hold(|pools| &pools.write, Some(begin)).await
+        self.hold(|pools| &pools.write, |_| Some(begin)).await
     }
 
     /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
-    /// that is made anew.
+    /// that is made anew. Where the store is known to be away that is said at once.
     async fn hold(
         &self,
         pool: impl Fn(&Pools) -> &PgPool,
-        begin: Option<&'static str>,
+        begin: impl Fn(bool) -> Option<&'static str>,
     ) -> Result<Session> {
         let mut failed = thrown();
         for _ in 0..2 {
             if !self.connections.is_closed() {
+                self.primary.reach.refuse()?;
                 self.primary.find().await?;
             }
+            let pooled = self.primary.pooled();
             let pools = self.connections.pools();
-            let generation = pools.generation;
-            let held = hold(pool(&pools), begin);
-            match self.primary.unless_thrown(generation, held).await {
-                Some(Ok(held)) => {
-                    return Ok(Session { held, persistent: !self.primary.pooled, generation });
-                }
-                Some(Err(error)) => failed = self.primary.judge_begin(generation, error),
-                None => {}
+            let (generation, pool) = (pools.generation, pool(&pools));
+            match self.primary.unless_thrown(generation, hold(pool, begin(pooled))).await {
+                Ok(Ok(held)) => return Ok(Session { held, persistent: !pooled, generation }),
+                Ok(Err(sqlx::Error::PoolTimedOut)) => failed = none_in_time(pool),
+                Ok(Err(error)) => failed = self.primary.judge_begin(generation, error),
+                Err(error) => failed = error,
             }
             if !self.primary.is_thrown(generation) || self.connections.is_closed() {
                 break;
             }
         }
+        // Whoever was waiting when it was found to be away is told so too.
+        self.primary.reach.refuse()?;
         Err(failed)
     }
 }
@@ -151,14 +166,19 @@ macro_rules! again {
     ($store:expr, $db:ident => $read:expr) => {{
         let mut session = $store.session().await?;
         let $db = &mut session;
-        match $read.await {
-            Err(StoreError::Unavailable(_))
-                if $store.primary.is_thrown($db.generation) || $db.is_broken().await =>
+        let generation = $db.generation;
+        let first = $store.primary.while_kept(generation, $read).await;
+        if first.as_ref().is_err_and(StoreError::is_pooler) {
+            $store.primary.notice_pooler(generation);
+        }
+        match first {
+            Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
+                if $store.primary.is_thrown(generation) || $db.is_broken().await =>
             {
                 drop(session);
                 let mut session = $store.live_session().await?;
                 let $db = &mut session;
-                $read.await
+                $store.primary.while_kept($db.generation, $read).await
             }
             outcome => outcome,
         }

@@ -27,6 +27,48 @@ const KNOWN: [&str; 16] = [
     "application_name",
 ];
 
+/// Parameters that other clients know: to be named where they are refused. What nobody knows is not repeated: it may be a
+/// part of a password.
+const KNOWN_ELSEWHERE: [&str; 34] = [
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "connection_limit",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "passfile",
+    "pool_timeout",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "schema",
+    "search_path",
+    "service",
+    "socket_timeout",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslnegotiation",
+    "sslpassword",
+    "sslsni",
+    "statement_timeout",
+    "tcp_user_timeout",
+];
+/// What to say where a character stands as it is that separates the parts of a URL.
+const ENCODE: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
+     database name: / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
+
 /// Hosts that a URL may name.
 const HOSTS_MAX: usize = 16;
 
@@ -41,6 +83,7 @@ pub(super) struct Parsed {
 
 /// Reads a URL.
 pub(super) fn parse(url: &str) -> Result<Parsed> {
+    refuse_unencoded(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let bases = of_each_host(base)?;
     let mut pooled = false;
@@ -56,18 +99,26 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             ("target_session_attrs", _) => {
                 return unusable("target_session_attrs can only be primary: nothing else counts");
             }
-            ("host" | "hostaddr" | "port", value) if bases.len() > 1 || is_list(value) => {
-                return unusable(
-                    "several hosts stand before the database's name: postgres://USER@A:5432,B:5432/DATABASE",
-                );
+            (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
+                return Err(StoreError::Unusable(format!(
+                    "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
+                     the database's name: postgres://USER@A:5432,B:5432/DATABASE"
+                )));
             }
             (key, _) if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") => {
                 kept.push(if kept.is_empty() { '?' } else { '&' });
                 kept.push_str(parameter);
             }
-            _ => {
+            (key, _) => {
+                let refused = match KNOWN_ELSEWHERE.iter().find(|known| **known == key) {
+                    Some(known) => format!("the parameter {known}, which is not taken"),
+                    None if parameter.contains('@') => {
+                        format!("a parameter that is not known, with an @ in it: {ENCODE}")
+                    }
+                    None => "a parameter that is not known".to_owned(),
+                };
                 return Err(StoreError::Unusable(format!(
-                    "the database URL has a parameter that is not known; known are {}, options, \
+                    "the database URL has {refused}; known are {}, options, \
                      target_session_attrs=primary, pgbouncer=true",
                     KNOWN.join(", ")
                 )));
@@ -94,6 +145,27 @@ pub fn place_of_url(url: &str) -> Result<String> {
         (options.get_username(), options.get_database().unwrap_or(options.get_username()))
     });
     Ok(format!("postgres://{user}@{shown}/{database}"))
+}
+
+/// Refuses a URL in which a character that separates its parts seems to be meant as it is. What comes of it otherwise is
+/// another host, or a database that is not there.
+fn refuse_unencoded(url: &str) -> Result<()> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (base, _) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = base.split_once('/').unwrap_or((base, ""));
+    // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
+    let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
+    if rest.contains('#') || misplaced {
+        return Err(StoreError::Unusable(format!("the database URL cannot be read: {ENCODE}")));
+    }
+    Ok(())
+}
+
+/// Whether what follows the first ? looks like the end of a password and a host.
+fn query_holds_host(rest: &str) -> bool {
+    let after = rest.split_once('?').map_or("", |(_, after)| after);
+    let first = after.split('&').next().unwrap_or("");
+    !first.contains('=') && first.contains('@')
 }
 
 fn unusable<T>(text: &str) -> Result<T> {
@@ -209,10 +281,41 @@ mod tests {
             "postgres://u:hunter2@/auth?host=a%2Cb",
             "postgres://u:hunter2@a:1/auth?target_session_attrs=any",
             "postgres://u@a:1,b:2/auth?passwort=hunter2",
+            "postgres://u:hunter2/x@a:1/auth",
+            "postgres://u:hunter2?x@a:1/auth",
+            "postgres://u:hunter2?x=y@a:1/auth",
+            "postgres://u:hunter2#x@a:1/auth",
+            "postgres://u:1/hunter2@a:1/auth",
+            "postgres://u:pw@a:1/auth?hunter2=x&channel_binding=hunter2",
             &format!("postgres://u:hunter2@{many}/auth"),
         ];
         for url in wrong {
             assert!(!refusal(url).contains("hunter2"), "{url}: {}", refusal(url));
         }
+    }
+
+    #[test]
+    fn a_parameter_that_is_refused_is_named() {
+        for (url, named) in [
+            ("postgres://u@a/auth?sslmode=require&channel_binding=require", "channel_binding"),
+            ("postgres://u@a/auth?connect_timeout=10", "connect_timeout"),
+            ("postgres://u@a:1,b:2/auth?host=c", "parameter host"),
+            ("postgres://u@a/auth?port=1,2", "parameter port"),
+        ] {
+            assert!(refusal(url).contains(named), "{url}: {}", refusal(url));
+        }
+    }
+
+    #[test]
+    fn a_password_with_what_separates_parts_gets_a_hint() {
+        for password in ["a/b", "a?b", "a#b", "1/b", "1?b", "a?b=c", "a/b@c", "a?b@c"] {
+            let refused = refusal(&format!("postgres://u:{password}@h:1/auth"));
+            assert!(refused.contains("percent-encoded") && refused.contains("%2F"), "{refused}");
+        }
+        for fine in ["a%2Fb%3Fc%23d%40e", "a@b", "a:b,c"] {
+            assert_eq!(hosts(&format!("postgres://u:{fine}@h:1/auth")), [("h".to_owned(), 1)]);
+        }
+        let named = parse("postgres://h/auth?application_name=me@here").expect("it can be read");
+        assert_eq!(named.hosts[0].get_application_name(), Some("me@here"));
     }
 }

@@ -13,4 +13,5 @@ mod records;
 mod roles;
 mod serve;
 mod variables;
+mod waiting;
 mod which_store;

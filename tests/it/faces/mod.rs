@@ -6,7 +6,7 @@ mod forward_auth;
 mod libraries;
 mod oauth;
 mod page;
-mod process;
+pub(crate) mod process;
 mod proxies;
 mod rate;
 mod rows;

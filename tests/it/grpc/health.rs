@@ -12,7 +12,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use super::refusal::reason;
 use crate::harness::Harness;
-use crate::stores::{Database, Fixture as _, on_every_store};
+use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     every_service_is_serving_once_the_store_answers,
@@ -30,14 +30,14 @@ const SERVICES: [&str; 4] = [
     "sophic.auth.v1.AdminService",
 ];
 
-async fn status(h: &Harness, service: &str) -> ServingStatus {
+pub(super) async fn status(h: &Harness, service: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: service.to_owned() };
     let response = HealthClient::new(h.channel()).check(request).await.expect("an answer");
     response.into_inner().status()
 }
 
 /// Waits until this is the status.
-async fn until(h: &Harness, service: &str, wanted: ServingStatus) {
+pub(super) async fn until(h: &Harness, service: &str, wanted: ServingStatus) {
     let request = HealthCheckRequest { service: service.to_owned() };
     let mut watch = HealthClient::new(h.channel()).watch(request).await.expect("a stream");
     while let Some(now) = watch.get_mut().message().await.expect("a message") {
@@ -136,7 +136,7 @@ async fn reflection_can_be_switched_off(h: Harness) {
 }
 
 /// A request by hand; the answer's first line and body.
-async fn http(h: &Harness, request: &str) -> String {
+pub(super) async fn http(h: &Harness, request: &str) -> String {
     let mut stream = TcpStream::connect(h.running.http).await.expect("the server accepts");
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it is sent");
@@ -149,7 +149,8 @@ async fn the_http_port_tells_life_and_readiness(h: Harness) {
     until(&h, "", ServingStatus::Serving).await;
     assert!(http(&h, "GET /healthz").await.starts_with("HTTP/1.1 200"));
     let ready = http(&h, "GET /readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 200") && ready.ends_with("ready\n"), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(ready.ends_with("\r\n\r\nready\nmanagement: ready\n"), "{ready}");
     assert!(http(&h, "GET /nothing").await.starts_with("HTTP/1.1 404"));
     assert!(http(&h, "POST /healthz").await.starts_with("HTTP/1.1 405"));
     let draining = h.another(|config| config.drain_delay = Duration::from_secs(5)).await;
@@ -180,7 +181,9 @@ async fn a_store_that_goes_away_and_comes_back_is_told_and_no_token_is_called_de
     use sophic_auth::grpc::pb::{IntrospectRequest, Scope};
     use tonic_types::StatusExt as _;
     let database = std::sync::Arc::new(Database::postgres().await);
-    let h = Harness::set_up(std::sync::Arc::clone(&database)).await;
+    let short =
+        |config: &mut sophic_auth::server::Config| config.cache.lease = Duration::from_secs(1);
+    let h = Harness::start(std::sync::Arc::clone(&database), short).await;
     until(&h, "", ServingStatus::Serving).await;
     let root = h.root().await;
     root.put_workspace("acme").await;

@@ -1,15 +1,28 @@
 //! A store that is gone: answers from memory while the lease holds, and then the truth, which is that nobody can tell.
 //! On Postgres: a file does not go away.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse, Scope};
+use sophic_auth::grpc::pb::{
+    IntrospectRequest, IntrospectResponse, ListWorkspacesRequest, RevokeCallerRequest, Scope,
+};
+use sophic_auth::server::Config;
+use tokio::task::JoinSet;
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
+use super::health::{http, status, until};
 use crate::harness::{Actor, Harness};
+use crate::proxy::{Mode, Proxy};
 use crate::stores::{Database, Fixture as _};
 
 const LEASE: Duration = Duration::from_secs(1);
+/// The name that health has for what needs the store.
+const MANAGEMENT: &str = "sophic.auth.v1.DirectoryService";
+/// Far longer than anything here takes: a request that hangs until its deadline takes this.
+const HANGS: Duration = Duration::from_secs(60);
 
 struct Outage {
     server: Harness,
@@ -88,4 +101,142 @@ async fn with_a_grace_it_goes_on_with_what_it_knew_and_says_so() {
     let request = IntrospectRequest { token, fresh: true, ..Default::default() };
     let fresh = outage.gateway.auth().introspect(request).await.expect_err("no fresh answer");
     assert_eq!(fresh.code(), Code::Unavailable);
+}
+
+/// A server whose way to its database leads through a proxy, with a key in its memory.
+struct Cut {
+    outage: Outage,
+    proxy: Proxy,
+}
+
+async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
+    let h = Harness::set_up(Database::postgres().await.into()).await;
+    let url = h.database.url();
+    let (user, rest) = url.split_once('@').expect("a user");
+    let (address, name) = rest.split_once('/').expect("a database");
+    let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
+    let server = h
+        .another(|config| {
+            config.database_url = format!("{user}@{}/{name}", proxy.address);
+            config.limits.request_timeout = HANGS;
+            change(config);
+        })
+        .await;
+    let root = h.root().await.at(&server);
+    root.put_workspace("acme").await;
+    let key = root.create_key("acme", &[Scope::Read]).await.token;
+    until(&server, "", ServingStatus::Serving).await;
+    until(&server, MANAGEMENT, ServingStatus::Serving).await;
+    assert!(root.introspect(&key, "acme", &[Scope::Read]).await.allowed);
+    h.running.stop().await;
+    Cut { outage: Outage { server, gateway: root, key }, proxy }
+}
+
+impl Cut {
+    /// The store is gone: nothing listens there, or what listens is silent.
+    fn cut(&self, mode: Mode) {
+        self.proxy.set(mode);
+        if mode == Mode::Refuse {
+            self.proxy.cut();
+        }
+    }
+
+    async fn end(self) {
+        self.proxy.set(Mode::Pass);
+        let database = Arc::clone(&self.outage.server.database);
+        self.outage.server.running.stop().await;
+        database.drop_database().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_ready_while_memory_answers_and_says_that_management_is_not() {
+    let cut = behind_a_proxy(|config| config.cache.lease = Duration::from_mins(1)).await;
+    let server = &cut.outage.server;
+    cut.cut(Mode::Refuse);
+    until(server, MANAGEMENT, ServingStatus::NotServing).await;
+    until(server, "sophic.auth.v1.AdminService", ServingStatus::NotServing).await;
+    for service in ["", "sophic.auth.v1.AuthService"] {
+        assert_eq!(status(server, service).await, ServingStatus::Serving);
+    }
+    let ready = http(server, "GET /readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(ready.ends_with("\r\n\r\nready\nmanagement: not ready\n"), "{ready}");
+    assert!(cut.outage.ask(&cut.outage.key).await.expect("an answer").allowed);
+    cut.proxy.set(Mode::Pass);
+    until(server, MANAGEMENT, ServingStatus::Serving).await;
+    cut.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stops_being_ready_when_its_grace_is_over() {
+    let cut = behind_a_proxy(|config| {
+        (config.cache.lease, config.cache.outage_grace) = (LEASE, Duration::from_secs(3));
+    })
+    .await;
+    cut.cut(Mode::Refuse);
+    until(&cut.outage.server, MANAGEMENT, ServingStatus::NotServing).await;
+    while !cut.outage.ask(&cut.outage.key).await.expect("an answer").stale {}
+    assert_eq!(status(&cut.outage.server, "").await, ServingStatus::Serving);
+    until(&cut.outage.server, "", ServingStatus::NotServing).await;
+    assert!(http(&cut.outage.server, "GET /readyz").await.starts_with("HTTP/1.1 503"));
+    let refused = cut.outage.ask(&cut.outage.key).await.expect_err("it may not answer");
+    assert_eq!(refused.code(), Code::Unavailable);
+    cut.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refused_at_once() {
+    for mode in [Mode::Refuse, Mode::Stall] {
+        let cut = behind_a_proxy(|config| {
+            (config.cache.lease, config.cache.outage_grace) = (LEASE, Duration::from_mins(10));
+        })
+        .await;
+        cut.cut(mode);
+        let unknown = || async {
+            let fresh = IntrospectRequest {
+                token: cut.outage.key.clone(),
+                fresh: true,
+                ..Default::default()
+            };
+            let refused = cut.outage.gateway.auth().introspect(fresh).await;
+            assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        };
+        // The first are refused long before their time is over, and while they wait the server learns of it.
+        let list = async {
+            let request = ListWorkspacesRequest::default();
+            let refused = cut.outage.gateway.directory().list_workspaces(request).await;
+            assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        };
+        let write = async {
+            let request = RevokeCallerRequest { caller: "nobody".to_owned() };
+            let refused = cut.outage.gateway.admin().revoke_caller(request).await;
+            assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        };
+        let first = async { tokio::join!(unknown(), list, write) };
+        tokio::time::timeout(HANGS / 3, first).await.expect("they do not hang");
+        until(&cut.outage.server, MANAGEMENT, ServingStatus::NotServing).await;
+        while !cut.outage.ask(&cut.outage.key).await.expect("what was known").stale {}
+        // Many at once: were each to wait for the store, even a tenth of a second, this would take minutes.
+        let begun = Instant::now();
+        let mut askers = JoinSet::new();
+        let outage = Arc::new(cut.outage);
+        for _ in 0..32 {
+            let outage = Arc::clone(&outage);
+            askers.spawn(async move {
+                for _ in 0..50 {
+                    assert!(outage.ask(&outage.key).await.expect("what was known").stale);
+                }
+            });
+        }
+        let all = tokio::time::timeout(HANGS, askers.join_all()).await;
+        all.expect("memory answers at once");
+        eprintln!("{mode:?}: 1,600 stale answers in {:?}", begun.elapsed());
+        let outage = Arc::into_inner(outage).expect("nobody asks any more");
+        // It is found again without anybody's help.
+        cut.proxy.set(Mode::Pass);
+        until(&outage.server, MANAGEMENT, ServingStatus::Serving).await;
+        while outage.ask(&outage.key).await.expect("an answer").stale {}
+        Cut { outage, proxy: cut.proxy }.end().await;
+    }
 }

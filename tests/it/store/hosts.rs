@@ -85,3 +85,42 @@ async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
     }
     database.drop_database().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
+    let database = Database::postgres().await;
+    let (_, address) = url(&database, "");
+    for mode in [Mode::Refuse, Mode::Stall] {
+        let proxy = Proxy::start(address).await;
+        let store = store::open(&url(&database, &proxy.address.to_string()).0).await;
+        let store = store.expect("it opens");
+        drop(store.open_feed().await.expect("it is followed"));
+        proxy.set(mode);
+        if mode == Mode::Refuse {
+            proxy.cut();
+        }
+        let looked_for = async { while !matches!(store.open_feed().await, Err(_)) {} };
+        tokio::time::timeout(HANGS, looked_for).await.expect("it is missed");
+        let again = async {
+            loop {
+                drop(store.open_feed().await)
+            }
+        };
+        let known = async {
+            let gone = store.gone().await;
+            assert!(matches!(gone, StoreError::Away(_)), "{gone:?}");
+            assert!(matches!(store.revision().await, Err(StoreError::Away(_))));
+            assert!(matches!(store.begin("test").await.map(drop), Err(StoreError::Away(_))));
+        };
+        let known = async {
+            tokio::select! { () = known => {}, () = again => {} }
+        };
+        tokio::time::timeout(HANGS, known).await.expect("it is known to be away");
+        proxy.set(Mode::Pass);
+        let found = async { while store.open_feed().await.is_err() {} };
+        tokio::time::timeout(HANGS, found).await.expect("it is found");
+        recovered(&store).await;
+        store.close().await;
+    }
+    database.drop_database().await;
+}

@@ -2,6 +2,7 @@
 
 mod audit;
 mod callers;
+mod causes;
 mod changes;
 mod credentials;
 mod digests;
@@ -17,6 +18,7 @@ mod names;
 mod opening;
 mod pages;
 mod plans;
+mod pooler;
 pub(crate) mod raw;
 mod retention;
 mod samples;

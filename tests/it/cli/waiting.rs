@@ -1,0 +1,145 @@
+//! A server that starts while its Postgres is away, as a process.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sophic_auth::grpc::pb::IntrospectRequest;
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::program::{Serving, command, run};
+use crate::proxy::{Mode, Proxy};
+use crate::stores::Database;
+
+/// Far longer than it takes.
+const HANGS: Duration = Duration::from_secs(60);
+const SERVE: [&str; 7] =
+    ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--output", "json"];
+
+/// A database behind a proxy, and its URL through that.
+async fn behind_a_proxy() -> (Database, Proxy, String) {
+    let database = Database::postgres().await;
+    let url = database.url();
+    let (user, rest) = url.split_once('@').expect("a user");
+    let (address, name) = rest.split_once('/').expect("a database");
+    let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
+    let url = format!("{user}@{}/{name}", proxy.address);
+    (database, proxy, url)
+}
+
+fn serve(url: &str) -> Command {
+    let mut command = command();
+    command.env("SOPHIC_AUTH_DATABASE_URL", url).args(SERVE);
+    command
+}
+
+async fn status(grpc: &str) -> ServingStatus {
+    let channel = Channel::from_shared(grpc.to_owned()).expect("a URL").connect().await;
+    let mut client = HealthClient::new(channel.expect("it accepts"));
+    // The connection of a server that waits ends when it has waited.
+    match client.check(HealthCheckRequest::default()).await {
+        Ok(answer) => answer.into_inner().status(),
+        Err(_) => ServingStatus::Unknown,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_waits_for_a_store_that_is_away_and_goes_on_when_it_comes() {
+    for mode in [Mode::Refuse, Mode::Stall] {
+        let (database, proxy, url) = behind_a_proxy().await;
+        proxy.set(mode);
+        let mut serving = Serving::start(serve(&url));
+        let line = serving.json();
+        let grpc = line["grpc"].as_str().expect("a URL");
+        assert_eq!(status(grpc).await, ServingStatus::NotServing);
+        let mut client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+        let refused = client.introspect(IntrospectRequest::default()).await;
+        assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        proxy.set(Mode::Pass);
+        let serves = async { while status(grpc).await != ServingStatus::Serving {} };
+        tokio::time::timeout(HANGS, serves).await.expect("it goes on");
+        serving.signal(Signal::TERM);
+        assert_eq!(serving.end().code(), Some(0));
+        database.drop_database().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits() {
+    let (database, proxy, url) = behind_a_proxy().await;
+    proxy.set(Mode::Refuse);
+    let mut child = serve(&url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = [0];
+    child.stdout.as_mut().expect("its output").read_exact(&mut first).expect("a line");
+    let pid = rustix::process::Pid::from_child(&child);
+    // By now it has tried more than once, and said so once.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    rustix::process::kill_process(pid, Signal::TERM).expect("it is there to be told");
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(0));
+    let said = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert_eq!(said.matches("waiting for it").count(), 1, "{said}");
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waiting_does_not_mend_ends_it_at_once() {
+    let database = Database::postgres().await;
+    let url = database.url();
+    let (head, _) = url.rsplit_once('/').expect("a database");
+    let nobody = url.replace("//sophic@", "//nobody_of_that_name@");
+    for (url, said) in [
+        (format!("{head}/no_such_database"), "does not exist"),
+        (nobody, "does not exist"),
+        (format!("{url}?channel_binding=require"), "channel_binding"),
+        ("mysql://u@h/d".to_owned(), "must begin with"),
+    ] {
+        let error = run(serve(&url), "").failed(1);
+        assert!(error.contains(said), "{url}: {error}");
+    }
+    // Nothing listens there, and whoever plays waits for nothing.
+    let mut dev = command();
+    dev.env("SOPHIC_AUTH_DATABASE_URL", "postgres://u@127.0.0.1:1/d");
+    dev.args(["caller", "list"]);
+    let error = run(dev, "").failed(1);
+    assert!(error.contains("nothing listens at its address"), "{error}");
+    database.drop_database().await;
+}
+
+#[test]
+fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("store.db").display());
+    let said = |limits: &str, connections: &str| {
+        let program = env!("CARGO_BIN_EXE_sophic-auth");
+        let mut shell = Command::new("sh");
+        let serve = format!(
+            "ulimit {limits}; {program} --database-url {url} serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
+             --connections-max {connections} & PID=$!; \
+             until grep -q 'Max open files' /proc/$PID/limits && [ -s {log} ]; do sleep 0.05; done; \
+             grep 'Max open files' /proc/$PID/limits >&2; kill $PID; wait $PID",
+            log = folder.path().join("store.db").display(),
+        );
+        shell.args(["-c", &serve]);
+        shell.env_remove("SOPHIC_AUTH_DATABASE_URL");
+        run(shell, "").err
+    };
+    let few = said("-n 400", "1000");
+    assert!(few.contains("--connections-max 1000") && few.contains("may open 400 files"), "{few}");
+    let enough = said("-Hn 600; ulimit -Sn 256", "100");
+    assert!(!enough.contains("may open"), "{enough}");
+    let limits = enough.lines().find(|line| line.starts_with("Max open files")).expect("limits");
+    assert_eq!(limits.split_whitespace().nth(3), Some("600"), "{limits}");
+}

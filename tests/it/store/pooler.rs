@@ -1,0 +1,95 @@
+//! A real PgBouncer in transaction mode, of which the URL says nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sophic_auth::store::{self, Store};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use super::samples::{workspace, write};
+use crate::faces::process::{Process, free_address, program};
+use crate::stores::Database;
+
+/// Starts one before the server of this database, with few connections, so that clients take turns on them.
+async fn pgbouncer(url: &str, ignored: &str) -> (Process, String) {
+    let (user, rest) = url.split_once('@').expect("a user");
+    let (address, name) = rest.split_once('/').expect("a database");
+    let server: SocketAddr = address.parse().expect("an address");
+    let folder = TempDir::new().expect("a folder");
+    let address = free_address();
+    let (ini, users) = (folder.path().join("pgbouncer.ini"), folder.path().join("users.txt"));
+    let text = format!(
+        "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\n\
+         auth_type = any\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 4\n\
+         max_client_conn = 500\nunix_socket_dir =\n{ignored}\n",
+        server.ip(),
+        server.port(),
+        address.ip(),
+        address.port(),
+        users.display(),
+    );
+    // It connects as whoever the file names first, where anybody is let in.
+    let database = format!("* = host={} port={}", server.ip(), server.port());
+    let text = text.replace(&database, &format!("{database} user=sophic"));
+    std::fs::write(&ini, text).expect("its configuration");
+    std::fs::write(&users, "\"sophic\" \"\"\n").expect("its users");
+    let binary = program("pgbouncer", &["/usr/sbin", "/usr/bin"]);
+    // It refuses to run as root, and whoever it runs as reads its files.
+    let mut command = if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let all = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), all).expect("it can be read");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+        command.arg(binary);
+        command
+    } else {
+        Command::new(binary)
+    };
+    command.arg(&ini);
+    let process = Process::start(command, folder, address).await;
+    (process, format!("{user}@{address}/{name}"))
+}
+
+/// Reads and writes from many tasks at once: what fails is told.
+async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
+    let mut tasks = JoinSet::new();
+    for _ in 0..16 {
+        let store = std::sync::Arc::clone(store);
+        tasks.spawn(async move {
+            let mut failed = 0;
+            for _ in 0..25 {
+                failed += usize::from(store.revision().await.is_err());
+                failed += usize::from(store.find_workspace("acme").await.is_err());
+            }
+            failed
+        });
+    }
+    tasks.join_all().await.into_iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_of_which_the_url_says_nothing_is_noticed_and_costs_nothing() {
+    for ignored in ["", "ignore_startup_parameters = extra_float_digits,options"] {
+        let database = Database::postgres().await;
+        let (pooler, url) = pgbouncer(&database.url(), ignored).await;
+        for _ in 0..2 {
+            // The second finds what the first left behind.
+            let store = store::open(&url).await.unwrap_or_else(|error| {
+                panic!("{error}\n{}", pooler.log());
+            });
+            let acme = workspace("acme");
+            let feed = store.open_feed().await.expect("it is followed");
+            assert_eq!(failures(&store).await, 0, "{ignored}");
+            write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
+            assert_eq!(store.find_workspace("acme").await, Ok(Some(acme)));
+            drop(feed);
+            let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
+            closed.expect("it closes");
+        }
+        drop(pooler);
+        database.drop_database().await;
+    }
+}
