@@ -39,5 +39,5 @@ mod tls;
 mod token_text;
 mod unknown_rate;
 mod update;
-mod watch;
+pub(crate) mod watch;
 mod wire;
