@@ -123,10 +123,14 @@ impl Lookup for Cached {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
+    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
         let term = self.term();
-        let known = self.mirror().recall_caller(digest);
-        if let Some(caller) = known.filter(|_| self.may_believe(term)) {
+        let known = self.mirror().recall_caller(digest)?;
+        self.may_believe(term).then_some(known)
+    }
+
+    async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
+        if let Some(caller) = self.recall_caller(digest) {
             return Ok(caller);
         }
         let generation = self.mirror().callers_generation();

@@ -37,6 +37,10 @@ impl Lookup for Direct {
         Ok(pairs.map(|(question, found)| Facts::of(*question.digest, found)).collect())
     }
 
+    fn recall_caller(&self, _: &Digest) -> Option<Option<Arc<Caller>>> {
+        None
+    }
+
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         Ok(self.0.find_caller_by_digest(digest).await?.map(Arc::new))
     }

@@ -60,7 +60,9 @@ pub struct Mirror {
     unknown_names: ClockMap<(Box<str>, Revision)>,
     /// Digests of no credential.
     unknown: ClockMap<(Digest, Revision)>,
-    callers: ClockMap<(Digest, Option<Arc<Caller>>)>,
+    callers: ClockMap<(Digest, Arc<Caller>)>,
+    /// Digests of no caller. Apart from the real ones too.
+    unknown_callers: ClockMap<(Digest, ())>,
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
     /// Counts the times at which what is known of callers was dropped.
     callers_generation: AtomicU64,
@@ -80,6 +82,7 @@ impl Mirror {
             unknown_names: ClockMap::new(UNKNOWN_MAX),
             unknown: ClockMap::new(UNKNOWN_MAX),
             callers: ClockMap::new(CALLERS_MAX),
+            unknown_callers: ClockMap::new(CALLERS_MAX),
             callers_by_san: ClockMap::new(CALLERS_MAX),
             callers_generation: AtomicU64::new(0),
         }
@@ -200,7 +203,10 @@ impl Mirror {
 
     /// The caller of this service token: nothing if that is not known here, `Some(None)` if there is none.
     pub fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
-        self.callers.get(digest, |(_, caller)| caller.clone())
+        match self.callers.get(digest, |(_, caller)| Arc::clone(caller)) {
+            Some(caller) => Some(Some(caller)),
+            None => self.unknown_callers.get(digest, |_| None),
+        }
     }
 
     /// The caller of this certificate's name.
@@ -211,7 +217,11 @@ impl Mirror {
     /// Keeps the caller, unless what is known of callers was dropped since `generation` was read, which was before the
     /// store was.
     pub fn remember_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
-        self.callers.insert_if((*digest, caller), || self.callers_generation() == generation);
+        let fresh = || self.callers_generation() == generation;
+        match caller {
+            Some(caller) => self.callers.insert_if((*digest, caller), fresh),
+            None => self.unknown_callers.insert_if((*digest, ()), fresh),
+        };
     }
 
     /// As [`Self::remember_caller`].
@@ -269,6 +279,7 @@ impl Mirror {
     fn drop_callers(&self) {
         self.callers_generation.fetch_add(1, Ordering::AcqRel);
         self.callers.clear();
+        self.unknown_callers.clear();
         self.callers_by_san.clear();
     }
 }

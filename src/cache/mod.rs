@@ -86,6 +86,9 @@ pub trait Lookup: Send + Sync {
     /// The facts of many, in the order of the questions, with one read of the store for all that memory does not have.
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>>;
 
+    /// The caller of this service token, if memory knows, and may be believed; `Some(None)`: that there is none.
+    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
+
     /// The caller of this service token, revoked or not.
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;
 

@@ -62,7 +62,7 @@ impl Connection {
         let value = headers.get(AUTHORIZATION);
         let authorization = value.map(|value| Zeroizing::new(value.as_bytes().into()));
         let presented = caller::presented(headers, Some(&self.peer))?;
-        let caller = service.authenticate(&presented).await?;
+        let caller = service.authenticate(&presented, Some(&self.peer)).await?;
         // What was found without memory says nothing of the generation.
         if lookup.may_believe(term) {
             let caller = Arc::clone(&caller);

@@ -179,7 +179,7 @@ impl Watcher {
             CallerIdentity::Token(digest) => PresentedCaller::Token(*digest),
             CallerIdentity::Certificate(san) => PresentedCaller::Certificate([san.clone()].into()),
         };
-        let caller = self.service.authenticate(&presented).await?;
+        let caller = self.service.authenticate(&presented, None).await?;
         if !caller.permissions.contains(crate::model::Permission::Introspect) {
             return Err(Reason::PermissionMissing.into());
         }

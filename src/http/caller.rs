@@ -87,7 +87,7 @@ pub(super) async fn identify(
     peer: Option<&Peer>,
     deadline: Instant,
 ) -> Result<Context> {
-    let caller = service.authenticate(&presented.caller).await?;
+    let caller = service.authenticate(&presented.caller, peer).await?;
     if presented.client_id.is_some_and(|name| name.as_str() != caller.name.as_str()) {
         return Err(Reason::CallerUnknown.into());
     }

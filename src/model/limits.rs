@@ -61,3 +61,5 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const BATCH_MAX: usize = 1_000;
 /// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
+/// Networks whose unknown service tokens are counted; as above.
+pub const COUNTED_PEERS_MAX: usize = 10_000;

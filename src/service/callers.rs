@@ -1,5 +1,6 @@
 //! Services that call this one: who they are, and making, changing and ending them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::audit::Entry;
 use super::commit::Effect;
 use super::page::Cursor;
 use super::{
-    Attempt, Context, Page, PageRequest, Reason, Requester, Result, Service, ServiceError,
+    Attempt, Context, Page, PageRequest, Peer, Reason, Requester, Result, Service, ServiceError,
     Violations, view,
 };
 use crate::model::{
@@ -61,15 +62,22 @@ pub struct UpdateCaller {
 }
 
 impl Service {
-    /// Who is calling, known by what it presented.
+    /// Who is calling, known by what it presented; from this peer, if it is not asked again about somebody who is known.
     ///
     /// # Errors
-    /// [`Reason::CallerUnknown`], for revoked callers too.
-    pub async fn authenticate(&self, presented: &PresentedCaller) -> Result<Arc<Caller>> {
+    /// [`Reason::CallerUnknown`], for revoked callers too; [`Reason::UnknownCallersTooMany`].
+    pub async fn authenticate(
+        &self,
+        presented: &PresentedCaller,
+        peer: Option<&Peer>,
+    ) -> Result<Arc<Caller>> {
         let caller = match presented {
             PresentedCaller::Token(digest) => {
+                let found = match self.lookup.recall_caller(digest) {
+                    Some(known) => known,
+                    None => self.find_caller(digest, peer.map(Peer::network)).await?,
+                };
                 // Each time anew: of a token that ends by itself no replica hears when it does.
-                let found = self.lookup.find_caller(digest).await?;
                 found.and_then(|caller| caller.proven_by(digest, self.clock.now()))
             }
             PresentedCaller::Certificate(sans) => {
@@ -85,6 +93,23 @@ impl Service {
         };
         let live = caller.filter(|caller| caller.revoke_time.is_none());
         live.ok_or_else(|| Reason::CallerUnknown.into())
+    }
+
+    /// Asks the store, within what strangers from one network may cost it. Who is in memory does not come here, so a flood
+    /// from behind a proxy keeps nobody out who has called through it before.
+    async fn find_caller(
+        &self,
+        digest: &Digest,
+        network: Option<IpAddr>,
+    ) -> Result<Option<Arc<Caller>>> {
+        if network.is_some_and(|network| !self.unknown_rate.admits_network(network)) {
+            return Err(Reason::UnknownCallersTooMany.into());
+        }
+        let found = self.lookup.find_caller(digest).await?;
+        if let (None, Some(network)) = (&found, network) {
+            self.unknown_rate.count_network(network);
+        }
+        Ok(found)
     }
 
     /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked

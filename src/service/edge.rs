@@ -1,6 +1,6 @@
 //! What every face is given: how much and how long, and who is at the other end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,4 +22,37 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The subject alternative names of its verified client certificate.
     pub sans: Arc<[CertificateSan]>,
+}
+
+impl Peer {
+    /// The network that is counted as one peer: an IPv4 address, or the /64 that one IPv6 host has to itself.
+    pub fn network(&self) -> IpAddr {
+        match self.address.ip().to_canonical() {
+            IpAddr::V6(address) => {
+                let bits = address.to_bits() & (u128::MAX << 64);
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+            address @ IpAddr::V4(_) => address,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Peer;
+
+    #[test]
+    fn a_64_of_ipv6_is_one_peer_and_a_mapped_address_is_that_of_ipv4() {
+        let network = |address: &str| {
+            let address = address.parse().expect("an address");
+            Peer { address, sans: Arc::default() }.network().to_string()
+        };
+        assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
+        assert_eq!(network("[2001:db8:1:2:ffff::]:2"), "2001:db8:1:2::");
+        assert_ne!(network("[2001:db8:1:3::]:1"), network("[2001:db8:1:2::]:1"));
+        assert_eq!(network("[::ffff:203.0.113.7]:1"), "203.0.113.7");
+        assert_eq!(network("203.0.113.7:9"), "203.0.113.7");
+    }
 }

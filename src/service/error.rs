@@ -105,6 +105,8 @@ reasons! {
         "the stream was read too slowly, and what comes next is no longer kept: drop what is cached, and watch anew";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
         "the caller presents too many tokens that nobody knows: what is not in memory is not looked up for a moment";
+    UnknownCallersTooMany, "UNKNOWN_CALLERS_TOO_MANY", Exhausted,
+        "too many service tokens that nobody knows come from this address: what is not in memory is not looked up for a moment";
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,

@@ -49,6 +49,14 @@ pub struct Introspection {
     pub stale: bool,
 }
 
+/// What can be said of a request without the store.
+enum Known {
+    /// All.
+    Answer(Introspection),
+    /// Nothing: this has to be looked up.
+    Missing(Digest),
+}
+
 impl Introspection {
     /// The workspace acted in: the key's own, or the one named if the user belongs to it.
     pub fn workspace(&self) -> Option<&Workspace> {
@@ -66,13 +74,11 @@ impl Service {
     /// # Errors
     /// Only if the store is out of reach or behind `at_least_revision`: a bad token is an answer.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
-        let digest = match self.digest_to_look_up(request) {
-            Ok(digest) => digest,
-            Err(denial) => return Ok(self.without_look_up(denial)),
+        let digest = match self.known(request, self.lookup.term())? {
+            Known::Answer(answer) => return Ok(answer),
+            Known::Missing(digest) => digest,
         };
-        if let Some(answer) = self.recall(request, &digest, self.lookup.term())? {
-            return Ok(answer);
-        }
+        self.admit(request.asker)?;
         let facts = self.lookup.look_up(&question(request, &digest)).await?;
         self.count_unknown(request.asker, u32::from(facts.found.is_none()));
         self.answer(request, facts)
@@ -88,22 +94,21 @@ impl Service {
         request: &IntrospectionRequest<'_>,
         term: Term,
     ) -> Result<Option<Introspection>> {
-        match self.digest_to_look_up(request) {
-            Ok(digest) => self.recall(request, &digest, term),
-            Err(denial) => Ok(Some(self.without_look_up(denial))),
+        match self.known(request, term)? {
+            Known::Answer(answer) => Ok(Some(answer)),
+            Known::Missing(_) => self.admit(request.asker).map(|()| None),
         }
     }
 
-    /// The answer of memory; nothing if the store has to be asked, and may be.
-    fn recall(
-        &self,
-        request: &IntrospectionRequest<'_>,
-        digest: &Digest,
-        term: Term,
-    ) -> Result<Option<Introspection>> {
-        match self.lookup.recall(&question(request, digest), term) {
-            Some(facts) => self.answer(request, facts).map(Some),
-            None => self.admit(request.asker).map(|()| None),
+    /// What can be said without the store: of memory, be the asker over its rate or not, and of the text alone.
+    fn known(&self, request: &IntrospectionRequest<'_>, term: Term) -> Result<Known> {
+        let digest = match self.digest_to_look_up(request) {
+            Ok(digest) => digest,
+            Err(denial) => return Ok(Known::Answer(self.without_look_up(denial))),
+        };
+        match self.lookup.recall(&question(request, &digest), term) {
+            Some(facts) => self.answer(request, facts).map(Known::Answer),
+            None => Ok(Known::Missing(digest)),
         }
     }
 
@@ -115,27 +120,44 @@ impl Service {
         &self,
         requests: &[IntrospectionRequest<'_>],
     ) -> Result<Vec<Introspection>> {
-        let digests: Vec<_> =
-            requests.iter().map(|request| self.digest_to_look_up(request)).collect();
-        let pairs = requests.iter().zip(&digests);
-        let questions: Vec<_> = pairs
-            .filter_map(|(request, digest)| Some(question(request, digest.as_ref().ok()?)))
+        let term = self.lookup.term();
+        let known: Result<Vec<_>> =
+            requests.iter().map(|request| self.known(request, term)).collect();
+        let known = known?;
+        let missing: Vec<_> = requests
+            .iter()
+            .zip(&known)
+            .filter_map(|(request, known)| match known {
+                Known::Answer(_) => None,
+                Known::Missing(digest) => Some(question(request, digest)),
+            })
             .collect();
-        let asker = requests.first().and_then(|request| request.asker);
-        self.admit(asker)?;
-        let facts = self.lookup.look_up_many(&questions).await?;
-        // Those that memory knew to be unknown count too: a batch tells no difference.
-        let unknown = facts.iter().filter(|facts| facts.found.is_none()).count();
-        self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
-        let mut facts = facts.into_iter();
-        let answers = requests.iter().zip(&digests).map(|(request, digest)| match digest {
-            Err(denial) => Ok(self.without_look_up(*denial)),
-            Ok(_) => match facts.next() {
+        let mut facts = self.look_up_missing(requests, &missing).await?.into_iter();
+        let answers = requests.iter().zip(known).map(|(request, known)| match known {
+            Known::Answer(answer) => Ok(answer),
+            Known::Missing(_) => match facts.next() {
                 Some(facts) => self.answer(request, facts),
                 None => Err(ServiceError::internal(&"fewer facts than questions")),
             },
         });
         answers.collect()
+    }
+
+    /// All requests of a batch are of one asker.
+    async fn look_up_missing(
+        &self,
+        requests: &[IntrospectionRequest<'_>],
+        missing: &[Question<'_>],
+    ) -> Result<Vec<Facts>> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asker = requests.first().and_then(|request| request.asker);
+        self.admit(asker)?;
+        let facts = self.lookup.look_up_many(missing).await?;
+        let unknown = facts.iter().filter(|facts| facts.found.is_none()).count();
+        self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
+        Ok(facts)
     }
 
     fn admit(&self, asker: Option<CallerId>) -> Result<()> {

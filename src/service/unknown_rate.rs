@@ -1,48 +1,74 @@
 //! How many tokens that nobody knows a caller may have looked up: a flood of made-up ones must not keep the store from
-//! those who present real ones. What is in memory is answered all the same.
+//! those who present real ones. What is in memory is answered all the same. Service tokens that nobody knows are counted
+//! by the network address that they come from, since their sender is nobody either.
 
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache::ClockMap;
-use crate::model::limits::COUNTED_CALLERS_MAX;
+use crate::model::limits::{COUNTED_CALLERS_MAX, COUNTED_PEERS_MAX};
 use crate::model::{BootClock, CallerId};
 
 /// A caller that was quiet may present this much at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Counts by caller: the generic cell rate algorithm, on time since boot.
+/// Counts by caller, or by network: the generic cell rate algorithm, on time since boot.
 pub struct UnknownRate {
     /// Between two unknown tokens; zero: no limit.
     interval: Duration,
     boot: Arc<dyn BootClock>,
-    /// Nanoseconds since boot at which each caller's allowance is whole again.
-    whole_at: ClockMap<(CallerId, Arc<AtomicU64>)>,
+    callers: Counts<CallerId>,
+    networks: Counts<IpAddr>,
 }
+
+/// Nanoseconds since boot at which the allowance of each is whole again.
+type Counts<K> = ClockMap<(K, Arc<AtomicU64>)>;
 
 impl UnknownRate {
     /// So many a second; 0: no limit.
     pub fn new(per_second: u32, boot: Arc<dyn BootClock>) -> Self {
         let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
-        Self { interval, boot, whole_at: ClockMap::new(COUNTED_CALLERS_MAX) }
+        let (callers, networks) =
+            (ClockMap::new(COUNTED_CALLERS_MAX), ClockMap::new(COUNTED_PEERS_MAX));
+        Self { interval, boot, callers, networks }
     }
 
     /// Whether the caller may have something looked up now.
     pub fn admits(&self, caller: CallerId) -> bool {
-        let Some(whole_at) = self.whole_at.get(&caller, shared) else { return true };
-        let now = self.boot.since_boot();
-        Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
+        self.admits_one(&self.callers, &caller)
     }
 
     /// What the caller had looked up was unknown.
     pub fn count(&self, caller: CallerId, unknown: u32) {
+        self.count_one(&self.callers, caller, unknown);
+    }
+
+    /// Whether a service token from this network may be looked up now.
+    pub fn admits_network(&self, network: IpAddr) -> bool {
+        self.admits_one(&self.networks, &network)
+    }
+
+    /// A service token that this network had looked up was unknown.
+    pub fn count_network(&self, network: IpAddr) {
+        self.count_one(&self.networks, network, 1);
+    }
+
+    fn admits_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: &K) -> bool {
+        let Some(whole_at) = counts.get(key, shared) else { return true };
+        let now = self.boot.since_boot();
+        Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
+    }
+
+    fn count_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: K, unknown: u32) {
         if self.interval.is_zero() || unknown == 0 {
             return;
         }
-        let whole_at = self.whole_at.get(&caller, shared).unwrap_or_else(|| {
+        let whole_at = counts.get(&key, shared).unwrap_or_else(|| {
             let new = Arc::new(AtomicU64::new(0));
-            self.whole_at.insert_if((caller, Arc::clone(&new)), || true);
+            counts.insert_if((key, Arc::clone(&new)), || true);
             new
         });
         let now = nanos(self.boot.since_boot());
@@ -53,7 +79,7 @@ impl UnknownRate {
     }
 }
 
-fn shared((_, whole_at): &(CallerId, Arc<AtomicU64>)) -> Arc<AtomicU64> {
+fn shared<K>((_, whole_at): &(K, Arc<AtomicU64>)) -> Arc<AtomicU64> {
     Arc::clone(whole_at)
 }
 

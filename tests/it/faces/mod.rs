@@ -8,6 +8,7 @@ mod oauth;
 mod page;
 mod process;
 mod proxies;
+mod rate;
 mod rows;
 mod scene;
 mod upstream;
