@@ -14,7 +14,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::pb;
-use crate::cache::{Hub, Position, TooOld};
+use crate::cache::{Hub, Position};
 use crate::model::{Caller, CallerIdentity, Revision};
 use crate::service::{PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::store::{Change, ChangedEntity, Incarnation};
@@ -149,12 +149,12 @@ impl Watcher {
 
     /// What comes after what was sent, up to `end`: from the ring, or from the store where the ring has it no more.
     async fn changes(&self, end: Revision) -> Result<Vec<Change>> {
-        let mut changes = match self.hub.changes(&self.incarnation, self.sent, CHANGES_MAX) {
-            Ok(changes) => changes,
-            Err(TooOld) => {
-                let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
-                self.service.store.list_changes(self.sent, limit).await?
-            }
+        let kept = self.hub.changes(&self.incarnation, self.sent, CHANGES_MAX);
+        let mut changes = if let Ok(changes) = kept {
+            changes
+        } else {
+            let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
+            self.service.store.list_changes(self.sent, limit).await?
         };
         // The store may be ahead of what has been confirmed, and a ring of another life of what was sent.
         changes.retain(|change| change.revision <= end);
