@@ -35,11 +35,11 @@ pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Sync
 pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
-pub use location::{backup, migrate, open, open_as_is};
+pub use location::{backup, migrate, open, open_as_is, open_with};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
-pub use postgres::PostgresStore;
+pub use postgres::{PoolSizes, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
 
@@ -51,6 +51,10 @@ use crate::model::{
     Owner, ReplicaId, Revision, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
     WorkspacePolicy,
 };
+
+/// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer, whose own deadline
+/// comes first. A store that is away is another thing, and told sooner.
+const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -259,6 +263,8 @@ pub trait WriteTx: Send {
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
     async fn find_credential(&mut self, id: CredentialId, lock: Lock)
     -> Result<Option<Credential>>;
+    /// The same, not held: for what of it never changes, before the locks are taken in their order.
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>>;
     /// The credential of this digest, as [`Self::find_credential`] gives it.
     async fn find_credential_by_digest(
         &mut self,
@@ -303,6 +309,8 @@ pub trait WriteTx: Send {
 
     /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// The same, nothing held: before the locks are taken in their order.
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
     /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod requests;
 mod session;
 mod transaction;
 mod transfer;
+mod turns;
 mod url;
 
 pub use open::migrate;

@@ -126,6 +126,10 @@ impl WriteTx for PostgresTx {
         credentials::find_locked(&mut self.session, id, lock).await
     }
 
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        credentials::find(&mut self.session, id).await
+    }
+
     async fn find_credential_by_digest(
         &mut self,
         digest: &Digest,
@@ -144,6 +148,10 @@ impl WriteTx for PostgresTx {
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         transfer::find_locked(&mut self.session, names).await
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.session, names).await
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {

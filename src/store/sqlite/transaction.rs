@@ -122,6 +122,10 @@ impl WriteTx for SqliteTx {
         credentials::find(&mut self.transaction, id).await
     }
 
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        credentials::find(&mut self.transaction, id).await
+    }
+
     async fn find_credential_by_digest(
         &mut self,
         digest: &Digest,
@@ -139,6 +143,10 @@ impl WriteTx for SqliteTx {
     }
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.transaction, names).await
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         transfer::find(&mut self.transaction, names).await
     }
 

@@ -26,6 +26,7 @@ mod outage;
 mod pages;
 mod permissions;
 mod policy;
+mod pools;
 mod purge;
 mod refusal;
 mod reserved_slugs;

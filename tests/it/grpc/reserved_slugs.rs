@@ -9,7 +9,7 @@ use sophic_auth::model::{
     Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
 };
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, Reason, Refusals, Service, UnknownRate,
+    Commits, Context, LastUses, Options, Reads, Reason, Refusals, Service, UnknownRate,
 };
 use sophic_auth::token::OsRandom;
 use tokio_util::task::TaskTracker;
@@ -44,7 +44,7 @@ fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
         lookup: Arc::new(Direct(Arc::clone(&shared))),
         commits: Commits::new(Arc::clone(&shared), barrier),
         unknown_rate: UnknownRate::new(0, boot),
-        store: shared,
+        store: Reads::new(shared),
         clock: Arc::clone(&clock) as _,
         random: Arc::new(OsRandom),
         tasks,
