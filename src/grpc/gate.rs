@@ -24,7 +24,8 @@ use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
 use super::{BATCH_REQUEST_BYTES_MAX, MANAGEMENT_REQUEST_BYTES_MAX};
-use crate::model::{Caller, Permission};
+use crate::model::{Caller, Permission, PermissionSet};
+use crate::service::grant::permission_missing;
 use crate::service::{
     Attempt, Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError,
 };
@@ -89,7 +90,9 @@ impl Gate {
         }
         let term = self.service.lookup.term();
         let caller = connection.last_caller(&self.service, headers)?;
-        require(&caller, &[Permission::Introspect]).ok()?;
+        if !caller.permissions.contains(Permission::Introspect) {
+            return None;
+        }
         introspect::answer_at_once(&self.service, caller.id, term, request.body_mut(), read)
     }
 
@@ -121,8 +124,8 @@ impl Gate {
         let answer = std::panic::AssertUnwindSafe(async {
             match rule {
                 Rule::Open | Rule::Unknown => Ok(self.call(request).await),
-                Rule::AnyOf(permissions) => {
-                    self.admit(request, read, connection, permissions).await
+                Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
+                    self.admit(request, read, connection, rule.any_of()).await
                 }
             }
         });
@@ -139,7 +142,7 @@ impl Gate {
         mut request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
-        permissions: &'static [Permission],
+        any_of: PermissionSet,
     ) -> Result<Response<Answer>> {
         let _room: SemaphorePermit<'_> = self.room.try_acquire().map_err(|_| Reason::Overloaded)?;
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
@@ -153,9 +156,9 @@ impl Gate {
             let caller = connection.caller(&self.service, request.headers_mut()).await?;
             if let Some(managed) = refusals::action(request.uri().path()) {
                 let context = context(caller, connection, deadline);
-                return Ok(self.manage(request, permissions, context, managed).await);
+                return Ok(self.manage(request, any_of, context, managed).await);
             }
-            require(&caller, permissions)?;
+            require(&caller, any_of)?;
             let context = context(caller, connection, deadline);
             if let introspect::PATH | batch::PATH = request.uri().path() {
                 return self.introspect(request, read, context).await;
@@ -171,7 +174,7 @@ impl Gate {
     async fn manage(
         &self,
         request: Request<Incoming>,
-        permissions: &'static [Permission],
+        any_of: PermissionSet,
         context: Context,
         managed: Managed,
     ) -> Response<Answer> {
@@ -181,7 +184,7 @@ impl Gate {
         let (parts, body) = request.into_parts();
         let bytes_max = MANAGEMENT_REQUEST_BYTES_MAX;
         let reading = message::read(&parts.headers, Bytes::new(), body, bytes_max);
-        let (attempt, response) = if permissions.iter().any(|one| context.permits(*one)) {
+        let (attempt, response) = if any_of.iter().any(|one| context.permits(one)) {
             let read = reading.await;
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
             (attempt, self.replay(parts, read, context).await)
@@ -189,7 +192,7 @@ impl Gate {
             let read = tokio::time::timeout(patience(&context), reading).await;
             let read = read.unwrap_or(Read::Other(Bytes::new(), None));
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
-            (attempt, refusal(permission_missing(permissions)))
+            (attempt, refusal(permission_missing(any_of)))
         };
         refusals::record(&self.service, &attempt, response.headers()).await;
         response
@@ -242,16 +245,8 @@ impl Gate {
     }
 }
 
-fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
-    if permissions.iter().any(|permission| caller.permissions.contains(*permission)) {
-        return Ok(());
-    }
-    Err(permission_missing(permissions))
-}
-
-fn permission_missing(permissions: &'static [Permission]) -> ServiceError {
-    let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-    ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))
+fn require(caller: &Caller, any_of: PermissionSet) -> Result<()> {
+    if caller.permissions.intersects(any_of) { Ok(()) } else { Err(permission_missing(any_of)) }
 }
 
 /// How long to wait for the message of a call that is refused whatever it says. A caller sends it along, as a rule; one that
