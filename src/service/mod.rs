@@ -30,6 +30,7 @@ mod revoke;
 mod transfer;
 mod under_way;
 mod unknown_rate;
+mod untold;
 mod update;
 pub mod view;
 

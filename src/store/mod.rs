@@ -26,6 +26,7 @@ mod nouns;
 mod row;
 mod sql;
 mod transfer;
+mod untold;
 
 pub mod postgres;
 pub mod sqlite;
@@ -42,6 +43,7 @@ pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, N
 pub use postgres::{PoolSizes, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
+pub use untold::{Untold, UntoldOwner};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -177,6 +179,9 @@ pub trait ReadStore: Send + Sync {
     /// All that introspections of these digests are decided by, each with the workspace that it names, in their order:
     /// one statement or transaction, hence one snapshot.
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>>;
+
+    /// Whether there are credentials that died with their owner, of which the audit log has yet to tell.
+    async fn has_untold(&self) -> Result<bool>;
 
     /// Connections of their own for a process that answers from memory. They belong to the runtime this is called in.
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
@@ -334,6 +339,15 @@ pub trait WriteTx: Send {
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()>;
     /// Drops the rows of these credentials.
     async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()>;
+
+    /// The oldest of what the audit log has yet to tell that no other transaction holds, held.
+    async fn take_untold(&mut self) -> Result<Option<Untold>>;
+    /// The next of its credentials, by id, with their owner's watermark in their `revoke_time`.
+    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>>;
+    /// Inserts it, or notes how far it has come.
+    async fn save_untold(&mut self, untold: &Untold) -> Result<()>;
+    /// Drops it: all is told.
+    async fn delete_untold(&mut self, id: Uuid) -> Result<()>;
 
     /// The caller, revoked or not.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;

@@ -13,6 +13,7 @@ mod callers;
 mod canary;
 mod changing;
 mod coherence;
+mod deleted;
 mod directory;
 mod errors;
 mod framing;
