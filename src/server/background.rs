@@ -100,7 +100,7 @@ async fn tell(service: Arc<Service>, stop: CancellationToken) {
         match told {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!(count, "told the audit log of what had died with its owner")
+                tracing::info!(count, "told the audit log of what had died with its owner");
             }
             Err(error) => tracing::debug!(%error, "the audit log could not be told what had died"),
         }

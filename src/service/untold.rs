@@ -34,17 +34,17 @@ impl Service {
         (owner, generation): (UntoldOwner, i64),
         now: Timestamp,
     ) -> Result<Value> {
-        let (owned, reason) = match &owner {
+        let (filter, reason) = match &owner {
             UntoldOwner::Workspace(id) => {
-                let owned = RevokeFilter { workspace_id: Some(id.clone()), ..Default::default() };
-                (owned, format!("workspace {id} was deleted"))
+                let filter = RevokeFilter { workspace_id: Some(id.clone()), ..Default::default() };
+                (filter, format!("workspace {id} was deleted"))
             }
             UntoldOwner::User(id) => {
-                let owned = RevokeFilter { user_id: Some(id.clone()), ..Default::default() };
-                (owned, format!("user {id} was deleted"))
+                let filter = RevokeFilter { user_id: Some(id.clone()), ..Default::default() };
+                (filter, format!("user {id} was deleted"))
             }
         };
-        let mut batch = tx.find_revocable(&owned, None, fetch()).await?;
+        let mut batch = tx.find_revocable(&filter, None, fetch()).await?;
         let more = batch.len() > BATCH;
         batch.truncate(BATCH);
         let told_count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
@@ -121,18 +121,14 @@ impl Service {
         let count = batch.len() as u64;
         untold.told_count += i64::try_from(batch.len()).unwrap_or(0);
         let mut events = self.ends(&untold, &batch)?;
-        let last = match batch.last().filter(|_| more) {
-            Some(last) => {
-                untold.told_id = last.id;
-                tx.save_untold(&untold).await?;
-                events.pop()
-            }
-            None => {
-                tx.delete_untold(untold.id).await?;
-                Some(self.told(&untold)?)
-            }
-        };
-        let last = last.ok_or(Reason::Internal)?;
+        if let Some(last) = batch.last().filter(|_| more) {
+            untold.told_id = last.id;
+            tx.save_untold(&untold).await?;
+        } else {
+            tx.delete_untold(untold.id).await?;
+            events.push(self.told(&untold)?);
+        }
+        let last = events.pop().ok_or(Reason::Internal)?;
         tx.insert_audit_events(&events).await?;
         Ok(Some((self.commit(tx, &last).await?, count)))
     }

@@ -73,6 +73,6 @@ mod tests {
         drop(second);
         third.await.expect_err("no connection");
         fourth.await.expect_err("nor for the next one");
-        turns.take(async { Ok(()) }).await.expect("a turn, and a connection again");
+        let (_turn, ()) = turns.take(async { Ok(()) }).await.expect("a turn, and a connection");
     }
 }

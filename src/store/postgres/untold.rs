@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Result, Session, at};
 use crate::model::Credential;
-use crate::store::sql::select_credentials;
+use crate::store::sql::{credential_columns, select_credentials};
 use crate::store::{Untold, UntoldOwner, row};
 
 /// Whether there is any.
