@@ -43,11 +43,9 @@ async fn on_behalf(root: &Actor, key: pb::Credential) -> Result<(), tonic::Statu
         credential: Some(pb::Credential { id: key.id.clone(), name: "new".to_owned(), ..key }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["name".to_owned()] }),
         acting_user: acting_user.clone(),
-        ..Default::default()
     };
     let credential_id = auth.update_credential(update).await?.into_inner().credential;
     let credential_id = credential_id.expect("it is given").id;
-    let acting_user = acting_user.clone();
     let rotate =
         RotateRequest { credential_id, acting_user: acting_user.clone(), ..Default::default() };
     let successor = auth.rotate(rotate).await?.into_inner().credential.expect("it is given");
