@@ -97,7 +97,7 @@ fn glance(answer: &Introspection) -> Vec<String> {
                 "REFUSED     {} {}: {}",
                 denial.http_status(),
                 denial.as_str(),
-                denial.explanation()
+                decision.explanation()
             )
         }
     }];

@@ -27,6 +27,7 @@ use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
     Commits, LastUses, Limits, Options, Peer, Reads, Refusals, Service, UnknownRate,
+    UnreadableAddresses,
 };
 use crate::store::{self, PoolSizes, ReadStore, StoreError};
 use crate::token::OsRandom;
@@ -207,7 +208,8 @@ pub async fn open_service(
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
         commits: Commits::new(Arc::clone(&store), barrier),
-        unknown_rate: UnknownRate::new(0, boot),
+        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
+        unreadable_addresses: UnreadableAddresses::new(boot),
         store: Reads::new(store),
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),

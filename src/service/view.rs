@@ -182,7 +182,7 @@ pub fn introspection(answer: &Introspection) -> Value {
     }));
     if let Some(denial) = decision.denial {
         view.insert("denial".into(), denial.as_str().into());
-        view.insert("explanation".into(), denial.explanation().into());
+        view.insert("explanation".into(), decision.explanation().into());
         view.insert("www_authenticate".into(), answer.www_authenticate.into());
     }
     let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) else {
