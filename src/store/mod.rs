@@ -54,9 +54,9 @@ use crate::model::{
     WorkspacePolicy,
 };
 
-/// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer, whose own deadline
-/// comes first. A store that is away is another thing, and told sooner.
-const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
+/// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer by default, and then
+/// the deadline of the request comes first. A store that is away is another thing, and told sooner.
+const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
