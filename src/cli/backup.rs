@@ -48,7 +48,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
     let epoch = copy.renew_epoch(operator()).await?;
     copy.store.close().await;
-    let (until, migrated) = (restoring.until, restoring.migrated);
+    let (until, migrated) = (restoring.until, restoring.migrated.clone());
     let endings = endings_since(restoring.replaced(), until).await;
     let kept = restoring.finish().await?;
     let listed = match (global.output, &endings) {

@@ -29,10 +29,10 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Readiness, Refusals, Service, UnknownRate,
+    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, UnknownRate,
     UnreadableAddresses,
 };
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -71,6 +71,8 @@ pub struct Config {
     pub housekeeping: Housekeeping,
     /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
     pub issuer: Option<String>,
+    /// Connections to Postgres at the most.
+    pub pools: PoolSizes,
     /// How this process answers from memory.
     pub cache: CacheConfig,
     /// Choices of the service itself.
@@ -120,6 +122,7 @@ impl Config {
             shutdown_grace: Duration::from_secs(10),
             housekeeping: Housekeeping::default(),
             issuer: None,
+            pools: PoolSizes::default(),
             cache: CacheConfig::default(),
             options: Options::default(),
         }
@@ -213,7 +216,7 @@ pub async fn open_service(
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
-        store,
+        store: Reads::new(store),
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         tasks,
@@ -256,9 +259,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 /// Opens the store, and brings its schema up to date unless that is forbidden.
 async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     if config.migrate {
-        store::open(&config.database_url).await
+        store::open_with(&config.database_url, config.pools).await
     } else {
-        store::open_as_is(&config.database_url).await
+        store::open_as_is_with(&config.database_url, config.pools).await
     }
 }
 
@@ -305,8 +308,8 @@ impl Ports {
 }
 
 /// A server of what it is made of.
-fn assemble(config: Config, ports: Ports, store: Arc<dyn Store>) -> Running {
-    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = ports;
+fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
+    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());

@@ -205,6 +205,7 @@ fn both_stores_are_twins_file_by_file() {
         "primary.rs",
         "reach.rs",
         "session.rs",
+        "turns.rs",
         "url.rs",
     ]);
     assert!(servers.is_subset(&known), "{servers:?}");

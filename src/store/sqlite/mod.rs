@@ -19,6 +19,7 @@ mod requests;
 mod restore;
 mod transaction;
 mod transfer;
+mod untold;
 mod watched;
 
 pub use backup::backup;
@@ -134,11 +135,11 @@ impl ReadStore for SqliteStore {
     }
 
     async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
-        digests::list(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => digests::list(db, after, limit))
     }
 
     async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
-        digests::explain(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => digests::explain(db, after, limit))
     }
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
@@ -259,6 +260,10 @@ impl ReadStore for SqliteStore {
         read!(self, db => credentials::look_up_many(db, asked))
     }
 
+    async fn has_untold(&self) -> Result<bool> {
+        read!(self, db => untold::any(db))
+    }
+
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
         Ok(Box::new(feed::SqliteFeed::open(self).await?))
     }
@@ -268,7 +273,7 @@ impl ReadStore for SqliteStore {
     }
 
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
-        feed::find_host(&mut *self.read.acquire().await?, id).await
+        read!(self, db => feed::find_host(db, id))
     }
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {

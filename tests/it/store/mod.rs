@@ -25,3 +25,4 @@ mod samples;
 mod shell;
 mod transactions;
 mod transfer;
+mod untold;
