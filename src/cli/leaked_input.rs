@@ -114,10 +114,9 @@ pub(super) fn candidates(piece: &Piece<'_>, reason: &str, mut each: impl FnMut(L
     if let Some(Ok(mut value)) = is_json.then(|| serde_json::from_slice::<Value>(text)) {
         look(&value, "", &mut said, &mut note);
         let token = value.get("token").and_then(Value::as_str);
-        if let Some(token) = token.filter(|token| !contains(token.as_bytes())) {
-            if (1..=TOKEN_BYTES_MAX).contains(&token.len()) {
-                note(token);
-            }
+        let fits = |token: &&str| (1..=TOKEN_BYTES_MAX).contains(&token.len());
+        if let Some(token) = token.filter(|token| fits(token) && !contains(token.as_bytes())) {
+            note(token);
         }
         let own = value.get("reason").and_then(Value::as_str);
         if let Some(own) = own.filter(|own| Reason::parse(own).is_ok()) {

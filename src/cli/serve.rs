@@ -35,7 +35,7 @@ fn tell(format: Output, listening: Listening) {
     let (grpc, http) = (listening.grpc_url(), listening.http_url());
     match format {
         Output::Json => {
-            output::announce(serde_json::json!({"grpc": grpc, "http": http}).to_string())
+            output::announce(serde_json::json!({"grpc": grpc, "http": http}).to_string());
         }
         Output::Table | Output::Token => output::announce(format!("gRPC  {grpc}\nHTTP  {http}")),
     }

@@ -94,7 +94,7 @@ fn check_token(
     };
     let found = find_token(input, format, reading, &token)?;
     let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
-    output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}));
+    output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}))?;
     if found.at.is_empty() {
         output::note(
             "no record is this token's: its digests may be salted, or of another kind, or stand in another column",

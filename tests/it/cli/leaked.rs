@@ -30,6 +30,9 @@ fn leaked(p: &Program, input: &str, tokens: &[&str]) -> (Option<i32>, Value) {
     (ended.code, serde_json::from_str(&ended.out).expect("JSON"))
 }
 
+/// Who prints, and how it prints a token.
+type Printer = (&'static str, fn(&str) -> String);
+
 async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
     let ((first_id, first), (second_id, second)) = (key(&p), key(&p));
     let url = "https://example.com/a";
@@ -57,7 +60,7 @@ async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
 }
 
 async fn tokens_are_found_in_what_every_scanner_prints(p: Program) {
-    let prints: [(&str, fn(&str) -> String); 8] = [
+    let prints: [Printer; 8] = [
         ("a gitleaks report", |token| {
             let finding = json!({"RuleID": "generic-api-key", "File": "a.env", "StartLine": 3,
                 "Match": format!("KEY={token}"), "Secret": token, "Link": "https://git.example/a#L3"});

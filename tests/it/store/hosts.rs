@@ -99,7 +99,7 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
         if mode == Mode::Refuse {
             proxy.cut();
         }
-        let looked_for = async { while !matches!(store.open_feed().await, Err(_)) {} };
+        let looked_for = async { while store.open_feed().await.is_ok() {} };
         tokio::time::timeout(HANGS, looked_for).await.expect("it is missed");
         let again = async {
             loop {
