@@ -128,6 +128,10 @@ impl Lookup for Cached {
         self.may_believe(term).then_some(known)
     }
 
+    fn may_know(&self, digest: &Digest) -> bool {
+        self.mirror().known_digests().may_have(digest)
+    }
+
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         if let Some(caller) = self.recall_caller(digest) {
             return Ok(caller);

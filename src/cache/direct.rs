@@ -41,6 +41,10 @@ impl Lookup for Direct {
         None
     }
 
+    fn may_know(&self, _: &Digest) -> bool {
+        false
+    }
+
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         Ok(self.0.find_caller_by_digest(digest).await?.map(Arc::new))
     }

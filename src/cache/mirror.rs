@@ -11,9 +11,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::CredentialFacts;
 use super::clock_map::{ClockMap, Keyed};
 use super::facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
+use super::{CredentialFacts, KnownDigests};
 use crate::model::{Caller, CertificateSan, CredentialKind, Digest, Revision, Workspace};
 use crate::store::{Change, ChangedEntity};
 
@@ -66,6 +66,8 @@ pub struct Mirror {
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
     /// Counts the times at which what is known of callers was dropped.
     callers_generation: AtomicU64,
+    /// No part of what may be believed: only who is limited is decided by it.
+    known_digests: Arc<KnownDigests>,
 }
 
 impl Mirror {
@@ -85,6 +87,7 @@ impl Mirror {
             unknown_callers: ClockMap::new(CALLERS_MAX),
             callers_by_san: ClockMap::new(CALLERS_MAX),
             callers_generation: AtomicU64::new(0),
+            known_digests: Arc::default(),
         }
     }
 
@@ -101,6 +104,11 @@ impl Mirror {
     /// Counts up whenever what is known of callers was dropped.
     pub fn callers_generation(&self) -> u64 {
         self.callers_generation.load(Ordering::Acquire)
+    }
+
+    /// The digests that may be somebody's.
+    pub const fn known_digests(&self) -> &Arc<KnownDigests> {
+        &self.known_digests
     }
 
     /// How many credentials are in memory.
@@ -243,6 +251,7 @@ impl Mirror {
                 ChangedEntity::Credential(digest) => {
                     self.credentials.remove(digest);
                     self.unknown.remove(digest);
+                    self.known_digests.note(digest);
                 }
                 ChangedEntity::User(id) => self.users.remove(id),
                 ChangedEntity::Workspace(id) => {
@@ -251,7 +260,10 @@ impl Mirror {
                     self.unknown_names.clear();
                 }
                 ChangedEntity::Caller(_) => self.drop_callers(),
-                ChangedEntity::UnknownDigests => self.unknown.clear(),
+                ChangedEntity::UnknownDigests => {
+                    self.unknown.clear();
+                    self.known_digests.lose();
+                }
             }
         }
     }
@@ -274,6 +286,8 @@ impl Mirror {
         self.drop_callers();
         self.applied.store(revision.0, Ordering::Release);
         self.admitted.store(revision.0, Ordering::Release);
+        // Of what was committed before this the log tells nothing.
+        self.known_digests.lose();
     }
 
     fn drop_callers(&self) {

@@ -19,6 +19,7 @@ mod facts;
 mod flights;
 mod follower;
 mod hub;
+mod known_digests;
 mod lease;
 mod local;
 mod lookout;
@@ -38,6 +39,7 @@ pub use direct::Direct;
 pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use follower::{Follower, FollowerAction, FollowerEvent};
 pub use hub::{Hub, Position, TooOld};
+pub use known_digests::{Filling, KnownDigests};
 pub use lease::{Lease, Term, forgettable, patience};
 pub use local::Local;
 pub use lookout::{Lookout, LookoutAction, LookoutEvent};
@@ -88,6 +90,10 @@ pub trait Lookup: Send + Sync {
 
     /// The caller of this service token, if memory knows, and may be believed; `Some(None)`: that there is none.
     fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
+
+    /// Whether the digest may be somebody's, for whoever limits those that are not: `false` where that cannot be told. It
+    /// says nothing of the answer.
+    fn may_know(&self, digest: &Digest) -> bool;
 
     /// The caller of this service token, revoked or not.
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;

@@ -81,7 +81,13 @@ async fn drive(
             },
             other => driver.perform(other).await,
         };
-        event = outcome.unwrap_or_else(|error| driver.failed(&error));
+        event = outcome.unwrap_or_else(|error| {
+            if matches!(error, StoreError::Lost(_)) {
+                // Whatever memory rests on is no more.
+                follower.abandon();
+            }
+            driver.failed(&error)
+        });
         if let FollowerEvent::Synced(Some(_)) = event {
             driver.failing = false;
         }

@@ -34,6 +34,17 @@ Examples:
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
   sophic-auth serve --database-url postgres://sophic@db/auth --listen 127.0.0.1:50051";
 
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  sophic-auth export --workspace acme credentials.csv
+  sophic-auth export --all deployment.jsonl && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
+
+const LEAKED_EXAMPLES: &str = "\
+Examples:
+  gitleaks git --report-format json --report-path - | sophic-auth leaked --reason \"found by gitleaks\"
+  trufflehog git https://git.example/app --json | sophic-auth leaked
+  grep -rn sophic_ . | sophic-auth leaked";
+
 const WORKSPACE_EXAMPLES: &str = "\
 Examples:
   sophic-auth workspace put acme --name \"Acme\"
@@ -45,6 +56,13 @@ pub(super) struct Global {
     /// Where the store is: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
     #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
+    /// Whether that was said on the command line, and not by the variable
+    #[arg(skip)]
+    pub(super) database_url_given: bool,
+    /// Who works here, for the audit log, beside the user of the operating system, as in operator:root(ada): for shared
+    /// accounts
+    #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
+    pub(super) operator: Option<String>,
     /// How to print: for people, for programs, or (of what makes one) the token alone
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
@@ -79,8 +97,10 @@ pub(super) enum Command {
     /// Run everything at once on a throwaway store: a server, and a demo workspace, user, caller, key and personal
     /// access token, with commands to paste
     Dev(DevArgs),
-    /// Bring the store's schema up to date (every other command does so too)
-    Migrate,
+    /// Make the store if it is not there, and bring its schema up to date; says which migrations that took. `serve` does so
+    /// too, and no other command
+    #[command(after_help = "Example:\n  sophic-auth migrate --dry-run")]
+    Migrate(MigrateArgs),
     /// Services that call this one
     #[command(subcommand)]
     Caller(CallerCommand),
@@ -102,11 +122,11 @@ pub(super) enum Command {
     /// Keys and personal access tokens together
     #[command(subcommand)]
     Credentials(CredentialsCommand),
-    /// End those of a list of leaked tokens that are real: one token a line, or one JSON object with token, url and
-    /// reason. Prints which lines were real, and no token. Exit code 1: there were lines that could not be read
-    #[command(
-        after_help = "Example:\n  scanner --json | sophic-auth leaked --reason \"found by the scanner\""
-    )]
+    /// End those tokens that are real in what a secret scanner printed, or in any other text or JSON. Tokens of sophic-auth
+    /// are found anywhere in it, by the expression that scanner-regex prints; those of other systems alone on a line, or in a
+    /// field `token` of a JSON object. Prints how many candidates there were and which were real, and no token. Exit code 1:
+    /// nothing looked like a token
+    #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
     /// What was done, by whom, and what was refused
     #[command(subcommand)]
@@ -124,13 +144,23 @@ pub(super) enum Command {
     Import(super::transfer_args::ImportArgs),
     /// Write all credentials with their digests, dead ones too, in the format that import reads, but for those of workspaces
     /// and users that are deleted; nobody can log in with a digest, and still it is not for everybody's eyes
-    #[command(after_help = "Example:\n  sophic-auth export --workspace acme credentials.csv")]
+    #[command(after_help = EXPORT_EXAMPLES)]
     Export(super::transfer_args::ExportArgs),
-    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump). After a
-    /// backup was restored, run new-epoch
+    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump); `restore`
+    /// brings it back
     #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
     Backup {
         /// The file to write, which must not be there yet
+        file: PathBuf,
+    },
+    /// Put a backup in the place of an SQLite store, while no server runs: it is checked first, the old store is kept beside
+    /// it, and servers that start on it drop what they knew. What was revoked after the backup was made is alive again; as
+    /// far as the old store can be read, that is listed (for Postgres use pg_restore, then new-epoch)
+    #[command(
+        after_help = "Example:\n  sophic-auth --database-url sqlite:/var/lib/sophic-auth/store.db restore /backups/sophic-auth-2027-01-31.db"
+    )]
+    Restore {
+        /// The backup
         file: PathBuf,
     },
     /// Say that the store was restored from a backup: running servers then drop what they hold in memory, instead of
@@ -144,6 +174,14 @@ pub(super) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Flags of `migrate`.
+#[derive(Debug, Args)]
+pub(super) struct MigrateArgs {
+    /// List what would be done, and touch nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Flags of `dev`.

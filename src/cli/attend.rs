@@ -69,6 +69,7 @@ impl Attended {
     ) -> anyhow::Result<T> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress = Progress::default();
@@ -81,6 +82,7 @@ impl Attended {
                     return outcome;
                 }
                 Some(()) = next(&mut interrupt) => return self.interrupted(SignalKind::interrupt()).await,
+                Some(()) = next(&mut hangup) => return self.interrupted(SignalKind::hangup()).await,
                 Some(()) = next(&mut terminate) => return self.interrupted(SignalKind::terminate()).await,
                 _ = look.tick() => {
                     if let Some(service) = self.0.get().and_then(Weak::upgrade) {

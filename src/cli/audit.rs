@@ -1,6 +1,7 @@
 //! `audit list|export|purge`.
 
 use super::args::Global;
+use super::progress::counting;
 use super::record_args::{AuditCommand, AuditFilterArgs};
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
@@ -18,9 +19,12 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
         AuditCommand::Purge { older_than } => {
             let service = open(global).await?;
             let cutoff = service.ago(older_than);
-            let count = service.purge_audit(operator(), cutoff).await?;
+            let (shown, progress) = counting("purged");
+            let count = service.purge_audit(operator(), cutoff, progress).await;
+            shown.lock().finish();
+            let count = count?;
             let purged = serde_json::json!({"purged_count": count, "cutoff": cutoff.to_string()});
-            output::item(global.output, &purged);
+            output::item(global.output, &purged)?;
             service.store.close().await;
             Ok(())
         }
@@ -43,7 +47,7 @@ async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::R
         "reason",
         "refusal",
     ];
-    output::list(global.output, "events", &columns, &events);
+    output::list(global.output, "events", &columns, &events)?;
     if !page.next_token.is_empty() {
         output::note("there are more: raise --limit, give --since, or use `audit export`");
     }
@@ -58,8 +62,8 @@ async fn export(global: &Global, filter: AuditFilterArgs) -> anyhow::Result<()> 
     let mut page = PageRequest { size: PAGE_SIZE, token: String::new() };
     loop {
         let events = service.list_audit_events(&filter, &page).await?;
-        let lines = events.items.iter().map(view::audit_event);
-        if !output::json_lines(lines) || events.next_token.is_empty() {
+        output::json_lines(events.items.iter().map(view::audit_event))?;
+        if events.next_token.is_empty() {
             break;
         }
         page.token = events.next_token;

@@ -1,14 +1,19 @@
-//! `backup`, and `new-epoch` for after one was restored.
+//! `backup`, `restore`, and `new-epoch` for what was restored by other means.
 
 use std::path::Path;
 
-use super::args::Global;
-use super::{DEFAULT_DATABASE_URL, Usage, open, operator, output, refuse_token_output};
-use crate::store;
+use serde_json::json;
+
+use super::args::{Global, Output};
+use super::{Usage, asked, open, operator, output, refuse_token_output};
+use crate::model::Timestamp;
+use crate::server;
+use crate::service::{Options, view};
+use crate::store::{self, AuditFilter};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
+    let url = asked::url(global);
     if url.starts_with("postgres") {
         anyhow::bail!(Usage(
             "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \
@@ -19,15 +24,125 @@ pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     store::backup(url, file).await?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let file = file.display().to_string();
-    output::item(global.output, &serde_json::json!({"file": file, "bytes": bytes}));
+    output::item(global.output, &serde_json::json!({"file": file, "bytes": bytes}))?;
     Ok(())
+}
+
+/// Actions that took something away which a backup from before them does not know of.
+const ENDINGS: [&str; 6] =
+    [".revoke", ".bulk_revoke", ".revoke_leaked", ".disable", ".delete", ".rotate"];
+/// As many of them are listed.
+const ENDINGS_SHOWN: usize = 100;
+
+pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let url = asked::url(global);
+    if url.starts_with("postgres") {
+        anyhow::bail!(Usage(
+            "restore is for SQLite: use pg_restore, or your server's own continuous archiving, and then run \
+             `sophic-auth new-epoch`"
+                .to_owned()
+        ));
+    }
+    let restoring = store::restore(url, file).await?;
+    let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
+    let epoch = copy.renew_epoch(operator()).await?;
+    copy.store.close().await;
+    let (until, migrated) = (restoring.until, restoring.migrated.clone());
+    let endings = endings_since(restoring.replaced(), until).await;
+    let kept = restoring.finish().await?;
+    let listed = match (global.output, &endings) {
+        (Output::Json, Some(endings)) => json!(endings),
+        (_, Some(endings)) => endings.len().into(),
+        (_, None) => serde_json::Value::Null,
+    };
+    output::item(
+        global.output,
+        &json!({
+            "restored": file.display().to_string(),
+            "kept": kept.map(|kept| kept.display().to_string()),
+            "schema_version": migrated.to,
+            "schema_version_of_backup": migrated.from,
+            "epoch": epoch.to_string(),
+            "last_event": until.map(|until| until.to_string()),
+            "ended_since": listed,
+        }),
+    )?;
+    warn(until, endings.as_deref());
+    Ok(())
+}
+
+/// What the store that is replaced says was ended after the backup was made; nothing if it cannot be read.
+async fn endings_since(
+    replaced: Option<&Path>,
+    until: Option<Timestamp>,
+) -> Option<Vec<serde_json::Value>> {
+    let store = store::open_as_is(&url_of(replaced?)).await.ok()?;
+    let filter = AuditFilter { start_time: until, ..AuditFilter::default() };
+    let (mut endings, mut after) = (Vec::new(), None);
+    let complete = loop {
+        let Ok(events) = store.list_audit_events(&filter, after, 1_000).await else { break false };
+        let Some(last) = events.last() else { break true };
+        after = Some(last.id);
+        // The backup's own last event was at `until`.
+        let newer = events.iter().filter(|event| {
+            event.refusal.is_none() && until.is_none_or(|until| event.time > until)
+        });
+        endings.extend(
+            newer
+                .filter(|event| ENDINGS.iter().any(|ending| event.action.ends_with(ending)))
+                .map(view::audit_event),
+        );
+    };
+    store.close().await;
+    complete.then_some(endings)
+}
+
+fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
+    let until = until.map_or_else(|| "the beginning".to_owned(), |until| until.to_string());
+    output::note(&format!(
+        "The store knows nothing of what happened after {until}, the last event in the backup:\n\
+         - what was revoked, disabled, deleted or rotated since then is accepted again: end it anew\n\
+         - keys, tokens, callers, users and workspaces that were made since then are unknown\n\
+         - roles, policies and allowlists are those of then; last uses since then are forgotten"
+    ));
+    match endings {
+        None => output::note(
+            "The store from before could not be read, so what was ended since then is not listed.",
+        ),
+        Some([]) => output::note("The store from before has ended nothing since then."),
+        Some(endings) => {
+            output::note(&format!(
+                "The store from before has ended since then ({}):",
+                endings.len()
+            ));
+            for event in endings.iter().take(ENDINGS_SHOWN) {
+                let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+                let (time, action) = (field("time"), field("action"));
+                output::note(&format!(
+                    "  {time} {action} {} {}",
+                    field("target_kind"),
+                    field("target_id")
+                ));
+            }
+            if endings.len() > ENDINGS_SHOWN {
+                output::note(
+                    "  and more: --output json lists them all, and `audit list` on the store that was kept",
+                );
+            }
+        }
+    }
+}
+
+fn url_of(path: &Path) -> String {
+    format!("sqlite:{}", path.display())
 }
 
 pub(super) async fn new_epoch(global: &Global) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let service = open(global).await?;
     let epoch = service.renew_epoch(operator()).await?;
-    output::item(global.output, &serde_json::json!({"epoch": epoch.to_string()}));
+    output::item(global.output, &serde_json::json!({"epoch": epoch.to_string()}))?;
     service.store.close().await;
     Ok(())
 }

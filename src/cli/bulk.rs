@@ -5,6 +5,7 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{Global, Output};
+use super::output::Printed;
 use super::record_args::BulkRevokeArgs;
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{CredentialId, Timestamp, UserId, WorkspaceName};
@@ -20,7 +21,7 @@ pub(super) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow::Result
     } else {
         watched(&service, request).await?
     };
-    show(global.output, &service, dry_run, &revoked);
+    show(global.output, &service, dry_run, &revoked)?;
     service.store.close().await;
     Ok(())
 }
@@ -39,28 +40,28 @@ async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<
     Ok(revoked?)
 }
 
-fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) {
+fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> Printed {
     let now = service.clock.now();
     let sample: Vec<_> =
         revoked.sample.iter().map(|credential| view::credential(credential, now)).collect();
     match (format, dry_run) {
         (Output::Json, true) => {
             let answer = serde_json::json!({"would_revoke_count": revoked.count, "sample": sample});
-            output::line(&answer.to_string());
+            output::line(&answer.to_string())
         }
         (Output::Table | Output::Token, true) => {
-            output::line(&format!("would revoke {}", revoked.count));
+            output::line(&format!("would revoke {}", revoked.count))?;
             let columns =
                 ["id", "workspace_id", "user_id", "name", "hint", "create_time", "last_use_time"];
-            output::list(format, "sample", &columns, &sample);
+            output::list(format, "sample", &columns, &sample)
         }
         (Output::Json, false) => {
             let revision = revoked.revision.0;
             let answer = serde_json::json!({"revoked_count": revoked.count, "revision": revision});
-            output::line(&answer.to_string());
+            output::line(&answer.to_string())
         }
         (Output::Table | Output::Token, false) => {
-            output::line(&format!("revoked {}", revoked.count));
+            output::line(&format!("revoked {}", revoked.count))
         }
     }
 }
@@ -82,5 +83,6 @@ fn parse(args: BulkRevokeArgs) -> anyhow::Result<BulkRevoke> {
         dry_run: args.dry_run,
         reason: args.reason,
         acting_user: String::new(),
+        page_token: String::new(),
     })
 }

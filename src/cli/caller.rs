@@ -2,7 +2,8 @@
 
 use super::args::{CallerCommand, Global};
 use super::{
-    every, open, operator, operator_who_rotates, output, refuse_token_output, wait_for_the_end,
+    every, open, operator, operator_who_rotates, output, refuse_token_output, unshown,
+    wait_for_the_end,
 };
 use crate::service::{CreateCaller, RotateCaller, UpdateCaller, view};
 use crate::token::Token;
@@ -21,7 +22,8 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             };
             let (caller, token) = service.create_caller(operator(), request).await?;
             let token = token.as_ref().map(Token::expose);
-            output::created(global.output, "caller", view::caller(&caller), token);
+            let printed = output::created(global.output, "caller", view::caller(&caller), token);
+            unshown::caller(&service, &caller, printed).await?;
             service.store.close().await;
         }
         CallerCommand::List => {
@@ -38,7 +40,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 "create_time",
                 "revoke_time",
             ];
-            output::list(global.output, "callers", &columns, &callers);
+            output::list(global.output, "callers", &columns, &callers)?;
             service.store.close().await;
         }
         CallerCommand::Update { caller, name, permissions } => {
@@ -50,7 +52,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 permissions: permissions.iter().map(ToString::to_string).collect(),
             };
             let caller = service.update_caller(operator(), request).await?;
-            output::item(global.output, &view::caller(&caller));
+            output::item(global.output, &view::caller(&caller))?;
             service.store.close().await;
         }
         CallerCommand::Rotate { caller, overlap, request_id } => {
@@ -58,7 +60,9 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             let request = RotateCaller { caller, overlap, request_id };
             let rotated = service.rotate_caller(operator_who_rotates(), request).await?;
             let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
-            output::rotated(global.output, "caller", view, token, rotated.end_pending);
+            let printed =
+                output::rotated(global.output, "caller", view, token, rotated.end_pending);
+            unshown::caller_rotated(&service, &rotated.caller, printed)?;
             wait_for_the_end(&service, rotated.end_pending).await?;
             service.store.close().await;
         }
@@ -66,7 +70,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             refuse_token_output(global)?;
             let service = open(global).await?;
             let caller = service.revoke_caller(operator(), caller).await?;
-            output::item(global.output, &view::caller(&caller));
+            output::item(global.output, &view::caller(&caller))?;
             service.store.close().await;
         }
     }

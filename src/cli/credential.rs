@@ -10,7 +10,7 @@ use super::credential_args::{
 };
 use super::{
     Usage, credentials, flag, open, operator, operator_who_rotates, output, read_token,
-    refuse_token_output, wait_for_the_end,
+    refuse_token_output, unshown, wait_for_the_end,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
@@ -19,6 +19,7 @@ use crate::service::{
     CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
     ServiceError, SwitchCredential, UpdateCredential, view,
 };
+use crate::token::why_no_token;
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -99,7 +100,8 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
     let service = open(global).await?;
     let created = service.create_credential(operator(), request).await?;
     let view = view::credential(&created.credential, service.clock.now());
-    output::created(global.output, "credential", view, Some(created.token.expose()));
+    let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
+    unshown::credential(&service, &created.credential, printed).await?;
     service.store.close().await;
     Ok(())
 }
@@ -118,7 +120,8 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
     let rotated = service.rotate(operator_who_rotates(), request).await?;
     let view = view::credential(&rotated.credential, service.clock.now());
     let token = rotated.token.expose();
-    output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    unshown::rotated(&service, &rotated, printed).await?;
     wait_for_the_end(&service, rotated.end_pending).await?;
     service.store.close().await;
     Ok(())
@@ -155,8 +158,11 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
+    let mut no_token = None;
     let target = if args.credential == "-" {
         let text = read_token()?;
+        // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
+        no_token = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
         if text.is_empty() {
             anyhow::bail!(Usage("there is no token on standard input".to_owned()));
         }
@@ -168,7 +174,11 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     let Some(credential) = revoked.credential else {
         service.store.close().await;
-        anyhow::bail!("no credential has this token: nothing was revoked");
+        let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
+        anyhow::bail!(
+            "no credential has this token{}: nothing was revoked",
+            why.unwrap_or_default()
+        );
     };
     finish(global, service, &credential).await
 }
@@ -179,7 +189,7 @@ async fn finish(
     service: Arc<Service>,
     credential: &Credential,
 ) -> anyhow::Result<()> {
-    output::item(global.output, &view::credential(credential, service.clock.now()));
+    output::item(global.output, &view::credential(credential, service.clock.now()))?;
     service.store.close().await;
     Ok(())
 }

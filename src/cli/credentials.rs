@@ -47,7 +47,7 @@ pub(super) async fn list(
     let service = open(global).await?;
     let request = filter(whose, args, service.clock.now())?;
     let found = fetch(&service, &request, limit).await?;
-    output::list(global.output, "credentials", &columns(request.kind, request.order), &found);
+    output::list(global.output, "credentials", &columns(request.kind, request.order), &found)?;
     service.store.close().await;
     Ok(())
 }
@@ -70,10 +70,10 @@ async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow
                 "credentials": found,
             })
             .to_string(),
-        ),
+        )?,
         Output::Table | Output::Token => {
             let columns = columns(request.kind, request.order);
-            output::list(global.output, "credentials", &columns, &found);
+            output::list(global.output, "credentials", &columns, &found)?;
         }
     }
     Ok(if none { Outcome::Done } else { Outcome::Refused })

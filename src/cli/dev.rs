@@ -7,13 +7,20 @@ use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
 use super::serve::{OnHangup, Signals, until_stopped};
-use super::{flag, hex, operator, output, refuse_token_output, workspace};
-use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
+use super::{Usage, asked, flag, hex, operator, output, refuse_token_output, serve_check};
+use crate::model::{
+    DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceId, WorkspaceName,
+};
 use crate::server::{self, Config, Running};
-use crate::service::{CreateCaller, CreateCredential, Kind, NewOwner, Service};
+use crate::service::{
+    CreateCaller, CreateCredential, Kind, NewOwner, Options, PageRequest, Service,
+};
+use crate::store::{self, AuditFilter};
 use crate::token::{OsRandom, random_array};
 
 const WORKSPACE: &str = "demo";
+/// What tells a store that `dev` has made: it is the first that is written.
+const WORKSPACE_ID: &str = "made-by-sophic-auth-dev";
 const USER: &str = "ada";
 const CALLER: &str = "dev";
 /// What is captured at the example gateway.
@@ -28,10 +35,21 @@ struct Demo {
 
 pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
+    if let Some(wrong) = serve_check::ports(&args.ports).into_iter().next() {
+        anyhow::bail!(Usage(wrong));
+    }
     let signals = Signals::listen()?;
-    let (url, folder) = if let Some(url) = &global.database_url {
-        (url.clone(), None)
+    let (url, folder) = if global.database_url_given {
+        let url = asked::url(global);
+        refuse_anothers(url).await?;
+        (url.to_owned(), None)
     } else {
+        if global.database_url.is_some() {
+            output::note(
+                "SOPHIC_AUTH_DATABASE_URL is ignored: dev writes to a store of its own, or to an empty one that --database-url \
+                 names",
+            );
+        }
         let folder = throwaway_folder()?;
         (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
     };
@@ -39,8 +57,8 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
         server::start(Config::new(&url, args.ports.listen, args.ports.http_listen)).await?;
     let demo = demo(&running.service).await?;
     match global.output {
-        Output::Json => output::line(
-            &json!({
+        Output::Json => output::announce(
+            json!({
                 "grpc": running.grpc_url(),
                 "http": running.http_url(),
                 "workspace": WORKSPACE,
@@ -52,10 +70,54 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             .to_string(),
         ),
         Output::Table | Output::Token => {
-            output::line(&welcome(&running, &demo, &url, folder.is_some())?);
+            output::announce(welcome(&running, &demo, &url, folder.is_some())?);
         }
     }
     until_stopped(running, signals, OnHangup::Stop).await
+}
+
+/// Refuses every store but one that is empty or that `dev` has made, before anything is changed in it.
+async fn refuse_anothers(url: &str) -> anyhow::Result<()> {
+    let pending = store::pending(url).await?;
+    if pending.from == 0 {
+        return Ok(());
+    }
+    let service = server::open_service(url, Options::default()).await?;
+    let ours = is_empty(&service).await? || has_mark(&service).await?;
+    service.store.close().await;
+    if ours {
+        return Ok(());
+    }
+    anyhow::bail!(Usage(
+        "dev writes only to a store that is empty or that it has made itself, and this one is neither: name another with \
+         --database-url, or none"
+            .to_owned()
+    ))
+}
+
+/// Whether nothing was ever done in it.
+async fn is_empty(service: &Service) -> anyhow::Result<bool> {
+    let page = PageRequest { size: 1, token: String::new() };
+    let events = service.list_audit_events(&AuditFilter::default(), &page).await?;
+    let callers = service.list_callers(&page).await?;
+    let revision = service.store.revision().await?;
+    Ok(revision.0 == 0 && events.items.is_empty() && callers.items.is_empty())
+}
+
+/// Whether the demo workspace is there, or was, by an id that nobody else gives.
+async fn has_mark(service: &Service) -> anyhow::Result<bool> {
+    let demo = service.store.find_workspace(WORKSPACE_ID).await?;
+    if demo.is_some_and(|demo| demo.id.as_str() == WORKSPACE_ID) {
+        return Ok(true);
+    }
+    let filter = AuditFilter {
+        action: Some("workspace.put".to_owned()),
+        target_id: Some(WORKSPACE_ID.to_owned()),
+        ..AuditFilter::default()
+    };
+    let page = PageRequest { size: 1, token: String::new() };
+    let put = service.list_audit_events(&filter, &page).await?;
+    Ok(put.items.iter().any(|event| event.refusal.is_none()))
 }
 
 /// A folder that goes when this does.
@@ -79,10 +141,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let slug = flag("the slug", Slug::parse(WORKSPACE))?;
     let name = flag("the workspace", WorkspaceName::parse(WORKSPACE))?;
     let user = flag("the user", UserId::parse(USER))?;
-    let id = match service.store.find_workspace(WORKSPACE).await? {
-        Some(workspace) => workspace.id,
-        None => workspace::made_id(service)?,
-    };
+    let id = flag("the workspace", WorkspaceId::parse(WORKSPACE_ID))?;
     let display_name = |text| flag("the name", DisplayName::parse(text));
     service.put_workspace(operator(), id, slug, display_name("Demo")?, false, None).await?;
     service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;

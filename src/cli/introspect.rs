@@ -3,42 +3,57 @@
 use anyhow::Context as _;
 
 use super::args::{Global, IntrospectArgs, Output};
-use super::{Outcome, open_with, output, read_token, refuse_token_output};
+use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
 use crate::cache::PrincipalFacts;
+use crate::decision::Denial;
 use crate::model::Owner;
 use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
+use crate::token::why_no_token;
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
 #[error("could not tell")]
 pub(super) struct CouldNotTell;
 
-pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
-    refuse_token_output(global)?;
-    let (answer, ended) = ask(global, &args).await.context(CouldNotTell)?;
-    match global.output {
-        Output::Json => {
-            let mut shown = view::introspection(&answer);
-            if let Some(ended) = &ended {
-                shown["ended"] = view::ended(ended);
-            }
-            output::line(&shown.to_string());
-        }
-        Output::Table | Output::Token => {
-            let mut lines = glance(&answer);
-            lines.extend(ended.as_ref().map(epitaph));
-            output::line(&lines.join("\n"));
-        }
-    }
-    Ok(if answer.decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
+/// What is told to whoever holds the store itself.
+struct Told {
+    answer: Introspection,
+    /// Of a credential that is revoked, expired or disabled, how it came to that: no face tells it.
+    ended: Option<Ended>,
+    /// Why the text can be no token, where it cannot.
+    no_token: Option<String>,
 }
 
-/// The answer; and, of a credential that is revoked, expired or disabled, how it came to that. Whoever asks holds the store
-/// itself, so this may be told, as no face does.
-async fn ask(
-    global: &Global,
-    args: &IntrospectArgs,
-) -> anyhow::Result<(Introspection, Option<Ended>)> {
+pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
+    refuse_token_output(global)?;
+    let told = ask(global, &args).await.context(CouldNotTell)?;
+    let decision = &told.answer.decision;
+    let printed = match global.output {
+        Output::Json => {
+            let mut shown = view::introspection(&told.answer);
+            if let Some(ended) = &told.ended {
+                shown["ended"] = view::ended(ended);
+            }
+            if let Some(why) = &told.no_token {
+                shown["cannot_be_a_token"] = why.as_str().into();
+            }
+            output::line(&shown.to_string())
+        }
+        Output::Table | Output::Token => {
+            let mut lines = glance(&told.answer, told.no_token.as_deref());
+            lines.extend(told.ended.as_ref().map(epitaph));
+            output::line(&lines.join("\n"))
+        }
+    };
+    // An answer that could not be printed is none.
+    printed.context(CouldNotTell)?;
+    if decision.denial == Some(Denial::TokenUnknown) {
+        asked::note("nothing found");
+    }
+    Ok(if decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
+}
+
+async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
     let token = read_token()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
@@ -59,7 +74,10 @@ async fn ask(
         _ => None,
     };
     service.store.close().await;
-    Ok((answer, ended))
+    let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
+    let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
+    let no_token = why_no_token(&token).filter(|_| unknown && is_ours);
+    Ok(Told { answer, ended, no_token })
 }
 
 /// Which credential it was, since when it is dead, and by whom.
@@ -88,11 +106,14 @@ fn epitaph(ended: &Ended) -> String {
     lines.join("\n")
 }
 
-fn glance(answer: &Introspection) -> Vec<String> {
+fn glance(answer: &Introspection, no_token: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
-    let mut lines = vec![match decision.denial {
-        None => "ALLOWED     200".to_owned(),
-        Some(denial) => {
+    let mut lines = vec![match (decision.denial, no_token) {
+        (None, _) => "ALLOWED     200".to_owned(),
+        (Some(denial), Some(why)) => {
+            format!("REFUSED     {}: this cannot be a token: {why}", denial.http_status())
+        }
+        (Some(denial), None) => {
             format!(
                 "REFUSED     {} {}: {}",
                 denial.http_status(),

@@ -1,54 +1,52 @@
-//! `leaked`: what a secret scanner found, one token or one JSON object a line; those that are real are ended. Prints which
-//! lines those were, and never a token.
+//! `leaked`: the tokens in what a secret scanner printed, or in any other text; those that are real are ended. Prints which
+//! those were and how many candidates there were, and never a token.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use zeroize::{Zeroize as _, Zeroizing};
 
-use super::args::Global;
+use super::args::{Global, Output};
+use super::leaked_input::{Pieces, candidates};
 use super::record_args::LeakedArgs;
 use super::{Outcome, open, operator, output, refuse_token_output};
+use crate::model::Digest;
 use crate::model::limits::LEAKED_TOKENS_MAX;
 use crate::service::{LeakedToken, Service, view};
+use crate::token::TokenKind;
 
-/// Bytes of a line: a token, a URL and a reason, and room to spare. What is longer is no candidate.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
-
-/// A line that is a JSON object; what else a scanner says is passed over.
-#[derive(Deserialize)]
-struct Line {
-    token: String,
-    #[serde(default)]
-    url: String,
-    #[serde(default)]
-    reason: String,
-}
+/// Of one token, so many of the places where it was found are passed on.
+const PLACES_MAX: u8 = 20;
 
 pub(super) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let mut input = open_input(args.file)?;
+    let mut pieces = Pieces::new(open_input(args.file)?);
     let service = open(global).await?;
-    let (mut real, mut bad, mut number) = (Vec::new(), Vec::new(), 0);
-    loop {
-        let batch = read(&mut input, &mut number, &args.reason, &mut bad)?;
-        if batch.is_empty() {
-            break;
+    let mut seen = Seen::default();
+    let mut ended = Ended::default();
+    let mut batch = Vec::new();
+    while let Some(piece) = pieces.next()? {
+        let line = piece.line;
+        candidates(&piece, &args.reason, |leaked| {
+            if seen.is_news(&leaked) {
+                batch.push((line, leaked));
+            }
+        });
+        while batch.len() >= LEAKED_TOKENS_MAX {
+            let rest = batch.split_off(LEAKED_TOKENS_MAX);
+            ended.end(&service, std::mem::replace(&mut batch, rest)).await?;
         }
-        real.extend(revoke(&service, batch).await?);
     }
-    let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
-    output::list(global.output, "real", &columns, &real);
-    for line in &bad {
-        output::note(&format!("line {line} is no JSON object with a token"));
+    if !batch.is_empty() {
+        ended.end(&service, batch).await?;
     }
     service.store.close().await;
-    Ok(if bad.is_empty() { Outcome::Done } else { Outcome::Refused })
+    tell(global, &seen, &ended)
 }
 
 fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
@@ -61,59 +59,92 @@ fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
     }
 }
 
-/// The next candidates with the numbers of their lines, as many as one call takes; none at the end.
-fn read(
-    input: &mut impl BufRead,
-    number: &mut u64,
-    reason: &str,
-    bad: &mut Vec<u64>,
-) -> anyhow::Result<Vec<(u64, LeakedToken)>> {
-    let mut batch = Vec::new();
-    while batch.len() < LEAKED_TOKENS_MAX {
-        let mut bytes = Zeroizing::new(Vec::new());
-        if input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)? == 0 {
-            break;
-        }
-        if !bytes.ends_with(b"\n") && bytes.len() as u64 == LINE_BYTES_MAX {
-            input.skip_until(b'\n')?;
-        }
-        *number += 1;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default().trim_end_matches(['\n', '\r']);
-        if text.starts_with('{') {
-            match serde_json::from_str::<Line>(text) {
-                Ok(mut line) => {
-                    let reason = if line.reason.is_empty() { reason } else { &line.reason };
-                    let reason = reason.to_owned();
-                    let token = Zeroizing::new(line.token.clone());
-                    line.token.zeroize();
-                    batch.push((*number, LeakedToken { token, url: line.url, reason }));
-                }
-                // Its own text would show the line.
-                Err(_) => bad.push(*number),
-            }
-        } else if !text.is_empty() {
-            let token = Zeroizing::new(text.to_owned());
-            let reason = reason.to_owned();
-            batch.push((*number, LeakedToken { token, url: String::new(), reason }));
-        }
-    }
-    Ok(batch)
+/// The candidates so far, by their digests.
+#[derive(Default)]
+struct Seen {
+    places: HashMap<Digest, Vec<Digest>>,
+    of_callers: usize,
 }
 
-async fn revoke(
-    service: &Arc<Service>,
-    batch: Vec<(u64, LeakedToken)>,
-) -> anyhow::Result<Vec<Value>> {
-    let (numbers, tokens): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let results = service.revoke_leaked(operator(), tokens).await?;
-    let now = service.clock.now();
-    let real = numbers.into_iter().zip(results).filter_map(|(line, result)| {
-        let mut shown = view::credential(&result.credential?, now);
-        if let Value::Object(fields) = &mut shown {
-            fields.insert("line".to_owned(), json!(line));
-            fields.insert("revoked_now".to_owned(), json!(result.revoked_now));
+impl Seen {
+    /// Whether neither the text nor the place where it was found is known.
+    fn is_news(&mut self, leaked: &LeakedToken) -> bool {
+        let place = Digest::of(&leaked.url);
+        match self.places.entry(Digest::of(&leaked.token)) {
+            Entry::Vacant(new) => {
+                new.insert(vec![place]);
+                let of_caller = TokenKind::of(&leaked.token) == Some(TokenKind::Service);
+                self.of_callers += usize::from(of_caller);
+                true
+            }
+            Entry::Occupied(mut known) => {
+                let places = known.get_mut();
+                let news = !leaked.url.is_empty()
+                    && places.len() < usize::from(PLACES_MAX)
+                    && !places.contains(&place);
+                if news {
+                    places.push(place);
+                }
+                news
+            }
         }
-        Some(shown)
-    });
-    Ok(real.collect())
+    }
+}
+
+/// What was real, each once.
+#[derive(Default)]
+struct Ended {
+    rows: Vec<Value>,
+    by_id: HashMap<String, usize>,
+}
+
+impl Ended {
+    async fn end(
+        &mut self,
+        service: &Arc<Service>,
+        batch: Vec<(u64, LeakedToken)>,
+    ) -> anyhow::Result<()> {
+        let (lines, tokens): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let results = service.revoke_leaked(operator(), tokens).await?;
+        let now = service.clock.now();
+        for (line, result) in lines.into_iter().zip(results) {
+            let Some(credential) = result.credential else { continue };
+            let known = self.by_id.entry(credential.id.to_string());
+            let Entry::Vacant(new) = known else { continue };
+            new.insert(self.rows.len());
+            let mut shown = view::credential(&credential, now);
+            if let Value::Object(fields) = &mut shown {
+                fields.insert("line".to_owned(), json!(line));
+                fields.insert("revoked_now".to_owned(), json!(result.revoked_now));
+            }
+            self.rows.push(shown);
+        }
+        Ok(())
+    }
+}
+
+fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> {
+    let count = seen.places.len();
+    if global.output == Output::Json {
+        output::item(global.output, &json!({"candidates": count, "real": ended.rows}))?;
+    } else {
+        let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
+        output::list(global.output, "real", &columns, &ended.rows)?;
+        output::note(&format!("{count} candidates, of which {} are real", ended.rows.len()));
+    }
+    if seen.of_callers > 0 {
+        output::note(&format!(
+            "{} of the candidates look like service tokens of callers, which are not ended here: `caller rotate` or `caller \
+             revoke` does that",
+            seen.of_callers
+        ));
+    }
+    if count == 0 {
+        output::note(
+            "nothing in it looks like a token: tokens of sophic-auth are found in any text, and those of other systems alone on \
+             a line or in a field `token`",
+        );
+        return Ok(Outcome::Refused);
+    }
+    Ok(Outcome::Done)
 }

@@ -1,16 +1,25 @@
-//! `migrate`: bring the schema up to date, and say from where to where.
+//! `migrate`: make the store, bring its schema up to date, and say from where to where.
 
-use super::args::Global;
-use super::{DEFAULT_DATABASE_URL, output, refuse_token_output};
+use super::args::{Global, MigrateArgs};
+use super::{asked, output, refuse_token_output};
 use crate::store;
 
-pub(super) async fn run(global: &Global) -> anyhow::Result<()> {
+pub(super) async fn run(global: &Global, args: &MigrateArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
-    let migrated = store::migrate(url).await?;
-    output::item(
-        global.output,
-        &serde_json::json!({"from_version": migrated.from, "to_version": migrated.to}),
-    );
+    let url = asked::url(global);
+    let (name, migrated) = if args.dry_run {
+        ("pending", store::pending(url).await?)
+    } else {
+        ("applied", store::migrate(url).await?)
+    };
+    let mut shown = serde_json::json!({
+        "from_version": migrated.from,
+        "to_version": migrated.to,
+        name: migrated.names,
+    });
+    if let Some(place) = asked::place() {
+        shown["store"] = place.into();
+    }
+    output::item(global.output, &shown)?;
     Ok(())
 }

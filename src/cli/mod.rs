@@ -1,9 +1,11 @@
 //! The command line: management on the store itself, and running the server.
 //!
-//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
-//! could not tell; 3 committed, but not confirmed by every server yet; 128 and more: ended by a signal.
+//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage or no store where one was named, or, of `introspect`
+//! and `credentials expiring`, could not tell; 3 committed, but not confirmed by every server yet; 128 and more: ended by a
+//! signal.
 
 mod args;
+mod asked;
 mod attend;
 mod audit;
 mod backup;
@@ -15,40 +17,44 @@ mod credentials;
 mod dev;
 mod introspect;
 mod leaked;
+mod leaked_input;
 mod logging;
 mod member;
 mod migrate;
 mod open_files;
+mod operator;
 mod output;
 mod policy_args;
+mod presented;
 mod progress;
 mod purge;
 mod record_args;
 mod serve;
 mod serve_args;
+mod serve_check;
 mod transfer;
 mod transfer_args;
+mod unshown;
 mod user;
+mod variables;
 mod workspace;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _};
-use zeroize::Zeroizing;
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::model::Invalid;
-use crate::server;
-use crate::service::{Context, Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
+use crate::server::{self, StartError};
+use crate::service::{Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
+use crate::store::StoreError;
 use args::{Cli, Command, Output};
 use attend::Interrupted;
+use operator::{operator, operator_who_rotates};
+use output::Unprinted;
+use presented::read_token;
 
-/// Where the store is when nobody says.
-const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
-/// Bytes of standard input that are read as a token; no token is near as long.
-const STDIN_BYTES_MAX: u64 = 4 * 1024;
 /// How long a rotation waits for other servers before it shows the new token, and waits on.
 const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -69,19 +75,26 @@ struct Usage(String);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os().collect::<Vec<OsString>>()) {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            output::usage(&error, asks_for_json());
-            return ExitCode::from(code);
+            let printed = output::usage(&error, asks_for_json());
+            return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
         }
     };
     let format = cli.global.output;
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
+        // Whoever reads, as `head` does, wants no more of it: that is no failure of what was done.
+        Err(error)
+            if exit_code(&error) == 1
+                && matches!(error.downcast_ref(), Some(Unprinted::Closed)) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             let code = exit_code(&error);
             output::error(format, &error, code);
@@ -108,12 +121,31 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return NOT_CONFIRMED;
     }
     let invalid = reason.is_some_and(|reason| reason.kind() == Kind::Invalid);
+    // It is the wrong store that was named.
+    let missing = matches!(error.downcast_ref(), Some(StoreError::Missing(_)))
+        || matches!(error.downcast_ref(), Some(StartError::Store(StoreError::Missing(_))));
     let usage = error.is::<Usage>() || error.is::<introspect::CouldNotTell>();
-    if invalid || usage { 2 } else { 1 }
+    if invalid || missing || usage { 2 } else { 1 }
+}
+
+/// What is said on the command line and by variables.
+fn parse() -> clap::error::Result<Cli> {
+    let mut command = variables::without_empty(Cli::command());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let given = |matches: &clap::ArgMatches| {
+        matches.value_source("database_url") == Some(ValueSource::CommandLine)
+    };
+    let mut levels = std::iter::successors(Some(&matches), |matches| Some(matches.subcommand()?.1));
+    cli.global.database_url_given = levels.any(given);
+    Ok(cli)
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    logging::init(&cli.global, matches!(cli.command, Command::Serve(_) | Command::Dev(_)))?;
+    let server = matches!(cli.command, Command::Serve(_) | Command::Dev(_));
+    let _flush = logging::init(&cli.global, server)?;
+    variables::name_unknown(&Cli::command());
+    operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
         // These end by signals, in good order.
@@ -130,7 +162,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Serve(args) => serve::run(&global, args).await?,
         Command::Dev(args) => dev::run(&global, args).await?,
-        Command::Migrate => migrate::run(&global).await?,
+        Command::Migrate(args) => migrate::run(&global, &args).await?,
         Command::Caller(command) => caller::run(&global, command).await?,
         Command::Workspace(command) => workspace::run(&global, command).await?,
         Command::User(command) => user::run(&global, command).await?,
@@ -145,10 +177,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,
         Command::Backup { file } => backup::run(&global, &file).await?,
+        Command::Restore { file } => Box::pin(backup::restore(&global, &file)).await?,
         Command::NewEpoch => backup::new_epoch(&global).await?,
-        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX),
+        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX)?,
         Command::Completions { shell } => {
-            output::completions(shell, &mut Cli::command());
+            output::completions(shell, &mut Cli::command())?;
         }
     }
     Ok(Outcome::Done)
@@ -161,23 +194,9 @@ async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
 
 /// The same, with these choices.
 async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
-    let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
-    let service = server::open_service(url, options).await?;
+    let service = server::open_service(asked::url(global), options).await?;
     global.attended.set(&service);
     Ok(service)
-}
-
-/// Who works at the command line, for the audit log.
-fn operator() -> Context {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    Context::operator(name.as_deref().unwrap_or("unknown"))
-}
-
-/// The operator, for a rotation: where the wait for other servers takes longer than this, the new token is shown first, so
-/// that no Ctrl-C during the wait loses it.
-fn operator_who_rotates() -> Context {
-    let deadline = Some(tokio::time::Instant::now() + TOKEN_SHOWN_WITHIN);
-    Context { deadline, ..operator() }
 }
 
 /// Waits on, once the new token is shown.
@@ -220,23 +239,6 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// A token from standard input. One line break at its end is taken for the shell's, and not for the token's.
-fn read_token() -> anyhow::Result<Zeroizing<String>> {
-    use std::io::Read as _;
-    let mut text = Zeroizing::new(String::new());
-    std::io::stdin()
-        .take(STDIN_BYTES_MAX)
-        .read_to_string(&mut text)
-        .context("standard input must be a token, in UTF-8")?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }
 
 /// `--output token` prints a token alone, so it goes only with what makes one.

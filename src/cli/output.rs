@@ -1,6 +1,7 @@
 //! All that is printed. A token is printed here and nowhere else, and only the one that was just made.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{Error, ErrorKind, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -9,20 +10,69 @@ use serde_json::{Value, json};
 use super::args::Output;
 use crate::service::ServiceError;
 
-/// A line on standard output.
-pub(super) fn line(text: &str) {
-    // Whoever closed the pipe wants no more of it.
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// How long a reader of standard error, or of what a server says, is waited for.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was to be printed was not, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unprinted {
+    /// Whoever read it has closed the pipe, and wants no more of it.
+    #[error("whoever reads standard output has closed it")]
+    Closed,
+    /// The disk is full, say.
+    #[error("standard output cannot be written: {0}")]
+    Failed(Error),
+}
+
+impl From<Error> for Unprinted {
+    fn from(error: Error) -> Self {
+        if error.kind() == ErrorKind::BrokenPipe { Self::Closed } else { Self::Failed(error) }
+    }
+}
+
+/// What printing gives.
+pub(super) type Printed = Result<(), Unprinted>;
+
+/// A line on standard output, which has arrived there when this returns.
+pub(super) fn line(text: &str) -> Printed {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// The lines with which a server says that it runs. It runs whether or not anybody can read them.
+pub(super) fn announce(text: String) {
+    bounded(move || {
+        if let Err(error) = line(&text) {
+            tracing::warn!(%error, "where it listens could not be printed");
+        }
+    });
+}
+
+/// Writes in a thread of its own: a reader that is stuck holds up nothing but that.
+fn bounded(write: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        write();
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+    });
+    let _ = is_done.recv_timeout(READER_PATIENCE);
 }
 
 /// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
 /// exit code, and all fields that are not as they must be.
 pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
+    let (message, place) = (format!("{error:#}"), super::asked::place());
     if format != Output::Json {
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
-        return;
+        let place = place.filter(|place| !message.contains(place));
+        let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
+        return unless_stuck(format!("error: {message}{place}"));
     }
-    let mut fields = json!({"message": format!("{error:#}"), "exit_code": exit_code});
+    let mut fields = json!({"message": message, "exit_code": exit_code});
+    if let Some(place) = place {
+        fields["store"] = place.into();
+    }
     if let Some(error) = error.downcast_ref::<ServiceError>() {
         fields["reason"] = error.reason.code().into();
         if !error.violations.is_empty() {
@@ -36,23 +86,34 @@ pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
             fields["metadata"][*key] = value.as_str().into();
         }
     }
-    let _ = writeln!(std::io::stderr(), "{}", json!({"error": fields}));
+    unless_stuck(json!({"error": fields}).to_string());
+}
+
+/// A remark, for which a reader that is stuck is not waited for.
+fn unless_stuck(text: String) {
+    bounded(move || note(&text));
 }
 
 /// What clap has to say: help and version, on standard output, and what is wrong with the command line.
-pub(super) fn usage(error: &clap::Error, json: bool) {
+pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
     if error.use_stderr() && json {
         let fields =
             json!({"message": error.to_string().trim_end(), "exit_code": error.exit_code()});
-        let _ = writeln!(std::io::stderr(), "{}", json!({"error": fields}));
+        writeln!(std::io::stderr(), "{}", json!({"error": fields}))
     } else {
-        let _ = error.print();
+        error.print()?;
+        std::io::stdout().flush()
     }
 }
 
 /// Standard output itself, for what is too much to be held.
 pub(super) fn stream() -> impl std::io::Write + Send {
     std::io::stdout()
+}
+
+/// Standard error itself, for the log.
+pub(super) fn log() -> std::io::Stderr {
+    std::io::stderr()
 }
 
 /// A remark, on standard error.
@@ -65,20 +126,17 @@ pub(super) fn is_watched() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Each as JSON on a line of its own; whether there is still somebody who reads.
-pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> bool {
+/// Each as JSON on a line of its own.
+pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> Printed {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let write = || {
-        for value in values {
-            writeln!(out, "{value}")?;
-        }
-        out.flush()
-    };
-    write().is_ok()
+    for value in values {
+        writeln!(out, "{value}")?;
+    }
+    Ok(out.flush()?)
 }
 
 /// One thing: its fields as lines, or JSON.
-pub(super) fn item(output: Output, value: &Value) {
+pub(super) fn item(output: Output, value: &Value) -> Printed {
     match output {
         Output::Json => line(&value.to_string()),
         Output::Table | Output::Token => {
@@ -87,13 +145,17 @@ pub(super) fn item(output: Output, value: &Value) {
             for (name, value) in fields {
                 table.add_row([name.clone(), cell(value)]);
             }
-            line(&trimmed(&table));
+            line(&trimmed(&table))
         }
     }
 }
 
 /// A list: `{"<name>": […]}`, or a table of these columns.
-pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) {
+pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> Printed {
+    if items.is_empty() {
+        // It may be the wrong store.
+        super::asked::note("nothing found");
+    }
     match output {
         Output::Json => line(&serde_json::json!({ name: items }).to_string()),
         Output::Table | Output::Token => {
@@ -104,13 +166,13 @@ pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]
                     columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()),
                 );
             }
-            line(&trimmed(&table));
+            line(&trimmed(&table))
         }
     }
 }
 
 /// Something new, with its token this once.
-pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&str>) {
+pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&str>) -> Printed {
     match (output, token) {
         (Output::Token, Some(token)) => line(token),
         (Output::Json, token) => {
@@ -119,37 +181,45 @@ pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&s
             if let Some(token) = token {
                 object.insert("token".to_owned(), token.into());
             }
-            line(&Value::Object(object).to_string());
+            line(&Value::Object(object).to_string())
         }
         (Output::Table | Output::Token, token) => {
-            item(Output::Table, &value);
-            if let Some(token) = token {
-                line(&format!("\nThe token, shown this once:\n{token}"));
-            }
+            item(Output::Table, &value)?;
+            token.map_or(Ok(()), |token| line(&format!("\nThe token, shown this once:\n{token}")))
         }
     }
 }
 
 /// What was rotated, with its new token this once; and whether the end of the old one is still pending.
-pub(super) fn rotated(output: Output, name: &str, value: Value, token: &str, end_pending: bool) {
+pub(super) fn rotated(
+    output: Output,
+    name: &str,
+    value: Value,
+    token: &str,
+    end_pending: bool,
+) -> Printed {
     if !end_pending {
         return created(output, name, value, Some(token));
     }
     if matches!(output, Output::Json) {
         let fields = serde_json::json!({name: value, "token": token, "end_pending": true});
-        line(&fields.to_string());
-        return;
+        return line(&fields.to_string());
     }
-    created(output, name, value, Some(token));
+    created(output, name, value, Some(token))?;
     note(
         "end_pending: not every server has confirmed when the old token ends; one that has not may accept it for longer, by \
          a lease at the most",
     );
+    Ok(())
 }
 
 /// Completions for a shell.
-pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) {
-    clap_complete::generate(shell, command, "sophic-auth", &mut std::io::stdout());
+pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) -> Printed {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, command, "sophic-auth", &mut script);
+    let mut out = std::io::stdout().lock();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
 }
 
 fn table() -> Table {

@@ -39,7 +39,7 @@ pub(super) struct BulkRevokeArgs {
 /// Flags of `leaked`.
 #[derive(Debug, Args)]
 pub(super) struct LeakedArgs {
-    /// Where the list is [default: standard input]
+    /// What was printed or found [default: standard input]
     pub(super) file: Option<PathBuf>,
     /// How they were found, for the audit log, where a line does not say
     #[arg(long, default_value = "")]

@@ -4,15 +4,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Global, Output};
 use super::serve_args::{ClientCertificatesArg, ServeArgs};
-use super::{DEFAULT_DATABASE_URL, open_files, output, refuse_token_output};
+use super::{asked, open_files, output, refuse_token_output, serve_check};
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
 };
 use crate::service::{Limits, Options};
+use crate::store::PoolSizes;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
+    for doubtful in serve_check::check(&args)? {
+        tracing::warn!("{doubtful}");
+    }
     let mut signals = Signals::listen()?;
     let config = config(global, *args)?;
     open_files::raise_limit(config.connections_max);
@@ -30,8 +34,10 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
 fn tell(format: Output, listening: Listening) {
     let (grpc, http) = (listening.grpc_url(), listening.http_url());
     match format {
-        Output::Json => output::line(&serde_json::json!({"grpc": grpc, "http": http}).to_string()),
-        Output::Table | Output::Token => output::line(&format!("gRPC  {grpc}\nHTTP  {http}")),
+        Output::Json => {
+            output::announce(serde_json::json!({"grpc": grpc, "http": http}).to_string())
+        }
+        Output::Table | Output::Token => output::announce(format!("gRPC  {grpc}\nHTTP  {http}")),
     }
 }
 
@@ -116,6 +122,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         client_certificates,
     });
     Ok(Config {
+        migrate: !args.no_migrate,
         tls,
         insecure: args.insecure,
         reflection: args.reflection,
@@ -132,6 +139,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             purge_changes_after: args.purge.changes_after,
         },
         issuer: args.issuer,
+        pools: PoolSizes::default(),
         cache: CacheConfig {
             capacity: args.cache_capacity,
             lease: args.lease,
@@ -143,11 +151,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             cache_ttl: args.cache_ttl,
             policy: args.policy.policy()?,
         },
-        ..Config::new(
-            global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL),
-            args.ports.listen,
-            args.ports.http_listen,
-        )
+        ..Config::new(asked::url(global), args.ports.listen, args.ports.http_listen)
     })
 }
 

@@ -20,19 +20,24 @@ const LIMITS: &str = "Limits";
 const HOUSEKEEPING: &str = "Housekeeping";
 const STOPPING: &str = "Stopping";
 
-/// Flags of `serve`.
+/// Flags of `serve`. Which of them need each other, or exclude each other, is in `serve_check.rs`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) ports: Ports,
+    /// Neither make the store nor bring its schema up to date: refuse one that `sophic-auth migrate` has not brought there.
+    /// The server's role then needs no rights to the schema
+    #[arg(long, env = "SOPHIC_AUTH_NO_MIGRATE", help_heading = HOUSEKEEPING)]
+    pub(super) no_migrate: bool,
     /// The server's certificate chain, PEM; without it, connections are in the clear, which only loopback may be
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CERT", requires = "tls_key", value_name = "FILE", help_heading = TLS)]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CERT", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
-    #[arg(long, env = "SOPHIC_AUTH_TLS_KEY", requires = "tls_cert", value_name = "FILE", help_heading = TLS)]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_KEY", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_key: Option<PathBuf>,
     /// The authorities whose client certificates are believed, PEM: callers may then be known by certificate
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", requires = "tls_cert", value_name = "FILE", help_heading = TLS)]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_client_ca: Option<PathBuf>,
     /// Whether a client must have a certificate
     #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", default_value = "optional", help_heading = TLS)]

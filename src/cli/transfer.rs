@@ -6,20 +6,30 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use super::args::Global;
+use super::output::Unprinted;
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
-use crate::service::{Import, ImportOptions, ImportPhase, ImportWatch, TransferFormat};
+use crate::service::{
+    DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
+    TransferFormat, find_token,
+};
 use crate::store::ExportFilter;
 
 pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
     let format = format(args.format, &args.file)?;
     let from_stdin = args.file.as_os_str() == "-";
-    let (input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
+    if from_stdin && args.check_token.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+        let text =
+            "the token and the file cannot both be standard input: put one of them into a file";
+        return Err(Usage(text.to_owned()).into());
+    }
+    let (mut input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
         (Box::new(BufReader::new(std::io::stdin())), None)
     } else {
         let file = File::open(&args.file)
@@ -28,6 +38,15 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         let bytes = metadata.map(|metadata| metadata.len());
         (Box::new(BufReader::new(file)), bytes)
     };
+    let is_deployment = format == TransferFormat::Jsonl
+        && input.fill_buf().context("the input cannot be read")?.starts_with(DEPLOYMENT_BEGINS);
+    if is_deployment {
+        args.refuse_for_deployment()?;
+    }
+    let reading = args.reading();
+    if let Some(token) = &args.check_token {
+        return check_token(global, token, input, format, reading);
+    }
     let options = ImportOptions {
         all_or_nothing: args.all_or_nothing,
         dry_run: args.dry_run,
@@ -35,8 +54,12 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     };
     let service = open(global).await?;
     let mut watch = Watch { progress: Progress::new(), bytes };
-    let import = Import { input, format, options };
-    let outcome = service.import(&operator(), import, &mut watch).await;
+    let outcome = if is_deployment {
+        service.import_deployment(&operator(), input, args.dry_run, &mut watch).await
+    } else {
+        let import = Import { input, format, reading, options };
+        service.import(&operator(), import, &mut watch).await
+    };
     watch.progress.finish();
     service.store.close().await;
     let report = outcome?;
@@ -49,8 +72,36 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     if let Some(reason) = report.nothing_written {
         shown["nothing_written"] = reason.into();
     }
-    output::item(global.output, &shown);
+    output::item(global.output, &shown)?;
     Ok(if report.bad == 0 { Outcome::Done } else { Outcome::Refused })
+}
+
+/// Says which line is this token's. It asks no store.
+fn check_token(
+    global: &Global,
+    token: &Path,
+    input: Box<dyn BufRead + Send>,
+    format: TransferFormat,
+    reading: Reading,
+) -> anyhow::Result<Outcome> {
+    let token = if token.as_os_str() == "-" {
+        super::read_token()?
+    } else {
+        let text = std::fs::read_to_string(token)
+            .with_context(|| format!("{} cannot be read", token.display()))?;
+        let text = Zeroizing::new(text);
+        Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    let found = find_token(input, format, reading, &token)?;
+    let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
+    output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}));
+    if found.at.is_empty() {
+        output::note(
+            "no record is this token's: its digests may be salted, or of another kind, or stand in another column",
+        );
+        return Ok(Outcome::Refused);
+    }
+    Ok(Outcome::Done)
 }
 
 /// Tells of bad lines and of progress on standard error.
@@ -60,8 +111,8 @@ struct Watch {
 }
 
 impl ImportWatch for Watch {
-    fn bad(&mut self, line: u64, reason: &str) {
-        self.progress.remark(&format!("line {line}: {reason}"));
+    fn bad(&mut self, unit: &'static str, number: u64, reason: &str) {
+        self.progress.remark(&format!("{unit} {number}: {reason}"));
     }
 
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>) {
@@ -80,6 +131,9 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     } else {
         format(args.format, &args.file)?
     };
+    if args.all && format == TransferFormat::Csv {
+        return Err(Usage("--all is written as JSON lines, and not as CSV".to_owned()).into());
+    }
     let service = open(global).await?;
     let workspace = match args.workspace {
         None => None,
@@ -96,24 +150,49 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         user_id: user.map(|user| user.id),
     };
     let mut progress = Progress::new();
-    let mut show = |done| progress.show("credentials exported", done, None);
+    let what = if args.all { "records exported" } else { "credentials exported" };
+    let mut show = |done| progress.show(what, done, None);
     let context = operator();
-    if to_stdout {
+    let written = if to_stdout {
         let mut output = BufWriter::new(output::stream());
-        service.export(&context, &filter, format, &mut output, &mut show).await?;
+        let exported = if args.all {
+            service.export_deployment(&context, &mut output, &mut show).await
+        } else {
+            service.export(&context, &filter, format, &mut output, &mut show).await
+        };
+        match exported {
+            Ok(_) => output.flush().map_err(|error| Unprinted::from(error).into()),
+            Err(TransferError::Io { source, .. }) => Err(Unprinted::from(source).into()),
+            Err(error) => Err(error.into()),
+        }
     } else {
-        let file = new_file(&args.file)?;
-        let mut output = BufWriter::new(file.as_file());
-        service.export(&context, &filter, format, &mut output, &mut show).await?;
-        output.flush()?;
-        drop(output);
-        file.as_file().sync_all()?;
-        file.persist_noclobber(&args.file)
-            .map_err(|error| error.error)
-            .with_context(|| format!("{} cannot be written", args.file.display()))?;
-    }
+        to_file(&args.file, async |output| {
+            if args.all {
+                return Ok(service.export_deployment(&context, output, &mut show).await?);
+            }
+            Ok(service.export(&context, &filter, format, output, &mut show).await?)
+        })
+        .await
+    };
     progress.finish();
     service.store.close().await;
+    written
+}
+
+/// Writes a new file, which is there when it is whole. Digests are in it: what is interrupted, and dropped, leaves nothing.
+async fn to_file(
+    path: &Path,
+    write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
+) -> anyhow::Result<()> {
+    let file = new_file(path)?;
+    let mut output = BufWriter::new(file.as_file());
+    write(&mut output).await?;
+    output.flush()?;
+    drop(output);
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(())
 }
 
@@ -131,15 +210,14 @@ fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
 fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<TransferFormat> {
     let by_name = || match file.extension()?.to_str()? {
         "csv" => Some(TransferFormatArg::Csv),
-        "jsonl" | "ndjson" => Some(TransferFormatArg::Jsonl),
+        "jsonl" | "ndjson" | "json" => Some(TransferFormatArg::Jsonl),
         _ => None,
     };
     match said.or_else(by_name) {
         Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
-            let text =
-                "the name ends in neither .csv nor .jsonl: give --format csv or --format jsonl";
+            let text = "the name ends in none of .csv, .jsonl and .json: give --format csv or --format jsonl";
             Err(Usage(text.to_owned()).into())
         }
     }

@@ -1,6 +1,7 @@
 //! `user put|list|delete`.
 
 use super::args::{Global, UserCommand};
+use super::progress::tell;
 use super::{every, flag, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, UserId};
 use crate::service::view;
@@ -20,7 +21,7 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
                 },
             };
             let user = service.put_user(operator(), id, name, disabled).await?;
-            output::item(global.output, &view::user(&user));
+            output::item(global.output, &view::user(&user))?;
             service.store.close().await;
         }
         UserCommand::List => {
@@ -32,13 +33,14 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
                 "users",
                 &["id", "display_name", "disabled", "create_time"],
                 &users,
-            );
+            )?;
             service.store.close().await;
         }
         UserCommand::Delete { id } => {
             let id = flag("the id", UserId::parse(&id))?;
             let service = open(global).await?;
             service.delete_user(operator(), id, false).await?;
+            tell(&service).await?;
             service.store.close().await;
         }
     }

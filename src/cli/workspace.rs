@@ -1,6 +1,7 @@
 //! `workspace put|list|delete`.
 
 use super::args::{Global, WorkspaceCommand};
+use super::progress::tell;
 use super::{every, flag, hex, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{Service, view};
@@ -29,7 +30,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 service.put_workspace(operator(), id, slug, name, disabled, policy).await?;
             let policy = service.store.find_workspace_policy(&workspace.id).await?;
             let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
-            output::item(global.output, &view);
+            output::item(global.output, &view)?;
             service.store.close().await;
         }
         WorkspaceCommand::List => {
@@ -44,13 +45,14 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 })
                 .collect();
             let columns = ["id", "slug", "display_name", "disabled", "create_time"];
-            output::list(global.output, "workspaces", &columns, &workspaces);
+            output::list(global.output, "workspaces", &columns, &workspaces)?;
             service.store.close().await;
         }
         WorkspaceCommand::Delete { workspace } => {
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
             let service = open(global).await?;
             service.delete_workspace(operator(), name, false).await?;
+            tell(&service).await?;
             service.store.close().await;
         }
     }

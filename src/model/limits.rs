@@ -12,6 +12,8 @@ pub const TOKEN_BYTES_MAX: usize = 512;
 pub const IMPORTED_TOKEN_BYTES_MIN: usize = 20;
 /// Bytes in a line of an import.
 pub const IMPORT_LINE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes in a record of CSV at the very most: with one that is longer the whole file is refused, since a quote may not be closed.
+pub const IMPORT_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Lines of an import that are looked up, and written, at once.
 pub const IMPORT_BATCH: u16 = 1_000;
 /// How far ahead the clock of the system that an import comes from may be.
@@ -55,6 +57,8 @@ pub const SLUG_RESERVATION: Duration = Duration::from_hours(30 * 24);
 pub const CREATOR_BYTES_MAX: usize = 512;
 /// Candidates in one call that ends leaked tokens.
 pub const LEAKED_TOKENS_MAX: usize = 1_000;
+/// Bytes of a text in which leaked tokens are looked for.
+pub const LEAKED_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes in the URL at which a token was found.
 pub const URL_BYTES_MAX: usize = 2_048;
 /// Introspections in one batch.

@@ -2,6 +2,7 @@
 //! that starts tasks of its own.
 
 mod background;
+mod known_digests;
 mod listener;
 mod readiness;
 mod replica;
@@ -28,10 +29,10 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Readiness, Refusals, Service, UnknownRate,
+    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, UnknownRate,
     UnreadableAddresses,
 };
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -42,6 +43,8 @@ use tls::Tls;
 pub struct Config {
     /// Where the store is.
     pub database_url: String,
+    /// Make the store if it is not there, and bring its schema up to date.
+    pub migrate: bool,
     /// Where to listen for gRPC.
     pub listen: SocketAddr,
     /// Where to listen for HTTP.
@@ -68,6 +71,8 @@ pub struct Config {
     pub housekeeping: Housekeeping,
     /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
     pub issuer: Option<String>,
+    /// Connections to Postgres at the most.
+    pub pools: PoolSizes,
     /// How this process answers from memory.
     pub cache: CacheConfig,
     /// Choices of the service itself.
@@ -103,6 +108,7 @@ impl Config {
     pub fn new(database_url: &str, listen: SocketAddr, http_listen: SocketAddr) -> Self {
         Self {
             database_url: database_url.to_owned(),
+            migrate: true,
             listen,
             http_listen,
             tls: None,
@@ -116,6 +122,7 @@ impl Config {
             shutdown_grace: Duration::from_secs(10),
             housekeeping: Housekeeping::default(),
             issuer: None,
+            pools: PoolSizes::default(),
             cache: CacheConfig::default(),
             options: Options::default(),
         }
@@ -192,15 +199,15 @@ impl Running {
 }
 
 /// Opens the store and makes the use cases, with this machine's clock and randomness and no memory: what the command
-/// line works with. It waits for servers on the same store, and nobody waits for it.
+/// line works with. It waits for servers on the same store, and nobody waits for it. It makes no store and migrates none.
 ///
 /// # Errors
-/// If the store cannot be opened or migrated.
+/// If there is no store, or one that cannot be used as it is.
 pub async fn open_service(
     database_url: &str,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
-    let store = store::open(database_url).await?;
+    let store = store::open_as_is(database_url).await?;
     let tasks = TaskTracker::new();
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
@@ -209,7 +216,7 @@ pub async fn open_service(
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
-        store,
+        store: Reads::new(store),
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         tasks,
@@ -245,8 +252,17 @@ impl Listening {
 /// If a port, the store or TLS cannot be had. Nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let ports = Ports::bind(&config).await?;
-    let store = store::open(&config.database_url).await?;
+    let store = open(&config).await?;
     Ok(assemble(config, ports, store))
+}
+
+/// Opens the store, and brings its schema up to date unless that is forbidden.
+async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    if config.migrate {
+        store::open_with(&config.database_url, config.pools).await
+    } else {
+        store::open_as_is_with(&config.database_url, config.pools).await
+    }
 }
 
 /// Starts a server as [`start`] does, but for a store that is away: it is waited for, and meanwhile the server listens and
@@ -292,8 +308,8 @@ impl Ports {
 }
 
 /// A server of what it is made of.
-fn assemble(config: Config, ports: Ports, store: Arc<dyn Store>) -> Running {
-    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = ports;
+fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
+    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());

@@ -42,8 +42,8 @@ pub(super) async fn monitor(
     let (can_write, writable) = watch::channel(None);
     let asking = async {
         tokio::join!(
-            ask(Arc::clone(&service.store), Question::Read, can_read),
-            ask(Arc::clone(&service.store), Question::Write, can_write),
+            ask(service.store.store(), Question::Read, can_read),
+            ask(service.store.store(), Question::Write, can_write),
             look(Arc::clone(&service.lookup), readable, writable, &ready),
         )
     };

@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::CacheConfig;
+use super::{CacheConfig, known_digests, spawn};
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Options, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Options, Reads, Refusals, Service, UnknownRate, UnreadableAddresses,
 };
 use crate::store::Store;
 use crate::token::OsRandom;
@@ -20,6 +20,8 @@ pub(super) struct Replica {
     /// Ends the thread when it is dropped, be it with the runtime that the server ran on.
     stop: DropGuard,
     thread: JoinHandle<()>,
+    /// Fills what is known of digests.
+    filling: tokio::task::JoinHandle<()>,
 }
 
 /// Makes the use cases over a mirror, and begins to follow the change log.
@@ -42,6 +44,9 @@ pub(super) fn start(
         config.outage_grace,
         tasks.clone(),
     );
+    let stop = CancellationToken::new();
+    let known = Arc::clone(mirror.known_digests());
+    let filling = spawn(known_digests::keep(Arc::clone(&store), known, stop.clone()));
     let replication = Replication {
         store: Arc::clone(&store),
         tail: Tail::new(mirror, lease, Arc::clone(&hub), cached.detach()),
@@ -57,7 +62,7 @@ pub(super) fn start(
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
     let service = Service {
         commits: Commits::new(Arc::clone(&store), barrier),
-        store,
+        store: Reads::new(store),
         lookup,
         unknown_rate,
         unreadable_addresses: UnreadableAddresses::new(Arc::clone(&clock) as _),
@@ -68,13 +73,16 @@ pub(super) fn start(
         refusals: Refusals::default(),
         options,
     };
-    (Arc::new(service), hub, Replica::follow(replication))
+    (Arc::new(service), hub, Replica::follow(replication, stop, filling))
 }
 
 impl Replica {
     /// On a thread of its own, which no load of requests can starve.
-    fn follow(replication: Replication) -> Self {
-        let stop = CancellationToken::new();
+    fn follow(
+        replication: Replication,
+        stop: CancellationToken,
+        filling: tokio::task::JoinHandle<()>,
+    ) -> Self {
         let token = stop.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -84,12 +92,14 @@ impl Replica {
                 Err(error) => tracing::error!(%error, "the change log cannot be followed"),
             }
         });
-        Self { stop: stop.drop_guard(), thread }
+        Self { stop: stop.drop_guard(), thread, filling }
     }
 
     /// Takes leave of the store, so that nobody waits for this process.
     pub(super) async fn stop(self) {
         drop(self.stop);
+        // It ends at once; one that panicked has nothing left to do.
+        let _ = self.filling.await;
         // It ends within its own time limits; a thread that panicked has nothing left to do.
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }

@@ -38,7 +38,7 @@ pub(super) async fn open(
     let mut waiting: Option<(Doors, Instant)> = None;
     let mut listening = Some(listening);
     loop {
-        let error = match store::open(&config.database_url).await {
+        let error = match super::open(config).await {
             Ok(store) => {
                 if let Some(listening) = listening {
                     listening();
@@ -90,12 +90,12 @@ fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
         })
     }));
     let connections = Connections::new(limits, ports.certificates.clone(), Protocol::Http);
-    let router = http::health_alone(ready);
+    let http = http::health_alone(ready);
     let accept = another(&ports.http, config.http_listen)?;
     spawn(connections.accept(accept, accepting.clone(), move |_: Peer| {
-        let router = router.clone();
+        let http = http.clone();
         service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
-            router.clone().oneshot(request)
+            http.clone().oneshot(request)
         })
     }));
     Ok(Doors { _accepting: accepting.drop_guard(), _ready: sender })

@@ -41,13 +41,18 @@ pub struct Peer {
 impl Peer {
     /// The network that is counted as one peer: an IPv4 address, or the /64 that one IPv6 host has to itself.
     pub fn network(&self) -> IpAddr {
-        match self.address.ip().to_canonical() {
-            IpAddr::V6(address) => {
-                let bits = address.to_bits() & (u128::MAX << 64);
-                IpAddr::V6(Ipv6Addr::from_bits(bits))
-            }
-            address @ IpAddr::V4(_) => address,
+        network(self.address.ip())
+    }
+}
+
+/// What one party has at least: an IPv4 address, or an IPv6 /64.
+pub(super) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
         }
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -113,6 +113,12 @@ reasons! {
         "committed, but not every replica has confirmed it yet: ask again to wait on";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
         "the store is out of reach: try again";
+    StoreFull, "STORE_FULL", Unavailable,
+        "the store's disk is full, so nothing was changed: it takes changes again once there is room";
+    StoreBusy, "STORE_BUSY", Unavailable,
+        "another change held the store for too long: try again";
+    StoreLost, "STORE_LOST", Unavailable,
+        "the store is damaged, gone or another one: an operator has to put it right";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,
         "at_least_revision is not reached yet: try again";
     RandomUnavailable, "RANDOM_UNAVAILABLE", Unavailable,
@@ -231,8 +237,22 @@ impl From<StoreError> for ServiceError {
                 tracing::warn!(%error, "store unavailable");
                 Reason::StoreUnavailable.into()
             }
+            StoreError::Full(_) => {
+                tracing::error!(%error, "nothing can be written until there is room on the disk");
+                Reason::StoreFull.into()
+            }
+            StoreError::Busy(_) => {
+                tracing::warn!(%error, "store busy");
+                Reason::StoreBusy.into()
+            }
+            StoreError::Lost(_) => {
+                tracing::error!(%error, "store lost");
+                Reason::StoreLost.into()
+            }
             StoreError::Conflict { .. }
             | StoreError::Corrupt { .. }
+            | StoreError::Missing(_)
+            | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
             | StoreError::RowsAffected { .. }

@@ -78,9 +78,9 @@ impl Service {
             Known::Answer(answer) => return Ok(answer),
             Known::Missing(digest) => digest,
         };
-        self.admit(request.asker)?;
+        self.admit(request, &digest)?;
         let facts = self.lookup.look_up(&question(request, &digest)).await?;
-        self.count_unknown(request.asker, u32::from(facts.found.is_none()));
+        self.count_unknown(request, &digest, &facts);
         self.answer(request, facts)
     }
 
@@ -96,7 +96,7 @@ impl Service {
     ) -> Result<Option<Introspection>> {
         match self.known(request, term)? {
             Known::Answer(answer) => Ok(Some(answer)),
-            Known::Missing(_) => self.admit(request.asker).map(|()| None),
+            Known::Missing(digest) => self.admit(request, &digest).map(|()| None),
         }
     }
 
@@ -129,10 +129,10 @@ impl Service {
             .zip(&known)
             .filter_map(|(request, known)| match known {
                 Known::Answer(_) => None,
-                Known::Missing(digest) => Some(question(request, digest)),
+                Known::Missing(digest) => Some((request, digest)),
             })
             .collect();
-        let mut facts = self.look_up_missing(requests, &missing).await?.into_iter();
+        let mut facts = self.look_up_missing(&missing).await?.into_iter();
         let answers = requests.iter().zip(known).map(|(request, known)| match known {
             Known::Answer(answer) => Ok(answer),
             Known::Missing(_) => match facts.next() {
@@ -143,35 +143,41 @@ impl Service {
         answers.collect()
     }
 
-    /// All requests of a batch are of one asker.
     async fn look_up_missing(
         &self,
-        requests: &[IntrospectionRequest<'_>],
-        missing: &[Question<'_>],
+        missing: &[(&IntrospectionRequest<'_>, &Digest)],
     ) -> Result<Vec<Facts>> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let asker = requests.first().and_then(|request| request.asker);
-        self.admit(asker)?;
-        let facts = self.lookup.look_up_many(missing).await?;
-        let unknown = facts.iter().filter(|facts| facts.found.is_none()).count();
-        self.count_unknown(asker, u32::try_from(unknown).unwrap_or(u32::MAX));
+        let mut questions = Vec::with_capacity(missing.len());
+        for (request, digest) in missing {
+            self.admit(request, digest)?;
+            questions.push(question(request, digest));
+        }
+        let facts = self.lookup.look_up_many(&questions).await?;
+        for ((request, digest), facts) in missing.iter().zip(&facts) {
+            self.count_unknown(request, digest, facts);
+        }
         Ok(facts)
     }
 
-    fn admit(&self, asker: Option<CallerId>) -> Result<()> {
-        match asker {
-            Some(caller) if !self.unknown_rate.admits(caller) => {
-                Err(Reason::UnknownTokensTooMany.into())
-            }
-            _ => Ok(()),
+    /// What may be somebody's is looked up whatever the caller has asked about before: a flood of made-up tokens must not
+    /// keep out those whose credentials are not in memory.
+    fn admit(&self, request: &IntrospectionRequest<'_>, digest: &Digest) -> Result<()> {
+        let admits = |caller| self.unknown_rate.admits(caller, request.client_ip);
+        if request.asker.is_none_or(admits) || self.lookup.may_know(digest) {
+            return Ok(());
         }
+        Err(Reason::UnknownTokensTooMany.into())
     }
 
-    fn count_unknown(&self, asker: Option<CallerId>, unknown: u32) {
-        if let Some(caller) = asker {
-            self.unknown_rate.count(caller, unknown);
+    fn count_unknown(&self, request: &IntrospectionRequest<'_>, digest: &Digest, facts: &Facts) {
+        if let Some(caller) = request.asker
+            && facts.found.is_none()
+            && !self.lookup.may_know(digest)
+        {
+            self.unknown_rate.count(caller, request.client_ip);
         }
     }
 

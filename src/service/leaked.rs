@@ -10,16 +10,18 @@ use zeroize::Zeroizing;
 use super::bulk::Many;
 use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, Violations};
-use crate::model::limits::{LEAKED_TOKENS_MAX, URL_BYTES_MAX};
-use crate::model::{Credential, CredentialId, Invalid, Reason as Why};
-use crate::token::{digest_to_end, redact_tokens};
+use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
+use crate::model::{Credential, CredentialId, Digest, Invalid, Reason as Why};
+use crate::token::{digest_of_presented, digest_to_end, redact_tokens, scan};
 
 /// Candidates shorter than this are cut out of no other text: every word would be one.
 const CUT_BYTES_MIN: usize = 8;
+/// Of one token, so many of the places where it was found are kept.
+const WHYS_MAX: usize = 20;
 
 /// A text that looks like a token, and where it was found.
 pub struct LeakedToken {
-    /// The text, exactly.
+    /// The text, exactly, or a text in which tokens of ours stand.
     pub token: Zeroizing<String>,
     /// Where it was found; empty: not said.
     pub url: String,
@@ -39,7 +41,8 @@ pub struct LeakedTokenResult {
 impl Service {
     /// Ends those of these that are real; an answer for each, in their order.
     ///
-    /// Text of any shape is looked up, whether or not imported tokens are accepted today. Callers' service tokens are no
+    /// Text of any shape is looked up, whether or not imported tokens are accepted today, and so is every token of ours that
+    /// stands anywhere in it, as in `KEY=…`: all of them are ended, and the answer names the first. Callers' service tokens are no
     /// credentials: whoever finds one has its caller rotated or revoked.
     pub async fn revoke_leaked(
         self: &Arc<Self>,
@@ -51,15 +54,18 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             check(&tokens)?;
             let mut ids = Vec::with_capacity(tokens.len());
-            let mut whys: HashMap<CredentialId, Option<String>> = HashMap::new();
+            let mut whys: HashMap<CredentialId, Vec<String>> = HashMap::new();
             for leaked in &tokens {
-                let digest = digest_to_end(&leaked.token);
-                let found = this.store.look_up(&digest, None).await?.found;
-                let id = found.map(|found| found.credential.id);
-                if let Some(id) = id {
-                    whys.entry(id).or_insert_with(|| why(leaked));
+                let mut first = None;
+                for digest in digests(leaked) {
+                    let found = this.store.look_up(&digest, None).await?.found;
+                    let Some(id) = found.map(|found| found.credential.id) else { continue };
+                    first = first.or(Some(id));
+                    let known = whys.entry(id).or_default();
+                    let why = why(leaked);
+                    known.extend(why.filter(|why| !known.contains(why) && known.len() < WHYS_MAX));
                 }
-                ids.push(id);
+                ids.push(first);
             }
             let real: Vec<_> = whys.keys().copied().collect();
             let many = Many {
@@ -69,7 +75,8 @@ impl Service {
                 ids: &real,
                 also_revoked: true,
             };
-            let why = |id| whys.get(&id).cloned().flatten();
+            let why =
+                |id| whys.get(&id).filter(|whys| !whys.is_empty()).map(|whys| whys.join("; "));
             let (committed, revoked) = this.revoke_many(&context, many, why).await?;
             let mut told = HashSet::new();
             let result = |id: Option<CredentialId>| {
@@ -86,6 +93,16 @@ impl Service {
     }
 }
 
+/// Of the text itself, and of each token that stands in it.
+fn digests(leaked: &LeakedToken) -> Vec<Digest> {
+    let mut digests = vec![digest_to_end(&leaked.token)];
+    scan(leaked.token.as_bytes(), |found| {
+        let digest = digest_of_presented(found, false);
+        digests.extend(digest.filter(|digest| !digests.contains(digest)));
+    });
+    digests
+}
+
 fn check(tokens: &[LeakedToken]) -> Result<()> {
     let mut violations = Violations::default();
     if tokens.len() > LEAKED_TOKENS_MAX {
@@ -93,6 +110,10 @@ fn check(tokens: &[LeakedToken]) -> Result<()> {
         return violations.finish();
     }
     for (i, leaked) in tokens.iter().enumerate() {
+        if leaked.token.len() > LEAKED_TEXT_BYTES_MAX {
+            let most = format!("must be at most {LEAKED_TEXT_BYTES_MAX} bytes");
+            violations.add(&format!("tokens[{i}].token"), most);
+        }
         let fits = leaked.url.len() <= URL_BYTES_MAX
             && leaked.url.bytes().all(|byte| byte.is_ascii_graphic());
         let described =

@@ -1,6 +1,8 @@
 //! How many tokens that nobody knows a caller may have looked up: a flood of made-up ones must not keep the store from
 //! those who present real ones. What is in memory is answered all the same. Service tokens that nobody knows are counted
 //! by the network address that they come from, since their sender is nobody either.
+//!
+//! What [`Lookup::may_know`](crate::cache::Lookup::may_know) says may be somebody's is no matter of these counts.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -8,10 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::edge::network;
 use crate::cache::ClockMap;
 use crate::model::limits::{COUNTED_CALLERS_MAX, COUNTED_PEERS_MAX};
 use crate::model::{BootClock, CallerId};
 
+/// One client of a caller, where its address is known, may have this part of the caller's rate: so one client who makes
+/// tokens up does not use up what the others have.
+const CLIENT_SHARE: u32 = 10;
 /// A caller that was quiet may present this much at once.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -21,6 +27,8 @@ pub struct UnknownRate {
     interval: Duration,
     boot: Arc<dyn BootClock>,
     callers: Counts<CallerId>,
+    /// By the network of a caller's client.
+    clients: Counts<(CallerId, IpAddr)>,
     networks: Counts<IpAddr>,
 }
 
@@ -31,19 +39,29 @@ impl UnknownRate {
     /// So many a second; 0: no limit.
     pub fn new(per_second: u32, boot: Arc<dyn BootClock>) -> Self {
         let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
-        let (callers, networks) =
-            (ClockMap::new(COUNTED_CALLERS_MAX), ClockMap::new(COUNTED_PEERS_MAX));
-        Self { interval, boot, callers, networks }
+        let (callers, clients, networks) = (
+            ClockMap::new(COUNTED_CALLERS_MAX),
+            ClockMap::new(COUNTED_PEERS_MAX),
+            ClockMap::new(COUNTED_PEERS_MAX),
+        );
+        Self { interval, boot, callers, clients, networks }
     }
 
-    /// Whether the caller may have something looked up now.
-    pub fn admits(&self, caller: CallerId) -> bool {
-        self.admits_one(&self.callers, &caller)
+    /// Whether the caller may have something looked up now, for a client at this address, if it says.
+    pub fn admits(&self, caller: CallerId, client: Option<IpAddr>) -> bool {
+        let of_client = |ip| self.admits_one(&self.clients, &(caller, network(ip)));
+        self.admits_one(&self.callers, &caller) && client.is_none_or(of_client)
     }
 
-    /// What the caller had looked up was unknown.
-    pub fn count(&self, caller: CallerId, unknown: u32) {
-        self.count_one(&self.callers, caller, unknown);
+    /// What the caller had looked up for this client was unknown.
+    pub fn count(&self, caller: CallerId, client: Option<IpAddr>) {
+        self.count_one(&self.callers, caller, self.interval);
+        if let Some(ip) = client {
+            let key = (caller, network(ip));
+            // No slower than one a second.
+            let interval = self.interval * CLIENT_SHARE;
+            self.count_one(&self.clients, key, interval.min(BURST).max(self.interval));
+        }
     }
 
     /// Whether a service token from this network may be looked up now.
@@ -53,7 +71,7 @@ impl UnknownRate {
 
     /// A service token that this network had looked up was unknown.
     pub fn count_network(&self, network: IpAddr) {
-        self.count_one(&self.networks, network, 1);
+        self.count_one(&self.networks, network, self.interval);
     }
 
     fn admits_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: &K) -> bool {
@@ -62,8 +80,8 @@ impl UnknownRate {
         Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
     }
 
-    fn count_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: K, unknown: u32) {
-        if self.interval.is_zero() || unknown == 0 {
+    fn count_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: K, interval: Duration) {
+        if interval.is_zero() {
             return;
         }
         let whole_at = counts.get(&key, shared).unwrap_or_else(|| {
@@ -72,7 +90,7 @@ impl UnknownRate {
             new
         });
         let now = nanos(self.boot.since_boot());
-        let more = nanos(self.interval * unknown);
+        let more = nanos(interval);
         // The update always gives a value, so it cannot fail.
         let _ = whole_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(at.max(now) + more));

@@ -17,6 +17,15 @@ pub enum StoreError {
     /// The database does not answer, or refuses to write for now. Trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// No room is left on the disk of the database. Nothing is written until there is; reading goes on.
+    #[error("the store's disk is full: {0}")]
+    Full(String),
+    /// Another writer holds what is needed, or came first. Trying again helps.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// The database is damaged, gone, or another one now. It does not get well by itself.
+    #[error("the store is lost: {0}")]
+    Lost(String),
     /// It is known that the database is away, and why; it was not even asked.
     #[error("the store is out of reach: {0}")]
     Away(String),
@@ -36,6 +45,9 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
+    /// There is no store where one was to be; the text says where, and how to make one.
+    #[error("{0}")]
+    Missing(String),
     /// The database was migrated by a newer version of this program.
     #[error(
         "the database's schema is at version {found}, and this program knows versions up to {known}: \
@@ -46,6 +58,17 @@ pub enum StoreError {
         found: i64,
         /// The newest that this program knows.
         known: i64,
+    },
+    /// The database was not migrated to what this program needs.
+    #[error(
+        "the database's schema is at version {found}, and this program needs version {needed}: \
+         run `sophic-auth migrate`"
+    )]
+    SchemaTooOld {
+        /// The database's version.
+        found: i64,
+        /// What this program needs.
+        needed: i64,
     },
     /// The database cannot be used as it is; the text says what to change.
     #[error("{0}")]
@@ -154,7 +177,7 @@ fn of_io(error: &std::io::Error) -> StoreError {
 fn of_postgres(error: &PgDatabaseError) -> StoreError {
     let code = error.code();
     let message = error.message();
-    let unavailable = || StoreError::Unavailable(format!("{message} (SQLSTATE {code})"));
+    let text = || format!("{message} (SQLSTATE {code})");
     match (code.get(..2).unwrap_or(code), code) {
         (_, "23505") => UNIQUE
             .iter()
@@ -168,20 +191,24 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         (_, "08P01") if message.contains("unsupported startup parameter") => {
             StoreError::Pooler { code: code.to_owned() }
         }
-        (_, "55P03") => StoreError::Unavailable(format!(
-            "a lock did not come free in time: {message} (SQLSTATE {code})"
-        )),
-        (_, "57014") => StoreError::Unavailable(format!(
-            "a statement took too long: {message} (SQLSTATE {code})"
-        )),
+        (_, "53100") => StoreError::Full(text()),
+        (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
+        // A deadlock, and what could not be serialized.
+        (_, "40001" | "40P01") => StoreError::Busy(text()),
+        (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
+        // Pages of a table or of an index that are damaged.
+        (_, "XX001" | "XX002") => StoreError::Lost(text()),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        // A standby, or a database that is read-only for now, or closed. The idle or the
-        // whole transaction took too long, and the connection is gone.
+        // A standby, or a database that is read-only for now, or closed. The idle or the whole transaction took too long,
+        // and the connection is gone.
         ("08" | "53" | "57" | "40" | "58", _) | (_, "25006" | "55000" | "25P03" | "25P04") => {
-            unavailable()
+            StoreError::Unavailable(text())
         }
         // Names of roles and databases, which the operator gave.
-        ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
+        // Or of a table that the role may not touch.
+        ("28" | "3D", _) | (_, "42501") => {
+            StoreError::Unusable(format!("Postgres says: {}", error.message()))
+        }
         _ => StoreError::Refused { code: code.to_owned() },
     }
 }
@@ -190,19 +217,22 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
 fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default().into_owned();
     let number: i32 = code.parse().unwrap_or(0);
+    let text = || format!("{} (SQLite code {number})", error.message());
     // The low byte is the primary code.
     match number & 0xff {
-        5 | 6 => StoreError::Unavailable(format!(
-            "another process or connection holds the file's lock: {} (SQLite code {number})",
-            error.message()
+        // BUSY and LOCKED.
+        5 | 6 => StoreError::Busy(format!(
+            "another process or connection holds the file's lock: {}",
+            text()
         )),
-        // NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL.
-        7 | 8 | 9 | 10 | 13 | 14 | 15 => {
-            StoreError::Unavailable(format!("{} (SQLite code {number})", error.message()))
-        }
+        13 => StoreError::Full(text()),
+        // IOERR.
+        10 => StoreError::Unavailable(format!("its disk fails: {}", text())),
+        // NOMEM, READONLY, INTERRUPT, CANTOPEN, PROTOCOL.
+        7 | 8 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
-        11 => StoreError::Unusable("the database file is damaged: restore a backup".to_owned()),
-        26 => StoreError::Unusable("the database file is no SQLite database".to_owned()),
+        11 => StoreError::Lost("the database file is damaged: restore a backup".to_owned()),
+        26 => StoreError::Lost("the database file is no SQLite database".to_owned()),
         _ if error.is_unique_violation() => UNIQUE
             .iter()
             .find(|(_, column)| {

@@ -3,27 +3,34 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::postgres;
+use super::postgres::{self, PoolSizes};
 use super::sqlite;
 use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
 
 /// Opens the database of this URL, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    open_with(url, PoolSizes::default()).await
+}
+
+/// The same, with so many connections to Postgres at the most.
+pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
-        Location::Postgres(url) => {
-            Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?)
-        }
+        Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open(url, sizes)).await?),
     })
 }
 
-/// Opens the database of this URL as it is, and refuses it unless its schema is this program's.
+/// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
+/// program's. Rights to read are enough, for reading.
 pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
+    open_as_is_with(url, PoolSizes::default()).await
+}
+
+/// The same, with so many connections to Postgres at the most.
+pub async fn open_as_is_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
-        Location::Postgres(url) => {
-            Arc::new(PostgresStore::open_as_is(url, postgres::PoolSizes::default()).await?)
-        }
+        Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open_as_is(url, sizes)).await?),
     })
 }
 
@@ -40,12 +47,40 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
     }
 }
 
+/// What [`migrate`] would do; touches nothing.
+pub async fn pending(url: &str) -> Result<Migrated> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::pending(&path).await,
+        Location::Postgres(url) => postgres::pending(url).await,
+    }
+}
+
+/// Which store this URL speaks of, to be shown: without a password, and a file by its whole path.
+pub fn place(url: &str) -> Result<String> {
+    Ok(match Location::parse(url)? {
+        Location::Sqlite(path) => {
+            format!("sqlite:{}", std::path::absolute(&path).unwrap_or(path).display())
+        }
+        Location::Postgres(url) => postgres::place_of_url(url)?,
+    })
+}
+
 /// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
 pub async fn backup(url: &str, to: &Path) -> Result<()> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::backup(&path, to).await,
         Location::Postgres(_) => {
             Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
+        }
+    }
+}
+
+/// Begins to put a backup in the place of this URL's database. Of SQLite only, as [`backup`].
+pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
+        Location::Postgres(_) => {
+            Err(StoreError::Unusable("of Postgres, pg_restore restores backups".to_owned()))
         }
     }
 }

@@ -12,13 +12,30 @@ use super::{Result, StoreError};
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-/// Where a database's schema was and where it is now; 0 is one without any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a database's schema was and where it is now, or would be; 0 is one without any.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     /// The version before.
     pub from: i64,
-    /// The version now.
+    /// The version after.
     pub to: i64,
+    /// What leads from the one to the other, as `0014_replica_ends`.
+    pub names: Vec<String>,
+}
+
+impl Migrated {
+    /// From one version to another of this listing.
+    pub(super) fn between(from: i64, to: i64, listing: Listing) -> Self {
+        let between = listing.iter().filter(|(version, ..)| (from + 1..=to).contains(version));
+        let names = between.map(|(version, name, _)| format!("{version:04}_{name}")).collect();
+        Self { from, to, names }
+    }
+
+    /// What would be done to a schema of this version.
+    pub(super) fn pending(from: i64, listing: Listing) -> Result<Self> {
+        refuse_newer(from, listing)?;
+        Ok(Self::between(from, newest(listing), listing))
+    }
 }
 
 /// One database's migrations: version, name, SQL.
@@ -39,11 +56,12 @@ pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
 pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
     refuse_newer(found, listing)?;
     let known = newest(listing);
+    if found == 0 {
+        let text = "there is no store yet in this database: `sophic-auth migrate` makes one";
+        return Err(StoreError::Missing(text.to_owned()));
+    }
     if found < known {
-        return Err(StoreError::Unusable(format!(
-            "the database's schema is at version {found}, and this program needs version {known}: \
-             run `sophic-auth migrate`"
-        )));
+        return Err(StoreError::SchemaTooOld { found, needed: known });
     }
     Ok(())
 }

@@ -77,6 +77,13 @@ macro_rules! select_credentials {
     };
 }
 
+/// A page of digests, which [`super::row::digest`] reads: those after `$1`, `$2` of them. The same for both databases.
+macro_rules! select_digests {
+    () => {
+        "SELECT c.digest FROM credentials AS c WHERE c.digest > $1 ORDER BY c.digest LIMIT $2"
+    };
+}
+
 /// What [`super::row::caller`] reads.
 macro_rules! caller_columns {
     () => {
@@ -95,5 +102,5 @@ macro_rules! audit_event_columns {
 
 pub(super) use {
     audit_event_columns, caller_columns, credential_columns, membership_columns,
-    select_credentials, user_columns, workspace_columns,
+    select_credentials, select_digests, user_columns, workspace_columns,
 };

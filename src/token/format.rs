@@ -59,6 +59,29 @@ impl TokenKind {
     }
 }
 
+/// Why this text is no token that a user or a service could present; nothing if it may be one. Never repeats it.
+pub fn why_no_token(text: &str) -> Option<String> {
+    match TokenKind::of(text) {
+        Some(TokenKind::Key | TokenKind::Pat) => return None,
+        Some(TokenKind::Service) => {
+            return Some(
+                "it is the service token of a caller, and no user's or workspace's".to_owned(),
+            );
+        }
+        None => {}
+    }
+    let (found, of) = (text.chars().count(), LENGTH);
+    Some(if !TokenKind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
+        "a token begins with sophic_key_ or sophic_pat_".to_owned()
+    } else if found == of {
+        "its last 6 characters do not fit the others: it is misspelt".to_owned()
+    } else {
+        format!(
+            "it has {found} characters, and a token has {of}: it was not copied whole, or too much was"
+        )
+    })
+}
+
 /// The digest to look a presented text up by; `None` if it is unknown without looking.
 ///
 /// With `accept_imported`, text of any other shape is looked up too, up to 512 bytes: it may be a token of the system

@@ -7,14 +7,18 @@ mod bearer;
 mod format;
 mod imported;
 mod random;
+mod scan;
 
 #[cfg(test)]
 mod tests;
 
 pub use bearer::{bearer, credentials};
-pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens};
+pub use format::{
+    SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens, why_no_token,
+};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
+pub use scan::scan;
 
 use std::fmt;
 

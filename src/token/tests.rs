@@ -244,3 +244,35 @@ fn the_vectors_hold() {
         }
     }
 }
+
+#[test]
+fn a_token_is_found_wherever_it_stands_however_it_is_escaped() {
+    let token = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
+    let token = token.expose();
+    let found = |text: &str| {
+        let mut found = Vec::new();
+        scan(text.as_bytes(), |text| found.push(text.to_owned()));
+        found.dedup();
+        found
+    };
+    let json = serde_json::json!({"a": format!("x\n{token}")}).to_string();
+    let twice = serde_json::json!({"b": json}).to_string();
+    for text in [
+        token.to_owned(),
+        format!("file:3: KEY={token}"),
+        format!("{{\"Match\":\"KEY\\u003d{token}\\u0022\"}}"),
+        format!("https://x.example/?token%3D{token}&y"),
+        format!("https://x.example/?next=%2Fa%3Ftoken%253D{token}"),
+        format!("b'\\x27\\x3d{token}'"),
+        format!("é{token}é"),
+        json,
+        twice,
+        token.replace('_', "\\u005f"),
+    ] {
+        assert_eq!(found(&text), [token], "{text}");
+    }
+    for text in [format!("x{token}"), format!("{token}x"), token[1..].to_owned(), "\\".to_owned()] {
+        assert_eq!(found(&text), Vec::<String>::new(), "{text}");
+    }
+    assert_eq!(found(&format!("{token},{token}\u{0}{token}")).len(), 1);
+}

@@ -10,6 +10,7 @@
 
 mod cli;
 mod client;
+mod edges;
 mod faces;
 mod faults;
 mod grpc;

@@ -46,6 +46,10 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     case: impl FnOnce(F) -> R,
 ) {
     let database = Arc::new(database);
+    if !database.is_postgres() {
+        // As the template of Postgres is.
+        store::migrate(&database.url()).await.expect("it can be migrated");
+    }
     case(F::set_up(Arc::clone(&database)).await).await;
     F::tear_down(&database).await;
     database.drop_database().await;

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
+use super::names::Reading;
 use super::record::Record;
+use super::{digest_text, when};
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
@@ -17,13 +19,22 @@ use crate::token::{TokenKind, contains_token, digest_imported, is_placeholder, m
 pub(super) struct Bad {
     /// In words, with the columns.
     pub(super) reason: String,
-    /// A token may stand in the clear where none must: nothing of such a file is imported.
-    pub(super) exposes_token: bool,
+    /// Why nothing of the file is to be imported, if that.
+    pub(super) stops: Option<Stop>,
+}
+
+/// What is not to happen by half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// A token may stand in the clear where none must.
+    ExposesToken,
+    /// Digests may stand where tokens must.
+    DigestAsToken,
 }
 
 impl From<Invalid> for Bad {
     fn from(Invalid(reason): Invalid) -> Self {
-        Self { reason, exposes_token: false }
+        Self { reason, stops: None }
     }
 }
 
@@ -33,12 +44,13 @@ pub(super) struct Defaults<'a> {
     pub(super) creator: &'a str,
     /// For an id.
     pub(super) random: [u8; 10],
+    pub(super) reading: &'a Reading,
 }
 
 /// The credential that a record is of. The owner is as it is named there, which may be by slug, and its generation is
 /// not known yet: see `resolve`.
 pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCredential, Bad> {
-    let mut problems = Problems::default();
+    let mut problems = Problems { reading: defaults.reading, reasons: Vec::new(), stops: None };
     problems.refuse_tokens(record);
     let owner = problems.owner(record);
     let kind = owner.as_ref().map(|owner| match owner {
@@ -111,15 +123,15 @@ struct Times {
 }
 
 /// What is wrong so far.
-#[derive(Default)]
-struct Problems {
+struct Problems<'r> {
+    reading: &'r Reading,
     reasons: Vec<String>,
-    exposes_token: bool,
+    stops: Option<Stop>,
 }
 
-impl Problems {
+impl Problems<'_> {
     fn add(&mut self, column: &str, what: impl Display) {
-        self.reasons.push(format!("{column}: {what}"));
+        self.reasons.push(format!("{}: {what}", self.reading.shown(column)));
     }
 
     fn note<T>(&mut self, column: &str, parsed: Result<T, Invalid>) -> Option<T> {
@@ -151,7 +163,7 @@ impl Problems {
         if self.reasons.is_empty() {
             return Ok(());
         }
-        Err(Bad { reason: self.reasons.join("; "), exposes_token: self.exposes_token })
+        Err(Bad { reason: self.reasons.join("; "), stops: self.stops })
     }
 
     /// A token in any column but its own would be stored as it stands.
@@ -171,12 +183,16 @@ impl Problems {
         for (column, text) in all {
             if contains_token(text) || token.is_some_and(|token| text.contains(token)) {
                 self.add(column, "a token stands in it in the clear");
-                self.exposes_token = true;
+                self.stops = Some(Stop::ExposesToken);
             }
         }
-        if record.digest.as_deref().is_some_and(may_be_token) {
+        let is_token = |text: &str| {
+            let known = digest_text::parse(text).is_some() || digest_text::is_password_hash(text);
+            contains_token(text) || (!known && may_be_token(text.trim_start_matches("\\x")))
+        };
+        if record.digest.as_deref().is_some_and(is_token) {
             self.add("digest", "is no digest, and may be a token in the clear");
-            self.exposes_token = true;
+            self.stops = Some(Stop::ExposesToken);
         }
     }
 
@@ -227,12 +243,22 @@ impl Problems {
                 return None;
             }
             (Some(text), None) => {
-                let digest = Digest::from_hex(text).ok_or_else(|| {
-                    Invalid::new("must be 64 hexadecimal digits in lower case: a SHA-256")
-                });
+                let digest = digest_text::parse(text)
+                    .ok_or_else(|| Invalid::new(digest_text::instead(text)));
                 (self.note("digest", digest)?, "imported".to_owned())
             }
-            (None, Some(token)) => self.note("token", digest_imported(&token.0, kind?))?,
+            (None, Some(token)) => {
+                if !self.reading.tokens_look_like_digests && digest_text::looks_like_one(&token.0) {
+                    self.add(
+                        "token",
+                        "looks like a digest: a SHA-256 belongs into the column digest (--rename token=digest), and if these \
+                         are the tokens themselves, say --tokens-look-like-digests",
+                    );
+                    self.stops = self.stops.or(Some(Stop::DigestAsToken));
+                    return None;
+                }
+                self.note("token", digest_imported(&token.0, kind?))?
+            }
         };
         if is_placeholder(&digest) {
             let column = if record.token.is_some() { "token" } else { "digest" };
@@ -260,7 +286,7 @@ impl Problems {
     fn times(&mut self, record: &Record, now: Timestamp) -> Times {
         let latest = now.checked_add(IMPORT_CLOCK_SKEW).unwrap_or(now);
         let mut past = |column: &str, text: &Option<String>| {
-            let time = self.optional(column, text.as_deref(), Timestamp::parse)?;
+            let time = self.optional(column, text.as_deref(), when::parse)?;
             if time > latest {
                 self.add(column, "must not be in the future");
             }
@@ -270,7 +296,20 @@ impl Problems {
         let disable = past("disable_time", &record.disable_time);
         let revoke = past("revoke_time", &record.revoke_time);
         let last_use = past("last_use_time", &record.last_use_time);
-        let expire = self.optional("expire_time", record.expire_time.as_deref(), Timestamp::parse);
+        let revoked = self.optional("revoked", record.revoked.as_deref(), truth);
+        let enabled = self.optional("enabled", record.enabled.as_deref(), truth);
+        for (column, contradicts) in [
+            ("revoked", revoked == Some(false) && revoke.is_some()),
+            ("enabled", enabled == Some(true) && disable.is_some()),
+        ] {
+            if contradicts {
+                self.add(column, "contradicts the time of its end");
+            }
+        }
+        let revoke = revoke.or((revoked == Some(true)).then_some(now.max(create)));
+        let disable = disable.or((enabled == Some(false)).then_some(now.max(create)));
+        let expires = record.expire_time.as_deref().filter(|text| *text != "infinity");
+        let expire = self.optional("expire_time", expires, when::parse);
         if expire.is_some_and(|time| time <= create) {
             self.add("expire_time", "must be after create_time");
         }
@@ -280,5 +319,14 @@ impl Problems {
         }
         let last_use = last_use.map(|time| LastUse { time, ip });
         Times { create, expire, disable, revoke, last_use }
+    }
+}
+
+/// As databases write it.
+fn truth(text: &str) -> Result<bool, Invalid> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" => Ok(true),
+        "false" | "f" | "0" | "no" => Ok(false),
+        _ => Err(Invalid::new("must be true or false")),
     }
 }

@@ -13,9 +13,6 @@ use crate::model::limits::IMPORT_BATCH;
 use crate::model::{AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
-/// The columns of a CSV file: those of the format but the token, which nobody has any longer.
-const EXPORTED: fn(&Column) -> bool = |column| *column as u8 != Column::Token as u8;
-
 impl Service {
     /// Writes them; how many. Each batch is of one moment and the whole is not: what is made meanwhile comes last.
     pub async fn export(
@@ -26,22 +23,14 @@ impl Service {
         output: &mut (dyn Write + Send),
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<u64, TransferError> {
-        let mut line = String::new();
-        if format == TransferFormat::Csv {
-            let names: Vec<_> =
-                Column::ALL.into_iter().filter(EXPORTED).map(Column::as_str).collect();
-            writeln!(output, "{}", names.join(",")).map_err(TransferError::output)?;
-        }
+        let mut lines = Output::new(output, format)?;
         let mut count = 0;
         let mut after = None;
         loop {
             let batch =
                 self.store.export_credentials(filter, after, u32::from(IMPORT_BATCH)).await?;
             for stored in &batch {
-                line.clear();
-                push(&mut line, stored, format);
-                line.push('\n');
-                output.write_all(line.as_bytes()).map_err(TransferError::output)?;
+                lines.push(stored)?;
             }
             count += batch.len() as u64;
             progress(count);
@@ -52,7 +41,7 @@ impl Service {
                 _ => break,
             }
         }
-        output.flush().map_err(TransferError::output)?;
+        lines.finish()?;
         self.record_export(context, filter, count).await?;
         Ok(count)
     }
@@ -82,17 +71,52 @@ impl Service {
     }
 }
 
-fn push(line: &mut String, stored: &StoredCredential, format: TransferFormat) {
-    let mut record = Record::of(stored);
-    match format {
-        TransferFormat::Jsonl => record.push_json(line),
-        TransferFormat::Csv => {
-            for (i, column) in Column::ALL.into_iter().filter(EXPORTED).enumerate() {
-                if i > 0 {
-                    line.push(',');
-                }
-                record.push_field(column, line);
+/// Where the records go.
+enum Output<'o> {
+    Csv(Box<csv::Writer<&'o mut (dyn Write + Send)>>),
+    Jsonl(&'o mut (dyn Write + Send)),
+}
+
+impl<'o> Output<'o> {
+    fn new(
+        output: &'o mut (dyn Write + Send),
+        format: TransferFormat,
+    ) -> Result<Self, TransferError> {
+        if format == TransferFormat::Jsonl {
+            return Ok(Self::Jsonl(output));
+        }
+        let mut writer = csv::Writer::from_writer(output);
+        writer.write_record(Column::exported().map(Column::as_str)).map_err(unwritable)?;
+        Ok(Self::Csv(Box::new(writer)))
+    }
+
+    fn push(&mut self, stored: &StoredCredential) -> Result<(), TransferError> {
+        let mut record = Record::of(stored);
+        match self {
+            Self::Csv(writer) => {
+                let fields = Column::exported().map(|column| record.field(column));
+                writer.write_record(fields).map_err(unwritable)
+            }
+            Self::Jsonl(output) => {
+                let mut line = String::new();
+                record.push_json(&mut line);
+                writeln!(output, "{line}").map_err(TransferError::output)
             }
         }
+    }
+
+    fn finish(self) -> Result<(), TransferError> {
+        let flushed = match self {
+            Self::Csv(mut writer) => writer.flush(),
+            Self::Jsonl(output) => output.flush(),
+        };
+        flushed.map_err(TransferError::output)
+    }
+}
+
+fn unwritable(error: csv::Error) -> TransferError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => TransferError::output(error),
+        other => TransferError::output(std::io::Error::other(format!("{other:?}"))),
     }
 }

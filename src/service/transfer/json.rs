@@ -1,19 +1,25 @@
-//! JSON lines. serde's own messages repeat what they have read, so none is passed on; depth, duplicates, numbers and
+//! Records of JSON. serde's own messages repeat what they have read, so none is passed on; depth, duplicates, numbers and
 //! surrogates are its to refuse.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use zeroize::Zeroizing;
 
 use super::Column;
+use super::names::{Reading, Unknown, unknown};
 use super::record::{Record, Secret, list};
 use crate::model::Invalid;
 
-/// Reads a line.
-pub(super) fn parse(line: &str) -> Result<Record, Invalid> {
-    serde_json::from_str(line).map_err(|error| explain(&error))
+/// Reads an object.
+pub(super) fn parse(text: &str, reading: &Reading) -> Result<Record, Invalid> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let record = Object(reading).deserialize(&mut deserializer);
+    let record = record.and_then(|record| deserializer.end().map(|()| record));
+    record.map_err(|error| explain(&error))
 }
 
 /// Reads what stands in a CSV field for annotations.
@@ -30,36 +36,37 @@ pub(super) fn annotations_text(entries: &BTreeMap<String, String>) -> String {
     serde_json::to_string(entries).unwrap_or_default()
 }
 
+/// Stands about a message of ours, to tell it from the library's. It stands in no name.
+const OURS: char = '\u{2}';
+
+fn ours<E: Error>(message: impl fmt::Display) -> E {
+    E::custom(format_args!("{OURS}{message}{OURS}"))
+}
+
 /// Where it went wrong, and what of: never what stands there.
 fn explain(error: &serde_json::Error) -> Invalid {
     let text = error.to_string();
-    let known = [TWICE, UNKNOWN, MUST_BE_TEXT, MUST_BE_LIST, MUST_BE_OBJECT];
-    let what =
-        known.into_iter().find(|known| text.starts_with(known)).unwrap_or(match error.classify() {
-            serde_json::error::Category::Eof => "the line ends in the middle of its object",
-            serde_json::error::Category::Data => "something is of another type than it must be",
-            serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-                "it is not one JSON object"
-            }
-        });
+    let what = text.split(OURS).nth(1).unwrap_or(match error.classify() {
+        serde_json::error::Category::Eof => "it ends in the middle of its object",
+        serde_json::error::Category::Data => "it is not one JSON object with each field once",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            "it is not one JSON object"
+        }
+    });
     Invalid::new(format!("{what} (at byte {})", error.column()))
 }
 
-const TWICE: &str = "a field stands twice";
-const UNKNOWN: &str = "there is a field that is not one of the format's";
-const MUST_BE_TEXT: &str = "a field must be a string and is not";
-const MUST_BE_LIST: &str = "a field must be an array of strings and is not";
-const MUST_BE_OBJECT: &str = "annotations must be an object of strings, each key once";
+struct Object<'r>(&'r Reading);
 
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(RecordVisitor)
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = Record;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Record, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct RecordVisitor;
-
-impl<'de> Visitor<'de> for RecordVisitor {
+impl<'de> Visitor<'de> for Object<'_> {
     type Value = Record;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,79 +76,127 @@ impl<'de> Visitor<'de> for RecordVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
         let mut record = Record::default();
         let mut seen = [false; Column::ALL.len()];
-        while let Some(Text(Some(name))) = map.next_key::<Text>()? {
-            let Some(column) = Column::parse(&name) else { return Err(A::Error::custom(UNKNOWN)) };
+        let mut strange = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let column = match self.0.column(&name) {
+                Ok(Some(column)) => column,
+                Ok(None) => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                Err(Unknown::Salted(Invalid(why))) => return Err(ours(why)),
+                Err(Unknown::Name) => {
+                    map.next_value::<IgnoredAny>()?;
+                    strange.push(name);
+                    continue;
+                }
+            };
+            let shown = || self.0.shown(column.as_str());
             if std::mem::replace(&mut seen[column as usize], true) {
-                return Err(A::Error::custom(TWICE));
+                return Err(ours(format_args!("{}: stands twice", shown())));
             }
+            // What is wrong with the spelling is the library's to say, and where.
+            let named = |error: A::Error| {
+                let of_type = error.to_string().starts_with("invalid type");
+                if of_type { ours(format_args!("{}: {}", shown(), must_be(column))) } else { error }
+            };
             match column {
-                Column::Scopes => record.scopes = map.next_value::<Texts>()?.0,
-                Column::IpAllowlist => record.ip_allowlist = map.next_value::<Texts>()?.0,
-                Column::Annotations => record.annotations = map.next_value::<Strings>()?.0,
+                Column::Scopes => record.scopes = map.next_value::<Texts>().map_err(named)?.0,
+                Column::IpAllowlist => {
+                    record.ip_allowlist = map.next_value::<Texts>().map_err(named)?.0;
+                }
+                Column::Annotations => {
+                    record.annotations = map.next_value::<Strings>().map_err(named)?.0;
+                }
                 Column::Token => {
-                    let Text(token) = map.next_value()?;
+                    let token = map.next_value_seed(Text(column)).map_err(named)?;
                     record.token = token.map(|text| Secret(Zeroizing::new(text)));
                 }
                 _ => {
-                    let Text(text) = map.next_value()?;
+                    let text = map.next_value_seed(Text(column)).map_err(named)?;
                     if let Some(place) = record.plain(column) {
                         *place = text;
                     }
                 }
             }
         }
-        Ok(record)
+        if strange.is_empty() {
+            return Ok(record);
+        }
+        let strange: Vec<_> = strange.iter().map(|name| (seen.len(), name.as_str())).collect();
+        Err(ours(unknown(&strange).replace(OURS, "")))
     }
 }
 
-/// A string; `null` and the empty one are none.
-struct Text(Option<String>);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
+const fn must_be(column: Column) -> &'static str {
+    match column {
+        Column::Scopes | Column::IpAllowlist => "must be an array of strings, or a string",
+        Column::Annotations => "must be an object of strings, each key once",
+        _ if column.takes_booleans() => "must be true or false",
+        _ if column.takes_numbers() => "must be a string or a number",
+        _ => "must be a string",
     }
 }
 
-struct TextVisitor;
+/// A string, or what else may stand in the column; `null` and the empty one are none.
+struct Text(Column);
 
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text;
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Text {
+    fn number<E: Error>(&self, number: impl fmt::Display) -> Result<Option<String>, E> {
+        if self.0.takes_numbers() { Ok(Some(number.to_string())) } else { Err(wrong_type()) }
+    }
+}
+
+/// As the library says it, since a visitor that takes everything has to say it itself.
+fn wrong_type<E: Error>() -> E {
+    E::custom("invalid type")
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
-        Ok(Text(Some(text.to_owned()).filter(|text| !text.is_empty())))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Text, E> {
-        Ok(Text(None))
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Text, E> {
-        Err(E::custom(MUST_BE_TEXT))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        if self.0.takes_booleans() { Ok(Some(value.to_string())) } else { Err(wrong_type()) }
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Text, E> {
-        Err(E::custom(MUST_BE_TEXT))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        self.number(number)
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Text, E> {
-        Err(E::custom(MUST_BE_TEXT))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.number(number)
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Text, E> {
-        Err(E::custom(MUST_BE_TEXT))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        self.number(number)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Text, A::Error> {
-        Err(A::Error::custom(MUST_BE_TEXT))
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(wrong_type())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Text, A::Error> {
-        Err(A::Error::custom(MUST_BE_TEXT))
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(wrong_type())
     }
 }
 
@@ -171,32 +226,12 @@ impl<'de> Visitor<'de> for TextsVisitor {
         Ok(Texts(Vec::new()))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Texts, E> {
-        Err(E::custom(MUST_BE_LIST))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Texts, E> {
-        Err(E::custom(MUST_BE_LIST))
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Texts, E> {
-        Err(E::custom(MUST_BE_LIST))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Texts, E> {
-        Err(E::custom(MUST_BE_LIST))
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
         let mut texts = Vec::new();
-        while let Some(Text(text)) = seq.next_element()? {
-            texts.push(text.ok_or_else(|| A::Error::custom(MUST_BE_LIST))?);
+        while let Some(text) = seq.next_element::<String>()? {
+            texts.push(text);
         }
         Ok(Texts(texts))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Texts, A::Error> {
-        Err(A::Error::custom(MUST_BE_LIST))
     }
 }
 
@@ -226,7 +261,7 @@ impl<'de> Visitor<'de> for StringsVisitor {
         let mut entries = BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if entries.insert(key, value).is_some() {
-                return Err(A::Error::custom(MUST_BE_OBJECT));
+                return Err(A::Error::custom("invalid type: a key that stands twice"));
             }
         }
         Ok(Strings(entries))

@@ -15,6 +15,7 @@ pub(super) struct Lines<R> {
 }
 
 /// A line as it was found.
+#[derive(Clone, Copy)]
 pub(super) enum Line<'l> {
     /// Without what ends it.
     Text(&'l str),

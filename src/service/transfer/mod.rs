@@ -5,23 +5,34 @@
 
 mod check;
 mod column;
-mod csv;
+mod deployment;
+mod digest_text;
 mod duplicates;
+mod elements;
 mod epoch;
 mod export;
+mod export_all;
+mod find;
 mod import;
 mod json;
 mod line_set;
 mod lines;
+mod names;
 mod reader;
 mod record;
 mod spool;
+mod strict;
+mod when;
 
 #[cfg(test)]
 mod tests;
 
 pub use column::Column;
+pub use deployment::DEPLOYMENT_BEGINS;
+pub(crate) use elements::{Nesting, Place};
+pub use find::{FoundToken, find_token};
 pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};
+pub use names::Reading;
 
 use super::ServiceError;
 use crate::store::StoreError;
@@ -29,9 +40,9 @@ use crate::store::StoreError;
 /// How the lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferFormat {
-    /// RFC 4180, with a header that names the columns. A line break is the end of a record, within quotes too.
+    /// RFC 4180, with a header that names the columns.
     Csv,
-    /// An object for each line.
+    /// An object for each line; an array of objects is read as well.
     Jsonl,
 }
 
@@ -46,14 +57,17 @@ pub enum TransferError {
         /// Why.
         source: std::io::Error,
     },
-    /// The header of a CSV file.
-    #[error("line {line}: {reason}")]
-    Header {
-        /// Where it is.
+    /// The input is not what it was said to be, so that nothing of it can be believed.
+    #[error("line {line}: {reason}; nothing is written")]
+    Malformed {
+        /// Where the record begins, or the header.
         line: u64,
         /// What is wrong with it.
         reason: String,
     },
+    /// There is nothing in the input.
+    #[error("the input is empty: there is not even a header")]
+    Empty,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,111 +1,223 @@
 //! From lines to records, in either format.
 
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind, Read as _};
 
+use super::elements::Elements;
 use super::lines::{Line, Lines};
+use super::names::{Reading, Unknown, unknown};
 use super::record::Record;
-use super::{Column, TransferError, TransferFormat, csv, json};
+use super::strict::{BOM, NoCsv, Strict};
+use super::{Column, TransferError, TransferFormat, json};
 use crate::model::Invalid;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
+/// How databases write that there is nothing.
+const NULL: &[u8] = b"\\N";
+
 /// Reads records.
-pub(super) struct Reader<R> {
-    lines: Lines<R>,
-    format: TransferFormat,
-    /// Of CSV, as the header has them.
-    columns: Vec<Column>,
-    fields: Vec<String>,
+pub(super) struct Reader<R: BufRead> {
+    source: Source<R>,
+    reading: Reading,
 }
 
-/// A line's number, and its record or what is wrong with it.
+enum Source<R: BufRead> {
+    Csv(Box<Table<Input<R>>>),
+    Lines(Lines<Input<R>>),
+    /// With how many there were.
+    Array(Elements<Input<R>>, u64),
+}
+
+/// What was looked at to tell what it is, and the rest.
+type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
+
+/// The number of the line on which a record begins, or of the element of an array that it is, and the record or what is
+/// wrong with it.
 pub(super) type Read = (u64, Result<Record, Invalid>);
 
 impl<R: BufRead> Reader<R> {
     /// Reads the header, if the format has one.
-    pub(super) fn new(input: R, format: TransferFormat) -> Result<Self, TransferError> {
-        let mut reader =
-            Self { lines: Lines::new(input), format, columns: Vec::new(), fields: Vec::new() };
-        if format == TransferFormat::Csv {
-            reader.read_header()?;
-        }
-        Ok(reader)
+    pub(super) fn new(
+        mut input: R,
+        format: TransferFormat,
+        reading: Reading,
+    ) -> Result<Self, TransferError> {
+        // A byte that is no white space, and what is before it.
+        let mut seen = Vec::new();
+        let first = loop {
+            let mut byte = [0];
+            match input.read(&mut byte) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(TransferError::input(error)),
+                Ok(0) => return Err(TransferError::Empty),
+                Ok(_) => seen.push(byte[0]),
+            }
+            let is_bom = BOM.starts_with(&seen);
+            if seen.len() > IMPORT_LINE_BYTES_MAX || !(byte[0].is_ascii_whitespace() || is_bom) {
+                break byte[0];
+            }
+        };
+        let lines_before = seen.split(|byte| *byte == b'\n').skip(1).count() as u64;
+        let is_array = format == TransferFormat::Jsonl && first == b'[';
+        let kept = if is_array { vec![first] } else { seen };
+        let input = std::io::Cursor::new(kept).chain(input);
+        let source = match format {
+            TransferFormat::Csv => Source::Csv(Box::new(Table::new(input, &reading)?)),
+            TransferFormat::Jsonl if is_array => {
+                Source::Array(Elements::new(input, lines_before + 1), 0)
+            }
+            TransferFormat::Jsonl => Source::Lines(Lines::new(input)),
+        };
+        Ok(Self { source, reading })
     }
 
     /// Bytes read so far.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.lines.bytes()
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.source {
+            Source::Csv(table) => table.reader.get_ref().bytes(),
+            Source::Lines(lines) => lines.bytes(),
+            Source::Array(elements, _) => elements.bytes(),
+        }
+    }
+
+    /// What the numbers are of.
+    pub(super) const fn unit(&self) -> &'static str {
+        match &self.source {
+            Source::Csv(_) | Source::Lines(_) => "line",
+            Source::Array(..) => "element",
+        }
     }
 
     /// The next record; nothing at the end. Empty lines are passed over.
     pub(super) fn next(&mut self) -> Result<Option<Read>, TransferError> {
-        loop {
-            let Some((number, line)) = self.lines.next().map_err(TransferError::input)? else {
-                return Ok(None);
-            };
-            let record = match line {
-                Line::Text("") => continue,
-                Line::Text(text) => match self.format {
-                    TransferFormat::Csv => record(text, &self.columns, &mut self.fields),
-                    TransferFormat::Jsonl => json::parse(text),
-                },
-                Line::TooLong => Err(too_long()),
-                Line::NotUtf8 => Err(Invalid::new("it is not UTF-8")),
-            };
-            return Ok(Some((number, record)));
-        }
-    }
-
-    fn read_header(&mut self) -> Result<(), TransferError> {
-        let (line, text) = loop {
-            match self.lines.next().map_err(TransferError::input)? {
-                // A file without any line has nothing to import, and no header either.
-                None => return Ok(()),
-                Some((_, Line::Text(""))) => {}
-                Some((line, Line::Text(text))) => break (line, text),
-                Some((line, Line::TooLong | Line::NotUtf8)) => {
-                    let reason = "it is not a header of names".to_owned();
-                    return Err(TransferError::Header { line, reason });
+        let read = match &mut self.source {
+            Source::Csv(table) => table.next()?,
+            Source::Lines(lines) => loop {
+                match lines.next().map_err(refused)? {
+                    Some((_, Line::Text(text))) if text.trim_ascii().is_empty() => {}
+                    line => break line.map(|(number, line)| (number, object(line, &self.reading))),
                 }
+            },
+            Source::Array(elements, count) => {
+                *count += 1;
+                let element = elements.next().map_err(refused)?;
+                element.map(|(_, element)| (*count, object(element, &self.reading)))
             }
         };
-        let refuse = |reason: String| Err(TransferError::Header { line, reason });
-        let mut names = Vec::new();
-        if let Err(Invalid(reason)) = csv::split(text, &mut names) {
-            return refuse(reason);
-        }
-        for (i, name) in names.iter().enumerate() {
-            // The name is not repeated: where a header was forgotten, it is a digest or a token.
-            let Some(column) = Column::parse(name) else {
-                return refuse(format!(
-                    "the first line must name the columns, and in place {} there is no name of one",
-                    i + 1
-                ));
-            };
-            if self.columns.contains(&column) {
-                return refuse(format!("the header names {} twice", column.as_str()));
-            }
-            self.columns.push(column);
-        }
-        Ok(())
+        Ok(read.map(|(number, record)| {
+            let preset = |mut record: Record| record.preset(&self.reading.preset).map(|()| record);
+            (number, record.and_then(preset))
+        }))
     }
 }
 
-fn record(text: &str, columns: &[Column], fields: &mut Vec<String>) -> Result<Record, Invalid> {
-    csv::split(text, fields)?;
-    if fields.len() != columns.len() {
-        return Err(Invalid::new(format!(
-            "it has {} fields where the header has {}",
-            fields.len(),
-            columns.len()
-        )));
+fn object(line: Line<'_>, reading: &Reading) -> Result<Record, Invalid> {
+    match line {
+        Line::Text(text) => json::parse(text, reading),
+        Line::TooLong => Err(too_long()),
+        Line::NotUtf8 => Err(Invalid::new("it is not UTF-8")),
     }
-    let mut record = Record::default();
-    for (column, field) in columns.iter().zip(fields.drain(..)) {
-        record.set(*column, field)?;
+}
+
+/// The records of a CSV file.
+struct Table<R> {
+    reader: csv::Reader<Strict<R>>,
+    /// As the header has them; nothing for those that are passed over.
+    columns: Vec<Option<Column>>,
+    row: csv::ByteRecord,
+    /// This program wrote it, so that what looks like nothing is text.
+    ours: bool,
+}
+
+impl<R: BufRead> Table<R> {
+    fn new(input: R, reading: &Reading) -> Result<Self, TransferError> {
+        let mut builder = csv::ReaderBuilder::new();
+        // The header is read here, and how many fields there are is said of each record.
+        builder.has_headers(false).flexible(true);
+        let reader = builder.from_reader(Strict::new(input));
+        let row = csv::ByteRecord::new();
+        let mut table = Self { reader, columns: Vec::new(), row, ours: false };
+        let Some(line) = table.advance()? else { return Err(TransferError::Empty) };
+        let malformed = |reason| TransferError::Malformed { line, reason };
+        let names: Result<Vec<_>, _> = table.row.iter().map(std::str::from_utf8).collect();
+        let Ok(names) = names else {
+            return Err(malformed("the header must name the columns, in UTF-8".to_owned()));
+        };
+        let mut strange = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            match reading.column(name) {
+                Ok(Some(column)) if table.columns.contains(&Some(column)) => {
+                    let name = reading.shown(column.as_str());
+                    return Err(malformed(format!("the header names {name} twice")));
+                }
+                Ok(column) => table.columns.push(column),
+                Err(Unknown::Name) => strange.push((i + 1, *name)),
+                Err(Unknown::Salted(Invalid(why))) => return Err(malformed(why)),
+            }
+        }
+        if !strange.is_empty() {
+            return Err(malformed(unknown(&strange)));
+        }
+        if let Some((from, _)) =
+            reading.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
+        {
+            return Err(malformed(format!("--rename names {from}, and there is no such column")));
+        }
+        table.ours = table.columns.iter().copied().eq(Column::exported().map(Some));
+        Ok(table)
     }
-    Ok(record)
+
+    /// Reads a row; the line on which it begins.
+    fn advance(&mut self) -> Result<Option<u64>, TransferError> {
+        match self.reader.read_byte_record(&mut self.row) {
+            Ok(true) => Ok(Some(self.reader.get_mut().next_start())),
+            Ok(false) => Ok(None),
+            Err(error) => Err(match error.into_kind() {
+                csv::ErrorKind::Io(error) => refused(error),
+                // Nothing else is asked of it.
+                other => refused(std::io::Error::other(format!("{other:?}"))),
+            }),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Read>, TransferError> {
+        Ok(self.advance()?.map(|line| (line, self.record())))
+    }
+
+    fn record(&self) -> Result<Record, Invalid> {
+        if self.row.len() != self.columns.len() {
+            return Err(Invalid::new(format!(
+                "it has {} fields where the header has {}",
+                self.row.len(),
+                self.columns.len()
+            )));
+        }
+        if self.row.as_slice().len() > IMPORT_LINE_BYTES_MAX {
+            return Err(too_long());
+        }
+        let mut record = Record::default();
+        for (column, field) in self.columns.iter().zip(&self.row) {
+            let Some(column) = column else { continue };
+            if field == NULL && !self.ours {
+                continue;
+            }
+            let text = std::str::from_utf8(field)
+                .map_err(|_| Invalid::new(format!("{}: is not UTF-8", column.as_str())))?;
+            record.set(*column, text.to_owned())?;
+        }
+        Ok(record)
+    }
 }
 
 fn too_long() -> Invalid {
     Invalid::new(format!("it is longer than {IMPORT_LINE_BYTES_MAX} bytes"))
+}
+
+/// What the input was refused for, or why it cannot be read.
+fn refused(error: std::io::Error) -> TransferError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<NoCsv>()) {
+        Some(NoCsv { line, reason }) => {
+            TransferError::Malformed { line: *line, reason: (*reason).to_owned() }
+        }
+        None => TransferError::input(error),
+    }
 }

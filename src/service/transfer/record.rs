@@ -56,6 +56,10 @@ pub(super) struct Record {
     pub(super) predecessor_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) family_id: Option<String>,
+    #[serde(skip)]
+    pub(super) revoked: Option<String>,
+    #[serde(skip)]
+    pub(super) enabled: Option<String>,
 }
 
 /// A token in the clear: wiped on drop, and never printed.
@@ -100,6 +104,8 @@ impl Record {
             creator: Some(credential.creator.clone()),
             predecessor_id: credential.predecessor_id.map(|id| id.to_string()),
             family_id: Some(credential.family_id.to_string()),
+            revoked: None,
+            enabled: None,
         }
     }
 
@@ -123,13 +129,15 @@ impl Record {
             Column::Creator => &mut self.creator,
             Column::PredecessorId => &mut self.predecessor_id,
             Column::FamilyId => &mut self.family_id,
+            Column::Revoked => &mut self.revoked,
+            Column::Enabled => &mut self.enabled,
             Column::Scopes | Column::Token | Column::IpAllowlist | Column::Annotations => {
                 return None;
             }
         })
     }
 
-    /// Puts in what a CSV field holds.
+    /// Puts in what a field holds that is text.
     pub(super) fn set(&mut self, column: Column, field: String) -> Result<(), Invalid> {
         if field.is_empty() {
             return Ok(());
@@ -139,23 +147,7 @@ impl Record {
             Column::IpAllowlist => self.ip_allowlist = list(&field),
             Column::Token => self.token = Some(Secret(Zeroizing::new(field))),
             Column::Annotations => self.annotations = super::json::annotations(&field)?,
-            Column::Id
-            | Column::Kind
-            | Column::Workspace
-            | Column::User
-            | Column::MaxRole
-            | Column::Name
-            | Column::Digest
-            | Column::Hint
-            | Column::CreateTime
-            | Column::ExpireTime
-            | Column::DisableTime
-            | Column::RevokeTime
-            | Column::LastUseTime
-            | Column::LastUseIp
-            | Column::Creator
-            | Column::PredecessorId
-            | Column::FamilyId => {
+            _ => {
                 if let Some(text) = self.plain(column) {
                     *text = Some(field);
                 }
@@ -164,19 +156,36 @@ impl Record {
         Ok(())
     }
 
-    /// Appends what a CSV field holds.
-    pub(super) fn push_field(&mut self, column: Column, line: &mut String) {
+    /// Whether anything stands in a column.
+    fn has(&mut self, column: Column) -> bool {
         match column {
-            Column::Scopes => super::csv::push(line, &self.scopes.join(" ")),
-            Column::IpAllowlist => super::csv::push(line, &self.ip_allowlist.join(" ")),
+            Column::Scopes => !self.scopes.is_empty(),
+            Column::IpAllowlist => !self.ip_allowlist.is_empty(),
+            Column::Token => self.token.is_some(),
+            Column::Annotations => !self.annotations.is_empty(),
+            _ => self.plain(column).is_some_and(|text| text.is_some()),
+        }
+    }
+
+    /// Puts in what stands in for what is left out.
+    pub(super) fn preset(&mut self, preset: &[(Column, String)]) -> Result<(), Invalid> {
+        for (column, text) in preset {
+            if !self.has(*column) {
+                self.set(*column, text.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a CSV field holds.
+    pub(super) fn field(&mut self, column: Column) -> String {
+        match column {
+            Column::Scopes => self.scopes.join(" "),
+            Column::IpAllowlist => self.ip_allowlist.join(" "),
             Column::Annotations if !self.annotations.is_empty() => {
-                super::csv::push(line, &super::json::annotations_text(&self.annotations));
+                super::json::annotations_text(&self.annotations)
             }
-            _ => {
-                if let Some(Some(text)) = self.plain(column) {
-                    super::csv::push(line, text);
-                }
-            }
+            _ => self.plain(column).and_then(Option::take).unwrap_or_default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _, Write as _};
 
 use super::lines::{Line, Lines};
+use super::names::Reading;
 use super::record::Record;
 use super::{TransferError, json};
 use crate::store::StoredCredential;
@@ -50,9 +51,9 @@ impl Spooled {
             return Ok(None);
         };
         let read = match line {
-            Line::Text(text) => text
-                .split_once('\t')
-                .and_then(|(number, text)| Some((number.parse().ok()?, json::parse(text).ok()?))),
+            Line::Text(text) => text.split_once('\t').and_then(|(number, text)| {
+                Some((number.parse().ok()?, json::parse(text, &Reading::default()).ok()?))
+            }),
             Line::TooLong | Line::NotUtf8 => None,
         };
         // Nobody else can have written there.

@@ -2,48 +2,174 @@
 
 use std::io::BufReader;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
+use super::elements::Elements;
 use super::line_set::LineSet;
 use super::lines::{Line, Lines};
-use super::{Column, csv, json};
+use super::names::Reading;
+use super::strict::Strict;
+use super::{Column, digest_text, json, when};
+use crate::model::Digest;
+use crate::token::{OsRandom, Token, TokenKind};
 
-fn split(line: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    csv::split(line, &mut fields).map(|()| fields).map_err(|invalid| invalid.to_string())
+/// The rows of a CSV file, each with the line on which it begins, or why it is none.
+fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
+    // A small buffer, so that what matters comes in pieces.
+    let input = Strict::new(BufReader::with_capacity(3, text.as_bytes()));
+    let mut builder = csv::ReaderBuilder::new();
+    let mut reader = builder.has_headers(false).flexible(true).from_reader(input);
+    let (mut rows, mut row) = (Vec::new(), csv::StringRecord::new());
+    while reader.read_record(&mut row).map_err(|error| error.to_string())? {
+        let line = reader.get_mut().next_start();
+        rows.push((line, row.iter().map(str::to_owned).collect()));
+    }
+    Ok(rows)
 }
 
 #[test]
-fn a_line_of_csv_comes_apart_into_its_fields() {
-    for (line, fields) in [
-        ("", &[""][..]),
-        ("a", &["a"]),
-        (",", &["", ""]),
-        ("a,,b", &["a", "", "b"]),
-        ("\"a,b\",c", &["a,b", "c"]),
-        ("\"say \"\"hi\"\"\",\"\"", &["say \"hi\"", ""]),
-        (" a , b ", &[" a ", " b "]),
+fn rows_come_apart_by_the_rules_and_are_numbered_by_the_line_on_which_they_begin() {
+    for (text, wanted) in [
+        ("", &[][..]),
+        ("a", &[(1, &["a"][..])]),
+        ("a,,b\n", &[(1, &["a", "", "b"])]),
+        ("\u{feff}\"a,b\",c\r\nd", &[(1, &["a,b", "c"]), (2, &["d"])]),
+        ("\n\r\na\n\n\nb\n\n", &[(3, &["a"]), (6, &["b"])]),
+        ("\"a\nb\r\n\rc\",\"\"\nd", &[(1, &["a\nb\r\n\rc", ""]), (4, &["d"])]),
+        ("\"say \"\"hi\"\"\",\"\"\n", &[(1, &["say \"hi\"", ""])]),
+        (" a , b \n,", &[(1, &[" a ", " b "]), (2, &["", ""])]),
     ] {
-        assert_eq!(split(line).expect("fields"), fields, "{line}");
+        let rows = rows(text).expect(text);
+        let rows: Vec<(u64, Vec<&str>)> = rows
+            .iter()
+            .map(|(line, row)| (*line, row.iter().map(String::as_str).collect()))
+            .collect();
+        let wanted: Vec<(u64, Vec<&str>)> =
+            wanted.iter().map(|(line, row)| (*line, row.to_vec())).collect();
+        assert_eq!(rows, wanted, "{text:?}");
     }
 }
 
 #[test]
-fn a_line_that_is_no_csv_is_refused() {
-    for line in ["\"a", "\"a\"b", "a\"b", "\"", "a,\"b\" ", "\"\"\""] {
-        split(line).expect_err(line);
+fn what_is_no_csv_is_refused_with_the_line_on_which_its_record_begins() {
+    for (text, line, what) in [
+        ("a\n\"b\nc\nd\n", 2, "never closed"),
+        ("a\n\n\"", 3, "never closed"),
+        ("\"\"\"", 1, "never closed"),
+        ("\"a\"b\n", 1, "text between"),
+        ("a,\"b\" \n", 1, "text between"),
+        ("a\nb\"c\n", 2, "must stand in quotes"),
+        ("a\rb\n", 1, "carriage return"),
+        ("a\r", 1, "carriage return"),
+    ] {
+        let refused = rows(text).expect_err(text);
+        assert!(refused.contains(&format!("line {line}: ")) && refused.contains(what), "{refused}");
+    }
+    let endless = format!("a\n\"{}", "b\n".repeat(1024 * 1024));
+    assert!(rows(&endless).expect_err("too long").contains("line 2: this record is too long"));
+}
+
+#[test]
+fn a_time_is_read_however_it_is_spelled() {
+    for (text, wanted) in [
+        ("2024-01-01T12:00:00Z", "2024-01-01T12:00:00Z"),
+        ("2024-01-01 12:00:00+00", "2024-01-01T12:00:00Z"),
+        ("2024-01-01 12:00:00.123456-03:30", "2024-01-01T15:30:00.123456Z"),
+        ("2024-01-01 12:00:00.5+0200", "2024-01-01T10:00:00.5Z"),
+        ("2024-01-01 12:00:00", "2024-01-01T12:00:00Z"),
+        ("2024-01-01T12:00:00.000", "2024-01-01T12:00:00Z"),
+        ("2024-01-01 12:00 UTC", "2024-01-01T12:00:00Z"),
+        ("2024-01-01", "2024-01-01T00:00:00Z"),
+        ("1704110400", "2024-01-01T12:00:00Z"),
+        ("1704110400.25", "2024-01-01T12:00:00.25Z"),
+        ("1704110400123", "2024-01-01T12:00:00.123Z"),
+        ("1704110400123.5", "2024-01-01T12:00:00.1235Z"),
+        ("1704110400123456", "2024-01-01T12:00:00.123456Z"),
+    ] {
+        assert_eq!(when::parse(text).expect(text).to_string(), wanted, "{text}");
+    }
+    for text in [
+        "",
+        "0",
+        "1",
+        "17041104001",
+        "1704110400123456789",
+        "2024-13-01",
+        "2024-01-01 25:00:00",
+        "01/02/2024",
+        "2024-01-01 12:00:00+é",
+        "2024-01-01 12:00:00+00 BC",
+        "now",
+        ".5",
+        "1704110400.",
+        "2024-01-01 12:00:00 Europe/Berlin",
+        "-infinity",
+    ] {
+        when::parse(text).expect_err(text);
     }
 }
 
 #[test]
-fn fields_that_were_written_are_read_again() {
-    let fields = ["", "a", "a,b", "\"", "\"\"", " a", "a ", "é🔑", "a\"b,\"c"];
-    let mut line = String::new();
-    for (i, field) in fields.iter().enumerate() {
-        if i > 0 {
-            line.push(',');
-        }
-        csv::push(&mut line, field);
+fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
+    let digest = Digest::of("a token");
+    let bytes = digest.as_bytes();
+    let hexadecimal = digest.to_hex();
+    for text in [
+        hexadecimal.clone(),
+        hexadecimal.to_uppercase(),
+        format!("\\x{hexadecimal}"),
+        STANDARD.encode(bytes),
+        STANDARD_NO_PAD.encode(bytes),
+        URL_SAFE.encode(bytes),
+        URL_SAFE_NO_PAD.encode(bytes),
+    ] {
+        assert!(digest_text::parse(&text).is_some_and(|read| read == digest), "{text}");
+        assert!(digest_text::looks_like_one(&text), "{text}");
     }
-    assert_eq!(split(&line).expect("fields"), fields);
+    for hash in [
+        "pbkdf2_sha256$1$a$b",
+        "sha512$$aa",
+        "$2b$12$abc",
+        "$argon2id$v=19$m=1$a$b",
+        "pbkdf2:sha256:1$a$b",
+    ] {
+        assert!(digest_text::is_password_hash(hash) && digest_text::looks_like_one(hash), "{hash}");
+    }
+    let ours = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
+    for token in [
+        ours.expose(),
+        "6f6f1d52-6b6e-4f0c-9d5e-2f8f2c1a7b11",
+        "6f6f1d526b6e4f0c9d5e2f8f2c1a7b11",
+        "9c41f3e08b2d47a69c41f3e08b2d47a612ab34cd",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "glpat-Zx9QwErTyUiOpAsDfGhJ",
+        "sk_live_51H8xYzAbCdEfGhIjKlMnOpQrStUvWx",
+    ] {
+        assert!(!digest_text::looks_like_one(token), "{token}");
+    }
+}
+
+/// The elements of an array, or why it is none.
+fn elements(text: &str) -> Result<Vec<(u64, String)>, String> {
+    let mut elements = Elements::new(BufReader::with_capacity(3, text.as_bytes()), 1);
+    let mut all = Vec::new();
+    while let Some((line, element)) = elements.next().map_err(|error| error.to_string())? {
+        let Line::Text(text) = element else { panic!("text") };
+        all.push((line, text.trim_end().to_owned()));
+    }
+    Ok(all)
+}
+
+#[test]
+fn the_elements_of_an_array_come_one_by_one_however_it_is_laid_out() {
+    assert_eq!(elements(" [ ]\n"), Ok(vec![]));
+    let wanted = [(2, r#"{"a":"],[\"}"}"#), (2, "[1,2]"), (5, "{\n\"b\":{}\n}")];
+    let found = elements("[\n{\"a\":\"],[\\\"}\"} ,[1,2],\n\n\n{\n\"b\":{}\n} ]\n\n");
+    assert_eq!(found, Ok(wanted.map(|(line, text)| (line, text.to_owned())).to_vec()));
+    for text in ["[{}", "[{},", "[{},]", "[,{}]", "[{}] {}", "[{}]]", "[{}][{}]", "[{},,{}]"] {
+        elements(text).expect_err(text);
+    }
 }
 
 #[test]
@@ -85,12 +211,15 @@ fn a_set_of_lines_counts_each_once() {
 
 #[test]
 fn every_column_is_a_field_of_json_and_is_found_by_its_name() {
+    let parse = |text: &str| json::parse(text, &Reading::default());
     for column in Column::ALL {
         let name = column.as_str();
         assert_eq!(Column::parse(name), Some(column));
         let value = if name == "annotations" { "{}" } else { "\"x\"" };
-        json::parse(&format!("{{\"{name}\":{value}}}")).expect(name);
-        json::parse(&format!("{{\"{name}\":null}}")).expect(name);
-        json::parse(&format!("{{\"{name}\":1}}")).expect_err(name);
+        parse(&format!("{{\"{name}\":{value}}}")).expect(name);
+        parse(&format!("{{\"{name}\":null}}")).expect(name);
+        let wrong = if column.takes_numbers() { "[1]" } else { "1" };
+        let refused = parse(&format!("{{\"{name}\":{wrong}}}")).expect_err(name).to_string();
+        assert!(refused.starts_with(&format!("{name}: must be ")), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ mod bulk;
 mod callers;
 mod changes;
 mod credentials;
+mod digests;
 mod directory;
 mod feed;
 mod hosts;
@@ -20,10 +21,13 @@ mod requests;
 mod session;
 mod transaction;
 mod transfer;
+mod turns;
+mod untold;
 mod url;
 
-pub use open::migrate;
+pub use open::{migrate, pending};
 pub use pools::PoolSizes;
+pub use url::place_of_url;
 
 use std::sync::Arc;
 
@@ -98,6 +102,14 @@ impl ReadStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<StoredCredential>> {
         read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        read!(self, db => digests::list(db, after, limit))
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        read!(self, db => digests::explain(db, after, limit))
     }
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
@@ -219,6 +231,10 @@ impl ReadStore for PostgresStore {
             return Ok(Vec::new());
         }
         decide!(self, db => credentials::look_up_many(db, asked))
+    }
+
+    async fn has_untold(&self) -> Result<bool> {
+        read!(self, db => untold::any(db))
     }
 
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {

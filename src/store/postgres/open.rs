@@ -57,11 +57,21 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
     migrations::refuse_newer(from, POSTGRES)?;
     migrations::run(&mut *transaction, POSTGRES).await?;
     let to = version(&mut transaction).await?;
+    let migrated = Migrated::between(from, to, POSTGRES);
     // sqlx prepares the migrator's statements by name, and a pooler would keep the names for its next client.
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Migrated { from, to })
+    Ok(migrated)
+}
+
+/// What [`migrate`] would do.
+pub async fn pending(url: &str) -> Result<Migrated> {
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+    refuse_unfit(&mut connection).await?;
+    let from = version(&mut connection).await?;
+    connection.close().await?;
+    Migrated::pending(from, POSTGRES)
 }
 
 /// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.

@@ -12,6 +12,7 @@ use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder, Transaction};
 
 use super::pools::Pools;
 use super::primary::{Primary, thrown};
+use super::turns::{Turn, Turns};
 use super::{PostgresStore, Result, StoreError};
 
 /// How long a connection may take to say that it is alive.
@@ -20,6 +21,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that is held.
 pub(super) struct Session {
     held: Held,
+    /// Of the pools that all share; given back after the connection.
+    _turn: Option<Turn>,
     /// Whether statements are prepared by name and kept, which saves a round trip each.
     persistent: bool,
     /// What its connection is of: see [`Primary`].
@@ -63,7 +66,7 @@ impl Session {
             return Err(thrown());
         }
         let held = held.map_err(|error| primary.judge(generation, error))?;
-        Ok(Self { held, persistent: !pooled, generation })
+        Ok(Self { held, _turn: None, persistent: !pooled, generation })
     }
 
     /// Whether the server no longer answers on it.
@@ -102,7 +105,7 @@ impl PostgresStore {
     /// A session that reads. Its connection may have broken while it was idle.
     pub(super) async fn session(&self) -> Result<Session> {
         let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
-        self.hold(|pools| &pools.read, |pooled| pooled.then_some(begin)).await
+        self.hold(|pools| (&pools.read, &pools.read_turns), |pooled| pooled.then_some(begin)).await
     }
 
     /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
@@ -125,14 +128,14 @@ impl PostgresStore {
              SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '2s'; \
              SET LOCAL idle_in_transaction_session_timeout = '10s'";
-        self.hold(|pools| &pools.write, |_| Some(begin)).await
+        self.hold(|pools| (&pools.write, &pools.write_turns), |_| Some(begin)).await
     }
 
     /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
     /// that is made anew. Where the store is known to be away that is said at once.
     async fn hold(
         &self,
-        pool: impl Fn(&Pools) -> &PgPool,
+        pool: impl Fn(&Pools) -> (&PgPool, &Turns),
         begin: impl Fn(bool) -> Option<&'static str>,
     ) -> Result<Session> {
         let mut failed = thrown();
@@ -143,9 +146,14 @@ impl PostgresStore {
             }
             let pooled = self.primary.pooled();
             let pools = self.connections.pools();
-            let (generation, pool) = (pools.generation, pool(&pools));
-            match self.primary.unless_thrown(generation, hold(pool, begin(pooled))).await {
-                Ok(Ok(held)) => return Ok(Session { held, persistent: !pooled, generation }),
+            let generation = pools.generation;
+            let (pool, turns) = pool(&pools);
+            let held = turns.take(Box::pin(hold(pool, begin(pooled))));
+            match self.primary.unless_thrown(generation, held).await {
+                Ok(Ok((turn, held))) => {
+                    let turn = Some(turn);
+                    return Ok(Session { held, _turn: turn, persistent: !pooled, generation });
+                }
                 Ok(Err(sqlx::Error::PoolTimedOut)) => failed = none_in_time(pool),
                 Ok(Err(error)) => failed = self.primary.judge_begin(generation, error),
                 Err(error) => failed = error,

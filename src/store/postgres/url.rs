@@ -129,6 +129,24 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
     Ok(Parsed { hosts, pooled })
 }
 
+/// What a URL speaks of, without its password and its parameters.
+pub fn place_of_url(url: &str) -> Result<String> {
+    let Parsed { hosts, .. } = parse(url)?;
+    let hosts_and_ports = hosts.iter().map(|options| match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None if options.get_host().contains(':') => {
+            format!("[{}]:{}", options.get_host(), options.get_port())
+        }
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    });
+    let shown = hosts_and_ports.collect::<Vec<_>>().join(",");
+    // There is one host at the least, and they share user and database.
+    let (user, database) = hosts.first().map_or(("", ""), |options| {
+        (options.get_username(), options.get_database().unwrap_or(options.get_username()))
+    });
+    Ok(format!("postgres://{user}@{shown}/{database}"))
+}
+
 /// Refuses a URL in which a character that separates its parts seems to be meant as it is. What comes of it otherwise is
 /// another host, or a database that is not there.
 fn refuse_unencoded(url: &str) -> Result<()> {

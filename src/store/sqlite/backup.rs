@@ -6,6 +6,7 @@ use std::path::Path;
 use sqlx::Connection as _;
 use tempfile::NamedTempFile;
 
+use super::file;
 use super::open::{connect, options};
 use crate::store::{Result, StoreError};
 
@@ -13,10 +14,7 @@ use crate::store::{Result, StoreError};
 /// in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
-    if !path.is_file() {
-        return Err(refuse(format!("there is no database {}", path.display())));
-    }
-    let path = std::path::absolute(path).map_err(|error| refuse(error.to_string()))?;
+    let (path, _) = file::existing(path)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || refuse(format!("{} is there already: it is not written over", to.display()));
     if to.symlink_metadata().is_ok() {

@@ -1,11 +1,13 @@
 //! Following the change log: a connection that nothing else waits for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
+use super::watched::Watched;
 use super::{Result, SqliteStore};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
@@ -60,6 +62,7 @@ pub(super) struct SqliteFeed {
     db: SqliteConnection,
     /// SQLite's count of other connections' commits, when it was last looked at.
     seen: i64,
+    file: Arc<Watched>,
 }
 
 impl SqliteFeed {
@@ -68,10 +71,13 @@ impl SqliteFeed {
         let options: SqliteConnectOptions = store.write.connect_options().as_ref().clone();
         // A row that says how far this process got need not wait for the disk: what loses it ends this process too.
         let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
-        Ok(Self { db, seen: 0 })
+        store.file.check()?;
+        Ok(Self { db, seen: 0, file: Arc::clone(&store.file) })
     }
 
     async fn data_version(&mut self) -> Result<i64> {
+        // Often enough: memory is believed on the strength of this file being the one at its path.
+        self.file.check()?;
         let row = sqlx::query("PRAGMA data_version").fetch_one(&mut self.db).await?;
         Ok(row.try_get(0)?)
     }
@@ -145,6 +151,7 @@ impl ChangeFeed for SqliteFeed {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        self.file.check()?;
         row::synced(&rows)
     }
 

@@ -8,18 +8,56 @@ use std::path::{Path, PathBuf};
 
 use crate::store::{Result, StoreError};
 
+/// What may be done with a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Read and written.
+    Write,
+    /// Read only; `settled` where nobody has it open.
+    Read { settled: bool },
+}
+
 /// Makes the file if it is not there; its absolute path.
 pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
-    let refuse = |text: String| Err(StoreError::Unusable(text));
+    let path = absolute(path)?;
+    let shown = path.display();
+    if is_there(&path)? {
+        return Ok(path);
+    }
+    match create(&path) {
+        Ok(()) => Ok(path),
+        // Another process was faster; it is as good.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
+        Err(error) => refuse(format!("{shown} cannot be made: {error}")),
+    }
+}
+
+/// The absolute path of a file that is there, and what may be done with it. Makes nothing.
+pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
+    let path = absolute(path)?;
+    if !is_there(&path)? {
+        return Err(StoreError::Missing(format!(
+            "there is no store {}: `sophic-auth migrate` and `sophic-auth serve` make one",
+            path.display()
+        )));
+    }
+    let access = access(&path);
+    Ok((path, access))
+}
+
+fn refuse<T>(text: String) -> Result<T> {
+    Err(StoreError::Unusable(text))
+}
+
+/// Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
+fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return refuse(
             "sqlite: needs the path of a file: nothing would survive in memory".to_owned(),
         );
     }
-    // Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
     let path =
         std::path::absolute(path).map_err(|error| StoreError::Unusable(error.to_string()))?;
-    let shown = path.display();
     let directory = path.parent().unwrap_or(&path);
     if !directory.is_dir() {
         return refuse(format!(
@@ -29,24 +67,36 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
     }
     if let Some(name) = network_filesystem(directory) {
         return refuse(format!(
-            "{shown} is on a network file system ({name}), on which SQLite's locks and write-ahead log are not safe: \
-             use a local disk, or Postgres"
+            "{} is on a network file system ({name}), on which SQLite's locks and write-ahead log are not safe: \
+             use a local disk, or Postgres",
+            path.display()
         ));
     }
-    match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => Ok(path),
+    Ok(path)
+}
+
+/// Whether it is there, and a file.
+fn is_there(path: &Path) -> Result<bool> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
         Ok(metadata) if metadata.is_dir() => {
             refuse(format!("{shown} is a directory, not a database file"))
         }
         Ok(_) => refuse(format!("{shown} is not a regular file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => match create(&path) {
-            Ok(()) => Ok(path),
-            // Another process was faster; it is as good.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
-            Err(error) => refuse(format!("{shown} cannot be made: {error}")),
-        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => refuse(format!("{shown} cannot be used: {error}")),
     }
+}
+
+fn access(path: &Path) -> Access {
+    if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok() {
+        return Access::Write;
+    }
+    // Whoever has it open, open to write, has its log beside it.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Access::Read { settled: !Path::new(&log).exists() }
 }
 
 /// Makes an empty file of mode 0600, which SQLite takes for a new database. Its `-wal` and `-shm` get the same mode.

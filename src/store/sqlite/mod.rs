@@ -8,6 +8,7 @@ mod bulk;
 mod callers;
 mod changes;
 mod credentials;
+mod digests;
 mod directory;
 mod feed;
 mod file;
@@ -15,20 +16,28 @@ mod listing;
 mod open;
 mod policies;
 mod requests;
+mod restore;
 mod transaction;
 mod transfer;
+mod untold;
+mod watched;
 
 pub use backup::backup;
-pub use open::migrate;
+pub use open::{migrate, pending};
+pub use restore::Restoring;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::SqlitePool;
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use self::transaction::SqliteTx;
+use self::watched::Watched;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
     ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
-    StoredCredential, WriteTx,
+    StoreError, StoredCredential, WriteTx,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
@@ -42,6 +51,38 @@ pub struct SqliteStore {
     write: SqlitePool,
     /// Connections that are refused every write.
     read: SqlitePool,
+    /// The file itself.
+    file: Arc<Watched>,
+}
+
+impl SqliteStore {
+    /// A connection that reads.
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+        self.file.check()?;
+        Ok(self.read.acquire().await?)
+    }
+
+    /// A transaction that writes. One that reads before it writes would fail at once, without waiting, if another wrote
+    /// between: so it takes the lock at its beginning.
+    async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.file.check()?;
+        self.file.note(self.write.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from))
+    }
+
+    /// Runs what writes, to its commit. It counts only if the file is still there to be found.
+    async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<()> {
+        self.file.note(transaction.commit().await.map_err(StoreError::from))?;
+        self.file.check()
+    }
+}
+
+/// Runs a read.
+macro_rules! read {
+    ($store:expr, $db:ident => $read:expr) => {{
+        let mut held = $store.reader().await?;
+        let $db = &mut *held;
+        $store.file.note($read.await)
+    }};
 }
 
 /// A time as SQLite keeps it.
@@ -53,16 +94,15 @@ fn at(time: Timestamp) -> i64 {
 impl ReadStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
         // Taking the lock finds a file or disk that is read-only; nothing is written.
-        let transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(transaction.rollback().await?)
+        Ok(self.begin_write().await?.rollback().await?)
     }
 
     async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
-        credentials::look_up(&mut *self.read.acquire().await?, digest, workspace).await
+        read!(self, db => credentials::look_up(db, digest, workspace))
     }
 
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
-        credentials::find(&mut *self.read.acquire().await?, id).await
+        read!(self, db => credentials::find(db, id))
     }
 
     async fn list_credentials(
@@ -72,7 +112,7 @@ impl ReadStore for SqliteStore {
         after: Option<CredentialPosition>,
         limit: u32,
     ) -> Result<Listed> {
-        listing::list(&mut *self.read.acquire().await?, filter, now, after, limit).await
+        read!(self, db => listing::list(db, filter, now, after, limit))
     }
 
     async fn explain_credentials(
@@ -82,7 +122,7 @@ impl ReadStore for SqliteStore {
         after: Option<CredentialPosition>,
         limit: u32,
     ) -> Result<Vec<String>> {
-        listing::explain(&mut *self.read.acquire().await?, filter, now, after, limit).await
+        read!(self, db => listing::explain(db, filter, now, after, limit))
     }
 
     async fn export_credentials(
@@ -91,11 +131,19 @@ impl ReadStore for SqliteStore {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<StoredCredential>> {
-        transfer::export(&mut *self.read.acquire().await?, filter, after, limit).await
+        read!(self, db => transfer::export(db, filter, after, limit))
+    }
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        read!(self, db => digests::list(db, after, limit))
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        read!(self, db => digests::explain(db, after, limit))
     }
 
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
-        transfer::find(&mut *self.read.acquire().await?, names).await
+        read!(self, db => transfer::find(db, names))
     }
 
     async fn list_revocable(
@@ -104,26 +152,26 @@ impl ReadStore for SqliteStore {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>> {
-        bulk::list_revocable(&mut *self.read.acquire().await?, filter, after, limit).await
+        read!(self, db => bulk::list_revocable(db, filter, after, limit))
     }
 
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
-        bulk::count_revocable(&mut *self.read.acquire().await?, filter).await
+        read!(self, db => bulk::count_revocable(db, filter))
     }
 
     async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
-        bulk::list_dead(&mut *self.read.acquire().await?, cutoff, limit).await
+        read!(self, db => bulk::list_dead(db, cutoff, limit))
     }
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
-        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
-        let written = bulk::write_last_uses(&mut transaction, uses).await?;
-        transaction.commit().await?;
+        let mut transaction = self.begin_write().await?;
+        let written = self.file.note(bulk::write_last_uses(&mut transaction, uses).await)?;
+        self.commit(transaction).await?;
         Ok(written)
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
-        directory::find_workspace(&mut *self.read.acquire().await?, name).await
+        read!(self, db => directory::find_workspace(db, name))
     }
 
     async fn list_workspaces(
@@ -131,11 +179,11 @@ impl ReadStore for SqliteStore {
         after: Option<&WorkspaceId>,
         limit: u32,
     ) -> Result<Vec<Workspace>> {
-        directory::list_workspaces(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => directory::list_workspaces(db, after, limit))
     }
 
     async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
-        policies::find(&mut *self.read.acquire().await?, id).await
+        read!(self, db => policies::find(db, id))
     }
 
     async fn list_workspace_policies(
@@ -143,15 +191,15 @@ impl ReadStore for SqliteStore {
         first: &WorkspaceId,
         last: &WorkspaceId,
     ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
-        policies::list(&mut *self.read.acquire().await?, first, last).await
+        read!(self, db => policies::list(db, first, last))
     }
 
     async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
-        directory::find_user(&mut *self.read.acquire().await?, id).await
+        read!(self, db => directory::find_user(db, id))
     }
 
     async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>> {
-        directory::list_users(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => directory::list_users(db, after, limit))
     }
 
     async fn find_membership(
@@ -159,7 +207,7 @@ impl ReadStore for SqliteStore {
         workspace: &WorkspaceId,
         user: &UserId,
     ) -> Result<Option<Membership>> {
-        directory::find_membership(&mut *self.read.acquire().await?, workspace, user).await
+        read!(self, db => directory::find_membership(db, workspace, user))
     }
 
     async fn list_memberships(
@@ -169,20 +217,19 @@ impl ReadStore for SqliteStore {
         after: Option<(&WorkspaceId, &UserId)>,
         limit: u32,
     ) -> Result<Vec<Membership>> {
-        directory::list_memberships(&mut *self.read.acquire().await?, workspace, user, after, limit)
-            .await
+        read!(self, db => directory::list_memberships(db, workspace, user, after, limit))
     }
 
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
-        callers::find_by_digest(&mut *self.read.acquire().await?, digest).await
+        read!(self, db => callers::find_by_digest(db, digest))
     }
 
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
-        callers::find_by_san(&mut *self.read.acquire().await?, san).await
+        read!(self, db => callers::find_by_san(db, san))
     }
 
     async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>> {
-        callers::list(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => callers::list(db, after, limit))
     }
 
     async fn list_audit_events(
@@ -191,26 +238,30 @@ impl ReadStore for SqliteStore {
         after: Option<EventId>,
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
-        audit::list(&mut *self.read.acquire().await?, filter, after, limit).await
+        read!(self, db => audit::list(db, filter, after, limit))
     }
 
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
-        changes::list(&mut *self.read.acquire().await?, after, limit).await
+        read!(self, db => changes::list(db, after, limit))
     }
 
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
-        let mut transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
-        let deleted = changes::delete(&mut transaction, cutoff, limit).await?;
-        transaction.commit().await?;
+        let mut transaction = self.begin_write().await?;
+        let deleted = self.file.note(changes::delete(&mut transaction, cutoff, limit).await)?;
+        self.commit(transaction).await?;
         Ok(deleted)
     }
 
     async fn revision(&self) -> Result<Revision> {
-        changes::revision(&mut *self.read.acquire().await?).await
+        read!(self, db => changes::revision(db))
     }
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
-        credentials::look_up_many(&mut *self.read.acquire().await?, asked).await
+        read!(self, db => credentials::look_up_many(db, asked))
+    }
+
+    async fn has_untold(&self) -> Result<bool> {
+        read!(self, db => untold::any(db))
     }
 
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
@@ -218,18 +269,20 @@ impl ReadStore for SqliteStore {
     }
 
     async fn list_replicas(&self) -> Result<Replicas> {
-        feed::list_replicas(&mut *self.read.acquire().await?).await
+        read!(self, db => feed::list_replicas(db))
     }
 
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
-        feed::find_host(&mut *self.read.acquire().await?, id).await
+        read!(self, db => feed::find_host(db, id))
     }
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
-        feed::fence(&mut *self.write.acquire().await?, id, seq).await
+        self.file.check()?;
+        self.file.note(feed::fence(&mut *self.write.acquire().await?, id, seq).await)
     }
 
     async fn close(&self) {
+        self.file.close();
         self.read.close().await;
         // Last: the last connection to close folds the write-ahead log into the file.
         self.write.close().await;
@@ -239,8 +292,7 @@ impl ReadStore for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>> {
-        // A transaction that reads before it writes would fail at once, without waiting, if another wrote between.
-        let transaction = self.write.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Box::new(SqliteTx { transaction, name }))
+        let (transaction, file) = (self.begin_write().await?, Arc::clone(&self.file));
+        Ok(Box::new(SqliteTx { transaction, file, failed: None, name }))
     }
 }

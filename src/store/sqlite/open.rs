@@ -1,23 +1,22 @@
 //! Opening and migrating, and the settings that the promises rest on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
-use super::{SqliteStore, file};
+use super::SqliteStore;
+use super::file::{self, Access};
+use super::watched::{Watched, identity};
 use crate::store::migrations::{self, Migrated, SQLITE};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, TURN_TIMEOUT};
 
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long starting up waits for another process that is starting up or migrating.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a writer waits for its turn within this process.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a reader waits for a connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read.
 const READERS: u32 = 4;
 /// Before it, a checkpoint at a bad moment could corrupt the file (<https://sqlite.org/wal.html#walresetbug>).
@@ -30,31 +29,55 @@ impl SqliteStore {
         Self::open_as_is(path).await
     }
 
-    /// Opens the file, whose schema must be this program's.
+    /// Opens the file, which must be there, and whose schema must be this program's. Where it may only be read, it can be
+    /// read.
     pub async fn open_as_is(path: &Path) -> Result<Self> {
-        let path = file::prepare(path)?;
-        let mut connection = connect(&options(&path)).await?;
+        let (path, access) = file::existing(path)?;
+        let options = match access {
+            Access::Write => options(&path),
+            Access::Read { settled } => reading(&path, settled),
+        };
+        let before = identity(&path);
+        let mut connection = connect(&options).await?;
         migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
         connection.close().await?;
         let write = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(WRITE_TIMEOUT)
+            .acquire_timeout(TURN_TIMEOUT)
             // A file does not go away as a server does: connections live as long as the store.
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options(&path))
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
+            .connect_with(options.clone())
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(READ_TIMEOUT)
+            .acquire_timeout(TURN_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options(&path).pragma("query_only", "ON"))
+            .connect_with(options.pragma("query_only", "ON"))
             .await?;
-        Ok(Self { write, read })
+        // Whoever reads first opens the log, which stays as long as a connection does.
+        version(&mut *read.acquire().await?).await?;
+        let file = Watched::new(&path);
+        if !file.is(before) {
+            let text = format!("{} was replaced while it was opened: try again", path.display());
+            return Err(StoreError::Unusable(text));
+        }
+        Ok(Self { write, read, file: Arc::new(file) })
     }
+}
+
+/// Whether a connection that comes back to its pool is out of any transaction; it is closed otherwise.
+///
+/// A full disk and a failure of it can make SQLite roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx
+/// 0.9.0 does not see that: its own ROLLBACK fails, and it takes the connection for one in a transaction for ever.
+async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // It answers when what was sent before has been done, the ROLLBACK of what was dropped included.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Brings the file's schema to this program's version.
@@ -73,7 +96,44 @@ pub async fn migrate(path: &Path) -> Result<Migrated> {
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Migrated { from, to })
+    Ok(Migrated::between(from, to, SQLITE))
+}
+
+/// What [`migrate`] would do. A file that is not there is not made.
+pub async fn pending(path: &Path) -> Result<Migrated> {
+    let (path, access) = match file::existing(path) {
+        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
+        existing => existing?,
+    };
+    let options = match access {
+        // Open to write, so that SQLite leaves no log behind that only it could take away.
+        Access::Write => SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("query_only", "ON")
+            .disable_statement_logging(),
+        Access::Read { settled } => reading(&path, settled),
+    };
+    let mut connection = connect(&options).await?;
+    let from = version(&mut connection).await?;
+    if from == 0 && has_tables(&mut connection).await? {
+        let text = format!("{} is another program's database", path.display());
+        return Err(StoreError::Unusable(text));
+    }
+    connection.close().await?;
+    Migrated::pending(from, SQLITE)
+}
+
+/// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
+/// the way of its owner: it is told that nothing changes meanwhile.
+fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(settled)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cell_size_check", "ON")
+        .disable_statement_logging()
 }
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
@@ -99,7 +159,9 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
     let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
     let mut connection = loop {
         match options.connect().await.map_err(StoreError::from) {
-            Err(StoreError::Unavailable(_)) if tokio::time::Instant::now() < deadline => {
+            Err(StoreError::Unavailable(_) | StoreError::Busy(_))
+                if tokio::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             connection => break connection?,
@@ -126,7 +188,7 @@ async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
 }
 
 /// The schema's version; 0 without any.
-async fn version(connection: &mut SqliteConnection) -> Result<i64> {
+pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
     let migrated = sqlx::query(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
     )

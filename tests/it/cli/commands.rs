@@ -2,7 +2,7 @@
 
 use sophic_auth::token::TokenKind;
 
-use super::program::Program;
+use super::program::{Program, operator};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -112,7 +112,7 @@ async fn a_credential_has_all_that_it_was_given(p: Program) {
     assert_eq!(credential["scopes"], serde_json::json!(["read", "admin"]));
     assert_eq!(credential["ip_allowlist"], serde_json::json!(["10.0.0.0/8", "2001:db8::1/128"]));
     assert_eq!(credential["annotations"], serde_json::json!({"a": "b=c", "team": "search"}));
-    assert_eq!(credential["creator"], "operator:tester");
+    assert_eq!(credential["creator"], operator());
     assert!(credential["expire_time"].is_string());
     let token = made["token"].as_str().expect("a token");
     let inside = "introspect --scope read --client-ip 10.1.2.3";

@@ -4,18 +4,77 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::program::{Program, Serving, command};
+use super::program::{Program, Serving, command, run, split};
+use crate::store::raw;
 use crate::stores::on_every_store;
 
 on_every_store! {
     one_line_of_json_says_all_there_is,
     it_can_be_started_again_on_the_same_store,
+    it_writes_to_no_store_that_is_anothers,
+    an_older_store_is_not_migrated_by_it,
+}
+
+/// On the store that it is told of, by the flag.
+const DEV: &str = "dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
+
+fn on(p: &Program) -> std::process::Command {
+    let mut words = command();
+    words.args(split(DEV)).args(["--database-url", &p.database.url()]);
+    words
+}
+
+/// All that the command line can tell of a store.
+fn told(p: &Program) -> String {
+    let lists = [
+        "workspace list",
+        "user list",
+        "caller list",
+        "credentials list",
+        "audit list --limit 1000",
+    ];
+    lists.map(|list| p.run(&format!("{list} --output json")).out).concat()
+}
+
+async fn it_writes_to_no_store_that_is_anothers(p: Program) {
+    // Each alone makes it somebody's; the names are those that dev would take.
+    let mine = [
+        "caller create dev --permission introspect",
+        "workspace put demo --name \"Ours\"",
+        "user put ada --name \"Our Ada\" --disabled",
+    ];
+    for words in mine {
+        p.run(words).ok();
+        let before = told(&p);
+        let error = run(on(&p), "").failed(2);
+        assert!(error.contains("neither") && error.contains("--database-url"), "{error}");
+        assert_eq!(told(&p), before, "nothing is changed");
+    }
+    // The variable names the operators' store, and is no word for dev.
+    let before = told(&p);
+    let mut words = p.command(&split(DEV));
+    words.env("TMPDIR", std::env::temp_dir());
+    let mut dev = Serving::start(words);
+    let key = dev.json()["key"].as_str().expect("a key").to_owned();
+    assert_eq!(p.pipe(&key, "introspect").code, Some(1));
+    dev.signal(Signal::INT);
+    assert_eq!(dev.end().code(), Some(0));
+    assert_eq!(told(&p), before, "nothing is changed");
+}
+
+async fn an_older_store_is_not_migrated_by_it(p: Program) {
+    let mut dev = Serving::start(on(&p));
+    dev.json();
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.end().code(), Some(0));
+    raw::run(&p.database, "DELETE FROM _sqlx_migrations WHERE version > 13").await;
+    assert!(run(on(&p), "").failed(1).contains("run `sophic-auth migrate`"));
 }
 
 const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
 
 async fn one_line_of_json_says_all_there_is(p: Program) {
-    let mut dev = p.start("dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json");
+    let mut dev = Serving::start(on(&p));
     let line = dev.json();
     let keys: Vec<_> = line.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(keys, ["grpc", "http", "workspace", "user", "caller_token", "key", "pat"]);
@@ -32,7 +91,7 @@ async fn one_line_of_json_says_all_there_is(p: Program) {
 async fn it_can_be_started_again_on_the_same_store(p: Program) {
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let mut dev = p.start("dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json");
+        let mut dev = Serving::start(on(&p));
         keys.push(dev.json()["key"].as_str().expect("a key").to_owned());
         // Its terminal is closed.
         dev.signal(Signal::HUP);
@@ -42,6 +101,14 @@ async fn it_can_be_started_again_on_the_same_store(p: Program) {
     for key in keys {
         p.pipe(&key, "introspect --workspace demo --scope read").ok();
     }
+    // So it does where somebody goes on with it, and where the demo workspace is deleted.
+    p.run("workspace put acme").ok();
+    p.run("workspace delete demo").ok();
+    let mut dev = Serving::start(on(&p));
+    let key = dev.json()["key"].as_str().expect("a key").to_owned();
+    p.pipe(&key, "introspect --workspace demo --scope read").ok();
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.end().code(), Some(0));
 }
 
 /// `dev` without a store of its own, in a folder for temporary files that is looked at afterwards.

@@ -104,6 +104,12 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     let lease = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json --lease 3s";
     let mut server = p.start(lease);
     server.json();
+    // It listens before the store knows of it.
+    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
+    while store.list_replicas().await.expect("rows").replicas.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    store.close().await;
     // As the kernel kills it: its row stays, and whoever revokes waits until its lease cannot hold any more.
     drop(server);
     let (revoke, line) = waits(&p, &id);

@@ -11,7 +11,7 @@ use sophic_auth::model::{
 use sophic_auth::store::{self, AuditFilter, RevokeFilter, Store};
 use tonic::{Request, Status};
 
-use super::program::{Program, Serving};
+use super::program::{Program, Serving, operator};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -104,7 +104,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
             disable_time: None,
             revoke_time: None,
             last_use: None,
-            creator: "operator:tester".to_owned(),
+            creator: operator(),
             predecessor_id: None,
             family_id: id,
             version: 1,

@@ -11,7 +11,7 @@ use sophic_auth::grpc::pb::{
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::program::Program;
+use super::program::{Program, operator};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -125,6 +125,7 @@ async fn lists_take_filters_and_orders(p: Program) {
     made(&p, "key create --workspace acme --name ci-2 --scope admin --ttl 5d");
     made(&p, "pat create --user ada --name laptop --scope read");
     p.run(&format!("key disable {first}")).ok();
+    let of_operator = format!("key list --creator {}", operator());
     let cases: [(&str, &[&str]); 13] = [
         ("credentials list", &["ci-1", "ci-2", "laptop"]),
         ("credentials list --order newest --limit 2", &["laptop", "ci-2"]),
@@ -135,7 +136,7 @@ async fn lists_take_filters_and_orders(p: Program) {
         ("credentials list --state disabled", &["ci-1"]),
         ("credentials list --name-prefix ci- --state active", &["ci-2"]),
         ("key list --expiring-within 7d", &["ci-2"]),
-        ("key list --creator operator:tester", &["ci-1", "ci-2"]),
+        (&of_operator, &["ci-1", "ci-2"]),
         ("key list --creator user:ada", &[]),
         ("pat list --user ada --unused-for 90d", &["laptop"]),
         ("key list --expires-before 2000-01-01T00:00:00Z", &[]),

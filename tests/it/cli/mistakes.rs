@@ -1,10 +1,7 @@
 //! What is typed wrong, or cannot be done: an exit code that scripts can go by, and one line that says what to do.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
-
 use super::program::{Ended, Program, command, run, split};
-use crate::stores::{Database, on_every_store};
+use crate::stores::on_every_store;
 
 on_every_store! {
     what_is_not_there_fails,
@@ -165,35 +162,4 @@ fn variables_are_checked_as_flags_are() {
         let flag = name.trim_start_matches("SOPHIC_AUTH_").to_lowercase().replace('_', "-");
         assert!(error.contains(&flag) || error.contains("--tls-key"), "{name}: {error}");
     }
-}
-
-/// Root may write to what is read-only, so the program is run as nobody, which reads it by a descriptor that it is
-/// given: the folder of the build may be shut to it.
-#[tokio::test]
-async fn a_file_that_may_only_be_read_is_unavailable() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let database = Database::sqlite();
-    let file = database.file().expect("a file");
-    on(&database.url(), "user put ada").ok();
-    let folder = file.parent().expect("a folder");
-    let mode = |path: &std::path::Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
-    };
-    mode(&file, 0o444);
-    mode(folder, 0o555);
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut shell = Command::new("bash");
-        let program = env!("CARGO_BIN_EXE_sophic-auth");
-        let script = format!(
-            "exec 3<'{program}'; exec setpriv --reuid 65534 --regid 65534 --clear-groups /proc/self/fd/3 \"$@\""
-        );
-        shell.args(["-c", &script]).arg0("bash").arg("bash");
-        shell
-    } else {
-        command()
-    };
-    command.args(["user", "list", "--database-url", &database.url()]);
-    let error = run(command, "").failed(1);
-    assert!(error.contains("readonly") || error.contains("read-only"), "{error}");
-    mode(folder, 0o755);
 }

@@ -72,9 +72,12 @@ async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
     let refused = store::open_as_is(&store.database.url()).await.map(drop);
     let error = refused.expect_err("it is refused");
     assert!(
-        matches!(&error, StoreError::Unusable(text) if text.contains("sophic-auth migrate")),
+        matches!(error, StoreError::SchemaTooOld { found, needed } if found < needed),
         "{error:?}"
     );
+    assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
+    let pending = store::pending(&store.database.url()).await.expect("it can be told");
+    assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
 /// Eight at once on a database without any schema: one migrates, and the others find it done.
@@ -112,9 +115,13 @@ async fn a_schema_is_not_opened_before_it_is_there() {
     for database in [Database::sqlite(), Database::empty_postgres().await] {
         let error = store::open_as_is(&database.url()).await.map(drop).expect_err("it is refused");
         assert!(
-            matches!(&error, StoreError::Unusable(text) if text.contains("version 0")),
+            matches!(&error, StoreError::Missing(text) if text.contains("sophic-auth migrate")),
             "{error:?}"
         );
+        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
+        let pending = store::pending(&database.url()).await.expect("it can be told");
+        assert!(pending.from == 0 && pending.to >= 5, "{pending:?}");
+        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
         database.drop_database().await;
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use sophic_auth::model::{CredentialKind, CredentialState, Scope, Timestamp};
+use sophic_auth::model::{CredentialKind, CredentialState, Digest, Scope, Timestamp};
 use sophic_auth::store::{CredentialFilter, CredentialOrder, CredentialPosition};
 
 use super::raw;
@@ -212,6 +212,12 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
         }
         let _ = write!(shown, "\n{name}:\n\n```text\n{}\n```\n", plan.join("\n"));
     }
+    let middle = Digest::from_hash([0x80; 32]);
+    let plan = store.explain_digests(Some(&middle), 5_000).await.expect("a plan");
+    let reads_all = |line: &String| {
+        ["Seq Scan", "Sort", "TEMP B-TREE", "SCAN c"].iter().any(|mark| line.contains(mark))
+    };
+    assert!(!plan.is_empty() && !plan.iter().any(reads_all), "{plan:#?}");
     if update {
         document(&store, postgres, &shown).await;
     }

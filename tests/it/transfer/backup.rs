@@ -73,7 +73,7 @@ async fn a_backup_of_what_is_not_there_makes_nothing() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let to = folder.path().join("copy.db");
     let done = run(&database, &["backup", to.to_str().expect("UTF-8")], "");
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(2));
     assert!(!to.exists() && !database.file().expect("a file").exists());
 }
 

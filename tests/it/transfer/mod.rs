@@ -1,8 +1,12 @@
 //! Import, export, backup and a new epoch: by the use cases, and by the program itself.
 
 mod backup;
+mod columns;
+mod deployment;
+mod documented;
 mod export;
 mod import;
+mod injection;
 mod killed;
 mod program;
 
@@ -11,10 +15,10 @@ use std::sync::Arc;
 use sophic_auth::model::{DisplayName, Slug, UserId, WorkspaceId};
 use sophic_auth::server;
 use sophic_auth::service::{
-    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, Service,
-    TransferError, TransferFormat,
+    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, Reading,
+    Service, TransferError, TransferFormat,
 };
-use sophic_auth::store::ExportFilter;
+use sophic_auth::store::{self, ExportFilter};
 
 use crate::stores::{Database, Fixture};
 
@@ -27,6 +31,7 @@ pub(crate) struct Over {
 impl Fixture for Over {
     async fn set_up(database: Arc<Database>) -> Self {
         let options = Options { accept_imported_tokens: true, ..Options::default() };
+        store::migrate(&database.url()).await.expect("it can be migrated");
         let service = server::open_service(&database.url(), options).await.expect("it opens");
         let over = Self { database, service };
         over.put_owners().await;
@@ -44,7 +49,7 @@ pub(crate) struct Told {
 }
 
 impl ImportWatch for Told {
-    fn bad(&mut self, line: u64, reason: &str) {
+    fn bad(&mut self, _: &'static str, line: u64, reason: &str) {
         self.bad.push((line, reason.to_owned()));
     }
 
@@ -83,8 +88,18 @@ impl Over {
         format: TransferFormat,
         options: ImportOptions,
     ) -> (Result<ImportReport, TransferError>, Told) {
+        self.import_as(text, format, options, Reading::default()).await
+    }
+
+    pub(crate) async fn import_as(
+        &self,
+        text: &str,
+        format: TransferFormat,
+        options: ImportOptions,
+        reading: Reading,
+    ) -> (Result<ImportReport, TransferError>, Told) {
         let mut told = Told::default();
-        let import = Import { input: text.as_bytes(), format, options };
+        let import = Import { input: text.as_bytes(), format, reading, options };
         let report = self.service.import(&Context::operator("test"), import, &mut told).await;
         (report, told)
     }

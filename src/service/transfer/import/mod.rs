@@ -3,16 +3,19 @@
 //! over as it is.
 
 mod batch;
+mod deployment;
 mod owners;
+mod stage;
 mod write;
 
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::super::{Context, Service};
-use super::check::{Bad, Defaults, check};
+use super::super::{Context, Service, under_way};
+use super::check::{Bad, Defaults, Stop, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
+use super::names::Reading;
 use super::reader::Reader;
 use super::spool::Spool;
 use super::{TransferError, TransferFormat};
@@ -27,6 +30,8 @@ pub struct Import<R> {
     pub input: R,
     /// How it is written there.
     pub format: TransferFormat,
+    /// What its columns are.
+    pub reading: Reading,
     /// How to go about it.
     pub options: ImportOptions,
 }
@@ -68,27 +73,31 @@ pub enum ImportPhase {
 
 /// Who is told how it goes.
 pub trait ImportWatch: Send {
-    /// A line is bad. The reason never repeats what stands there.
-    fn bad(&mut self, line: u64, reason: &str);
+    /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
+    /// what stands there.
+    fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
     /// So much is done; of so many lines, if that is known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
 }
 
 /// What is known of the lines so far.
-#[derive(Default)]
 struct Tally {
+    /// What the numbers are of.
+    unit: &'static str,
     lines: u64,
     bad: LineSet,
     there: LineSet,
-    exposes_token: bool,
+    stops: Option<Stop>,
 }
 
 impl Tally {
     fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
-        self.exposes_token |= bad.exposes_token;
+        if bad.stops == Some(Stop::ExposesToken) || self.stops.is_none() {
+            self.stops = bad.stops;
+        }
         self.there.remove(line);
         if self.bad.insert(line) {
-            watch.bad(line, &bad.reason);
+            watch.bad(self.unit, line, &bad.reason);
         }
     }
 
@@ -115,14 +124,35 @@ impl Service {
         import: Import<R>,
         watch: &mut dyn ImportWatch,
     ) -> Result<ImportReport, TransferError> {
+        let importing = Box::pin(self.import_all(context, import, watch));
+        under_way::run(context.deadline, importing).await
+    }
+
+    async fn import_all<R: BufRead + Send>(
+        self: &Arc<Self>,
+        context: &Context,
+        import: Import<R>,
+        watch: &mut dyn ImportWatch,
+    ) -> Result<ImportReport, TransferError> {
         let options = import.options;
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            unit: "line",
+            lines: 0,
+            bad: LineSet::default(),
+            there: LineSet::default(),
+            stops: None,
+        };
         let mut spool = Spool::new()?;
         self.check_all(context, import, watch, &mut tally, &mut spool).await?;
-        let nothing_written = if tally.exposes_token {
-            Some(
-                "a token may stand in it in the clear where none must: take it out, and treat the file as a secret",
-            )
+        let nothing_written = if let Some(stop) = tally.stops {
+            Some(match stop {
+                Stop::ExposesToken => {
+                    "a token may stand in it in the clear where none must: take it out, and treat the file as a secret"
+                }
+                Stop::DigestAsToken => {
+                    "tokens in it look like digests, and the tokens that those are of would be unknown"
+                }
+            })
         } else if options.all_or_nothing && tally.bad.len() > 0 {
             Some("there are bad lines, and it was to be all or nothing")
         } else if options.dry_run {
@@ -151,7 +181,8 @@ impl Service {
         spool: &mut Spool,
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
-        let mut reader = Reader::new(import.input, import.format)?;
+        let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
+        tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let mut more = true;
         while more {
@@ -162,7 +193,8 @@ impl Service {
                     break;
                 };
                 let random = random_array(&*self.random).map_err(super::ServiceError::from)?;
-                let defaults = Defaults { now: self.clock.now(), creator: &creator, random };
+                let (now, reading) = (self.clock.now(), &import.reading);
+                let defaults = Defaults { now, creator: &creator, random, reading };
                 batch.push((line, record.map_err(Bad::from).and_then(|r| check(&r, &defaults))));
             }
             let good = batch.iter().filter_map(|(_, checked)| checked.as_ref().ok());
@@ -188,8 +220,12 @@ impl Service {
             watch.progress(ImportPhase::Check, reader.bytes(), None);
         }
         let found = duplicates.find(|found| {
-            let reason = format!("{}: is the same as on line {}", found.column, found.first);
-            tally.bad(watch, found.line, &Bad { reason, exposes_token: false });
+            let (column, first) = (found.column, found.first);
+            let reason = match tally.unit {
+                "line" => format!("{column}: is the same as on line {first}"),
+                unit => format!("{column}: is the same as in {unit} {first}"),
+            };
+            tally.bad(watch, found.line, &Bad { reason, stops: None });
         });
         found.map_err(TransferError::temporary)
     }

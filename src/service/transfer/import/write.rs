@@ -10,6 +10,7 @@ use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
 use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
+use super::super::names::Reading;
 use super::super::spool::Spooled;
 use super::batch::{Surroundings, Verdict, names};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
@@ -23,14 +24,14 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// What a batch came to, once committed.
 #[derive(Default)]
-struct Outcome {
-    written: u64,
-    there: Vec<u64>,
-    bad: Vec<(u64, Bad)>,
-    event: Option<AuditEvent>,
+pub(super) struct Outcome {
+    pub(super) written: u64,
+    pub(super) there: Vec<u64>,
+    pub(super) bad: Vec<(u64, Bad)>,
+    pub(super) event: Option<AuditEvent>,
 }
 
-type Batch = Vec<(u64, StoredCredential)>;
+pub(super) type Batch = Vec<(u64, StoredCredential)>;
 
 impl Service {
     pub(super) async fn write_in_batches(
@@ -54,7 +55,9 @@ impl Service {
                     // Somebody else wrote the same meanwhile, or holds a lock, or the connection broke: where it broke in
                     // the commit, what was written is found there.
                     Err(TransferError::Store(
-                        StoreError::Conflict { .. } | StoreError::Unavailable(_),
+                        StoreError::Conflict { .. }
+                        | StoreError::Unavailable(_)
+                        | StoreError::Busy(_),
                     )) if tries < TRIES => {
                         tokio::time::sleep(BETWEEN_TRIES * tries).await;
                         tries += 1;
@@ -114,7 +117,7 @@ impl Service {
     }
 
     /// The next lines that are good still.
-    fn take(
+    pub(super) fn take(
         &self,
         context: &Context,
         tally: &Tally,
@@ -128,7 +131,8 @@ impl Service {
                 continue;
             }
             // It was given an id when it was checked first, so this one is never used.
-            let defaults = Defaults { now: self.clock.now(), creator: &creator, random: [0; 10] };
+            let (now, reading) = (self.clock.now(), &Reading::default());
+            let defaults = Defaults { now, creator: &creator, random: [0; 10], reading };
             let stored = check(&record, &defaults).map_err(|_| {
                 TransferError::temporary(std::io::Error::from(std::io::ErrorKind::InvalidData))
             })?;
@@ -151,17 +155,17 @@ impl Service {
     }
 
     /// Writes what is new of a batch. Without anything new, it has changed nothing.
-    async fn write_within(
+    pub(super) async fn write_within(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
         options: ImportOptions,
-        batch: &Batch,
+        batch: &[(u64, StoredCredential)],
     ) -> Result<Outcome, TransferError> {
         let names = names(batch.iter().map(|(_, stored)| stored));
         if options.create_missing {
             // Before any owner is locked, since names of workspaces come first in the order of locks.
-            let found = self.store.find_imported(&names).await?;
+            let found = tx.peek_imported(&names).await?;
             let surroundings = Surroundings::of(&found, true);
             let is_orphan = |stored: &StoredCredential| {
                 matches!(surroundings.resolve(&mut stored.clone()), Verdict::Orphan)

@@ -1,0 +1,106 @@
+//! The variables of the environment: those that are empty, and those that nobody knows.
+
+use std::collections::BTreeSet;
+
+use clap::builder::{OsStr, Resettable};
+use clap::{Arg, Command};
+
+const PREFIX: &str = "SOPHIC_AUTH_";
+/// The tests' own.
+const OF_TESTS: &str = "SOPHIC_AUTH_TEST_";
+/// What the example gateway, which `dev` prints, is told by.
+const OF_CLIENTS: [&str; 2] = ["SOPHIC_AUTH_ENDPOINT", "SOPHIC_AUTH_CALLER_TOKEN"];
+/// How alike a name must be for it to be what was meant.
+const ALIKE_MIN: f64 = 0.85;
+
+/// The command with every variable that is set to nothing as if it were not set.
+pub(super) fn without_empty(command: Command) -> Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::<OsStr>::Reset) } else { arg })
+        .mut_subcommands(without_empty)
+}
+
+/// Warns of variables that look as if they were for this program and that it does not know.
+pub(super) fn name_unknown(command: &Command) {
+    let known = known(command);
+    let set = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    for name in unknown(&known, set) {
+        // Its value may be anything, a password too.
+        let meant = nearest(&known, &name).map(|meant| format!(": {meant} may be meant"));
+        tracing::warn!("{name} is no variable that is known{}", meant.unwrap_or_default());
+    }
+}
+
+/// Every variable that a flag of any command may be given by.
+fn known(command: &Command) -> BTreeSet<String> {
+    let mut names: BTreeSet<_> = command
+        .get_arguments()
+        .filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()))
+        .collect();
+    names.extend(command.get_subcommands().flat_map(known));
+    names
+}
+
+fn unknown(
+    known: &BTreeSet<String>,
+    set: impl Iterator<Item = (String, String)>,
+) -> BTreeSet<String> {
+    set.filter(|(name, value)| {
+        name.starts_with(PREFIX)
+            && !name.starts_with(OF_TESTS)
+            && !known.contains(name)
+            && !OF_CLIENTS.contains(&name.as_str())
+            && !is_of_kubernetes(name, value)
+    })
+    .map(|(name, _)| name)
+    .collect()
+}
+
+/// What Kubernetes sets in every container beside a Service that is named `sophic-auth`.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    let port = rest == "PORT" || rest.starts_with("PORT_");
+    let by_port = port && (value.contains("://") || rest.contains("_TCP") || rest.contains("_UDP"));
+    by_port || rest == "SERVICE_HOST" || rest.starts_with("SERVICE_PORT")
+}
+
+fn nearest<'k>(known: &'k BTreeSet<String>, name: &str) -> Option<&'k str> {
+    let part = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+    let alike = |other: &&String| strsim::jaro_winkler(&part(name), &part(other));
+    let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+    (alike(&best) >= ALIKE_MIN).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_set_is_not_taken_for_a_mistake() {
+        let known = BTreeSet::from(["SOPHIC_AUTH_OUTPUT".to_owned()]);
+        let set = [
+            ("SOPHIC_AUTH_OUTPUT", "json"),
+            ("SOPHIC_AUTH_SERVICE_HOST", "10.0.0.1"),
+            ("SOPHIC_AUTH_SERVICE_PORT", "50051"),
+            ("SOPHIC_AUTH_SERVICE_PORT_GRPC", "50051"),
+            ("SOPHIC_AUTH_PORT", "tcp://10.0.0.1:50051"),
+            ("SOPHIC_AUTH_PORT_50051_TCP_ADDR", "10.0.0.1"),
+            ("SOPHIC_AUTH_ENDPOINT", "http://127.0.0.1:50051"),
+            ("SOPHIC_AUTH_TEST_VENV", "venv"),
+            ("PATH", "/bin"),
+            ("SOPHIC_AUTH_PORT_", "1"),
+            ("SOPHIC_AUTH_OUTPUTS", "json"),
+        ];
+        let set = set.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let found: Vec<_> = unknown(&known, set.into_iter()).into_iter().collect();
+        assert_eq!(found, ["SOPHIC_AUTH_OUTPUTS", "SOPHIC_AUTH_PORT_"]);
+        assert_eq!(nearest(&known, "SOPHIC_AUTH_OUTPUTS"), Some("SOPHIC_AUTH_OUTPUT"));
+        assert_eq!(nearest(&known, "SOPHIC_AUTH_PORT_"), None);
+    }
+}

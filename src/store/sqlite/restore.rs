@@ -1,0 +1,217 @@
+//! Putting a backup in the place of the database: checked before, all at once, and nothing of the old one mixed in.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use sqlx::sqlite::SqliteJournalMode;
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use tempfile::TempDir;
+
+use super::open::{connect, migrate, options, version};
+use super::watched::{beside, identity};
+use crate::model::Timestamp;
+use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::{Result, StoreError};
+
+/// A copy of a backup, beside the database whose place it is to take. Dropping it leaves nothing behind.
+#[derive(Debug)]
+pub struct Restoring {
+    folder: TempDir,
+    target: PathBuf,
+    /// The copy: a store of its own until it is put in place, to be closed before.
+    pub copy: PathBuf,
+    /// What its schema was, and is now.
+    pub migrated: Migrated,
+    /// When what the backup knows ends: its last audit event.
+    pub until: Option<Timestamp>,
+}
+
+impl Restoring {
+    /// Copies the backup and checks the copy; refuses while any process has the database open.
+    pub async fn begin(target: &Path, backup: &Path) -> Result<Self> {
+        let target = resolved(target)?;
+        let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
+        let shown = backup.display();
+        if !backup.is_file() {
+            return Err(refuse(format!("there is no backup {shown}")));
+        }
+        if identity(&backup) == identity(&target) {
+            return Err(refuse(format!("{shown} is the database itself, not a backup of it")));
+        }
+        let log = beside(&backup, "-wal");
+        if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+            return Err(refuse(format!(
+                "{shown} is no finished backup: part of it is in {}. Make one of it: `sophic-auth --database-url \
+                 sqlite:{shown} backup FILE`",
+                log.display()
+            )));
+        }
+        drop(lock(&target)?);
+        let parent = target.parent().unwrap_or(&target);
+        let folder = tempfile::Builder::new()
+            .prefix(".sophic-auth-restore-")
+            .tempdir_in(parent)
+            .map_err(|error| refuse(format!("{} cannot be written: {error}", parent.display())))?;
+        let copy = folder.path().join("store.db");
+        copy_file(&backup, &copy)?;
+        let unfit = |error| refuse(format!("{shown} is no usable backup: {error}"));
+        check(&copy).await.map_err(unfit)?;
+        let migrated = migrate(&copy).await.map_err(unfit)?;
+        let until = forget_replicas(&copy).await?;
+        Ok(Self { folder, target, copy, migrated, until })
+    }
+
+    /// The database that is to be replaced, if there is one.
+    pub fn replaced(&self) -> Option<&Path> {
+        self.target.exists().then_some(&*self.target)
+    }
+
+    /// Moves the copy to its place, for good; where what was there is kept.
+    pub async fn finish(self) -> Result<Option<PathBuf>> {
+        let Self { folder, target, copy, .. } = self;
+        let fails = |error: std::io::Error| {
+            refuse(format!("{} cannot be replaced: {error}", target.display()))
+        };
+        File::open(&copy).and_then(|file| file.sync_all()).map_err(fails)?;
+        fold(&target).await?;
+        // Held until the new one is there. No SQLite of this process has the file open, whose locks it would drop.
+        let held = lock(&target)?;
+        let kept = held.is_some().then(|| set_aside(&target)).transpose().map_err(fails)?;
+        fs::rename(&copy, &target).map_err(fails)?;
+        let parent = target.parent().unwrap_or(&target);
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)?;
+        drop((held, folder));
+        Ok(kept)
+    }
+}
+
+fn refuse(text: String) -> StoreError {
+    StoreError::Unusable(text)
+}
+
+/// The file that a path leads to, were it by a symbolic link.
+fn resolved(target: &Path) -> Result<PathBuf> {
+    let target = std::path::absolute(target).map_err(|error| refuse(error.to_string()))?;
+    match fs::symlink_metadata(&target) {
+        Err(_) => Ok(target),
+        Ok(_) => fs::canonicalize(&target)
+            .map_err(|error| refuse(format!("{} cannot be used: {error}", target.display()))),
+    }
+}
+
+/// Locks all of the file, as no process can that has it open in SQLite beside another; nothing if there is none. Every
+/// connection in WAL mode holds a lock for as long as it is open (<https://sqlite.org/walformat.html>).
+fn lock(target: &Path) -> Result<Option<File>> {
+    let file = match File::options().read(true).write(true).open(target) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refuse(format!("{} cannot be used: {error}", target.display()))),
+    };
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => Err(in_use(target)),
+    }
+}
+
+fn in_use(target: &Path) -> StoreError {
+    let shown = target.display();
+    refuse(format!("another process has {shown} open, as a server does: stop it first"))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let copied = || {
+        let mut source = File::open(from)?;
+        // Readable by its owner only, whatever the backup is.
+        let mut copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+        copy.set_permissions(fs::Permissions::from_mode(0o600))?;
+        std::io::copy(&mut source, &mut copy)?;
+        copy.sync_all()
+    };
+    copied().map_err(|error: std::io::Error| {
+        refuse(format!("{} cannot be copied: {error}", from.display()))
+    })
+}
+
+/// Whether it is whole, and a store of this program's.
+async fn check(copy: &Path) -> Result<()> {
+    let mut db = connect(&options(copy)).await?;
+    let found = version(&mut db).await?;
+    if found == 0 {
+        return Err(refuse("it is no store of sophic-auth".to_owned()));
+    }
+    migrations::refuse_newer(found, SQLITE)?;
+    let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut db).await?;
+    let verdict: String = row.try_get(0)?;
+    if verdict != "ok" {
+        return Err(refuse(format!("it is damaged: {verdict}")));
+    }
+    if sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut db).await?.is_some() {
+        return Err(refuse("it is damaged: a row names another that is not there".to_owned()));
+    }
+    Ok(db.close().await?)
+}
+
+/// Drops the rows of servers of then, whom nobody need wait for; when the last event was.
+async fn forget_replicas(copy: &Path) -> Result<Option<Timestamp>> {
+    let mut db = connect(&options(copy)).await?;
+    sqlx::query("DELETE FROM replicas").execute(&mut db).await?;
+    let until = last_event(&mut db).await?;
+    db.close().await?;
+    Ok(until)
+}
+
+async fn last_event(db: &mut SqliteConnection) -> Result<Option<Timestamp>> {
+    let row = sqlx::query("SELECT time FROM audit_events ORDER BY id DESC LIMIT 1")
+        .fetch_optional(db)
+        .await?;
+    let micros = row.map(|row| row.try_get::<i64, _>(0)).transpose()?;
+    Ok(micros.and_then(Timestamp::from_unix_micros))
+}
+
+/// Folds the log into the file that is to be kept, which takes that nobody else has it open. Of one that is damaged the
+/// log is kept as it is.
+async fn fold(target: &Path) -> Result<()> {
+    if !target.exists() {
+        return Ok(());
+    }
+    let alone = options(target)
+        .create_if_missing(false)
+        .busy_timeout(Duration::ZERO)
+        .journal_mode(SqliteJournalMode::Delete);
+    match alone.connect().await.map_err(StoreError::from) {
+        Ok(db) => Ok(db.close().await?),
+        Err(StoreError::Busy(_)) => Err(in_use(target)),
+        Err(StoreError::Lost(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives what is there another name, and takes away what SQLite would take for part of the new one.
+fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "a name for people")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let kept = beside(target, &format!(".before-restore-{}", now.unwrap_or_default().as_secs()));
+    // A name more, so that there is a database at its own at every moment.
+    fs::hard_link(target, &kept).or_else(|_| copy_anew(target, &kept))?;
+    for suffix in ["-wal", "-journal"] {
+        match fs::rename(beside(target, suffix), beside(&kept, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match fs::remove_file(beside(target, "-shm")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(kept),
+    }
+}
+
+/// Where there are no hard links.
+fn copy_anew(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() {
+        return Err(std::io::ErrorKind::AlreadyExists.into());
+    }
+    fs::copy(from, to).map(|_| ())
+}

@@ -1,0 +1,67 @@
+//! Tokens of ours anywhere in any text: by the expression that secret scanners are given, and by nothing else.
+
+use std::sync::LazyLock;
+
+use regex::bytes::{Regex, RegexBuilder};
+use zeroize::Zeroizing;
+
+use super::SCANNER_REGEX;
+
+/// How often text is taken out of text: JSON within a string of JSON within another, or within a URL.
+const LEVELS: usize = 4;
+
+static EXPRESSION: LazyLock<Regex> = LazyLock::new(|| {
+    // It is a constant, which the tests match against. Bytes, since what is scanned need not be UTF-8.
+    RegexBuilder::new(SCANNER_REGEX).unicode(false).build().expect("the scanner's expression")
+});
+
+/// Gives every text in this that the expression finds, right or wrong by its check characters; some of them more than once.
+///
+/// What is escaped is found too: in `KEY\u003d…` and `KEY%3D…` a letter stands before the token, and so the expression would
+/// miss it.
+pub fn scan(text: &[u8], mut each: impl FnMut(&str)) {
+    let mut unescaped: Option<Zeroizing<Vec<u8>>> = None;
+    for _ in 0..LEVELS {
+        let text = unescaped.as_ref().map_or(text, |text| text.as_slice());
+        for found in EXPRESSION.find_iter(text) {
+            // The expression matches ASCII only.
+            if let Ok(found) = std::str::from_utf8(found.as_bytes()) {
+                each(found);
+            }
+        }
+        let Some(next) = unescape(text) else { return };
+        unescaped = Some(next);
+    }
+}
+
+/// The text with the escapes of JSON, of most languages' strings and of URLs taken for what they stand for; nothing if it has
+/// none.
+fn unescape(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut next = Zeroizing::new(Vec::with_capacity(text.len()));
+    let (mut rest, mut changed) = (text, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        let escape = match (byte, after.first()) {
+            (b'\\', Some(b'u')) => number(after.get(1..5)).map(|code| (code, 5)),
+            (b'\\', Some(b'x')) => number(after.get(1..3)).map(|code| (code, 3)),
+            (b'%', Some(_)) => number(after.get(..2)).map(|code| (code, 2)),
+            (b'\\', Some(b'n' | b'r' | b't' | b'b' | b'f')) => Some((u32::from(b'\n'), 1)),
+            (b'\\', Some(other)) => Some((u32::from(*other), 1)),
+            _ => None,
+        };
+        let Some((code, length)) = escape else {
+            next.push(byte);
+            rest = after;
+            continue;
+        };
+        // What is no ASCII is in no token, and ends one.
+        next.push(u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(b' '));
+        rest = &after[length..];
+        changed = true;
+    }
+    changed.then_some(next)
+}
+
+fn number(digits: Option<&[u8]>) -> Option<u32> {
+    let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}

@@ -1,0 +1,154 @@
+//! Rights that are enough: the roles of `docs/postgres-roles.md`, and a file that may only be read.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::program::{Ended, Serving, command, run, split};
+use crate::store::raw;
+use crate::stores::{Database, cluster_url};
+
+/// The blocks of SQL on the page, for this database and roles of its own.
+fn statements(database: &str) -> Vec<String> {
+    let page = include_str!("../../../docs/postgres-roles.md");
+    let blocks = page.split("```sql").skip(1).filter_map(|rest| rest.split("```").next());
+    let own = |block: &str| {
+        let block = block.replace("DATABASE auth", &format!("DATABASE {database}"));
+        block
+            .replace("sophic_server", &role(database, "server"))
+            .replace("sophic_reader", &role(database, "reader"))
+    };
+    blocks.map(own).collect()
+}
+
+fn role(database: &str, part: &str) -> String {
+    format!("{database}_{part}")
+}
+
+/// The URL of the database for this role.
+fn url_of(database: &Database, name: &str, part: &str) -> String {
+    let url = database.url();
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("postgres://{}:change-me@{host}", role(name, part))
+}
+
+fn on(url: &str, words: &str, input: &str) -> Ended {
+    let mut command = command();
+    command.args(split(words)).args(["--database-url", url]);
+    run(command, input)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_roles_are_enough_and_no_more() {
+    let database = Database::postgres().await;
+    let Database::Postgres { name } = &database else { unreachable!("it is in the cluster") };
+    for statement in statements(name) {
+        raw::run(&database, &statement).await;
+    }
+    let (server, reader) = (url_of(&database, name, "server"), url_of(&database, name, "reader"));
+    let mut serving = command();
+    let words = "serve --no-migrate --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json \
+                 --last-use-flush 1s --purge-every 1s --purge-changes-after 1s";
+    serving.args(split(words)).args(["--database-url", &server]);
+    let mut serving = Serving::start(serving);
+    serving.json();
+    on(&server, "workspace put acme --keys-max 9", "").ok();
+    on(&server, "user put ada", "").ok();
+    on(&server, "member put --workspace acme --user ada --role member", "").ok();
+    on(&server, "caller create gateway --permission introspect", "").ok();
+    let key =
+        on(&server, "key create --workspace acme --name ci --scope read --output token", "").word();
+    let pat = on(&server, "pat create --user ada --name ci --scope read --output json", "").json();
+    let pat_id = pat["credential"]["id"].as_str().expect("an id");
+    on(&server, &format!("pat rotate {pat_id} --overlap 1h --output token"), "").word();
+    // With a server that has to confirm it.
+    on(&server, "caller rotate gateway --overlap 0s --output token", "").word();
+    on(&server, "member delete --workspace acme --user ada", "").ok();
+    on(&server, "purge --dead-after 1s", "").ok();
+    // It warns of the life that it begins.
+    assert_eq!(on(&server, "new-epoch", "").code, Some(0));
+    on(&server, "export", "").ok();
+    assert!(on(&server, "audit purge --older-than 0s", "").failed(1).contains("permission denied"));
+    assert!(on(&server, "migrate", "").failed(1).contains("permission denied"));
+
+    let shows = [
+        "workspace list",
+        "user list",
+        "member list --user ada",
+        "caller list",
+        "key list",
+        "pat list",
+        "credentials list",
+        "credentials expiring --within 1d",
+        "audit list",
+        "audit export",
+        "migrate --dry-run",
+        &format!("pat show {pat_id}"),
+    ];
+    for words in shows {
+        let ended = on(&reader, words, "");
+        assert_eq!(ended.code, Some(0), "{words}: {}", ended.err);
+    }
+    on(&reader, "introspect --workspace acme --scope read", &key).ok();
+    for words in ["user put bob", "migrate", "caller revoke gateway", "new-epoch", "export"] {
+        let error = on(&reader, words, "").failed(1);
+        assert!(error.contains("permission denied"), "{words}: {error}");
+    }
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().code(), Some(0));
+    for part in ["server", "reader"] {
+        let role = role(name, part);
+        raw::run(&database, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    }
+    database.drop_database().await;
+    assert!(cluster_url().contains("://"));
+}
+
+/// Root may write to what is read-only, so the program is run as nobody, which reads it by a descriptor that it is
+/// given: the folder of the build may be shut to it.
+fn as_nobody(url: &str, words: &str) -> Ended {
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut shell = Command::new("bash");
+        let program = env!("CARGO_BIN_EXE_sophic-auth");
+        let script = format!(
+            "exec 3<'{program}'; exec setpriv --reuid 65534 --regid 65534 --clear-groups /proc/self/fd/3 \"$@\""
+        );
+        shell.args(["-c", &script]).arg0("bash").arg("bash");
+        shell
+    } else {
+        command()
+    };
+    command.args(split(words)).args(["--database-url", url]);
+    run(command, "")
+}
+
+#[tokio::test]
+async fn a_file_that_may_only_be_read_can_be_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let database = Database::sqlite();
+    let (url, file) = (database.url(), database.file().expect("a file"));
+    on(&url, "migrate", "").ok();
+    on(&url, "user put ada", "").ok();
+    let folder = file.parent().expect("a folder");
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let names = || {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.collect::<Vec<_>>()
+    };
+    mode(&file, 0o444);
+    for folder_mode in [0o555, 0o777] {
+        mode(folder, folder_mode);
+        assert!(as_nobody(&url, "user list").ok().contains("ada"));
+        as_nobody(&url, "migrate --dry-run").ok();
+        let error = as_nobody(&url, "user put bob").failed(1);
+        assert!(error.contains("readonly") || error.contains("read-only"), "{error}");
+        assert_eq!(names(), ["store.db"], "nothing is left beside it");
+    }
+    mode(folder, 0o755);
+}

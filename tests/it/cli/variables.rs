@@ -1,0 +1,123 @@
+//! Variables that are empty, or that nobody knows; and flags that contradict or need each other, however they are given.
+
+use super::program::{command, run, split};
+
+fn with(variables: &[(&str, &str)], words: &str) -> super::program::Ended {
+    let mut command = command();
+    command.args(split(words)).envs(variables.iter().copied());
+    run(command, "")
+}
+
+/// Every variable that the help of any command names.
+fn all() -> Vec<String> {
+    let mut names = std::collections::BTreeSet::new();
+    for words in ["serve --help", "introspect --help", "key revoke --help", "dev --help"] {
+        let mut command = command();
+        command.args(split(words)).env("COLUMNS", "500");
+        let help = run(command, "").ok();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        names.extend(help.split("[env: ").skip(1).filter_map(|rest| {
+            let name = rest.split(['=', ']']).next()?;
+            // A line may break in it.
+            Some(name.split_whitespace().collect::<String>())
+        }));
+    }
+    names.into_iter().collect()
+}
+
+#[test]
+fn an_empty_variable_is_as_if_unset() {
+    let names = all();
+    assert!(names.len() > 35, "{names:?}");
+    let folder = tempfile::TempDir::new().expect("a folder for temporary files");
+    let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+    // All at once: the start gets as far as without any.
+    let mut command = command();
+    command
+        .args(split("serve --no-migrate"))
+        .envs(empty.iter().copied())
+        .current_dir(folder.path());
+    let error = run(command, "").failed(2);
+    assert!(error.contains("there is no store") && error.contains("sophic-auth.db"), "{error}");
+    for name in &names {
+        assert_eq!(with(&[(name, "")], "scanner-regex").ok(), with(&[], "scanner-regex").ok());
+    }
+}
+
+#[test]
+fn a_variable_that_nobody_knows_is_named_without_its_value() {
+    let variables = [
+        ("SOPHIC_AUTH_DATABSE_URL", "postgres://u:hunter2@h/d"),
+        ("SOPHIC_AUTH_ZZZ", "hunter2"),
+        ("SOPHIC_AUTH_SERVICE_HOST", "10.0.0.1"),
+        ("SOPHIC_AUTH_PORT", "tcp://10.0.0.1:50051"),
+    ];
+    let ended = with(&variables, "scanner-regex");
+    assert_eq!(ended.code, Some(0));
+    let meant = "SOPHIC_AUTH_DATABSE_URL is no variable that is known: SOPHIC_AUTH_DATABASE_URL may be meant";
+    assert!(ended.err.contains(meant), "{}", ended.err);
+    assert!(ended.err.contains("SOPHIC_AUTH_ZZZ is no variable that is known\n"), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
+    assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+}
+
+#[test]
+fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
+    let refused = [
+        ("--tls-cert a.pem", "--tls-cert needs --tls-key"),
+        ("--tls-key a.pem", "--tls-key needs --tls-cert"),
+        ("--tls-client-ca a.pem", "--tls-client-ca needs --tls-cert"),
+        ("--tls-client-certificates required", "needs --tls-client-ca"),
+        ("--tls-client-certificates required --tls-client-ca a.pem", "needs --tls-cert"),
+        (
+            "--tls-client-certificates required --tls-cert a.pem --tls-key a.pem",
+            "required needs --tls-client-ca",
+        ),
+        ("--insecure --tls-cert a.pem --tls-key a.pem", "--insecure"),
+        ("--issuer http://auth.example --tls-cert a.pem --tls-key a.pem", "--issuer"),
+        ("--listen 127.0.0.1:8080", "different ports"),
+        ("--listen 0.0.0.0:8080 --insecure", "different ports"),
+        ("--request-timeout 0s", "--request-timeout must be more than 0s"),
+        ("--connection-age-max 0s", "--connection-age-max must be more than 0s"),
+        ("--last-use-flush 0s", "--last-use-flush must be more than 0s"),
+        ("--purge-every 0s", "--purge-every must be more than 0s"),
+        ("--overlap-min 2h --overlap-max 1h", "--overlap-min must not be above --overlap-max"),
+        ("--key-lifetime-max 0s", "must be positive"),
+    ];
+    for (flags, text) in refused {
+        let error = with(&[], &format!("serve --no-migrate {flags}")).failed(2);
+        assert!(error.contains(text), "{flags}: {error}");
+        // The same by variables.
+        let mut variables = Vec::new();
+        let mut words = flags.split_whitespace().peekable();
+        while let Some(flag) = words.next() {
+            let name = flag.trim_start_matches("--").to_uppercase().replace('-', "_");
+            let value = words.next_if(|next| !next.starts_with("--")).unwrap_or("true");
+            variables.push((format!("SOPHIC_AUTH_{name}"), value));
+        }
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let error = with(&variables, "serve --no-migrate").failed(2);
+        assert!(error.contains(text), "{variables:?}: {error}");
+    }
+    // All that is wrong is said at once.
+    let error = with(&[], "serve --tls-cert a.pem --request-timeout 0s").failed(2);
+    assert!(error.contains("--tls-key") && error.contains("--request-timeout"), "{error}");
+    let error = with(&[], "dev --listen 127.0.0.1:9 --http-listen 127.0.0.1:9").failed(2);
+    assert!(error.contains("different ports"), "{error}");
+}
+
+#[test]
+fn what_works_and_may_yet_surprise_is_said_at_start() {
+    let folder = tempfile::TempDir::new().expect("a folder for temporary files");
+    let start = |flags: &str| {
+        let mut command = command();
+        command.args(split(&format!("serve --no-migrate {flags}"))).current_dir(folder.path());
+        run(command, "").failed(2)
+    };
+    assert!(start("--lease 60s").contains("BARRIER_PENDING"));
+    assert!(start("--request-timeout 5s").contains("BARRIER_PENDING"));
+    assert!(start("--purge-changes-after 1s").contains("--cache-ttl"));
+    let quiet = start("");
+    assert_eq!(quiet.lines().count(), 1, "{quiet}");
+}

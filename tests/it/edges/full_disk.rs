@@ -1,0 +1,76 @@
+//! One moment of a full disk: what cannot be written is refused, nothing is jammed, and writing goes on once there is room.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Ending, Remote, SERVE, page, reason, until};
+use crate::cli::program::{run, split};
+
+/// Makes a file that takes all the room there is.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).expect("a file");
+    for size in [64 * 1024, 4096, 512, 1] {
+        let block = vec![0x5a; size];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlites_writer_goes_on_once_there_is_room_again() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let small = folder.path().display().to_string();
+    // A disk of its own, in a namespace of its own: no rights are needed that a user lacks.
+    let script = r#"mount -t tmpfs -o size=2m none "$0" && exec "$@""#;
+    let mut server = Command::new("unshare");
+    server.args(["--mount", "--map-root-user", "sh", "-c", script, &small]);
+    server.arg(env!("CARGO_BIN_EXE_sophic-auth")).args(split(SERVE));
+    server.env("SOPHIC_AUTH_DATABASE_URL", format!("sqlite:{small}/store.db"));
+    server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = Ending(server.spawn().expect("unshare starts"));
+    let out = server.0.stdout.take().expect("its output");
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
+    let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
+    let (grpc, http) = (urls["grpc"].as_str().expect("a URL"), urls["http"].as_str().expect("one"));
+    // The disk, as it is seen from here.
+    let disk = Path::new("/proc").join(server.0.id().to_string()).join("root");
+    let disk = disk.join(folder.path().strip_prefix("/").expect("absolute"));
+    let program = |words: &str| {
+        // Not by that path, which SQLite would resolve in vain.
+        let mut command = Command::new("nsenter");
+        let pid = server.0.id().to_string();
+        command.args(["--target", &pid, "--user", "--mount", "--preserve-credentials"]);
+        command.arg(env!("CARGO_BIN_EXE_sophic-auth")).args(split(words));
+        command.env("SOPHIC_AUTH_DATABASE_URL", format!("sqlite:{small}/store.db"));
+        run(command, "")
+    };
+    program("workspace put acme").ok();
+    let token = program(
+        "caller create root --permission credentials.admin --permission introspect --output token",
+    )
+    .word();
+    let remote = Remote::connect(grpc, &token).await;
+    remote.make_key("before").await.expect("there is room");
+
+    fill(&disk.join("filler"));
+    let mut refused = None;
+    // The log has some room left over.
+    for i in 0..500 {
+        if let Err(status) = remote.make_key(&format!("key {i}")).await {
+            refused = Some(status);
+            break;
+        }
+    }
+    let refused = refused.expect("there is no room");
+    assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_FULL"));
+    // Nothing is written to find that out.
+    assert!(!remote.is_active("nobody's").await.expect("it answers all the same"));
+
+    std::fs::remove_file(disk.join("filler")).expect("there is a file");
+    until("a key can be made", async || remote.make_key("after").await.is_ok()).await;
+    for i in 0..5 {
+        remote.make_key(&format!("later {i}")).await.expect("and it stays so");
+    }
+    until("it is ready", async || page(http, "/readyz").await == 200).await;
+}

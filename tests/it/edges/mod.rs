@@ -1,0 +1,95 @@
+//! What is at the edges of a process: full disks, readers that are stuck, output that fails, files that are replaced.
+
+mod full_disk;
+mod replaced;
+mod restored;
+mod stuck_log;
+mod unprinted;
+
+use std::process::Child;
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth::grpc::pb::{CreateKeyRequest, IntrospectRequest, Scope};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
+
+/// So often a condition is looked at before it is given up, and so long after each look.
+const LOOKS: usize = 500;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A process that ends with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..LOOKS {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    panic!("it never came to this: {what}");
+}
+
+/// The status of a page.
+async fn page(http: &str, path: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = http.strip_prefix("http://").expect("a URL");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    answer.split(' ').nth(1).expect("a status").parse().expect("a number")
+}
+
+/// Whoever calls with this service token.
+struct Remote {
+    client: AuthServiceClient<tonic::transport::Channel>,
+    token: String,
+}
+
+impl Remote {
+    async fn connect(grpc: &str, token: &str) -> Self {
+        let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+        Self { client, token: token.to_owned() }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let value = format!("Bearer {}", self.token).parse().expect("a header");
+        request.metadata_mut().insert("authorization", value);
+        request
+    }
+
+    async fn make_key(&self, name: &str) -> Result<(), Status> {
+        let request = CreateKeyRequest {
+            workspace: "acme".to_owned(),
+            name: name.to_owned(),
+            scopes: vec![Scope::Read as i32],
+            ..Default::default()
+        };
+        self.client.clone().create_key(self.request(request)).await.map(drop)
+    }
+
+    async fn is_active(&self, token: &str) -> Result<bool, Status> {
+        let request = IntrospectRequest { token: token.to_owned(), ..Default::default() };
+        let answer = self.client.clone().introspect(self.request(request)).await?;
+        Ok(answer.into_inner().active)
+    }
+}
+
+/// The word for programs.
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}

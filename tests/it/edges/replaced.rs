@@ -1,0 +1,50 @@
+//! The database's file goes away, or is damaged, under a server that runs: it stops answering and writing, and says so.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Remote, SERVE, page, reason, until};
+use crate::cli::program::Program;
+use crate::stores::Database;
+
+/// Has a server run, does this to its file, and sees to it that the server believes nothing any more.
+async fn lost(harm: impl FnOnce(&Path)) {
+    let p = Program { database: Arc::new(Database::sqlite()) };
+    let file = p.database.file().expect("a file");
+    p.run("workspace put acme").ok();
+    let words = "caller create root --permission credentials.admin --permission introspect";
+    let token = p.run(&format!("{words} --output token")).word();
+    let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    let copy = file.with_extension("copy");
+    p.run(&format!("backup {}", copy.display())).ok();
+    // Even one that is told to bridge outages.
+    let mut server = p.start(&format!("{SERVE} --outage-grace 1h"));
+    let urls = server.json();
+    let http = urls["http"].as_str().expect("a URL");
+    let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
+    assert!(remote.is_active(&key).await.expect("an answer"));
+    until("it is ready", async || page(http, "/readyz").await == 200).await;
+
+    harm(&file);
+    let refused = remote.make_key("lost").await.expect_err("it would be written into nothing");
+    assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
+    until("it answers no more", async || remote.is_active(&key).await.is_err()).await;
+    until("it is not ready", async || page(http, "/readyz").await == 503).await;
+    let refused = remote.is_active(&key).await.expect_err("and it stays so");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "no token is called dead");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_deleted_is_written_no_more() {
+    lost(|file| std::fs::remove_file(file).expect("a file")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_replaced_is_not_taken_for_the_old_one() {
+    lost(|file| std::fs::rename(file.with_extension("copy"), file).expect("a file")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_deleted_loses_no_commit_that_was_acknowledged() {
+    lost(|file| std::fs::remove_file(file.with_extension("db-wal")).expect("a file")).await;
+}

@@ -1,0 +1,150 @@
+//! `restore`: nothing of the old store is mixed into the new one, and nobody has it open meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::SERVE;
+use crate::cli::program::Program;
+use crate::stores::Database;
+
+struct Scene {
+    p: Program,
+    file: PathBuf,
+    backups: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let database = Arc::new(Database::sqlite());
+        let file = database.file().expect("a file");
+        let backups = TempDir::new().expect("a folder");
+        Self { p: Program { database }, file, backups }
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.backups.path().join("backup.db")
+    }
+
+    fn restore(&self, from: &Path) -> String {
+        format!("restore {}", from.display())
+    }
+
+    fn beside(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.file.parent().expect("a folder")).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_backed_up_is_there_again_and_nothing_else() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
+    let (id, token) = (made["credential"]["id"].as_str().expect("an id"), &made["token"]);
+    let token = token.as_str().expect("a token");
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    // A server that dies leaves a log behind, which belongs to no other file.
+    let mut server = p.start(SERVE);
+    server.json();
+    p.run(&format!("key revoke {id}")).ok();
+    let later =
+        p.run("key create --workspace acme --name later --scope read --output token").word();
+    server.signal(Signal::KILL);
+    server.end();
+    assert!(scene.beside().contains(&"store.db-wal".to_owned()), "{:?}", scene.beside());
+
+    let restored = p.run(&format!("{} --output json", scene.restore(&scene.backup())));
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    assert!(
+        restored.err.contains("accepted again") && restored.err.contains(id),
+        "{}",
+        restored.err
+    );
+    let answer: serde_json::Value = serde_json::from_str(&restored.out).expect("JSON");
+    assert_eq!(answer["ended_since"][0]["target_id"], id, "{answer}");
+    let kept = answer["kept"].as_str().expect("where the old one is");
+    assert!(!scene.beside().contains(&"store.db-wal".to_owned()), "{:?}", scene.beside());
+    assert!(p.pipe(token, "introspect --scope read").ok().starts_with("ALLOWED"));
+    assert!(p.pipe(&later, "introspect").out.contains("TOKEN_UNKNOWN"));
+    // The old one is whole, with what was only in its log.
+    let mut old = p.command(&["introspect".to_owned()]);
+    old.env("SOPHIC_AUTH_DATABASE_URL", format!("sqlite:{kept}"));
+    let old = crate::cli::program::run(old, &later);
+    assert_eq!(old.code, Some(0), "{old:?}");
+    // A new life, which is in the log.
+    assert!(p.run("audit list --output json").ok().contains("store.new_epoch"));
+    let mut server = p.start(SERVE);
+    server.json();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_refused_while_a_server_runs_and_changes_nothing() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    p.run("workspace put later").ok();
+    let mut server = p.start(SERVE);
+    server.json();
+    let before = scene.beside();
+    let err = p.run(&scene.restore(&scene.backup())).failed(1);
+    assert!(err.contains("another process has") && err.contains("stop it"), "{err}");
+    assert_eq!(scene.beside(), before);
+    assert!(p.run("workspace list").ok().contains("later"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_whole_backup_of_ours_is_refused() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    let backup = scene.backup();
+    p.run(&format!("backup {}", backup.display())).ok();
+    let good = std::fs::read(&backup).expect("bytes");
+    let refused = |what: &str, said: &str| {
+        let err = p.run(&scene.restore(&backup)).failed(1);
+        assert!(err.contains(said), "{what}: {err}");
+        assert_eq!(scene.beside(), ["store.db"], "{what}");
+        assert!(p.run("workspace list").ok().contains("acme"), "{what}");
+    };
+    let mut bad = good.clone();
+    let middle = bad.len() / 2;
+    bad[middle..middle + 8192].fill(0xa5);
+    std::fs::write(&backup, &bad).expect("a file");
+    refused("damaged", "no usable backup");
+    std::fs::write(&backup, "somebody's notes, and no database. ".repeat(200)).expect("a file");
+    refused("no database", "no usable backup");
+    std::fs::write(&backup, "").expect("a file");
+    refused("empty", "no store of sophic-auth");
+    std::fs::write(&backup, &good).expect("a file");
+    std::fs::write(backup.with_extension("db-wal"), "more").expect("a file");
+    refused("unfinished", "no finished backup");
+    std::fs::remove_file(&backup).expect("a file");
+    refused("gone", "there is no backup");
+    let err = p.run(&scene.restore(&scene.file)).failed(1);
+    assert!(err.contains("the database itself"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_store_that_is_damaged_or_gone_too() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    std::fs::write(&scene.file, "no database any more".repeat(1_000)).expect("a file");
+    let restored = p.run(&scene.restore(&scene.backup()));
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
+    assert!(restored.err.contains("could not be read"), "{}", restored.err);
+    assert!(p.run("workspace list").ok().contains("acme"));
+    std::fs::remove_file(&scene.file).expect("a file");
+    assert_eq!(p.run(&scene.restore(&scene.backup())).code, Some(0));
+    assert!(p.run("workspace list").ok().contains("acme"));
+}

@@ -1,0 +1,142 @@
+//! Output that fails: it is said, the exit code says it, and no token lives that nobody was shown.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use sqlx::Connection as _;
+
+use super::{Ending, until};
+use crate::cli::program::{Ended, Program, command, split};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    what_cannot_be_printed_fails,
+    whoever_closes_the_pipe_ends_it_quietly,
+    a_token_that_could_not_be_printed_is_revoked,
+}
+
+/// Runs it with a standard output to which nothing can be written.
+fn to_a_full_disk(mut command: Command) -> Ended {
+    let full = File::options().write(true).open("/dev/full").expect("there is one");
+    ended(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()))
+}
+
+/// Runs it with a standard output that its reader has closed.
+fn to_nobody(mut command: Command) -> Ended {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    ended(command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()))
+}
+
+fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("it runs");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    Ended { code: output.status.code(), out: String::new(), err }
+}
+
+const SAY: [(&str, i32); 12] = [
+    ("workspace list", 1),
+    ("user list --output json", 1),
+    ("member list --workspace acme", 1),
+    ("caller list", 1),
+    ("key list", 1),
+    ("credentials expiring --within 1d", 2),
+    ("audit list", 1),
+    ("audit export", 1),
+    ("export - --format csv", 1),
+    ("introspect", 2),
+    ("purge", 1),
+    ("workspace put acme", 1),
+];
+
+async fn what_cannot_be_printed_fails(p: Program) {
+    p.run("workspace put acme").ok();
+    for (words, code) in SAY {
+        let err = to_a_full_disk(p.command(&split(words))).failed(code);
+        assert!(err.contains("standard output cannot be written"), "{words}: {err}");
+    }
+    for words in ["scanner-regex", "completions bash", "--help", "--version"] {
+        let mut bare = command();
+        bare.args(split(words));
+        assert_ne!(to_a_full_disk(bare).code, Some(0), "{words}");
+    }
+}
+
+async fn whoever_closes_the_pipe_ends_it_quietly(p: Program) {
+    p.run("workspace put acme").ok();
+    for (words, code) in SAY {
+        let ended = to_nobody(p.command(&split(words)));
+        // What answers yes or no by its exit code must not seem to.
+        let quietly = code == 1 && ended.code == Some(0) && ended.err.is_empty();
+        assert!(quietly || (code, ended.code) == (2, Some(2)), "{words}: {ended:?}");
+    }
+}
+
+async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
+    p.run("workspace put acme").ok();
+    p.run("user put ada").ok();
+    let makers = [
+        "key create --workspace acme --name ci --scope read",
+        "pat create --user ada --name laptop --scope read",
+        "caller create gateway --permission introspect",
+    ];
+    for words in makers {
+        for output in ["token", "json", "table"] {
+            let words = format!("{words} --output {output}");
+            let err = to_a_full_disk(p.command(&split(&words))).failed(1);
+            assert!(err.contains("was revoked again"), "{words}: {err}");
+        }
+        let err = to_nobody(p.command(&split(words))).failed(1);
+        assert!(err.contains("was revoked again"), "{words}: {err}");
+    }
+    for list in ["key list", "pat list", "caller list"] {
+        let listed = p.run(&format!("{list} --output json")).json();
+        let items = listed.as_object().expect("an object").values().next().expect("a list");
+        for item in items.as_array().expect("a list") {
+            assert!(item["revoke_time"].is_string(), "{list}: {item}");
+        }
+    }
+    // Of a rotation the old token is what is left, and can be rotated again.
+    let made = p.run("key create --workspace acme --name two --scope read --output json").json();
+    let id = made["credential"]["id"].as_str().expect("an id").to_owned();
+    let err = to_a_full_disk(p.command(&split(&format!("key rotate {id} --overlap 1h")))).failed(1);
+    assert!(err.contains("was revoked again") && err.contains("is accepted until"), "{err}");
+    let old = made["token"].as_str().expect("a token");
+    assert!(p.pipe(old, "introspect --scope read").ok().starts_with("ALLOWED"));
+    let new = p.run(&format!("key rotate {id} --overlap 1h --output token")).word();
+    assert!(p.pipe(&new, "introspect --scope read").ok().starts_with("ALLOWED"));
+    // A caller's lost token dies with the next rotation.
+    p.run("caller create proxy --permission introspect --output token").word();
+    let err = to_a_full_disk(p.command(&split("caller rotate proxy --overlap 1h"))).failed(1);
+    assert!(err.contains("accepted until") && err.contains("rotate it once more"), "{err}");
+    p.run("caller rotate proxy --output token").word();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_is_interrupted_leaves_no_file() {
+    // Of SQLite a writer that is held up would hold up the opening of the store already.
+    crate::stores::run(crate::stores::Database::postgres().await, interrupted).await;
+}
+
+async fn interrupted(p: Program) {
+    p.run("workspace put acme").ok();
+    p.run("key create --workspace acme --name ci --scope read --output token").word();
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let entries = || std::fs::read_dir(folder.path()).expect("a folder").count();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        // It writes all, and is held up where it records that.
+        let mut held = sqlx::PgConnection::connect(&p.database.url()).await.expect("it answers");
+        let lock = "BEGIN; LOCK TABLE audit_events IN EXCLUSIVE MODE";
+        sqlx::raw_sql(lock).execute(&mut held).await.expect("the lock");
+        let file = folder.path().join("all.csv");
+        let mut export = p.command(&["export".to_owned(), file.display().to_string()]);
+        export.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut export = Ending(export.spawn().expect("it starts"));
+        until("a file is being written", async || entries() == 1).await;
+        kill_process(Pid::from_child(&export.0), signal).expect("it is there");
+        assert_eq!(export.0.wait().expect("it ends").code(), Some(code), "{signal:?}");
+        assert_eq!(entries(), 0, "{signal:?}");
+    }
+}

@@ -1,0 +1,113 @@
+//! CSV by the format's rules: what is quoted is data, and what is no CSV is refused whole.
+
+use sophic_auth::model::{DisplayName, Slug, WorkspaceId};
+use sophic_auth::service::{Context, TransferFormat};
+
+use super::import::{count, is_allowed};
+use super::{ALL_OR_NOTHING, EACH, Over, legacy};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_quoted_line_break_makes_no_record_of_what_comes_after_it,
+    what_is_no_csv_is_refused_whole_and_nothing_is_written,
+    names_of_every_legal_kind_come_back_to_the_letter,
+}
+
+async fn victim(over: &Over) {
+    let name = DisplayName::parse("Victim").expect("a name");
+    let (id, slug) = (WorkspaceId::parse("v"), Slug::parse("victim"));
+    let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
+    let context = Context::operator("test");
+    over.service.put_workspace(context, id, slug, name, false, None).await.expect("a workspace");
+}
+
+async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) {
+    victim(&over).await;
+    let injected = legacy(9);
+    let text = format!(
+        "workspace,name,scopes,token,annotations\n\
+         acme,\"harmless\nvictim,injected,admin,{injected},\n\",read,{},\n\
+         acme,\"spread \"\"out\"\"\",read,{},\"{{\n\"\"note\"\":\n\"\"x\"\"}}\"\n\
+         acme,last,,{},\n",
+        legacy(1),
+        legacy(2),
+        legacy(3),
+    );
+    let (report, told) = over.import_csv(&text).await;
+    assert!(!is_allowed(&over, &injected).await, "a name is no record");
+    // Each is numbered by the line on which it begins.
+    assert_eq!(told.lines(), [2, 8], "{:?}", told.bad);
+    assert!(told.bad[0].1.starts_with("name: "), "{:?}", told.bad);
+    assert_eq!((report.lines, report.written, report.bad), (3, 1, 2));
+    assert!(is_allowed(&over, &legacy(2)).await);
+    let exported = over.export(TransferFormat::Jsonl).await;
+    assert!(!exported.contains(r#""workspace":"v""#), "{exported}");
+    assert!(exported.contains(r#"{"note":"x"}"#), "{exported}");
+}
+
+async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
+    let revision = over.service.store.revision().await.expect("a revision");
+    let good: String = (10..2_510).map(|n| format!("acme,n,read,{}\n", legacy(n))).collect();
+    for (line, what) in [
+        (format!("acme,\"open,read,{}\nacme,next,read,{}\n", legacy(1), legacy(2)), "never closed"),
+        (format!("acme,a\"b,read,{}\n", legacy(1)), "must stand in quotes"),
+        (format!("acme,\"a\"b,read,{}\n", legacy(1)), "text between a closing quote"),
+        (format!("acme,a\rb,read,{}\n", legacy(1)), "carriage return"),
+        (format!("acme,\"{}", "x\n".repeat(700_000)), "too long"),
+    ] {
+        for options in [EACH, ALL_OR_NOTHING] {
+            let text = format!("workspace,name,scopes,token\n{good}{line}");
+            let (report, _) = over.import(&text, TransferFormat::Csv, options).await;
+            let error = report.expect_err(what).to_string();
+            assert!(error.starts_with("line 2502: ") && error.contains(what), "{error}");
+            assert!(error.contains("nothing is written") && !error.contains("legacy"), "{error}");
+        }
+    }
+    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(count(&over).await, 0);
+}
+
+async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
+    let names = [
+        "\"quoted\"",
+        "a,b",
+        "=cmd()",
+        "+1",
+        "-1",
+        "@x",
+        "\\N",
+        "null",
+        "true",
+        "\\x41",
+        "a  b",
+        "🔑,\"",
+        "'",
+        "\"",
+        "2024-01-01",
+        "#comment",
+        ";",
+        "\u{feff}bom",
+    ];
+    let lines = names.iter().enumerate().map(|(n, name)| {
+        let line = serde_json::json!({"workspace": "acme", "name": name, "scopes": ["read"],
+            "hint": "\\N", "annotations": {"a.b": "1,\"2\";=3"}, "token": legacy(n)});
+        format!("{line}\n")
+    });
+    let text: String = lines.collect();
+    let (report, told) = over.import(&text, TransferFormat::Jsonl, EACH).await;
+    let legal = names.len() as u64 - report.expect("a report").bad;
+    assert!(legal >= 16, "{:?}", told.bad);
+    let (csv, jsonl) =
+        (over.export(TransferFormat::Csv).await, over.export(TransferFormat::Jsonl).await);
+    let name = sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
+    // Into another store, whose workspace is the same: what is there already is left out, so compare what is read.
+    over.service.delete_workspace(Context::operator("test"), name, false).await.expect("deleted");
+    assert_eq!(count(&over).await, 0, "what is of a deleted owner is not exported");
+    let other = crate::stores::Database::sqlite();
+    let other = <Over as crate::stores::Fixture>::set_up(std::sync::Arc::new(other)).await;
+    let (report, told) = other.import(&csv, TransferFormat::Csv, EACH).await;
+    assert_eq!(told.bad, []);
+    assert_eq!(report.expect("a report").written, legal);
+    assert_eq!(other.export(TransferFormat::Jsonl).await, jsonl);
+    assert_eq!(other.export(TransferFormat::Csv).await, csv);
+}
