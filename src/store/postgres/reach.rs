@@ -50,13 +50,10 @@ impl Reach {
         self.probed.lock().is_some_and(|last| last.elapsed() < PROBER_PATIENCE)
     }
 
-    /// A search has failed so: whether it is known to be away from now on.
+    /// A search has failed so: whether it is known to be away from now on, and was not before.
     pub(super) fn miss(&self, error: &StoreError) -> bool {
         let away = self.is_probed() && !self.was_heard_lately();
-        if away {
-            self.away.send_replace(Some(error.cause()));
-        }
-        away
+        away && self.away.send_replace(Some(error.cause())).is_none()
     }
 
     /// It is there, or there again.

@@ -121,8 +121,9 @@ async fn what_waiting_does_not_mend_ends_it_at_once() {
 #[test]
 fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
     let folder = tempfile::TempDir::new().expect("a folder");
-    let url = format!("sqlite:{}", folder.path().join("store.db").display());
     let said = |limits: &str, connections: &str| {
+        let store = folder.path().join(format!("{connections}.db"));
+        let url = format!("sqlite:{}", store.display());
         let program = env!("CARGO_BIN_EXE_sophic-auth");
         let mut shell = Command::new("sh");
         let serve = format!(
@@ -130,7 +131,7 @@ fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
              --connections-max {connections} & PID=$!; \
              until grep -q 'Max open files' /proc/$PID/limits && [ -s {log} ]; do sleep 0.05; done; \
              grep 'Max open files' /proc/$PID/limits >&2; kill $PID; wait $PID",
-            log = folder.path().join("store.db").display(),
+            log = store.display(),
         );
         shell.args(["-c", &serve]);
         shell.env_remove("SOPHIC_AUTH_DATABASE_URL");
@@ -138,7 +139,7 @@ fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
     };
     let few = said("-n 400", "1000");
     assert!(few.contains("--connections-max 1000") && few.contains("may open 400 files"), "{few}");
-    let enough = said("-Hn 600; ulimit -Sn 256", "100");
+    let enough = said("-Sn 256; ulimit -Hn 600", "100");
     assert!(!enough.contains("may open"), "{enough}");
     let limits = enough.lines().find(|line| line.starts_with("Max open files")).expect("limits");
     assert_eq!(limits.split_whitespace().nth(3), Some("600"), "{limits}");

@@ -147,6 +147,7 @@ pub(super) async fn http(h: &Harness, request: &str) -> String {
 
 async fn the_http_port_tells_life_and_readiness(h: Harness) {
     until(&h, "", ServingStatus::Serving).await;
+    until(&h, "sophic.auth.v1.AdminService", ServingStatus::Serving).await;
     assert!(http(&h, "GET /healthz").await.starts_with("HTTP/1.1 200"));
     let ready = http(&h, "GET /readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");

@@ -127,6 +127,8 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     until(&server, "", ServingStatus::Serving).await;
     until(&server, MANAGEMENT, ServingStatus::Serving).await;
+    // What is read after the last change is in memory, and stays there.
+    h.settled(&server).await;
     assert!(root.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
     Cut { outage: Outage { server, gateway: root, key }, proxy }
