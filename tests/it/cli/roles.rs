@@ -82,7 +82,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
         "key list",
         "pat list",
         "credentials list",
-        "credentials expiring --within 1d",
+        "credentials expiring --within 1s",
         "audit list",
         "audit export",
         "migrate --dry-run",
