@@ -236,11 +236,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let grpc_listener = bind(config.listen).await?;
     let http_listener = bind(config.http_listen).await?;
-    let (url, pools) = (&config.database_url, config.pools);
+    let (database, pools) = (&config.database_url, config.pools);
     let store = if config.migrate {
-        store::open_with(url, pools).await?
+        store::open_with(database, pools).await?
     } else {
-        store::open_as_is_with(url, pools).await?
+        store::open_as_is_with(database, pools).await?
     };
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
