@@ -189,23 +189,24 @@ async fn text_that_can_be_no_token_is_said_to_be_so(p: Program) {
 
 async fn the_audit_log_knows_the_user_of_the_operating_system(p: Program) {
     let known = operator();
-    let caller = |variables: &[(&str, &str)], words: &str| {
-        let mut command = p.command(&split(words));
+    // What this makes with these variables and flags, the audit log says to be of whom?
+    let caller = |id: &str, variables: &[(&str, &str)], flags: &str| {
+        let mut command = p.command(&split(&format!("user put {id} {flags}")));
         command.envs(variables.iter().copied());
         run(command, "").ok();
-        let events = p.run("audit list --output json").json();
+        let events = p.run(&format!("audit list --target {id} --output json")).json();
         events["events"][0]["caller"].as_str().expect("a name").to_owned()
     };
     // Whatever the environment pretends.
-    assert_eq!(caller(&[("USER", "alice"), ("LOGNAME", "alice")], "user put ada"), known);
-    assert_eq!(caller(&[], "user put ada --operator alice"), format!("{known}(alice)"));
-    assert_eq!(caller(&[("SOPHIC_AUTH_OPERATOR", "")], "user put ada"), known);
-    let by_variable = caller(&[("SOPHIC_AUTH_OPERATOR", "a@b.c")], "user put ada");
+    assert_eq!(caller("u1", &[("USER", "alice"), ("LOGNAME", "alice")], ""), known);
+    assert_eq!(caller("u2", &[], "--operator alice"), format!("{known}(alice)"));
+    assert_eq!(caller("u3", &[("SOPHIC_AUTH_OPERATOR", "")], ""), known);
+    let by_variable = caller("u4", &[("SOPHIC_AUTH_OPERATOR", "a@b.c")], "");
     assert_eq!(by_variable, format!("{known}(a@b.c)"));
-    let by_sudo = caller(&[("SUDO_USER", "bob")], "user put ada --operator alice");
+    let by_sudo = caller("u5", &[("SUDO_USER", "bob")], "--operator alice");
     if rustix::process::getuid().is_root() {
         assert_eq!(by_sudo, format!("{known}(sudo:bob,alice)"));
-        assert_eq!(caller(&[("SUDO_USER", "bob)(")], "user put ada"), known);
+        assert_eq!(caller("u6", &[("SUDO_USER", "bob)(")], ""), known);
     } else {
         assert_eq!(by_sudo, format!("{known}(alice)"));
     }

@@ -58,6 +58,7 @@ async fn command(url: String, words: &'static [&'static str], input: String) -> 
 impl Failover {
     async fn prepare() -> Self {
         let cluster = Cluster::start().await;
+        command(cluster.url.clone(), &["migrate"], String::new()).await;
         command(cluster.url.clone(), &["workspace", "put", "acme"], String::new()).await;
         let words: &[&str] = &[
             "caller",

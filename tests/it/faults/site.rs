@@ -56,8 +56,8 @@ pub(super) fn program(url: &str, words: &[&str]) -> Command {
 impl Site {
     /// This many servers, a caller who may do everything, and a workspace `acme`.
     pub(super) async fn start(url: &str, servers: usize) -> Arc<Self> {
-        run(program(url, &["workspace", "put", "acme"]), "").ok();
         run(program(url, &["migrate"]), "").ok();
+        run(program(url, &["workspace", "put", "acme"]), "").ok();
         let all = ["introspect", "credentials.read", "credentials.admin"];
         let permissions = all.iter().flat_map(|permission| ["--permission", permission]);
         let words = ["caller", "create", "root", "--output", "token"];
