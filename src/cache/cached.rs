@@ -132,6 +132,10 @@ impl Lookup for Cached {
         self.mirror().known_digests().may_have(digest)
     }
 
+    fn expect(&self, digest: &Digest) {
+        self.mirror().known_digests().note(digest);
+    }
+
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         if let Some(caller) = self.recall_caller(digest) {
             return Ok(caller);

@@ -45,6 +45,8 @@ impl Lookup for Direct {
         false
     }
 
+    fn expect(&self, _: &Digest) {}
+
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         Ok(self.0.find_caller_by_digest(digest).await?.map(Arc::new))
     }

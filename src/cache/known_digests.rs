@@ -87,7 +87,7 @@ impl KnownDigests {
         self.filters.read().filled.is_some()
     }
 
-    /// The change log names this digest.
+    /// The change log names this digest, or this process is about to make it somebody's.
     pub fn note(&self, digest: &Digest) {
         let filters = self.filters.read();
         for bloom in [&filters.filled, &filters.filling].into_iter().flatten() {

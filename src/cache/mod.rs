@@ -95,6 +95,9 @@ pub trait Lookup: Send + Sync {
     /// says nothing of the answer.
     fn may_know(&self, digest: &Digest) -> bool;
 
+    /// The digest is about to be somebody's, by this process: for [`Self::may_know`], which else hears of it with the log.
+    fn expect(&self, digest: &Digest);
+
     /// The caller of this service token, revoked or not.
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;
 

@@ -107,6 +107,7 @@ impl Service {
         credential.hint = token.hint();
         credential.version += 1;
         tx.update_credential(&credential).await?;
+        self.lookup.expect(&token.digest());
         tx.replace_digest(id, &token.digest()).await?;
         let entry = Entry {
             action: "credential.replay",
