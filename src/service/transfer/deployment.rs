@@ -281,11 +281,3 @@ impl CallerSaid {
         })
     }
 }
-
-/// A digest of a caller, to tell two of them apart by.
-pub(super) const fn digest_of(caller: &Caller) -> Option<&Digest> {
-    match &caller.identity {
-        CallerIdentity::Token(digest) => Some(digest),
-        CallerIdentity::Certificate(_) => None,
-    }
-}

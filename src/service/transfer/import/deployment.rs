@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
 use super::super::super::directory::claim_names;
-use super::super::super::{Context, Kind, Service, view};
+use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;
-use super::super::deployment::{Said, digest_of};
+use super::super::deployment::Said;
 use super::super::line_set::LineSet;
 use super::stage::{Staged, Unstaged};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
-    AuditEvent, AuditTarget, Caller, CallerIdentity, Invalid, Membership, Timestamp, User,
-    Workspace, WorkspacePolicy,
+    AuditEvent, AuditTarget, Caller, Invalid, Membership, Timestamp, User, Workspace,
+    WorkspacePolicy,
 };
-use crate::store::{Lock, StoredCredential};
+use crate::store::{Lock, StoreError, StoredCredential};
 
 /// It names slugs, and who bore them before must be dead in every memory.
 const EFFECT: Effect = Effect::Narrows;
@@ -38,6 +38,8 @@ enum Put {
     There,
     /// It is there, and differs; or cannot be.
     Bad(Bad),
+    /// The same, found by trying to write it: no more can be asked of the transaction.
+    Last(Bad),
 }
 
 /// The transaction, with what is to be told of it.
@@ -57,6 +59,17 @@ impl Service {
     /// Those of the input and of the store, and a file that is not whole. Records that are bad or in conflict are reported, and
     /// then nothing is written.
     pub async fn import_deployment<R: BufRead + Send>(
+        self: &Arc<Self>,
+        context: &Context,
+        input: R,
+        dry_run: bool,
+        watch: &mut dyn ImportWatch,
+    ) -> Result<ImportReport, TransferError> {
+        let importing = Box::pin(self.import_whole(context, input, dry_run, watch));
+        under_way::run(context.deadline, importing).await
+    }
+
+    async fn import_whole<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
         input: R,
@@ -129,7 +142,7 @@ impl Service {
                     put_membership(&mut writing.tx, said.read().map_err(damaged)?).await?
                 }
                 Said::Caller(said) => {
-                    self.put_caller(&mut writing.tx, said.read().map_err(damaged)?).await?
+                    put_caller(&mut writing.tx, said.read().map_err(damaged)?).await?
                 }
                 Said::Deployment { .. } | Said::End { .. } => continue,
             };
@@ -138,6 +151,10 @@ impl Service {
                     writing.tally.there.insert(line);
                 }
                 Put::Bad(bad) => writing.tally.bad(writing.watch, line, &bad),
+                Put::Last(bad) => {
+                    writing.tally.bad(writing.watch, line, &bad);
+                    return Ok(());
+                }
                 Put::New(action, target, after) => {
                     let reason = Some("imported with a deployment");
                     let (acting_user, before, after) = (None, None, Some(after));
@@ -196,38 +213,33 @@ impl Service {
         writing.watch.progress(ImportPhase::Write, writing.done, Some(writing.tally.lines));
         Ok(())
     }
+}
 
-    async fn put_caller(&self, tx: &mut Transaction, wanted: Caller) -> Result<Put, TransferError> {
-        if let Some(found) = tx.find_caller(wanted.id, Lock::Update).await? {
-            return Ok(differs(
-                "caller",
-                &[
-                    ("name", found.name != wanted.name),
-                    ("permissions", found.permissions != wanted.permissions),
-                    ("digest or certificate_san", found.identity != wanted.identity),
-                    ("previous_digest", found.previous != wanted.previous),
-                    ("revoke_time", found.revoke_time.is_some() != wanted.revoke_time.is_some()),
-                ],
-            ));
-        }
-        let alive = wanted.revoke_time.is_none();
-        if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
-            return Ok(bad("caller: its name is another's here"));
-        }
-        let previous = wanted.previous.as_ref().map(|previous| &previous.digest);
-        for digest in digest_of(&wanted).into_iter().chain(previous) {
-            if self.store.find_caller_by_digest(digest).await?.is_some() {
-                return Ok(bad("caller: its digest is another's here"));
-            }
-        }
-        if let (CallerIdentity::Certificate(san), true) = (&wanted.identity, alive)
-            && self.store.find_caller_by_san(san.as_str()).await?.is_some()
-        {
-            return Ok(bad("caller: its certificate_san is another's here"));
-        }
-        tx.insert_caller(&wanted).await?;
-        Ok(Put::New("caller.create", AuditTarget::Caller(wanted.id), view::caller(&wanted)))
+async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, TransferError> {
+    if let Some(found) = tx.find_caller(wanted.id, Lock::Update).await? {
+        return Ok(differs(
+            "caller",
+            &[
+                ("name", found.name != wanted.name),
+                ("permissions", found.permissions != wanted.permissions),
+                ("digest or certificate_san", found.identity != wanted.identity),
+                ("previous_digest", found.previous != wanted.previous),
+                ("revoke_time", found.revoke_time.is_some() != wanted.revoke_time.is_some()),
+            ],
+        ));
     }
+    let alive = wanted.revoke_time.is_none();
+    if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
+        return Ok(bad("caller: its name is another's here"));
+    }
+    match tx.insert_caller(&wanted).await {
+        Err(StoreError::Conflict { .. }) => {
+            let reason = "caller: its digest or certificate_san is another's here";
+            return Ok(Put::Last(Invalid::new(reason).into()));
+        }
+        inserted => inserted?,
+    }
+    Ok(Put::New("caller.create", AuditTarget::Caller(wanted.id), view::caller(&wanted)))
 }
 
 async fn put_workspace(
