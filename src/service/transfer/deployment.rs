@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest, DisplayName, Invalid,
-    Membership, Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId, WorkspacePolicy,
+    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
+    Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspacePolicy,
 };
 
 /// How the first line of such a file begins.
