@@ -29,8 +29,7 @@ impl Made {
 
 /// One of everything, exported.
 fn make(p: &Program) -> Made {
-    p.run("workspace put acme --id w1 --name \"Acme, Inc\" --key-lifetime-max 90d --keys-max 20")
-        .ok();
+    p.run("workspace put acme --id w1 --name \"Acme, Inc\"").ok();
     p.run("workspace put closed --id w2 --disabled").ok();
     p.run("workspace put reborn --id w3").ok();
     p.run("user put ada --name Ada").ok();
@@ -49,6 +48,8 @@ fn make(p: &Program) -> Made {
     p.pipe(&revoked, "key revoke -").ok();
     let pat = token("pat create --user ada --name laptop --scope read --max-role viewer");
     let of_bob = token("pat create --user ada --name other --scope read");
+    p.run("workspace put acme --id w1 --name \"Acme, Inc\" --key-lifetime-max 90d --keys-max 20")
+        .ok();
     let gateway = token("caller create gateway --permission introspect");
     p.run("caller rotate gateway --overlap 1h").ok();
     p.run("caller create edge --permission introspect --certificate-san spiffe://x/edge").ok();
