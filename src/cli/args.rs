@@ -36,8 +36,7 @@ Examples:
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  sophic-auth export --workspace acme credentials.csv
-  sophic-auth export --all deployment.jsonl && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
+  sophic-auth export --workspace acme credentials.csv";
 
 const LEAKED_EXAMPLES: &str = "\
 Examples:

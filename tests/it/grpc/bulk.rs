@@ -293,7 +293,7 @@ async fn leaked_tokens_are_found_in_the_text_around_them(h: Harness) {
     let other = root.create_key("acme", &[Scope::Read]).await;
     let text = |token: String| pb::LeakedToken { token, ..Default::default() };
     let texts = vec![
-        text(format!("file:3: A\\u003d{} B={}", one.token, other.token)),
+        text(format!("file:3: A={} B={}", one.token, other.token)),
         text(format!("C={}", other.token)),
         text("KEY=".to_owned()),
     ];

@@ -2,7 +2,6 @@
 
 mod backup;
 mod columns;
-mod deployment;
 mod documented;
 mod export;
 mod import;

@@ -3,9 +3,7 @@
 //! over as it is.
 
 mod batch;
-mod deployment;
 mod owners;
-mod stage;
 mod write;
 
 use std::io::BufRead;
