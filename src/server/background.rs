@@ -13,6 +13,9 @@ use crate::service::{Context, Service};
 /// How long the last flush may take when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the store is asked for the time.
+const HEAR_EVERY: Duration = Duration::from_secs(10);
+
 /// How often, and what of how long ago.
 #[derive(Debug, Clone, Copy)]
 pub struct Housekeeping {
@@ -40,7 +43,7 @@ impl Default for Housekeeping {
 /// The tasks, which end when the server is told to stop.
 pub(super) struct Background {
     service: Arc<Service>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Background {
@@ -51,7 +54,8 @@ impl Background {
     ) -> Self {
         let flush = flush(Arc::clone(service), housekeeping.last_use_flush, stop.clone());
         let purge = purge(Arc::clone(service), housekeeping, stop.clone());
-        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge)] }
+        let time = time(Arc::clone(service), stop.clone());
+        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge), spawn(time)] }
     }
 
     /// Waits for the tasks, and writes what the last requests have left. After the last of them, before the store closes.
@@ -77,6 +81,16 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
         tokio::select! {
             () = tokio::time::sleep(every) => write(&service).await,
             () = service.last_uses.filling() => { service.flush_last_uses().await; }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Asks the store for the time now and then. What fails is told by whatever else needs the store.
+async fn time(service: Arc<Service>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(HEAR_EVERY) => { let _ = service.hear_the_time().await; }
             () = stop.cancelled() => return,
         }
     }

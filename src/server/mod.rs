@@ -26,7 +26,8 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Limits, Options, Peer, Refusals, Service, StoreClock, UnknownRate,
+    UnreadableAddresses,
 };
 use crate::store::{self, ReadStore, StoreError};
 use crate::token::OsRandom;
@@ -201,19 +202,22 @@ pub async fn open_service(
     let tasks = TaskTracker::new();
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
-    Ok(Arc::new(Service {
+    let service = Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
         store,
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(StoreClock::new(Arc::new(SystemClock))),
         random: Arc::new(OsRandom),
         tasks,
         last_uses: LastUses::default(),
         refusals: Refusals::default(),
         options,
-    }))
+    });
+    // Where it cannot be asked, whatever the command does next says why.
+    let _ = service.hear_the_time().await;
+    Ok(service)
 }
 
 /// Starts a server; it listens when this returns.
@@ -231,6 +235,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let http_listener = bind(config.http_listen).await?;
     let store = store::open(&config.database_url).await?;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
+    // Before anything is answered or cleaned up by a clock that is wrong, which it says.
+    if let Err(error) = service.hear_the_time().await {
+        tracing::warn!(%error, "the store could not be asked for the time");
+    }
 
     let (ready_sender, ready) = watch::channel(false);
     let (health, report) = grpc::health::face(ready.clone());

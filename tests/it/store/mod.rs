@@ -3,6 +3,7 @@
 mod audit;
 mod callers;
 mod changes;
+mod clock;
 mod credentials;
 mod directory;
 mod feed;
