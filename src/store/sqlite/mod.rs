@@ -18,6 +18,7 @@ mod requests;
 mod restore;
 mod transaction;
 mod transfer;
+mod untold;
 mod watched;
 
 pub use backup::backup;
@@ -255,6 +256,10 @@ impl ReadStore for SqliteStore {
         read!(self, db => credentials::look_up_many(db, asked))
     }
 
+    async fn has_untold(&self) -> Result<bool> {
+        read!(self, db => untold::any(db))
+    }
+
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
         Ok(Box::new(feed::SqliteFeed::open(self).await?))
     }
@@ -264,7 +269,7 @@ impl ReadStore for SqliteStore {
     }
 
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
-        feed::find_host(&mut *self.read.acquire().await?, id).await
+        read!(self, db => feed::find_host(db, id))
     }
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {

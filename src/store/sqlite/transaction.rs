@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::watched::Watched;
 use super::{
     Result, audit, bulk, callers, changes, credentials, directory, policies, requests, transfer,
+    untold,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
@@ -16,7 +17,7 @@ use crate::model::{
 };
 use crate::store::{
     ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, RevokeFilter, StoreError,
-    StoredCredential, WriteTx,
+    StoredCredential, Untold, WriteTx,
 };
 
 /// Dropping it rolls back.
@@ -157,6 +158,10 @@ impl WriteTx for SqliteTx {
         verb!(self, tx => credentials::find(tx, id))
     }
 
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        verb!(self, tx => credentials::find(tx, id))
+    }
+
     async fn find_credential_by_digest(
         &mut self,
         digest: &Digest,
@@ -174,6 +179,10 @@ impl WriteTx for SqliteTx {
     }
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        verb!(self, tx => transfer::find(tx, names))
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         verb!(self, tx => transfer::find(tx, names))
     }
 
@@ -234,6 +243,22 @@ impl WriteTx for SqliteTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         verb!(self, tx => requests::claim(tx, request, forget_before))
+    }
+
+    async fn take_untold(&mut self) -> Result<Option<Untold>> {
+        verb!(self, tx => untold::take(tx))
+    }
+
+    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>> {
+        verb!(self, tx => untold::list(tx, untold, limit))
+    }
+
+    async fn save_untold(&mut self, untold: &Untold) -> Result<()> {
+        verb!(self, tx => untold::save(tx, untold))
+    }
+
+    async fn delete_untold(&mut self, id: Uuid) -> Result<()> {
+        verb!(self, tx => untold::delete(tx, id))
     }
 
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sophic_auth::cache::{Barrier, Direct};
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, PageRequest, Reason, Refusals, Service, StoreClock,
+    Commits, Context, LastUses, Options, PageRequest, Reads, Reason, Refusals, Service, StoreClock,
     UnknownRate, UnreadableAddresses,
 };
 use sophic_auth::store::AuditFilter;
@@ -43,7 +43,7 @@ async fn on(store: &TestStore, days: i64) -> Arc<Service> {
         commits: Commits::new(Arc::clone(&shared), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
-        store: shared,
+        store: Reads::new(shared),
         clock: Arc::new(StoreClock::new(Arc::new(Wrong(days)))),
         random: Arc::new(OsRandom),
         tasks,

@@ -23,3 +23,4 @@ mod samples;
 mod shell;
 mod transactions;
 mod transfer;
+mod untold;
