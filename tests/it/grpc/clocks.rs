@@ -72,9 +72,9 @@ async fn nothing_is_deleted_by_a_clock_that_the_store_contradicts(store: TestSto
         let operator = || Context::operator("server");
         let cutoff = service.ago(DAY);
         let refused = [
-            service.purge_dead(operator(), cutoff).await.map_err(|error| error.reason),
+            service.purge_dead(operator(), cutoff, |_| ()).await.map_err(|error| error.reason),
             service.purge_changes(cutoff).await.map_err(|error| error.reason),
-            service.purge_audit(operator(), cutoff).await.map_err(|error| error.reason),
+            service.purge_audit(operator(), cutoff, |_| ()).await.map_err(|error| error.reason),
         ];
         assert_eq!(refused, [Err(Reason::ClocksDisagree); 3], "{days}");
         // The whole log is there, and was never in danger: what is long ago goes by the clock that is behind.
@@ -102,7 +102,7 @@ async fn no_slug_is_freed_by_a_clock_that_runs_ahead(store: TestStore) {
 async fn clocks_that_agree_purge(store: TestStore) {
     let service = on(&store, 0).await;
     assert_eq!(put(&service, "w1", "acme").await, None);
-    let purged = service.purge_dead(Context::operator("server"), service.ago(DAY)).await;
+    let purged = service.purge_dead(Context::operator("server"), service.ago(DAY), |_| ()).await;
     assert_eq!(purged.expect("it may"), 0);
     service.purge_changes(service.ago(DAY)).await.expect("it may");
 }
