@@ -126,6 +126,28 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// The time of day.
     fn now(&self) -> Timestamp;
+
+    /// The time, as far as that is certain: what ends after it is neither deleted nor freed.
+    fn certain(&self) -> Timestamp {
+        self.now()
+    }
+
+    /// Why it must not be believed where something is deleted for good.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes in what the store knows of the time: it was asked and has answered at these times since boot.
+    fn hear(&self, _store: StoreTime, _asked: Duration, _answered: Duration) {}
+}
+
+/// What a store knows of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreTime {
+    /// By its own clock, if it has one.
+    pub now: Option<Timestamp>,
+    /// When the last thing happened that it has recorded.
+    pub newest_event: Option<Timestamp>,
 }
 
 /// The machine's clock.

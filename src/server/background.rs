@@ -13,6 +13,8 @@ use crate::service::{Context, Service};
 /// How long the last flush may take when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the store is asked for the time.
+const HEAR_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether the audit log has yet to be told of something: one statement on an empty table.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ impl Default for Housekeeping {
 /// The tasks, which end when the server is told to stop.
 pub(super) struct Background {
     service: Arc<Service>,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
 impl Background {
@@ -55,7 +57,9 @@ impl Background {
         let flush = flush(Arc::clone(service), housekeeping.last_use_flush, stop.clone());
         let purge = purge(Arc::clone(service), housekeeping, stop.clone());
         let tell = tell(Arc::clone(service), stop.clone());
-        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge), spawn(tell)] }
+        let time = time(Arc::clone(service), stop.clone());
+        let tasks = [spawn(flush), spawn(purge), spawn(tell), spawn(time)];
+        Self { service: Arc::clone(service), tasks }
     }
 
     /// Waits for the tasks, and writes what the last requests have left. After the last of them, before the store closes.
@@ -81,6 +85,16 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
         tokio::select! {
             () = tokio::time::sleep(every) => write(&service).await,
             () = service.last_uses.filling() => { service.flush_last_uses().await; }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Asks the store for the time now and then. What fails is told by whatever else needs the store.
+async fn time(service: Arc<Service>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(HEAR_EVERY) => { let _ = service.hear_the_time().await; }
             () = stop.cancelled() => return,
         }
     }

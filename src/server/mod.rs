@@ -29,7 +29,8 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, UnknownRate,
+    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, StoreClock,
+    UnknownRate,
     UnreadableAddresses,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
@@ -211,19 +212,22 @@ pub async fn open_service(
     let tasks = TaskTracker::new();
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
-    Ok(Arc::new(Service {
+    let service = Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
         store: Reads::new(store),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(StoreClock::new(Arc::new(SystemClock))),
         random: Arc::new(OsRandom),
         tasks,
         last_uses: LastUses::default(),
         refusals: Refusals::default(),
         options,
-    }))
+    });
+    // Where it cannot be asked, whatever the command does next says why.
+    let _ = service.hear_the_time().await;
+    Ok(service)
 }
 
 /// Where a server listens.
@@ -253,7 +257,7 @@ impl Listening {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let ports = Ports::bind(&config).await?;
     let store = open(&config).await?;
-    Ok(assemble(config, ports, store))
+    Ok(assemble(config, ports, store).await)
 }
 
 /// Opens the store, and brings its schema up to date unless that is forbidden.
@@ -277,7 +281,7 @@ pub async fn start_patiently(
     let ports = Ports::bind(&config).await?;
     let listens = ports.listening;
     let store = waiting::open(&config, &ports, || listening(listens)).await?;
-    Ok(assemble(config, ports, store))
+    Ok(assemble(config, ports, store).await)
 }
 
 /// The ports, and what is spoken on them.
@@ -308,9 +312,13 @@ impl Ports {
 }
 
 /// A server of what it is made of.
-fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
+async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
     let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
+    // Before anything is answered or cleaned up by a clock that is wrong, which it says.
+    if let Err(error) = service.hear_the_time().await {
+        tracing::warn!(%error, "the store could not be asked for the time");
+    }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, &hub, health, config.reflection);

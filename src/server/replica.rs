@@ -10,7 +10,8 @@ use super::{CacheConfig, known_digests, spawn};
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Options, Reads, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Options, Reads, Refusals, Service, StoreClock, UnknownRate,
+    UnreadableAddresses,
 };
 use crate::store::Store;
 use crate::token::OsRandom;
@@ -66,7 +67,7 @@ pub(super) fn start(
         lookup,
         unknown_rate,
         unreadable_addresses: UnreadableAddresses::new(Arc::clone(&clock) as _),
-        clock,
+        clock: Arc::new(StoreClock::new(clock)),
         random,
         tasks,
         last_uses: LastUses::default(),

@@ -81,6 +81,7 @@ impl Service {
             let mut purged = 0;
             let mut committed: Option<Committed> = None;
             loop {
+                this.trust_the_clock().await?;
                 let mut tx = this.begin("purge_audit").await?;
                 let count = tx.delete_audit_events(cutoff, PURGE_BATCH).await?;
                 let last = count < u64::from(PURGE_BATCH);

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::model::limits::SLUG_RESERVATION;
 use crate::model::{
-    AuditTarget, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId, WorkspaceName, WorkspacePolicy,
+    AuditTarget, Clock, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
 use crate::store::{Lock, UntoldOwner, WriteTx};
 
@@ -40,7 +40,7 @@ impl Service {
             let mut tx = this.begin("put_workspace").await?;
             tx.lock_workspace_names().await?;
             let before = tx.find_workspace_row(&id, Lock::Update).await?;
-            claim_names(&mut *tx, before.as_ref(), &id, &slug, now).await?;
+            claim_names(&mut *tx, before.as_ref(), &id, &slug, &*this.clock).await?;
             let live = before.as_ref().filter(|workspace| workspace.delete_time.is_none());
             let after = Workspace {
                 generation: before.as_ref().map_or(0, |workspace| workspace.generation),
@@ -414,15 +414,17 @@ pub(super) async fn claim_names(
     before: Option<&Workspace>,
     id: &WorkspaceId,
     slug: &Slug,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<()> {
+    // No name is freed by a clock that runs ahead.
+    let (now, certain) = (clock.now(), clock.certain());
     let taken_by_another = |holder: Option<crate::store::NameHolder>| {
         holder.is_some_and(|holder| holder.workspace_id != *id)
     };
-    if taken_by_another(tx.find_name_holder(slug.as_str(), now).await?) {
+    if taken_by_another(tx.find_name_holder(slug.as_str(), certain).await?) {
         return Err(ServiceError::from(Reason::SlugTaken));
     }
-    if before.is_none() && taken_by_another(tx.find_name_holder(id.as_str(), now).await?) {
+    if before.is_none() && taken_by_another(tx.find_name_holder(id.as_str(), certain).await?) {
         return Err(ServiceError::from(Reason::WorkspaceIdTaken));
     }
     // A deleted workspace's slug was reserved when it was deleted.

@@ -95,6 +95,8 @@ reasons! {
         "the workspace is disabled: enable it first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
         "the user is disabled: enable them first";
+    ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
+        "this machine's clock and the store disagree on the time, so nothing is deleted: put the clock right";
     Overloaded, "OVERLOADED", Exhausted,
         "too many requests are under way: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,

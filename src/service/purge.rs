@@ -31,6 +31,8 @@ impl Service {
             this.all_told().await?;
             let mut committed = this.nothing_to_commit().await?;
             loop {
+                // Each time: a clock can be set at any moment.
+                this.trust_the_clock().await?;
                 let batch = this.store.list_dead(cutoff, BATCH).await?;
                 if batch.is_empty() {
                     return Ok(committed.done(purged));
@@ -76,6 +78,7 @@ impl Service {
         let task = self.tasks.spawn(async move {
             let mut purged = 0;
             loop {
+                this.trust_the_clock().await?;
                 let count = this.store.delete_changes(cutoff, BATCH).await?;
                 purged += count;
                 if count < u64::from(BATCH) || this.tasks.is_closed() {
@@ -87,10 +90,10 @@ impl Service {
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
-    /// The time this long ago.
+    /// The time this long ago, by whichever clock is behind: what was dead then is so by both.
     pub fn ago(&self, age: Duration) -> Timestamp {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let then = self.clock.now().unix_micros().saturating_sub(micros);
+        let then = self.clock.certain().unix_micros().saturating_sub(micros);
         // Longer ago than the year 1 is before all there is.
         Timestamp::from_unix_micros(then).unwrap_or(Timestamp::EARLIEST)
     }

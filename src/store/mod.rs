@@ -53,7 +53,7 @@ use uuid::Uuid;
 
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    Owner, ReplicaId, Revision, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Owner, ReplicaId, Revision, Slug, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
     WorkspacePolicy,
 };
 
@@ -182,6 +182,8 @@ pub trait ReadStore: Send + Sync {
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64>;
     /// The newest revision.
     async fn revision(&self) -> Result<Revision>;
+    /// What time it is, as far as the store can tell.
+    async fn time(&self) -> Result<StoreTime>;
 
     /// All that introspections of these digests are decided by, each with the workspace that it names, in their order:
     /// one statement or transaction, hence one snapshot.

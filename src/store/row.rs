@@ -17,7 +17,7 @@ use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
     Membership, Owner, PermissionSet, PreviousToken, ReplicaId, RequestId, Revision, Role,
-    RotationId, ScopeSet, Slug, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    RotationId, ScopeSet, Slug, StoreTime, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {
@@ -406,6 +406,12 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
     let number =
         Fields::of(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
     Ok(Revision(number))
+}
+
+/// Reads what a store knows of the time.
+pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
+    let mut fields = Fields::of(row, "audit_events");
+    Ok(StoreTime { now: fields.maybe_time("now")?, newest_event: fields.maybe_time("time")? })
 }
 
 /// Reads a store's life and its newest revision.

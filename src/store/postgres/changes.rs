@@ -2,7 +2,7 @@
 
 use super::hosts::place;
 use super::{Result, Seen, Session, at};
-use crate::model::{Revision, Timestamp};
+use crate::model::{Revision, StoreTime, Timestamp};
 use crate::store::{Change, Place, row};
 
 /// Rows after this revision, in order.
@@ -65,4 +65,12 @@ pub(super) async fn append(db: &mut Session) -> Result<(Place, Revision)> {
     .fetch_one(db.connection())
     .await?;
     row::placed(&row)
+}
+
+/// What time it is by the server's clock.
+pub(super) async fn time(db: &mut Session) -> Result<StoreTime> {
+    let sql = "SELECT clock_timestamp(), \
+         (SELECT time FROM audit_events ORDER BY id DESC LIMIT 1)";
+    let row = db.query(sql).fetch_one(db.connection()).await?;
+    row::store_time(&row)
 }

@@ -45,7 +45,8 @@ use super::{
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspacePolicy,
 };
 
 /// The store in a Postgres database.
@@ -224,6 +225,10 @@ impl ReadStore for PostgresStore {
 
     async fn revision(&self) -> Result<Revision> {
         decide!(self, db => changes::revision(db))
+    }
+
+    async fn time(&self) -> Result<StoreTime> {
+        read!(self, db => changes::time(db))
     }
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {

@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::{Result, at};
-use crate::model::{Revision, Timestamp};
+use crate::model::{Revision, StoreTime, Timestamp};
 use crate::store::Change;
 use crate::store::row;
 
@@ -57,4 +57,12 @@ pub(super) async fn delete(
 pub(super) async fn revision(db: &mut SqliteConnection) -> Result<Revision> {
     let row = sqlx::query("SELECT revision FROM counter WHERE id = 1").fetch_one(db).await?;
     row::revision(&row)
+}
+
+/// What time it is: a file has no clock but that of whoever opens it.
+pub(super) async fn time(db: &mut SqliteConnection) -> Result<StoreTime> {
+    let row = sqlx::query("SELECT NULL, (SELECT time FROM audit_events ORDER BY id DESC LIMIT 1)")
+        .fetch_one(db)
+        .await?;
+    row::store_time(&row)
 }

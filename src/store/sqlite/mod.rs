@@ -41,7 +41,8 @@ use super::{
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    ReplicaId, Revision, Timestamp, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspacePolicy,
 };
 
 /// The store in an SQLite file.
@@ -254,6 +255,10 @@ impl ReadStore for SqliteStore {
 
     async fn revision(&self) -> Result<Revision> {
         read!(self, db => changes::revision(db))
+    }
+
+    async fn time(&self) -> Result<StoreTime> {
+        read!(self, db => changes::time(db))
     }
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {

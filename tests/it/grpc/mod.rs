@@ -12,6 +12,7 @@ mod caller_rotation;
 mod callers;
 mod canary;
 mod changing;
+mod clocks;
 mod coherence;
 mod deleted;
 mod directory;

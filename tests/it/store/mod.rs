@@ -4,6 +4,7 @@ mod audit;
 mod callers;
 mod causes;
 mod changes;
+mod clock;
 mod credentials;
 mod digests;
 mod directory;

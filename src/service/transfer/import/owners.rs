@@ -5,7 +5,8 @@ use super::super::super::directory::claim_names;
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
-    AuditTarget, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditTarget, Clock, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId,
 };
 use crate::store::{Lock, StoredCredential, WriteTx};
 
@@ -34,7 +35,7 @@ impl Service {
             tx.lock_workspace_names().await?;
         }
         for id in workspaces {
-            if let Some(workspace) = make_workspace(tx, id, now).await? {
+            if let Some(workspace) = make_workspace(tx, id, &*self.clock).await? {
                 let after = view::workspace(&workspace);
                 self.record(tx, context, AuditTarget::Workspace(workspace.id), after).await?;
             }
@@ -69,15 +70,16 @@ impl Service {
 async fn make_workspace(
     tx: &mut dyn WriteTx,
     id: WorkspaceId,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Option<Workspace>, TransferError> {
+    let now = clock.now();
     let spelled = (Slug::parse(id.as_str()), DisplayName::parse(id.as_str()));
     let (Ok(slug), Ok(display_name)) = spelled else { return Ok(None) };
     let before = tx.find_workspace_row(&id, Lock::Update).await?;
     if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
         return Ok(None);
     }
-    match claim_names(tx, before.as_ref(), &id, &slug, now).await {
+    match claim_names(tx, before.as_ref(), &id, &slug, clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => return Ok(None),
         claimed => claimed?,
     }
