@@ -10,7 +10,9 @@ use super::serve::{Signals, until_stopped};
 use super::{flag, hex, operator, output, refuse_token_output, workspace};
 use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
 use crate::server::{self, Config, Running};
-use crate::service::{CreateCaller, CreateCredential, Kind, NewOwner, Service};
+use crate::service::{
+    CreateCaller, CreateCredential, Kind, NewOwner, PutUser, PutWorkspace, Service,
+};
 use crate::token::{OsRandom, random_array};
 
 const WORKSPACE: &str = "demo";
@@ -84,8 +86,13 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
         None => workspace::made_id(service)?,
     };
     let display_name = |text| flag("the name", DisplayName::parse(text));
-    service.put_workspace(operator(), id, slug, display_name("Demo")?, false, None).await?;
-    service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;
+    let (slug, disabled) = (Some(slug), Some(false));
+    let named = Some(display_name("Demo")?);
+    let put = PutWorkspace { id, slug, display_name: named, disabled, policy: None };
+    service.put_workspace(operator(), put).await?;
+    let named = Some(display_name("Ada Lovelace")?);
+    let put = PutUser { id: user.clone(), display_name: named, disabled };
+    service.put_user(operator(), put).await?;
     service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
     // On a store that was used before, the caller of last time makes way.
     match service.revoke_caller(operator(), CALLER.to_owned()).await {

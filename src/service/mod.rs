@@ -30,6 +30,7 @@ mod transfer;
 mod unknown_rate;
 mod update;
 pub mod view;
+mod workspaces;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
+pub use directory::PutUser;
 pub use edge::{Limits, Peer};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
@@ -57,6 +59,7 @@ pub use transfer::{
 };
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
+pub use workspaces::PutWorkspace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -27,6 +27,7 @@ mod pages;
 mod permissions;
 mod policy;
 mod purge;
+mod put;
 mod refusal;
 mod reserved_slugs;
 pub(crate) mod retried;

@@ -117,7 +117,7 @@ async fn directory(session: &mut Session) {
             id: text(id),
             slug: text(slug),
             display_name: text("Größe"),
-            disabled,
+            disabled: Some(disabled),
             ..Default::default()
         };
         let request = PutWorkspaceRequest { workspace: Some(workspace) };
