@@ -61,7 +61,8 @@ impl Session {
                 format!("{:?} {} {details:?}", status.code(), status.message())
             }
         };
-        let text = self.normalized(&text);
+        let time = regex::Regex::new(r"\d{4}-\d\d-\d\dT[\d:.]+Z").expect("an expression");
+        let text = self.normalized(&time.replace_all(&text, "<…>"));
         self.lines.push(format!("{what}: {text}"));
         outcome.ok()
     }
