@@ -30,7 +30,13 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the machine ran out of something; accepting at once again would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const HEADER_BYTES_MAX: u32 = 8 * 1024;
+/// Headers of a gRPC request: what is usual.
+const GRPC_HEADER_BYTES_MAX: u32 = 8 * 1024;
+/// Headers of an HTTP request: behind a proxy they are those of its client, and what a proxy lets through is let through.
+const HTTP_HEADER_BYTES_MAX: u32 = 64 * 1024;
+const HTTP_HEADERS_MAX: usize = 200;
+/// The request line, and what HTTP/2 counts for each header beside its bytes.
+const HTTP_HEADER_BYTES_MORE: u32 = 8 * 1024;
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
@@ -207,6 +213,10 @@ impl Connections {
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
+        let header_bytes_max = match self.protocol {
+            Protocol::Grpc => GRPC_HEADER_BYTES_MAX,
+            Protocol::Http => HTTP_HEADER_BYTES_MAX + HTTP_HEADER_BYTES_MORE,
+        };
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -215,14 +225,15 @@ impl Connections {
             .max_concurrent_streams(self.limits.streams_max)
             .max_local_error_reset_streams(256)
             .max_pending_accept_reset_streams(20)
-            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_header_list_size(header_bytes_max)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HANDSHAKE_TIMEOUT)
-            .max_buf_size(2 * HEADER_BYTES_MAX as usize);
+            .max_headers(HTTP_HEADERS_MAX)
+            .max_buf_size(header_bytes_max as usize);
         if self.protocol == Protocol::Grpc { builder.http2_only() } else { builder }
     }
 }
