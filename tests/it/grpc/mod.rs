@@ -36,6 +36,7 @@ mod rotate;
 mod same_answers;
 mod shutdown;
 mod switch;
+mod texts;
 mod tls;
 mod token_text;
 mod unknown_rate;
