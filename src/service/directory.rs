@@ -13,7 +13,7 @@ use crate::model::{
     AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
     WorkspaceName, WorkspacePolicy,
 };
-use crate::store::{Lock, RevokeFilter};
+use crate::store::{Lock, UntoldOwner};
 
 /// A user as they are to be. What is `None` stays as it is; of a new one the name is required.
 #[derive(Debug, Clone)]
@@ -88,9 +88,8 @@ impl Service {
             };
             tx.delete_memberships_of_workspace(&after.id).await?;
             tx.delete_workspace_policy(&after.id).await?;
-            let keys = RevokeFilter { workspace_id: Some(after.id.clone()), ..Default::default() };
-            let why = format!("workspace {} was deleted", after.id);
-            let revoked = this.record_revoked(&mut *tx, &context, &keys, &why, now).await?;
+            let keys = (UntoldOwner::Workspace(after.id.clone()), before.generation);
+            let revoked = this.record_revoked(&mut *tx, &context, keys, now).await?;
             tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
@@ -98,7 +97,7 @@ impl Service {
                 target: AuditTarget::Workspace(after.id),
                 acting_user: None,
                 before: Some(view::workspace(&before)),
-                after: Some(json!({"revoked_count": revoked})),
+                after: Some(revoked),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
@@ -186,16 +185,15 @@ impl Service {
                 ..before.clone()
             };
             tx.delete_memberships_of_user(&after.id).await?;
-            let pats = RevokeFilter { user_id: Some(after.id.clone()), ..Default::default() };
-            let why = format!("user {} was deleted", after.id);
-            let revoked = this.record_revoked(&mut *tx, &context, &pats, &why, now).await?;
+            let pats = (UntoldOwner::User(after.id.clone()), before.generation);
+            let revoked = this.record_revoked(&mut *tx, &context, pats, now).await?;
             tx.put_user(&after).await?;
             let entry = Entry {
                 action: "user.delete",
                 target: AuditTarget::User(after.id),
                 acting_user: None,
                 before: Some(view::user(&before)),
-                after: Some(json!({"revoked_count": revoked})),
+                after: Some(revoked),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
