@@ -40,10 +40,13 @@ fn compile_protocol(out: &Path) -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(true).include_imports(true).open_files(protos)?;
     let descriptors = compiler.file_descriptor_set();
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // The codec finds a message's descriptor by its name.
+    let mut names = prost_build::Config::new();
+    names.enable_type_names();
     tonic_prost_build::configure()
         .codec_path("crate::grpc::codec::StrictCodec")
         .skip_debug(WITH_TOKENS)
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, names)?;
     Ok(())
 }
 

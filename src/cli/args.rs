@@ -47,6 +47,7 @@ Examples:
 const WORKSPACE_EXAMPLES: &str = "\
 Examples:
   sophic-auth workspace put acme --name \"Acme\"
+  sophic-auth workspace put acme --disabled                    # and --enabled, to switch it on again
   sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d";
 
 /// What goes with every command.
@@ -245,9 +246,27 @@ pub(super) enum CallerCommand {
     },
 }
 
+/// Whether what is put is switched off. Without either flag it stays as it is, and what is new is on.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct PutSwitch {
+    /// Switch it off: a workspace's keys, and all that would act in it, or a user's personal access tokens are refused
+    #[arg(long, conflicts_with = "enabled")]
+    disabled: bool,
+    /// Switch it on again
+    #[arg(long)]
+    enabled: bool,
+}
+
+impl PutSwitch {
+    /// Whether it is to be disabled, if that is said.
+    pub(super) fn disabled(self) -> Option<bool> {
+        (self.disabled || self.enabled).then_some(self.disabled)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
-    /// Make a workspace, or make it look so
+    /// Make a workspace, or change what is given of it
     #[command(after_help = WORKSPACE_EXAMPLES)]
     Put {
         /// Its slug: 3 to 63 of a-z, 0-9 and '-'
@@ -258,11 +277,18 @@ pub(super) enum WorkspaceCommand {
         /// Its id [default: that of the workspace of this slug, or a new one]
         #[arg(long)]
         id: Option<String>,
-        /// Refuse its keys, and all that would act in it
-        #[arg(long)]
-        disabled: bool,
+        #[command(flatten)]
+        switch: PutSwitch,
         #[command(flatten)]
         policy: WorkspacePolicyArgs,
+    },
+    /// Give two workspaces each other's slug, at once
+    #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]
+    SwapSlugs {
+        /// One, by slug or id
+        workspace: String,
+        /// The other, by slug or id
+        other: String,
     },
     /// List workspaces, by id
     List,
@@ -276,7 +302,7 @@ pub(super) enum WorkspaceCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Make a user, or make it look so
+    /// Make a user, or change what is given of them
     #[command(after_help = "Example:\n  sophic-auth user put ada --name \"Ada\"")]
     Put {
         /// Its id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'
@@ -284,9 +310,8 @@ pub(super) enum UserCommand {
         /// Its name, for people [default: as it is, or the id]
         #[arg(long)]
         name: Option<String>,
-        /// Refuse its personal access tokens
-        #[arg(long)]
-        disabled: bool,
+        #[command(flatten)]
+        switch: PutSwitch,
     },
     /// List users, by id
     List,

@@ -13,7 +13,8 @@ use crate::model::{
 };
 use crate::server::{self, Config, Running};
 use crate::service::{
-    CreateCaller, CreateCredential, Kind, NewOwner, Options, PageRequest, Service,
+    CreateCaller, CreateCredential, Kind, NewOwner, Options, PageRequest, PutUser, PutWorkspace,
+    Service,
 };
 use crate::store::{self, AuditFilter};
 use crate::token::{OsRandom, random_array};
@@ -143,8 +144,13 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let user = flag("the user", UserId::parse(USER))?;
     let id = flag("the workspace", WorkspaceId::parse(WORKSPACE_ID))?;
     let display_name = |text| flag("the name", DisplayName::parse(text));
-    service.put_workspace(operator(), id, slug, display_name("Demo")?, false, None).await?;
-    service.put_user(operator(), user.clone(), display_name("Ada Lovelace")?, false).await?;
+    let (slug, disabled) = (Some(slug), Some(false));
+    let named = Some(display_name("Demo")?);
+    let put = PutWorkspace { id, slug, display_name: named, disabled, policy: None };
+    service.put_workspace(operator(), put).await?;
+    let named = Some(display_name("Ada Lovelace")?);
+    let put = PutUser { id: user.clone(), display_name: named, disabled };
+    service.put_user(operator(), put).await?;
     service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
     // On a store that was used before, the caller of last time makes way.
     match service.revoke_caller(operator(), CALLER.to_owned()).await {

@@ -4,23 +4,22 @@ use super::args::{Global, UserCommand};
 use super::progress::tell;
 use super::{every, flag, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, UserId};
-use crate::service::view;
+use crate::service::{PutUser, view};
 
 pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     match command {
-        UserCommand::Put { id, name, disabled } => {
+        UserCommand::Put { id, name, switch } => {
             let id = flag("the id", UserId::parse(&id))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let service = open(global).await?;
-            let name = match name {
-                Some(name) => name,
-                None => match service.store.find_user(&id).await? {
-                    Some(user) => user.display_name,
-                    None => flag("the id", DisplayName::parse(id.as_str()))?,
-                },
+            let display_name = match name {
+                Some(name) => Some(name),
+                None if service.store.find_user(&id).await?.is_some() => None,
+                None => Some(flag("the id", DisplayName::parse(id.as_str()))?),
             };
-            let user = service.put_user(operator(), id, name, disabled).await?;
+            let put = PutUser { id, display_name, disabled: switch.disabled() };
+            let user = service.put_user(operator(), put).await?;
             output::item(global.output, &view::user(&user))?;
             service.store.close().await;
         }

@@ -1,36 +1,53 @@
-//! `workspace put|list|delete`.
+//! `workspace put|swap-slugs|list|delete`.
 
 use super::args::{Global, WorkspaceCommand};
 use super::progress::tell;
 use super::{every, flag, hex, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
-use crate::service::{Service, view};
+use crate::service::{PutWorkspace, Service, view};
 use crate::token::random_array;
 
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     match command {
-        WorkspaceCommand::Put { slug, name, id, disabled, policy } => {
+        WorkspaceCommand::Put { slug, name, id, switch, policy } => {
             let policy = policy.policy()?;
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
             let service = open(global).await?;
             let known = known(&service, id.as_ref(), &slug).await?;
-            let (known_id, known_name) = known.unzip();
-            let id = match id.or(known_id) {
+            let display_name = match name {
+                Some(name) => Some(name),
+                None if known.is_some() => None,
+                None => Some(flag("the slug", DisplayName::parse(slug.as_str()))?),
+            };
+            let id = match id.or(known) {
                 Some(id) => id,
                 None => made_id(&service)?,
             };
-            let name = match name.or(known_name) {
-                Some(name) => name,
-                None => flag("the slug", DisplayName::parse(slug.as_str()))?,
-            };
-            let workspace =
-                service.put_workspace(operator(), id, slug, name, disabled, policy).await?;
+            let (slug, disabled) = (Some(slug), switch.disabled());
+            let put = PutWorkspace { id, slug, display_name, disabled, policy };
+            let workspace = service.put_workspace(operator(), put).await?;
             let policy = service.store.find_workspace_policy(&workspace.id).await?;
             let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
             output::item(global.output, &view)?;
+            service.store.close().await;
+        }
+        WorkspaceCommand::SwapSlugs { workspace, other } => {
+            let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
+            let (one, other) = (named(&workspace)?, named(&other)?);
+            let service = open(global).await?;
+            let one = service.get_workspace(&one).await?;
+            let other = service.get_workspace(&other).await?;
+            let puts = [(one.id, other.slug), (other.id, one.slug)].map(|(id, slug)| {
+                let slug = Some(slug);
+                PutWorkspace { id, slug, display_name: None, disabled: None, policy: None }
+            });
+            let put = service.put_workspaces(operator(), puts.into()).await?;
+            let put: Vec<_> = put.iter().map(view::workspace).collect();
+            let columns = ["id", "slug", "display_name"];
+            output::list(global.output, "workspaces", &columns, &put);
             service.store.close().await;
         }
         WorkspaceCommand::List => {
@@ -64,10 +81,10 @@ async fn known(
     service: &Service,
     id: Option<&WorkspaceId>,
     slug: &Slug,
-) -> anyhow::Result<Option<(WorkspaceId, DisplayName)>> {
+) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
     let found = service.store.find_workspace(name).await?;
-    Ok(found.map(|workspace| (workspace.id, workspace.display_name)))
+    Ok(found.map(|workspace| workspace.id))
 }
 
 pub(super) fn made_id(service: &Service) -> anyhow::Result<WorkspaceId> {

@@ -320,7 +320,7 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
         id: workspace.id.to_string(),
         slug: workspace.slug.to_string(),
         display_name: workspace.display_name.to_string(),
-        disabled: workspace.disabled,
+        disabled: Some(workspace.disabled),
         create_time: Some(timestamp(workspace.create_time)),
         update_time: Some(timestamp(workspace.update_time)),
         policy: policy.map(|policy| pb::WorkspacePolicy {
@@ -334,9 +334,13 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
 }
 
 /// What a workspace asks of its keys.
-pub(super) fn policy(violations: &mut Violations, message: pb::WorkspacePolicy) -> WorkspacePolicy {
+pub(super) fn policy(
+    violations: &mut Violations,
+    field: &str,
+    message: pb::WorkspacePolicy,
+) -> WorkspacePolicy {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
-        let field = format!("workspace.policy.{name}");
+        let field = format!("{field}.policy.{name}");
         duration.and_then(|duration| positive_or_zero(violations, &field, duration))
     };
     let policy = WorkspacePolicy {
@@ -347,7 +351,7 @@ pub(super) fn policy(violations: &mut Violations, message: pb::WorkspacePolicy) 
         overlap_max: optional("overlap_max", message.overlap_max),
     };
     if policy.key_lifetime_max.is_some_and(|most| most < Duration::from_micros(1)) {
-        violations.add("workspace.policy.key_lifetime_max", "must be positive");
+        violations.add(&format!("{field}.policy.key_lifetime_max"), "must be positive");
     }
     policy
 }
@@ -356,7 +360,7 @@ pub(super) fn user(user: &User) -> pb::User {
     pb::User {
         id: user.id.to_string(),
         display_name: user.display_name.to_string(),
-        disabled: user.disabled,
+        disabled: Some(user.disabled),
         create_time: Some(timestamp(user.create_time)),
         update_time: Some(timestamp(user.update_time)),
     }

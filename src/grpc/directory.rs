@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{convert, pb};
 use crate::model::{DisplayName, Slug, UserId, Workspace, WorkspaceId};
-use crate::service::{Service, Violations};
+use crate::service::{PutUser, PutWorkspace, Service, Violations};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -20,21 +20,33 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         request: Request<pb::PutWorkspaceRequest>,
     ) -> Answer<pb::PutWorkspaceResponse> {
         let context = convert::context(&request)?;
-        let message = request.into_inner().workspace.unwrap_or_default();
+        let message = request.into_inner();
         let mut violations = Violations::default();
-        let id = violations.check("workspace.id", WorkspaceId::parse(&message.id));
-        let slug = violations.check("workspace.slug", Slug::parse(&message.slug));
-        let name =
-            violations.check("workspace.display_name", DisplayName::parse(&message.display_name));
-        let (Some(id), Some(slug), Some(name)) = (id, slug, name) else {
-            return convert::refuse(violations);
-        };
-        let policy = message.policy.map(|policy| convert::policy(&mut violations, policy));
+        let put = put_workspace(&mut violations, "workspace", message);
+        let Some(put) = put else { return convert::refuse(violations) };
         violations.finish()?;
-        let disabled = message.disabled;
-        let workspace = self.0.put_workspace(context, id, slug, name, disabled, policy).await?;
+        let workspace = self.0.put_workspace(context, put).await?;
         let workspace = Some(self.with_policy(&workspace).await?);
         Ok(Response::new(pb::PutWorkspaceResponse { workspace }))
+    }
+
+    async fn batch_put_workspaces(
+        &self,
+        request: Request<pb::BatchPutWorkspacesRequest>,
+    ) -> Answer<pb::BatchPutWorkspacesResponse> {
+        let context = convert::context(&request)?;
+        let mut violations = Violations::default();
+        let requests = request.into_inner().requests.into_iter().enumerate();
+        let puts = requests.filter_map(|(i, message)| {
+            put_workspace(&mut violations, &format!("requests[{i}].workspace"), message)
+        });
+        let puts = puts.collect();
+        violations.finish()?;
+        let mut workspaces = Vec::new();
+        for workspace in self.0.put_workspaces(context, puts).await? {
+            workspaces.push(self.with_policy(&workspace).await?);
+        }
+        Ok(Response::new(pb::BatchPutWorkspacesResponse { workspaces }))
     }
 
     async fn get_workspace(
@@ -87,9 +99,12 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let message = request.into_inner().user.unwrap_or_default();
         let mut violations = Violations::default();
         let id = violations.check("user.id", UserId::parse(&message.id));
-        let name = violations.check("user.display_name", DisplayName::parse(&message.display_name));
-        let (Some(id), Some(name)) = (id, name) else { return convert::refuse(violations) };
-        let user = self.0.put_user(context, id, name, message.disabled).await?;
+        let named = convert::optional(&message.display_name).map(DisplayName::parse);
+        let display_name = named.and_then(|name| violations.check("user.display_name", name));
+        let Some(id) = id else { return convert::refuse(violations) };
+        violations.finish()?;
+        let put = PutUser { id, display_name, disabled: message.disabled };
+        let user = self.0.put_user(context, put).await?;
         Ok(Response::new(pb::PutUserResponse { user: Some(convert::user(&user)) }))
     }
 
@@ -199,6 +214,25 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         self.0.delete_membership(context, workspace, user, message.allow_missing).await?;
         Ok(Response::new(pb::DeleteMembershipResponse {}))
     }
+}
+
+/// The workspace as it is to be, if it is named; all else that is wrong is noted.
+fn put_workspace(
+    violations: &mut Violations,
+    field: &str,
+    message: pb::PutWorkspaceRequest,
+) -> Option<PutWorkspace> {
+    let message = message.workspace.unwrap_or_default();
+    let id = violations.check(&format!("{field}.id"), WorkspaceId::parse(&message.id));
+    // Without an id all that a new one needs is told.
+    let given = |text: &str| id.is_none() || !text.is_empty();
+    let slug = given(&message.slug).then(|| Slug::parse(&message.slug));
+    let slug = slug.and_then(|slug| violations.check(&format!("{field}.slug"), slug));
+    let name = given(&message.display_name).then(|| DisplayName::parse(&message.display_name));
+    let name = name.and_then(|name| violations.check(&format!("{field}.display_name"), name));
+    let policy = message.policy.map(|policy| convert::policy(violations, field, policy));
+    let disabled = message.disabled;
+    Some(PutWorkspace { id: id?, slug, display_name: name, disabled, policy })
 }
 
 impl DirectoryFace {

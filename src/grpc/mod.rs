@@ -24,6 +24,7 @@ mod protocol;
 mod redact;
 mod refusals;
 mod status;
+mod texts;
 mod watch;
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ pub fn rule(path: &str) -> Rule {
         | "/sophic.auth.v1.AuthService/ListCredentials" => READ,
         "/sophic.auth.v1.AuthService/Revoke" => REVOKE,
         "/sophic.auth.v1.DirectoryService/PutWorkspace"
+        | "/sophic.auth.v1.DirectoryService/BatchPutWorkspaces"
         | "/sophic.auth.v1.DirectoryService/DeleteWorkspace"
         | "/sophic.auth.v1.DirectoryService/PutUser"
         | "/sophic.auth.v1.DirectoryService/DeleteUser"

@@ -59,7 +59,9 @@ pub(super) fn action(path: &str) -> Option<Managed> {
         ("AuthService", "Revoke") => ("credential.revoke", "credential"),
         ("AuthService", "BulkRevoke") => ("credential.bulk_revoke", "credential"),
         ("AuthService", "RevokeLeaked") => ("credential.revoke_leaked", "credential"),
-        ("DirectoryService", "PutWorkspace") => ("workspace.put", "workspace"),
+        ("DirectoryService", "PutWorkspace" | "BatchPutWorkspaces") => {
+            ("workspace.put", "workspace")
+        }
         ("DirectoryService", "DeleteWorkspace") => ("workspace.delete", "workspace"),
         ("DirectoryService", "PutUser") => ("user.put", "user"),
         ("DirectoryService", "DeleteUser") => ("user.delete", "user"),

@@ -61,6 +61,8 @@ pub const LEAKED_TOKENS_MAX: usize = 1_000;
 pub const LEAKED_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes in the URL at which a token was found.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// Workspaces that are put in one call.
+pub const WORKSPACES_PUT_MAX: usize = 100;
 /// Introspections in one batch.
 pub const BATCH_MAX: usize = 1_000;
 /// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.

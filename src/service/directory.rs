@@ -7,93 +7,26 @@ use serde_json::json;
 use super::audit::Entry;
 use super::commit::{Done, Effect, Transaction};
 use super::page::Cursor;
-use super::{
-    Attempt, Context, Page, PageRequest, Reason, Result, Service, ServiceError, Violations, view,
-};
-use crate::model::limits::SLUG_RESERVATION;
+use super::workspaces::reserve;
+use super::{Attempt, Context, Page, PageRequest, Reason, Result, Service, Violations, view};
 use crate::model::{
-    AuditTarget, Clock, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId,
-    Workspace, WorkspaceId, WorkspaceName, WorkspacePolicy,
+    AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
+    WorkspaceName, WorkspacePolicy,
 };
-use crate::store::{Lock, UntoldOwner, WriteTx};
+use crate::store::{Lock, UntoldOwner};
+
+/// A user as they are to be. What is `None` stays as it is; of a new one the name is required.
+#[derive(Debug, Clone)]
+pub struct PutUser {
+    /// Who.
+    pub id: UserId,
+    /// Their name, for people.
+    pub display_name: Option<DisplayName>,
+    /// Whether they are disabled; a new one is not.
+    pub disabled: Option<bool>,
+}
 
 impl Service {
-    /// Makes the workspace, or makes it look so. Without a policy, its own stays as it is.
-    ///
-    /// # Errors
-    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`]; [`Reason::ArgumentInvalid`] for a policy that is laxer than
-    /// the server's, unless it is the workspace's already: the server's may have become stricter.
-    pub async fn put_workspace(
-        self: &Arc<Self>,
-        context: Context,
-        id: WorkspaceId,
-        slug: Slug,
-        display_name: DisplayName,
-        disabled: bool,
-        policy: Option<WorkspacePolicy>,
-    ) -> Result<Workspace> {
-        let this = Arc::clone(self);
-        let attempt = Attempt::on(&context, "workspace.put", &AuditTarget::Workspace(id.clone()));
-        // It names a slug, and the one before must be dead when it returns.
-        self.run(attempt, Effect::Narrows, async move {
-            let now = this.clock.now();
-            let mut tx = this.begin("put_workspace").await?;
-            tx.lock_workspace_names().await?;
-            let before = tx.find_workspace_row(&id, Lock::Update).await?;
-            claim_names(&mut *tx, before.as_ref(), &id, &slug, &*this.clock).await?;
-            let live = before.as_ref().filter(|workspace| workspace.delete_time.is_none());
-            let after = Workspace {
-                generation: before.as_ref().map_or(0, |workspace| workspace.generation),
-                generation_time: before.as_ref().and_then(|workspace| workspace.generation_time),
-                create_time: live.map_or(now, |workspace| workspace.create_time),
-                update_time: now,
-                delete_time: None,
-                id,
-                slug,
-                display_name,
-                disabled,
-            };
-            tx.put_workspace(&after).await?;
-            let policies = this.put_policy(&mut *tx, &after.id, policy).await?;
-            let entry = Entry {
-                action: "workspace.put",
-                target: AuditTarget::Workspace(after.id.clone()),
-                acting_user: None,
-                before: live
-                    .map(|live| view::with_policy(view::workspace(live), policies.0.as_ref())),
-                after: Some(view::with_policy(view::workspace(&after), policies.1.as_ref())),
-                reason: None,
-            };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
-        })
-        .await
-    }
-
-    /// Gives the workspace its policy; the one before and the one now.
-    async fn put_policy(
-        &self,
-        tx: &mut dyn WriteTx,
-        id: &WorkspaceId,
-        policy: Option<WorkspacePolicy>,
-    ) -> Result<(Option<WorkspacePolicy>, Option<WorkspacePolicy>)> {
-        let before = tx.find_workspace_policy(id, Lock::Update).await?;
-        let Some(after) = policy.filter(|policy| before != Some(*policy)) else {
-            return Ok((before, before));
-        };
-        let mut violations = Violations::default();
-        for (field, Invalid(description)) in self.options.policy.refuse_laxer(&after) {
-            violations.add(&format!("workspace.policy.{field}"), description);
-        }
-        violations.finish()?;
-        if after == WorkspacePolicy::default() {
-            tx.delete_workspace_policy(id).await?;
-            return Ok((before, None));
-        }
-        tx.put_workspace_policy(id, &after).await?;
-        Ok((before, Some(after)))
-    }
-
     /// What each of these workspaces, which stand in the order of their ids, asks of its keys.
     pub async fn policies_of(
         &self,
@@ -173,21 +106,22 @@ impl Service {
         .await
     }
 
-    /// Makes the user, or makes it look so.
-    pub async fn put_user(
-        self: &Arc<Self>,
-        context: Context,
-        id: UserId,
-        display_name: DisplayName,
-        disabled: bool,
-    ) -> Result<User> {
+    /// Makes the user, or changes what is named of them.
+    pub async fn put_user(self: &Arc<Self>, context: Context, request: PutUser) -> Result<User> {
         let this = Arc::clone(self);
+        let PutUser { id, display_name, disabled } = request;
         let attempt = Attempt::on(&context, "user.put", &AuditTarget::User(id.clone()));
-        self.run(attempt, Effect::narrows_if(disabled), async move {
+        self.run(attempt, Effect::narrows_if(disabled == Some(true)), async move {
             let now = this.clock.now();
             let mut tx = this.begin("put_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let live = before.as_ref().filter(|user| user.delete_time.is_none());
+            let mut violations = Violations::default();
+            let display_name = display_name.or_else(|| live.map(|user| user.display_name.clone()));
+            let Some(display_name) = display_name else {
+                violations.add("user.display_name", "is required of a new user");
+                return Err(violations.into_error());
+            };
             let after = User {
                 generation: before.as_ref().map_or(0, |user| user.generation),
                 generation_time: before.as_ref().and_then(|user| user.generation_time),
@@ -196,7 +130,7 @@ impl Service {
                 delete_time: None,
                 id,
                 display_name,
-                disabled,
+                disabled: disabled.unwrap_or(live.is_some_and(|user| user.disabled)),
             };
             tx.put_user(&after).await?;
             let entry = Entry {
@@ -406,43 +340,4 @@ impl Service {
         let committed = self.commit_unchanged(tx, attempt, json!({"real": false}), None).await?;
         Ok(committed.done(()))
     }
-}
-
-/// Sees to it that id and slug are free for this workspace, and reserves the slug that it gives up (DESIGN §5).
-pub(super) async fn claim_names(
-    tx: &mut dyn WriteTx,
-    before: Option<&Workspace>,
-    id: &WorkspaceId,
-    slug: &Slug,
-    clock: &dyn Clock,
-) -> Result<()> {
-    // No name is freed by a clock that runs ahead.
-    let (now, certain) = (clock.now(), clock.certain());
-    let taken_by_another = |holder: Option<crate::store::NameHolder>| {
-        holder.is_some_and(|holder| holder.workspace_id != *id)
-    };
-    if taken_by_another(tx.find_name_holder(slug.as_str(), certain).await?) {
-        return Err(ServiceError::from(Reason::SlugTaken));
-    }
-    if before.is_none() && taken_by_another(tx.find_name_holder(id.as_str(), certain).await?) {
-        return Err(ServiceError::from(Reason::WorkspaceIdTaken));
-    }
-    // A deleted workspace's slug was reserved when it was deleted.
-    let given_up = before.filter(|before| before.delete_time.is_none() && before.slug != *slug);
-    if let Some(before) = given_up {
-        reserve(tx, &before.slug, id, now).await?;
-    }
-    tx.release_slug(slug).await?;
-    Ok(())
-}
-
-async fn reserve(
-    tx: &mut dyn WriteTx,
-    slug: &Slug,
-    id: &WorkspaceId,
-    now: Timestamp,
-) -> Result<()> {
-    // The clock would have to stand in the year 9999 for the reservation not to fit.
-    let release_time = now.checked_add(SLUG_RESERVATION).unwrap_or(now);
-    Ok(tx.reserve_slug(slug, id, release_time).await?)
 }

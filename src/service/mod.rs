@@ -35,6 +35,7 @@ mod unknown_rate;
 mod untold;
 mod update;
 pub mod view;
+mod workspaces;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ pub use client_address::UnreadableAddresses;
 pub use clock::StoreClock;
 pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
+pub use directory::PutUser;
 pub use edge::{Limits, Peer, Readiness};
 pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
@@ -67,6 +69,7 @@ pub(crate) use transfer::{Nesting, Place};
 pub use under_way::Reads;
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
+pub use workspaces::PutWorkspace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

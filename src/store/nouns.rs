@@ -57,8 +57,8 @@ pub struct ClaimedRequest {
 pub struct NameHolder {
     /// The workspace.
     pub workspace_id: WorkspaceId,
-    /// Whether it is a slug that the workspace has given up, and that stays reserved.
-    pub reserved: bool,
+    /// Of a slug that the workspace has given up, and that stays reserved: until when.
+    pub release_time: Option<Timestamp>,
 }
 
 /// A row of the change log: what may have turned an answer around.

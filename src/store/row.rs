@@ -203,12 +203,12 @@ pub(super) fn membership(row: &impl Columns) -> Result<Membership> {
     })
 }
 
-/// Reads a workspace's id, and whether the name is a reserved one.
+/// Reads a workspace's id, and until when the name is reserved, if it is.
 pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
     let mut fields = Fields::of(row, "workspaces");
     Ok(NameHolder {
         workspace_id: fields.parsed("id", WorkspaceId::parse)?,
-        reserved: fields.int("reserved")? != 0,
+        release_time: fields.maybe_time("release_time")?,
     })
 }
 

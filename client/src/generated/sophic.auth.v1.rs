@@ -1505,15 +1505,17 @@ pub struct Workspace {
     /// Opaque: 1 to 64 of \[A-Za-z0-9_-\]. Never another workspace's slug.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// Unique: 3 to 63 of \[a-z0-9-\], no leading, trailing or double '-'. Never another workspace's id.
+    /// Unique: 3 to 63 of \[a-z0-9-\], no leading, trailing or double '-'. Never another workspace's id. Put: empty, it stays as
+    /// it is; of a new workspace it is required.
     #[prost(string, tag = "2")]
     pub slug: ::prost::alloc::string::String,
-    /// For people: 1 to 256 characters.
+    /// For people: 1 to 256 characters. Put: empty, it stays as it is; of a new workspace it is required.
     #[prost(string, tag = "3")]
     pub display_name: ::prost::alloc::string::String,
-    /// A disabled workspace's keys are refused, and no personal access token acts in it.
-    #[prost(bool, tag = "4")]
-    pub disabled: bool,
+    /// A disabled workspace's keys are refused, and no personal access token acts in it. Put: unset, it stays as it is, and a
+    /// new workspace is enabled; false enables it. Get and List: always set.
+    #[prost(bool, optional, tag = "4")]
+    pub disabled: ::core::option::Option<bool>,
     /// When it was first put. Output only.
     #[prost(message, optional, tag = "5")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -1552,12 +1554,13 @@ pub struct User {
     /// Opaque: 1 to 64 of \[A-Za-z0-9_-\].
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// For people: 1 to 256 characters.
+    /// For people: 1 to 256 characters. Put: empty, it stays as it is; of a new user it is required.
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
-    /// A disabled user's personal access tokens are refused.
-    #[prost(bool, tag = "3")]
-    pub disabled: bool,
+    /// A disabled user's personal access tokens are refused. Put: unset, it stays as it is, and a new user is enabled; false
+    /// enables them. Get and List: always set.
+    #[prost(bool, optional, tag = "3")]
+    pub disabled: ::core::option::Option<bool>,
     /// When it was first put. Output only.
     #[prost(message, optional, tag = "4")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -1587,7 +1590,7 @@ pub struct Membership {
 /// Asks for a workspace to be as given.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutWorkspaceRequest {
-    /// The workspace, whole: what is not set is made empty or false, but for its policy.
+    /// The workspace: its id, and what is to change. What is not set stays as it is.
     #[prost(message, optional, tag = "1")]
     pub workspace: ::core::option::Option<Workspace>,
 }
@@ -1597,6 +1600,20 @@ pub struct PutWorkspaceResponse {
     /// The workspace.
     #[prost(message, optional, tag = "1")]
     pub workspace: ::core::option::Option<Workspace>,
+}
+/// Asks for workspaces to be as given.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchPutWorkspacesRequest {
+    /// 1 to 100, each of another workspace.
+    #[prost(message, repeated, tag = "1")]
+    pub requests: ::prost::alloc::vec::Vec<PutWorkspaceRequest>,
+}
+/// The workspaces as they stand, in the order of the requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchPutWorkspacesResponse {
+    /// The workspaces.
+    #[prost(message, repeated, tag = "1")]
+    pub workspaces: ::prost::alloc::vec::Vec<Workspace>,
 }
 /// Asks for one workspace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1648,7 +1665,7 @@ pub struct DeleteWorkspaceResponse {}
 /// Asks for a user to be as given.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutUserRequest {
-    /// The user, whole: what is not set is made empty or false.
+    /// The user: their id, and what is to change. What is not set stays as it is.
     #[prost(message, optional, tag = "1")]
     pub user: ::core::option::Option<User>,
 }
@@ -1879,7 +1896,7 @@ pub mod directory_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Makes the workspace, or makes it look so.
+        /// Makes the workspace, or changes of it what is set.
         pub async fn put_workspace(
             &mut self,
             request: impl tonic::IntoRequest<super::PutWorkspaceRequest>,
@@ -1903,6 +1920,36 @@ pub mod directory_service_client {
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new("sophic.auth.v1.DirectoryService", "PutWorkspace"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts several workspaces, all or none. Names are as free as they are when all of it is done: two may swap their slugs.
+        pub async fn batch_put_workspaces(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchPutWorkspacesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchPutWorkspacesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.DirectoryService/BatchPutWorkspaces",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "sophic.auth.v1.DirectoryService",
+                        "BatchPutWorkspaces",
+                    ),
                 );
             self.inner.unary(req, path, codec).await
         }
@@ -1987,7 +2034,7 @@ pub mod directory_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes the user, or makes it look so.
+        /// Makes the user, or changes of them what is set.
         pub async fn put_user(
             &mut self,
             request: impl tonic::IntoRequest<super::PutUserRequest>,

@@ -13,6 +13,7 @@ mod response;
 mod tests;
 
 pub(super) use body::Once;
+pub(super) use request::bytes;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response};

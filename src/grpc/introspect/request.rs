@@ -78,7 +78,7 @@ fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(bytes(rest)?).ok()
 }
 
-pub(super) fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::grpc) fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
     let (bytes, behind) = rest.split_at_checked(length)?;
     *rest = behind;

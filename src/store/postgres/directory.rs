@@ -23,11 +23,11 @@ pub(super) async fn find_name_holder(
 ) -> Result<Option<NameHolder>> {
     let row = db
         .query(
-            "SELECT id, 0 AS reserved, 1 AS rank FROM workspaces WHERE id = $1 \
+            "SELECT id, NULL::timestamptz AS release_time, 1 AS rank FROM workspaces WHERE id = $1 \
          UNION ALL \
-         SELECT id, 0, 2 FROM workspaces WHERE slug = $1 AND delete_time IS NULL \
+         SELECT id, NULL, 2 FROM workspaces WHERE slug = $1 AND delete_time IS NULL \
          UNION ALL \
-         SELECT workspace_id, 1, 3 FROM reserved_slugs WHERE slug = $1 AND release_time > $2 \
+         SELECT workspace_id, release_time, 3 FROM reserved_slugs WHERE slug = $1 AND release_time > $2 \
          ORDER BY rank \
          LIMIT 1",
         )

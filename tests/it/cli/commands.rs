@@ -78,7 +78,34 @@ async fn putting_again_changes_only_what_is_named(p: Program) {
     assert_eq!((&chosen["id"], &chosen["display_name"]), (&"my-id".into(), &"other".into()));
     let renamed = put("workspace put renamed --id my-id --disabled");
     assert_eq!((&renamed["slug"], &renamed["disabled"]), (&"renamed".into(), &true.into()));
-    assert_eq!(put("workspace put renamed")["disabled"], false);
+    // Renamed, and nothing else is; enabling is said.
+    assert_eq!(put("workspace put renamed --name Another")["disabled"], true);
+    let enabled = put("workspace put renamed --enabled");
+    assert_eq!(
+        (&enabled["disabled"], &enabled["display_name"]),
+        (&false.into(), &"Another".into())
+    );
+    put("user put bob --disabled");
+    assert_eq!(put("user put bob --name Robert")["disabled"], true);
+    assert_eq!(put("user put bob")["display_name"], "Robert");
+    assert_eq!(put("user put bob --enabled")["disabled"], false);
+    p.run("user put bob --enabled --disabled").failed(2);
+    put("workspace put blue --id w-blue");
+    put("workspace put green --id w-green");
+    let swapped = put("workspace swap-slugs blue w-green");
+    let of = |id: &str| {
+        let all = swapped["workspaces"].as_array().expect("a list").iter();
+        all.filter(|one| one["id"] == id).map(|one| one["slug"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("w-blue"), of("w-green")), (vec!["green".into()], vec!["blue".into()]));
+    p.run("workspace swap-slugs blue blue").failed(2);
+    p.run("workspace swap-slugs blue nowhere").failed(1);
+    p.run("workspace delete blue").ok();
+    let reserved = p.run("workspace put blue").failed(1);
+    for told in ["reserved_until: 20", "reclaimed_by_id: w-green"] {
+        assert!(reserved.contains(told), "{reserved}");
+    }
+    put("workspace put blue --id w-green");
     put(r#"user put ada --name "Ada Lovelace""#);
     assert_eq!(put("user put ada")["display_name"], "Ada Lovelace");
     assert_eq!(put("member put --workspace acme --user ada --role viewer")["role"], "viewer");

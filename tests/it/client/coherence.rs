@@ -60,8 +60,12 @@ async fn a_disabled_user_is_refused_when_the_change_is_heard(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let presented = Presented::new(&stage.pat).in_workspace("acme");
     assert!(remembered(&client, &presented).await.is_allowed());
-    let user =
-        User { id: "ada".into(), display_name: "Ada".into(), disabled: true, ..Default::default() };
+    let user = User {
+        id: "ada".into(),
+        display_name: "Ada".into(),
+        disabled: Some(true),
+        ..Default::default()
+    };
     let request = PutUserRequest { user: Some(user) };
     stage.root.directory().put_user(request).await.expect("it is disabled");
     let (denial, _) = until_refused(&client, &presented).await;
@@ -77,7 +81,7 @@ async fn a_disabled_workspace_is_refused_when_the_change_is_heard(stage: Stage) 
         id: "id-of-acme".into(),
         slug: "acme".into(),
         display_name: "Acme".into(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutWorkspaceRequest { workspace: Some(workspace) };

@@ -85,7 +85,7 @@ async fn each_row_of_the_decision_is_answered_as_it_says(stage: Stage) {
     let user = User {
         id: "gone".into(),
         display_name: "Gone".into(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutUserRequest { user: Some(user) };

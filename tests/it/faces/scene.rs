@@ -229,7 +229,7 @@ impl Scene {
         let user = pb::User {
             id: "eve".to_owned(),
             display_name: "Eve".to_owned(),
-            disabled: true,
+            disabled: Some(true),
             ..Default::default()
         };
         let request = PutUserRequest { user: Some(user) };
@@ -238,7 +238,7 @@ impl Scene {
             id: "id-of-closed".to_owned(),
             slug: "closed".to_owned(),
             display_name: "Closed".to_owned(),
-            disabled: true,
+            disabled: Some(true),
             ..Default::default()
         };
         let request = PutWorkspaceRequest { workspace: Some(workspace) };

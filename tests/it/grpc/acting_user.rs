@@ -231,7 +231,7 @@ async fn an_acting_user_must_exist_and_be_active(h: Harness) {
     let olga = User {
         id: "olga".to_owned(),
         display_name: "Olga".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutUserRequest { user: Some(olga) };
@@ -280,7 +280,7 @@ async fn nothing_is_made_for_an_owner_who_is_disabled(h: Harness) {
         id: "id-of-acme".to_owned(),
         slug: "acme".to_owned(),
         display_name: "Acme".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutWorkspaceRequest { workspace: Some(acme) };
@@ -291,7 +291,7 @@ async fn nothing_is_made_for_an_owner_who_is_disabled(h: Harness) {
     let user = User {
         id: "mia".to_owned(),
         display_name: "Mia".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     root.directory().put_user(PutUserRequest { user: Some(user) }).await.expect("they are put");
@@ -318,7 +318,7 @@ async fn by_token_no_acting_user_is_needed(h: Harness) {
 async fn an_acting_user_whom_nobody_knows_is_refused_and_never_believed(h: Harness) {
     let (root, dashboard) = cast(&h).await;
     let gateway = h.gateway().await;
-    let disabled = User { id: "mia".to_owned(), disabled: true, ..Default::default() };
+    let disabled = User { id: "mia".to_owned(), disabled: Some(true), ..Default::default() };
     let disabled = User { display_name: "Mia".to_owned(), ..disabled };
     root.directory().put_user(PutUserRequest { user: Some(disabled) }).await.expect("it is put");
     root.delete_user("vera").await;

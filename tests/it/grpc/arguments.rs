@@ -254,7 +254,7 @@ async fn all_that_is_wrong_is_said_at_once_and_nothing_is_repeated(h: Harness) {
     let all = ["workspace.id", "workspace.slug", "workspace.display_name"];
     assert_eq!(fields(outcome), all);
     let request = CreateKeyRequest {
-        name: "hunter2\u{0}".to_owned(),
+        name: "hunter2\u{1}".to_owned(),
         ip_allowlist: vec!["hunter2".to_owned()],
         annotations: HashMap::from([("hunter2!".to_owned(), String::new())]),
         ..key()

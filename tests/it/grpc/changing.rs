@@ -25,7 +25,7 @@ pub(super) enum Effect {
 }
 
 /// Each RPC that changes something, by its name.
-pub(super) const TABLE: [(&str, Effect); 19] = [
+pub(super) const TABLE: [(&str, Effect); 20] = [
     ("CreateKey", Effect::Gives),
     ("CreatePat", Effect::Gives),
     ("UpdateCredential", Effect::Narrows),
@@ -36,6 +36,7 @@ pub(super) const TABLE: [(&str, Effect); 19] = [
     ("BulkRevoke", Effect::Narrows),
     ("RevokeLeaked", Effect::Narrows),
     ("PutWorkspace", Effect::Narrows),
+    ("BatchPutWorkspaces", Effect::Narrows),
     ("DeleteWorkspace", Effect::Narrows),
     ("PutUser", Effect::Narrows),
     ("DeleteUser", Effect::Narrows),
@@ -65,13 +66,14 @@ struct Things {
 fn workspace(slug: &str, disabled: bool) -> PutWorkspaceRequest {
     let (id, display_name) = (format!("id-of-{slug}"), slug.to_owned());
     let slug = slug.to_owned();
-    let workspace = pb::Workspace { id, slug, display_name, disabled, ..Default::default() };
+    let workspace =
+        pb::Workspace { id, slug, display_name, disabled: Some(disabled), ..Default::default() };
     PutWorkspaceRequest { workspace: Some(workspace) }
 }
 
 fn user(id: &str, disabled: bool) -> PutUserRequest {
     let (id, display_name) = (id.to_owned(), id.to_owned());
-    let user = pb::User { id, display_name, disabled, ..Default::default() };
+    let user = pb::User { id, display_name, disabled: Some(disabled), ..Default::default() };
     PutUserRequest { user: Some(user) }
 }
 
@@ -134,7 +136,9 @@ impl Stage {
                 self.give(actor, rpc).await?
             }
             "Revoke" | "Disable" | "BulkRevoke" | "RevokeLeaked" => self.end(actor, rpc).await?,
-            "PutWorkspace" | "PutUser" | "PutMembership" => put(actor, rpc).await?,
+            "PutWorkspace" | "BatchPutWorkspaces" | "PutUser" | "PutMembership" => {
+                put(actor, rpc).await?
+            }
             "DeleteWorkspace" | "DeleteUser" | "DeleteMembership" => delete(actor, rpc).await?,
             _ => callers(actor, rpc).await?,
         };
@@ -223,6 +227,11 @@ async fn put(actor: &Actor, rpc: &str) -> Changed {
     match rpc {
         "PutWorkspace" => {
             drop(directory.put_workspace(Request::new(workspace("put", true))).await?)
+        }
+        "BatchPutWorkspaces" => {
+            let requests = vec![workspace("put", true)];
+            let batch = pb::BatchPutWorkspacesRequest { requests };
+            drop(directory.batch_put_workspaces(Request::new(batch)).await?)
         }
         "PutUser" => drop(directory.put_user(Request::new(user("put", true))).await?),
         "PutUser enabled" => drop(directory.put_user(Request::new(user("put", false))).await?),

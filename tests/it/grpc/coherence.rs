@@ -79,7 +79,7 @@ async fn a_disabled_user_is_refused_at_every_server_when_put_returns(h: Harness)
     let user = User {
         id: "ada".to_owned(),
         display_name: "Ada".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutUserRequest { user: Some(user) };

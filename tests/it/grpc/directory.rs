@@ -82,11 +82,11 @@ async fn a_user_is_put_got_listed_and_deleted(h: Harness) {
         root.directory().get_user(request).await.map(tonic::Response::into_inner)
     };
     assert_eq!(get().await.expect("they are there").user, Some(ada.clone()));
-    let changed = User { display_name: "Ada King".to_owned(), disabled: true, ..ada.clone() };
+    let changed = User { display_name: "Ada King".to_owned(), disabled: Some(true), ..ada.clone() };
     let request = PutUserRequest { user: Some(changed) };
     let changed = root.directory().put_user(request).await.expect("they are put").into_inner();
     let changed = changed.user.expect("given");
-    assert_eq!((changed.create_time, changed.disabled), (ada.create_time, true));
+    assert_eq!((changed.create_time, changed.disabled), (ada.create_time, Some(true)));
     let list = root.directory().list_users(ListUsersRequest::default()).await.expect("a page");
     assert_eq!(list.into_inner().users, [changed]);
     delete_user(&root, "ada").await;

@@ -57,7 +57,8 @@ impl Taken {
 fn workspace(name: &str, slug: &str, disabled: bool) -> PutWorkspaceRequest {
     let (id, display_name) = (format!("id-of-{name}"), format!("Workspace {name}"));
     let slug = slug.to_owned();
-    let workspace = pb::Workspace { id, slug, display_name, disabled, ..Default::default() };
+    let workspace =
+        pb::Workspace { id, slug, display_name, disabled: Some(disabled), ..Default::default() };
     PutWorkspaceRequest { workspace: Some(workspace) }
 }
 
@@ -73,7 +74,7 @@ async fn take(actor: &Actor, taken: Taken) -> Result<(), Status> {
         }
         Taken::UserDisabled => {
             let (id, display_name) = (name.clone(), name);
-            let user = pb::User { id, display_name, disabled: true, ..Default::default() };
+            let user = pb::User { id, display_name, disabled: Some(true), ..Default::default() };
             directory.put_user(Request::new(PutUserRequest { user: Some(user) })).await.map(drop)
         }
         Taken::UserDeleted => {

@@ -180,7 +180,7 @@ async fn set_disabled(root: &Actor, disabled: bool) {
         id: "id-of-acme".to_owned(),
         slug: "acme".to_owned(),
         display_name: "Acme".to_owned(),
-        disabled,
+        disabled: Some(disabled),
         ..Default::default()
     };
     let request = PutWorkspaceRequest { workspace: Some(workspace) };
@@ -188,7 +188,7 @@ async fn set_disabled(root: &Actor, disabled: bool) {
     let user = User {
         id: "olga".to_owned(),
         display_name: "Olga".to_owned(),
-        disabled,
+        disabled: Some(disabled),
         ..Default::default()
     };
     root.directory().put_user(PutUserRequest { user: Some(user) }).await.expect("they are put");
@@ -256,7 +256,7 @@ async fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer(h: Harness
         id: "id-of-shut".to_owned(),
         slug: "shut".to_owned(),
         display_name: "Shut".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     };
     let request = PutWorkspaceRequest { workspace: Some(shut) };

@@ -9,8 +9,8 @@ use sophic_auth::model::{
     Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
 };
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, Reads, Reason, Refusals, Service, UnknownRate,
-    UnreadableAddresses,
+    Commits, Context, LastUses, Options, PutWorkspace, Reads, Reason, Refusals, Service,
+    UnknownRate, UnreadableAddresses,
 };
 use sophic_auth::token::OsRandom;
 use tokio_util::task::TaskTracker;
@@ -61,8 +61,9 @@ async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
     let id = WorkspaceId::parse(id).expect("an id");
     let slug = Slug::parse(slug).expect("a slug");
     let name = DisplayName::parse("Acme").expect("a name");
-    let outcome =
-        service.put_workspace(Context::operator("test"), id, slug, name, false, None).await;
+    let (slug, display_name) = (Some(slug), Some(name));
+    let put = PutWorkspace { id, slug, display_name, disabled: None, policy: None };
+    let outcome = service.put_workspace(Context::operator("test"), put).await;
     outcome.err().map(|error| error.reason)
 }
 

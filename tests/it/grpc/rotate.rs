@@ -204,7 +204,7 @@ async fn what_is_dead_is_not_rotated(h: Harness) {
         id: "id-of-acme".to_owned(),
         slug: "acme".to_owned(),
         display_name: "Acme".to_owned(),
-        disabled: true,
+        disabled: Some(true),
         ..Default::default()
     })
     .await;

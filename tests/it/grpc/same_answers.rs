@@ -58,10 +58,15 @@ impl Session {
             Err(status) => {
                 use tonic_types::StatusExt as _;
                 let details = status.get_error_details();
-                format!("{:?} {} {details:?}", status.code(), status.message())
+                // What else it has for programs its message tells too, and in an order.
+                let reason = details.error_info().map(|info| info.reason.clone());
+                let (fields, retry) = (details.bad_request(), details.retry_info());
+                let (code, message) = (status.code(), status.message());
+                format!("{code:?} {message} {reason:?} {fields:?} {retry:?}")
             }
         };
-        let text = self.normalized(&text);
+        let time = regex::Regex::new(r"\d{4}-\d\d-\d\dT[\d:.]+Z").expect("an expression");
+        let text = self.normalized(&time.replace_all(&text, "<…>"));
         self.lines.push(format!("{what}: {text}"));
         outcome.ok()
     }
@@ -117,7 +122,7 @@ async fn directory(session: &mut Session) {
             id: text(id),
             slug: text(slug),
             display_name: text("Größe"),
-            disabled,
+            disabled: Some(disabled),
             ..Default::default()
         };
         let request = PutWorkspaceRequest { workspace: Some(workspace) };

@@ -14,8 +14,8 @@ on_every_store! {
     a_released_slug_is_free,
 }
 
-fn holder(id: &str, reserved: bool) -> Option<NameHolder> {
-    Some(NameHolder { workspace_id: workspace_id(id), reserved })
+fn holder(id: &str, reserved_until: Option<i64>) -> Option<NameHolder> {
+    Some(NameHolder { workspace_id: workspace_id(id), release_time: reserved_until.map(at) })
 }
 
 async fn a_name_is_held_as_an_id_and_as_a_slug(store: TestStore) {
@@ -24,7 +24,7 @@ async fn a_name_is_held_as_an_id_and_as_a_slug(store: TestStore) {
         tx.put_workspace(&workspace("acme")).await.expect("it is put");
         for name in ["acme", "id-of-acme"] {
             let found = tx.find_name_holder(name, at(0)).await.expect("a read");
-            assert_eq!(found, holder("id-of-acme", false), "{name}");
+            assert_eq!(found, holder("id-of-acme", None), "{name}");
         }
         assert_eq!(tx.find_name_holder("free", at(0)).await.expect("a read"), None);
     })
@@ -37,7 +37,7 @@ async fn a_deleted_workspace_holds_its_id_and_not_its_slug(store: TestStore) {
         tx.put_workspace(&gone).await.expect("it is put");
         assert_eq!(tx.find_name_holder("acme", at(9)).await.expect("a read"), None);
         let found = tx.find_name_holder("id-of-acme", at(9)).await.expect("a read");
-        assert_eq!(found, holder("id-of-acme", false));
+        assert_eq!(found, holder("id-of-acme", None));
     })
     .await;
 }
@@ -48,7 +48,7 @@ async fn a_reserved_slug_is_held_until_its_release(store: TestStore) {
         tx.put_workspace(&acme).await.expect("it is put");
         tx.reserve_slug(&slug("old"), &acme.id, at(100)).await.expect("it is reserved");
         let before = tx.find_name_holder("old", at(99)).await.expect("a read");
-        assert_eq!(before, holder("id-of-acme", true));
+        assert_eq!(before, holder("id-of-acme", Some(100)));
         assert_eq!(tx.find_name_holder("old", at(100)).await.expect("a read"), None);
         assert_eq!(tx.find_name_holder("old", at(101)).await.expect("a read"), None);
     })
@@ -64,7 +64,7 @@ async fn a_reservation_moves_with_the_slug(store: TestStore) {
         tx.reserve_slug(&slug("old"), &acme.id, at(100)).await.expect("it is reserved");
         tx.reserve_slug(&slug("old"), &other.id, at(200)).await.expect("it is reserved");
         let found = tx.find_name_holder("old", at(150)).await.expect("a read");
-        assert_eq!(found, holder("id-of-other", true));
+        assert_eq!(found, holder("id-of-other", Some(200)));
     })
     .await;
 }

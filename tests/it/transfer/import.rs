@@ -10,7 +10,7 @@ use sophic_auth::model::{
     WorkspaceName, WorkspacePolicy,
 };
 use sophic_auth::service::{
-    Context, ImportOptions, ImportPhase, IntrospectionRequest, TransferFormat, view,
+    Context, ImportOptions, ImportPhase, IntrospectionRequest, PutWorkspace, TransferFormat, view,
 };
 use sophic_auth::store::{AuditFilter, ChangedEntity};
 
@@ -414,7 +414,9 @@ async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
     };
     let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
     let context = Context::operator("test");
-    let put = over.service.put_workspace(context, id, slug, name, false, Some(policy)).await;
+    let (slug, display_name) = (Some(slug), Some(name));
+    let put = PutWorkspace { id, slug, display_name, disabled: None, policy: Some(policy) };
+    let put = over.service.put_workspace(context, put).await;
     put.expect("a workspace");
     let (report, told) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;
     assert_eq!((report.written, told.bad), (2, vec![]));

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use sophic_auth::model::{DisplayName, Slug, UserId, WorkspaceId};
 use sophic_auth::server;
 use sophic_auth::service::{
-    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, Reading,
-    Service, TransferError, TransferFormat,
+    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, PutUser,
+    PutWorkspace, Reading, Service, TransferError, TransferFormat,
 };
 use sophic_auth::store::{self, ExportFilter};
 
@@ -75,10 +75,13 @@ impl Over {
         let id = WorkspaceId::parse("w").expect("an id");
         let slug = Slug::parse("acme").expect("a slug");
         let name = || DisplayName::parse("Acme").expect("a name");
-        let put = self.service.put_workspace(context(), id, slug, name(), false, None).await;
+        let (slug, display_name) = (Some(slug), Some(name()));
+        let put = PutWorkspace { id, slug, display_name, disabled: None, policy: None };
+        let put = self.service.put_workspace(context(), put).await;
         put.expect("a workspace");
         let id = UserId::parse("ada").expect("an id");
-        self.service.put_user(context(), id, name(), false).await.expect("a user");
+        let put = PutUser { id, display_name: Some(name()), disabled: None };
+        self.service.put_user(context(), put).await.expect("a user");
     }
 
     pub(crate) async fn import(

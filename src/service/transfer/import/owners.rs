@@ -1,7 +1,7 @@
 //! Owners that an import makes on its way, in the transaction that writes what they own.
 
 use super::super::super::audit::Entry;
-use super::super::super::directory::claim_names;
+use super::super::super::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
@@ -79,7 +79,8 @@ async fn make_workspace(
     if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
         return Ok(None);
     }
-    match claim_names(tx, before.as_ref(), &id, &slug, clock).await {
+    let naming = Naming { before: before.as_ref(), id: &id, slug: &slug };
+    match claim_names(tx, &[naming], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => return Ok(None),
         claimed => claimed?,
     }
