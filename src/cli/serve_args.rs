@@ -61,7 +61,8 @@ pub(super) struct ServeArgs {
     pub(super) unknown_rate_max: u32,
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
-    /// Connections at once on each port; one more waits
+    /// Connections at once on each port; for one more, the one that has asked nothing for longest goes, never one with a
+    /// caller's request under way; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
     pub(super) connections_max: usize,
     /// Requests at once on one connection

@@ -24,7 +24,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
-use crate::service::{Attempt, Context, Limits, Peer, Reason, Recorded, Service, ServiceError};
+use crate::service::{
+    Attempt, Context, Limits, Peer, Reason, Recorded, Service, ServiceError, UnderWay,
+};
 use problem::{Problem, Style};
 
 /// What the endpoints share.
@@ -95,6 +97,9 @@ impl Face {
         };
         let service = &self.service;
         let context = caller::identify(service, presented, peer, deadline).await?;
+        if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
+            under_way.of_a_caller();
+        }
         match endpoint {
             Endpoint::Introspect => {
                 caller::require(&context, oauth2::INTROSPECT)?;

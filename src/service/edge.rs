@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Activity;
 use crate::model::CertificateSan;
 
 /// How much, and how long.
@@ -22,6 +23,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The subject alternative names of its verified client certificate.
     pub sans: Arc<[CertificateSan]>,
+    /// What the connection is doing.
+    pub activity: Arc<Activity>,
 }
 
 impl Peer {
@@ -47,7 +50,7 @@ mod tests {
     fn a_64_of_ipv6_is_one_peer_and_a_mapped_address_is_that_of_ipv4() {
         let network = |address: &str| {
             let address = address.parse().expect("an address");
-            Peer { address, sans: Arc::default() }.network().to_string()
+            Peer { address, sans: Arc::default(), activity: Arc::default() }.network().to_string()
         };
         assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
         assert_eq!(network("[2001:db8:1:2:ffff::]:2"), "2001:db8:1:2::");

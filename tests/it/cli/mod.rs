@@ -2,6 +2,7 @@
 
 mod commands;
 mod dev;
+mod flood;
 mod killed;
 mod life;
 mod mistakes;
