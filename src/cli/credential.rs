@@ -9,15 +9,15 @@ use super::credential_args::{
     SwitchArgs, UpdateArgs,
 };
 use super::{
-    Usage, credentials, flag, open, open_with, operator, operator_who_rotates, output, read_token,
+    Usage, credentials, flag, open, operator, operator_who_rotates, output, read_token,
     refuse_token_output, wait_for_the_end,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
 };
 use crate::service::{
-    CreateCredential, Expiration, ListCredentials, NewOwner, Options, Reason, RevokeTarget, Rotate,
-    Service, ServiceError, SwitchCredential, UpdateCredential, view,
+    CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
+    ServiceError, SwitchCredential, UpdateCredential, view,
 };
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
@@ -156,21 +156,21 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let target = if args.credential == "-" {
-        RevokeTarget::Token(read_token()?)
+        let text = read_token()?;
+        if text.is_empty() {
+            anyhow::bail!(Usage("there is no token on standard input".to_owned()));
+        }
+        RevokeTarget::Token(text)
     } else {
         RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
     };
-    let accept_imported_tokens = args.accept_imported_tokens;
-    let options = Options { accept_imported_tokens, ..Options::default() };
-    let service = open_with(global, options).await?;
+    let service = open(global).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
-    if let Some(credential) = revoked.credential {
-        return finish(global, service, &credential).await;
-    }
-    // As RFC 7009 has it: whoever wants it dead has what they want.
-    output::item(global.output, &serde_json::json!({"credential": null}));
-    service.store.close().await;
-    Ok(())
+    let Some(credential) = revoked.credential else {
+        service.store.close().await;
+        anyhow::bail!("no credential has this token: nothing was revoked");
+    };
+    finish(global, service, &credential).await
 }
 
 /// Shows the credential, and closes the store.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::duration;
+use super::args::{at_least_one, duration};
 use super::record_args::BulkRevokeArgs;
 use crate::model::{Role, Scope};
 
@@ -199,7 +199,7 @@ pub(super) struct ListArgs {
     #[arg(long, default_value = "oldest")]
     pub(super) order: OrderArg,
     /// No more than so many [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<usize>, value_name = "N")]
     pub(super) limit: Option<usize>,
 }
 
@@ -263,9 +263,9 @@ pub(super) struct RevokeArgs {
     /// Why, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) reason: String,
-    /// With '-': look text of any shape up as the token of an imported credential
-    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
-    pub(super) accept_imported_tokens: bool,
+    /// Text of any shape is looked up now, whether or not this is given
+    #[arg(long = "accept-imported-tokens", hide = true)]
+    _accept_imported_tokens: bool,
 }
 
 /// Flags of `disable` and `enable`.

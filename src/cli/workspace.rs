@@ -10,7 +10,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
     refuse_token_output(global)?;
     match command {
         WorkspaceCommand::Put { slug, name, id, disabled, policy } => {
-            let policy = policy.policy()?;
+            let policy = policy.policy();
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;

@@ -25,7 +25,8 @@ use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
 use super::strangers::{InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
-use crate::model::{Caller, Permission};
+use crate::model::{Caller, Permission, PermissionSet};
+use crate::service::grant::permission_missing;
 use crate::service::{
     Attempt, Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError,
 };
@@ -46,6 +47,7 @@ pub struct Gate {
 impl Gate {
     /// Before these services.
     pub fn new(routes: Routes, service: Arc<Service>, limits: Limits) -> Self {
+        let limits = limits.in_effect();
         let room = Semaphore::new(limits.requests_max);
         let (large, strangers) = (Large::default(), Strangers::default());
         Self { routes, service, room, large, strangers, limits }
@@ -96,7 +98,9 @@ impl Gate {
         }
         let term = self.service.lookup.term();
         let caller = connection.last_caller(&self.service, headers)?;
-        require(&caller, &[Permission::Introspect]).ok()?;
+        if !caller.permissions.contains(Permission::Introspect) {
+            return None;
+        }
         introspect::answer_at_once(&self.service, caller.id, term, request.body_mut(), read)
     }
 
@@ -132,8 +136,8 @@ impl Gate {
             match rule {
                 Rule::Unknown => Ok(self.call(request).await),
                 Rule::Open => self.open(request, held).await,
-                Rule::AnyOf(permissions) => {
-                    self.admit(request, read, connection, permissions, held).await
+                Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
+                    self.admit(request, read, connection, rule.any_of(), held).await
                 }
             }
         });
@@ -150,7 +154,7 @@ impl Gate {
         mut request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
-        permissions: &'static [Permission],
+        any_of: PermissionSet,
         held: &mut Held,
     ) -> Result<Response<Answer>> {
         let _room: SemaphorePermit<'_> = self.room.try_acquire().map_err(|_| Reason::Overloaded)?;
@@ -166,9 +170,9 @@ impl Gate {
             held.under_way.of_a_caller();
             if let Some(managed) = refusals::action(request.uri().path()) {
                 let context = context(caller, connection, deadline);
-                return Ok(self.manage(request, permissions, context, managed, held).await);
+                return Ok(self.manage(request, any_of, context, managed, held).await);
             }
-            require(&caller, permissions)?;
+            require(&caller, any_of)?;
             let context = context(caller, connection, deadline);
             if let introspect::PATH | batch::PATH = request.uri().path() {
                 return self.introspect(request, read, context, held).await;
@@ -185,7 +189,7 @@ impl Gate {
     async fn manage(
         &self,
         request: Request<Incoming>,
-        permissions: &'static [Permission],
+        any_of: PermissionSet,
         context: Context,
         managed: Managed,
         held: &mut Held,
@@ -195,7 +199,7 @@ impl Gate {
         let attempt = Attempt::new(&context, action, target_kind);
         let (parts, body) = request.into_parts();
         let reading = self.read(&parts, Bytes::new(), body, held);
-        let (attempt, response) = if permissions.iter().any(|one| context.permits(*one)) {
+        let (attempt, response) = if any_of.iter().any(|one| context.permits(one)) {
             let read = reading.await;
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
             (attempt, self.replay(parts, read, context).await)
@@ -203,7 +207,7 @@ impl Gate {
             let read = tokio::time::timeout(patience(&context), reading).await;
             let read = read.unwrap_or(Read::Other(Bytes::new(), None));
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
-            (attempt, refusal(permission_missing(permissions)))
+            (attempt, refusal(permission_missing(any_of)))
         };
         refusals::record(&self.service, &attempt, response.headers()).await;
         response
@@ -295,16 +299,8 @@ impl Gate {
     }
 }
 
-fn require(caller: &Caller, permissions: &'static [Permission]) -> Result<()> {
-    if permissions.iter().any(|permission| caller.permissions.contains(*permission)) {
-        return Ok(());
-    }
-    Err(permission_missing(permissions))
-}
-
-fn permission_missing(permissions: &'static [Permission]) -> ServiceError {
-    let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-    ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))
+fn require(caller: &Caller, any_of: PermissionSet) -> Result<()> {
+    if caller.permissions.intersects(any_of) { Ok(()) } else { Err(permission_missing(any_of)) }
 }
 
 /// How long to wait for the message of a call that is refused whatever it says. A caller sends it along, as a rule; one that

@@ -33,7 +33,7 @@ mod tests;
 pub use answer::Answer;
 pub use connection::Connection;
 pub use gate::Gate;
-pub use permission::{Rule, rule};
+pub use permission::{Case, Rule, rule};
 
 use std::sync::Arc;
 

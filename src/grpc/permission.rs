@@ -1,26 +1,61 @@
 //! What permission each RPC needs: one table. An RPC of ours that is not in it is refused.
 
 use crate::model::Permission::{
-    self, AuditRead, CallersAdmin, CredentialsAdmin, CredentialsRead, CredentialsWrite,
-    DirectoryRead, DirectoryWrite, Introspect,
+    self, AuditRead, CallersAdmin, CredentialsAdmin, DirectoryRead, DirectoryWrite, Introspect,
 };
+use crate::model::PermissionSet;
+use crate::service::grant::{self, Grant};
 
 /// Who may call an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Anybody: health and reflection.
     Open,
-    /// A caller with one of these permissions. What else is needed, as an acting user, `service` asks.
+    /// A caller with one of these permissions, whatever its message says.
     AnyOf(&'static [Permission]),
+    /// A caller with one of these permissions, that holds besides what the call would give away: the permissions that
+    /// its message names, or those of the caller whose token it is to be shown.
+    AnyOfAndHeld(&'static [Permission]),
+    /// It depends on the message. A caller that could not call it with any message is refused before its message is
+    /// read; of the others the use case asks the grant of the case.
+    ByMessage(&'static [Case]),
     /// Nobody: not one of ours.
     Unknown,
 }
 
-const MANAGE: Rule = Rule::AnyOf(&[CredentialsWrite, CredentialsAdmin]);
-const READ: Rule = Rule::AnyOf(&[CredentialsRead, CredentialsWrite, CredentialsAdmin]);
+/// Messages of one kind, and who may send them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// What such a message names.
+    pub names: &'static str,
+    /// Who may send it.
+    pub grant: Grant,
+}
+
+impl Rule {
+    /// The permissions of which a caller must have one to be let in at all.
+    pub fn any_of(self) -> PermissionSet {
+        match self {
+            Self::Open | Self::Unknown => PermissionSet::default(),
+            Self::AnyOf(any) | Self::AnyOfAndHeld(any) => any.iter().copied().collect(),
+            Self::ByMessage(cases) => {
+                let grants = cases.iter().map(|case| case.grant);
+                grants.flat_map(|grant| grant.alone.iter().chain(grant.acting)).copied().collect()
+            }
+        }
+    }
+}
+
+const MANAGE: Rule = Rule::ByMessage(&[Case { names: "", grant: grant::MANAGE }]);
+const READ: Rule = Rule::ByMessage(&[Case { names: "", grant: grant::READ }]);
+const REVOKE: Rule = Rule::ByMessage(&[
+    Case { names: "token", grant: grant::REVOKE_BY_TOKEN },
+    Case { names: "credential_id", grant: grant::MANAGE },
+]);
 const DIRECTORY_READ: Rule = Rule::AnyOf(&[DirectoryRead]);
 const DIRECTORY_WRITE: Rule = Rule::AnyOf(&[DirectoryWrite]);
 const CALLERS: Rule = Rule::AnyOf(&[CallersAdmin]);
+const CALLERS_AND_HELD: Rule = Rule::AnyOfAndHeld(&[CallersAdmin]);
 
 /// The rule of the RPC at this path.
 pub fn rule(path: &str) -> Rule {
@@ -40,10 +75,7 @@ pub fn rule(path: &str) -> Rule {
         }
         "/sophic.auth.v1.AuthService/GetCredential"
         | "/sophic.auth.v1.AuthService/ListCredentials" => READ,
-        // By token `introspect` suffices; by id `service` asks for one of the others.
-        "/sophic.auth.v1.AuthService/Revoke" => {
-            Rule::AnyOf(&[Introspect, CredentialsWrite, CredentialsAdmin])
-        }
+        "/sophic.auth.v1.AuthService/Revoke" => REVOKE,
         "/sophic.auth.v1.DirectoryService/PutWorkspace"
         | "/sophic.auth.v1.DirectoryService/DeleteWorkspace"
         | "/sophic.auth.v1.DirectoryService/PutUser"
@@ -56,11 +88,11 @@ pub fn rule(path: &str) -> Rule {
         | "/sophic.auth.v1.DirectoryService/ListUsers"
         | "/sophic.auth.v1.DirectoryService/GetMembership"
         | "/sophic.auth.v1.DirectoryService/ListMemberships" => DIRECTORY_READ,
+        "/sophic.auth.v1.AdminService/ListCallers"
+        | "/sophic.auth.v1.AdminService/RevokeCaller" => CALLERS,
         "/sophic.auth.v1.AdminService/CreateCaller"
-        | "/sophic.auth.v1.AdminService/ListCallers"
-        | "/sophic.auth.v1.AdminService/RevokeCaller"
         | "/sophic.auth.v1.AdminService/UpdateCaller"
-        | "/sophic.auth.v1.AdminService/RotateCaller" => CALLERS,
+        | "/sophic.auth.v1.AdminService/RotateCaller" => CALLERS_AND_HELD,
         "/sophic.auth.v1.AdminService/ListAuditEvents" => Rule::AnyOf(&[AuditRead]),
         "/grpc.health.v1.Health/Check"
         | "/grpc.health.v1.Health/List"

@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 
 use super::form;
 use crate::model::Permission;
+use crate::service::grant::permission_missing;
 use crate::service::{
-    Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service, ServiceError,
+    Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service,
 };
 use crate::token::bearer;
 
@@ -105,6 +106,5 @@ pub(super) fn require(context: &Context, permissions: &[Permission]) -> Result<(
     if permissions.iter().any(|permission| context.permits(*permission)) {
         return Ok(());
     }
-    let names: Vec<_> = permissions.iter().map(|permission| permission.as_str()).collect();
-    Err(ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or ")))
+    Err(permission_missing(permissions.iter().copied().collect()))
 }

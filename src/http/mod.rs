@@ -48,6 +48,7 @@ enum Endpoint {
 impl Face {
     /// Over these use cases; `issuer` is what RFC 8414 calls so: the URL that the endpoints are reached by.
     pub(crate) fn new(service: Arc<Service>, issuer: String, limits: Limits) -> Arc<Self> {
+        let limits = limits.in_effect();
         let room = Semaphore::new(limits.requests_max);
         Arc::new(Self { service, issuer, limits, room })
     }

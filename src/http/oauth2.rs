@@ -18,6 +18,7 @@ use super::problem::{Problem, json_response};
 use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
 use crate::model::{Permission, Scope, ScopeSet, Timestamp, parse_client_ip};
+use crate::service::grant::REVOKE_BY_TOKEN;
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };
@@ -27,10 +28,9 @@ const FORM_BYTES_MAX: usize = 16 * 1024;
 /// How long a form may take to come.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who may introspect, and who may revoke by token: who holds the text may end it.
+/// Who may introspect, and who may revoke by token; there is no acting user here.
 pub(super) const INTROSPECT: &[Permission] = &[Permission::Introspect];
-pub(super) const REVOKE: &[Permission] =
-    &[Permission::Introspect, Permission::CredentialsWrite, Permission::CredentialsAdmin];
+pub(super) const REVOKE: &[Permission] = REVOKE_BY_TOKEN.alone;
 
 /// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
 pub(super) async fn introspect(

@@ -96,6 +96,11 @@ impl PermissionSet {
         self.0 == 0
     }
 
+    /// Whether some are in both.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether `permission` is among them.
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & permission as u16 != 0

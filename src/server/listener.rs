@@ -33,6 +33,16 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the machine ran out of something; accepting at once again would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEADER_BYTES_MAX: u32 = 8 * 1024;
+/// How many times over a client may have begun and cancelled as many requests as it may have at once, before the server has
+/// looked at any of them. The clients of a gateway cancel calls when they like, all at once, on the connection that they
+/// share; a server that is held up for a while finds them all together. A rapid reset (CVE-2023-44487) is past this while
+/// the server reads what is in the socket; what it has to hold meanwhile is freed in the same turn.
+const CANCELLED_ROUNDS: u32 = 8;
+const CANCELLED_MIN: u32 = 2_048;
+const CANCELLED_MAX: u32 = 65_536;
+/// Requests that break the protocol, in the whole life of a connection; also those that had to be refused or cut short, of
+/// which more was under way.
+const ERROR_RESETS_MAX: usize = 1_024;
 /// What a peer may have sent that nobody has read, of one request and of all on a connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -250,8 +260,8 @@ impl Connections {
             // No implementation of gRPC sends one, and no caller reads it.
             .auto_date_header(self.protocol == Protocol::Http)
             .max_concurrent_streams((streams_max != 0).then_some(streams_max))
-            .max_local_error_reset_streams(256)
-            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(ERROR_RESETS_MAX)
+            .max_pending_accept_reset_streams(resets_max(streams_max))
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -264,6 +274,12 @@ impl Connections {
             .max_buf_size(2 * HEADER_BYTES_MAX as usize);
         if self.protocol == Protocol::Grpc { builder.http2_only() } else { builder }
     }
+}
+
+/// Requests that were cancelled before the server has looked at them, on a connection that has so many at once.
+fn resets_max(streams_max: u32) -> usize {
+    let rounds = streams_max.saturating_mul(CANCELLED_ROUNDS).clamp(CANCELLED_MIN, CANCELLED_MAX);
+    usize::try_from(rounds).unwrap_or(usize::MAX)
 }
 
 fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -7,17 +7,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::audit::Entry;
-use super::commit::{Done, Effect, Transaction};
-use super::listing::READERS;
-use super::owner::{Held, acting_user, creator, see};
+use super::commit::Effect;
+use super::grant::{MANAGE, READ};
+use super::owner::{Held, creator, see};
 use super::retry::{Fingerprint, Retry};
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, Digest, DisplayName,
-    IpAllowlist, Owner, Permission, Reason as Why, RequestId, Revision, ScopeSet, Timestamp,
+    Annotations, AuditTarget, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner,
+    RequestId, ScopeSet, Timestamp,
 };
-use crate::store::Lock;
-use crate::token::{Token, TokenKind, digest_of_presented};
+use crate::token::{Token, TokenKind};
 
 pub use super::owner::NewOwner;
 
@@ -80,23 +79,6 @@ pub struct Created {
     pub token: Token,
 }
 
-/// What to revoke.
-pub enum RevokeTarget {
-    /// The credential of this id; of this kind only, if one is given.
-    Id(CredentialId, Option<CredentialKind>),
-    /// Whatever credential this presented text is the token of.
-    Token(zeroize::Zeroizing<String>),
-}
-
-/// What a revocation came to.
-#[derive(Debug, Clone)]
-pub struct Revoked {
-    /// The credential; nothing if the text was no credential's.
-    pub credential: Option<Credential>,
-    /// The store's revision that contains the revocation.
-    pub revision: Revision,
-}
-
 /// Fields of a new credential that were checked.
 struct Checked {
     name: DisplayName,
@@ -127,8 +109,7 @@ impl Service {
             .asking(owner);
         // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
         self.run(attempt, Effect::Neutral, async move {
-            let acting_user =
-                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let checked = this.check_new(&request)?;
             let (create_time, random) = this.stamp()?;
             let id = CredentialId::new(create_time, random);
@@ -183,7 +164,7 @@ impl Service {
         id: CredentialId,
         acting_user_id: &str,
     ) -> Result<Credential> {
-        let acting_user = acting_user(context, acting_user_id, READERS)?;
+        let acting_user = READ.acting_user(context, acting_user_id)?;
         if let Some(id) = &acting_user {
             self.require_active(id).await?;
         }
@@ -196,97 +177,6 @@ impl Service {
             see(user, &credential, role)?;
         }
         Ok(credential)
-    }
-
-    /// Ends a credential for good; what is ended already stays so, since when it was first.
-    pub async fn revoke(
-        self: &Arc<Self>,
-        context: Context,
-        target: RevokeTarget,
-        acting_user_id: &str,
-        reason: &str,
-    ) -> Result<Revoked> {
-        let this = Arc::clone(self);
-        let attempt = match &target {
-            RevokeTarget::Id(id, _) => {
-                Attempt::on(&context, "credential.revoke", &AuditTarget::Credential(*id))
-            }
-            RevokeTarget::Token(_) => Attempt::new(&context, "credential.revoke", "credential"),
-        };
-        let attempt = attempt.acting_for(acting_user_id);
-        let unchanged = attempt.clone();
-        let (acting_user_id, reason) = (acting_user_id.to_owned(), reason.to_owned());
-        self.run(attempt, Effect::Narrows, async move {
-            // Who holds the text may end it, without an acting user.
-            let alone: &[Permission] = match &target {
-                RevokeTarget::Token(_) => BY_TOKEN,
-                RevokeTarget::Id(..) => &[Permission::CredentialsAdmin],
-            };
-            let acting_user = acting_user(&context, &acting_user_id, alone)?;
-            let mut violations = Violations::default();
-            let why = violations.check("reason", Why::parse(&reason));
-            violations.finish()?;
-            let now = this.clock.now();
-            let held = match &target {
-                RevokeTarget::Token(text) => this.hold_of_token(text).await?,
-                RevokeTarget::Id(id, kind) => {
-                    let mut tx = this.begin("revoke").await?;
-                    let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
-                    Some((tx, held))
-                }
-            };
-            let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
-            let Some((mut tx, before)) = held else {
-                return this.revoked_nothing(&context, &unchanged, why).await;
-            };
-            let mut after = before.clone();
-            if after.revoke_time.is_none() {
-                after.revoke_time = Some(now);
-                after.version += 1;
-                tx.update_credential(&after).await?;
-            }
-            let entry = Entry {
-                action: "credential.revoke",
-                target: AuditTarget::Credential(after.id),
-                acting_user: acting_user.as_ref(),
-                before: Some(view::credential(&before, now)),
-                after: Some(view::credential(&after, now)),
-                reason: why,
-            };
-            let event = this.audit_event(&context, entry)?;
-            let committed = this.commit(tx, &event).await?;
-            let revision = committed.revision();
-            Ok(committed.done(Revoked { credential: Some(after), revision }))
-        })
-        .await
-    }
-
-    /// A transaction that holds the credential of this presented text; nothing if it is no credential's.
-    async fn hold_of_token(&self, text: &str) -> Result<Option<(Transaction, Credential)>> {
-        let Some(digest) = digest_of_presented(text, self.options.accept_imported_tokens) else {
-            return Ok(None);
-        };
-        let mut tx = self.begin("revoke_by_token").await?;
-        let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
-        Ok(credential.map(|credential| (tx, credential)))
-    }
-
-    /// The answer where the text is no credential's. Whoever may introspect can ask for it as often as they like, so the
-    /// events are bounded as those of refusals are.
-    async fn revoked_nothing(
-        &self,
-        context: &Context,
-        attempt: &Attempt,
-        why: Option<&str>,
-    ) -> Result<Done<Revoked>> {
-        let committed = if self.admits(context) {
-            let tx = self.begin("revoke_nothing").await?;
-            self.commit_unchanged(tx, attempt, json!({"real": false}), why).await?
-        } else {
-            self.nothing_to_commit().await?
-        };
-        let revision = committed.revision();
-        Ok(committed.done(Revoked { credential: None, revision }))
     }
 
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {
@@ -336,10 +226,6 @@ impl Service {
         }
     }
 }
-
-/// Who may revoke by token without an acting user.
-const BY_TOKEN: &[Permission] =
-    &[Permission::Introspect, Permission::CredentialsAdmin, Permission::CredentialsWrite];
 
 pub(super) const fn token_kind(owner: &Owner) -> TokenKind {
     match owner {

@@ -12,7 +12,7 @@ use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, Violations};
 use crate::model::limits::{LEAKED_TOKENS_MAX, URL_BYTES_MAX};
 use crate::model::{Credential, CredentialId, Invalid, Reason as Why};
-use crate::token::{digest_of_presented, redact_tokens};
+use crate::token::{digest_to_end, redact_tokens};
 
 /// Candidates shorter than this are cut out of no other text: every word would be one.
 const CUT_BYTES_MIN: usize = 8;
@@ -53,11 +53,9 @@ impl Service {
             let mut ids = Vec::with_capacity(tokens.len());
             let mut whys: HashMap<CredentialId, Option<String>> = HashMap::new();
             for leaked in &tokens {
-                let id = match digest_of_presented(&leaked.token, true) {
-                    Some(digest) => this.store.look_up(&digest, None).await?.found,
-                    None => None,
-                };
-                let id = id.map(|found| found.credential.id);
+                let digest = digest_to_end(&leaked.token);
+                let found = this.store.look_up(&digest, None).await?.found;
+                let id = found.map(|found| found.credential.id);
                 if let Some(id) = id {
                     whys.entry(id).or_insert_with(|| why(leaked));
                 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::audit::Entry;
 use super::commit::{Committed, Done, Effect};
 use super::credentials::{Expiration, check_request_id, token_kind};
-use super::owner::{Held, acting_user, creator};
+use super::grant::MANAGE;
+use super::owner::{Held, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
 use super::{Attempt, Context, Created, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::limits::ENDING_MAX;
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Permission,
-    Reason as Why, Timestamp, UserId,
+    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Reason as Why,
+    Timestamp, UserId,
 };
 use crate::store::{Lock, WriteTx};
 use crate::token::Token;
@@ -96,8 +97,7 @@ impl Service {
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);
         self.run(attempt, Effect::narrows_if(!on), async move {
-            let acting_user =
-                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let mut violations = Violations::default();
             let why = violations.check("reason", Why::parse(&request.reason));
             violations.finish()?;
@@ -141,8 +141,7 @@ impl Service {
             Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
         let this = Arc::clone(self);
         self.run(attempt, Effect::Narrows, async move {
-            let acting_user =
-                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let mut violations = Violations::default();
             this.check_expiration(&mut violations, request.expiration);
             let retry =

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::owner::{acting_user, open};
+use super::grant::READ;
+use super::owner::open;
 use super::page::Cursor;
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations};
 use crate::model::limits::NAME_BYTES_MAX;
 use crate::model::{
-    Credential, CredentialId, CredentialKind, CredentialState, Permission, Scope, Timestamp,
-    UserId, Workspace, WorkspaceName,
+    Credential, CredentialId, CredentialKind, CredentialState, Scope, Timestamp, UserId, Workspace,
+    WorkspaceName,
 };
 use crate::policy;
 use crate::store::{CredentialFilter, CredentialOrder, CredentialPosition};
@@ -46,10 +47,6 @@ pub struct ListCredentials {
     pub page: PageRequest,
 }
 
-/// Who may read without an acting user.
-pub(super) const READERS: &[Permission] =
-    &[Permission::CredentialsAdmin, Permission::CredentialsRead];
-
 impl Service {
     /// A page of credentials, of those that the acting user may see. A page may be short and yet not the last (AIP-158).
     pub async fn list_credentials(
@@ -57,7 +54,7 @@ impl Service {
         context: &Context,
         request: &ListCredentials,
     ) -> Result<Page<Credential>> {
-        let acting_user = acting_user(context, &request.acting_user, READERS)?;
+        let acting_user = READ.acting_user(context, &request.acting_user)?;
         check_texts(request)?;
         if let Some(id) = &acting_user {
             self.require_active(id).await?;

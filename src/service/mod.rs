@@ -14,6 +14,7 @@ mod credentials;
 mod directory;
 mod edge;
 mod error;
+pub mod grant;
 mod introspect;
 mod last_use;
 mod leaked;
@@ -25,6 +26,7 @@ mod proxied;
 mod purge;
 mod refusals;
 mod retry;
+mod revoke;
 mod transfer;
 mod unknown_rate;
 mod update;
@@ -39,7 +41,7 @@ pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
 pub use commit::Commits;
-pub use credentials::{CreateCredential, Created, Expiration, NewOwner, RevokeTarget, Revoked};
+pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
 pub use edge::{Limits, Peer};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
@@ -50,6 +52,7 @@ pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
+pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
     Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
     TransferFormat,

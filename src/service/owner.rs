@@ -1,9 +1,9 @@
 //! The owner of a credential that is made or changed, held against change, and whether the acting user may.
 
-use super::{Context, Reason, Requester, Result, Service, ServiceError, Violations};
+use super::{Context, Reason, Requester, Result, Service, ServiceError};
 use crate::model::{
-    Credential, CredentialId, CredentialKind, Membership, Owner, Permission, Role, Timestamp, User,
-    UserId, Workspace, WorkspaceName,
+    Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
+    Workspace, WorkspaceName,
 };
 use crate::policy::{self, Access, Rules};
 use crate::store::{Lock, WriteTx};
@@ -192,25 +192,10 @@ async fn hold_known(
 }
 
 /// The acting user, held against change.
-async fn active_user(tx: &mut dyn WriteTx, id: &UserId) -> Result<User> {
+pub(super) async fn active_user(tx: &mut dyn WriteTx, id: &UserId) -> Result<User> {
     let user = tx.find_user_row(id, Lock::Share).await?;
     let active = user.filter(|user| !user.disabled && user.delete_time.is_none());
     active.ok_or_else(|| Reason::ActingUserNotActive.into())
-}
-
-/// On whose behalf; nothing: the system's, for which the requester must have one of `alone`.
-pub(super) fn acting_user(
-    context: &Context,
-    id: &str,
-    alone: &[Permission],
-) -> Result<Option<UserId>> {
-    if id.is_empty() {
-        let permitted = alone.iter().any(|permission| context.permits(*permission));
-        return if permitted { Ok(None) } else { Err(Reason::ActingUserRequired.into()) };
-    }
-    let mut violations = Violations::default();
-    let id = violations.check("acting_user", UserId::parse(id));
-    violations.finish().map(|()| id)
 }
 
 /// Turns what the policy says into an answer.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::audit::Entry;
 use super::commit::Effect;
-use super::owner::acting_user;
+use super::grant::MANAGE;
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName, IpAllowlist,
-    Permission, ScopeSet, Timestamp,
+    ScopeSet, Timestamp,
 };
 
 /// What to change of a credential. What is `None` stays as it is.
@@ -61,8 +61,7 @@ impl Service {
             || request.expire_time.is_some()
             || request.ip_allowlist.is_some();
         self.run(attempt, Effect::narrows_if(may_narrow), async move {
-            let acting_user =
-                acting_user(&context, &request.acting_user, &[Permission::CredentialsAdmin])?;
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let checked = check(&request)?;
             let now = this.clock.now();
             let mut tx = this.begin("update_credential").await?;

@@ -224,6 +224,12 @@ impl Actor {
         self.directory().delete_workspace(request).await.expect("a workspace is deleted");
     }
 
+    /// Deletes a user.
+    pub(crate) async fn delete_user(&self, id: &str) {
+        let request = pb::DeleteUserRequest { user: id.to_owned(), allow_missing: false };
+        self.directory().delete_user(request).await.expect("a user is deleted");
+    }
+
     /// Puts a user.
     pub(crate) async fn put_user(&self, id: &str) -> pb::User {
         let user = pb::User {

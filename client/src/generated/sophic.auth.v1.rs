@@ -702,7 +702,7 @@ pub struct ListCredentialsResponse {
 #[prost(skip_debug)]
 pub struct RevokeRequest {
     /// The id of the dashboard's user on whose behalf this is asked. By id it is required unless the caller has
-    /// credentials.admin; by token it is not.
+    /// credentials.admin; by token it is not. One who does not exist, or is disabled, is refused all the same.
     #[prost(string, tag = "3")]
     pub acting_user: ::prost::alloc::string::String,
     /// Why, for the audit log: up to 256 characters.
@@ -721,7 +721,8 @@ pub mod revoke_request {
         /// By id.
         #[prost(string, tag = "1")]
         CredentialId(::prost::alloc::string::String),
-        /// By its token. Succeeds whatever the token is (RFC 7009 section 2.2).
+        /// By its token. Succeeds whatever the token is (RFC 7009 section 2.2); text of any shape is looked up, whether or not
+        /// introspection accepts imported tokens.
         #[prost(string, tag = "2")]
         Token(::prost::alloc::string::String),
     }
@@ -1386,7 +1387,8 @@ pub mod auth_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Ends a credential for good. Idempotent. Permission: by id credentials.write (with an acting user) or
-        /// credentials.admin; by token introspect suffices, since who holds the text may end it.
+        /// credentials.admin; by token introspect, credentials.write or credentials.admin, and no acting user is needed, since
+        /// who holds the text may end it.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeRequest>,

@@ -60,9 +60,12 @@ async fn a_token_on_standard_input_ends_its_credential(p: Program) {
         }
         assert_eq!(p.pipe(&token, "introspect --workspace acme").code, Some(1));
     }
-    // Whoever wants it dead has what they want.
-    let nothing = p.pipe("nobody's", "key revoke - --output json").json();
-    assert!(nothing["credential"].is_null());
+    for kind in ["key", "pat"] {
+        let nothing = p.pipe("nobody's", &format!("{kind} revoke - --output json"));
+        assert!(nothing.out.is_empty(), "{nothing:?}");
+        assert!(nothing.failed(1).contains("no credential has this token"));
+    }
+    assert!(p.pipe("\n", "key revoke -").failed(2).contains("no token"));
 }
 
 async fn putting_again_changes_only_what_is_named(p: Program) {

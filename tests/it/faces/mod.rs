@@ -12,4 +12,4 @@ mod rate;
 mod rows;
 mod scene;
 mod upstream;
-mod wire;
+pub(crate) mod wire;

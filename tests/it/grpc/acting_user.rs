@@ -2,8 +2,8 @@
 
 use sophic_auth::grpc::pb::{
     CreateKeyRequest, CreatePatRequest, CredentialKind, GetCredentialRequest,
-    ListCredentialsRequest, PutUserRequest, PutWorkspaceRequest, RevokeRequest, Role, Scope, User,
-    Workspace, revoke_request,
+    ListAuditEventsRequest, ListCredentialsRequest, PutUserRequest, PutWorkspaceRequest,
+    RevokeRequest, Role, Scope, User, Workspace, revoke_request,
 };
 use sophic_auth::model::Permission;
 use tonic::{Code, Status};
@@ -21,6 +21,7 @@ on_every_store! {
     an_acting_user_is_required_without_the_permission_of_the_system,
     nothing_is_made_for_an_owner_who_is_disabled,
     by_token_no_acting_user_is_needed,
+    an_acting_user_whom_nobody_knows_is_refused_and_never_believed,
 }
 
 const ROLES: [(&str, Option<Role>); 5] = [
@@ -311,5 +312,39 @@ async fn by_token_no_acting_user_is_needed(h: Harness) {
     // Whatever the text is (RFC 7009 §2.2).
     for text in ["", "nobody's", &token] {
         dashboard.revoke_token(text).await;
+    }
+}
+
+async fn an_acting_user_whom_nobody_knows_is_refused_and_never_believed(h: Harness) {
+    let (root, dashboard) = cast(&h).await;
+    let gateway = h.gateway().await;
+    let disabled = User { id: "mia".to_owned(), disabled: true, ..Default::default() };
+    let disabled = User { display_name: "Mia".to_owned(), ..disabled };
+    root.directory().put_user(PutUserRequest { user: Some(disabled) }).await.expect("it is put");
+    root.delete_user("vera").await;
+    let token = root.create_pat("olga", &[Scope::Read], Role::Owner).await.token;
+    let by_token = |text: &str, acting_user: &str| RevokeRequest {
+        credential: Some(revoke_request::Credential::Token(text.to_owned())),
+        acting_user: acting_user.to_owned(),
+        ..Default::default()
+    };
+    for user in ["ghost", "mia", "vera"] {
+        for caller in [&gateway, &dashboard, &root] {
+            for text in [&*token, "nobody's"] {
+                let outcome = caller.auth().revoke(by_token(text, user)).await;
+                assert_eq!(refused(outcome), forbidden("ACTING_USER_NOT_ACTIVE"), "{user}");
+            }
+        }
+    }
+    assert!(root.introspect(&token, "acme", &[Scope::Read]).await.allowed, "nothing was changed");
+    let misspelled = gateway.auth().revoke(by_token(&token, "a ghost")).await;
+    assert_eq!(fields(misspelled), ["acting_user"]);
+    gateway.auth().revoke(by_token(&token, "olga")).await.expect("she is there");
+    let action = "credential.revoke".to_owned();
+    let filter = ListAuditEventsRequest { action, ..Default::default() };
+    let events = root.admin().list_audit_events(filter).await.expect("events").into_inner().events;
+    for event in events {
+        let believed = event.refusal.is_empty();
+        assert_eq!(believed, event.acting_user == "olga", "{event:?}");
     }
 }

@@ -18,6 +18,7 @@ on_every_store! {
     a_refused_call_without_its_message_is_refused_and_recorded_all_the_same,
     what_changes_nothing_is_recorded,
     a_flood_of_what_is_nobodys_token_is_bounded_and_counted,
+    a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted,
     what_dies_with_its_owner_has_an_event_of_its_own,
 }
 
@@ -174,6 +175,41 @@ async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
     let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
     assert_eq!(counted.caller, "gateway");
     assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
+}
+
+async fn a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted(h: Harness) {
+    use pb::revoke_request::Credential::{CredentialId, Token};
+    let (root, gateway) = (h.root().await, h.gateway().await);
+    root.put_workspace("acme").await;
+    let made = root.create_key("acme", &[Scope::Read]).await;
+    let id = made.credential.expect("it is given").id;
+    let first = gateway.revoke_token(&made.token).await;
+    let service = &h.running.service;
+    let count = async |caller: &str, action: &str| {
+        let (caller, action) = (Some(caller.to_owned()), Some(action.to_owned()));
+        let filter = AuditFilter { caller, action, ..Default::default() };
+        service.store.list_audit_events(&filter, None, 1_000).await.expect("events")
+    };
+    for (caller, name, credential) in
+        [(&gateway, "gateway", Token(made.token.clone())), (&root, "root", CredentialId(id))]
+    {
+        let revoke = pb::RevokeRequest { credential: Some(credential), ..Default::default() };
+        for _ in 0..130 {
+            let again = caller.auth().revoke(revoke.clone()).await.expect("it is dead");
+            let again = again.into_inner();
+            assert_eq!(again.effective_time, first.effective_time);
+            assert!(again.revision >= first.revision);
+        }
+        let first_of_all = usize::from(name == "gateway");
+        assert_eq!(count(name, "credential.revoke").await.len(), 100 + first_of_all);
+        service.record_suppressed_refusals().await;
+        let [counted] = &count(name, "refusals.suppress").await[..] else { panic!("one count") };
+        assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
+    }
+    // What is alive is recorded, however many were not.
+    let made = root.create_key("acme", &[Scope::Read]).await;
+    gateway.revoke_token(&made.token).await;
+    assert_eq!(count("gateway", "credential.revoke").await.len(), 102);
 }
 
 async fn what_dies_with_its_owner_has_an_event_of_its_own(h: Harness) {

@@ -30,6 +30,7 @@ mod policy;
 mod purge;
 mod refusal;
 mod reserved_slugs;
+mod resets;
 pub(crate) mod retried;
 mod retries;
 mod rotate;

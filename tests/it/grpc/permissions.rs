@@ -1,17 +1,21 @@
-//! Each RPC asked by a caller with all permissions but those that it needs: refused, whatever the request.
+//! The table of permissions, walked: each RPC asked by a caller with all permissions but those that it needs, and by
+//! callers that have one permission only, for each kind of message that permissions depend on.
 
-use prost::Message as _;
-use sophic_auth::grpc::{DESCRIPTORS, Rule, rule};
+use prost::Message;
+use sophic_auth::grpc::pb::{self, Role, Scope, revoke_request};
+use sophic_auth::grpc::{Case, DESCRIPTORS, Rule, rule};
 use sophic_auth::model::Permission;
 use tonic::Code;
 
-use super::refusal::refused;
+use super::refusal::{reason, refused};
 use super::wire::{self, Frames};
-use crate::harness::Harness;
+use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
     every_rpc_is_refused_to_who_lacks_its_permission,
+    who_has_one_permission_may_what_the_table_says_and_nothing_else,
+    introspect_alone_ends_nothing_by_id_whoever_is_named,
 }
 
 pub(super) fn paths() -> Vec<String> {
@@ -31,9 +35,10 @@ async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
     let mut callers = Vec::new();
     let nobody = h.anonymous();
     for path in paths() {
-        let Rule::AnyOf(needed) = rule(&path) else { panic!("{path} has no rule") };
+        let needed = rule(&path).any_of();
+        assert!(!needed.is_empty(), "{path} has no rule");
         let others: Vec<_> =
-            Permission::ALL.into_iter().filter(|one| !needed.contains(one)).collect();
+            Permission::ALL.into_iter().filter(|one| !needed.contains(*one)).collect();
         let name = format!("lacks-{}", callers.len());
         let lacking = h.caller(&name, &others).await;
         callers.push(name);
@@ -53,4 +58,126 @@ async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
         );
     }
     assert!(callers.len() >= 18, "{callers:?}");
+}
+
+/// A message of this case: well formed, of things that are there for it alone, with a fitting acting user or without.
+async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec<u8> {
+    use revoke_request::Credential::{CredentialId, Token};
+    let acting_user = acting_user.to_owned();
+    let made = root.create_key("acme", &[Scope::Read]).await;
+    let (id, token) = (made.credential.expect("it is given").id, made.token);
+    let (name, scopes) = ("ci".to_owned(), vec![Scope::Read.into()]);
+    match (rpc, names) {
+        ("CreateKey", "") => {
+            let workspace = "acme".to_owned();
+            pb::CreateKeyRequest { workspace, name, scopes, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("CreatePat", "") => {
+            let user = "olga".to_owned();
+            pb::CreatePatRequest { user, name, scopes, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("UpdateCredential", "") => {
+            let credential = Some(pb::Credential { id, name, ..Default::default() });
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["name".to_owned()] });
+            pb::UpdateCredentialRequest { credential, update_mask, acting_user }.encode_to_vec()
+        }
+        ("Rotate", "") => {
+            pb::RotateRequest { credential_id: id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("Disable", "") => {
+            pb::DisableRequest { credential_id: id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("Enable", "") => {
+            pb::EnableRequest { credential_id: id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("GetCredential", "") => {
+            pb::GetCredentialRequest { credential_id: id, acting_user }.encode_to_vec()
+        }
+        ("ListCredentials", "") => {
+            pb::ListCredentialsRequest { acting_user, ..Default::default() }.encode_to_vec()
+        }
+        ("Revoke", "token" | "credential_id") => {
+            let credential = if names == "token" { Token(token) } else { CredentialId(id) };
+            let credential = Some(credential);
+            pb::RevokeRequest { credential, acting_user, ..Default::default() }.encode_to_vec()
+        }
+        _ => panic!("{rpc} with {names:?} has no message here"),
+    }
+}
+
+/// Callers that have one permission each; acme, and its owner.
+async fn callers_of_one(h: &Harness) -> (Actor, Vec<(Permission, Actor)>) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    root.put_user("olga").await;
+    root.put_membership("acme", "olga", Role::Owner).await;
+    let mut callers = Vec::new();
+    for permission in Permission::ALL {
+        callers.push((permission, h.caller(permission.as_str(), &[permission]).await));
+    }
+    (root, callers)
+}
+
+async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harness) {
+    let (root, callers) = callers_of_one(&h).await;
+    let store = &h.running.service.store;
+    let ask = async |caller: &Actor, path: &str, message: &[u8]| {
+        let frames = Frames::of(&[message]).with_authorization(caller.authorization());
+        let status = wire::status(&h, path, frames).await;
+        if status.code() == Code::Ok { "OK".to_owned() } else { reason(&status) }
+    };
+    let mut asked = 0;
+    for path in paths() {
+        let rpc = path.rsplit('/').next().expect("a name");
+        let any_of = rule(&path).any_of();
+        for (permission, caller) in &callers {
+            if !matches!(rule(&path), Rule::ByMessage(_)) || !any_of.contains(*permission) {
+                // Bytes that are no message: who may call it is told so.
+                let expected =
+                    if any_of.contains(*permission) { "MALFORMED" } else { "PERMISSION_MISSING" };
+                let answer = ask(caller, &path, b"\xff\xff\xff").await;
+                assert!(answer.ends_with(expected), "{rpc}, {permission}: {answer}");
+                continue;
+            }
+            let Rule::ByMessage(cases) = rule(&path) else { unreachable!("as above") };
+            for Case { names, grant } in cases {
+                for (acting_user, may) in [("", grant.alone), ("olga", grant.acting)] {
+                    let message = message(&root, rpc, names, acting_user).await;
+                    let before = store.revision().await.expect("a revision");
+                    let answer = ask(caller, &path, &message).await;
+                    let after = store.revision().await.expect("a revision");
+                    let said = format!("{rpc} of {names} for {acting_user:?}, {permission}");
+                    asked += 1;
+                    if may.contains(permission) {
+                        assert_eq!(answer, "OK", "{said}");
+                    } else if grant.acting.contains(permission) {
+                        assert_eq!((&*answer, after), ("ACTING_USER_REQUIRED", before), "{said}");
+                    } else {
+                        assert_eq!((&*answer, after), ("PERMISSION_MISSING", before), "{said}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(asked >= 40, "{asked}");
+}
+
+async fn introspect_alone_ends_nothing_by_id_whoever_is_named(h: Harness) {
+    let (root, _) = callers_of_one(&h).await;
+    let gateway = h.gateway().await;
+    let made = root.create_key("acme", &[Scope::Read]).await;
+    let id = made.credential.expect("it is given").id;
+    for acting_user in ["", "olga", "ghost"] {
+        let credential = Some(revoke_request::Credential::CredentialId(id.clone()));
+        let acting_user = acting_user.to_owned();
+        let revoke = pb::RevokeRequest { credential, acting_user, ..Default::default() };
+        let missing = (Code::PermissionDenied, "PERMISSION_MISSING".to_owned());
+        assert_eq!(refused(gateway.auth().revoke(revoke).await), missing);
+    }
+    assert!(root.introspect(&made.token, "acme", &[Scope::Read]).await.allowed);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sophic_auth::grpc::{Rule, rule};
+use sophic_auth::grpc::rule;
 use sophic_auth::model::ReplicaId;
 use sophic_auth::store::{self, ChangeFeed};
 use tokio::task::JoinSet;
@@ -63,7 +63,9 @@ async fn every_rpc_that_changes_something_says_what_it_does_to_answers(_: Harnes
     const READ: [&str; 7] =
         ["Introspect", "BatchIntrospect", "Watch", "Check", "Get", "List", "ServerReflection"];
     for path in paths() {
-        let Rule::AnyOf(_) = rule(&path) else { continue };
+        if rule(&path).any_of().is_empty() {
+            continue;
+        }
         let name = path.rsplit('/').next().expect("a name");
         if READ.iter().any(|read| name.starts_with(read)) {
             continue;

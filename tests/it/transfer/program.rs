@@ -3,15 +3,17 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use sophic_auth::grpc::pb::{Denial, Scope};
+use sophic_auth::grpc::pb::{Denial, LeakedToken, RevokeLeakedRequest, Scope};
 
 use super::{keys, legacy};
+use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
     a_server_that_was_not_told_so_does_not_look_them_up,
+    by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts,
     exit_codes_and_reports_suit_scripts,
     an_export_to_a_file_is_its_owners_and_writes_over_nothing,
 }
@@ -65,7 +67,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     assert_eq!(after.workspace.map(|workspace| workspace.slug), Some("acme".to_owned()));
     let known = run(&harness.database, &["introspect", "--accept-imported-tokens"], &legacy(1));
     assert_eq!(known.status.code(), Some(0), "{}", text(&known.stdout));
-    let revoke = ["key", "revoke", "--accept-imported-tokens", "-"];
+    let revoke = ["key", "revoke", "-"];
     let revoked = run(&harness.database, &revoke, &legacy(1));
     assert_eq!(revoked.status.code(), Some(0), "{}", text(&revoked.stderr));
     let dead = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
@@ -80,6 +82,35 @@ async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
     assert_eq!(answer.denial(), Denial::TokenUnknown);
     let refused = run(&harness.database, &["introspect"], &legacy(1));
     assert_eq!(refused.status.code(), Some(1));
+}
+
+async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(harness: Harness) {
+    let lenient = served(&harness).await;
+    let root = harness.caller("security", &sophic_auth::model::Permission::ALL).await;
+    let almost_ours = "sophic_legacy_5f2c9a71d03b4e86";
+    let digest = sophic_auth::model::Digest::of(almost_ours).to_hex();
+    let import = ["import", "--format", "csv", "-"];
+    assert_eq!(run(&harness.database, &import, &keys(0..5)).status.code(), Some(0));
+    let by_digest = format!("workspace,name,scopes,digest\nacme,almost,read,{digest}\n");
+    assert_eq!(run(&harness.database, &import, &by_digest).status.code(), Some(0));
+    // Each at a server, or by a command, that accepts no imported tokens.
+    assert!(root.revoke_token(&legacy(0)).await.effective_time.is_some());
+    assert!(root.revoke_token(almost_ours).await.effective_time.is_some());
+    let tokens = vec![LeakedToken { token: legacy(1), ..Default::default() }];
+    let leaked = root.auth().revoke_leaked(RevokeLeakedRequest { tokens }).await;
+    assert!(leaked.expect("an answer").into_inner().results[0].revoked_now);
+    let form = Call::form("/oauth2/revoke", &[("token", &legacy(2))]);
+    let form = form.header("authorization", &root.authorization().expect("a token"));
+    assert_eq!(form.send(harness.running.http).await.status, 200);
+    let revoked = run(&harness.database, &["key", "revoke", "-"], &legacy(3));
+    assert_eq!(revoked.status.code(), Some(0), "{}", text(&revoked.stderr));
+    let leaked = run(&harness.database, &["leaked"], &legacy(4));
+    assert_eq!(leaked.status.code(), Some(0), "{}", text(&leaked.stderr));
+    for n in 0..5 {
+        let dead = root.at(&lenient).introspect(&legacy(n), "", &[]).await;
+        assert_eq!(dead.denial(), Denial::TokenRevoked, "{n}");
+    }
+    lenient.running.stop().await;
 }
 
 async fn exit_codes_and_reports_suit_scripts(harness: Harness) {

@@ -1,0 +1,160 @@
+//! Ending one credential for good, by its id or by its token.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::audit::Entry;
+use super::commit::{Done, Effect, Transaction};
+use super::grant::{MANAGE, REVOKE_BY_TOKEN};
+use super::owner::active_user;
+use super::{Attempt, Context, Result, Service, Violations, view};
+use crate::model::{
+    AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision, UserId,
+};
+use crate::store::Lock;
+use crate::token::digest_to_end;
+
+/// What to revoke.
+pub enum RevokeTarget {
+    /// The credential of this id; of this kind only, if one is given.
+    Id(CredentialId, Option<CredentialKind>),
+    /// Whatever credential this presented text is the token of.
+    Token(zeroize::Zeroizing<String>),
+}
+
+/// What a revocation came to.
+#[derive(Debug, Clone)]
+pub struct Revoked {
+    /// The credential; nothing if the text was no credential's.
+    pub credential: Option<Credential>,
+    /// The store's revision that contains the revocation.
+    pub revision: Revision,
+}
+
+impl Service {
+    /// Ends a credential for good; what is ended already stays so, since when it was first.
+    ///
+    /// # Errors
+    /// [`Reason::ActingUserNotActive`](super::Reason::ActingUserNotActive) for an acting user whom nobody knows, by token
+    /// too, where none is needed: the audit log believes none.
+    pub async fn revoke(
+        self: &Arc<Self>,
+        context: Context,
+        target: RevokeTarget,
+        acting_user_id: &str,
+        reason: &str,
+    ) -> Result<Revoked> {
+        let this = Arc::clone(self);
+        let (attempt, grant) = match &target {
+            RevokeTarget::Id(id, _) => {
+                let target = AuditTarget::Credential(*id);
+                (Attempt::on(&context, "credential.revoke", &target), MANAGE)
+            }
+            RevokeTarget::Token(_) => {
+                (Attempt::new(&context, "credential.revoke", "credential"), REVOKE_BY_TOKEN)
+            }
+        };
+        let attempt = attempt.acting_for(acting_user_id);
+        let unchanged = attempt.clone();
+        let (acting_user_id, reason) = (acting_user_id.to_owned(), reason.to_owned());
+        self.run(attempt, Effect::Narrows, async move {
+            let acting_user = grant.acting_user(&context, &acting_user_id)?;
+            let mut violations = Violations::default();
+            let why = violations.check("reason", Why::parse(&reason));
+            violations.finish()?;
+            let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
+            let held = match &target {
+                RevokeTarget::Token(text) => this.hold_of_token(text, acting_user.as_ref()).await?,
+                RevokeTarget::Id(id, kind) => {
+                    let mut tx = this.begin("revoke").await?;
+                    let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
+                    Some((tx, held))
+                }
+            };
+            match held {
+                Some((tx, before)) => {
+                    this.revoke_held(&context, tx, before, acting_user.as_ref(), why).await
+                }
+                None => this.revoked_nothing(&context, &unchanged, why).await,
+            }
+        })
+        .await
+    }
+
+    /// Ends it, if it is not ended already: that is bounded as what is nobody's token is, since whoever may introspect can
+    /// ask for it as often as they like.
+    async fn revoke_held(
+        &self,
+        context: &Context,
+        mut tx: Transaction,
+        before: Credential,
+        acting_user: Option<&UserId>,
+        why: Option<&str>,
+    ) -> Result<Done<Revoked>> {
+        let now = self.clock.now();
+        let mut after = before.clone();
+        let committed = if before.revoke_time.is_some() && !self.admits(context) {
+            drop(tx);
+            self.nothing_to_commit().await?
+        } else {
+            if before.revoke_time.is_none() {
+                after.revoke_time = Some(now);
+                after.version += 1;
+                tx.update_credential(&after).await?;
+            }
+            let entry = Entry {
+                action: "credential.revoke",
+                target: AuditTarget::Credential(after.id),
+                acting_user,
+                before: Some(view::credential(&before, now)),
+                after: Some(view::credential(&after, now)),
+                reason: why,
+            };
+            let event = self.audit_event(context, entry)?;
+            self.commit(tx, &event).await?
+        };
+        let revision = committed.revision();
+        Ok(committed.done(Revoked { credential: Some(after), revision }))
+    }
+
+    /// A transaction that holds the credential of this text, whatever its shape; nothing if it is no credential's. It is
+    /// looked for without a transaction first, since anybody's text comes here, and writers wait for each other.
+    async fn hold_of_token(
+        &self,
+        text: &str,
+        acting_user: Option<&UserId>,
+    ) -> Result<Option<(Transaction, Credential)>> {
+        let digest = digest_to_end(text);
+        if self.store.look_up(&digest, None).await?.found.is_none() {
+            if let Some(user) = acting_user {
+                self.require_active(user).await?;
+            }
+            return Ok(None);
+        }
+        let mut tx = self.begin("revoke_by_token").await?;
+        if let Some(user) = acting_user {
+            active_user(&mut *tx, user).await?;
+        }
+        let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
+        Ok(credential.map(|credential| (tx, credential)))
+    }
+
+    /// The answer where the text is no credential's. Whoever may introspect can ask for it as often as they like, so the
+    /// events are bounded as those of refusals are.
+    async fn revoked_nothing(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+        why: Option<&str>,
+    ) -> Result<Done<Revoked>> {
+        let committed = if self.admits(context) {
+            let tx = self.begin("revoke_nothing").await?;
+            self.commit_unchanged(tx, attempt, json!({"real": false}), why).await?
+        } else {
+            self.nothing_to_commit().await?
+        };
+        let revision = committed.revision();
+        Ok(committed.done(Revoked { credential: None, revision }))
+    }
+}
