@@ -10,8 +10,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{BarrierError, Local, Lookout, LookoutAction, LookoutEvent};
-use crate::model::{BootClock, Revision};
+use super::{BarrierError, Local, Lookout, LookoutAction, LookoutEvent, patience};
+use crate::model::{BootClock, ReplicaId, Revision};
 use crate::store::{Replica, Replicas, Store, StoreError};
 
 /// How long a call that only gives waits for this process itself.
@@ -23,6 +23,16 @@ const LOCAL_TIMEOUT: Duration = Duration::from_millis(5);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a panic of the task that looks.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a process waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Until every replica has applied this revision, which is committed.
+    pub revision: Revision,
+    /// The replicas that have not, each with the time after which one that has died is given up; none is known while the
+    /// store is out of reach.
+    pub replicas: Vec<(ReplicaId, Duration)>,
+}
 
 type Outcome = std::result::Result<(), BarrierError>;
 
@@ -79,6 +89,16 @@ impl Barrier {
         self.0.lookout.lock().arrive(revision, done);
         self.0.arrived.notify_one();
         outcome.await.unwrap_or(Err(BarrierError::AnotherLife))
+    }
+
+    /// What is waited for now, if anything is.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let lookout = self.0.lookout.lock();
+        if lookout.is_idle() {
+            return None;
+        }
+        let behind = lookout.behind().iter().map(|(id, lease)| (*id, patience(*lease)));
+        Some(Waiting { revision: lookout.newest_wanted(), replicas: behind.collect() })
     }
 
     /// Ends the task that looks. To be called when nobody waits any more.

@@ -71,6 +71,8 @@ pub struct Lookout<W> {
     /// When the last wait that came is no longer looked for eagerly; nothing: one came since the last event.
     eager_until: Option<Duration>,
     released: Vec<(W, Result<(), BarrierError>)>,
+    /// Whom the newest wait waits for, as the last look showed it, each with its lease.
+    behind: Vec<(ReplicaId, Duration)>,
 }
 
 impl<W> Default for Lookout<W> {
@@ -82,6 +84,7 @@ impl<W> Default for Lookout<W> {
             pause: PAUSE_MIN,
             eager_until: Some(Duration::ZERO),
             released: Vec::new(),
+            behind: Vec::new(),
         }
     }
 }
@@ -107,6 +110,12 @@ impl<W> Lookout<W> {
     /// The newest revision that somebody waits for.
     pub fn newest_wanted(&self) -> Revision {
         self.waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default()
+    }
+
+    /// The replicas that the newest wait waits for, each with its lease, as the last look showed them. None is known while
+    /// the rows cannot be read.
+    pub fn behind(&self) -> &[(ReplicaId, Duration)] {
+        if self.is_idle() { &[] } else { &self.behind }
     }
 
     /// Those who need wait no longer, and what came of it; each is given once.
@@ -141,6 +150,7 @@ impl<W> Lookout<W> {
             // Those who wait do so until their time is over, and are told then.
             (_, LookoutEvent::Failed | LookoutEvent::Rows(_) | LookoutEvent::Fenced(_)) => {
                 self.pause = PAUSE_MAX;
+                self.behind.clear();
                 self.rest()
             }
         }
@@ -192,6 +202,11 @@ impl<W> Lookout<W> {
                 None => self.waiters.push(waiter),
             }
         }
+        let newest = self.newest_wanted();
+        let rows_behind =
+            rows.replicas.iter().filter(|row| is_behind(row, newest, known(row, rows)));
+        self.behind.clear();
+        self.behind.extend(rows_behind.map(|row| (row.id, row.lease)));
     }
 
     fn rest(&mut self) -> LookoutAction {

@@ -29,7 +29,7 @@ mod standstill;
 mod tail;
 mod verdict;
 
-pub use barrier::Barrier;
+pub use barrier::{Barrier, Waiting};
 pub use board::{Board, Boarded};
 pub use cached::Cached;
 pub use clock_map::{ClockMap, Keyed};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::attend::Attended;
 use super::credential_args::{CredentialsCommand, KeyCommand, PatCommand};
 use super::policy_args::WorkspacePolicyArgs;
 use super::record_args::{AuditCommand, LeakedArgs, PurgeArgs};
@@ -56,6 +57,8 @@ pub(super) struct Global {
     /// How to log
     #[arg(long, global = true, env = "SOPHIC_AUTH_LOG_FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
+    #[arg(skip)]
+    pub(super) attended: Attended,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -200,7 +203,7 @@ pub(super) enum CallerCommand {
         #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
         request_id: String,
     },
-    /// End a caller for good
+    /// End a caller for good, and wait until no server answers it
     Revoke {
         /// Its id or name
         caller: String,
@@ -228,7 +231,8 @@ pub(super) enum WorkspaceCommand {
     },
     /// List workspaces, by id
     List,
-    /// Delete a workspace: revokes its keys, drops its memberships, reserves its slug for 30 days
+    /// Delete a workspace: revokes its keys, drops its memberships, reserves its slug for 30 days; waits until every server
+    /// knows
     Delete {
         /// Its slug or id
         workspace: String,
@@ -251,7 +255,7 @@ pub(super) enum UserCommand {
     },
     /// List users, by id
     List,
-    /// Delete a user: revokes their personal access tokens, drops their memberships
+    /// Delete a user: revokes their personal access tokens, drops their memberships; waits until every server knows
     Delete {
         /// Its id
         id: String,
@@ -284,7 +288,7 @@ pub(super) enum MemberCommand {
         #[arg(long)]
         user: Option<String>,
     },
-    /// Remove a user from a workspace
+    /// Remove a user from a workspace, and wait until every server knows
     Delete {
         /// The workspace, by slug or id
         #[arg(long)]

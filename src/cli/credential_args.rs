@@ -107,7 +107,7 @@ pub(super) enum LifeCommand {
     /// Change its name, annotations or allowed addresses; take scopes away; bring its expiry forward
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(UpdateArgs),
-    /// Switch it off until it is enabled again
+    /// Switch it off until it is enabled again, and wait until no server accepts it
     #[command(
         after_help = "Example:\n  sophic-auth key disable 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"seen from a strange address\""
     )]
@@ -117,17 +117,20 @@ pub(super) enum LifeCommand {
         after_help = "Example:\n  sophic-auth key enable 0195f2d4-7c1e-7b3a-9d58-0242ac120002"
     )]
     Enable(SwitchArgs),
-    /// Make a successor, print its token this once, and end the old one after an overlap
+    /// Make a successor, print its token this once, and end the old one after an overlap; waits until
+    /// every server knows when that ends
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
-    /// End it for good
+    /// End it for good, and wait until no server accepts it: for the lease of a server that has died. Exit code 3: it is
+    /// committed, and the wait was cut short
     #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CredentialsCommand {
-    /// End all credentials that every flag given names; at least one besides --dry-run and --reason
+    /// End all credentials that every flag given names (at least one besides --dry-run and --reason), and wait until no
+    /// server accepts any of them
     #[command(
         after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
     )]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use super::args::{Global, Output};
@@ -30,7 +31,7 @@ pub(super) async fn run(global: &Global, command: CredentialsCommand) -> anyhow:
             refuse_token_output(global)?;
             let outcome = expiring(global, within, owner).await;
             // Exit code 1 says that some expire, so that no failure may say it too.
-            outcome.map_err(|error| CouldNotTell(format!("{error:#}")).into())
+            outcome.context(CouldNotTell)
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
-use super::serve::{Signals, until_stopped};
+use super::serve::{OnHangup, Signals, until_stopped};
 use super::{flag, hex, operator, output, refuse_token_output, workspace};
 use crate::model::{DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceName};
 use crate::server::{self, Config, Running};
@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             output::line(&welcome(&running, &demo, &url, folder.is_some())?);
         }
     }
-    until_stopped(running, signals).await
+    until_stopped(running, signals, OnHangup::Stop).await
 }
 
 /// A folder that goes when this does.

@@ -1,26 +1,44 @@
 //! `introspect`: who, where, what, and why not, at a glance.
 
+use anyhow::Context as _;
+
 use super::args::{Global, IntrospectArgs, Output};
 use super::{Outcome, open_with, output, read_token, refuse_token_output};
 use crate::cache::PrincipalFacts;
-use crate::service::{Introspection, IntrospectionRequest, Options, view};
+use crate::model::Owner;
+use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
-#[error("could not tell: {0}")]
-pub(super) struct CouldNotTell(pub(super) String);
+#[error("could not tell")]
+pub(super) struct CouldNotTell;
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let answer = ask(global, &args).await.map_err(|error| CouldNotTell(format!("{error:#}")))?;
+    let (answer, ended) = ask(global, &args).await.context(CouldNotTell)?;
     match global.output {
-        Output::Json => output::line(&view::introspection(&answer).to_string()),
-        Output::Table | Output::Token => output::line(&glance(&answer)),
+        Output::Json => {
+            let mut shown = view::introspection(&answer);
+            if let Some(ended) = &ended {
+                shown["ended"] = view::ended(ended);
+            }
+            output::line(&shown.to_string());
+        }
+        Output::Table | Output::Token => {
+            let mut lines = glance(&answer);
+            lines.extend(ended.as_ref().map(epitaph));
+            output::line(&lines.join("\n"));
+        }
     }
     Ok(if answer.decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspection> {
+/// The answer; and, of a credential that is revoked, expired or disabled, how it came to that. Whoever asks holds the store
+/// itself, so this may be told, as no face does.
+async fn ask(
+    global: &Global,
+    args: &IntrospectArgs,
+) -> anyhow::Result<(Introspection, Option<Ended>)> {
     let token = read_token()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
@@ -36,11 +54,41 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Introspec
             asker: None,
         })
         .await?;
+    let ended = match &answer.found {
+        Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
+        _ => None,
+    };
     service.store.close().await;
-    Ok(answer)
+    Ok((answer, ended))
 }
 
-fn glance(answer: &Introspection) -> String {
+/// Which credential it was, since when it is dead, and by whom.
+fn epitaph(ended: &Ended) -> String {
+    let Ended { credential, state, time, event } = ended;
+    let owner = match &credential.owner {
+        Owner::Workspace(id) => format!("workspace {id}"),
+        Owner::User { id, .. } => format!("user {id}"),
+    };
+    let (kind, name, hint) = (credential.kind(), credential.name.as_str(), &credential.hint);
+    let mut lines = vec![
+        format!("credential  {kind} \"{name}\" {hint}, of {owner}"),
+        format!("            {}", credential.id),
+        format!("{:<12}since {time}", state.as_str()),
+    ];
+    lines.push(match event {
+        None => "by          not known: the audit log does not have it".to_owned(),
+        Some(event) => {
+            let user = event.acting_user.as_ref();
+            let user = user.map(|user| format!(", on behalf of user {user}")).unwrap_or_default();
+            format!("by          {}{user}: {} at {}", event.caller, event.action, event.time)
+        }
+    });
+    let reason = event.as_ref().and_then(|event| event.reason.as_deref());
+    lines.extend(reason.map(|reason| format!("because     {reason}")));
+    lines.join("\n")
+}
+
+fn glance(answer: &Introspection) -> Vec<String> {
     let decision = &answer.decision;
     let mut lines = vec![match decision.denial {
         None => "ALLOWED     200".to_owned(),
@@ -49,7 +97,7 @@ fn glance(answer: &Introspection) -> String {
                 "REFUSED     {} {}: {}",
                 denial.http_status(),
                 denial.as_str(),
-                denial.explanation()
+                decision.explanation()
             )
         }
     }];
@@ -95,5 +143,5 @@ fn glance(answer: &Introspection) -> String {
     if let Some((role, _)) = decision.role.filter(|_| !decision.role_lacks.is_empty()) {
         lines.push(format!("            {}: the role {role} may not", decision.role_lacks));
     }
-    lines.join("\n")
+    lines
 }

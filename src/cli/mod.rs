@@ -1,9 +1,10 @@
 //! The command line: management on the store itself, and running the server.
 //!
 //! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage, or, of `introspect` and `credentials expiring`,
-//! could not tell.
+//! could not tell; 3 committed, but not confirmed by every server yet; 128 and more: ended by a signal.
 
 mod args;
+mod attend;
 mod audit;
 mod backup;
 mod bulk;
@@ -39,8 +40,9 @@ use zeroize::Zeroizing;
 
 use crate::model::Invalid;
 use crate::server;
-use crate::service::{Context, Kind, Options, Page, PageRequest, Service, ServiceError};
+use crate::service::{Context, Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
 use args::{Cli, Command, Output};
+use attend::Interrupted;
 
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
@@ -48,6 +50,9 @@ const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
 const STDIN_BYTES_MAX: u64 = 4 * 1024;
 /// How long a rotation waits for other servers before it shows the new token, and waits on.
 const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The exit code of what is committed, while some server may still answer as before.
+const NOT_CONFIRMED: u8 = 3;
 
 /// How a command ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,24 +73,40 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let _ = error.print();
+            output::usage(&error, asks_for_json());
             return ExitCode::from(code);
         }
     };
+    let format = cli.global.output;
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
         Err(error) => {
-            output::error(&error);
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            output::error(format, &error, code);
+            ExitCode::from(code)
         }
     }
 }
 
+/// Whether `--output json` is asked for, where the rest of the command line could not be read.
+fn asks_for_json() -> bool {
+    let words: Vec<_> = std::env::args().collect();
+    let split = words.windows(2).any(|pair| pair == ["--output", "json"]);
+    let by_variable = || std::env::var("SOPHIC_AUTH_OUTPUT").is_ok_and(|value| value == "json");
+    let named = words.iter().any(|word| word == "--output" || word.starts_with("--output="));
+    split || words.iter().any(|word| word == "--output=json") || (!named && by_variable())
+}
+
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let invalid = error
-        .downcast_ref::<ServiceError>()
-        .is_some_and(|error| error.reason.kind() == Kind::Invalid);
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return interrupted.exit_code();
+    }
+    let reason = error.downcast_ref::<ServiceError>().map(|error| error.reason);
+    if reason == Some(Reason::BarrierPending) {
+        return NOT_CONFIRMED;
+    }
+    let invalid = reason.is_some_and(|reason| reason.kind() == Kind::Invalid);
     let usage = error.is::<Usage>() || error.is::<introspect::CouldNotTell>();
     if invalid || usage { 2 } else { 1 }
 }
@@ -93,7 +114,14 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     logging::init(&cli.global, matches!(cli.command, Command::Serve(_) | Command::Dev(_)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(dispatch(cli))
+    match cli.command {
+        // These end by signals, in good order.
+        Command::Serve(_) | Command::Dev(_) => runtime.block_on(dispatch(cli)),
+        _ => {
+            let attended = cli.global.attended.clone();
+            runtime.block_on(attended.attend(dispatch(cli)))
+        }
+    }
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
@@ -133,7 +161,9 @@ async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
 /// The same, with these choices.
 async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
     let url = global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL);
-    Ok(server::open_service(url, options).await?)
+    let service = server::open_service(url, options).await?;
+    global.attended.set(&service);
+    Ok(service)
 }
 
 /// Who works at the command line, for the audit log.

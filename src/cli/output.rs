@@ -4,9 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::Output;
+use crate::service::ServiceError;
 
 /// A line on standard output.
 pub(super) fn line(text: &str) {
@@ -14,9 +15,39 @@ pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A failure, on standard error.
-pub(super) fn error(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+/// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
+/// exit code, and all fields that are not as they must be.
+pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
+    if format != Output::Json {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        return;
+    }
+    let mut fields = json!({"message": format!("{error:#}"), "exit_code": exit_code});
+    if let Some(error) = error.downcast_ref::<ServiceError>() {
+        fields["reason"] = error.reason.code().into();
+        if !error.violations.is_empty() {
+            let violations = error.violations.iter();
+            let violations = violations.map(
+                |violation| json!({"field": violation.field, "description": violation.description}),
+            );
+            fields["field_violations"] = violations.collect();
+        }
+        for (key, value) in &error.metadata {
+            fields["metadata"][*key] = value.as_str().into();
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "{}", json!({"error": fields}));
+}
+
+/// What clap has to say: help and version, on standard output, and what is wrong with the command line.
+pub(super) fn usage(error: &clap::Error, json: bool) {
+    if error.use_stderr() && json {
+        let fields =
+            json!({"message": error.to_string().trim_end(), "exit_code": error.exit_code()});
+        let _ = writeln!(std::io::stderr(), "{}", json!({"error": fields}));
+    } else {
+        let _ = error.print();
+    }
 }
 
 /// Standard output itself, for what is too much to be held.

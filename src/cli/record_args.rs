@@ -100,9 +100,9 @@ pub(super) struct AuditFilterArgs {
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct PurgeArgs {
     /// Drop credentials that have been revoked or expired for this long; 0s: never
-    #[arg(long = "purge-dead-after", visible_alias = "dead-after", env = "SOPHIC_AUTH_PURGE_DEAD_AFTER", default_value = "90d", value_parser = duration, value_name = "DURATION")]
+    #[arg(long = "purge-dead-after", visible_alias = "dead-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_DEAD_AFTER", default_value = "90d", value_parser = duration, value_name = "DURATION")]
     pub(super) dead_after: Duration,
     /// Drop rows of the change log that are this old and that every replica has read; 0s: never
-    #[arg(long = "purge-changes-after", visible_alias = "changes-after", env = "SOPHIC_AUTH_PURGE_CHANGES_AFTER", default_value = "7d", value_parser = duration, value_name = "DURATION")]
+    #[arg(long = "purge-changes-after", visible_alias = "changes-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_CHANGES_AFTER", default_value = "7d", value_parser = duration, value_name = "DURATION")]
     pub(super) changes_after: Duration,
 }

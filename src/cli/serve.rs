@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
             output::line(&format!("gRPC  {}\nHTTP  {}", running.grpc_url(), running.http_url()));
         }
     }
-    until_stopped(running, signals).await
+    until_stopped(running, signals, OnHangup::ReloadTls).await
 }
 
 /// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
@@ -46,16 +46,29 @@ impl Signals {
     }
 }
 
+/// What SIGHUP is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// A reason to read the certificates anew: a server has no terminal.
+    ReloadTls,
+    /// The end: the terminal is gone.
+    Stop,
+}
+
 /// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
-pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow::Result<()> {
+pub(super) async fn until_stopped(
+    running: Running,
+    signals: Signals,
+    on_hangup: OnHangup,
+) -> anyhow::Result<()> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match running.reload_tls() {
-                Ok(()) => tracing::info!("TLS files were read anew"),
-                Err(error) => tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use"),
+            _ = hangup.recv() => match on_hangup {
+                OnHangup::Stop => break,
+                OnHangup::ReloadTls => reload_tls(&running),
             },
         }
     }
@@ -64,6 +77,15 @@ pub(super) async fn until_stopped(running: Running, signals: Signals) -> anyhow:
         () = running.stop() => Ok(()),
         _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
         _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+    }
+}
+
+fn reload_tls(running: &Running) {
+    match running.reload_tls() {
+        Ok(()) => tracing::info!("TLS files were read anew"),
+        Err(error) => {
+            tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use");
+        }
     }
 }
 

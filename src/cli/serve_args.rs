@@ -12,84 +12,92 @@ use super::args::{at_least_one, duration, issuer, lease, positive};
 use super::policy_args::PolicyArgs;
 use super::record_args::PurgeArgs;
 
+// What `serve --help` groups flags under. Each flag names its own: a heading of a flattened struct lasts to the end.
+const LISTENING: &str = "Listening";
+const TLS: &str = "TLS";
+const ANSWERS: &str = "Answers and the cache";
+const LIMITS: &str = "Limits";
+const HOUSEKEEPING: &str = "Housekeeping";
+const STOPPING: &str = "Stopping";
+
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) ports: Ports,
     /// The server's certificate chain, PEM; without it, connections are in the clear, which only loopback may be
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CERT", requires = "tls_key", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
-    #[arg(long, env = "SOPHIC_AUTH_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_KEY", requires = "tls_cert", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_key: Option<PathBuf>,
     /// The authorities whose client certificates are believed, PEM: callers may then be known by certificate
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", requires = "tls_cert", value_name = "FILE")]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", requires = "tls_cert", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_client_ca: Option<PathBuf>,
     /// Whether a client must have a certificate
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", default_value = "optional")]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", default_value = "optional", help_heading = TLS)]
     pub(super) tls_client_certificates: ClientCertificatesArg,
     /// Listen in the clear beyond loopback: only where the network itself is protected
-    #[arg(long, env = "SOPHIC_AUTH_INSECURE")]
+    #[arg(long, env = "SOPHIC_AUTH_INSECURE", help_heading = LISTENING)]
     pub(super) insecure: bool,
     /// Let grpcurl and its like discover the protocol
-    #[arg(long, env = "SOPHIC_AUTH_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "SOPHIC_AUTH_REFLECTION", default_value_t = true, action = clap::ArgAction::Set, help_heading = LISTENING)]
     pub(super) reflection: bool,
     /// Look text of any shape up as the token of an imported credential
-    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
+    #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS", help_heading = ANSWERS)]
     pub(super) accept_imported_tokens: bool,
     /// The URL that OAuth clients know the HTTP port by [default: http(s)://ADDRESS of --http-listen]
-    #[arg(long, env = "SOPHIC_AUTH_ISSUER", value_parser = issuer, value_name = "URL")]
+    #[arg(long, env = "SOPHIC_AUTH_ISSUER", value_parser = issuer, value_name = "URL", help_heading = LISTENING)]
     pub(super) issuer: Option<String>,
     /// The longest that a cache that follows Watch may hold an answer
-    #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(super) cache_ttl: Duration,
     /// Credentials in memory at the most, and as many users and workspaces
-    #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_parser = at_least_one::<usize>, value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_parser = at_least_one::<usize>, value_name = "N", help_heading = ANSWERS)]
     pub(super) cache_capacity: usize,
     /// How long answers from memory are good after a sync with the store, 1s to 60s: a revocation waits that long for a
     /// server that has stopped without taking leave, and a store that is away for longer makes answers UNAVAILABLE
-    #[arg(long, env = "SOPHIC_AUTH_LEASE", default_value = "10s", value_parser = lease, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_LEASE", default_value = "10s", value_parser = lease, value_name = "DURATION", help_heading = ANSWERS)]
     pub(super) lease: Duration,
     /// How long after the lease to answer what was last known, marked stale, where the store is out of reach: revoked
     /// tokens live on for as long
-    #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(super) outage_grace: Duration,
     /// Unknown tokens a second that are looked up in the store for one caller; past that, what is not in memory is
     /// refused it for a moment (RESOURCE_EXHAUSTED); as many unknown service tokens from one address; 0: no limit
-    #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N", help_heading = LIMITS)]
     pub(super) unknown_rate_max: u32,
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
     /// Connections at once on each port; for one more, the one that has asked nothing for longest goes, never one with a
     /// caller's request under way; 0: no limit
-    #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     pub(super) connections_max: usize,
     /// Requests at once on one connection; 0: no limit
-    #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N", help_heading = LIMITS)]
     pub(super) streams_max: u32,
     /// Requests at once over all connections; one more is refused; 0: no limit
-    #[arg(long, env = "SOPHIC_AUTH_REQUESTS_MAX", default_value_t = 4_096, value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_REQUESTS_MAX", default_value_t = 4_096, value_name = "N", help_heading = LIMITS)]
     pub(super) requests_max: usize,
     /// The longest that a request may take; 0s: no limit
-    #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION", help_heading = LIMITS)]
     pub(super) request_timeout: Duration,
     /// How often last uses are written to the store
-    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = positive, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
     pub(super) last_use_flush: Duration,
     /// How often to clean up what the next two flags name
-    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = positive, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
     pub(super) purge_every: Duration,
     #[command(flatten)]
     pub(super) purge: PurgeArgs,
     /// How old a connection may grow before its client is asked to come again; 0s: no limit
-    #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION", help_heading = LIMITS)]
     pub(super) connection_age_max: Duration,
     /// How long to go on accepting after SIGTERM, while health checks already say NOT_SERVING
-    #[arg(long, env = "SOPHIC_AUTH_DRAIN_DELAY", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_DRAIN_DELAY", default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = STOPPING)]
     pub(super) drain_delay: Duration,
     /// How long requests under way may take after that
-    #[arg(long, env = "SOPHIC_AUTH_SHUTDOWN_GRACE", default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_SHUTDOWN_GRACE", default_value = "10s", value_parser = duration, value_name = "DURATION", help_heading = STOPPING)]
     pub(super) shutdown_grace: Duration,
 }
 
@@ -97,20 +105,16 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(super) struct Ports {
     /// Where to listen for gRPC; port 0 takes a free one
-    #[arg(
-        long,
+    #[arg(long,
         env = "SOPHIC_AUTH_LISTEN",
         default_value = "127.0.0.1:50051",
-        value_name = "ADDRESS"
-    )]
+        value_name = "ADDRESS", help_heading = LISTENING)]
     pub(super) listen: SocketAddr,
     /// Where to listen for HTTP (OAuth, forward-auth, /healthz, /readyz); port 0 takes a free one
-    #[arg(
-        long,
+    #[arg(long,
         env = "SOPHIC_AUTH_HTTP_LISTEN",
         default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
-    )]
+        value_name = "ADDRESS", help_heading = LISTENING)]
     pub(super) http_listen: SocketAddr,
 }
 

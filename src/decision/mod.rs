@@ -106,8 +106,8 @@ impl Denial {
         }
     }
 
-    /// Why, for people.
-    pub const fn explanation(self) -> &'static str {
+    /// Why, for people. Of a scope that is not in effect only the whole decision can say who lacks it.
+    const fn explanation(self) -> &'static str {
         match self {
             Self::TokenMissing => "no token was presented",
             Self::TokenUnknown => "the token is not known",
@@ -124,7 +124,7 @@ impl Denial {
             Self::UserCredentialRequired => {
                 "this needs a user: use a personal access token, not a key"
             }
-            Self::InsufficientScope => "the token lacks a required scope",
+            Self::InsufficientScope => "a required scope is not in effect",
         }
     }
 }
@@ -144,6 +144,28 @@ impl RoleCap {
         match self {
             Self::Membership => "membership",
             Self::Token => "token",
+        }
+    }
+}
+
+/// What keeps a required scope from being in effect: what would have to be another for it to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// The token was not granted it.
+    Token,
+    /// The token's downscope may not exercise it.
+    MaxRole,
+    /// The user's role in the workspace may not: no token of theirs would help.
+    Role,
+}
+
+impl Lack {
+    /// In words, for people.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::Token => "the token lacks a required scope",
+            Self::MaxRole => "the token's max_role does not allow a required scope",
+            Self::Role => "the user's role in this workspace does not allow a required scope",
         }
     }
 }
@@ -238,6 +260,9 @@ pub struct Decision {
     pub token_lacks: ScopeSet,
     /// Those of the missing scopes that the effective role may not exercise.
     pub role_lacks: ScopeSet,
+    /// With [`Denial::InsufficientScope`]: what stands in the way. Where several do, it is the role, which no other token
+    /// would mend, before the downscope, and that before the grant.
+    pub lack: Option<Lack>,
 }
 
 impl Decision {
@@ -250,7 +275,14 @@ impl Decision {
             missing_scopes: ScopeSet::EMPTY,
             token_lacks: ScopeSet::EMPTY,
             role_lacks: ScopeSet::EMPTY,
+            lack: None,
         }
+    }
+
+    /// Why not, for people; empty when allowed.
+    pub fn explanation(&self) -> &'static str {
+        let denied = self.denial.map_or("", Denial::explanation);
+        self.lack.map_or(denied, Lack::explanation)
     }
 
     /// Whether the token is that of a live credential with a live owner.
@@ -320,12 +352,27 @@ fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
         decision.role_lacks = missing.difference(role.may_exercise());
     }
     let key = credential.max_role.is_none();
-    decision.denial = Some(if key && request.required_scopes.contains(Scope::Capture) {
-        Denial::UserCredentialRequired
+    if key && request.required_scopes.contains(Scope::Capture) {
+        decision.denial = Some(Denial::UserCredentialRequired);
     } else {
-        Denial::InsufficientScope
-    });
+        decision.denial = Some(Denial::InsufficientScope);
+        decision.lack = Some(lack(snapshot, decision));
+    }
     decision
+}
+
+/// Who is to be asked for what is missing.
+fn lack(snapshot: &Snapshot<'_>, decision: Decision) -> Lack {
+    // A key has no role.
+    let role = decision.role.and(snapshot.membership);
+    let withheld = |role: Role| !decision.missing_scopes.difference(role.may_exercise()).is_empty();
+    if role.is_some_and(withheld) {
+        Lack::Role
+    } else if !decision.role_lacks.is_empty() {
+        Lack::MaxRole
+    } else {
+        Lack::Token
+    }
 }
 
 /// Rows 5 to 8: from where, and in which workspace.

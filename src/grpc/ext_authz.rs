@@ -14,7 +14,7 @@ use super::envoy::config::core::v3 as core;
 use super::envoy::service::auth::v3 as auth;
 use super::envoy::r#type::v3 as http_type;
 use super::google::rpc;
-use crate::model::{Scope, ScopeSet, parse_client_ip};
+use crate::model::{Scope, ScopeSet};
 use crate::service::{
     IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, Verdict, Violations, WORKSPACE_HEADER,
 };
@@ -35,8 +35,8 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let mut violations = Violations::default();
         let required_scopes = scopes(&mut violations, &attributes.context_extensions);
-        let client_ip = client_ip(&mut violations, attributes.source);
         violations.finish()?;
+        let client_ip = client_ip(&self.0, attributes.source);
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let headers = headers(&http);
         let authorization = values(&headers, "authorization");
@@ -71,12 +71,9 @@ fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> 
 }
 
 /// The client as Envoy knows it; a client on a Unix socket has no address.
-fn client_ip(
-    violations: &mut Violations,
-    source: Option<auth::attribute_context::Peer>,
-) -> Option<IpAddr> {
+fn client_ip(service: &Service, source: Option<auth::attribute_context::Peer>) -> Option<IpAddr> {
     let core::address::Address::SocketAddress(socket) = source?.address?.address?;
-    violations.check("source.address", parse_client_ip(&socket.address))
+    service.client_address("source.address", socket.address.as_bytes())
 }
 
 /// The headers, each with its name in lower case, in whichever of its two ways Envoy was told to send them.

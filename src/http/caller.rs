@@ -15,7 +15,7 @@ use crate::service::grant::permission_missing;
 use crate::service::{
     Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service,
 };
-use crate::token::bearer;
+use crate::token::{bearer, credentials};
 
 /// What a proxy identifies itself by: `Bearer sophic_svc_…`.
 const CALLER_HEADER: HeaderName = HeaderName::from_static("x-sophic-auth-caller");
@@ -68,10 +68,7 @@ fn by_bearer(token: &[u8]) -> Result<Presented> {
 
 /// `client_secret_basic`: name and service token, each encoded as in a form (RFC 6749 §2.3.1).
 fn by_basic(value: &[u8]) -> Result<Presented> {
-    let (scheme, encoded) = value.split_at_checked(6).ok_or(Reason::CallerMissing)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return Err(Reason::CallerMissing.into());
-    }
+    let encoded = credentials(value, b"basic").ok_or(Reason::CallerMissing)?;
     let decoded = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| Reason::CallerUnknown)?);
     let colon = decoded.iter().position(|byte| *byte == b':').ok_or(Reason::CallerUnknown)?;
     let part = |bytes| form::decode(bytes).map_err(|_| Reason::CallerUnknown);

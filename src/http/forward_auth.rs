@@ -12,7 +12,7 @@ use axum::response::IntoResponse as _;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
-use crate::model::{Scope, ScopeSet, parse_client_ip};
+use crate::model::{Scope, ScopeSet};
 use crate::service::{
     Context, IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations,
     WORKSPACE_HEADER,
@@ -35,7 +35,7 @@ pub(super) async fn answer(
     context: &Context,
     parts: &Parts,
 ) -> Result<Response<Body>, Problem> {
-    let terms = terms(parts)?;
+    let terms = terms(service, parts)?;
     let authorization = values(&parts.headers, AUTHORIZATION.as_str());
     let workspace = values(&parts.headers, WORKSPACE_HEADER);
     let verdict = service
@@ -80,7 +80,7 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
 
 /// The query wins: where it says anything of scopes, the header is not looked at. A parameter that is not known is an
 /// error, since a scope that was misspelled away would let everybody through.
-fn terms(parts: &Parts) -> Result<Terms, Problem> {
+fn terms(service: &Service, parts: &Parts) -> Result<Terms, Problem> {
     let query = Form::decode(parts.uri.query().unwrap_or_default().as_bytes())?;
     let mut violations = Violations::default();
     if query.has_other_than(&["scope", "client_ip_header"]) {
@@ -96,20 +96,17 @@ fn terms(parts: &Parts) -> Result<Terms, Problem> {
             violations.check("scope", scope)
         })
         .collect();
-    let client_ip = match query.one("client_ip_header")? {
-        None => None,
-        Some(name) => client_ip(&parts.headers, name, &mut violations),
-    };
+    let client_ip_header = query.one("client_ip_header")?;
     violations.finish()?;
+    let client_ip = client_ip_header.and_then(|name| client_ip(service, &parts.headers, name));
     Ok(Terms { required_scopes, client_ip })
 }
 
 /// The last address in the last header of that name: what the nearest proxy wrote.
-fn client_ip(headers: &HeaderMap, name: &str, violations: &mut Violations) -> Option<IpAddr> {
+fn client_ip(service: &Service, headers: &HeaderMap, name: &str) -> Option<IpAddr> {
     let value = headers.get_all(name).iter().next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
-    let text = std::str::from_utf8(last).unwrap_or("?");
-    violations.check("client_ip_header", parse_client_ip(text))
+    service.client_address(name, last)
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {

@@ -40,7 +40,7 @@ pub(super) async fn introspect(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(&parts.headers, body).await?;
+    let form = read_form(parts, body).await?;
     let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let mut violations = Violations::default();
     let words = form.one("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -71,7 +71,7 @@ pub(super) async fn revoke(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(&parts.headers, body).await?;
+    let form = read_form(parts, body).await?;
     let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let target = RevokeTarget::Token(Zeroizing::new(token.to_owned()));
     service.revoke(context, target, "", "").await?;
@@ -93,7 +93,16 @@ pub(super) fn metadata(issuer: &str) -> Response<Body> {
     json_response(StatusCode::OK, "application/json", &body)
 }
 
-async fn read_form(headers: &HeaderMap, body: Body) -> Result<Form, Problem> {
+/// Nothing is taken from the URL, and what stands there is refused: whoever writes `?workspace=` there means something by it
+/// (and a token there would be in the log of every proxy).
+async fn read_form(parts: &Parts, body: Body) -> Result<Form, Problem> {
+    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(Problem::Malformed(
+            "the URL takes no parameters: they belong in the form, which has token, and for introspection workspace, scope \
+             and client_ip",
+        ));
+    }
+    let headers = &parts.headers;
     if !is_form(headers) {
         return Err(Problem::MediaType);
     }

@@ -1,7 +1,7 @@
 //! Where a credential may be presented from.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -84,9 +84,35 @@ fn parse_network(entry: &str) -> Option<IpNet> {
     }
 }
 
-/// A client's address as a caller names it; an IPv4 address mapped into IPv6 is that IPv4 address.
+/// A client's address as a caller or a proxy names it, with or without a port: `203.0.113.7:51234`, `[2001:db8::1]:443`.
+/// A zone (RFC 4007) is cut off; an IPv4 address mapped into IPv6 is that IPv4 address.
 pub fn parse_client_ip(text: &str) -> Result<IpAddr, Invalid> {
     text.parse::<IpAddr>()
+        .ok()
+        .or_else(|| decorated(text))
         .map(|ip| ip.to_canonical())
-        .map_err(|_| Invalid::new("must be an IPv4 or IPv6 address without a port"))
+        .ok_or_else(|| Invalid::new("must be an IPv4 or IPv6 address, with or without a port"))
+}
+
+/// An address with a port, a zone or brackets. An IPv6 address needs brackets before a port.
+fn decorated(text: &str) -> Option<IpAddr> {
+    let without_zone = |text: &str| -> Option<IpAddr> {
+        match text.split_once('%') {
+            None => text.parse().ok(),
+            Some((address, zone)) if !zone.is_empty() => {
+                address.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+            }
+            Some(_) => None,
+        }
+    };
+    let is_port = |text: &str| text.parse::<u16>().is_ok_and(|_| !text.starts_with('+'));
+    if let Some(rest) = text.strip_prefix('[') {
+        let (address, behind) = rest.split_once(']')?;
+        let port = behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port);
+        return without_zone(address).filter(|ip| port && ip.is_ipv6());
+    }
+    match text.split_once(':') {
+        Some((address, port)) if is_port(port) => address.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        _ => without_zone(text),
+    }
 }

@@ -32,7 +32,13 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the machine ran out of something; accepting at once again would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const HEADER_BYTES_MAX: u32 = 8 * 1024;
+/// Headers of a gRPC request: what is usual.
+const GRPC_HEADER_BYTES_MAX: u32 = 8 * 1024;
+/// Headers of an HTTP request: behind a proxy they are those of its client, and what a proxy lets through is let through.
+const HTTP_HEADER_BYTES_MAX: u32 = 64 * 1024;
+const HTTP_HEADERS_MAX: usize = 200;
+/// The request line, and what HTTP/2 counts for each header beside its bytes.
+const HTTP_HEADER_BYTES_MORE: u32 = 8 * 1024;
 /// How many times over a client may have begun and cancelled as many requests as it may have at once, before the server has
 /// looked at any of them. The clients of a gateway cancel calls when they like, all at once, on the connection that they
 /// share; a server that is held up for a while finds them all together. A rapid reset (CVE-2023-44487) is past this while
@@ -254,6 +260,10 @@ impl Connections {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let ConnectionLimits { streams_max, handshake_timeout, .. } = self.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
+        let header_bytes_max = match self.protocol {
+            Protocol::Grpc => GRPC_HEADER_BYTES_MAX,
+            Protocol::Http => HTTP_HEADER_BYTES_MAX + HTTP_HEADER_BYTES_MORE,
+        };
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -262,7 +272,7 @@ impl Connections {
             .max_concurrent_streams((streams_max != 0).then_some(streams_max))
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
             .max_pending_accept_reset_streams(resets_max(streams_max))
-            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_header_list_size(header_bytes_max)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -271,7 +281,8 @@ impl Connections {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(handshake_timeout)
-            .max_buf_size(2 * HEADER_BYTES_MAX as usize);
+            .max_headers(HTTP_HEADERS_MAX)
+            .max_buf_size(header_bytes_max as usize);
         if self.protocol == Protocol::Grpc { builder.http2_only() } else { builder }
     }
 }

@@ -27,7 +27,9 @@ use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
-use crate::service::{Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate};
+use crate::service::{
+    Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate, UnreadableAddresses,
+};
 use crate::store::{self, ReadStore, StoreError};
 use crate::token::OsRandom;
 use background::Background;
@@ -209,7 +211,8 @@ pub async fn open_service(
     Ok(Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
         commits: Commits::new(Arc::clone(&store), barrier),
-        unknown_rate: UnknownRate::new(0, boot),
+        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
+        unreadable_addresses: UnreadableAddresses::new(boot),
         store,
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),

@@ -9,7 +9,9 @@ use tokio_util::task::TaskTracker;
 use super::CacheConfig;
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
-use crate::service::{Commits, LastUses, Options, Refusals, Service, UnknownRate};
+use crate::service::{
+    Commits, LastUses, Options, Refusals, Service, UnknownRate, UnreadableAddresses,
+};
 use crate::store::Store;
 use crate::token::OsRandom;
 
@@ -58,6 +60,7 @@ pub(super) fn start(
         store,
         lookup,
         unknown_rate,
+        unreadable_addresses: UnreadableAddresses::new(Arc::clone(&clock) as _),
         clock,
         random,
         tasks,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{Attempt, Context, Kind, Reason, Result, Service, ServiceError};
-use crate::cache::{Barrier, BarrierError};
+use crate::cache::{Barrier, BarrierError, Waiting};
 use crate::model::{AuditEvent, Revision};
 use crate::store::{Store, WriteTx};
 
@@ -200,6 +200,11 @@ impl Service {
             Effect::Neutral => {}
         }
         Ok(value)
+    }
+
+    /// What is committed and waited for now, if anything is: for who watches a call of this process from outside it.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.commits.barrier.waiting()
     }
 
     /// Waits until no replica answers from before all that is committed now: for a caller that was told that the end of

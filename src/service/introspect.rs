@@ -211,10 +211,9 @@ impl Service {
         if decision.is_active() {
             self.last_uses.note(&found.credential, LastUse { time: now, ip: asked.client_ip });
         }
-        let challenge = |denial| www_authenticate(denial, required);
         Ok(Introspection {
             decision,
-            www_authenticate: decision.denial.map_or("", challenge),
+            www_authenticate: www_authenticate(&decision, required),
             cache_ttl: self.cache_ttl(found.credential.expire_time, now),
             revision,
             stale: facts.stale,
@@ -231,10 +230,11 @@ impl Service {
 }
 
 fn without_credential(denial: Denial, revision: u64) -> Introspection {
+    let decision = Decision::refused(denial);
     Introspection {
-        decision: Decision::refused(denial),
+        decision,
         found: None,
-        www_authenticate: www_authenticate(denial, ScopeSet::EMPTY),
+        www_authenticate: www_authenticate(&decision, ScopeSet::EMPTY),
         cache_ttl: Duration::ZERO,
         revision,
         stale: false,

@@ -9,10 +9,12 @@ mod bulk;
 mod caller_rotation;
 mod callers;
 mod checks;
+mod client_address;
 mod commit;
 mod credentials;
 mod directory;
 mod edge;
+mod ended;
 mod error;
 pub mod grant;
 mod introspect;
@@ -40,9 +42,11 @@ pub use bulk::{BulkRevoke, BulkRevoked};
 pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
 pub use checks::Violations;
+pub use client_address::UnreadableAddresses;
 pub use commit::Commits;
 pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
 pub use edge::{Limits, Peer};
+pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{Introspection, IntrospectionRequest};
 pub use last_use::LastUses;
@@ -86,6 +90,8 @@ pub struct Service {
     pub commits: Commits,
     /// How many unknown tokens each caller has had looked up.
     pub unknown_rate: UnknownRate,
+    /// Addresses of clients that proxies wrote, and that could not be read.
+    pub unreadable_addresses: UnreadableAddresses,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for tokens and ids.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Introspection, IntrospectionRequest, Result, Service};
 use crate::cache::PrincipalFacts;
-use crate::decision::{Denial, www_authenticate};
+use crate::decision::{Decision, Denial, www_authenticate};
 use crate::model::{CallerId, Scope, ScopeSet};
 use crate::token::bearer;
 
@@ -110,7 +110,7 @@ enum Presented<'a> {
     Token(&'a str),
 }
 
-/// The scheme in any case (RFC 9110 §11.1), one space, and a token in the characters of RFC 6750 §2.1: so no list, no
+/// The scheme in any case (RFC 9110 §11.1), one space or more, and a token in the characters of RFC 6750 §2.1: so no list, no
 /// tab, nothing before or behind.
 fn presented<'a>(values: &[&'a [u8]]) -> Presented<'a> {
     let value = match values {
@@ -147,12 +147,13 @@ fn workspace<'a>(values: &[&'a [u8]]) -> Option<&'a str> {
 }
 
 fn without_token(denial: Denial) -> Refusal {
-    let status = denial.http_status();
+    let decision = Decision::refused(denial);
+    let status = decision.http_status();
     Refusal {
         status,
         denial: denial.as_str(),
-        www_authenticate: www_authenticate(denial, ScopeSet::EMPTY),
-        problem: Value::Object(problem(status, denial.as_str(), denial.explanation())),
+        www_authenticate: www_authenticate(&decision, ScopeSet::EMPTY),
+        problem: Value::Object(problem(status, denial.as_str(), decision.explanation())),
     }
 }
 
@@ -169,7 +170,7 @@ fn bad_workspace() -> Refusal {
 fn refusal(answer: &Introspection) -> Option<Refusal> {
     let denial = answer.decision.denial?;
     let status = denial.http_status();
-    let mut problem = problem(status, denial.as_str(), denial.explanation());
+    let mut problem = problem(status, denial.as_str(), answer.decision.explanation());
     if !answer.decision.missing_scopes.is_empty() {
         let missing: Vec<_> = answer.decision.missing_scopes.iter().map(Scope::as_str).collect();
         problem.insert("missing_scopes".into(), json!(missing));
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn one_bearer_token_is_read() {
-        for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
+        for value in ["Bearer abc", "bearer abc", "BEARER abc", "Bearer   abc"] {
             assert_eq!(presented(&[value.as_bytes()]), Presented::Token("abc"), "{value}");
         }
     }
@@ -243,10 +244,11 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_not_read() {
-        let values: [&[u8]; 10] = [
+        let values: [&[u8]; 11] = [
             b"Bearer",
             b"Bearer ",
-            b"Bearer  abc",
+            b"Bearer  ",
+            b"Bearer \tabc",
             b"Bearer\tabc",
             b"Bearer abc def",
             b"Bearer abc,def",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Introspection;
+use super::{Ended, Introspection};
 use crate::cache::PrincipalFacts;
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, ScopeSet,
@@ -182,7 +182,7 @@ pub fn introspection(answer: &Introspection) -> Value {
     }));
     if let Some(denial) = decision.denial {
         view.insert("denial".into(), denial.as_str().into());
-        view.insert("explanation".into(), denial.explanation().into());
+        view.insert("explanation".into(), decision.explanation().into());
         view.insert("www_authenticate".into(), answer.www_authenticate.into());
     }
     let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) else {
@@ -228,6 +228,35 @@ pub fn introspection(answer: &Introspection) -> Value {
     }));
     insert_time(&mut summary, "expire_time", credential.expire_time);
     view.insert("credential".into(), Value::Object(summary));
+    Value::Object(view)
+}
+
+/// How a credential came to its end, for who holds the store.
+pub fn ended(ended: &Ended) -> Value {
+    let Ended { credential, state, time, event } = ended;
+    let mut view = object(json!({
+        "credential_id": credential.id.to_string(),
+        "kind": credential.kind().as_str(),
+        "name": credential.name.as_str(),
+        "hint": credential.hint,
+        "state": state.as_str(),
+        "time": time.to_string(),
+    }));
+    match &credential.owner {
+        Owner::Workspace(id) => view.insert("workspace_id".into(), id.as_str().into()),
+        Owner::User { id, .. } => view.insert("user_id".into(), id.as_str().into()),
+    };
+    if let Some(event) = event {
+        view.insert("by".into(), event.caller.as_str().into());
+        if let Some(user) = &event.acting_user {
+            view.insert("acting_user".into(), user.as_str().into());
+        }
+        view.insert("action".into(), event.action.as_str().into());
+        view.insert("action_time".into(), event.time.to_string().into());
+        if let Some(reason) = &event.reason {
+            view.insert("reason".into(), reason.as_str().into());
+        }
+    }
     Value::Object(view)
 }
 

@@ -64,6 +64,12 @@ pub struct Replicas {
     pub ended: Vec<ReplicaId>,
 }
 
+/// How this process is named in its row: for people who look for it.
+pub(super) fn process_name() -> String {
+    let system = rustix::system::uname();
+    format!("{} pid {}", system.nodename().to_string_lossy(), std::process::id())
+}
+
 /// A reason to sync, and no more than that: anybody who may connect to the database can have sent it. It may come late,
 /// twice, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

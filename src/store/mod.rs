@@ -178,6 +178,8 @@ pub trait ReadStore: Send + Sync {
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
     /// The processes that answer from memory, and the newest revision, as the primary has them.
     async fn list_replicas(&self) -> Result<Replicas>;
+    /// The host and the process of a replica, as it named itself; nothing if its row is gone.
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
     /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 

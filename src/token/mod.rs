@@ -11,7 +11,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
-pub use bearer::bearer;
+pub use bearer::{bearer, credentials};
 pub use format::{SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};

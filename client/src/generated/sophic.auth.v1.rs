@@ -401,7 +401,8 @@ pub struct IntrospectRequest {
     /// All the scopes that the endpoint needs; none: only the identity is asked for.
     #[prost(enumeration = "Scope", repeated, tag = "3")]
     pub required_scopes: ::prost::alloc::vec::Vec<i32>,
-    /// The client's address (IPv4 or IPv6, no port), for credentials with an IP allowlist. Empty: not known.
+    /// The client's address, for credentials with an IP allowlist: IPv4 or IPv6, of which a port, brackets and a zone are cut
+    /// off. Empty: not known. Other text is INVALID_ARGUMENT: leave out what you cannot read.
     #[prost(string, tag = "4")]
     pub client_ip: ::prost::alloc::string::String,
     /// Reads the store even where memory could answer.

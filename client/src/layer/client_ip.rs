@@ -1,6 +1,6 @@
 //! Where a request's client is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -62,8 +62,13 @@ fn forwarded(parts: &Parts, proxies: usize) -> Option<IpAddr> {
         hops.extend(line.to_str().ok()?.split(','));
     }
     let hop = hops.get(hops.len().checked_sub(proxies)?)?.trim();
-    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
-    hop.parse().or_else(|_| with_port()).ok()
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    // In brackets without a port, or with a zone that has a name.
+    let bare = || {
+        let inner = hop.strip_prefix('[').map_or(Some(hop), |rest| rest.strip_suffix(']'))?;
+        inner.split('%').next()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    };
+    hop.parse().ok().or_else(with_port).or_else(bare)
 }
 
 #[cfg(test)]
@@ -88,6 +93,8 @@ mod tests {
         assert_eq!(found(2, &["6.6.6.6, 1.1.1.1, 2.2.2.2"]).as_deref(), Some("1.1.1.1"));
         assert_eq!(found(2, &["6.6.6.6", "1.1.1.1", "2.2.2.2"]).as_deref(), Some("1.1.1.1"));
         assert_eq!(found(1, &["[2001:db8::1]:443"]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(found(1, &["[2001:db8::1]"]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(found(1, &["fe80::1%eth0"]).as_deref(), Some("fe80::1"));
     }
 
     #[test]

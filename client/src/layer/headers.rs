@@ -19,8 +19,8 @@ pub(super) enum Bearer<'a> {
     Token(&'a str),
 }
 
-/// The scheme in any case (RFC 9110 §11.1), one space, and a token in the characters of RFC 6750 §2.1: so no list, no tab,
-/// nothing before or behind. Of two headers none is believed: proxies differ on which is the first.
+/// The scheme in any case (RFC 9110 §11.1), one space or more, and a token in the characters of RFC 6750 §2.1: so no list, no
+/// tab, nothing before or behind. Of two headers none is believed: proxies differ on which is the first.
 pub(super) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
@@ -34,7 +34,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Bearer<'_> {
         let is_scheme = scheme.len() == value.len() || value.get(scheme.len()) == Some(&b' ');
         return if is_scheme && !scheme.is_empty() { Bearer::Missing } else { Bearer::Malformed };
     }
-    let token = value[scheme.len()..].strip_prefix(b" ").unwrap_or_default();
+    let rest = &value[scheme.len()..];
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    let token = if spaces > 0 { &rest[spaces..] } else { &[] };
     let spelled = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     match std::str::from_utf8(token) {
         Ok(token) if !token.is_empty() && token.bytes().all(|byte| spelled(&byte)) => {
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_read_in_any_case() {
-        for value in ["Bearer abc", "bearer abc", "BEARER abc"] {
+        for value in ["Bearer abc", "bearer abc", "BEARER abc", "Bearer   abc"] {
             assert_eq!(bearer(&of(&[value.as_bytes()])), Bearer::Token("abc"));
         }
     }
@@ -90,7 +92,7 @@ mod tests {
         let values: [&[u8]; 12] = [
             b"Bearer",
             b"Bearer ",
-            b"Bearer  abc",
+            b"Bearer  ",
             b"Bearer\tabc",
             b"Bearer \tabc",
             b"Bearer abc def",

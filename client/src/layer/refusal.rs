@@ -39,6 +39,12 @@ pub(super) enum Refusal {
     },
 }
 
+/// The `error_description` of a challenge, which has no escapes (RFC 6750 §3).
+fn description(challenge: &str) -> Option<&str> {
+    let (_, rest) = challenge.split_once(r#"error_description=""#)?;
+    rest.split_once('"').map(|(description, _)| description)
+}
+
 impl Refusal {
     pub(super) fn denied(answer: Introspection) -> Self {
         Self::Denied(answer)
@@ -88,7 +94,7 @@ impl Refusal {
     }
 
     /// For people.
-    fn detail(&self) -> &'static str {
+    fn detail(&self) -> &str {
         match self {
             Self::Denied(answer) => match answer.denial().unwrap_or_default() {
                 Denial::TokenMissing => "no token was presented",
@@ -106,7 +112,9 @@ impl Refusal {
                 Denial::UserCredentialRequired => {
                     "this needs a user: use a personal access token, not a key"
                 }
-                Denial::InsufficientScope => "the token lacks a required scope",
+                // Whether the token or the role lacks it only the service can tell, and it does so here.
+                Denial::InsufficientScope => description(answer.www_authenticate())
+                    .unwrap_or("a required scope is not in effect"),
                 Denial::Unspecified => "the token may not do this",
             },
             Self::BadWorkspaceHeader => "x-sophic-workspace must be sent once, with a slug or id",

@@ -45,9 +45,21 @@ fn all_sets() -> impl Iterator<Item = ScopeSet> {
     (0..8).map(|bits| ScopeSet::from_bits(bits).expect("three bits are three scopes"))
 }
 
-/// One attribute of the challenge for this denial.
-fn attribute(denial: Denial, required: ScopeSet, name: &str) -> Option<&'static str> {
-    let text = www_authenticate(denial, required);
+/// A decision of each kind of refusal: of each denial, and of each lack.
+fn refusals() -> Vec<Decision> {
+    let lacking = [Lack::Token, Lack::MaxRole, Lack::Role]
+        .map(|lack| Decision { lack: Some(lack), ..Decision::refused(Denial::InsufficientScope) });
+    let others = Denial::ALL.into_iter().filter(|denial| *denial != Denial::InsufficientScope);
+    others.map(Decision::refused).chain(lacking).collect()
+}
+
+fn denial(decision: Decision) -> Denial {
+    decision.denial.expect("it is a refusal")
+}
+
+/// One attribute of the challenge for this refusal.
+fn attribute(decision: Decision, required: ScopeSet, name: &str) -> Option<&'static str> {
+    let text = www_authenticate(&decision, required);
     let attributes = parse_challenge(text).expect("another test parses every challenge");
     attributes.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
 }
@@ -82,54 +94,55 @@ fn the_parser_of_these_tests_is_strict() {
 
 #[test]
 fn every_challenge_is_valid_and_names_the_realm_first() {
-    for denial in Denial::ALL {
+    for decision in refusals() {
         for required in all_sets() {
-            let text = www_authenticate(denial, required);
+            let text = www_authenticate(&decision, required);
             let parsed = parse_challenge(text);
-            let attributes = parsed.unwrap_or_else(|wrong| panic!("{denial:?}: {wrong}: {text}"));
-            assert_eq!(attributes.first(), Some(&("realm", "sophic")), "{denial:?}");
+            let attributes = parsed.unwrap_or_else(|wrong| panic!("{decision:?}: {wrong}: {text}"));
+            assert_eq!(attributes.first(), Some(&("realm", "sophic")), "{decision:?}");
         }
     }
 }
 
 #[test]
 fn a_missing_token_is_challenged_without_an_error_code() {
-    assert_eq!(www_authenticate(Denial::TokenMissing, ScopeSet::ALL), r#"Bearer realm="sophic""#);
+    let missing = Decision::refused(Denial::TokenMissing);
+    assert_eq!(www_authenticate(&missing, ScopeSet::ALL), r#"Bearer realm="sophic""#);
 }
 
 #[test]
 fn the_error_code_is_the_one_that_rfc_6750_has_for_the_status() {
-    for denial in Denial::ALL {
-        let expected = match (denial, denial.http_status()) {
+    for decision in refusals() {
+        let expected = match (denial(decision), decision.http_status()) {
             (Denial::TokenMissing, 401) => None,
             (_, 401) => Some("invalid_token"),
             (_, 400) => Some("invalid_request"),
             (Denial::InsufficientScope, 403) => Some("insufficient_scope"),
             // A better scope or another token of the kind would not help: no code fits.
             (_, 403) => None,
-            (_, status) => panic!("{denial:?} has status {status}"),
+            (_, status) => panic!("{decision:?} has status {status}"),
         };
         for required in all_sets() {
-            assert_eq!(attribute(denial, required, "error"), expected, "{denial:?}");
+            assert_eq!(attribute(decision, required, "error"), expected, "{decision:?}");
         }
     }
 }
 
 #[test]
 fn a_challenge_explains_its_error_and_nothing_else() {
-    for denial in Denial::ALL {
-        let error = attribute(denial, ScopeSet::ALL, "error");
-        let description = attribute(denial, ScopeSet::ALL, "error_description");
-        assert_eq!(description, error.map(|_| denial.explanation()), "{denial:?}");
+    for decision in refusals() {
+        let error = attribute(decision, ScopeSet::ALL, "error");
+        let description = attribute(decision, ScopeSet::ALL, "error_description");
+        assert_eq!(description, error.map(|_| decision.explanation()), "{decision:?}");
     }
 }
 
 #[test]
 fn only_insufficient_scope_names_scopes_and_they_are_the_required_ones() {
-    for denial in Denial::ALL {
+    for decision in refusals() {
         for required in all_sets() {
-            let listed = attribute(denial, required, "scope");
-            if denial == Denial::InsufficientScope && !required.is_empty() {
+            let listed = attribute(decision, required, "scope");
+            if denial(decision) == Denial::InsufficientScope && !required.is_empty() {
                 assert_eq!(listed, Some(required.to_string().as_str()));
                 let read: ScopeSet = required
                     .to_string()
@@ -138,7 +151,7 @@ fn only_insufficient_scope_names_scopes_and_they_are_the_required_ones() {
                     .collect();
                 assert_eq!(read, required);
             } else {
-                assert_eq!(listed, None, "{denial:?}");
+                assert_eq!(listed, None, "{decision:?}");
             }
         }
     }

@@ -102,6 +102,7 @@ struct Answer {
     missing: Scopes,
     token_lacks: Scopes,
     role_lacks: Scopes,
+    lack: &'static str,
 }
 
 /// Those of `these` for which it holds.
@@ -122,6 +123,7 @@ fn answer(s: &Situation) -> Answer {
         missing: none,
         token_lacks: none,
         role_lacks: none,
+        lack: "",
     };
     let hit_by = |blow| s.blows.contains(&blow);
 
@@ -194,6 +196,14 @@ fn answer(s: &Situation) -> Answer {
     } else if answer.missing != none {
         answer.denial = "INSUFFICIENT_SCOPE";
         answer.http = 403;
+        let withheld =
+            |rank: Rank| only(answer.missing, |scope| !MAY_EXERCISE[rank][scope]) != none;
+        answer.lack = match (s.kind, s.membership) {
+            (Kind::Key, _) => "token",
+            (_, Some(membership)) if withheld(membership) => "role",
+            _ if withheld(s.max_role) => "max_role",
+            _ => "token",
+        };
     } else {
         answer.denial = "ALLOWED";
         answer.http = 200;
@@ -237,6 +247,12 @@ fn told(decision: Decision) -> Answer {
         missing: scopes_of(decision.missing_scopes),
         token_lacks: scopes_of(decision.token_lacks),
         role_lacks: scopes_of(decision.role_lacks),
+        lack: match decision.lack {
+            None => "",
+            Some(Lack::Token) => "token",
+            Some(Lack::MaxRole) => "max_role",
+            Some(Lack::Role) => "role",
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::{ADMIN, CAPTURE, CAPTURE_ADMIN, Case, READ, READ_ADMIN, READ_CAPTURE};
-use super::{acme, pat};
+use super::{acme, key, pat};
 
 #[test]
 fn row_9_a_key_never_captures_even_if_it_was_granted_that() {
@@ -61,6 +61,27 @@ fn row_10_the_downscope_takes_away_as_a_membership_does() {
     let mut case = Case { required: READ_ADMIN, ..Case::pat() };
     case.credential = pat(ScopeSet::ALL, Role::Member);
     assert_eq!(lacking(&case), (ADMIN, ScopeSet::EMPTY, ADMIN));
+}
+
+/// Whoever reads that the token lacks it makes another: only where that helps may it be said.
+#[test]
+fn row_10_names_the_role_before_the_downscope_and_that_before_the_grant() {
+    for (granted, max_role, membership, expected) in [
+        (ScopeSet::ALL, Role::Owner, Role::Member, Lack::Role),
+        (READ, Role::Owner, Role::Member, Lack::Role),
+        (ScopeSet::ALL, Role::Viewer, Role::Member, Lack::Role),
+        (ScopeSet::ALL, Role::Viewer, Role::Admin, Lack::MaxRole),
+        (READ, Role::Member, Role::Admin, Lack::MaxRole),
+        (READ, Role::Owner, Role::Admin, Lack::Token),
+    ] {
+        let mut case = Case { membership: Some(membership), required: READ_ADMIN, ..Case::pat() };
+        case.credential = pat(granted, max_role);
+        let decision = case.decide();
+        assert_eq!(decision.lack, Some(expected), "{granted}, {max_role} as {membership}");
+        assert_eq!(decision.explanation(), expected.explanation());
+    }
+    let case = Case { required: ADMIN, credential: key(READ), ..Case::key() };
+    assert_eq!(case.decide().lack, Some(Lack::Token));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{request, response};
 use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts, UserFacts};
-use crate::decision::{Decision, Denial, RoleCap, www_authenticate};
+use crate::decision::{Decision, Denial, Lack, RoleCap, www_authenticate};
 use crate::grpc::{convert, pb};
 use crate::model::tests::samples;
 use crate::model::{
@@ -69,6 +69,7 @@ fn decisions() -> impl Strategy<Value = Decision> {
             missing_scopes,
             token_lacks,
             role_lacks,
+            lack: (denial == Some(Denial::InsufficientScope)).then_some(Lack::Role),
         },
     )
 }
@@ -129,7 +130,7 @@ proptest! {
         let answer = Introspection {
             decision,
             found,
-            www_authenticate: decision.denial.map_or("", |denial| www_authenticate(denial, required)),
+            www_authenticate: www_authenticate(&decision, required),
             cache_ttl: std::time::Duration::from_millis(ttl_ms.into()),
             revision,
             stale,

@@ -91,7 +91,7 @@ fn an_allowlist_has_at_most_64_networks() {
 }
 
 #[test]
-fn a_clients_address_is_an_address_and_nothing_more() {
+fn a_clients_address_is_an_address_with_or_without_a_port() {
     for (text, address) in [
         ("192.0.2.1", "192.0.2.1"),
         ("2001:db8::1", "2001:db8::1"),
@@ -100,6 +100,13 @@ fn a_clients_address_is_an_address_and_nothing_more() {
         ("::ffff:c000:201", "192.0.2.1"),
         // The deprecated compatible form names no IPv4 address.
         ("::192.0.2.1", "::c000:201"),
+        // A port, brackets and a zone are cut off.
+        ("192.0.2.1:443", "192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[::ffff:192.0.2.1]:65535", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("[fe80::1%25eth0]:443", "fe80::1"),
     ] {
         assert_eq!(
             parse_client_ip(text).map(|ip| ip.to_string()).as_deref(),
@@ -110,16 +117,24 @@ fn a_clients_address_is_an_address_and_nothing_more() {
     for bad in [
         "",
         " ",
-        "192.0.2.1:443",
-        "[2001:db8::1]",
-        "[2001:db8::1]:443",
+        "192.0.2.1:",
+        "192.0.2.1:65536",
+        "192.0.2.1:+1",
+        "192.0.2.1:443:443",
+        "[2001:db8::1",
+        "2001:db8::1]:443",
+        "[2001:db8::1]443",
+        "[2001:db8::1]:",
+        "[192.0.2.1]:443",
+        "[]",
+        "192.0.2.1%eth0",
+        "fe80::1%",
         "192.0.2.0/24",
         "unix:",
         "192.0.02.1",
         "unknown",
         "192.0.2.1, 192.0.2.2",
         "192.0.2.1\n",
-        "fe80::1%eth0",
     ] {
         assert!(parse_client_ip(bad).is_err(), "{bad:?}");
     }

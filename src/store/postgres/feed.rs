@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::{PgPool, Row as _};
 
 use super::hosts::place;
 use super::primary::{Primary, Seen};
 use super::session::thrown;
 use super::{PostgresStore, Result, Session, StoreError, pools};
 use crate::model::{ReplicaId, Revision};
+use crate::store::feed::process_name;
 use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
 
 /// What the triggers notify.
@@ -34,6 +35,13 @@ pub(super) async fn list_replicas(db: &mut Session) -> Result<Seen<Replicas>> {
     let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
     let (place, revision) = row::placed(first)?;
     Ok(Seen { place, revision, what: row::replicas(&rows) })
+}
+
+/// How a replica's process named itself.
+pub(super) async fn find_host(db: &mut Session, id: ReplicaId) -> Result<Option<String>> {
+    let row = db.query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
+    let row = row.fetch_optional(db.connection()).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Marks a replica's row as ended if it still stands at `seq`.
@@ -126,11 +134,12 @@ impl ChangeFeed for PostgresFeed {
             .await?;
         db.query(
             "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
-             SELECT $1, 0, 0, epoch, clock_timestamp(), COALESCE(inet_client_addr()::text, ''), $2 \
+             SELECT $1, 0, 0, epoch, clock_timestamp(), $3, $2 \
              FROM counter WHERE id = 1",
         )
         .bind(id.0)
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+        .bind(process_name())
         .execute(db.connection())
         .await
         .map_err(|error| self.judge(error))?;

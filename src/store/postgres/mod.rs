@@ -228,6 +228,10 @@ impl ReadStore for PostgresStore {
         decide!(self, db => feed::list_replicas(db))
     }
 
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        read!(self, db => feed::find_host(db, id))
+    }
+
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         let mut session = self.begin_write().await?;
         let fenced = feed::fence(&mut session, id, seq).await?;

@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, SqliteStore};
 use crate::model::{ReplicaId, Revision};
+use crate::store::feed::process_name;
 use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
 
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
@@ -31,6 +32,13 @@ pub(super) async fn list_replicas(db: &mut SqliteConnection) -> Result<Replicas>
     .fetch_all(db)
     .await?;
     row::replicas(&rows)
+}
+
+/// How a replica's process named itself.
+pub(super) async fn find_host(db: &mut SqliteConnection, id: ReplicaId) -> Result<Option<String>> {
+    let row = sqlx::query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
+    let row = row.fetch_optional(db).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Marks a replica's row as ended if it still stands at `seq`.
@@ -86,7 +94,7 @@ impl ChangeFeed for SqliteFeed {
             ", $2, $3 FROM counter WHERE id = 1"
         ))
         .bind(id.0)
-        .bind(format!("pid {}", std::process::id()))
+        .bind(process_name())
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
         .execute(&mut self.db)
         .await?;

@@ -221,6 +221,10 @@ impl ReadStore for SqliteStore {
         feed::list_replicas(&mut *self.read.acquire().await?).await
     }
 
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        feed::find_host(&mut *self.read.acquire().await?, id).await
+    }
+
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         feed::fence(&mut *self.write.acquire().await?, id, seq).await
     }

@@ -34,7 +34,8 @@ async fn it_can_be_started_again_on_the_same_store(p: Program) {
     for _ in 0..2 {
         let mut dev = p.start("dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json");
         keys.push(dev.json()["key"].as_str().expect("a key").to_owned());
-        dev.signal(Signal::TERM);
+        // Its terminal is closed.
+        dev.signal(Signal::HUP);
         assert_eq!(dev.end().code(), Some(0));
     }
     // On a store that was named, what was made stays.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod dev;
+mod ended;
 mod flood;
 mod killed;
 mod life;

@@ -87,7 +87,7 @@ async fn introspect_is_read_at_a_glance(p: Program) {
     let glance = p.pipe(&pat, "introspect --workspace acme --scope capture --scope admin");
     assert_eq!((glance.code, glance.err.as_str()), (Some(1), ""));
     let expected = [
-        "REFUSED     403 INSUFFICIENT_SCOPE: the token lacks a required scope",
+        "REFUSED     403 INSUFFICIENT_SCOPE: the user's role in this workspace does not allow a required scope",
         "who         user ada (Ada Lovelace)",
         "where       acme (Acme Inc) w1",
         "as          viewer, set by the membership",

@@ -12,6 +12,7 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     the_python_client_asks,
+    a_list_of_addresses_needs_an_authority,
     the_node_client_asks,
 }
 
@@ -36,6 +37,30 @@ fn run(mut command: Command, stage: &Stage, caller_token: &str, token: &str) -> 
     stdin.write_all(token.as_bytes()).expect("it reads");
     drop(stdin);
     child.wait_with_output().expect("it ends")
+}
+
+/// `docs/python.md`: gRPC in Python makes an authority of such a list that is none, and HTTP/2 refuses it below us.
+async fn a_list_of_addresses_needs_an_authority(stage: Stage) {
+    let program = r#"
+import os, sys, grpc
+from sophic.auth.v1.auth_service_pb2 import IntrospectRequest
+from sophic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+address = os.environ["SOPHIC_AUTH_ENDPOINT"].split("//")[1]
+for options in [], [("grpc.default_authority", "sophic-auth")]:
+    channel = grpc.insecure_channel(f"ipv4:{address},{address}", options)
+    metadata = [("authorization", "Bearer " + os.environ["SOPHIC_AUTH_CALLER_TOKEN"])]
+    request = IntrospectRequest(token=sys.argv[1])
+    try:
+        print(AuthServiceStub(channel).Introspect(request, metadata=metadata, timeout=20).allowed)
+    except grpc.RpcError as error:
+        print(error.code().name)
+"#;
+    let python = Python::generate();
+    let mut command = python.command();
+    command.args(["-c", program, &stage.key]);
+    let output = run(command, &stage, &stage.caller_token, "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "INTERNAL\nTrue\n", "{errors}");
 }
 
 /// What every language must be told alike.

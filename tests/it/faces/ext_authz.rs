@@ -1,5 +1,6 @@
 //! Envoy's `Check`, asked directly.
 
+use sophic_auth::grpc::envoy::config::core::v3::address::Address;
 use sophic_auth::grpc::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use sophic_auth::grpc::envoy::service::auth::v3::attribute_context::HttpRequest;
 use sophic_auth::grpc::envoy::service::auth::v3::check_response::HttpResponse;
@@ -16,6 +17,7 @@ on_every_store! {
     a_refusal_has_status_challenge_and_body,
     what_the_operator_got_wrong_is_an_error,
     what_was_sent_twice_is_refused,
+    an_address_that_cannot_be_read_refuses_allowlists_alone,
 }
 
 async fn pass(scene: &Scene, http: HttpRequest, extensions: &[(&str, &str)]) -> OkHttpResponse {
@@ -82,6 +84,32 @@ async fn what_the_operator_got_wrong_is_an_error(scene: Scene) {
         let attributes = described(joined(&[("authorization", &bearer)]), &[extension]);
         let error = check(&scene, attributes).await.expect_err("an error");
         assert_eq!(error.code(), Code::InvalidArgument, "{extension:?}");
+    }
+}
+
+async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
+    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for("203.0.113.0/24").await);
+    for (address, of_key, of_pat) in
+        [("unknown", 200, 403), ("203.0.113.7:51234", 200, 200), ("198.51.100.1:80", 200, 403)]
+    {
+        for (token, status) in [(&key, of_key), (&pat, of_pat)] {
+            let bearer = format!("Bearer {token}");
+            let headers = [("authorization", bearer.as_str()), ("x-sophic-workspace", "acme")];
+            let mut attributes = described(joined(&headers), &[("scope", "read")]);
+            let source = attributes.source.as_mut().and_then(|source| source.address.as_mut());
+            let Some(Address::SocketAddress(socket)) = source.and_then(|it| it.address.as_mut())
+            else {
+                panic!("the source has an address");
+            };
+            address.clone_into(&mut socket.address);
+            let response = check(&scene, attributes).await.expect("a verdict");
+            let got = match response.http_response {
+                Some(HttpResponse::OkResponse(_)) => 200,
+                Some(HttpResponse::DeniedResponse(denied)) => denied.status.expect("one").code,
+                None => 0,
+            };
+            assert_eq!(got, status, "{address}");
+        }
     }
 }
 

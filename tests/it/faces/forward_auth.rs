@@ -14,6 +14,8 @@ on_every_store! {
     scopes_stand_in_the_query_or_else_in_a_header,
     what_the_operator_got_wrong_lets_nobody_through,
     the_address_is_taken_from_the_header_that_the_operator_names,
+    an_address_that_cannot_be_read_refuses_allowlists_alone,
+    what_is_large_and_not_wrong_is_judged,
     what_a_client_sends_twice_is_refused,
     a_clients_own_identity_headers_are_not_believed,
     a_proxy_has_to_prove_itself,
@@ -143,7 +145,10 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
         ("?client_ip_header=x-real-ip", &["203.0.113.7, 198.51.100.1"], 403),
         ("?client_ip_header=x-real-ip", &["203.0.113.7", "198.51.100.1"], 403),
         ("?client_ip_header=x-real-ip", &[], 403),
-        ("?client_ip_header=x-real-ip", &["203.0.113.7:80"], 400),
+        ("?client_ip_header=x-real-ip", &["203.0.113.7:51234"], 200),
+        ("?client_ip_header=x-real-ip", &["198.51.100.1, [::ffff:203.0.113.7]:443"], 200),
+        ("?client_ip_header=x-real-ip", &["198.51.100.1:51234"], 403),
+        ("?client_ip_header=x-real-ip", &["203.0.113.7, unknown"], 403),
         // Not named, not looked at.
         ("", &["203.0.113.7"], 403),
     ];
@@ -158,6 +163,33 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
     }
 }
 
+async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
+    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for("203.0.113.0/24").await);
+    for address in ["unknown", "unix:", "_hidden", "203.0.113.7:x", "203.0.113.0/24", "", "a, "] {
+        for (token, status) in [(&key, 200), (&pat, 403)] {
+            let call = scene.ask("?scope=read&client_ip_header=x-real-ip");
+            let call = call.header("authorization", &format!("Bearer {token}"));
+            let call = call.header("x-sophic-workspace", "acme").header("x-real-ip", address);
+            let reply = call.send(scene.http()).await;
+            assert_eq!(reply.status, status, "{address:?}: {reply:?}");
+        }
+    }
+}
+
+async fn what_is_large_and_not_wrong_is_judged(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    for (bytes, headers, status) in
+        [(6 << 10, 10, 200), (1, 190, 200), (300 << 10, 1, 431), (1, 210, 431)]
+    {
+        let mut call = scene.ask("?scope=read").header("authorization", &format!("Bearer   {key}"));
+        for i in 0..headers {
+            call = call.header(&format!("x-filler-{i}"), &"x".repeat(bytes));
+        }
+        let reply = call.send(scene.http()).await;
+        assert_eq!(reply.status, status, "{headers} of {bytes}: {reply:?}");
+    }
+}
+
 async fn what_a_client_sends_twice_is_refused(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let good = format!("Bearer {key}");
@@ -167,7 +199,7 @@ async fn what_a_client_sends_twice_is_refused(scene: Scene) {
         call.clone().header("Authorization", "Basic eA=="),
         scene.ask("?scope=read").header("authorization", &format!("{good}, {good}")),
         scene.ask("?scope=read").header("authorization", &format!("Bearer\t{key}")),
-        scene.ask("?scope=read").header("authorization", &format!("Bearer  {key}")),
+        scene.ask("?scope=read").header("authorization", &format!("Bearer \t{key}")),
         scene.ask("?scope=read").header("authorization", "Bearer"),
         scene.ask("?scope=read").raw_header("authorization", b"Bearer \xff\xfe"),
     ];

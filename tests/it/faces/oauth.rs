@@ -23,6 +23,7 @@ on_every_store! {
     what_is_refused_of_a_revocation_is_in_the_audit_log,
     what_is_no_form_is_refused,
     a_form_with_a_mistake_is_refused,
+    a_parameter_in_the_url_is_refused,
     too_much_is_refused_early,
     what_does_not_come_is_not_waited_for,
     the_metadata_name_the_endpoints,
@@ -94,6 +95,27 @@ async fn of_what_is_not_active_nothing_is_told(scene: Scene) {
     }
 }
 
+async fn a_parameter_in_the_url_is_refused(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    for path in ["/oauth2/revoke", "/oauth2/introspect"] {
+        for query in ["?workspace=acme", "?scope=read", "?x"] {
+            let call = Call::form(&format!("{path}{query}"), &[("token", &key)])
+                .header("authorization", &basic("proxy", &scene.caller_token));
+            let reply = call.send(scene.http()).await;
+            assert_eq!((reply.status, &reply.json()["error"]), (400, &json!("invalid_request")));
+            let why = reply.json()["error_description"].to_string();
+            assert!(why.contains("the form") && why.contains("workspace"), "{why}");
+            // Who is not known learns nothing of it.
+            let reply = Call::form(&format!("{path}{query}"), &[]).send(scene.http()).await;
+            assert_eq!(reply.status, 401);
+        }
+    }
+    // Nothing was revoked, and an empty query is none.
+    let call = Call::form("/oauth2/introspect?", &[("token", &key)])
+        .header("authorization", &basic("proxy", &scene.caller_token));
+    assert_eq!(call.send(scene.http()).await.json()["active"], json!(true));
+}
+
 async fn a_revoked_token_is_dead_when_the_answer_comes(scene: Scene) {
     let token = scene.key(&[Scope::Read]).await;
     let hint = [("token", token.as_str()), ("token_type_hint", "refresh_token")];
@@ -131,7 +153,9 @@ async fn a_caller_proves_itself_by_basic_or_bearer(scene: Scene) {
     let good = [
         format!("Bearer {service}"),
         format!("bearer {service}"),
+        format!("Bearer   {service}"),
         basic("proxy", service),
+        basic("proxy", service).replace(' ', "  "),
         basic("proxy", &encoded),
     ];
     let call = Call::form("/oauth2/introspect", &[("token", &token)]);
@@ -140,7 +164,7 @@ async fn a_caller_proves_itself_by_basic_or_bearer(scene: Scene) {
         assert_eq!((reply.status, &reply.json()["active"]), (200, &json!(true)), "{value}");
     }
     let bad = [
-        format!("Bearer  {service}"),
+        format!("Bearer \t{service}"),
         format!("Bearer\t{service}"),
         format!("Bearer {service},Bearer {service}"),
         format!("Bearer {token}"),

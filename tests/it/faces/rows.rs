@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use sophic_auth::decision::Decision;
 use sophic_auth::grpc::envoy::config::core::v3 as core;
 use sophic_auth::grpc::envoy::service::auth::v3 as auth;
 use sophic_auth::grpc::pb::{self, Scope};
@@ -159,8 +160,9 @@ async fn through(proxy: &Proxy, row: &Row) {
     assert_eq!(reply.header("content-type"), "application/problem+json", "{name}, {row:?}");
     assert_eq!(reply.header("cache-control"), "no-store", "{name}, {row:?}");
     let challenge = reply.header("www-authenticate");
+    let refused = Decision::refused(row.denial.expect("a denial"));
     let direct = sophic_auth::decision::www_authenticate(
-        row.denial.expect("a denial"),
+        &Decision { lack: row.lack(), ..refused },
         [row.scope].into_iter().filter_map(model_scope).collect(),
     );
     assert_eq!(challenge, direct, "{name}, {row:?}");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::decision::Denial;
+use sophic_auth::decision::{Denial, Lack};
 use sophic_auth::grpc::pb::{
     self, CreateKeyRequest, CreatePatRequest, PutUserRequest, PutWorkspaceRequest, Role, Scope,
     create_key_request,
@@ -131,7 +131,6 @@ pub(crate) async fn caller(h: &Harness, name: &str, permissions: &[Permission]) 
 /// A request that a client makes, and what is to come of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    #[expect(dead_code, reason = "shown by Debug, where a case fails")]
     pub(crate) name: &'static str,
     /// The token; empty: there is none.
     pub(crate) token: String,
@@ -147,6 +146,16 @@ impl Row {
     /// What to answer the client with.
     pub(crate) fn status(&self) -> u16 {
         self.denial.map_or(200, Denial::http_status)
+    }
+
+    /// What a challenge of row 10 must name.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        match self.name {
+            "10 the token lacks it" => Some(Lack::Token),
+            "10 the role lacks it" => Some(Lack::Role),
+            "10 the downscope" => Some(Lack::MaxRole),
+            _ => None,
+        }
     }
 
     pub(crate) fn denial(&self) -> &'static str {

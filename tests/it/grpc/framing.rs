@@ -173,7 +173,7 @@ async fn authorization_is_one_header_of_one_shape(h: Harness) {
         String::new(),
         "Bearer".to_owned(),
         "Bearer ".to_owned(),
-        format!("Bearer  {token}"),
+        format!("Bearer \t{token}"),
         format!("Bearer\t{token}"),
         format!("Bearer {token},Bearer {token}"),
         format!("Bearer {token}, {token}"),

@@ -10,6 +10,7 @@ use sophic_auth::model::{
 };
 use sophic_auth::service::{
     Commits, Context, LastUses, Options, Reason, Refusals, Service, UnknownRate,
+    UnreadableAddresses,
 };
 use sophic_auth::token::OsRandom;
 use tokio_util::task::TaskTracker;
@@ -43,7 +44,8 @@ fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let service = Service {
         lookup: Arc::new(Direct(Arc::clone(&shared))),
         commits: Commits::new(Arc::clone(&shared), barrier),
-        unknown_rate: UnknownRate::new(0, boot),
+        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
+        unreadable_addresses: UnreadableAddresses::new(boot),
         store: shared,
         clock: Arc::clone(&clock) as _,
         random: Arc::new(OsRandom),

@@ -43,6 +43,10 @@ async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore)
     assert_eq!((known.incarnation, known.revision), (incarnation, revision));
     let [replica] = &known.replicas[..] else { panic!("{:?}", known.replicas) };
     assert_eq!((replica.id, replica.lease), (id, LEASE));
+    let host = store.find_replica_host(id).await.expect("a read").expect("its process");
+    assert!(host.ends_with(&format!(" pid {}", std::process::id())), "{host}");
+    let unknown = store.find_replica_host(replica_id(9)).await.expect("a read");
+    assert_eq!(unknown, None);
     feed.deregister(id).await.expect("it leaves");
     let known = store.list_replicas().await.expect("a list");
     assert_eq!((known.replicas, known.ended), (Vec::new(), vec![id]));

@@ -1,0 +1,166 @@
+//! What is seen of a command while it runs: which servers it waits for, and, where a signal ends it, whether what it did is
+//! committed.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::output;
+use crate::cache::Waiting;
+use crate::service::Service;
+
+/// A wait that is over sooner is not worth a word.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often to say that it still waits.
+const REPEAT: Duration = Duration::from_secs(10);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
+/// For the name of a replica: the store may be what is slow.
+const NAME_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The service that a command works with, once it has opened it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Attended(Arc<OnceLock<Weak<Service>>>);
+
+/// A signal ended the command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Interrupted {
+    /// What it did is committed, and some server may not know yet.
+    #[error(
+        "interrupted: the change is committed (revision {revision}), and nothing takes it back. {who} may go on answering \
+         as before for up to {longest} s; the same command again waits on"
+    )]
+    Committed {
+        /// The revision.
+        revision: u64,
+        /// The servers that have not confirmed it.
+        who: String,
+        /// When the last of them is given up, in seconds.
+        longest: u64,
+    },
+    /// It was ended before anything was known to be committed.
+    #[error("interrupted")]
+    Before(i32),
+}
+
+impl Interrupted {
+    /// As shells have it, but for what is committed.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Committed { .. } => super::NOT_CONFIRMED,
+            Self::Before(signal) => u8::try_from(128 + signal).unwrap_or(1),
+        }
+    }
+}
+
+impl Attended {
+    /// To be told of the service as soon as there is one.
+    pub(super) fn set(&self, service: &Arc<Service>) {
+        // A command opens one service.
+        let _ = self.0.set(Arc::downgrade(service));
+    }
+
+    /// Runs a command to its end, or until a signal.
+    pub(super) async fn attend<T>(
+        &self,
+        command: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = Progress::default();
+        tokio::pin!(command);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut command => {
+                    progress.end();
+                    return outcome;
+                }
+                Some(()) = next(&mut interrupt) => return self.interrupted(SignalKind::interrupt()).await,
+                Some(()) = next(&mut terminate) => return self.interrupted(SignalKind::terminate()).await,
+                _ = look.tick() => {
+                    if let Some(service) = self.0.get().and_then(Weak::upgrade) {
+                        progress.look(&service).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
+        let service = self.0.get().and_then(Weak::upgrade);
+        let waiting = service.as_ref().and_then(|service| service.waiting().map(|w| (service, w)));
+        let Some((service, waiting)) = waiting else {
+            return Err(Interrupted::Before(signal.as_raw_value()).into());
+        };
+        let longest = waiting.replicas.iter().map(|(_, longest)| longest.as_secs()).max();
+        Err(Interrupted::Committed {
+            revision: waiting.revision.0,
+            who: named(service, &waiting).await,
+            longest: longest.unwrap_or_default().max(1),
+        }
+        .into())
+    }
+}
+
+async fn next(signal: &mut Signal) -> Option<()> {
+    signal.recv().await
+}
+
+/// What was said of a wait.
+#[derive(Debug, Default)]
+struct Progress {
+    since: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl Progress {
+    async fn look(&mut self, service: &Service) {
+        let Some(waiting) = service.waiting() else {
+            self.end();
+            return;
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = self.said.map_or(since + QUIET, |said| said + REPEAT);
+        if Instant::now() < due {
+            return;
+        }
+        self.said = Some(Instant::now());
+        let (who, seconds) = (named(service, &waiting).await, since.elapsed().as_secs());
+        let longest = waiting.replicas.iter().map(|(_, longest)| longest.as_secs()).max();
+        output::note(&match longest {
+            Some(longest) => format!(
+                "committed; waiting until {who} confirms it: {seconds} s so far; a server that has died is given up after \
+                 {longest} s"
+            ),
+            None => {
+                format!("committed; waiting until every server confirms it: {seconds} s so far")
+            }
+        });
+    }
+
+    /// The wait is over, or there was none.
+    fn end(&mut self) {
+        if self.said.take().is_some() {
+            output::note("confirmed by every server");
+        }
+        self.since = None;
+    }
+}
+
+/// The replicas that are waited for, by their ids and as their processes named themselves.
+async fn named(service: &Service, waiting: &Waiting) -> String {
+    let mut names = Vec::new();
+    for (id, _) in &waiting.replicas {
+        let host = tokio::time::timeout(NAME_TIMEOUT, service.store.find_replica_host(*id)).await;
+        names.push(match host {
+            Ok(Ok(Some(host))) => format!("replica {id} ({host})"),
+            _ => format!("replica {id}"),
+        });
+    }
+    if names.is_empty() { "a server".to_owned() } else { names.join(", ") }
+}

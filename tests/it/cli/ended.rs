@@ -1,0 +1,170 @@
+//! What an operator who holds a dead token, or waits for a server, is told.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::program::{Program, command, run, split};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_dead_token_tells_which_it_was_since_when_and_who_ended_it,
+    what_dies_with_its_workspace_names_who_deleted_that,
+    errors_are_json_where_json_is_asked_for,
+    a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed,
+}
+
+async fn a_dead_token_tells_which_it_was_since_when_and_who_ended_it(p: Program) {
+    p.run("workspace put acme --id w1").ok();
+    let make = "key create --workspace acme --name ci --scope read --output json";
+    let made = p.run(make).json();
+    let (token, id) = (text(&made["token"]), text(&made["credential"]["id"]));
+    p.run(&format!("key disable {id}")).ok();
+    let told = p.pipe(&token, "introspect --workspace acme").out;
+    assert!(told.contains("\ndisabled    since ") && told.contains("credential.disable"), "{told}");
+    p.run(&format!("key enable {id}")).ok();
+    assert!(!p.pipe(&token, "introspect").ok().contains("since"));
+    let revoked =
+        p.run(&format!("key revoke {id} --reason \"left in a log\" --output json")).json();
+    // What is refused later changes nothing of who it was.
+    p.run(&format!("key enable {id}")).failed(1);
+    let told = p.pipe(&token, "introspect --workspace acme");
+    let hint = text(&made["credential"]["hint"]);
+    let lines = [
+        format!("credential  key \"ci\" {hint}, of workspace w1"),
+        format!("            {id}"),
+        format!("revoked     since {}", text(&revoked["revoke_time"])),
+        "because     left in a log".to_owned(),
+    ];
+    for line in &lines {
+        assert!(told.out.lines().any(|one| one == line), "{line}: {}", told.out);
+    }
+    assert!(told.out.contains("\nby          operator:"), "{}", told.out);
+    assert!(!told.out.contains(&token), "{}", told.out);
+    let shown = p.pipe(&token, "introspect --output json");
+    assert_eq!(shown.code, Some(1));
+    let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
+    let ended = &shown["ended"];
+    let told = (&ended["credential_id"], &ended["state"], &ended["time"], &ended["reason"]);
+    let expected = (
+        &Value::from(id),
+        &Value::from("revoked"),
+        &revoked["revoke_time"],
+        &Value::from("left in a log"),
+    );
+    assert_eq!(told, expected);
+    // An expiry was set by who made it, and then by who brought it forward.
+    let made = p.run(&format!("{make} --expire-time 2099-01-01T00:00:00Z")).json();
+    let id = text(&made["credential"]["id"]);
+    p.run(&format!("key update {id} --ttl 1ms")).ok();
+    let told = p.pipe(&text(&made["token"]), "introspect").out;
+    assert!(told.contains("\nexpired     since ") && told.contains("credential.update"), "{told}");
+}
+
+async fn what_dies_with_its_workspace_names_who_deleted_that(p: Program) {
+    p.run("workspace put acme").ok();
+    let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    p.run("workspace delete acme").ok();
+    let told = p.pipe(&key, "introspect").out;
+    assert!(
+        told.contains("\nrevoked     since ") && told.contains("\nby          operator:"),
+        "{told}"
+    );
+}
+
+async fn errors_are_json_where_json_is_asked_for(p: Program) {
+    let error = |words: &str, code: i32| -> Value {
+        let text = p.run(words).failed(code);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let error: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        assert_eq!(error["error"]["exit_code"], code, "{error}");
+        error["error"].clone()
+    };
+    p.run("workspace put acme").ok();
+    let gone = error("key revoke 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --output json", 1);
+    assert_eq!(gone["reason"], "CREDENTIAL_NOT_FOUND");
+    let wrong =
+        error("--output json key create --workspace acme --name ci --scope read --allow-ip x", 2);
+    assert_eq!(wrong["reason"], "ARGUMENT_INVALID");
+    assert!(text(&wrong["field_violations"][0]["field"]).contains("ip_allowlist"), "{wrong}");
+    for words in ["--output=json nonsense", "--output json key revoke"] {
+        assert!(error(words, 2)["message"].is_string());
+    }
+    let mut words = p.command(&split("key revoke"));
+    words.env("SOPHIC_AUTH_OUTPUT", "json");
+    assert!(run(words, "").failed(2).starts_with('{'));
+}
+
+async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program) {
+    p.run("workspace put acme").ok();
+    let make = "key create --workspace acme --name ci --scope read --output json";
+    let id = text(&p.run(make).json()["credential"]["id"]);
+    let lease = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json --lease 3s";
+    let mut server = p.start(lease);
+    server.json();
+    // As the kernel kills it: its row stays, and whoever revokes waits until its lease cannot hold any more.
+    drop(server);
+    let (revoke, line) = waits(&p, &id);
+    assert!(
+        line.starts_with("committed; waiting until replica ") && line.contains(" pid "),
+        "{line}"
+    );
+    kill_process(Pid::from_child(&revoke), Signal::INT).expect("it is there to be told");
+    let output = revoke.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(3));
+    // The same command again waits on.
+    let (revoke, _) = waits(&p, &id);
+    let output = revoke.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("revoked"));
+}
+
+/// A `key revoke` that has said that it waits, and what it said.
+fn waits(p: &Program, id: &str) -> (Child, String) {
+    let mut words = p.command(&split(&format!("key revoke {id}")));
+    let words = words.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut revoke = words.spawn().expect("it starts");
+    let mut errors: BufReader<ChildStderr> =
+        BufReader::new(revoke.stderr.take().expect("its errors"));
+    let mut line = String::new();
+    errors.read_line(&mut line).expect("a line");
+    revoke.stderr = Some(errors.into_inner());
+    (revoke, line)
+}
+
+#[test]
+fn every_flag_of_serve_stands_under_a_heading_that_fits() {
+    let mut words = command();
+    words.args(["serve", "--help"]);
+    let help = run(words, "").ok();
+    let (mut heading, mut policy) = (String::new(), Vec::new());
+    for line in help.lines() {
+        if !line.starts_with(' ') && line.ends_with(':') {
+            line.clone_into(&mut heading);
+        }
+        let flag = line.trim_start().split([' ', ',']).find(|word| word.starts_with("--"));
+        if let Some(flag) = flag.filter(|_| line.trim_start().starts_with('-')) {
+            if heading.starts_with("Policy") {
+                policy.push(flag.to_owned());
+            }
+            let global = ["--database-url", "--output", "--log", "--log-format", "--help"];
+            let general = heading == "Options:";
+            assert!(
+                !general || global.contains(&flag) || flag == "--operator",
+                "{flag}: {heading}"
+            );
+        }
+    }
+    let fits = |flag: &String| {
+        ["-lifetime-", "-expiry-", "-keys-", "-pats-", "-overlap-"]
+            .iter()
+            .any(|part| flag.contains(part))
+    };
+    assert!(policy.len() == 8 && policy.iter().all(fits), "{policy:?}");
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
