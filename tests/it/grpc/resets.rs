@@ -136,9 +136,9 @@ async fn a_burst_of_cancelled_requests_is_survived_and_a_flood_is_not(h: Harness
     ];
     for (port, path) in ports {
         let mut raw = Raw::connect(port, path).await;
-        for _ in 0..3 {
-            // As if the server had not looked for half of what it puts up with.
-            raw.cancelled(STREAMS * ROUNDS / 2).await.expect("it is sent");
+        // A ping may be answered before the server looks at any of it, so all of it counts together.
+        for _ in 1..ROUNDS {
+            raw.cancelled(STREAMS).await.expect("it is sent");
             assert!(raw.lives().await, "{path}");
         }
         let mut floods = 0;
