@@ -1,5 +1,5 @@
 //! The newest changes, for whoever streams them on: a ring of bounded size that each reader reads at its own pace. Nothing
-//! is buffered for a reader; one that falls behind the ring is told so.
+//! is buffered for a reader; one that falls behind the ring is told so, and reads the store.
 
 use std::collections::VecDeque;
 
@@ -66,7 +66,7 @@ impl Hub {
         self.position.lock().take();
     }
 
-    /// The changes after `after`, at most `limit`, and the revision that they reach.
+    /// The changes after `after`, at most `limit`.
     ///
     /// # Errors
     /// If they are not all here any more.
@@ -75,7 +75,7 @@ impl Hub {
         incarnation: &Incarnation,
         after: Revision,
         limit: usize,
-    ) -> Result<(Vec<Change>, Revision), TooOld> {
+    ) -> Result<Vec<Change>, TooOld> {
         let ring = self.ring.read();
         if ring.incarnation.as_ref() != Some(incarnation) || after < ring.floor {
             return Err(TooOld);
@@ -86,9 +86,7 @@ impl Hub {
         }
         // Revisions are gapless, so the place of each is known.
         let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| TooOld)?;
-        let changes: Vec<_> = ring.changes.iter().skip(begin).take(limit).cloned().collect();
-        let reached = changes.last().map_or(newest, |change| change.revision);
-        Ok((changes, reached))
+        Ok(ring.changes.iter().skip(begin).take(limit).cloned().collect())
     }
 
     /// Another life of the store begins at `revision`.

@@ -1,6 +1,7 @@
 //! `audit list|export|purge`.
 
 use super::args::Global;
+use super::progress::counting;
 use super::record_args::{AuditCommand, AuditFilterArgs};
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
@@ -18,7 +19,10 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
         AuditCommand::Purge { older_than } => {
             let service = open(global).await?;
             let cutoff = service.ago(older_than);
-            let count = service.purge_audit(operator(), cutoff).await?;
+            let (shown, progress) = counting("purged");
+            let count = service.purge_audit(operator(), cutoff, progress).await;
+            shown.lock().finish();
+            let count = count?;
             let purged = serde_json::json!({"purged_count": count, "cutoff": cutoff.to_string()});
             output::item(global.output, &purged);
             service.store.close().await;

@@ -82,5 +82,6 @@ fn parse(args: BulkRevokeArgs) -> anyhow::Result<BulkRevoke> {
         dry_run: args.dry_run,
         reason: args.reason,
         acting_user: String::new(),
+        page_token: String::new(),
     })
 }

@@ -1,11 +1,14 @@
 //! How far long work has come: a bar on a terminal, else a line now and then. On standard error, as all that is not the
 //! result.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 
 use super::output;
+use crate::service::Service;
 
 /// How often a line is printed where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -59,4 +62,21 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Hears how many are done of what is called so, and shows it.
+pub(super) fn counting(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64) + Send + Sync) {
+    let shown = Arc::new(Mutex::new(Progress::new()));
+    let progress = Arc::clone(&shown);
+    (shown, move |count| progress.lock().show(what, count, None))
+}
+
+/// Tells the audit log of all that died with its owner. A server that runs does the same, and the two share the work; what is
+/// left when this is interrupted, the next server tells.
+pub(super) async fn tell(service: &Arc<Service>) -> anyhow::Result<()> {
+    let (shown, progress) = counting("in the audit log");
+    let told = service.tell_revoked(progress).await;
+    shown.lock().finish();
+    told?;
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `purge`: what the server does once an hour, at once.
 
 use super::args::Global;
+use super::progress::counting;
 use super::record_args::PurgeArgs;
 use super::{open, operator, output, refuse_token_output};
 
@@ -10,7 +11,11 @@ pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> 
     let credentials = if args.dead_after.is_zero() {
         0
     } else {
-        service.purge_dead(operator(), service.ago(args.dead_after)).await?
+        let (shown, progress) = counting("purged");
+        let cutoff = service.ago(args.dead_after);
+        let purged = service.purge_dead(operator(), cutoff, progress).await;
+        shown.lock().finish();
+        purged?
     };
     let changes = if args.changes_after.is_zero() {
         0

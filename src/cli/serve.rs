@@ -9,6 +9,7 @@ use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Running, TlsFiles,
 };
 use crate::service::{Limits, Options};
+use crate::store::PoolSizes;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -117,6 +118,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             purge_changes_after: args.purge.changes_after,
         },
         issuer: args.issuer,
+        pools: PoolSizes::default(),
         cache: CacheConfig {
             capacity: args.cache_capacity,
             lease: args.lease,

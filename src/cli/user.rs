@@ -1,6 +1,7 @@
 //! `user put|list|delete`.
 
 use super::args::{Global, UserCommand};
+use super::progress::tell;
 use super::{every, flag, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, UserId};
 use crate::service::view;
@@ -39,6 +40,7 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
             let id = flag("the id", UserId::parse(&id))?;
             let service = open(global).await?;
             service.delete_user(operator(), id, false).await?;
+            tell(&service).await?;
             service.store.close().await;
         }
     }

@@ -1,6 +1,7 @@
 //! `workspace put|list|delete`.
 
 use super::args::{Global, WorkspaceCommand};
+use super::progress::tell;
 use super::{every, flag, hex, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{Service, view};
@@ -51,6 +52,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
             let service = open(global).await?;
             service.delete_workspace(operator(), name, false).await?;
+            tell(&service).await?;
             service.store.close().await;
         }
     }

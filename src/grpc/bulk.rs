@@ -32,6 +32,7 @@ pub(super) async fn revoke(
         dry_run: message.dry_run,
         reason: message.reason,
         acting_user: message.acting_user,
+        page_token: message.page_token,
     };
     violations.finish()?;
     let revoked = service.bulk_revoke(context, request, |_| ()).await?;
@@ -41,6 +42,7 @@ pub(super) async fn revoke(
         revoked_count: i64::try_from(revoked.count).unwrap_or(i64::MAX),
         sample: sample.map(|credential| convert::credential(credential, now)).collect(),
         revision: revoked.revision.0,
+        next_page_token: revoked.next_token,
     }))
 }
 

@@ -1,7 +1,8 @@
 //! `Watch`: the changes that may turn an answer around, and a checkpoint at least every second.
 //!
-//! Nothing is buffered for a watcher: each reads the hub's ring at its own pace, and one that the ring has left behind is
-//! told so. A checkpoint is sent only when the primary has just confirmed that there is nothing more.
+//! Nothing is buffered for a watcher: each reads the hub's ring at its own pace. One that the ring has left behind, or that
+//! comes back with a cursor, reads the store's log until the ring has what comes next; only where the log has been cut is
+//! it told so. A checkpoint is sent only when the primary has just confirmed that there is nothing more.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::pb;
-use crate::cache::{Hub, Position, TooOld};
+use crate::cache::{Hub, Position};
 use crate::model::{Caller, CallerIdentity, Revision};
 use crate::service::{PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::store::{Change, ChangedEntity, Incarnation};
@@ -23,6 +24,9 @@ use crate::store::{Change, ChangedEntity, Incarnation};
 const CHANGES_MAX: usize = 1_000;
 /// Without changes a checkpoint is sent this often.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
+/// A cursor of another server may be ahead of this one, by what this one reads next. The sync that is under way may be of
+/// before the cursor, and the next one not.
+const SYNCS_BEHIND_MAX: u64 = 2;
 /// Bytes of a cursor at most.
 const CURSOR_BYTES_MAX: usize = 256;
 
@@ -41,6 +45,8 @@ struct Watcher {
     incarnation: Incarnation,
     /// Everything up to this was sent.
     sent: Revision,
+    /// It has had all there was: what it misses from here on, it has missed by reading too slowly.
+    caught_up: bool,
     /// The sync that the last response rested on.
     number: u64,
     sent_at: Option<Instant>,
@@ -63,6 +69,15 @@ pub(super) async fn watch(
         Some(_) => return Err(Reason::CursorTooOld.into()),
     };
     let number = now.number.saturating_sub(1);
+    let latest = now.number + SYNCS_BEHIND_MAX;
+    let reached = position
+        .wait_for(|position| position.revision >= sent || position.number >= latest)
+        .await
+        .map_err(|_| Reason::Stopping)?
+        .revision;
+    if sent > reached {
+        return Err(Reason::CursorTooOld.into());
+    }
     let mut watcher = Watcher {
         service,
         hub,
@@ -71,6 +86,7 @@ pub(super) async fn watch(
         callers_generation: None,
         incarnation,
         sent,
+        caught_up: false,
         number,
         sent_at: None,
     };
@@ -80,16 +96,11 @@ pub(super) async fn watch(
         let mut watcher = watcher?;
         match watcher.next().await {
             Ok(response) => Some((Ok(response), Some(watcher))),
-            Err(error) => Some((Err(behind(error).into()), None)),
+            Err(error) => Some((Err(error.into()), None)),
         }
     });
     let first = futures::stream::once(std::future::ready(Ok(first)));
     Ok(Box::pin(futures::StreamExt::chain(first, rest)))
-}
-
-/// A watcher that was not too old when it began has fallen behind since.
-fn behind(error: ServiceError) -> ServiceError {
-    if error.reason == Reason::CursorTooOld { Reason::WatcherTooSlow.into() } else { error }
 }
 
 impl Watcher {
@@ -110,20 +121,22 @@ impl Watcher {
                 self.number = position.number;
                 continue;
             }
-            // A cursor of another server, which has read further than this one yet.
+            // What was sent was of another past.
             if self.sent > position.revision {
                 return Err(Reason::CursorTooOld.into());
             }
             self.check_caller().await?;
             let mut entities = Vec::new();
             while self.sent < position.revision && entities.len() < CHANGES_MAX {
-                let (changes, reached) = self.changes().await?;
+                let changes = self.changes(position.revision).await?;
+                let last = changes.last().ok_or_else(|| self.missed())?;
+                self.sent = last.revision;
                 entities.extend(changes.iter().filter_map(change));
-                self.sent = reached;
             }
             // With more to come this is no checkpoint yet: what tells that is that it is full.
             if self.sent >= position.revision {
                 self.number = position.number;
+                self.caught_up = true;
             }
             self.sent_at = Some(Instant::now());
             return Ok(pb::WatchResponse {
@@ -134,20 +147,24 @@ impl Watcher {
         }
     }
 
-    /// What comes after what was sent: from the ring, or from the store for one who comes back after a while.
-    async fn changes(&self) -> Result<(Vec<Change>, Revision)> {
-        match self.hub.changes(&self.incarnation, self.sent, CHANGES_MAX) {
-            Ok(found) => Ok(found),
-            Err(TooOld) if self.sent_at.is_none() => {
-                let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
-                let changes = self.service.store.list_changes(self.sent, limit).await?;
-                let gapless =
-                    changes.first().is_some_and(|first| first.revision.0 == self.sent.0 + 1);
-                let reached = changes.last().map(|last| last.revision).filter(|_| gapless);
-                reached.map(|reached| (changes, reached)).ok_or_else(|| Reason::CursorTooOld.into())
-            }
-            Err(TooOld) => Err(Reason::CursorTooOld.into()),
-        }
+    /// What comes after what was sent, up to `end`: from the ring, or from the store where the ring has it no more.
+    async fn changes(&self, end: Revision) -> Result<Vec<Change>> {
+        let kept = self.hub.changes(&self.incarnation, self.sent, CHANGES_MAX);
+        let mut changes = if let Ok(changes) = kept {
+            changes
+        } else {
+            let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
+            self.service.store.list_changes(self.sent, limit).await?
+        };
+        // The store may be ahead of what has been confirmed, and a ring of another life of what was sent.
+        changes.retain(|change| change.revision <= end);
+        let gapless = changes.first().is_some_and(|first| first.revision.0 == self.sent.0 + 1);
+        if gapless { Ok(changes) } else { Err(self.missed()) }
+    }
+
+    /// What to say where what comes next is not kept any more.
+    fn missed(&self) -> ServiceError {
+        if self.caught_up { Reason::WatcherTooSlow } else { Reason::CursorTooOld }.into()
     }
 
     /// A caller that was revoked meanwhile hears no more; nor does one whose token has ended since.

@@ -13,6 +13,9 @@ use crate::service::{Context, Service};
 /// How long the last flush may take when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether the audit log has yet to be told of something: one statement on an empty table.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// How often, and what of how long ago.
 #[derive(Debug, Clone, Copy)]
 pub struct Housekeeping {
@@ -40,7 +43,7 @@ impl Default for Housekeeping {
 /// The tasks, which end when the server is told to stop.
 pub(super) struct Background {
     service: Arc<Service>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Background {
@@ -51,7 +54,8 @@ impl Background {
     ) -> Self {
         let flush = flush(Arc::clone(service), housekeeping.last_use_flush, stop.clone());
         let purge = purge(Arc::clone(service), housekeeping, stop.clone());
-        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge)] }
+        let tell = tell(Arc::clone(service), stop.clone());
+        Self { service: Arc::clone(service), tasks: [spawn(flush), spawn(purge), spawn(tell)] }
     }
 
     /// Waits for the tasks, and writes what the last requests have left. After the last of them, before the store closes.
@@ -82,6 +86,27 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
     }
 }
 
+/// Tells the audit log of credentials that died with their owner. What fails is tried again the next time.
+async fn tell(service: Arc<Service>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TELL_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let told = tokio::select! {
+            told = service.tell_revoked(|_| ()) => told,
+            () = stop.cancelled() => return,
+        };
+        match told {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(count, "told the audit log of what had died with its owner");
+            }
+            Err(error) => tracing::debug!(%error, "the audit log could not be told what had died"),
+        }
+    }
+}
+
 /// Cleans up. What fails is tried again the next time.
 async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: CancellationToken) {
     loop {
@@ -100,7 +125,7 @@ async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: Cancella
 async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
     if !housekeeping.purge_dead_after.is_zero() {
         let cutoff = service.ago(housekeeping.purge_dead_after);
-        match service.purge_dead(Context::operator("server"), cutoff).await {
+        match service.purge_dead(Context::operator("server"), cutoff, |_| ()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "purged credentials that had long been dead"),
             Err(error) => tracing::warn!(%error, "dead credentials could not be purged"),

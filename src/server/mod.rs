@@ -28,9 +28,10 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Limits, Options, Peer, Reads, Refusals, Service, UnknownRate,
+    UnreadableAddresses,
 };
-use crate::store::{self, ReadStore, StoreError};
+use crate::store::{self, PoolSizes, ReadStore, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use listener::{ConnectionLimits, Connections};
@@ -71,6 +72,8 @@ pub struct Config {
     pub housekeeping: Housekeeping,
     /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
     pub issuer: Option<String>,
+    /// Connections to Postgres at the most.
+    pub pools: PoolSizes,
     /// How this process answers from memory.
     pub cache: CacheConfig,
     /// Choices of the service itself.
@@ -120,6 +123,7 @@ impl Config {
             shutdown_grace: Duration::from_secs(10),
             housekeeping: Housekeeping::default(),
             issuer: None,
+            pools: PoolSizes::default(),
             cache: CacheConfig::default(),
             options: Options::default(),
         }
@@ -213,7 +217,7 @@ pub async fn open_service(
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
-        store,
+        store: Reads::new(store),
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom),
         tasks,
@@ -236,7 +240,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let grpc_listener = bind(config.listen).await?;
     let http_listener = bind(config.http_listen).await?;
-    let store = store::open(&config.database_url).await?;
+    let store = store::open_with(&config.database_url, config.pools).await?;
     let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
 
     let (ready_sender, ready) = watch::channel(false);
@@ -306,7 +310,7 @@ async fn run(config: Config, parts: Parts) {
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
     let background = Background::start(&service, config.housekeeping, &stop);
-    let monitor = spawn(monitor(Arc::clone(&service.store), ready_sender.clone(), stop.clone()));
+    let monitor = spawn(monitor(service.store.store(), ready_sender.clone(), stop.clone()));
 
     let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
     let grpc_gate = Arc::clone(&gate);

@@ -10,7 +10,7 @@ use super::CacheConfig;
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
 use crate::service::{
-    Commits, LastUses, Options, Refusals, Service, UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Options, Reads, Refusals, Service, UnknownRate, UnreadableAddresses,
 };
 use crate::store::Store;
 use crate::token::OsRandom;
@@ -57,7 +57,7 @@ pub(super) fn start(
     let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
     let service = Service {
         commits: Commits::new(Arc::clone(&store), barrier),
-        store,
+        store: Reads::new(store),
         lookup,
         unknown_rate,
         unreadable_addresses: UnreadableAddresses::new(Arc::clone(&clock) as _),

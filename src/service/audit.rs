@@ -2,6 +2,7 @@
 //! each change; reading it and its retention are use cases of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,9 @@ use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
 /// Events that one transaction of retention drops: few enough that nobody waits long for it.
-const PURGE_BATCH: u32 = 5_000;
+const PURGE_BATCH: u32 = 500;
+/// After each batch, for those who wait at the store's own lock.
+const PURGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a use case says of itself; the rest comes from its context.
 pub(super) struct Entry<'a> {
@@ -66,7 +69,12 @@ impl Service {
     }
 
     /// Retention: drops every event from before `cutoff`, in batches, each of which records itself; how many.
-    pub async fn purge_audit(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
+    pub async fn purge_audit(
+        self: &Arc<Self>,
+        context: Context,
+        cutoff: Timestamp,
+        progress: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, "audit.purge", &AuditTarget::AuditLog);
         self.run(attempt, Effect::Neutral, async move {
@@ -92,9 +100,11 @@ impl Service {
                 let all = committed.map_or(batch, |committed| committed.and(batch));
                 committed = Some(all);
                 purged += count;
+                progress(purged);
                 if last {
                     return Ok(all.done(purged));
                 }
+                tokio::time::sleep(PURGE_PAUSE).await;
             }
         })
         .await

@@ -2,26 +2,31 @@
 //! for long. A batch is all there or not at all; a second run finds what the first, killed, has left.
 //!
 //! Each credential has an event of its own, as if it had been revoked by itself, so that its story is told by asking for
-//! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number. So has each of those that
-//! die with their owner, though their rows stay as they are.
+//! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number.
+//! Those that die with their owner have too, though their rows stay as they are: `untold.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::audit::Entry;
 use super::commit::{Committed, Done, Effect};
+use super::page::{Cursor, PageRequest};
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::limits::CREATOR_BYTES_MAX;
 use crate::model::{
     AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
     WorkspaceName,
 };
-use crate::store::{RevokeFilter, WriteTx};
+use crate::store::RevokeFilter;
 
 /// Credentials that one transaction ends.
-const BATCH: u32 = 500;
+const BATCH: u32 = 200;
+/// After each batch, for those who wait at the store's own lock: another process has no place in this one's queue.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Credentials that a dry run shows.
 const SAMPLE: u32 = 10;
 
@@ -46,6 +51,8 @@ pub struct BulkRevoke {
     pub reason: String,
     /// On whose behalf, for the audit log; empty: the system's.
     pub acting_user: String,
+    /// Go on where a call of the same filter stopped, as its [`BulkRevoked::next_token`] has it; empty: begin.
+    pub page_token: String,
 }
 
 /// What it came to.
@@ -57,11 +64,29 @@ pub struct BulkRevoked {
     pub sample: Vec<Credential>,
     /// The store's revision that contains all of it.
     pub revision: Revision,
+    /// The time was not enough for all: goes on there. Empty: all is done.
+    pub next_token: String,
+}
+
+/// Where a call begins.
+struct Place {
+    cursor: Cursor,
+    /// What is made from then on was made by somebody who could not know of the first call: it stays, and the walk ends.
+    begun: Timestamp,
+    after: Option<CredentialId>,
+}
+
+impl Place {
+    /// The token that goes on after this credential.
+    fn token(&self, after: CredentialId) -> String {
+        self.cursor.token(&format!("{} {after}", self.begun.unix_micros()))
+    }
 }
 
 impl Service {
-    /// Ends all that the request names; `progress` hears after each batch how many it were so far. It goes on to its end
-    /// though its caller may have gone away. What is made while it runs is not in it.
+    /// Ends all that the request names; `progress` hears after each batch how many it were so far. What half of the request's
+    /// time is not enough for is left to the next call: the other half is for the replicas to hear. What is made while it
+    /// runs is not in it.
     ///
     /// # Errors
     /// [`Reason::WorkspaceNotFound`], [`Reason::UserNotFound`], [`Reason::ActingUserNotActive`].
@@ -79,11 +104,16 @@ impl Service {
         let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
         self.run(attempt, effect, async move {
             let (why, acting_user) = this.check_bulk(&request).await?;
-            let filter = this.revoke_filter(&request).await?;
+            let place = this.place(&request)?;
+            let filter = this.revoke_filter(&request, place.begun).await?;
+            let stop = context.deadline.map(|deadline| {
+                let now = Instant::now();
+                now + deadline.saturating_duration_since(now) / 2
+            });
             if request.dry_run {
                 return this.dry_run(&unchanged, &filter, why.as_deref()).await;
             }
-            let (mut count, mut after) = (0, None);
+            let (mut count, mut after, mut next_token) = (0, place.after, String::new());
             let mut committed: Option<Committed> = None;
             let committed = loop {
                 let batch = this.store.list_revocable(&filter, after, BATCH).await?;
@@ -108,10 +138,17 @@ impl Service {
                 if last {
                     break all;
                 }
+                tokio::time::sleep(PAUSE).await;
+                let late = stop.is_some_and(|stop| Instant::now() >= stop);
+                if let Some(after) = after.filter(|_| late || this.tasks.is_closed()) {
+                    next_token = place.token(after);
+                    break all;
+                }
             };
             // Also where there was nothing left to end: an earlier run that was killed has not waited.
             let revision = committed.revision();
-            Ok(committed.done(BulkRevoked { count, sample: Vec::new(), revision }))
+            let sample = Vec::new();
+            Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
         })
         .await
     }
@@ -128,7 +165,8 @@ impl Service {
         let tx = self.begin("bulk_revoke_dry_run").await?;
         let committed = self.commit_unchanged(tx, attempt, json!({"count": count}), why).await?;
         let revision = committed.revision();
-        Ok(committed.done(BulkRevoked { count, sample, revision }))
+        let next_token = String::new();
+        Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
     }
 
     async fn check_bulk(&self, request: &BulkRevoke) -> Result<(Option<String>, Option<UserId>)> {
@@ -149,6 +187,9 @@ impl Service {
         if request.creator.len() > CREATOR_BYTES_MAX {
             violations.add("creator", format!("must be at most {CREATOR_BYTES_MAX} bytes"));
         }
+        if request.dry_run && !request.page_token.is_empty() {
+            violations.add("page_token", "must be empty with dry_run");
+        }
         let why = violations.check("reason", Why::parse(&request.reason));
         let acting_user = Some(request.acting_user.as_str()).filter(|id| !id.is_empty());
         let acting_user =
@@ -162,7 +203,23 @@ impl Service {
         Ok((why, acting_user))
     }
 
-    async fn revoke_filter(&self, request: &BulkRevoke) -> Result<RevokeFilter> {
+    /// Where it begins: now, or where an earlier call of the same filter stopped.
+    fn place(&self, request: &BulkRevoke) -> Result<Place> {
+        let filter = BulkRevoke { dry_run: false, ..request.clone() };
+        let page = PageRequest { size: 0, token: request.page_token.clone() };
+        let cursor = Cursor::new(&page, format!("bulk_revoke {}", described(&filter)))?;
+        let earlier = cursor.after.as_deref().and_then(|position| {
+            let (begun, after) = position.split_once(' ')?;
+            let begun = Timestamp::from_unix_micros(begun.parse().ok()?)?;
+            Some((begun, CredentialId::parse(after).ok()?))
+        });
+        let now = self.clock.now();
+        let (begun, after) = earlier.map_or((now, None), |(begun, after)| (begun, Some(after)));
+        // Nobody has begun in the future.
+        Ok(Place { cursor, begun: begun.min(now), after })
+    }
+
+    async fn revoke_filter(&self, request: &BulkRevoke, begun: Timestamp) -> Result<RevokeFilter> {
         let workspace_id = match &request.workspace {
             Some(name) => Some(self.get_workspace(name).await?.id),
             None => None,
@@ -171,14 +228,12 @@ impl Service {
             Some(id) => Some(self.get_user(id).await?.id),
             None => None,
         };
-        // What is made from now on has been made by somebody who could not know of this call: it stays, and the walk ends.
-        let now = self.clock.now();
         Ok(RevokeFilter {
             workspace_id,
             user_id,
             family_id: request.family_id,
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
-            created_before: Some(request.created_before.map_or(now, |time| time.min(now))),
+            created_before: Some(request.created_before.map_or(begun, |time| time.min(begun))),
             last_used_before: request.last_used_before,
         })
     }
@@ -231,42 +286,6 @@ impl Service {
         };
         let committed = self.commit(tx, &self.audit_event(context, entry)?).await?;
         Ok((committed, revoked))
-    }
-
-    /// Records of each credential of an owner that it is revoked now; how many. To be called before the owner's watermark is
-    /// raised, in the same transaction, which holds the owner: that is what revokes them.
-    pub(super) async fn record_revoked(
-        &self,
-        tx: &mut dyn WriteTx,
-        context: &Context,
-        owned: &RevokeFilter,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<u64> {
-        let (mut count, mut last) = (0, None);
-        loop {
-            let batch = tx.find_revocable(owned, last, BATCH).await?;
-            let mut events = Vec::with_capacity(batch.len());
-            for before in &batch {
-                // As the row reads from then on: the watermark stands for its time, and its version is not counted on.
-                let after = Credential { revoke_time: Some(now), ..before.clone() };
-                let entry = Entry {
-                    action: "credential.revoke",
-                    target: AuditTarget::Credential(after.id),
-                    acting_user: None,
-                    before: Some(view::credential(before, now)),
-                    after: Some(view::credential(&after, now)),
-                    reason: Some(reason),
-                };
-                events.push(self.audit_event(context, entry)?);
-            }
-            tx.insert_audit_events(&events).await?;
-            count += batch.len() as u64;
-            last = batch.last().map(|credential| credential.id);
-            if batch.len() < BATCH as usize {
-                return Ok(count);
-            }
-        }
     }
 }
 

@@ -121,6 +121,7 @@ impl Service {
         let before = before.ok_or(Reason::CallerNotFound)?;
         // Another rotation meanwhile has ended that token already.
         if before.rotation != rotated.rotation || before.previous.is_none() {
+            drop(tx);
             return Ok((self.nothing_to_commit().await?, rotated.clone()));
         }
         let after = Caller { previous: None, ..before.clone() };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::under_way::{self, Open};
 use super::{Attempt, Context, Kind, Reason, Result, Service, ServiceError};
 use crate::cache::{Barrier, BarrierError, Waiting};
 use crate::model::{AuditEvent, Revision};
@@ -59,19 +60,22 @@ impl Commits {
 }
 
 /// A transaction, whose verbs are the store's, and whose exit is [`Service::commit`]. Dropping it undoes it.
-pub(super) struct Transaction(Box<dyn WriteTx>);
+pub(super) struct Transaction {
+    tx: Box<dyn WriteTx>,
+    open: Open,
+}
 
 impl Deref for Transaction {
     type Target = dyn WriteTx;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &*self.tx
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut *self.0
+        &mut *self.tx
     }
 }
 
@@ -138,14 +142,21 @@ impl<T> Done<T> {
 }
 
 impl Service {
-    /// Begins to write. `name` is for traces.
+    /// Begins to write. `name` is for traces. Until the transaction has ended, it reads too: see `under_way.rs`.
+    ///
+    /// # Errors
+    /// [`Reason::DeadlineExceeded`] for a call's first one, if it came when nobody waited any longer.
     pub(super) async fn begin(&self, name: &'static str) -> Result<Transaction> {
-        Ok(Transaction(self.commits.store.begin(name).await?))
+        let tx = self.commits.store.begin(name).await?;
+        Ok(Transaction { tx, open: Open::now()? })
     }
 
     /// Commits, with the audit event.
     pub(super) async fn commit(&self, tx: Transaction, event: &AuditEvent) -> Result<Committed> {
-        Ok(Committed(tx.0.commit(event).await?))
+        let Transaction { tx, open } = tx;
+        let revision = tx.commit(event).await?;
+        drop(open);
+        Ok(Committed(revision))
     }
 
     /// For a call that had nothing to write: it gives what is there now.
@@ -162,6 +173,7 @@ impl Service {
         work: impl Future<Output = Result<Done<T>>> + Send + 'static,
     ) -> Result<T> {
         let this = Arc::clone(self);
+        let deadline = attempt.context().deadline;
         let work = async move {
             let error = match work.await {
                 Ok(done) => return this.settle(attempt.context(), effect, done).await,
@@ -174,7 +186,7 @@ impl Service {
             }
             Err(error)
         };
-        let task = self.tasks.spawn(work.in_current_span());
+        let task = self.tasks.spawn(under_way::run(deadline, work.in_current_span()));
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 

@@ -15,7 +15,7 @@ use crate::model::{
     AuditTarget, DisplayName, Invalid, Membership, Role, Slug, Timestamp, User, UserId, Workspace,
     WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
-use crate::store::{Lock, RevokeFilter, WriteTx};
+use crate::store::{Lock, UntoldOwner, WriteTx};
 
 impl Service {
     /// Makes the workspace, or makes it look so. Without a policy, its own stays as it is.
@@ -155,9 +155,8 @@ impl Service {
             };
             tx.delete_memberships_of_workspace(&after.id).await?;
             tx.delete_workspace_policy(&after.id).await?;
-            let keys = RevokeFilter { workspace_id: Some(after.id.clone()), ..Default::default() };
-            let why = format!("workspace {} was deleted", after.id);
-            let revoked = this.record_revoked(&mut *tx, &context, &keys, &why, now).await?;
+            let keys = (UntoldOwner::Workspace(after.id.clone()), before.generation);
+            let revoked = this.record_revoked(&mut *tx, &context, keys, now).await?;
             tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
@@ -165,7 +164,7 @@ impl Service {
                 target: AuditTarget::Workspace(after.id),
                 acting_user: None,
                 before: Some(view::workspace(&before)),
-                after: Some(json!({"revoked_count": revoked})),
+                after: Some(revoked),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;
@@ -252,16 +251,15 @@ impl Service {
                 ..before.clone()
             };
             tx.delete_memberships_of_user(&after.id).await?;
-            let pats = RevokeFilter { user_id: Some(after.id.clone()), ..Default::default() };
-            let why = format!("user {} was deleted", after.id);
-            let revoked = this.record_revoked(&mut *tx, &context, &pats, &why, now).await?;
+            let pats = (UntoldOwner::User(after.id.clone()), before.generation);
+            let revoked = this.record_revoked(&mut *tx, &context, pats, now).await?;
             tx.put_user(&after).await?;
             let entry = Entry {
                 action: "user.delete",
                 target: AuditTarget::User(after.id),
                 acting_user: None,
                 before: Some(view::user(&before)),
-                after: Some(json!({"revoked_count": revoked})),
+                after: Some(revoked),
                 reason: None,
             };
             let event = this.audit_event(&context, entry)?;

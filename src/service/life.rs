@@ -232,6 +232,7 @@ impl Service {
         let found = tx.find_credential(request.id, Lock::Update).await?;
         let before = found.ok_or(Reason::CredentialNotFound)?;
         if before.revoke_time.is_some() {
+            drop(tx);
             return Ok((self.nothing_to_commit().await?, before));
         }
         let mut after = before.clone();

@@ -30,7 +30,9 @@ mod refusals;
 mod retry;
 mod revoke;
 mod transfer;
+mod under_way;
 mod unknown_rate;
+mod untold;
 mod update;
 pub mod view;
 
@@ -61,6 +63,7 @@ pub use transfer::{
     Column, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, TransferError,
     TransferFormat,
 };
+pub use under_way::Reads;
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;
 
@@ -74,7 +77,6 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Lookup;
 use crate::model::{Caller, CallerId, Clock, Permission, Timestamp};
 use crate::policy::Policy;
-use crate::store::ReadStore;
 use crate::token::{Random, random_array};
 
 /// What every use case gives.
@@ -83,7 +85,7 @@ pub type Result<T> = std::result::Result<T, ServiceError>;
 /// What the use cases need, and the choices of whoever runs the service.
 pub struct Service {
     /// The database, but for writing to it.
-    pub store: Arc<dyn ReadStore>,
+    pub store: Reads,
     /// What introspection asks.
     pub lookup: Arc<dyn Lookup>,
     /// How it is written to.

@@ -84,7 +84,7 @@ impl Service {
         acting_user: Option<&UserId>,
     ) -> Result<(Credential, Result<Held>)> {
         // Whose it is never changes, so it may be read before the locks are taken in their order.
-        let known = self.store.find_credential(id).await?;
+        let known = tx.peek_credential(id).await?;
         let held = match known.as_ref().map(|known| &known.owner) {
             Some(Owner::Workspace(id)) => {
                 let workspace = tx.find_workspace_row(id, self.lock_of_workspace()).await?;
@@ -115,7 +115,7 @@ impl Service {
     ) -> Result<Credential> {
         // Only whose it is, which never changes, and only for the locks that an acting user takes before it.
         let known = match acting_user {
-            Some(_) => self.store.find_credential(id).await?,
+            Some(_) => tx.peek_credential(id).await?,
             None => None,
         };
         hold_known(tx, known.as_ref(), id, kind, acting_user).await

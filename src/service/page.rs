@@ -58,6 +58,11 @@ impl Cursor {
         Ok(Self { fetch: size + 1, after: after.flatten(), binding })
     }
 
+    /// The token of what begins after this position.
+    pub(super) fn token(&self, position: &str) -> String {
+        encode(position, &self.binding)
+    }
+
     /// The page of what was fetched; `position` gives the position of an item.
     pub(super) fn page<T>(self, items: Vec<T>, position: impl Fn(&T) -> String) -> Page<T> {
         self.short_page(items, None, position)

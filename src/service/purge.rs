@@ -16,13 +16,19 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 impl Service {
     /// Drops credentials that were revoked or expired, by themselves or with their owner's watermark, before `cutoff`;
-    /// how many. Each has an event with what it was at last.
-    pub async fn purge_dead(self: &Arc<Self>, context: Context, cutoff: Timestamp) -> Result<u64> {
+    /// how many. Each has an event with what it was at last. `progress` hears after each batch how many it were so far.
+    pub async fn purge_dead(
+        self: &Arc<Self>,
+        context: Context,
+        cutoff: Timestamp,
+        progress: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, "credential.purge", "credential");
         // A token that was dropped is unknown, where it was revoked or expired: it is allowed no more than before.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
+            this.all_told().await?;
             let mut committed = this.nothing_to_commit().await?;
             loop {
                 let batch = this.store.list_dead(cutoff, BATCH).await?;
@@ -53,6 +59,7 @@ impl Service {
                     committed = committed.and(this.commit(tx, &last).await?);
                 }
                 purged += found.len() as u64;
+                progress(purged);
                 if this.tasks.is_closed() {
                     return Ok(committed.done(purged));
                 }

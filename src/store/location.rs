@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::postgres;
+use super::postgres::{self, PoolSizes};
 use super::sqlite;
 use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
 
 /// Opens the database of this URL, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    open_with(url, PoolSizes::default()).await
+}
+
+/// The same, with so many connections to Postgres at the most.
+pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
-        Location::Postgres(url) => {
-            Arc::new(PostgresStore::open(url, postgres::PoolSizes::default()).await?)
-        }
+        Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open(url, sizes)).await?),
     })
 }
 
@@ -22,7 +25,7 @@ pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
         Location::Postgres(url) => {
-            Arc::new(PostgresStore::open_as_is(url, postgres::PoolSizes::default()).await?)
+            Arc::new(Box::pin(PostgresStore::open_as_is(url, PoolSizes::default())).await?)
         }
     })
 }

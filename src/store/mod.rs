@@ -26,6 +26,7 @@ mod nouns;
 mod row;
 mod sql;
 mod transfer;
+mod untold;
 
 pub mod postgres;
 pub mod sqlite;
@@ -35,13 +36,14 @@ pub use feed::{ChangeFeed, Hint, Incarnation, Published, Replica, Replicas, Sync
 pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
-pub use location::{backup, migrate, open, open_as_is};
+pub use location::{backup, migrate, open, open_as_is, open_with};
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
-pub use postgres::PostgresStore;
+pub use postgres::{PoolSizes, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use transfer::{ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential};
+pub use untold::{Untold, UntoldOwner};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -51,6 +53,10 @@ use crate::model::{
     Owner, ReplicaId, Revision, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
     WorkspacePolicy,
 };
+
+/// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer by default, and then
+/// the deadline of the request comes first. A store that is away is another thing, and told sooner.
+const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -174,6 +180,9 @@ pub trait ReadStore: Send + Sync {
     /// one statement or transaction, hence one snapshot.
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>>;
 
+    /// Whether there are credentials that died with their owner, of which the audit log has yet to tell.
+    async fn has_untold(&self) -> Result<bool>;
+
     /// Connections of their own for a process that answers from memory. They belong to the runtime this is called in.
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
     /// The processes that answer from memory, and the newest revision, as the primary has them.
@@ -261,6 +270,8 @@ pub trait WriteTx: Send {
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
     async fn find_credential(&mut self, id: CredentialId, lock: Lock)
     -> Result<Option<Credential>>;
+    /// The same, not held: for what of it never changes, before the locks are taken in their order.
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>>;
     /// The credential of this digest, as [`Self::find_credential`] gives it.
     async fn find_credential_by_digest(
         &mut self,
@@ -305,6 +316,8 @@ pub trait WriteTx: Send {
 
     /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// The same, nothing held: before the locks are taken in their order.
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
     /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
     ///
     /// # Errors
@@ -326,6 +339,15 @@ pub trait WriteTx: Send {
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()>;
     /// Drops the rows of these credentials.
     async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()>;
+
+    /// The oldest of what the audit log has yet to tell that no other transaction holds, held.
+    async fn take_untold(&mut self) -> Result<Option<Untold>>;
+    /// The next of its credentials, by id, with their owner's watermark in their `revoke_time`.
+    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>>;
+    /// Inserts it, or notes how far it has come.
+    async fn save_untold(&mut self, untold: &Untold) -> Result<()>;
+    /// Drops it: all is told.
+    async fn delete_untold(&mut self, id: Uuid) -> Result<()>;
 
     /// The caller, revoked or not.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;

@@ -11,7 +11,7 @@ use super::columns::{Columns, Fields};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, Incarnation,
     Life, LookedUp, NameHolder, Place, Refused, Replica, Replicas, Result, StoreError,
-    StoredCredential, Synced, TakenCredential,
+    StoredCredential, Synced, TakenCredential, Untold, UntoldOwner,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -321,6 +321,27 @@ pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
         },
         credential_id: CredentialId(fields.uuid("credential_id")?),
         create_time: fields.time("create_time")?,
+    })
+}
+
+/// Reads what the audit log has yet to tell, column by column of its table.
+pub(super) fn untold(row: &impl Columns) -> Result<Untold> {
+    let mut fields = Fields::of(row, "untold");
+    Ok(Untold {
+        id: fields.uuid("id")?,
+        owner: {
+            let workspace = fields.maybe_parsed("workspace_id", WorkspaceId::parse)?;
+            let user = fields.maybe_parsed("user_id", UserId::parse)?;
+            let owner = workspace.map(UntoldOwner::Workspace).or(user.map(UntoldOwner::User));
+            fields.some("user_id", owner)?
+        },
+        generation: fields.int("generation")?,
+        revoke_time: fields.time("revoke_time")?,
+        caller: fields.text("caller")?,
+        remote_address: fields.maybe_text("remote_address")?,
+        reason: fields.text("reason")?,
+        told_id: CredentialId(fields.uuid("told_id")?),
+        told_count: fields.int("told_count")?,
     })
 }
 

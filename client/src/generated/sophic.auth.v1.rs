@@ -887,11 +887,15 @@ pub struct BulkRevokeRequest {
     /// The id of the dashboard's user on whose behalf this is asked; for the audit log.
     #[prost(string, tag = "9")]
     pub acting_user: ::prost::alloc::string::String,
+    /// Goes on where a call with the same filter stopped: its `next_page_token`. Empty: begins. What was made since the first
+    /// call is not ended.
+    #[prost(string, tag = "10")]
+    pub page_token: ::prost::alloc::string::String,
 }
 /// How many it were.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BulkRevokeResponse {
-    /// How many credentials were ended, or would be.
+    /// How many credentials this call has ended, or would end.
     #[prost(int64, tag = "1")]
     pub revoked_count: i64,
     /// With dry_run: the first 10 of them.
@@ -900,6 +904,10 @@ pub struct BulkRevokeResponse {
     /// The store's revision that contains all of it.
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    /// The request's time was not enough for all of them: those of `revoked_count` are dead, and the same request with this
+    /// as its `page_token` goes on. Empty: all are.
+    #[prost(string, tag = "4")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// Asks to end what was leaked.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2368,8 +2376,10 @@ pub struct AuditEvent {
     #[prost(string, tag = "9")]
     pub before: ::prost::alloc::string::String,
     /// What the target was after, as JSON. Where it was gone: empty, or how many credentials went with it (`revoked_count`),
-    /// each of which has an event of its own. Where nothing changed: what was asked for, with `real` false where there was no
-    /// such thing, or the `count` of a dry run. Of a refusal: what was asked for, as far as it was read.
+    /// each of which has an event of its own. Of more than 200 it is `revoked_count_min`: their events follow within seconds, and
+    /// after the last of them one of `credential.revoke_owned` has the `revoked_count`. Where nothing changed: what was asked for,
+    /// with `real` false where there was no such thing, or the `count` of a dry run. Of a refusal: what was asked for, as far as
+    /// it was read.
     #[prost(string, tag = "10")]
     pub after: ::prost::alloc::string::String,
     /// Why, in the words of who asked.

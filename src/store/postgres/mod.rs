@@ -19,6 +19,8 @@ mod requests;
 mod session;
 mod transaction;
 mod transfer;
+mod turns;
+mod untold;
 mod url;
 
 pub use open::migrate;
@@ -218,6 +220,10 @@ impl ReadStore for PostgresStore {
             return Ok(Vec::new());
         }
         decide!(self, db => credentials::look_up_many(db, asked))
+    }
+
+    async fn has_untold(&self) -> Result<bool> {
+        read!(self, db => untold::any(db))
     }
 
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 
 use super::hosts::ACQUIRE_TIMEOUT;
 use super::primary::Primary;
+use super::turns::Turns;
 
 /// How many connections each pool has at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub(super) struct Pools {
     pub(super) write: PgPool,
     /// For single statements that read.
     pub(super) read: PgPool,
+    /// Turns at each of the two.
+    pub(super) write_turns: Turns,
+    pub(super) read_turns: Turns,
     pub(super) generation: u64,
 }
 
@@ -60,7 +64,8 @@ impl Pools {
         };
         let read = read.connect_lazy_with(read_options);
         let write = write.connect_lazy_with(options);
-        Self { write, read, generation }
+        let (write_turns, read_turns) = (Turns::new(sizes.write), Turns::new(sizes.read));
+        Self { write, read, write_turns, read_turns, generation }
     }
 
     /// Makes no more connections, and keeps none that comes back.

@@ -10,11 +10,14 @@ use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder, Transaction};
 
 use super::pools::Pools;
 use super::primary::Primary;
+use super::turns::{Turn, Turns};
 use super::{PostgresStore, Result, StoreError};
 
 /// A connection that is held.
 pub(super) struct Session {
     held: Held,
+    /// Of the pools that all share; given back after the connection.
+    _turn: Option<Turn>,
     /// Whether statements are prepared by name and kept, which saves a round trip each.
     persistent: bool,
     /// What its connection is of: see [`Primary`].
@@ -55,7 +58,7 @@ impl Session {
         let held = primary.unless_thrown(generation, hold(pool, begin)).await;
         let held = held.filter(|_| !primary.is_thrown(generation)).ok_or_else(thrown)?;
         let held = held.map_err(|error| primary.judge(generation, error))?;
-        Ok(Self { held, persistent: !primary.pooled, generation })
+        Ok(Self { held, _turn: None, persistent: !primary.pooled, generation })
     }
 
     /// Whether the server no longer answers on it.
@@ -89,7 +92,8 @@ impl PostgresStore {
     /// A session that reads. Its connection may have broken while it was idle.
     pub(super) async fn session(&self) -> Result<Session> {
         let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
-        self.hold(|pools| &pools.read, self.primary.pooled.then_some(begin)).await
+        let begin = self.primary.pooled.then_some(begin);
+        self.hold(|pools| (&pools.read, &pools.read_turns), begin).await
     }
 
     /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
@@ -112,14 +116,14 @@ impl PostgresStore {
              SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '2s'; \
              SET LOCAL idle_in_transaction_session_timeout = '10s'";
-        self.hold(|pools| &pools.write, Some(begin)).await
+        self.hold(|pools| (&pools.write, &pools.write_turns), Some(begin)).await
     }
 
     /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
     /// that is made anew.
     async fn hold(
         &self,
-        pool: impl Fn(&Pools) -> &PgPool,
+        pool: impl Fn(&Pools) -> (&PgPool, &Turns),
         begin: Option<&'static str>,
     ) -> Result<Session> {
         let mut failed = thrown();
@@ -129,10 +133,12 @@ impl PostgresStore {
             }
             let pools = self.connections.pools();
             let generation = pools.generation;
-            let held = hold(pool(&pools), begin);
+            let (pool, turns) = pool(&pools);
+            let held = turns.take(Box::pin(hold(pool, begin)));
             match self.primary.unless_thrown(generation, held).await {
-                Some(Ok(held)) => {
-                    return Ok(Session { held, persistent: !self.primary.pooled, generation });
+                Some(Ok((turn, held))) => {
+                    let (turn, persistent) = (Some(turn), !self.primary.pooled);
+                    return Ok(Session { held, _turn: turn, persistent, generation });
                 }
                 Some(Err(error)) => failed = self.primary.judge_begin(generation, error),
                 None => {}

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::primary::Primary;
 use super::{
     Result, Session, audit, bulk, callers, changes, credentials, directory, policies, requests,
-    transfer,
+    transfer, untold,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::store::{
     ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, RevokeFilter, StoredCredential,
-    WriteTx,
+    Untold, WriteTx,
 };
 
 /// Dropping it rolls back.
@@ -126,6 +126,10 @@ impl WriteTx for PostgresTx {
         credentials::find_locked(&mut self.session, id, lock).await
     }
 
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        credentials::find(&mut self.session, id).await
+    }
+
     async fn find_credential_by_digest(
         &mut self,
         digest: &Digest,
@@ -144,6 +148,10 @@ impl WriteTx for PostgresTx {
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         transfer::find_locked(&mut self.session, names).await
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.session, names).await
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
@@ -203,6 +211,22 @@ impl WriteTx for PostgresTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         requests::claim(&mut self.session, request, forget_before).await
+    }
+
+    async fn take_untold(&mut self) -> Result<Option<Untold>> {
+        untold::take(&mut self.session).await
+    }
+
+    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>> {
+        untold::list(&mut self.session, untold, limit).await
+    }
+
+    async fn save_untold(&mut self, untold: &Untold) -> Result<()> {
+        untold::save(&mut self.session, untold).await
+    }
+
+    async fn delete_untold(&mut self, id: Uuid) -> Result<()> {
+        untold::delete(&mut self.session, id).await
     }
 
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {

@@ -17,6 +17,7 @@ mod policies;
 mod requests;
 mod transaction;
 mod transfer;
+mod untold;
 
 pub use backup::backup;
 pub use open::migrate;
@@ -211,6 +212,10 @@ impl ReadStore for SqliteStore {
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
         credentials::look_up_many(&mut *self.read.acquire().await?, asked).await
+    }
+
+    async fn has_untold(&self) -> Result<bool> {
+        untold::any(&mut *self.read.acquire().await?).await
     }
 
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {

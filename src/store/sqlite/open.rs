@@ -8,16 +8,12 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::{SqliteStore, file};
 use crate::store::migrations::{self, Migrated, SQLITE};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, TURN_TIMEOUT};
 
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long starting up waits for another process that is starting up or migrating.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a writer waits for its turn within this process.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a reader waits for a connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that read.
 const READERS: u32 = 4;
 /// Before it, a checkpoint at a bad moment could corrupt the file (<https://sqlite.org/wal.html#walresetbug>).
@@ -38,7 +34,7 @@ impl SqliteStore {
         connection.close().await?;
         let write = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(WRITE_TIMEOUT)
+            .acquire_timeout(TURN_TIMEOUT)
             // A file does not go away as a server does: connections live as long as the store.
             .idle_timeout(None)
             .max_lifetime(None)
@@ -47,7 +43,7 @@ impl SqliteStore {
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(READ_TIMEOUT)
+            .acquire_timeout(TURN_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)

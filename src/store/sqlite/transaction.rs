@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Result, audit, bulk, callers, changes, credentials, directory, policies, requests, transfer,
+    untold,
 };
 use crate::model::{
     AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, Membership, Owner, Revision,
@@ -13,7 +14,7 @@ use crate::model::{
 };
 use crate::store::{
     ClaimedRequest, ImportFound, ImportNames, Lock, NameHolder, RevokeFilter, StoredCredential,
-    WriteTx,
+    Untold, WriteTx,
 };
 
 /// Dropping it rolls back.
@@ -122,6 +123,10 @@ impl WriteTx for SqliteTx {
         credentials::find(&mut self.transaction, id).await
     }
 
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        credentials::find(&mut self.transaction, id).await
+    }
+
     async fn find_credential_by_digest(
         &mut self,
         digest: &Digest,
@@ -139,6 +144,10 @@ impl WriteTx for SqliteTx {
     }
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        transfer::find(&mut self.transaction, names).await
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         transfer::find(&mut self.transaction, names).await
     }
 
@@ -199,6 +208,22 @@ impl WriteTx for SqliteTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         requests::claim(&mut self.transaction, request, forget_before).await
+    }
+
+    async fn take_untold(&mut self) -> Result<Option<Untold>> {
+        untold::take(&mut self.transaction).await
+    }
+
+    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>> {
+        untold::list(&mut self.transaction, untold, limit).await
+    }
+
+    async fn save_untold(&mut self, untold: &Untold) -> Result<()> {
+        untold::save(&mut self.transaction, untold).await
+    }
+
+    async fn delete_untold(&mut self, id: Uuid) -> Result<()> {
+        untold::delete(&mut self.transaction, id).await
     }
 
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {

@@ -9,6 +9,7 @@ use sophic_auth_client::{Client, ErrorKind, Presented, Scopes};
 use tokio::task::JoinSet;
 
 use super::stage::{Stage, caller_token, remembered, revoke, until, watching};
+use crate::grpc::watch::many_users;
 use crate::harness::Harness;
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
@@ -19,6 +20,7 @@ on_every_store! {
     an_outage_is_bridged_if_asked_to_and_says_so,
     a_caller_that_is_revoked_is_told_nothing_any_more,
     a_watch_that_resumes_in_time_keeps_what_is_remembered,
+    a_watch_that_resumes_far_behind_drops_nothing,
 }
 
 /// What many askers saw.
@@ -162,4 +164,27 @@ async fn a_watch_that_resumes_in_time_keeps_what_is_remembered(stage: Stage) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
+}
+
+async fn a_watch_that_resumes_far_behind_drops_nothing(stage: Stage) {
+    let proxy = Proxy::start(stage.h.running.grpc).await;
+    let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
+    let (client, counters) = watching(builder.checkpoint_max(Duration::from_mins(10))).await;
+    assert!(remembered(&client, &stage.reading()).await.is_allowed());
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (drops, ups) = (count(&counters.drops), count(&counters.watch_ups));
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    // More than three responses tell, and of that which it remembers at the very end.
+    many_users(&stage.h, "away", 3_500).await;
+    stage.revoke_key().await;
+    // As after a restart.
+    let other = stage.h.another(|_| {}).await;
+    proxy.lead_to(other.running.grpc);
+    proxy.set(Mode::Pass);
+    until(|| count(&counters.watch_ups) > ups).await;
+    while client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(count(&counters.drops), drops);
 }

@@ -1,7 +1,10 @@
 //! Ending many credentials at once: by a filter, and by a list of what was leaked.
 
+use std::time::Duration;
+
 use sophic_auth::grpc::pb::{self, BulkRevokeRequest, Denial, ListAuditEventsRequest, Role, Scope};
-use sophic_auth::model::{CredentialId, LastUse};
+use sophic_auth::model::{CredentialId, LastUse, WorkspaceName};
+use sophic_auth::service::{BulkRevoke, Context};
 use tonic::Code;
 
 use super::audit::{events, of_action};
@@ -13,6 +16,7 @@ on_every_store! {
     a_dry_run_counts_and_ends_nothing,
     a_filter_that_names_nothing_is_refused,
     more_than_one_batch_is_ended_and_a_second_run_finds_nothing_left,
+    what_time_is_not_enough_for_is_left_to_the_next_call,
     only_the_system_itself_may_end_many,
     what_is_ended_is_dead_at_once_and_its_story_is_told,
     leaked_tokens_that_are_real_are_ended_and_named,
@@ -135,20 +139,60 @@ async fn more_than_one_batch_is_ended_and_a_second_run_finds_nothing_left(h: Har
     root.put_workspace("acme").await;
     root.put_user("ada").await;
     let spared = root.create_pat("ada", &[Scope::Read], Role::Owner).await;
-    for _ in 0..505 {
+    for _ in 0..205 {
         root.create_key("acme", &[Scope::Read]).await;
     }
     let request = BulkRevokeRequest { workspace: "acme".to_owned(), ..Default::default() };
     let done = revoke(&root, request.clone()).await;
-    assert_eq!(done.revoked_count, 505);
+    assert_eq!(done.revoked_count, 205);
     let batches = of_action(&root, "credential.bulk_revoke").await;
     assert_eq!(batches.len(), 2);
-    assert!(batches[0].after.contains(r#""revoked_count":500"#), "{:?}", batches[0]);
-    assert_eq!(of_action(&root, "credential.revoke").await.len(), 505);
+    assert!(batches[0].after.contains(r#""revoked_count":200"#), "{:?}", batches[0]);
+    assert_eq!(of_action(&root, "credential.revoke").await.len(), 205);
     let again = revoke(&root, request).await;
     assert_eq!(again.revoked_count, 0);
     assert!(again.revision >= done.revision);
     assert!(root.introspect(&spared.token, "", &[]).await.active);
+}
+
+async fn what_time_is_not_enough_for_is_left_to_the_next_call(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    for _ in 0..405 {
+        root.create_key("acme", &[Scope::Read]).await;
+    }
+    let service = &h.running.service;
+    let request = |page_token: String| BulkRevoke {
+        workspace: Some(WorkspaceName::parse("acme").expect("a name")),
+        page_token,
+        ..Default::default()
+    };
+    let operator = Context::operator("test");
+    let refused = service.bulk_revoke(operator, request("x".to_owned()), |_| ()).await;
+    assert_eq!(refused.expect_err("no token").reason.code(), "ARGUMENT_INVALID");
+    let deadline = Some(tokio::time::Instant::now() + Duration::from_secs(10));
+    let context = Context { deadline, ..Context::operator("test") };
+    // The first batch takes more than half of the time.
+    let first = service.bulk_revoke(context, request(String::new()), |_| {
+        std::thread::sleep(Duration::from_secs(5));
+    });
+    let first = first.await.expect("what it could");
+    assert_eq!(first.count, 200);
+    let spared = root.create_key("acme", &[Scope::Read]).await;
+    let mut token = first.next_token;
+    let mut count = first.count;
+    while !token.is_empty() {
+        let going_on = BulkRevokeRequest {
+            workspace: "acme".to_owned(),
+            page_token: token,
+            ..Default::default()
+        };
+        let more = revoke(&root, going_on).await;
+        count += u64::try_from(more.revoked_count).expect("a count");
+        token = more.next_page_token;
+    }
+    assert_eq!(count, 405);
+    assert!(root.introspect(&spared.token, "acme", &[]).await.active, "made since it began");
 }
 
 async fn only_the_system_itself_may_end_many(h: Harness) {

@@ -9,7 +9,7 @@ use sophic_auth::model::{
     Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
 };
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, Reason, Refusals, Service, UnknownRate,
+    Commits, Context, LastUses, Options, Reads, Reason, Refusals, Service, UnknownRate,
     UnreadableAddresses,
 };
 use sophic_auth::token::OsRandom;
@@ -46,7 +46,7 @@ fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
         commits: Commits::new(Arc::clone(&shared), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
-        store: shared,
+        store: Reads::new(shared),
         clock: Arc::clone(&clock) as _,
         random: Arc::new(OsRandom),
         tasks,

@@ -1,16 +1,27 @@
 //! Watch: changes, checkpoints, cursors.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sophic_auth::grpc::pb::change::Entity;
 use sophic_auth::grpc::pb::{RevokeCallerRequest, Scope, WatchRequest, WatchResponse};
 use tonic::{Code, Streaming};
 
+use super::refusal::reason;
 use crate::harness::{Actor, Harness};
+use crate::store::raw;
 use crate::stores::on_every_store;
 
 on_every_store! {
     a_watcher_hears_what_changes,
     a_watcher_gets_checkpoints_without_changes,
     a_cursor_resumes_without_a_gap,
+    a_cursor_far_behind_is_read_through_and_then_followed,
+    a_cursor_at_the_edge_of_the_ring_misses_nothing,
+    a_cursor_that_the_log_was_cut_beyond_is_too_old,
+    a_cursor_of_a_server_that_is_ahead_is_waited_for,
     a_cursor_that_is_none_is_refused,
     a_cursor_of_another_life_is_out_of_range,
     a_revoked_caller_hears_no_more,
@@ -98,6 +109,135 @@ async fn a_cursor_resumes_without_a_gap(h: Harness) {
     assert_eq!(there, heard);
 }
 
+/// So many new users at once, past the service: `name` and a number.
+pub(crate) async fn many_users(h: &Harness, name: &str, count: u32) {
+    let statement = format!(
+        "INSERT INTO users (id, display_name, disabled, generation, create_time, update_time) \
+         SELECT '{name}' || numbers.n, display_name, disabled, generation, create_time, update_time \
+         FROM users CROSS JOIN ( \
+             WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {count}) \
+             SELECT n FROM s) AS numbers \
+         WHERE id = 'ada'"
+    );
+    raw::run(&h.database, &statement).await;
+}
+
+/// The users that changed; each change was told once, and in order.
+fn users(heard: &[(u64, Entity)]) -> HashSet<&str> {
+    assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, each once");
+    let mut users = HashSet::new();
+    for (_, entity) in heard {
+        if let Entity::UserId(id) = entity {
+            users.insert(id.as_str());
+        }
+    }
+    users
+}
+
+async fn a_cursor_far_behind_is_read_through_and_then_followed(h: Harness) {
+    let root = h.root().await;
+    root.put_user("ada").await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    let cursor = next(&mut stream).await.cursor;
+    until(&mut stream, revision(&h).await).await;
+    many_users(&h, "away", 3_500).await;
+    // As after a restart: a server that never had those changes in its ring.
+    let other = h.another(|_| {}).await;
+    let root = root.at(&other);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(watch(&root, &cursor).await.expect("a stream"));
+    }
+    // More come before anybody reads on.
+    many_users(&h, "meanwhile", 2_500).await;
+    let newest = revision(&h).await;
+    for stream in &mut streams {
+        let heard = until(stream, newest).await;
+        let users = users(&heard);
+        let of = |name: &str| users.iter().filter(|id| id.starts_with(name)).count();
+        assert_eq!((of("away"), of("meanwhile")), (3_500, 2_500));
+    }
+    root.put_user("later").await;
+    let newest = revision(&h).await;
+    for stream in &mut streams {
+        let heard = until(stream, newest).await;
+        assert_eq!(heard, [(newest, Entity::UserId("later".to_owned()))]);
+    }
+}
+
+/// The parts of a cursor.
+fn taken_apart(cursor: &str) -> (u64, String) {
+    let cursor = URL_SAFE_NO_PAD.decode(cursor).expect("base64");
+    let cursor = String::from_utf8(cursor).expect("text");
+    let (revision, life) = cursor.split_once(' ').expect("two parts");
+    (revision.parse().expect("a number"), life.to_owned())
+}
+
+fn cursor_at(revision: u64, life: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{revision} {life}"))
+}
+
+async fn a_cursor_at_the_edge_of_the_ring_misses_nothing(h: Harness) {
+    let root = h.root().await;
+    for n in 0..5 {
+        root.put_user(&format!("before{n}")).await;
+    }
+    let other = h.another(|_| {}).await;
+    let root = root.at(&other);
+    // Its ring begins at about this.
+    let mut stream = watch(&root, "").await.expect("a stream");
+    let (edge, life) = taken_apart(&next(&mut stream).await.cursor);
+    for n in 0..5 {
+        root.put_user(&format!("after{n}")).await;
+    }
+    let newest = revision(&h).await;
+    for start in edge - 4..=newest {
+        let mut stream = watch(&root, &cursor_at(start, &life)).await.expect("a stream");
+        let heard = until(&mut stream, newest).await;
+        let revisions: Vec<_> = heard.iter().map(|(revision, _)| *revision).collect();
+        assert_eq!(revisions, (start + 1..=newest).collect::<Vec<_>>(), "from {start}");
+    }
+}
+
+async fn a_cursor_that_the_log_was_cut_beyond_is_too_old(h: Harness) {
+    let root = h.root().await;
+    root.put_user("ada").await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    let cursor = next(&mut stream).await.cursor;
+    many_users(&h, "away", 1_500).await;
+    until(&mut stream, revision(&h).await).await;
+    let other = h.another(|_| {}).await;
+    h.settled(&other).await;
+    let store = &h.running.service.store;
+    let tomorrow = h.running.service.clock.now().checked_add(Duration::from_hours(24));
+    let cut = async || store.delete_changes(tomorrow.expect("a time"), 1_000).await.expect("rows");
+    while cut().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = watch(&root.at(&other), &cursor).await.expect_err("it is not kept any more");
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert_eq!(reason(&refused), "CURSOR_TOO_OLD");
+    // The ring of the first server has them all still.
+    let mut stream = watch(&root, &cursor).await.expect("a stream");
+    let heard = until(&mut stream, revision(&h).await).await;
+    assert_eq!(users(&heard).iter().filter(|id| id.starts_with("away")).count(), 1_500);
+}
+
+async fn a_cursor_of_a_server_that_is_ahead_is_waited_for(h: Harness) {
+    let root = h.root().await;
+    let other = h.another(|_| {}).await;
+    let mut stream = watch(&root, "").await.expect("a stream");
+    for n in 0..20 {
+        // The other is not waited for.
+        root.put_user(&format!("user{n}")).await;
+        let newest = revision(&h).await;
+        until(&mut stream, newest).await;
+        let (_, life) = taken_apart(&next(&mut stream).await.cursor);
+        let resumed = watch(&root.at(&other), &cursor_at(newest, &life)).await;
+        resumed.expect("it gets there at once");
+    }
+}
+
 async fn a_cursor_that_is_none_is_refused(h: Harness) {
     let root = h.root().await;
     for cursor in ["x", "%", "MTIz", &"A".repeat(300)] {
@@ -107,18 +247,15 @@ async fn a_cursor_that_is_none_is_refused(h: Harness) {
 }
 
 async fn a_cursor_of_another_life_is_out_of_range(h: Harness) {
-    use base64::Engine as _;
     let root = h.root().await;
-    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     for cursor in ["0 another", "1 "] {
-        let refused = watch(&root, &engine.encode(cursor)).await.expect_err("another life");
+        let refused =
+            watch(&root, &URL_SAFE_NO_PAD.encode(cursor)).await.expect_err("another life");
         assert_eq!(refused.code(), Code::OutOfRange);
     }
     let mut stream = watch(&root, "").await.expect("a stream");
-    let cursor = engine.decode(next(&mut stream).await.cursor).expect("base64");
-    let cursor = String::from_utf8(cursor).expect("text");
-    let (_, life) = cursor.split_once(' ').expect("two parts");
-    let refused = watch(&root, &engine.encode(format!("999999 {life}"))).await;
+    let (_, life) = taken_apart(&next(&mut stream).await.cursor);
+    let refused = watch(&root, &cursor_at(999_999, &life)).await;
     assert_eq!(refused.expect_err("not reached yet").code(), Code::OutOfRange);
 }
 

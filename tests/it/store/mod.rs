@@ -22,3 +22,4 @@ mod samples;
 mod shell;
 mod transactions;
 mod transfer;
+mod untold;

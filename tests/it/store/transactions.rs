@@ -20,6 +20,26 @@ on_every_store! {
     a_lock_that_never_comes_free_is_unavailable,
     counting_up_from_many_sides_loses_nothing,
     a_task_that_is_cut_off_leaves_the_store_usable,
+    what_is_only_looked_at_holds_up_nobody,
+}
+
+/// A look before the locks are taken sees what the transaction wrote, and takes no lock itself.
+async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
+    let (acme, _) = acme_and_ada(&*store, Role::Member).await;
+    let made = key(&acme, 1);
+    write(&*store, async |tx| {
+        tx.insert_credential(&made, &digest(1)).await.expect("it is made");
+        assert_eq!(tx.peek_credential(made.id).await.expect("a read"), Some(made.clone()));
+    })
+    .await;
+    if !store.database.is_postgres() {
+        // There one writes at a time.
+        return;
+    }
+    let mut one = store.begin("one").await.expect("a transaction");
+    assert!(one.peek_credential(made.id).await.expect("a read").is_some());
+    let mut other = store.begin("other").await.expect("a transaction");
+    assert!(other.find_credential(made.id, Lock::Update).await.expect("the lock").is_some());
 }
 
 async fn what_is_not_committed_is_seen_by_nobody_else(store: TestStore) {

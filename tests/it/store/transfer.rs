@@ -167,8 +167,9 @@ async fn what_a_batch_names_is_found_by_slug_id_and_digest(store: TestStore) {
     };
     let mut tx = store.begin("test").await.expect("a transaction");
     let within = tx.find_imported(&names).await.expect("an answer");
+    let peeked = tx.peek_imported(&names).await.expect("an answer");
     drop(tx);
-    for mut found in [store.find_imported(&names).await.expect("an answer"), within] {
+    for mut found in [store.find_imported(&names).await.expect("an answer"), within, peeked] {
         assert_eq!(found.workspaces, [workspace()]);
         assert_eq!(found.users, [user()]);
         found.credentials.sort_by_key(|taken| taken.id);

@@ -9,7 +9,7 @@ mod write;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::super::{Context, Service};
+use super::super::{Context, Service, under_way};
 use super::check::{Bad, Defaults, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
@@ -110,6 +110,16 @@ impl Service {
     /// # Errors
     /// Those of the input and of the store. Bad lines are no error: they are reported, and counted.
     pub async fn import<R: BufRead + Send>(
+        self: &Arc<Self>,
+        context: &Context,
+        import: Import<R>,
+        watch: &mut dyn ImportWatch,
+    ) -> Result<ImportReport, TransferError> {
+        let importing = Box::pin(self.import_all(context, import, watch));
+        under_way::run(context.deadline, importing).await
+    }
+
+    async fn import_all<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
         import: Import<R>,

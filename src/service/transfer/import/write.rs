@@ -161,7 +161,7 @@ impl Service {
         let names = names(batch.iter().map(|(_, stored)| stored));
         if options.create_missing {
             // Before any owner is locked, since names of workspaces come first in the order of locks.
-            let found = self.store.find_imported(&names).await?;
+            let found = tx.peek_imported(&names).await?;
             let surroundings = Surroundings::of(&found, true);
             let is_orphan = |stored: &StoredCredential| {
                 matches!(surroundings.resolve(&mut stored.clone()), Verdict::Orphan)

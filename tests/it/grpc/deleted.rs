@@ -1,0 +1,111 @@
+//! An owner with many credentials is deleted: all are dead at once, and the audit log is told of each, once, in batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sophic_auth::grpc::pb::{self, DeleteUserRequest, ListAuditEventsRequest, Role, Scope};
+use sophic_auth::service::Context;
+use tokio::task::JoinSet;
+
+use super::audit::{events, of_action, until};
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there,
+    the_tokens_of_a_deleted_user_are_told_of_too,
+    what_is_purged_was_told_of_before,
+}
+
+/// More than two batches.
+const MANY: usize = 450;
+/// What one transaction tells of at the most.
+const BATCH: u64 = 200;
+
+async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyResponse> {
+    let mut making = JoinSet::new();
+    for _ in 0..MANY {
+        let root = root.clone();
+        making.spawn(async move { root.create_key(workspace, &[Scope::Read]).await });
+    }
+    making.join_all().await
+}
+
+/// How often the end of each credential is told.
+async fn ends(root: &Actor) -> HashMap<String, usize> {
+    let filter =
+        ListAuditEventsRequest { action: "credential.revoke".to_owned(), ..Default::default() };
+    let mut ends = HashMap::new();
+    for event in events(root, filter).await {
+        assert_eq!(event.caller, "root");
+        *ends.entry(event.target_id).or_default() += 1;
+    }
+    ends
+}
+
+async fn all_told(h: &Harness) {
+    let store = &h.running.service.store;
+    until("all is told", async || !store.has_untold().await.expect("a read")).await;
+}
+
+async fn the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let keys = many_keys(&root, "acme").await;
+    let other = h.another(|_| {}).await;
+    root.delete_workspace("acme").await;
+    assert!(!root.introspect(&keys[MANY - 1].token, "", &[]).await.active);
+    assert!(ends(&root).await.len() < MANY, "not all of it in one transaction");
+    // Its namesake has a key of its own, which is none of those.
+    root.put_workspace("acme").await;
+    let later = root.create_key("acme", &[Scope::Read]).await;
+    let batches = Arc::new(Mutex::new(vec![0]));
+    let heard = Arc::clone(&batches);
+    let telling = h.running.service.tell_revoked(move |count| heard.lock().push(count));
+    // Two servers tell, and this.
+    telling.await.expect("it is told");
+    all_told(&other).await;
+    assert!(batches.lock().windows(2).all(|pair| pair[1] - pair[0] <= BATCH), "{batches:?}");
+    let ends = ends(&root).await;
+    assert_eq!(ends.len(), MANY);
+    for key in &keys {
+        assert_eq!(ends[&key.credential.as_ref().expect("it is given").id], 1);
+    }
+    assert!(root.introspect(&later.token, "acme", &[Scope::Read]).await.allowed);
+    let [told] = &of_action(&root, "credential.revoke_owned").await[..] else {
+        panic!("it is counted once")
+    };
+    assert_eq!((&*told.after, &*told.target_id), (r#"{"revoked_count":450}"#, "id-of-acme"));
+}
+
+async fn the_tokens_of_a_deleted_user_are_told_of_too(h: Harness) {
+    let root = h.root().await;
+    root.put_user("ada").await;
+    let mut making = JoinSet::new();
+    for _ in 0..BATCH + 1 {
+        let root = root.clone();
+        making.spawn(async move { root.create_pat("ada", &[Scope::Read], Role::Owner).await });
+    }
+    making.join_all().await;
+    let delete = DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
+    root.directory().delete_user(delete).await.expect("they are deleted");
+    // The server tells it by itself.
+    all_told(&h).await;
+    let ends = ends(&root).await;
+    assert_eq!(ends.len() as u64, BATCH + 1);
+    assert!(ends.values().all(|count| *count == 1));
+}
+
+async fn what_is_purged_was_told_of_before(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    many_keys(&root, "acme").await;
+    root.delete_workspace("acme").await;
+    let service = &h.running.service;
+    let purged = service.purge_dead(Context::operator("test"), service.clock.now(), |_| ()).await;
+    assert_eq!(purged.expect("they are purged"), MANY as u64);
+    assert_eq!(ends(&root).await.len(), MANY);
+    let purges = of_action(&root, "credential.purge").await;
+    assert!(purges.iter().all(|event| event.before.contains("revoke_time")));
+}

@@ -1,0 +1,67 @@
+//! What the audit log has yet to tell: noted, taken by one at a time, worked off, dropped.
+
+use sophic_auth::model::{CredentialId, Timestamp, UserId, WorkspaceId};
+use sophic_auth::store::{Untold, UntoldOwner};
+use uuid::Uuid;
+
+use super::samples::event;
+use crate::stores::{TestStore, on_every_store};
+
+on_every_store! {
+    what_is_untold_is_noted_and_worked_off,
+    what_one_has_taken_another_does_not_get,
+}
+
+fn untold(number: u128, owner: UntoldOwner) -> Untold {
+    Untold {
+        id: Uuid::from_u128(number),
+        owner,
+        generation: 3,
+        revoke_time: Timestamp::from_unix_micros(1_700_000_000_000_001).expect("a time"),
+        caller: "dashboard".to_owned(),
+        remote_address: Some("192.0.2.1".to_owned()),
+        reason: "workspace acme was deleted".to_owned(),
+        told_id: CredentialId(Uuid::from_u128(7)),
+        told_count: 200,
+    }
+}
+
+async fn what_is_untold_is_noted_and_worked_off(store: TestStore) {
+    assert!(!store.has_untold().await.expect("a read"));
+    let acme = UntoldOwner::Workspace(WorkspaceId::parse("acme").expect("an id"));
+    let first = untold(1, acme);
+    let second = Untold {
+        remote_address: None,
+        ..untold(2, UntoldOwner::User(UserId::parse("ada").expect("an id")))
+    };
+    let mut tx = store.begin("test").await.expect("a transaction");
+    tx.save_untold(&second).await.expect("it is noted");
+    tx.save_untold(&first).await.expect("it is noted");
+    tx.commit(&event()).await.expect("it commits");
+    assert!(store.has_untold().await.expect("a read"));
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let taken = tx.take_untold().await.expect("a read").expect("the oldest");
+    assert_eq!(taken, first);
+    assert_eq!(tx.list_untold(&taken, 10).await.expect("a read"), []);
+    let further = Untold { told_id: CredentialId(Uuid::from_u128(9)), told_count: 400, ..first };
+    tx.save_untold(&further).await.expect("it is noted");
+    assert_eq!(tx.take_untold().await.expect("a read"), Some(further.clone()));
+    tx.delete_untold(further.id).await.expect("it is dropped");
+    assert_eq!(tx.take_untold().await.expect("a read"), Some(second));
+}
+
+async fn what_one_has_taken_another_does_not_get(store: TestStore) {
+    if !store.database.is_postgres() {
+        // There one writes at a time.
+        return;
+    }
+    let acme = UntoldOwner::Workspace(WorkspaceId::parse("acme").expect("an id"));
+    let mut tx = store.begin("test").await.expect("a transaction");
+    tx.save_untold(&untold(1, acme)).await.expect("it is noted");
+    tx.commit(&event()).await.expect("it commits");
+    let mut one = store.begin("one").await.expect("a transaction");
+    assert!(one.take_untold().await.expect("a read").is_some());
+    let mut other = store.begin("other").await.expect("a transaction");
+    assert_eq!(other.take_untold().await.expect("a read"), None);
+    drop(one);
+}
