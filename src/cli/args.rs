@@ -4,7 +4,9 @@
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
 use std::net::IpAddr;
+use std::num::ParseIntError;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -379,6 +381,22 @@ pub(super) struct IntrospectArgs {
 /// As people write it: 90d, 12h, 15s.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
+}
+
+/// The same, of what has to take some time.
+pub(super) fn positive(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than 0s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A number of which there is at least one: 0 would be no limit elsewhere, and none at all here.
+pub(super) fn at_least_one<N: FromStr<Err = ParseIntError> + PartialOrd + From<u8>>(
+    text: &str,
+) -> Result<N, String> {
+    let number: N = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    if number >= N::from(1) { Ok(number) } else { Err("must be at least 1".to_owned()) }
 }
 
 /// An issuer as RFC 8414 §2 has it: a URL without query and fragment. `http` is for trying it out.

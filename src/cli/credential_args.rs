@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::args::duration;
+use super::args::{at_least_one, duration};
 use super::record_args::BulkRevokeArgs;
 use crate::model::{Role, Scope};
 
@@ -202,7 +202,7 @@ pub(super) struct ListArgs {
     #[arg(long, default_value = "oldest")]
     pub(super) order: OrderArg,
     /// No more than so many [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one::<usize>, value_name = "N")]
     pub(super) limit: Option<usize>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Usage;
-use super::args::duration;
+use super::args::{at_least_one, duration, positive};
 use crate::model::WorkspacePolicy;
 use crate::policy::{Limits, Policy};
 
@@ -17,10 +17,10 @@ use crate::policy::{Limits, Policy};
 )]
 pub(super) struct PolicyArgs {
     /// The longest that a key may be made to live [default: for ever]
-    #[arg(long, env = "SOPHIC_AUTH_KEY_LIFETIME_MAX", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_KEY_LIFETIME_MAX", value_parser = positive, value_name = "DURATION")]
     key_lifetime_max: Option<Duration>,
     /// The longest that a personal access token may be made to live [default: for ever]
-    #[arg(long, env = "SOPHIC_AUTH_PAT_LIFETIME_MAX", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "SOPHIC_AUTH_PAT_LIFETIME_MAX", value_parser = positive, value_name = "DURATION")]
     pat_lifetime_max: Option<Duration>,
     /// Refuse keys without expiry
     #[arg(long, env = "SOPHIC_AUTH_KEY_EXPIRY_REQUIRED")]
@@ -29,15 +29,15 @@ pub(super) struct PolicyArgs {
     #[arg(long, env = "SOPHIC_AUTH_PAT_EXPIRY_REQUIRED")]
     pat_expiry_required: bool,
     /// The most keys of one workspace that are neither revoked nor expired [default: any number]
-    #[arg(long, env = "SOPHIC_AUTH_WORKSPACE_KEYS_MAX", value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_WORKSPACE_KEYS_MAX", value_parser = at_least_one::<u32>, value_name = "N")]
     workspace_keys_max: Option<u32>,
     /// The most personal access tokens of one user that are neither revoked nor expired [default: any number]
-    #[arg(long, env = "SOPHIC_AUTH_USER_PATS_MAX", value_name = "N")]
+    #[arg(long, env = "SOPHIC_AUTH_USER_PATS_MAX", value_parser = at_least_one::<u32>, value_name = "N")]
     user_pats_max: Option<u32>,
     /// The shortest that a rotated credential must be let live on
     #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MIN", default_value = "0s", value_parser = duration, value_name = "DURATION")]
     overlap_min: Duration,
-    /// The longest that a rotated credential may be let live on [default: to its own expiry]
+    /// The longest that a rotated credential may be let live on; 0s: not at all [default: to its own expiry]
     #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MAX", value_parser = duration, value_name = "DURATION")]
     overlap_max: Option<Duration>,
 }
@@ -47,12 +47,6 @@ impl PolicyArgs {
     pub(super) fn policy(&self) -> Result<Policy, Usage> {
         if self.overlap_max.is_some_and(|most| self.overlap_min > most) {
             return Err(Usage("--overlap-min must not be above --overlap-max".to_owned()));
-        }
-        if self.key_lifetime_max.is_some_and(|most| most.is_zero())
-            || self.pat_lifetime_max.is_some_and(|most| most.is_zero())
-        {
-            let text = "--key-lifetime-max and --pat-lifetime-max must be positive";
-            return Err(Usage(text.to_owned()));
         }
         Ok(Policy {
             keys: Limits {
@@ -78,12 +72,12 @@ impl PolicyArgs {
 )]
 pub(super) struct WorkspacePolicyArgs {
     /// The longest that its keys may be made to live
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, value_parser = positive, value_name = "DURATION")]
     key_lifetime_max: Option<Duration>,
     /// Refuse keys without expiry
     #[arg(long)]
     key_expiry_required: bool,
-    /// The most of its keys that are neither revoked nor expired
+    /// The most of its keys that are neither revoked nor expired; 0: none may be made
     #[arg(long, value_name = "N")]
     keys_max: Option<u32>,
     /// The shortest that its rotated keys must be let live on
@@ -101,10 +95,7 @@ pub(super) struct WorkspacePolicyArgs {
 
 impl WorkspacePolicyArgs {
     /// The workspace's new policy, if it is to have another.
-    pub(super) fn policy(&self) -> Result<Option<WorkspacePolicy>, Usage> {
-        if self.key_lifetime_max.is_some_and(|most| most.is_zero()) {
-            return Err(Usage("--key-lifetime-max must be positive".to_owned()));
-        }
+    pub(super) fn policy(&self) -> Option<WorkspacePolicy> {
         let policy = WorkspacePolicy {
             key_lifetime_max: self.key_lifetime_max,
             key_expiry_required: self.key_expiry_required,
@@ -113,6 +104,6 @@ impl WorkspacePolicyArgs {
             overlap_max: self.overlap_max,
         };
         let named = policy != WorkspacePolicy::default();
-        Ok((named || self.no_policy).then_some(policy))
+        (named || self.no_policy).then_some(policy)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{duration, issuer, lease};
+use super::args::{at_least_one, duration, issuer, lease, positive};
 use super::policy_args::PolicyArgs;
 use super::record_args::PurgeArgs;
 
@@ -58,7 +58,7 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(super) cache_ttl: Duration,
     /// Credentials in memory at the most, and as many users and workspaces
-    #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_name = "N", help_heading = ANSWERS)]
+    #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_parser = at_least_one::<usize>, value_name = "N", help_heading = ANSWERS)]
     pub(super) cache_capacity: usize,
     /// How long answers from memory are good after a sync with the store, 1s to 60s: a revocation waits that long for a
     /// server that has stopped without taking leave, and a store that is away for longer makes answers UNAVAILABLE
@@ -74,27 +74,28 @@ pub(super) struct ServeArgs {
     pub(super) unknown_rate_max: u32,
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
-    /// Connections at once on each port; one more waits
+    /// Connections at once on each port; for one more, the one that has asked nothing for longest goes, never one with a
+    /// caller's request under way; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     pub(super) connections_max: usize,
-    /// Requests at once on one connection
+    /// Requests at once on one connection; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N", help_heading = LIMITS)]
     pub(super) streams_max: u32,
-    /// Requests at once over all connections; one more is refused
+    /// Requests at once over all connections; one more is refused; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_REQUESTS_MAX", default_value_t = 4_096, value_name = "N", help_heading = LIMITS)]
     pub(super) requests_max: usize,
-    /// The longest that a request may take
+    /// The longest that a request may take; 0s: no limit
     #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION", help_heading = LIMITS)]
     pub(super) request_timeout: Duration,
     /// How often last uses are written to the store
-    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = duration, value_name = "DURATION", help_heading = HOUSEKEEPING)]
+    #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
     pub(super) last_use_flush: Duration,
     /// How often to clean up what the next two flags name
-    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = duration, value_name = "DURATION", help_heading = HOUSEKEEPING)]
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
     pub(super) purge_every: Duration,
     #[command(flatten)]
     pub(super) purge: PurgeArgs,
-    /// How old a connection may grow before its client is asked to come again
+    /// How old a connection may grow before its client is asked to come again; 0s: no limit
     #[arg(long, env = "SOPHIC_AUTH_CONNECTION_AGE_MAX", default_value = "30m", value_parser = duration, value_name = "DURATION", help_heading = LIMITS)]
     pub(super) connection_age_max: Duration,
     /// How long to go on accepting after SIGTERM, while health checks already say NOT_SERVING

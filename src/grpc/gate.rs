@@ -16,14 +16,15 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{Instrument as _, Level, Span, field};
 
-use super::answer::Answer;
+use super::answer::{Answer, Held};
 use super::connection::Connection;
-use super::introspect::{self, MESSAGE_BYTES_MAX, batch};
-use super::message::{self, Read, Replay};
+use super::introspect::{self, batch};
+use super::message::{self, Large, Read, Replay};
+use super::message_bytes_max;
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
-use super::{BATCH_REQUEST_BYTES_MAX, MANAGEMENT_REQUEST_BYTES_MAX};
+use super::strangers::{InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
 use crate::model::{Caller, Permission, PermissionSet};
 use crate::service::grant::permission_missing;
 use crate::service::{
@@ -38,13 +39,18 @@ pub struct Gate {
     routes: Routes,
     service: Arc<Service>,
     room: Semaphore,
+    large: Large,
+    strangers: Strangers,
     limits: Limits,
 }
 
 impl Gate {
     /// Before these services.
     pub fn new(routes: Routes, service: Arc<Service>, limits: Limits) -> Self {
-        Self { routes, service, room: Semaphore::new(limits.requests_max), limits }
+        let limits = limits.in_effect();
+        let room = Semaphore::new(limits.requests_max);
+        let (large, strangers) = (Large::default(), Strangers::default());
+        Self { routes, service, room, large, strangers, limits }
     }
 
     /// Whether no request is under way.
@@ -61,8 +67,10 @@ impl Gate {
         let mut read = Bytes::new();
         let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
-            Ok(Some(Ok(response))) => return response.map(Answer::Once),
-            Ok(Some(Err(error))) => return refusal(error),
+            Ok(Some(answer)) => {
+                connection.peer().activity.asked();
+                return answer.map_or_else(refusal, |response| response.map(Answer::once));
+            }
             Ok(None) => {}
             Err(_) => return panicked(),
         }
@@ -105,10 +113,12 @@ impl Gate {
         let rule = rule(request.uri().path());
         let span = span(&request, rule, connection);
         let begun = Instant::now();
-        let answer = self.answer(request, read, connection, rule);
+        let under_way = connection.peer().activity.begin();
+        let mut held = Held { under_way, reserved: self.large.reserve(), seat: None };
+        let answer = self.answer(request, read, connection, rule, &mut held);
         let response = answer.instrument(span.clone()).await;
         record(&span, &response, begun);
-        response
+        response.map(|answer| answer.holding(held))
     }
 
     async fn answer(
@@ -117,15 +127,17 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
         rule: Rule,
+        held: &mut Held,
     ) -> Response<Answer> {
         if let Some(refusal) = refuse_foreign(&request) {
-            return refusal.map(Answer::Tonic);
+            return refusal.map(Answer::tonic);
         }
         let answer = std::panic::AssertUnwindSafe(async {
             match rule {
-                Rule::Open | Rule::Unknown => Ok(self.call(request).await),
+                Rule::Unknown => Ok(self.call(request).await),
+                Rule::Open => self.open(request, held).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
-                    self.admit(request, read, connection, rule.any_of()).await
+                    self.admit(request, read, connection, rule.any_of(), held).await
                 }
             }
         });
@@ -143,6 +155,7 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
         any_of: PermissionSet,
+        held: &mut Held,
     ) -> Result<Response<Answer>> {
         let _room: SemaphorePermit<'_> = self.room.try_acquire().map_err(|_| Reason::Overloaded)?;
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
@@ -154,17 +167,19 @@ impl Gate {
         let deadline = Instant::now() + timeout;
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut()).await?;
+            held.under_way.of_a_caller();
             if let Some(managed) = refusals::action(request.uri().path()) {
                 let context = context(caller, connection, deadline);
-                return Ok(self.manage(request, any_of, context, managed).await);
+                return Ok(self.manage(request, any_of, context, managed, held).await);
             }
             require(&caller, any_of)?;
             let context = context(caller, connection, deadline);
             if let introspect::PATH | batch::PATH = request.uri().path() {
-                return self.introspect(request, read, context).await;
+                return self.introspect(request, read, context, held).await;
             }
-            request.extensions_mut().insert(context);
-            Ok(self.call(request).await)
+            let (parts, body) = request.into_parts();
+            let read = self.read(&parts, read, body, held).await;
+            Ok(self.replay(parts, read, context).await)
         };
         tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
     }
@@ -177,13 +192,13 @@ impl Gate {
         any_of: PermissionSet,
         context: Context,
         managed: Managed,
+        held: &mut Held,
     ) -> Response<Answer> {
         let context = Context { recorded: Recorded::watched(), ..context };
         let (action, target_kind) = managed;
         let attempt = Attempt::new(&context, action, target_kind);
         let (parts, body) = request.into_parts();
-        let bytes_max = MANAGEMENT_REQUEST_BYTES_MAX;
-        let reading = message::read(&parts.headers, Bytes::new(), body, bytes_max);
+        let reading = self.read(&parts, Bytes::new(), body, held);
         let (attempt, response) = if any_of.iter().any(|one| context.permits(one)) {
             let read = reading.await;
             let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
@@ -204,11 +219,11 @@ impl Gate {
         request: Request<Incoming>,
         read: Bytes,
         context: Context,
+        held: &mut Held,
     ) -> Result<Response<Answer>> {
         let many = request.uri().path() == batch::PATH;
-        let bytes_max = if many { BATCH_REQUEST_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         let (parts, body) = request.into_parts();
-        let read = message::read(&parts.headers, read, body, bytes_max).await;
+        let read = self.read(&parts, read, body, held).await;
         if let (Read::Message(message), Some(caller)) = (&read, context.caller_id()) {
             let answer = if many {
                 batch::answer(&self.service, message, caller).await
@@ -216,7 +231,11 @@ impl Gate {
                 introspect::answer(&self.service, message, caller).await
             };
             if let Some(answer) = answer {
-                return Ok(answer?.map(Answer::Once));
+                let answer = answer?;
+                if !held.reserved.grow_by(answer.body().len()) {
+                    return Err(Reason::Overloaded.into());
+                }
+                return Ok(answer.map(Answer::once));
             }
         }
         Ok(self.replay(parts, read, context).await)
@@ -230,7 +249,42 @@ impl Gate {
         context: Context,
     ) -> Response<Answer> {
         parts.extensions.insert(context);
-        self.call(Request::from_parts(parts, Replay::of(read))).await
+        match Replay::of(read) {
+            Ok(body) => self.call(Request::from_parts(parts, body)).await,
+            Err(error) => refusal(error),
+        }
+    }
+
+    /// Reads a request's message, within what it may have, and all of them together.
+    async fn read(
+        &self,
+        parts: &request::Parts,
+        read: Bytes,
+        body: Incoming,
+        held: &mut Held,
+    ) -> Read {
+        let bytes_max = message_bytes_max(parts.uri.path());
+        message::read(&parts.headers, read, body, bytes_max, &mut held.reserved).await
+    }
+
+    /// Answers what anybody may ask.
+    async fn open(&self, request: Request<Incoming>, held: &mut Held) -> Result<Response<Answer>> {
+        let reflection = request.uri().path().starts_with("/grpc.reflection.");
+        held.seat = self.strangers.enter(held.under_way.activity(), reflection)?;
+        let deadline = Instant::now() + OPEN_TIMEOUT.min(self.limits.request_timeout);
+        let (parts, mut body) = request.into_parts();
+        if reflection {
+            // tonic's reflection ends a stream that begins badly as if it had been answered.
+            let begun = message::begin(&mut body, REFLECTION_BYTES_MAX);
+            let begun = tokio::time::timeout_at(deadline, begun).await;
+            let begun = begun.map_err(|_| Reason::DeadlineExceeded)??;
+            let body = InTime::new(begun, body, deadline);
+            return Ok(self.call(Request::from_parts(parts, body)).await);
+        }
+        let reading = self.read(&parts, Bytes::new(), body, held);
+        let read = tokio::time::timeout_at(deadline, reading).await;
+        let body = Replay::of(read.map_err(|_| Reason::DeadlineExceeded)?)?;
+        Ok(self.call(Request::from_parts(parts, body)).await)
     }
 
     async fn call<B>(&self, request: Request<B>) -> Response<Answer>
@@ -239,7 +293,7 @@ impl Gate {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match self.routes.clone().call(request).await {
-            Ok(response) => response.map(Answer::Tonic),
+            Ok(response) => response.map(Answer::tonic),
             Err(never) => match never {},
         }
     }
@@ -270,7 +324,7 @@ fn panicked() -> Response<Answer> {
 }
 
 fn refusal(error: ServiceError) -> Response<Answer> {
-    Status::from(error).into_http::<Body>().map(Answer::Tonic)
+    Status::from(error).into_http::<Body>().map(Answer::tonic)
 }
 
 /// Introspection is traced at `debug`, all else at `info`. No field is ever taken from a request's body.

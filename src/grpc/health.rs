@@ -13,6 +13,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service as _;
 
 use super::DESCRIPTORS;
+use super::strangers::{HEALTH_BYTES_MAX, REFLECTION_BYTES_MAX};
 use crate::service::{Readiness, Reason, ServiceError};
 
 /// What a health check may ask for: the whole, and each of the services.
@@ -26,7 +27,8 @@ pub type HealthFace = HealthServer<HealthService>;
 pub fn face(ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
     let reporter = HealthReporter::new();
     let service = HealthService::from_health_reporter(reporter.clone());
-    (HealthServer::new(service), report(reporter, ready))
+    let service = HealthServer::new(service).max_decoding_message_size(HEALTH_BYTES_MAX);
+    (service, report(reporter, ready))
 }
 
 async fn report(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>) {
@@ -68,6 +70,9 @@ pub(super) fn with_reflection(routes: Routes) -> Routes {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     // Both sets were made by this build and are well formed, or nothing here would have compiled.
-    let routes = routes.add_service(builder().build_v1().expect("well-formed descriptors"));
-    routes.add_service(builder().build_v1alpha().expect("well-formed descriptors"))
+    let v1 = builder().build_v1().expect("well-formed descriptors");
+    let v1alpha = builder().build_v1alpha().expect("well-formed descriptors");
+    routes
+        .add_service(v1.max_decoding_message_size(REFLECTION_BYTES_MAX))
+        .add_service(v1alpha.max_decoding_message_size(REFLECTION_BYTES_MAX))
 }

@@ -1,6 +1,7 @@
 //! The message of a unary call as bytes: read before anybody decodes it, and handed on to tonic as it came.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::service::{Reason, Result, ServiceError};
 
 /// Bytes of gRPC's frame before the message: a flag and the length.
 pub(super) const PREFIX: usize = 5;
@@ -21,11 +25,74 @@ pub(super) enum Read {
     Message(Bytes),
     /// Anything else, as far as it was read: for tonic to tell what is wrong with it.
     Other(Bytes, Option<Incoming>),
+    /// It announces more than these bytes, which are the most.
+    TooLarge(usize),
+    /// There is no room for it beside what others are sending.
+    NoRoom,
+}
+
+/// Large messages and answers that are not over, in KiB, over all connections. What is small is bounded by the number of
+/// requests.
+#[derive(Debug, Clone)]
+pub(super) struct Large(Arc<Semaphore>);
+
+/// What one request has of it.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    large: Large,
+    bytes: usize,
+    permits: Option<OwnedSemaphorePermit>,
+}
+
+/// Bytes of a message or an answer that is not counted.
+const SMALL: usize = 16 * 1024;
+/// Bytes of all that is counted.
+const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// It is counted in these.
+const UNIT: usize = 1_024;
+
+impl Default for Large {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_BYTES_MAX / UNIT)))
+    }
+}
+
+impl Large {
+    /// Nothing yet.
+    pub(super) fn reserve(&self) -> Reserved {
+        Reserved { large: self.clone(), bytes: 0, permits: None }
+    }
+}
+
+impl Reserved {
+    /// Room for as much in all, beyond what is small; no if there is none.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> bool {
+        let (had, needed) = (units(self.bytes), units(bytes));
+        self.bytes = self.bytes.max(bytes);
+        let Some(more) = needed.checked_sub(had).filter(|more| *more > 0) else { return true };
+        let Ok(more) = Arc::clone(&self.large.0).try_acquire_many_owned(more) else {
+            return false;
+        };
+        match &mut self.permits {
+            Some(permits) => permits.merge(more),
+            None => self.permits = Some(more),
+        }
+        true
+    }
+
+    /// As much more.
+    pub(super) fn grow_by(&mut self, bytes: usize) -> bool {
+        self.grow_to(self.bytes.saturating_add(bytes))
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.saturating_sub(SMALL).div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 /// Whether messages may be compressed: for others to decompress.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.contains_key(ENCODING)
+    headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 /// The message, if all of it has come already; `read` is what was taken out of the body, whatever it is.
@@ -43,17 +110,25 @@ pub(super) fn at_once<'r>(
     message_of(read, bytes_max).filter(|_| body.is_end_stream())
 }
 
-/// Reads the rest of a request's body, of which `read` was read already.
+/// Reads the rest of a request's body, of which `read` was read already. What a message announces makes no room: there is
+/// as much as has come.
 pub(super) async fn read(
     headers: &HeaderMap,
     mut read: Bytes,
     mut body: Incoming,
     bytes_max: usize,
+    reserved: &mut Reserved,
 ) -> Read {
     if is_encoded(headers) {
         return Read::Other(read, Some(body));
     }
     while read.len() <= PREFIX + bytes_max {
+        if announced(&read).is_some_and(|length| length > bytes_max) {
+            return Read::TooLarge(bytes_max);
+        }
+        if !reserved.grow_to(read.len()) {
+            return Read::NoRoom;
+        }
         let whole = message_of(&read, bytes_max).is_some();
         if whole && body.is_end_stream() {
             return Read::Message(read.slice(PREFIX..));
@@ -65,6 +140,23 @@ pub(super) async fn read(
         }
     }
     Read::Other(read, Some(body))
+}
+
+/// Reads the beginning of a stream, and refuses it if its first message is too large.
+pub(super) async fn begin(body: &mut Incoming, bytes_max: usize) -> Result<Bytes> {
+    let mut read = Bytes::new();
+    while read.len() < PREFIX {
+        let Some(more) = data(body).await else { return Ok(read) };
+        read = joined(read, more);
+    }
+    if announced(&read).is_some_and(|length| length > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    Ok(read)
+}
+
+fn too_large(bytes_max: usize) -> ServiceError {
+    ServiceError::from(Reason::MessageTooLarge).with("bytes_max", bytes_max.to_string())
 }
 
 async fn data(body: &mut Incoming) -> Option<Bytes> {
@@ -90,12 +182,17 @@ fn joined(read: Bytes, more: Bytes) -> Bytes {
     buffer.freeze()
 }
 
+/// How long a message in the clear says that it is.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let (prefix, _) = bytes.split_at_checked(PREFIX)?;
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+    (prefix[0] == 0).then_some(length as usize)
+}
+
 /// The message, if these bytes are one frame, not compressed, and nothing else.
 fn message_of(bytes: &[u8], bytes_max: usize) -> Option<&[u8]> {
     let (prefix, message) = bytes.split_at_checked(PREFIX)?;
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
-    let whole = prefix[0] == 0 && length as usize == message.len();
-    (whole && message.len() <= bytes_max).then_some(message)
+    (announced(prefix) == Some(message.len()) && message.len() <= bytes_max).then_some(message)
 }
 
 /// The message as it came, in its frame.
@@ -116,12 +213,14 @@ pub(super) struct Replay {
 
 impl Replay {
     /// All of it, from its beginning.
-    pub(super) fn of(read: Read) -> Self {
+    pub(super) fn of(read: Read) -> Result<Self> {
         let (read, rest) = match read {
             Read::Message(message) => (framed(&message), None),
             Read::Other(read, rest) => (read, rest),
+            Read::TooLarge(bytes_max) => return Err(too_large(bytes_max)),
+            Read::NoRoom => return Err(Reason::Overloaded.into()),
         };
-        Self { read: Some(read), rest }
+        Ok(Self { read: Some(read), rest })
     }
 }
 
@@ -132,7 +231,7 @@ impl Body for Replay {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, hyper::Error>>> {
         match self.read.take() {
             Some(read) if !read.is_empty() => Poll::Ready(Some(Ok(Frame::data(read)))),
             _ => match &mut self.rest {
@@ -162,5 +261,17 @@ mod tests {
         ] {
             assert_eq!(message_of(frame, BYTES_MAX), None, "{frame:?}");
         }
+    }
+
+    #[test]
+    fn what_is_large_is_counted_until_it_is_dropped() {
+        let large = Large::default();
+        let mut small = large.reserve();
+        assert!(small.grow_to(SMALL) && small.permits.is_none());
+        let mut all = large.reserve();
+        assert!(all.grow_to(SMALL + 1) && all.grow_by(LARGE_BYTES_MAX - 1));
+        assert!(!small.grow_by(1), "there is no more");
+        drop(all);
+        assert!(large.reserve().grow_to(SMALL + LARGE_BYTES_MAX), "all of it has come back");
     }
 }

@@ -24,6 +24,7 @@ mod protocol;
 mod redact;
 mod refusals;
 mod status;
+mod strangers;
 mod texts;
 mod watch;
 
@@ -100,8 +101,22 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Envoy sends all the headers of its client's request, of which it takes 60 KiB by default.
 const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
-/// The largest request of the service that takes 1,000 tokens at once, with what goes with each.
+/// The largest request of the calls that take 1,000 tokens at once, with what goes with each.
 const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// The largest message of the RPC at this path.
+fn message_bytes_max(path: &str) -> usize {
+    match path {
+        introspect::PATH => introspect::MESSAGE_BYTES_MAX,
+        introspect::batch::PATH | "/sophic.auth.v1.AuthService/RevokeLeaked" => {
+            BATCH_REQUEST_BYTES_MAX
+        }
+        "/envoy.service.auth.v3.Authorization/Check" => CHECK_REQUEST_BYTES_MAX,
+        path if path.starts_with("/sophic.auth.v1.AdminService/") => REQUEST_BYTES_MAX,
+        path if path.starts_with("/grpc.health.v1.") => strangers::HEALTH_BYTES_MAX,
+        _ => MANAGEMENT_REQUEST_BYTES_MAX,
+    }
+}
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
 pub fn routes(

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, Limits, Peer, Readiness, Reason, Recorded, Service, ServiceError,
+    Attempt, Context, Limits, Peer, Readiness, Reason, Recorded, Service, ServiceError, UnderWay,
 };
 use problem::{Problem, Style};
 
@@ -48,6 +48,7 @@ enum Endpoint {
 impl Face {
     /// Over these use cases; `issuer` is what RFC 8414 calls so: the URL that the endpoints are reached by.
     pub(crate) fn new(service: Arc<Service>, issuer: String, limits: Limits) -> Arc<Self> {
+        let limits = limits.in_effect();
         let room = Semaphore::new(limits.requests_max);
         Arc::new(Self { service, issuer, limits, room })
     }
@@ -97,6 +98,9 @@ impl Face {
         };
         let service = &self.service;
         let context = caller::identify(service, presented, peer, deadline).await?;
+        if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
+            under_way.of_a_caller();
+        }
         match endpoint {
             Endpoint::Introspect => {
                 caller::require(&context, oauth2::INTROSPECT)?;

@@ -13,19 +13,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Config;
+use super::greeting::Listening;
+use super::room::{Place, Room};
 use super::tls::Tls;
 use crate::service::Peer;
 
-/// How long a new connection may take to say anything, and to finish its handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that was asked to end may take over it.
 const AGE_GRACE: Duration = Duration::from_secs(20);
+/// The same for one whose place is another's already, and how many may be taking it at once; of more, none is asked.
+const EVICTED_GRACE: Duration = Duration::from_secs(1);
+const EVICTED_MAX: usize = 64;
 /// A connection is asked whether it is still there this often, and given this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,14 +40,31 @@ const HTTP_HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HTTP_HEADERS_MAX: usize = 200;
 /// The request line, and what HTTP/2 counts for each header beside its bytes.
 const HTTP_HEADER_BYTES_MORE: u32 = 8 * 1024;
+/// How many times over a client may have begun and cancelled as many requests as it may have at once, before the server has
+/// looked at any of them. The clients of a gateway cancel calls when they like, all at once, on the connection that they
+/// share; a server that is held up for a while finds them all together. A rapid reset (CVE-2023-44487) is past this while
+/// the server reads what is in the socket; what it has to hold meanwhile is freed in the same turn.
+const CANCELLED_ROUNDS: u32 = 8;
+const CANCELLED_MIN: u32 = 2_048;
+const CANCELLED_MAX: u32 = 65_536;
+/// Requests that break the protocol, in the whole life of a connection; also those that had to be refused or cut short, of
+/// which more was under way.
+const ERROR_RESETS_MAX: usize = 1_024;
+/// What a peer may have sent that nobody has read, of one request and of all on a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_field_names, reason = "limits are named so everywhere")]
 pub(super) struct ConnectionLimits {
+    /// 0: any number.
     pub(super) connections_max: usize,
+    /// 0: any number.
     pub(super) streams_max: u32,
+    /// Zero: any age.
     pub(super) age_max: Duration,
+    /// How long a new connection may take to finish its handshakes and, without HTTP/2, its first request's headers.
+    pub(super) handshake_timeout: Duration,
 }
 
 impl ConnectionLimits {
@@ -55,6 +74,7 @@ impl ConnectionLimits {
             connections_max: config.connections_max,
             streams_max: config.streams_max,
             age_max: config.connection_age_max,
+            handshake_timeout: config.handshake_timeout,
         }
     }
 }
@@ -75,6 +95,8 @@ pub(super) struct Connections {
     tls: Option<Arc<Tls>>,
     protocol: Protocol,
     tasks: TaskTracker,
+    /// Connections that were evicted and are asked to end.
+    leaving: Arc<Semaphore>,
     end: CancellationToken,
     abort: CancellationToken,
 }
@@ -83,7 +105,8 @@ impl Connections {
     pub(super) fn new(limits: ConnectionLimits, tls: Option<Arc<Tls>>, protocol: Protocol) -> Self {
         let (tasks, end, abort) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        Self { limits, tls, protocol, tasks, end, abort }
+        let leaving = Arc::new(Semaphore::new(EVICTED_MAX));
+        Self { limits, tls, protocol, tasks, leaving, end, abort }
     }
 
     /// When every connection has ended, after they were asked to.
@@ -109,29 +132,32 @@ impl Connections {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = Arc::new(Semaphore::new(self.limits.connections_max));
+        let room = Room::new(self.limits.connections_max);
         loop {
             let next = async {
-                // The semaphore is never closed, so there is always a place in the end.
-                let place = Arc::clone(&room).acquire_owned().await;
-                (place, listener.accept().await)
+                let (stream, address) = listener.accept().await?;
+                // After it has come: while nobody waits to be let in, nobody has to go.
+                Ok::<_, std::io::Error>((stream, address, room.enter().await))
             };
-            let (place, accepted) = tokio::select! {
+            let next = tokio::select! {
                 next = next => next,
                 () = stop.cancelled() => break,
             };
-            match (place, accepted) {
-                (Ok(place), Ok((stream, address))) => {
-                    self.watched(|ask_to_end| {
-                        let service_for = service_for.clone();
-                        self.clone().serve(stream, address, service_for, place, ask_to_end)
+            match next {
+                Ok((stream, address, place)) => {
+                    let peer = Peer {
+                        address,
+                        sans: Arc::default(),
+                        activity: Arc::clone(&place.activity),
+                    };
+                    self.watched(place, |ask_to_end| {
+                        self.clone().serve(stream, peer, service_for.clone(), ask_to_end)
                     });
                 }
-                (_, Err(error)) => {
+                Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                (Err(_), _) => break,
             }
         }
         self.tasks.close();
@@ -142,23 +168,50 @@ impl Connections {
     /// are looked at when they come, not each time that a request wakes the connection.
     fn watched<F: Future<Output = ()> + Send + 'static>(
         &self,
+        place: Place,
         connection: impl FnOnce(oneshot::Receiver<()>) -> F,
     ) {
         let (ask_to_end, asked) = oneshot::channel();
         let mut connection = self.tasks.spawn(connection(asked));
-        let (end, abort, age) = (self.end.clone(), self.abort.clone(), self.limits.age_max);
+        let (leaving, end, abort) =
+            (Arc::clone(&self.leaving), self.end.clone(), self.abort.clone());
+        let ConnectionLimits { age_max, handshake_timeout, .. } = self.limits;
         self.tasks.spawn(async move {
-            tokio::select! {
+            let silent = async {
+                tokio::time::sleep(handshake_timeout).await;
+                if place.activity.is_established() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let aged = async {
+                tokio::time::sleep(age_max).await;
+                if age_max.is_zero() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            // What limits how many may be leaving is held as long as this one is.
+            let (grace, _leaving) = tokio::select! {
                 _ = &mut connection => return,
-                () = tokio::time::sleep(age) => {}
-                () = end.cancelled() => {}
-            }
-            // If it has ended meanwhile, nobody needs to be asked.
-            let _ = ask_to_end.send(());
-            tokio::select! {
-                _ = &mut connection => return,
-                () = tokio::time::sleep(AGE_GRACE) => {}
-                () = abort.cancelled() => {}
+                () = silent => {
+                    tracing::debug!("a connection was not established in time");
+                    (Duration::ZERO, None)
+                }
+                () = place.activity.ended() => {
+                    let may_ask = place.activity.is_established();
+                    let leaving = leaving.try_acquire().ok().filter(|_| may_ask);
+                    (leaving.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), leaving)
+                }
+                () = aged => (AGE_GRACE, None),
+                () = end.cancelled() => (AGE_GRACE, None),
+            };
+            if !grace.is_zero() {
+                // If it has ended meanwhile, nobody needs to be asked.
+                let _ = ask_to_end.send(());
+                tokio::select! {
+                    _ = &mut connection => return,
+                    () = tokio::time::sleep(grace) => {}
+                    () = abort.cancelled() => {}
+                }
             }
             connection.abort();
         });
@@ -167,9 +220,8 @@ impl Connections {
     async fn serve<S, B>(
         self,
         stream: TcpStream,
-        address: std::net::SocketAddr,
+        peer: Peer,
         service_for: impl Fn(Peer) -> S,
-        _place: OwnedSemaphorePermit,
         ask_to_end: oneshot::Receiver<()>,
     ) where
         S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
@@ -180,26 +232,21 @@ impl Connections {
     {
         // Small answers must not wait for each other's acknowledgement; a socket that refuses is gone already.
         let _ = stream.set_nodelay(true);
+        let activity = Arc::clone(&peer.activity);
         match &self.tls {
             None => {
-                // hyper gives a connection that never speaks all the time in the world.
-                let spoke = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable()).await;
-                if matches!(spoke, Ok(Ok(()))) {
-                    let peer = Peer { address, sans: Arc::default() };
-                    self.drive(stream, service_for(peer), ask_to_end).await;
-                }
+                let stream = Listening::new(stream, activity);
+                self.drive(stream, service_for(peer), ask_to_end).await;
             }
-            Some(tls) => {
-                let handshake = tls.accept(stream, self.protocol);
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                    Ok(Ok((stream, sans))) => {
-                        let service = service_for(Peer { address, sans });
-                        self.drive(stream, service, ask_to_end).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
+            Some(tls) => match tls.accept(stream, self.protocol).await {
+                Ok((stream, sans)) => {
+                    let service = service_for(Peer { sans, ..peer });
+                    self.drive(Listening::new(stream, activity), service, ask_to_end).await;
                 }
-            }
+                Err(error) => {
+                    tracing::debug!(address = %peer.address, %error, "TLS handshake failed");
+                }
+            },
         }
     }
 
@@ -224,6 +271,7 @@ impl Connections {
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let ConnectionLimits { streams_max, handshake_timeout, .. } = self.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         let header_bytes_max = match self.protocol {
             Protocol::Grpc => GRPC_HEADER_BYTES_MAX,
@@ -234,20 +282,28 @@ impl Connections {
             .timer(TokioTimer::new())
             // No implementation of gRPC sends one, and no caller reads it.
             .auto_date_header(self.protocol == Protocol::Http)
-            .max_concurrent_streams(self.limits.streams_max)
-            .max_local_error_reset_streams(256)
-            .max_pending_accept_reset_streams(20)
+            .max_concurrent_streams((streams_max != 0).then_some(streams_max))
+            .max_local_error_reset_streams(ERROR_RESETS_MAX)
+            .max_pending_accept_reset_streams(resets_max(streams_max))
             .max_header_list_size(header_bytes_max)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE_TIMEOUT)
+            .header_read_timeout(handshake_timeout)
             .max_headers(HTTP_HEADERS_MAX)
             .max_buf_size(header_bytes_max as usize);
         if self.protocol == Protocol::Grpc { builder.http2_only() } else { builder }
     }
+}
+
+/// Requests that were cancelled before the server has looked at them, on a connection that has so many at once.
+fn resets_max(streams_max: u32) -> usize {
+    let rounds = streams_max.saturating_mul(CANCELLED_ROUNDS).clamp(CANCELLED_MIN, CANCELLED_MAX);
+    usize::try_from(rounds).unwrap_or(usize::MAX)
 }
 
 fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -2,10 +2,12 @@
 //! that starts tasks of its own.
 
 mod background;
+mod greeting;
 mod known_digests;
 mod listener;
 mod readiness;
 mod replica;
+mod room;
 mod tls;
 mod waiting;
 
@@ -30,8 +32,7 @@ use crate::http;
 use crate::model::SystemClock;
 use crate::service::{
     Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, StoreClock,
-    UnknownRate,
-    UnreadableAddresses,
+    UnknownRate, UnreadableAddresses,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
@@ -56,12 +57,16 @@ pub struct Config {
     pub insecure: bool,
     /// Let the protocol describe itself.
     pub reflection: bool,
-    /// Connections at once, on each port; one more waits to be accepted.
+    /// Connections at once, on each port; where one more comes, the one that has asked nothing for longest goes. 0: any
+    /// number.
     pub connections_max: usize,
-    /// Requests at once on one gRPC connection.
+    /// Requests at once on one connection; 0: any number.
     pub streams_max: u32,
-    /// How old a connection may grow, before it is asked to come again.
+    /// How old a connection may grow, before it is asked to come again; zero: any age.
     pub connection_age_max: Duration,
+    /// How long a new connection may take to say what a client must say first: TLS, and HTTP/2's preface and SETTINGS or
+    /// the headers of HTTP/1's first request.
+    pub handshake_timeout: Duration,
     /// Requests at once, and how long each may take.
     pub limits: Limits,
     /// How long to go on accepting after the word to stop, while load balancers learn of it from health checks.
@@ -118,6 +123,7 @@ impl Config {
             connections_max: 10_000,
             streams_max: 256,
             connection_age_max: Duration::from_mins(30),
+            handshake_timeout: Duration::from_secs(10),
             limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
@@ -389,8 +395,15 @@ async fn run(config: Config, parts: Parts) {
         spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {
             let router = router.clone();
             service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
+                let under_way = Arc::new(peer.activity.begin());
                 request.extensions_mut().insert(peer.clone());
-                router.clone().oneshot(request)
+                request.extensions_mut().insert(Arc::clone(&under_way));
+                let answer = router.clone().oneshot(request);
+                async move {
+                    let answer = answer.await;
+                    drop(under_way);
+                    answer
+                }
             })
         }));
 

@@ -4,14 +4,17 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use super::Activity;
 use crate::model::CertificateSan;
 
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests under way at once, over all connections; one more is refused, not queued.
+    /// Requests under way at once, over all connections; one more is refused, not queued. 0: any number.
     pub requests_max: usize,
-    /// The longest that a request may take, whatever deadline it brings.
+    /// The longest that a request may take, whatever deadline it brings; zero: as long as it likes.
     pub request_timeout: Duration,
 }
 
@@ -29,6 +32,20 @@ impl Readiness {
     pub const NONE: Self = Self { introspection: false, management: false };
 }
 
+impl Limits {
+    /// The same in numbers to reckon with: what is not limited has a limit that is never reached.
+    #[must_use]
+    pub fn in_effect(self) -> Self {
+        const A_YEAR: Duration = Duration::from_hours(365 * 24);
+        let requests_max = if self.requests_max == 0 { usize::MAX } else { self.requests_max };
+        let timeout = if self.request_timeout.is_zero() { A_YEAR } else { self.request_timeout };
+        Self {
+            requests_max: requests_max.min(Semaphore::MAX_PERMITS),
+            request_timeout: timeout.min(A_YEAR),
+        }
+    }
+}
+
 /// What the connection knows of its peer.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -36,6 +53,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The subject alternative names of its verified client certificate.
     pub sans: Arc<[CertificateSan]>,
+    /// What the connection is doing.
+    pub activity: Arc<Activity>,
 }
 
 impl Peer {
@@ -66,7 +85,7 @@ mod tests {
     fn a_64_of_ipv6_is_one_peer_and_a_mapped_address_is_that_of_ipv4() {
         let network = |address: &str| {
             let address = address.parse().expect("an address");
-            Peer { address, sans: Arc::default() }.network().to_string()
+            Peer { address, sans: Arc::default(), activity: Arc::default() }.network().to_string()
         };
         assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
         assert_eq!(network("[2001:db8:1:2:ffff::]:2"), "2001:db8:1:2::");

@@ -105,6 +105,8 @@ reasons! {
         "the cursor is of too long ago: drop what is cached, and watch from now on, without a cursor";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
         "the stream was read too slowly, and what comes next is no longer kept: drop what is cached, and watch anew";
+    MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
+        "the message is larger than this call takes";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
         "the caller presents too many tokens that nobody knows: what is not in memory is not looked up for a moment";
     UnknownCallersTooMany, "UNKNOWN_CALLERS_TOO_MANY", Exhausted,

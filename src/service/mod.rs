@@ -3,6 +3,7 @@
 //! What writes runs in a task of its own (`Service::run`): a client that goes away takes its request's future with
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
+mod activity;
 mod audit;
 mod bulk;
 mod caller_rotation;
@@ -40,6 +41,7 @@ mod workspaces;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Activity, UnderWay, Worth};
 pub use bulk::{BulkRevoke, BulkRevoked};
 pub use caller_rotation::{RotateCaller, RotatedCaller};
 pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};

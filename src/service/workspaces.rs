@@ -107,7 +107,9 @@ impl Service {
                 slug: &after.slug,
             });
             let namings: Vec<_> = namings.collect();
-            claim_names(&mut *tx, &namings, &*this.clock).await.map_err(|error| told(&context, error))?;
+            claim_names(&mut *tx, &namings, &*this.clock)
+                .await
+                .map_err(|error| told(&context, error))?;
             make_way(&mut *tx, &namings, now).await?;
             for after in &afters {
                 tx.put_workspace(after).await?;

@@ -21,6 +21,11 @@ impl Once {
     pub(super) const fn new(data: Bytes) -> Self {
         Self { data: Some(data), ended: false }
     }
+
+    /// How long it is.
+    pub(in crate::grpc) fn len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl Body for Once {

@@ -3,6 +3,7 @@
 mod commands;
 mod dev;
 mod ended;
+mod flood;
 mod killed;
 mod leaked;
 mod life;

@@ -17,6 +17,7 @@ on_every_store! {
     a_port_that_is_taken_is_named,
     an_address_beyond_loopback_is_refused_in_the_clear,
     two_servers_run_on_one_store,
+    nought_is_no_limit_or_it_is_refused,
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
@@ -129,4 +130,32 @@ async fn two_servers_run_on_one_store(p: Program) {
         serving.signal(Signal::TERM);
         assert_eq!(serving.end().code(), Some(0));
     }
+}
+
+async fn nought_is_no_limit_or_it_is_refused(p: Program) {
+    let caller = p.run("caller create gateway --permission introspect --output token").word();
+    let mut serving = p.start(&format!(
+        "{SERVE} --connections-max 0 --streams-max 0 --requests-max 0 --request-timeout 0s \
+         --connection-age-max 0s --unknown-rate-max 0"
+    ));
+    let grpc = serving.json()["grpc"].as_str().expect("a URL").to_owned();
+    assert!(!allowed(&grpc, &caller, "nobody's").await.expect("an answer"));
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().code(), Some(0));
+    for flag in [
+        "--cache-capacity 0",
+        "--workspace-keys-max 0",
+        "--user-pats-max 0",
+        "--key-lifetime-max 0s",
+        "--pat-lifetime-max 0s",
+        "--last-use-flush 0s",
+        "--purge-every 0s",
+        "--lease 0s",
+    ] {
+        let error = p.run(&format!("{SERVE} {flag}")).failed(2);
+        let name = flag.split(' ').next().expect("a name");
+        let allowed = ["at least 1", "longer than 0s", "from 1s to 60s"];
+        assert!(error.contains(name) && allowed.iter().any(|text| error.contains(text)), "{error}");
+    }
+    p.run("credentials list --limit 0").failed(2);
 }

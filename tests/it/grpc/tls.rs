@@ -3,14 +3,19 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse};
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
 use sophic_auth::service::{Context, CreateCaller};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
@@ -24,6 +29,7 @@ on_every_store! {
     a_certificate_of_another_authority_gets_no_connection,
     certificates_may_be_required_of_all,
     certificates_are_replaced_while_the_server_runs,
+    a_connection_that_says_nothing_ends_before_and_after_its_handshake,
 }
 
 /// A certificate authority of a test's own, and the files of a server that it vouches for.
@@ -230,6 +236,43 @@ async fn certificates_are_replaced_while_the_server_runs(s: Secure) {
     s.call(None, Some(&authorization)).await.expect_err("the old authority is gone");
     let s = Secure { authority: next, ..s };
     s.call(None, Some(&authorization)).await.expect("the new one is in use");
+    s.running.stop().await;
+}
+
+/// A handshake, by someone who trusts the authority, and nothing after it.
+async fn encrypted(s: &Secure, to: SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = s.authority.pem();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(to).await.expect("the port accepts");
+    let name = "localhost".try_into().expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.expect("a handshake")
+}
+
+async fn a_connection_that_says_nothing_ends_before_and_after_its_handshake(s: Secure) {
+    let Secure { database, running, authority } = s;
+    running.stop().await;
+    let mut config = config(&database, authority.files());
+    config.handshake_timeout = Duration::from_millis(500);
+    let running = server::start(config).await.expect("the server starts");
+    let s = Secure { authority, running, database };
+    for port in [s.running.grpc, s.running.http] {
+        let mut silent = TcpStream::connect(port).await.expect("the port accepts");
+        let mut encrypted = encrypted(&s, port).await;
+        let (mut nothing, mut rest) = (Vec::new(), Vec::new());
+        let ends = async {
+            // Closed, or reset: either is the end.
+            let _ = silent.read_to_end(&mut nothing).await;
+            let _ = encrypted.read_to_end(&mut rest).await;
+        };
+        tokio::time::timeout(Duration::from_secs(60), ends).await.expect("the server ends them");
+    }
     s.running.stop().await;
 }
 

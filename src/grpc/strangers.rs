@@ -1,0 +1,178 @@
+//! What anybody may ask, health and reflection, and what that may cost: few bytes, little time, and a bounded number of
+//! requests that are not over. Where there is no room for one more, the connection whose request is the oldest ends, so that
+//! nobody can keep the others' health checks out by holding on.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+
+use crate::service::{Activity, Reason, ServiceError};
+
+/// The largest message of health: the name of a service.
+pub(super) const HEALTH_BYTES_MAX: usize = 1_024;
+/// The largest message of reflection.
+pub(super) const REFLECTION_BYTES_MAX: usize = 16 * 1_024;
+/// How long a message may take to come, and a stream of reflection to end.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of strangers that are not over, on one connection.
+const ON_ONE_CONNECTION_MAX: u32 = 32;
+/// The same over all connections: of health, which may be watched, and of reflection, whose answers are long.
+const HEALTH_MAX: usize = 1_024;
+const REFLECTION_MAX: usize = 64;
+
+/// Requests of strangers that are not over. A connection on which a caller has made itself known is no stranger's.
+pub(super) struct Strangers {
+    health: Arc<Seats>,
+    reflection: Arc<Seats>,
+}
+
+#[derive(Debug)]
+struct Seats {
+    max: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    by_age: BTreeMap<u64, Arc<Activity>>,
+}
+
+/// A request's seat, until it is over.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        let seats = |max| Arc::new(Seats { max, taken: Mutex::default() });
+        Self { health: seats(HEALTH_MAX), reflection: seats(REFLECTION_MAX) }
+    }
+}
+
+impl Strangers {
+    /// Lets a request in; whoever is known needs no seat.
+    pub(super) fn enter(
+        &self,
+        activity: &Arc<Activity>,
+        reflection: bool,
+    ) -> Result<Option<Seat>, ServiceError> {
+        if activity.is_known() {
+            return Ok(None);
+        }
+        if activity.under_way() > ON_ONE_CONNECTION_MAX {
+            return Err(Reason::Overloaded.into());
+        }
+        let seats = if reflection { &self.reflection } else { &self.health };
+        Ok(Some(Seats::enter(seats, activity)))
+    }
+}
+
+impl Seats {
+    fn enter(seats: &Arc<Self>, activity: &Arc<Activity>) -> Seat {
+        let mut taken = seats.taken.lock();
+        while taken.by_age.len() >= seats.max {
+            let Some((_, oldest)) = taken.by_age.pop_first() else { break };
+            if !oldest.is_known() {
+                oldest.end();
+            }
+        }
+        let number = taken.next;
+        taken.next += 1;
+        taken.by_age.insert(number, Arc::clone(activity));
+        Seat { seats: Arc::clone(seats), number }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken.lock().by_age.remove(&self.number);
+    }
+}
+
+/// A request's body that has to come in time, of which something was read.
+pub(super) struct InTime {
+    begun: Option<Bytes>,
+    body: Incoming,
+    over: Pin<Box<Sleep>>,
+}
+
+impl InTime {
+    pub(super) fn new(begun: Bytes, body: Incoming, deadline: Instant) -> Self {
+        let begun = Some(begun).filter(|begun| !begun.is_empty());
+        Self { begun, body, over: Box::pin(tokio::time::sleep_until(deadline)) }
+    }
+}
+
+impl Body for InTime {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(begun) = self.begun.take() {
+            return Poll::Ready(Some(Ok(Frame::data(begun))));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))),
+            );
+        }
+        self.over
+            .as_mut()
+            .poll(context)
+            .map(|()| Some(Err(ServiceError::from(Reason::DeadlineExceeded).into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{HEALTH_MAX, ON_ONE_CONNECTION_MAX, Strangers};
+    use crate::service::Activity;
+
+    #[test]
+    fn one_too_many_ends_the_connection_of_the_oldest_that_is_nobodys() {
+        let strangers = Strangers::default();
+        let caller = Arc::new(Activity::default());
+        let kept = strangers.enter(&caller, false).expect("there is room");
+        caller.begin().of_a_caller();
+        let (mut activities, mut seats) = (Vec::new(), vec![kept]);
+        for _ in 0..HEALTH_MAX {
+            let activity = Arc::new(Activity::default());
+            seats.push(strangers.enter(&activity, false).expect("there is room"));
+            activities.push(activity);
+        }
+        assert!(activities.iter().all(|activity| !activity.has_ended()), "a caller needs no seat");
+        seats.push(strangers.enter(&Arc::new(Activity::default()), false).expect("room is made"));
+        let ended = activities.iter().map(|activity| activity.has_ended());
+        let ended: Vec<_> = ended.enumerate().filter(|(_, ended)| *ended).collect();
+        assert_eq!(ended, [(0, true)]);
+        assert!(!caller.has_ended());
+        drop(seats);
+        assert!(strangers.health.taken.lock().by_age.is_empty());
+    }
+
+    #[test]
+    fn one_connection_has_so_many_and_no_more() {
+        let (strangers, activity) = (Strangers::default(), Arc::new(Activity::default()));
+        let begun: Vec<_> = (0..=ON_ONE_CONNECTION_MAX).map(|_| activity.begin()).collect();
+        assert!(strangers.enter(&activity, false).is_err());
+        drop(begun);
+        assert!(strangers.enter(&activity, false).is_ok());
+    }
+}

@@ -1,0 +1,164 @@
+//! Connections that say nothing, or too little, hold no place for long; and where there is no room, those go that have
+//! asked nothing for longest.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sophic_auth::grpc::pb::WatchRequest;
+use sophic_auth::model::Permission;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks,
+    a_warmed_up_channel_that_asks_nothing_stays,
+    silent_connections_shut_nobody_out,
+    what_strangers_watch_shuts_nobody_out,
+    a_caller_with_requests_under_way_keeps_its_place,
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// For what must happen, and has not if a test waits for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn connected(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.expect("the port accepts");
+    stream.write_all(bytes).await.expect("it is sent");
+    stream
+}
+
+/// Waits for the server to end it, while saying one more of these bytes now and then.
+async fn ended(stream: TcpStream, dribble: &'static [u8]) {
+    let (mut reader, mut writer) = stream.into_split();
+    let dribbling = async {
+        for byte in dribble {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if writer.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut rest = Vec::new();
+    let reading = async {
+        // Closed, or reset: either is the end.
+        let _ = reader.read_to_end(&mut rest).await;
+    };
+    let over = async {
+        tokio::select! {
+            () = reading => {}
+            () = dribbling => {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.expect("the server ends it");
+}
+
+async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: Harness) {
+    let server = h.another(|config| config.handshake_timeout = Duration::from_millis(200)).await;
+    let (grpc, http) = (server.running.grpc, server.running.http);
+    let no_settings = [PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
+    let half_settings = [PREFACE, &SETTINGS[..5]].concat();
+    let long: &'static [u8] = &[b'a'; 2_000];
+    let mut ends = Vec::new();
+    for port in [grpc, http] {
+        for bytes in [&b""[..], b"P", PREFACE, &half_settings, &no_settings] {
+            ends.push(ended(connected(port, bytes).await, b""));
+        }
+        ends.push(ended(connected(port, b"").await, &PREFACE[..20]));
+    }
+    for bytes in [&b"G"[..], b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: "] {
+        ends.push(ended(connected(http, bytes).await, b""));
+        ends.push(ended(connected(http, bytes).await, long));
+    }
+    futures::future::join_all(ends).await;
+    // The headers of a later request are given no more time than those of the first.
+    let mut stream = connected(http, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nx-long: ").await.expect("it is sent");
+    ended(stream, long).await;
+}
+
+async fn a_warmed_up_channel_that_asks_nothing_stays(h: Harness) {
+    let server = h.another(|config| config.handshake_timeout = Duration::from_millis(100)).await;
+    let (grpc, http) = (server.running.grpc, server.running.http);
+    for port in [grpc, http] {
+        let warmed = connected(port, b"").await;
+        let (mut client, connection) = h2::client::handshake(warmed).await.expect("a handshake");
+        let driver = tokio::task::spawn(connection);
+        // These two come later, and their time is over.
+        ended(connected(port, b"").await, b"").await;
+        ended(connected(port, b"").await, b"").await;
+        assert!(!driver.is_finished(), "the warmed-up one was ended");
+        let request = http::Request::get(format!("http://{port}/healthz")).body(());
+        let (response, _) =
+            client.send_request(request.expect("a request"), true).expect("it is open");
+        let expected = if port == http { 200 } else { 405 };
+        assert_eq!(response.await.expect("an answer").status(), expected);
+        driver.abort();
+    }
+}
+
+async fn silent_connections_shut_nobody_out(h: Harness) {
+    let server = h.another(|config| config.connections_max = 4).await;
+    let gateway = h.gateway().await.at(&server);
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        for port in [server.running.grpc, server.running.http] {
+            silent.push(connected(port, b"").await);
+            silent.push(connected(port, &[PREFACE, SETTINGS].concat()).await);
+        }
+        // The default deadline is far away: it is the newcomer who makes room.
+        let fresh = server.reconnected(&gateway).await;
+        assert!(!fresh.introspect("nobody's", "", &[]).await.active);
+        let mut stream =
+            connected(server.running.http, b"GET /healthz HTTP/1.0\r\nhost: x\r\n\r\n").await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    }
+    let first = silent.drain(..2).map(|stream| ended(stream, b""));
+    futures::future::join_all(first).await;
+}
+
+async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
+    let server = h.another(|config| config.connections_max = 4).await;
+    let gateway = h.gateway().await.at(&server);
+    let mut watches = Vec::new();
+    for _ in 0..6 {
+        let stranger = server.reconnected(&server.anonymous()).await;
+        let request = HealthCheckRequest { service: String::new() };
+        let watch = HealthClient::new(stranger.channel()).watch(request).await;
+        watches.push((watch.expect("a stream").into_inner(), stranger));
+    }
+    let fresh = server.reconnected(&gateway).await;
+    assert!(!fresh.introspect("nobody's", "", &[]).await.active);
+    let (mut first, _) = watches.remove(0);
+    let over = async { while let Ok(Some(_)) = first.message().await {} };
+    tokio::time::timeout(PATIENCE, over).await.expect("it made room");
+}
+
+async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {
+    let server = h.another(|config| config.connections_max = 2).await;
+    let follower = h.caller("follower", &[Permission::Introspect]).await.at(&server);
+    let request = WatchRequest::default();
+    let mut watch = follower.auth().watch(request).await.expect("a stream").into_inner();
+    for _ in 0..8 {
+        drop(connected(server.running.grpc, b"").await);
+        let silent = connected(server.running.grpc, &[PREFACE, SETTINGS].concat()).await;
+        let fresh = server.reconnected(&follower).await;
+        assert!(!fresh.introspect("nobody's", "", &[]).await.active);
+        ended(silent, b"").await;
+    }
+    // Each is a checkpoint, and there are no more than a few from before.
+    for _ in 0..5 {
+        watch.message().await.expect("it was not ended").expect("it goes on");
+    }
+}

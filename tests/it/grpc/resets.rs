@@ -1,0 +1,152 @@
+//! Calls that are cancelled by the hundred: a gateway's clients may, on the connection that all of them share, and a flood
+//! of it is bounded all the same.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use sophic_auth::grpc::pb::IntrospectRequest;
+use sophic_auth::token::{OsRandom, Token, TokenKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+use tower::service_fn;
+
+use crate::harness::Harness;
+use crate::stores::on_every_store;
+
+on_every_store! {
+    a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms,
+    a_burst_of_cancelled_requests_is_survived_and_a_flood_is_not,
+}
+
+/// What one connection has at once, by default.
+const STREAMS: u32 = 256;
+/// What may be cancelled before the server has looked at any of it, by default.
+const ROUNDS: u32 = 8;
+
+async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: Harness) {
+    // Without a limit all of it is looked up, and takes its time.
+    let server = h.another(|config| config.cache.unknown_rate_max = 0).await;
+    let (connections, address) = (Arc::new(AtomicU32::new(0)), server.running.grpc);
+    let counted = Arc::clone(&connections);
+    let connector = service_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { TcpStream::connect(address).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_shared(server.running.grpc_url()).expect("a URL");
+    let channel = endpoint.connect_with_connector(connector).await.expect("it accepts");
+    let gateway = h.gateway().await.on(channel);
+    let call = || {
+        let auth = gateway.auth();
+        async move {
+            let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness");
+            let token = token.expose().to_owned();
+            let mut auth = auth;
+            let _ = auth.introspect(IntrospectRequest { token, ..Default::default() }).await;
+        }
+    };
+    for _ in 0..20 {
+        let calls: Vec<_> = (0..STREAMS).map(|_| tokio::task::spawn(call())).collect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for call in calls {
+            call.abort();
+        }
+    }
+    assert!(!gateway.introspect("nobody's", "", &[]).await.active);
+    assert_eq!(connections.load(Ordering::Relaxed), 1, "it had to connect again");
+}
+
+/// A connection of HTTP/2 by hand.
+struct Raw {
+    stream: TcpStream,
+    next: u32,
+    headers: Vec<u8>,
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+impl Raw {
+    async fn connect(to: SocketAddr, path: &str) -> Self {
+        let mut stream = TcpStream::connect(to).await.expect("the port accepts");
+        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+        stream.write_all(&hello).await.expect("it is sent");
+        let literal = |bytes: &str| {
+            let length = u8::try_from(bytes.len()).expect("short");
+            [&[length], bytes.as_bytes()].concat()
+        };
+        // POST, http, and three literals that are not kept (RFC 7541 §6.2.2).
+        let headers = [
+            vec![0x83, 0x86, 0x04],
+            literal(path),
+            vec![0x01],
+            literal("localhost"),
+            vec![0x00],
+            literal("content-type"),
+            literal("application/grpc"),
+        ];
+        Self { stream, next: 1, headers: headers.concat() }
+    }
+
+    /// So many requests, each cancelled before the next, all in one piece.
+    async fn cancelled(&mut self, requests: u32) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        for _ in 0..requests {
+            bytes.extend(frame(1, 4, self.next, &self.headers));
+            bytes.extend(frame(3, 0, self.next, &8_u32.to_be_bytes()));
+            self.next += 2;
+        }
+        self.stream.write_all(&bytes).await
+    }
+
+    /// Whether a ping is answered; else the connection has ended, or been told to.
+    async fn lives(&mut self) -> bool {
+        if self.stream.write_all(&frame(6, 0, 0, b"12345678")).await.is_err() {
+            return false;
+        }
+        loop {
+            let mut head = [0; 9];
+            if self.stream.read_exact(&mut head).await.is_err() {
+                return false;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; length];
+            if self.stream.read_exact(&mut payload).await.is_err() {
+                return false;
+            }
+            match (head[3], head[4]) {
+                (6, 1) if payload == b"12345678" => return true,
+                (7, _) => return false,
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn a_burst_of_cancelled_requests_is_survived_and_a_flood_is_not(h: Harness) {
+    let ports = [
+        (h.running.grpc, "/sophic.auth.v1.AuthService/Introspect"),
+        (h.running.grpc, "/grpc.health.v1.Health/Check"),
+        (h.running.http, "/auth"),
+    ];
+    for (port, path) in ports {
+        let mut raw = Raw::connect(port, path).await;
+        // A ping may be answered before the server looks at any of it, so all of it counts together.
+        for _ in 1..ROUNDS {
+            raw.cancelled(STREAMS).await.expect("it is sent");
+            assert!(raw.lives().await, "{path}");
+        }
+        let mut floods = 0;
+        while raw.cancelled(50_000).await.is_ok() && raw.lives().await {
+            floods += 1;
+            assert!(floods < 20, "{path}: a million, and there is no end to it");
+        }
+        // Others are not concerned.
+        assert!(Raw::connect(port, path).await.lives().await);
+    }
+}
