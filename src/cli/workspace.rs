@@ -11,7 +11,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
     refuse_token_output(global)?;
     match command {
         WorkspaceCommand::Put { slug, name, id, switch, policy } => {
-            let policy = policy.policy()?;
+            let policy = policy.policy();
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
@@ -47,7 +47,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let put = service.put_workspaces(operator(), puts.into()).await?;
             let put: Vec<_> = put.iter().map(view::workspace).collect();
             let columns = ["id", "slug", "display_name"];
-            output::list(global.output, "workspaces", &columns, &put);
+            output::list(global.output, "workspaces", &columns, &put)?;
             service.store.close().await;
         }
         WorkspaceCommand::List => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sophic_auth::cache::{Barrier, Direct};
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, PageRequest, Reads, Reason, Refusals, Service, StoreClock,
-    UnknownRate, UnreadableAddresses,
+    Commits, Context, LastUses, Options, PageRequest, PutWorkspace, Reads, Reason, Refusals,
+    Service, StoreClock, UnknownRate, UnreadableAddresses,
 };
 use sophic_auth::store::AuditFilter;
 use sophic_auth::token::OsRandom;
@@ -60,8 +60,9 @@ async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
     let id = WorkspaceId::parse(id).expect("an id");
     let slug = Slug::parse(slug).expect("a slug");
     let name = DisplayName::parse("Acme").expect("a name");
-    let outcome =
-        service.put_workspace(Context::operator("test"), id, slug, name, false, None).await;
+    let (slug, display_name) = (Some(slug), Some(name));
+    let put = PutWorkspace { id, slug, display_name, disabled: None, policy: None };
+    let outcome = service.put_workspace(Context::operator("test"), put).await;
     outcome.err().map(|error| error.reason)
 }
 

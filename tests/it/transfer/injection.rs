@@ -1,7 +1,7 @@
 //! CSV by the format's rules: what is quoted is data, and what is no CSV is refused whole.
 
 use sophic_auth::model::{DisplayName, Slug, WorkspaceId};
-use sophic_auth::service::{Context, TransferFormat};
+use sophic_auth::service::{Context, PutWorkspace, TransferFormat};
 
 use super::import::{count, is_allowed};
 use super::{ALL_OR_NOTHING, EACH, Over, legacy};
@@ -16,9 +16,10 @@ on_every_store! {
 async fn victim(over: &Over) {
     let name = DisplayName::parse("Victim").expect("a name");
     let (id, slug) = (WorkspaceId::parse("v"), Slug::parse("victim"));
-    let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
+    let (id, slug) = (id.expect("an id"), Some(slug.expect("a slug")));
+    let put = PutWorkspace { id, slug, display_name: Some(name), disabled: None, policy: None };
     let context = Context::operator("test");
-    over.service.put_workspace(context, id, slug, name, false, None).await.expect("a workspace");
+    over.service.put_workspace(context, put).await.expect("a workspace");
 }
 
 async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) {
