@@ -30,7 +30,7 @@ impl Made {
 /// One of everything, exported.
 fn make(p: &Program) -> Made {
     p.run("workspace put acme --id w1 --name \"Acme, Inc\"").ok();
-    p.run("workspace put closed --id w2 --disabled").ok();
+    p.run("workspace put closed --id w2").ok();
     p.run("workspace put reborn --id w3").ok();
     p.run("user put ada --name Ada").ok();
     p.run("user put bob --disabled").ok();
@@ -45,6 +45,7 @@ fn make(p: &Program) -> Made {
     p.run("workspace delete reborn").ok();
     p.run("workspace put reborn --id w3").ok();
     let (alive, revoked, closed, after) = (key("acme"), key("acme"), key("closed"), key("reborn"));
+    p.run("workspace put closed --id w2 --disabled").ok();
     p.pipe(&revoked, "key revoke -").ok();
     let pat = token("pat create --user ada --name laptop --scope read --max-role viewer");
     let of_bob = token("pat create --user ada --name other --scope read");
