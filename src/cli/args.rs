@@ -38,7 +38,8 @@ Examples:
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  sophic-auth export --workspace acme credentials.csv";
+  sophic-auth export --workspace acme credentials.csv
+  sophic-auth export --all deployment.jsonl && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
 
 const LEAKED_EXAMPLES: &str = "\
 Examples:

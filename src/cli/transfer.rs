@@ -15,8 +15,8 @@ use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
-    Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError, TransferFormat,
-    find_token,
+    DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
+    TransferFormat, find_token,
 };
 use crate::store::ExportFilter;
 
@@ -29,7 +29,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
             "the token and the file cannot both be standard input: put one of them into a file";
         return Err(Usage(text.to_owned()).into());
     }
-    let (input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
+    let (mut input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
         (Box::new(BufReader::new(std::io::stdin())), None)
     } else {
         let file = File::open(&args.file)
@@ -38,6 +38,11 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         let bytes = metadata.map(|metadata| metadata.len());
         (Box::new(BufReader::new(file)), bytes)
     };
+    let is_deployment = format == TransferFormat::Jsonl
+        && input.fill_buf().context("the input cannot be read")?.starts_with(DEPLOYMENT_BEGINS);
+    if is_deployment {
+        args.refuse_for_deployment()?;
+    }
     let reading = args.reading();
     if let Some(token) = &args.check_token {
         return check_token(global, token, input, format, reading);
@@ -49,8 +54,12 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     };
     let service = open(global).await?;
     let mut watch = Watch { progress: Progress::new(), bytes };
-    let import = Import { input, format, reading, options };
-    let outcome = service.import(&operator(), import, &mut watch).await;
+    let outcome = if is_deployment {
+        service.import_deployment(&operator(), input, args.dry_run, &mut watch).await
+    } else {
+        let import = Import { input, format, reading, options };
+        service.import(&operator(), import, &mut watch).await
+    };
     watch.progress.finish();
     service.store.close().await;
     let report = outcome?;
@@ -122,6 +131,9 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     } else {
         format(args.format, &args.file)?
     };
+    if args.all && format == TransferFormat::Csv {
+        return Err(Usage("--all is written as JSON lines, and not as CSV".to_owned()).into());
+    }
     let service = open(global).await?;
     let workspace = match args.workspace {
         None => None,
@@ -138,17 +150,26 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         user_id: user.map(|user| user.id),
     };
     let mut progress = Progress::new();
-    let mut show = |done| progress.show("credentials exported", done, None);
+    let what = if args.all { "records exported" } else { "credentials exported" };
+    let mut show = |done| progress.show(what, done, None);
     let context = operator();
     let written = if to_stdout {
         let mut output = BufWriter::new(output::stream());
-        match service.export(&context, &filter, format, &mut output, &mut show).await {
+        let exported = if args.all {
+            service.export_deployment(&context, &mut output, &mut show).await
+        } else {
+            service.export(&context, &filter, format, &mut output, &mut show).await
+        };
+        match exported {
             Ok(_) => output.flush().map_err(|error| Unprinted::from(error).into()),
             Err(TransferError::Io { source, .. }) => Err(Unprinted::from(source).into()),
             Err(error) => Err(error.into()),
         }
     } else {
         to_file(&args.file, async |output| {
+            if args.all {
+                return Ok(service.export_deployment(&context, output, &mut show).await?);
+            }
             Ok(service.export(&context, &filter, format, output, &mut show).await?)
         })
         .await

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Usage;
 use crate::service::{Column, Reading};
 
 /// Flags of `import`.
@@ -74,6 +75,10 @@ pub(super) struct ExportArgs {
     /// How to write it [default: by the name's ending, .csv or .jsonl; jsonl on standard output]
     #[arg(long)]
     pub(super) format: Option<TransferFormatArg>,
+    /// Everything that an import can bring back: workspaces with their policies, users, memberships, credentials and callers, as
+    /// JSON lines. Not the audit log, and not what was deleted
+    #[arg(long, conflicts_with_all = ["user", "workspace"])]
+    pub(super) all: bool,
     /// Only keys of this workspace, by slug or id
     #[arg(long, conflicts_with = "user")]
     pub(super) workspace: Option<String>,
@@ -83,6 +88,22 @@ pub(super) struct ExportArgs {
 }
 
 impl ImportArgs {
+    /// A deployment is what it is: nothing of it is renamed, made or left out.
+    pub(super) fn refuse_for_deployment(&self) -> Result<(), Usage> {
+        let given = [
+            ("--create-missing", self.create_missing),
+            ("--rename", !self.rename.is_empty()),
+            ("--set", !self.set.is_empty()),
+            ("--ignore-columns", !self.ignore_columns.is_empty()),
+            ("--tokens-look-like-digests", self.tokens_look_like_digests),
+            ("--check-token", self.check_token.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Usage(format!("{flag} does not go with a whole deployment"))),
+            None => Ok(()),
+        }
+    }
+
     /// What the file's columns are.
     pub(super) fn reading(&self) -> Reading {
         let (all, named) =
@@ -129,7 +150,9 @@ pub(super) fn import_long_help() -> String {
         let _ = writeln!(text, "  {:<15} {}", column.as_str(), column.meaning());
     }
     text.push_str(
-        "\nA time is RFC 3339; or as Postgres prints it, 2027-01-31 12:00:00.5+00, where without a zone it is UTC; or a date, \
+        "\nWhat `export --all` has written is imported by the same command: whole, in one transaction, or not at all. What is \
+         there already and the same is left as it is; what is there and differs is reported, and nothing is written.\n\n\
+         A time is RFC 3339; or as Postgres prints it, 2027-01-31 12:00:00.5+00, where without a zone it is UTC; or a date, \
          which is its first moment in UTC; or seconds, milliseconds or microseconds since 1970, told apart by their 10, 13 or \
          16 digits. \\N is as empty, in CSV that was not exported here. In JSON times, users and workspaces may be numbers, and \
          revoked and enabled true or false.\n\n\

@@ -64,8 +64,8 @@ pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_
 pub use refusals::{Attempt, Refusals};
 pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
-    Column, FoundToken, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Reading,
-    TransferError, TransferFormat, find_token,
+    Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
+    ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
 pub(crate) use transfer::{Nesting, Place};
 pub use under_way::Reads;

@@ -5,11 +5,13 @@
 
 mod check;
 mod column;
+mod deployment;
 mod digest_text;
 mod duplicates;
 mod elements;
 mod epoch;
 mod export;
+mod export_all;
 mod find;
 mod import;
 mod json;
@@ -26,6 +28,7 @@ mod when;
 mod tests;
 
 pub use column::Column;
+pub use deployment::DEPLOYMENT_BEGINS;
 pub(crate) use elements::{Nesting, Place};
 pub use find::{FoundToken, find_token};
 pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};

@@ -2,6 +2,7 @@
 
 mod backup;
 mod columns;
+mod deployment;
 mod documented;
 mod export;
 mod import;

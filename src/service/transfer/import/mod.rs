@@ -3,7 +3,9 @@
 //! over as it is.
 
 mod batch;
+mod deployment;
 mod owners;
+mod stage;
 mod write;
 
 use std::io::BufRead;

@@ -24,14 +24,14 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// What a batch came to, once committed.
 #[derive(Default)]
-struct Outcome {
-    written: u64,
-    there: Vec<u64>,
-    bad: Vec<(u64, Bad)>,
-    event: Option<AuditEvent>,
+pub(super) struct Outcome {
+    pub(super) written: u64,
+    pub(super) there: Vec<u64>,
+    pub(super) bad: Vec<(u64, Bad)>,
+    pub(super) event: Option<AuditEvent>,
 }
 
-type Batch = Vec<(u64, StoredCredential)>;
+pub(super) type Batch = Vec<(u64, StoredCredential)>;
 
 impl Service {
     pub(super) async fn write_in_batches(
@@ -117,7 +117,7 @@ impl Service {
     }
 
     /// The next lines that are good still.
-    fn take(
+    pub(super) fn take(
         &self,
         context: &Context,
         tally: &Tally,
@@ -155,7 +155,7 @@ impl Service {
     }
 
     /// Writes what is new of a batch. Without anything new, it has changed nothing.
-    async fn write_within(
+    pub(super) async fn write_within(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,

@@ -1,0 +1,283 @@
+//! A whole deployment as JSON lines: each says in `record` what it is. Workspaces come first, then users, memberships,
+//! credentials and callers, which is the order in which they are locked, and a last line says that it is whole.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
+    Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    WorkspacePolicy,
+};
+
+/// How the first line of such a file begins.
+pub const DEPLOYMENT_BEGINS: &[u8] = br#"{"record":"deployment""#;
+/// The only version there is so far.
+pub(super) const VERSION: u32 = 1;
+
+/// What a line that is no credential's says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub(super) enum Said {
+    /// The first line.
+    Deployment {
+        version: u32,
+        time: String,
+    },
+    Workspace(WorkspaceSaid),
+    User(UserSaid),
+    Membership(MembershipSaid),
+    Caller(CallerSaid),
+    /// The last line: how many records there are between.
+    End {
+        records: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkspaceSaid {
+    id: String,
+    slug: String,
+    display_name: String,
+    disabled: bool,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation_time: Option<String>,
+    create_time: String,
+    update_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<PolicySaid>,
+}
+
+/// In microseconds, the finest that both databases keep.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicySaid {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_lifetime_max_us: Option<u64>,
+    key_expiry_required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_min_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_max_us: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserSaid {
+    id: String,
+    display_name: String,
+    disabled: bool,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation_time: Option<String>,
+    create_time: String,
+    update_time: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembershipSaid {
+    workspace_id: String,
+    user_id: String,
+    role: String,
+    create_time: String,
+    update_time: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallerSaid {
+    id: String,
+    name: String,
+    permissions: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_san: Option<String>,
+    hint: String,
+    create_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoke_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_expire_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_id: Option<String>,
+}
+
+fn text(time: Option<Timestamp>) -> Option<String> {
+    time.map(|time| time.to_string())
+}
+
+fn time(text: Option<&str>) -> Result<Option<Timestamp>, Invalid> {
+    text.map(Timestamp::parse).transpose()
+}
+
+fn micros(duration: Option<Duration>) -> Option<u64> {
+    duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A generation counts from nothing.
+fn counted(generation: i64) -> Result<i64, Invalid> {
+    Some(generation).filter(|generation| *generation >= 0).ok_or_else(|| Invalid::new("generation"))
+}
+
+impl WorkspaceSaid {
+    pub(super) fn of(workspace: &Workspace, policy: Option<&WorkspacePolicy>) -> Self {
+        Self {
+            id: workspace.id.to_string(),
+            slug: workspace.slug.to_string(),
+            display_name: workspace.display_name.to_string(),
+            disabled: workspace.disabled,
+            generation: workspace.generation,
+            generation_time: text(workspace.generation_time),
+            create_time: workspace.create_time.to_string(),
+            update_time: workspace.update_time.to_string(),
+            policy: policy.map(|policy| PolicySaid {
+                key_lifetime_max_us: micros(policy.key_lifetime_max),
+                key_expiry_required: policy.key_expiry_required,
+                keys_max: policy.keys_max,
+                overlap_min_us: micros(policy.overlap_min),
+                overlap_max_us: micros(policy.overlap_max),
+            }),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<(Workspace, Option<WorkspacePolicy>), Invalid> {
+        let workspace = Workspace {
+            id: WorkspaceId::parse(&self.id)?,
+            slug: Slug::parse(&self.slug)?,
+            display_name: DisplayName::parse(&self.display_name)?,
+            disabled: self.disabled,
+            generation: counted(self.generation)?,
+            generation_time: time(self.generation_time.as_deref())?,
+            create_time: Timestamp::parse(&self.create_time)?,
+            update_time: Timestamp::parse(&self.update_time)?,
+            delete_time: None,
+        };
+        let policy = self.policy.as_ref().map(|policy| WorkspacePolicy {
+            key_lifetime_max: policy.key_lifetime_max_us.map(Duration::from_micros),
+            key_expiry_required: policy.key_expiry_required,
+            keys_max: policy.keys_max,
+            overlap_min: policy.overlap_min_us.map(Duration::from_micros),
+            overlap_max: policy.overlap_max_us.map(Duration::from_micros),
+        });
+        Ok((workspace, policy))
+    }
+}
+
+impl UserSaid {
+    pub(super) fn of(user: &User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            display_name: user.display_name.to_string(),
+            disabled: user.disabled,
+            generation: user.generation,
+            generation_time: text(user.generation_time),
+            create_time: user.create_time.to_string(),
+            update_time: user.update_time.to_string(),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<User, Invalid> {
+        Ok(User {
+            id: UserId::parse(&self.id)?,
+            display_name: DisplayName::parse(&self.display_name)?,
+            disabled: self.disabled,
+            generation: counted(self.generation)?,
+            generation_time: time(self.generation_time.as_deref())?,
+            create_time: Timestamp::parse(&self.create_time)?,
+            update_time: Timestamp::parse(&self.update_time)?,
+            delete_time: None,
+        })
+    }
+}
+
+impl MembershipSaid {
+    pub(super) fn of(membership: &Membership) -> Self {
+        Self {
+            workspace_id: membership.workspace_id.to_string(),
+            user_id: membership.user_id.to_string(),
+            role: membership.role.to_string(),
+            create_time: membership.create_time.to_string(),
+            update_time: membership.update_time.to_string(),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Membership, Invalid> {
+        Ok(Membership {
+            workspace_id: WorkspaceId::parse(&self.workspace_id)?,
+            user_id: UserId::parse(&self.user_id)?,
+            role: self.role.parse()?,
+            create_time: Timestamp::parse(&self.create_time)?,
+            update_time: Timestamp::parse(&self.update_time)?,
+        })
+    }
+}
+
+impl CallerSaid {
+    pub(super) fn of(caller: &Caller) -> Self {
+        let (digest, certificate_san) = match &caller.identity {
+            CallerIdentity::Token(digest) => (Some(digest.to_hex()), None),
+            CallerIdentity::Certificate(san) => (None, Some(san.as_str().to_owned())),
+        };
+        Self {
+            id: caller.id.to_string(),
+            name: caller.name.to_string(),
+            permissions: caller.permissions.iter().map(|p| p.as_str().to_owned()).collect(),
+            digest,
+            certificate_san,
+            hint: caller.hint.clone(),
+            create_time: caller.create_time.to_string(),
+            revoke_time: text(caller.revoke_time),
+            previous_digest: caller.previous.map(|previous| previous.digest.to_hex()),
+            previous_expire_time: text(caller.previous.map(|previous| previous.expire_time)),
+            rotation_id: caller.rotation.map(|rotation| rotation.0.to_string()),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Caller, Invalid> {
+        let digest = |text: &str| {
+            let digest = super::digest_text::parse(text);
+            digest.ok_or_else(|| Invalid::new(super::digest_text::instead(text)))
+        };
+        let identity = match (&self.digest, &self.certificate_san) {
+            (Some(text), None) => CallerIdentity::Token(digest(text)?),
+            (None, Some(san)) => CallerIdentity::Certificate(CertificateSan::parse(san)?),
+            _ => return Err(Invalid::new("it must have one of digest and certificate_san")),
+        };
+        let previous = match (&self.previous_digest, &self.previous_expire_time) {
+            (Some(text), Some(time)) => {
+                Some(PreviousToken { digest: digest(text)?, expire_time: Timestamp::parse(time)? })
+            }
+            (None, None) => None,
+            _ => return Err(Invalid::new("previous_digest and previous_expire_time go together")),
+        };
+        let rotation = self.rotation_id.as_deref().map(uuid::Uuid::parse_str).transpose();
+        let permissions: Result<_, Invalid> =
+            self.permissions.iter().map(|text| text.parse::<Permission>()).collect();
+        // It is shown to people: a hint that is a token would be one for them.
+        if crate::token::contains_token(&self.hint) || self.hint.len() > 64 {
+            return Err(Invalid::new("hint must be short, and no token"));
+        }
+        Ok(Caller {
+            id: CallerId::parse(&self.id)?,
+            name: CallerName::parse(&self.name)?,
+            permissions: permissions?,
+            identity,
+            hint: self.hint.clone(),
+            create_time: Timestamp::parse(&self.create_time)?,
+            revoke_time: time(self.revoke_time.as_deref())?,
+            previous,
+            rotation: rotation
+                .map_err(|_| Invalid::new("rotation_id must be a UUID"))?
+                .map(RotationId),
+        })
+    }
+}

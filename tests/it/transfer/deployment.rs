@@ -1,0 +1,214 @@
+//! A whole deployment: by two commands from one store to another, over and over, and never by half.
+
+use serde_json::Value;
+
+use crate::cli::program::Program;
+use crate::stores::{Database, on_every_store};
+
+on_every_store! {
+    a_deployment_moves_by_two_commands_and_everything_is_as_it_was,
+    what_differs_in_the_target_is_a_conflict_and_nothing_is_written,
+    a_file_that_is_not_whole_is_refused_and_nothing_is_written,
+}
+
+/// What is asked of both stores, to be the same.
+const ASKED: [&str; 5] =
+    ["workspace list", "user list", "member list --user ada", "caller list", "export"];
+
+struct Made {
+    tokens: Vec<(String, bool)>,
+    gateway: String,
+    folder: tempfile::TempDir,
+}
+
+impl Made {
+    fn file(&self) -> String {
+        self.folder.path().join("deployment.jsonl").to_str().expect("UTF-8").to_owned()
+    }
+}
+
+/// One of everything, exported.
+fn make(p: &Program) -> Made {
+    p.run("workspace put acme --id w1 --name \"Acme, Inc\"").ok();
+    p.run("workspace put closed --id w2").ok();
+    p.run("workspace put reborn --id w3").ok();
+    p.run("user put ada --name Ada").ok();
+    p.run("user put bob --disabled").ok();
+    p.run("member put --workspace acme --user ada --role admin").ok();
+    p.run("member put --workspace closed --user ada --role viewer").ok();
+    let token = |words: &str| p.run(&format!("{words} --output token")).word();
+    let key = |workspace: &str| {
+        token(&format!("key create --workspace {workspace} --name k --scope read"))
+    };
+    let before = key("reborn");
+    // Its keys are dead by its watermark, which is above zero from now on.
+    p.run("workspace delete reborn").ok();
+    p.run("workspace put reborn --id w3").ok();
+    let (alive, revoked, closed, after) = (key("acme"), key("acme"), key("closed"), key("reborn"));
+    p.run("workspace put closed --id w2 --disabled").ok();
+    p.pipe(&revoked, "key revoke -").ok();
+    let pat = token("pat create --user ada --name laptop --scope read --max-role viewer");
+    let of_bob = token("pat create --user ada --name other --scope read");
+    p.run("workspace put acme --id w1 --name \"Acme, Inc\" --key-lifetime-max 90d --keys-max 20")
+        .ok();
+    let gateway = token("caller create gateway --permission introspect");
+    p.run("caller rotate gateway --overlap 1h").ok();
+    p.run("caller create edge --permission introspect --certificate-san spiffe://x/edge").ok();
+    p.run("caller create gone --permission audit.read").ok();
+    p.run("caller revoke gone").ok();
+    let folder = tempfile::tempdir().expect("a folder");
+    let alive = [(alive, true), (pat, true), (of_bob, true), (after, true)];
+    let dead = [(before, false), (revoked, false), (closed, false)];
+    let made = Made { tokens: alive.into_iter().chain(dead).collect(), gateway, folder };
+    p.run(&format!("export --all {}", made.file())).ok();
+    made
+}
+
+fn other() -> Program {
+    Program { database: std::sync::Arc::new(Database::sqlite()) }
+}
+
+fn answers(p: &Program) -> Vec<String> {
+    ASKED.iter().map(|words| p.run(&format!("{words} --output json")).ok()).collect()
+}
+
+async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Program) {
+    let made = make(&p);
+    let text = std::fs::read_to_string(made.file()).expect("the file");
+    for (token, _) in &made.tokens {
+        assert!(!text.contains(token.as_str()));
+    }
+    assert!(!text.contains(&made.gateway));
+    // To the other kind of store and back: here from either to SQLite, and from there to this one, emptied of nothing.
+    let target = other();
+    let dry = target.run(&format!("import --dry-run {} --output json", made.file())).json();
+    assert_eq!((&dry["written"], &dry["bad"]), (&0.into(), &0.into()), "{dry}");
+    assert_eq!(
+        target.run("workspace list --output json").json()["workspaces"],
+        serde_json::json!([])
+    );
+    let report = target.run(&format!("import {} --output json", made.file())).json();
+    // 3 workspaces, 2 users, 2 memberships, 7 credentials, 3 callers.
+    assert_eq!((&report["written"], &report["bad"]), (&17.into(), &0.into()), "{report}");
+    for (token, alive) in &made.tokens {
+        let told: Value = serde_json::from_str(&target.pipe(token, "introspect --output json").out)
+            .expect("JSON");
+        assert_eq!(told["active"], *alive, "{told}");
+    }
+    assert_eq!(answers(&target), answers(&p));
+    // What was exported there is, but for its first line's time, what was exported here.
+    let again = made.folder.path().join("again.jsonl");
+    target.run(&format!("export --all {}", again.display())).ok();
+    let again = std::fs::read_to_string(again).expect("the file");
+    let rest = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(rest(&again), rest(&text));
+    // A second time there is nothing to do; and here everything is there.
+    for store in [&target, &p] {
+        let report = store.run(&format!("import {} --output json", made.file())).json();
+        assert_eq!((&report["written"], &report["already_there"]), (&0.into(), &17.into()));
+    }
+    let story = target.run("audit export").ok();
+    for action in [
+        "workspace.put",
+        "user.put",
+        "membership.put",
+        "caller.create",
+        "credential.import",
+        "store.import",
+    ] {
+        assert!(story.contains(&format!(r#""action":"{action}""#)), "{action}");
+    }
+}
+
+async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Program) {
+    let target = other();
+    target.run("workspace put acme --id another").ok();
+    target.run("user put ada --name \"Another Ada\"").ok();
+    target.run("caller create edge --permission introspect").ok();
+    let before = target.run("audit export").ok();
+    let made = make(&p);
+    let refused = target.run(&format!("import {} --output json", made.file()));
+    assert_eq!(refused.code, Some(1));
+    for reason in [
+        "line 2: workspace: its slug or id is another's here",
+        "differs in display_name",
+        "caller: its name is another's here",
+    ] {
+        assert!(refused.err.contains(reason), "{reason}: {}", refused.err);
+    }
+    let report: Value = serde_json::from_str(&refused.out).expect("JSON");
+    assert_eq!(report["written"], 0);
+    assert!(report["nothing_written"].is_string(), "{report}");
+    assert_eq!(target.run("audit export").ok(), before, "nothing is written");
+    // What is dead in the file and alive here is a conflict too: the dead stay dead.
+    let fresh = other();
+    let text = std::fs::read_to_string(made.file()).expect("the file");
+    let alive = made.folder.path().join("alive.jsonl");
+    let revived: String = text
+        .lines()
+        .map(|line| {
+            let mut record: Value = serde_json::from_str(line).expect("JSON");
+            if record["record"] == "credential" {
+                record.as_object_mut().expect("an object").remove("revoke_time");
+            }
+            format!("{record}\n")
+        })
+        .collect();
+    std::fs::write(&alive, revived).expect("written");
+    fresh.run(&format!("import {}", alive.display())).ok();
+    let refused = fresh.run(&format!("import {}", made.file()));
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("revoked in the file and alive here"), "{}", refused.err);
+}
+
+async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) {
+    let made = make(&p);
+    let text = std::fs::read_to_string(made.file()).expect("the file");
+    let lines: Vec<_> = text.lines().collect();
+    let without = |n: usize| {
+        let kept = lines.iter().enumerate().filter(|(i, _)| *i != n);
+        kept.map(|(_, line)| format!("{line}\n")).collect::<String>()
+    };
+    let swapped = {
+        let mut lines = lines.clone();
+        lines.swap(1, 5);
+        lines.join("\n")
+    };
+    let target = other();
+    target.run("workspace list").ok();
+    for (what, text) in [
+        ("its last line is missing", without(lines.len() - 1)),
+        ("not as many records", without(3)),
+        ("not in the order", swapped),
+        (
+            "no JSON object with a `record`",
+            text.replace(r#""record":"user""#, r#""record":"robot""#),
+        ),
+        ("version", text.replace(r#""version":1"#, r#""version":2"#)),
+    ] {
+        let refused = target.pipe(&text, "import --format jsonl -");
+        assert_eq!(refused.code, Some(1), "{what}");
+        assert!(
+            refused.err.contains(what) && refused.err.contains("nothing is written"),
+            "{}",
+            refused.err
+        );
+    }
+    // One bad record is one too many.
+    let bad = text.replace(r#""role":"admin""#, r#""role":"king""#);
+    let refused = target.pipe(&bad, "import --format jsonl -");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("membership: "), "{}", refused.err);
+    assert_eq!(
+        target.run("workspace list --output json").json()["workspaces"],
+        serde_json::json!([])
+    );
+    assert!(
+        target
+            .pipe(&text, "import --format jsonl --create-missing -")
+            .failed(2)
+            .contains("--create-missing")
+    );
+    assert!(p.run("export --all --format csv").failed(2).contains("--all"));
+    p.run("export --all --workspace acme").failed(2);
+}
