@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
-use super::super::super::directory::claim_names;
+use super::super::super::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;
@@ -19,8 +19,7 @@ use super::stage::{Staged, Unstaged};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
-    AuditEvent, AuditTarget, Caller, Invalid, Membership, Timestamp, User, Workspace,
-    WorkspacePolicy,
+    AuditEvent, AuditTarget, Caller, Clock, Invalid, Membership, User, Workspace, WorkspacePolicy,
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
@@ -133,7 +132,7 @@ impl Service {
             let put = match said {
                 Said::Workspace(said) => {
                     let (workspace, policy) = said.read().map_err(damaged)?;
-                    put_workspace(&mut writing.tx, workspace, policy, self.clock.now()).await?
+                    put_workspace(&mut writing.tx, workspace, policy, &*self.clock).await?
                 }
                 Said::User(said) => {
                     put_user(&mut writing.tx, said.read().map_err(damaged)?).await?
@@ -246,7 +245,7 @@ async fn put_workspace(
     tx: &mut Transaction,
     wanted: Workspace,
     policy: Option<WorkspacePolicy>,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Put, TransferError> {
     let found = tx.find_workspace_row(&wanted.id, Lock::Update).await?;
     if let Some(found) = found {
@@ -265,7 +264,8 @@ async fn put_workspace(
             ],
         ));
     }
-    match claim_names(&mut **tx, None, &wanted.id, &wanted.slug, now).await {
+    let naming = Naming { before: None, id: &wanted.id, slug: &wanted.slug };
+    match claim_names(&mut **tx, &[naming], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => {
             return Ok(bad("workspace: its slug or id is another's here, or reserved for another"));
         }
