@@ -99,11 +99,11 @@ fn none_of(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> 
 /// Connects; the timeline, if it is a primary.
 async fn ask(options: &PgConnectOptions) -> Result<(u32, PgConnection)> {
     let mut connection = options.connect().await?;
-    let row = sqlx::query(
+    // In one message: behind a pooler what is prepared, even without a name, may be gone by the next.
+    let row = sqlx::raw_sql(
         "SELECT CASE WHEN NOT pg_is_in_recovery() \
              THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END",
     )
-    .persistent(false)
     .fetch_one(&mut connection)
     .await?;
     let timeline: Option<&str> = row.try_get(0)?;
@@ -130,6 +130,6 @@ pub(super) async fn place_of(connection: &mut PgConnection, pooled: bool) -> Res
              FROM counter WHERE id = 1"
         )
     };
-    let row = sqlx::query(statement).persistent(false).fetch_optional(connection).await?;
+    let row = sqlx::raw_sql(statement).fetch_optional(connection).await?;
     row::place(&row.ok_or(StoreError::Corrupt { table: "counter", column: "id" })?)
 }

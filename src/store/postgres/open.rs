@@ -106,11 +106,10 @@ pub(super) fn prepare(host: &PgConnectOptions, pooled: bool) -> PgConnectOptions
 
 /// Refuses a server that the promises could not rest on.
 async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
-    let row = sqlx::query(
+    let row = sqlx::raw_sql(
         "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), \
              current_setting('synchronous_commit')",
     )
-    .persistent(false)
     .fetch_one(connection)
     .await?;
     let unusable = |text: String| Err(StoreError::Unusable(text));
@@ -152,15 +151,13 @@ pub(super) async fn ping(db: &mut Session) -> Result<Seen<()>> {
 
 /// The schema's version; 0 without any.
 async fn version(connection: &mut PgConnection) -> Result<i64> {
-    let row = sqlx::query("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .persistent(false)
+    let row = sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
     if !row.try_get::<bool, _>(0)? {
         return Ok(0);
     }
-    let row = sqlx::query("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations")
-        .persistent(false)
+    let row = sqlx::raw_sql("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations")
         .fetch_one(connection)
         .await?;
     Ok(row.try_get(0)?)
