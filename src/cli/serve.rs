@@ -21,12 +21,10 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     let config = config(global, *args)?;
     open_files::raise_limit(config.connections_max);
     let format = global.output;
-    let starting = server::start_patiently(config, move |listening| tell(format, listening));
+    let listening = |listening| tell(format, listening);
     // A store that is away may be waited for a long time.
-    let running = tokio::select! {
-        running = starting => running?,
-        () = signals.told_to_end() => return Ok(()),
-    };
+    let running = server::start_patiently(config, listening, signals.told_to_end()).await?;
+    let Some(running) = running else { return Ok(()) };
     until_stopped(running, signals, OnHangup::ReloadTls).await
 }
 

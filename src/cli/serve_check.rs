@@ -12,17 +12,6 @@ use crate::cache::patience;
 pub(super) fn check(args: &ServeArgs) -> Result<Vec<String>, Usage> {
     let mut wrong = ports(&args.ports);
     tls(args, &mut wrong);
-    let never = [
-        ("--request-timeout", args.request_timeout),
-        ("--connection-age-max", args.connection_age_max),
-        ("--last-use-flush", args.last_use_flush),
-        ("--purge-every", args.purge_every),
-    ];
-    for (flag, duration) in never {
-        if duration.is_zero() {
-            wrong.push(format!("{flag} must be more than 0s"));
-        }
-    }
     wrong.extend(args.policy.policy().err().map(|Usage(text)| text));
     if wrong.is_empty() { Ok(doubtful(args)) } else { Err(Usage(wrong.join("; "))) }
 }
@@ -69,7 +58,7 @@ fn doubtful(args: &ServeArgs) -> Vec<String> {
     let mut doubtful = Vec::new();
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
     let dead = patience(args.lease);
-    if args.request_timeout <= dead {
+    if !args.request_timeout.is_zero() && args.request_timeout <= dead {
         doubtful.push(format!(
             "a revocation waits up to {} for a server that died (--lease and a margin), which is not less than \
              --request-timeout {}: such calls end in BARRIER_PENDING, and have to be repeated",

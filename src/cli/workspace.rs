@@ -83,8 +83,9 @@ async fn known(
     slug: &Slug,
 ) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
-    let found = service.store.find_workspace(name).await?;
-    Ok(found.map(|workspace| workspace.id))
+    let found = service.store.find_workspace(name).await?.map(|workspace| workspace.id);
+    // What is found by an id may be another, which has it as its slug.
+    Ok(found.filter(|found| id.is_none_or(|id| id == found)))
 }
 
 pub(super) fn made_id(service: &Service) -> anyhow::Result<WorkspaceId> {

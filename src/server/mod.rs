@@ -276,18 +276,28 @@ async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
 }
 
 /// Starts a server as [`start`] does, but for a store that is away: it is waited for, and meanwhile the server listens and
-/// says that it is not serving. `listening` is told where, once.
+/// says that it is not serving. `listening` is told where, once. Where `end` comes first there is no server.
 ///
 /// # Errors
 /// If a port or TLS cannot be had, or if the store cannot be used, however long it is waited for.
 pub async fn start_patiently(
     config: Config,
     listening: impl FnOnce(Listening) + Send,
-) -> Result<Running, StartError> {
+    end: impl Future<Output = ()> + Send,
+) -> Result<Option<Running>, StartError> {
     let ports = Ports::bind(&config).await?;
     let listens = ports.listening;
-    let store = waiting::open(&config, &ports, || listening(listens)).await?;
-    Ok(assemble(config, ports, store).await)
+    let mut listening = Some(|| listening(listens));
+    let store = tokio::select! {
+        store = waiting::open(&config, &ports, &mut listening) => store?,
+        () = end => return Ok(None),
+    };
+    let running = assemble(config, ports, store).await;
+    // Only now: whoever is told may end it at once, and in good order.
+    if let Some(listening) = listening {
+        listening();
+    }
+    Ok(Some(running))
 }
 
 /// The ports, and what is spoken on them.

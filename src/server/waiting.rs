@@ -33,16 +33,12 @@ struct Doors {
 pub(super) async fn open(
     config: &Config,
     ports: &Ports,
-    listening: impl FnOnce() + Send,
+    listening: &mut Option<impl FnOnce() + Send>,
 ) -> Result<Arc<dyn Store>, StartError> {
     let mut waiting: Option<(Doors, Instant)> = None;
-    let mut listening = Some(listening);
     loop {
         let error = match super::open(config).await {
             Ok(store) => {
-                if let Some(listening) = listening {
-                    listening();
-                }
                 if waiting.is_some() {
                     tracing::info!("the store answers: starting");
                 }

@@ -11,6 +11,7 @@ use crate::stores::Database;
 async fn lost(harm: impl FnOnce(&Path)) {
     let p = Program { database: Arc::new(Database::sqlite()) };
     let file = p.database.file().expect("a file");
+    p.run("migrate").ok();
     p.run("workspace put acme").ok();
     let words = "caller create root --permission credentials.admin --permission introspect";
     let token = p.run(&format!("{words} --output token")).word();

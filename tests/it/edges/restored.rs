@@ -21,7 +21,9 @@ impl Scene {
         let database = Arc::new(Database::sqlite());
         let file = database.file().expect("a file");
         let backups = TempDir::new().expect("a folder");
-        Self { p: Program { database }, file, backups }
+        let p = Program { database };
+        p.run("migrate").ok();
+        Self { p, file, backups }
     }
 
     fn backup(&self) -> PathBuf {
