@@ -137,6 +137,14 @@ impl Service {
         if !reason.kind().is_refusal() || attempt.context.recorded.replace() {
             return;
         }
+        if reason == Reason::ClocksDisagree {
+            // An event by a clock that is not believed would speak for that clock at the next start. The log has it.
+            tracing::warn!(
+                action = attempt.action,
+                "refused: this machine's clock and the store disagree"
+            );
+            return;
+        }
         if !self.admits(&attempt.context) {
             return;
         }

@@ -72,7 +72,9 @@ pub fn why_no_token(text: &str) -> Option<String> {
     }
     let (found, of) = (text.chars().count(), LENGTH);
     Some(if !TokenKind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
-        "a token begins with sophic_key_ or sophic_pat_".to_owned()
+        "a token begins with sophic_key_ or sophic_pat_; one of another system is looked up with \
+         --accept-imported-tokens"
+            .to_owned()
     } else if found == of {
         "its last 6 characters do not fit the others: it is misspelt".to_owned()
     } else {

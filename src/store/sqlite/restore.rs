@@ -157,6 +157,10 @@ async fn check(copy: &Path) -> Result<()> {
 /// Drops the rows of servers of then, whom nobody need wait for; when the last event was.
 async fn forget_replicas(copy: &Path) -> Result<Option<Timestamp>> {
     let mut db = connect(&options(copy)).await?;
+    // A backup that was made while servers ran has rows without a mark, and those cannot be deleted.
+    sqlx::query("UPDATE replicas SET end_time = heartbeat WHERE end_time IS NULL")
+        .execute(&mut db)
+        .await?;
     sqlx::query("DELETE FROM replicas").execute(&mut db).await?;
     let until = last_event(&mut db).await?;
     db.close().await?;

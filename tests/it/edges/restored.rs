@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use sophic_auth::store;
 use tempfile::TempDir;
 
-use super::SERVE;
+use super::{SERVE, until};
 use crate::cli::program::Program;
 use crate::stores::Database;
 
@@ -44,6 +45,16 @@ impl Scene {
     }
 }
 
+/// Waits until the server's row is in the store, and so in what is copied of it.
+async fn until_known(p: &Program) {
+    let store = store::open_as_is(&p.database.url()).await.expect("it opens");
+    until("a server is known", async || {
+        !store.list_replicas().await.expect("the rows").replicas.is_empty()
+    })
+    .await;
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_backed_up_is_there_again_and_nothing_else() {
     let scene = Scene::new();
@@ -52,10 +63,11 @@ async fn what_was_backed_up_is_there_again_and_nothing_else() {
     let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
     let (id, token) = (made["credential"]["id"].as_str().expect("an id"), &made["token"]);
     let token = token.as_str().expect("a token");
-    p.run(&format!("backup {}", scene.backup().display())).ok();
     // A server that dies leaves a log behind, which belongs to no other file.
     let mut server = p.start(SERVE);
     server.json();
+    until_known(p).await;
+    p.run(&format!("backup {}", scene.backup().display())).ok();
     p.run(&format!("key revoke {id}")).ok();
     let later =
         p.run("key create --workspace acme --name later --scope read --output token").word();

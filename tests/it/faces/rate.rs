@@ -56,7 +56,7 @@ async fn oauth(scene: &Scene, authorization: &str, token: &str) -> Reply {
 }
 
 async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene: Scene) {
-    let (known, cold) = (scene.key(&[Scope::Read]).await, scene.key(&[Scope::Read]).await);
+    let (known, strange) = (scene.key(&[Scope::Read]).await, made_up(TokenKind::Key));
     let scene = strict(scene).await;
     let caller = scene.caller_token.clone();
     let proxy = scene.root.with_token(&caller);
@@ -78,15 +78,15 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     assert_eq!(forward_auth(&scene, &caller, &known).await.status, 200);
     let active = oauth(&scene, &format!("Bearer {caller}"), &known).await;
     assert_eq!((active.status, active.json()["active"].as_bool()), (200, Some(true)));
-    // Not in memory: a whole batch is refused for one.
-    let one_cold = batch(&proxy, &[&known, &cold]).await.expect_err("it is not looked up");
-    assert_eq!(one_cold.code(), Code::ResourceExhausted);
-    let bearer = format!("Bearer {cold}");
+    // Neither in memory nor among those that exist: a whole batch is refused for one.
+    let one_strange = batch(&proxy, &[&known, &strange]).await.expect_err("it is not looked up");
+    assert_eq!(one_strange.code(), Code::ResourceExhausted);
+    let bearer = format!("Bearer {strange}");
     let checked = check(&scene, described(joined(&[("authorization", &bearer)]), &[])).await;
     assert_eq!(checked.expect_err("not looked up").code(), Code::ResourceExhausted);
     for reply in [
-        forward_auth(&scene, &caller, &cold).await,
-        oauth(&scene, &format!("Bearer {caller}"), &cold).await,
+        forward_auth(&scene, &caller, &strange).await,
+        oauth(&scene, &format!("Bearer {caller}"), &strange).await,
     ] {
         assert_eq!((reply.status, &*reply.header("retry-after")), (429, "1"), "{reply:?}");
     }
