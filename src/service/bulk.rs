@@ -23,8 +23,8 @@ use crate::model::{
 };
 use crate::store::RevokeFilter;
 
-/// Credentials that one transaction ends.
-const BATCH: u32 = 200;
+/// Credentials that one transaction ends: few, for others who write wait for it.
+const BATCH: u32 = 50;
 /// After each batch, for those who wait at the store's own lock: another process has no place in this one's queue.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Credentials that a dry run shows.

@@ -16,8 +16,8 @@ use super::{Attempt, Context, Reason, Result, Service, view};
 use crate::model::{AuditEvent, AuditTarget, Credential, Timestamp};
 use crate::store::{RevokeFilter, Untold, UntoldOwner, WriteTx};
 
-/// Credentials that one transaction tells of.
-const BATCH: usize = 200;
+/// Credentials that one transaction tells of: few, for others who write wait for it.
+const BATCH: usize = 50;
 /// After each batch, for those who wait at the store's own lock.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Batches of others that a purge waits for.

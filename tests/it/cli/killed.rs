@@ -41,7 +41,7 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
     let (outcome, ()) = tokio::join!(revoke(&url, &caller), killed);
     let remaining = left().await;
     assert!(remaining > 0 && outcome.is_err(), "it was killed too late to show anything");
-    assert_eq!((all - remaining) % 200, 0, "whole batches");
+    assert_eq!((all - remaining) % 50, 0, "whole batches");
     assert_eq!(revocations(&*store).await, all - remaining);
 
     let (_server, url) = serve(&p);

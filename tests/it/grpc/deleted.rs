@@ -21,7 +21,7 @@ on_every_store! {
 /// More than two batches.
 const MANY: usize = 450;
 /// What one transaction tells of at the most.
-const BATCH: u64 = 200;
+const BATCH: u64 = 50;
 
 async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyResponse> {
     let mut making = JoinSet::new();
