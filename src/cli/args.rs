@@ -128,7 +128,7 @@ pub(super) enum Command {
     /// End those tokens that are real in what a secret scanner printed, or in any other text or JSON. Tokens of sophic-auth
     /// are found anywhere in it, by the expression that scanner-regex prints; those of other systems alone on a line, or in a
     /// field `token` of a JSON object. Prints how many candidates there were and which were real, and no token. Exit code 1:
-    /// nothing looked like a token
+    /// nothing looked like a token, or a caller's service token did, which `caller rotate` or `caller revoke` ends
     #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
     /// What was done, by whom, and what was refused

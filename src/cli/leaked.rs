@@ -126,7 +126,10 @@ impl Ended {
 fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> {
     let count = seen.places.len();
     if global.output == Output::Json {
-        output::item(global.output, &json!({"candidates": count, "real": ended.rows}))?;
+        output::item(
+            global.output,
+            &json!({"candidates": count, "service_tokens": seen.of_callers, "real": ended.rows}),
+        )?;
     } else {
         let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
         output::list(global.output, "real", &columns, &ended.rows)?;
@@ -146,5 +149,6 @@ fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> 
         );
         return Ok(Outcome::Refused);
     }
-    Ok(Outcome::Done)
+    // A caller's token that leaked, and is not ended here, must not look like nothing.
+    Ok(if seen.of_callers > 0 { Outcome::Refused } else { Outcome::Done })
 }

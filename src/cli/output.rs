@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use rustix::fs::{OFlags, major, minor};
 use serde_json::{Value, json};
 
 use super::args::Output;
@@ -12,6 +13,9 @@ use crate::service::ServiceError;
 
 /// How long a reader of standard error, or of what a server says, is waited for.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Major and minor number of /dev/null on Linux.
+const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// What was to be printed was not, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,11 @@ pub(super) type Printed = Result<(), Unprinted>;
 
 /// A line on standard output, which has arrived there when this returns.
 pub(super) fn line(text: &str) -> Printed {
+    // The standard library takes what is open for reading only for a place where all was written.
+    let modes = rustix::fs::fcntl_getfl(std::io::stdout());
+    if modes.is_ok_and(|modes| modes & OFlags::RWMODE == OFlags::RDONLY) {
+        return Err(Unprinted::Failed(Error::other("it is open for reading only")));
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)
@@ -171,8 +180,21 @@ pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]
     }
 }
 
+/// Refuses the null device, where a token that is shown once is lost. A standard output that was closed is that too: the
+/// standard library opens it there.
+fn refuse_nowhere() -> Printed {
+    let device = rustix::fs::fstat(std::io::stdout()).map(|found| found.st_rdev);
+    if device.is_ok_and(|device| (major(device), minor(device)) == NULL_DEVICE) {
+        return Err(Unprinted::Failed(Error::other("it is closed, or the null device")));
+    }
+    Ok(())
+}
+
 /// Something new, with its token this once.
 pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&str>) -> Printed {
+    if token.is_some() {
+        refuse_nowhere()?;
+    }
     match (output, token) {
         (Output::Token, Some(token)) => line(token),
         (Output::Json, token) => {
@@ -198,6 +220,7 @@ pub(super) fn rotated(
     token: &str,
     end_pending: bool,
 ) -> Printed {
+    refuse_nowhere()?;
     if !end_pending {
         return created(output, name, value, Some(token));
     }

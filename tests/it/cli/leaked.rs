@@ -121,6 +121,11 @@ async fn a_token_of_another_system_is_found_alone_or_in_its_field(p: Program) {
 
 async fn nothing_that_looks_like_a_token_is_exit_1(p: Program) {
     p.run("workspace put acme").ok();
+    // Nor is it done with where a caller's token is found, which is not ended here.
+    let caller = p.run("caller create gateway --permission introspect --output token").word();
+    let ended = p.pipe(&caller, "leaked --output json");
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.out.contains(r#""service_tokens":1"#) && !ended.out.contains(&caller));
     for text in
         ["", "\n\n", "nothing to see here\n", "[]", "[{\"Secret\": \"AKIA\"}]", "{\"a\": 1}\n"]
     {

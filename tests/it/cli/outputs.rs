@@ -102,7 +102,8 @@ async fn introspect_is_read_at_a_glance(p: Program) {
     let glance = p.pipe(&pat, "introspect --workspace acme --scope read").ok();
     assert!(glance.starts_with("ALLOWED     200\n"), "{glance}");
     let nobody = p.pipe("nobody's", "introspect");
-    let why = "this cannot be a token: a token begins with sophic_key_ or sophic_pat_";
+    let why = "this cannot be a token: a token begins with sophic_key_ or sophic_pat_; one of another system is looked up \
+               with --accept-imported-tokens";
     assert_eq!(nobody.out, format!("REFUSED     401: {why}\n"));
     let nothing = p.pipe("", "introspect");
     assert_eq!(nothing.out, "REFUSED     401 TOKEN_MISSING: no token was presented\n");

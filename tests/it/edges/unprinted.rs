@@ -15,6 +15,7 @@ on_every_store! {
     what_cannot_be_printed_fails,
     whoever_closes_the_pipe_ends_it_quietly,
     a_token_that_could_not_be_printed_is_revoked,
+    what_leads_nowhere_shows_no_token,
 }
 
 /// Runs it with a standard output to which nothing can be written.
@@ -140,4 +141,19 @@ async fn interrupted(p: Program) {
         assert_eq!(export.0.wait().expect("it ends").code(), Some(code), "{signal:?}");
         assert_eq!(entries(), 0, "{signal:?}");
     }
+}
+
+async fn what_leads_nowhere_shows_no_token(p: Program) {
+    p.run("workspace put acme").ok();
+    let words = split("key create --workspace acme --name ci --scope read --output token");
+    let read_only = File::open("/dev/zero").expect("there is one");
+    for out in [Stdio::null(), Stdio::from(read_only)] {
+        let mut command = p.command(&words);
+        let ended = ended(command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped()));
+        assert!(ended.failed(1).contains("revoked again"));
+    }
+    let listed = p.run("key list --output json").json();
+    let listed = listed["credentials"].as_array().expect("a list").clone();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|key| key["state"] == "revoked"), "{listed:?}");
 }
