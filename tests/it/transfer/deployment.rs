@@ -65,7 +65,9 @@ fn make(p: &Program) -> Made {
 }
 
 fn other() -> Program {
-    Program { database: std::sync::Arc::new(Database::sqlite()) }
+    let p = Program { database: std::sync::Arc::new(Database::sqlite()) };
+    p.run("migrate").ok();
+    p
 }
 
 fn answers(p: &Program) -> Vec<String> {
