@@ -82,7 +82,13 @@ async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
     assert_eq!(refused::<()>(Err(status)), passed);
     let hasty = h.another(|config| config.limits.request_timeout = Duration::from_nanos(1)).await;
     let mut directory = root.at(&hasty).directory();
-    let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
+    // One may be answered before anybody looks at the time.
+    let outcome = loop {
+        let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
+        if outcome.is_err() {
+            break outcome;
+        }
+    };
     assert_eq!(refused(outcome), passed);
     hasty.running.stop().await;
 }

@@ -429,10 +429,10 @@ async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over
     let context = Context::operator("test");
     over.service.delete_workspace(context, name, false).await.expect("it is deleted");
     let [deleted] = &of_action(&over, "workspace.delete").await[..] else { panic!("one event") };
-    let more = json!({"revoked_count_min": 201, "counted_by": "credential.revoke_owned"});
+    let more = json!({"revoked_count_min": 51, "counted_by": "credential.revoke_owned"});
     assert_eq!(json(deleted.after.as_ref()), more);
     let rest = over.service.tell_revoked(|_| ()).await.expect("it is told");
-    assert_eq!(rest, 1_001);
+    assert_eq!(rest, 1_151);
     let [all] = &of_action(&over, "credential.revoke_owned").await[..] else { panic!("one event") };
     assert_eq!(json(all.after.as_ref()), json!({"revoked_count": 1_201}));
     assert_eq!(all.caller, "operator:test");
