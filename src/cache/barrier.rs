@@ -34,6 +34,13 @@ pub struct Waiting {
     pub replicas: Vec<(ReplicaId, Duration)>,
 }
 
+impl Waiting {
+    /// When the last of the replicas is given up if all have died; nothing where none is known.
+    pub fn longest(&self) -> Option<Duration> {
+        self.replicas.iter().map(|(_, longest)| *longest).max()
+    }
+}
+
 type Outcome = std::result::Result<(), BarrierError>;
 
 /// What waits.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output;
@@ -81,9 +81,9 @@ impl Attended {
                     progress.end();
                     return outcome;
                 }
-                Some(()) = next(&mut interrupt) => return self.interrupted(SignalKind::interrupt()).await,
-                Some(()) = next(&mut hangup) => return self.interrupted(SignalKind::hangup()).await,
-                Some(()) = next(&mut terminate) => return self.interrupted(SignalKind::terminate()).await,
+                Some(()) = interrupt.recv() => return self.interrupted(SignalKind::interrupt()).await,
+                Some(()) = hangup.recv() => return self.interrupted(SignalKind::hangup()).await,
+                Some(()) = terminate.recv() => return self.interrupted(SignalKind::terminate()).await,
                 _ = look.tick() => {
                     if let Some(service) = self.0.get().and_then(Weak::upgrade) {
                         progress.look(&service).await;
@@ -99,18 +99,13 @@ impl Attended {
         let Some((service, waiting)) = waiting else {
             return Err(Interrupted::Before(signal.as_raw_value()).into());
         };
-        let longest = waiting.replicas.iter().map(|(_, longest)| longest.as_secs()).max();
         Err(Interrupted::Committed {
             revision: waiting.revision.0,
             who: named(service, &waiting).await,
-            longest: longest.unwrap_or_default().max(1),
+            longest: waiting.longest().unwrap_or_default().as_secs().max(1),
         }
         .into())
     }
-}
-
-async fn next(signal: &mut Signal) -> Option<()> {
-    signal.recv().await
 }
 
 /// What was said of a wait.
@@ -133,8 +128,7 @@ impl Progress {
         }
         self.said = Some(Instant::now());
         let (who, seconds) = (named(service, &waiting).await, since.elapsed().as_secs());
-        let longest = waiting.replicas.iter().map(|(_, longest)| longest.as_secs()).max();
-        output::note(&match longest {
+        output::note(&match waiting.longest().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
                 "committed; waiting until {who} confirms it: {seconds} s so far; a server that has died is given up after \
                  {longest} s"

@@ -61,6 +61,9 @@ pub const LEAKED_TOKENS_MAX: usize = 1_000;
 pub const LEAKED_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes in the URL at which a token was found.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// After each batch of long work, for those who wait at the store's own lock: another process has no place in this one's
+/// queue.
+pub const BATCH_PAUSE: Duration = Duration::from_millis(10);
 /// Workspaces that are put in one call.
 pub const WORKSPACES_PUT_MAX: usize = 100;
 /// Introspections in one batch.

@@ -18,7 +18,7 @@ const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
 
 /// A connection whose peer's first words are listened to.
-pub(super) struct Listening<I> {
+pub(super) struct Greeted<I> {
     io: I,
     greeting: Greeting,
     activity: Arc<Activity>,
@@ -34,7 +34,7 @@ enum Greeting {
     Over,
 }
 
-impl<I> Listening<I> {
+impl<I> Greeted<I> {
     pub(super) const fn new(io: I, activity: Arc<Activity>) -> Self {
         Self { io, greeting: Greeting::Head([0; HEAD], 0), activity }
     }
@@ -67,7 +67,7 @@ impl Greeting {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Listening<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for Greeted<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Listening<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Listening<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Greeted<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

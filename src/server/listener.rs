@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Config;
-use super::greeting::Listening;
+use super::greeting::Greeted;
 use super::room::{Place, Room};
 use super::tls::Tls;
 use crate::service::Peer;
@@ -235,13 +235,13 @@ impl Connections {
         let activity = Arc::clone(&peer.activity);
         match &self.tls {
             None => {
-                let stream = Listening::new(stream, activity);
+                let stream = Greeted::new(stream, activity);
                 self.drive(stream, service_for(peer), ask_to_end).await;
             }
             Some(tls) => match tls.accept(stream, self.protocol).await {
                 Ok((stream, sans)) => {
                     let service = service_for(Peer { sans, ..peer });
-                    self.drive(Listening::new(stream, activity), service, ask_to_end).await;
+                    self.drive(Greeted::new(stream, activity), service, ask_to_end).await;
                 }
                 Err(error) => {
                     tracing::debug!(address = %peer.address, %error, "TLS handshake failed");

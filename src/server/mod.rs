@@ -29,7 +29,7 @@ use tower::ServiceExt as _;
 use crate::cache::{Barrier, Direct, Hub};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
-use crate::model::SystemClock;
+use crate::model::{Clock, SystemClock};
 use crate::service::{
     Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, StoreClock,
     UnknownRate, UnreadableAddresses,
@@ -215,25 +215,34 @@ pub async fn open_service(
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
     let store = store::open_as_is(database_url).await?;
-    let tasks = TaskTracker::new();
+    let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
+    let service = without_memory(store, clock, options);
+    // Where it cannot be asked, whatever the command does next says why.
+    let _ = service.hear_the_time().await;
+    Ok(service)
+}
+
+/// The use cases over this store and by this clock, with this machine's randomness and no memory.
+pub fn without_memory(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+) -> Arc<Service> {
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
-    let service = Arc::new(Service {
+    Arc::new(Service {
         lookup: Arc::new(Direct(Arc::clone(&store))),
         commits: Commits::new(Arc::clone(&store), barrier),
         unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
         unreadable_addresses: UnreadableAddresses::new(boot),
         store: Reads::new(store),
-        clock: Arc::new(StoreClock::new(Arc::new(SystemClock))),
+        clock,
         random: Arc::new(OsRandom),
-        tasks,
+        tasks: TaskTracker::new(),
         last_uses: LastUses::default(),
         refusals: Refusals::default(),
         options,
-    });
-    // Where it cannot be asked, whatever the command does next says why.
-    let _ = service.hear_the_time().await;
-    Ok(service)
+    })
 }
 
 /// Where a server listens.

@@ -9,14 +9,13 @@ use serde_json::{Value, json};
 use super::commit::{Committed, Effect};
 use super::page::Cursor;
 use super::{Attempt, Context, Page, PageRequest, Result, Service};
+use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
 /// Events that one transaction of retention drops: few enough that nobody waits long for it.
 const PURGE_BATCH: u32 = 500;
-/// After each batch, for those who wait at the store's own lock.
-const PURGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a use case says of itself; the rest comes from its context.
 pub(super) struct Entry<'a> {
@@ -105,7 +104,7 @@ impl Service {
                 if last {
                     return Ok(all.done(purged));
                 }
-                tokio::time::sleep(PURGE_PAUSE).await;
+                tokio::time::sleep(BATCH_PAUSE).await;
             }
         })
         .await

@@ -16,7 +16,7 @@ use super::audit::Entry;
 use super::commit::{Committed, Done, Effect};
 use super::page::{Cursor, PageRequest};
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
-use crate::model::limits::CREATOR_BYTES_MAX;
+use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
     AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
     WorkspaceName,
@@ -25,8 +25,6 @@ use crate::store::RevokeFilter;
 
 /// Credentials that one transaction ends: few, for others who write wait for it.
 const BATCH: u32 = 50;
-/// After each batch, for those who wait at the store's own lock: another process has no place in this one's queue.
-const PAUSE: Duration = Duration::from_millis(10);
 /// Credentials that a dry run shows.
 const SAMPLE: u32 = 10;
 
@@ -138,7 +136,7 @@ impl Service {
                 if last {
                     break all;
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(BATCH_PAUSE).await;
                 let late = stop.is_some_and(|stop| Instant::now() >= stop);
                 if let Some(after) = after.filter(|_| late || this.tasks.is_closed()) {
                     next_token = place.token(after);

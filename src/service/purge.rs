@@ -7,12 +7,11 @@ use std::time::Duration;
 use super::audit::Entry;
 use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, ServiceError, view};
+use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditTarget, Credential, Timestamp};
 
 /// Credentials, or rows of the log, that one transaction drops.
 const BATCH: u32 = 200;
-/// After each batch.
-const PAUSE: Duration = Duration::from_millis(10);
 
 impl Service {
     /// Drops credentials that were revoked or expired, by themselves or with their owner's watermark, before `cutoff`;
@@ -65,7 +64,7 @@ impl Service {
                 if this.tasks.is_closed() {
                     return Ok(committed.done(purged));
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(BATCH_PAUSE).await;
             }
         })
         .await
@@ -84,7 +83,7 @@ impl Service {
                 if count < u64::from(BATCH) || this.tasks.is_closed() {
                     return Ok(purged);
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(BATCH_PAUSE).await;
             }
         });
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))

@@ -12,10 +12,10 @@ use super::{Reason, Result};
 use crate::store::ReadStore;
 
 tokio::task_local! {
-    static UNDER_WAY: UnderWay;
+    static UNDER_WAY: Call;
 }
 
-struct UnderWay {
+struct Call {
     /// Nobody waits for it any longer after this.
     deadline: Option<Instant>,
     /// Whether it has begun to write: what is begun is brought to its end.
@@ -26,7 +26,7 @@ struct UnderWay {
 
 /// Runs a call.
 pub(super) async fn run<F: Future>(deadline: Option<Instant>, call: F) -> F::Output {
-    let under_way = UnderWay { deadline, begun: Cell::new(false), open: Cell::new(0) };
+    let under_way = Call { deadline, begun: Cell::new(false), open: Cell::new(0) };
     UNDER_WAY.scope(under_way, call).await
 }
 

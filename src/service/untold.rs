@@ -13,13 +13,12 @@ use uuid::Uuid;
 use super::audit::Entry;
 use super::commit::{Committed, Effect};
 use super::{Attempt, Context, Reason, Result, Service, view};
+use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditEvent, AuditTarget, Credential, Timestamp};
 use crate::store::{RevokeFilter, Untold, UntoldOwner, WriteTx};
 
 /// Credentials that one transaction tells of: few, for others who write wait for it.
 const BATCH: usize = 50;
-/// After each batch, for those who wait at the store's own lock.
-const PAUSE: Duration = Duration::from_millis(10);
 /// Batches of others that a purge waits for.
 const OTHERS_MAX: u32 = 60_000;
 
@@ -92,7 +91,7 @@ impl Service {
                 if this.tasks.is_closed() {
                     break;
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(BATCH_PAUSE).await;
             }
             Ok(committed.done(told))
         })
@@ -106,7 +105,7 @@ impl Service {
                 return Ok(());
             }
             self.tell_batch().await?;
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(BATCH_PAUSE).await;
         }
         Err(Reason::StoreUnavailable.into())
     }

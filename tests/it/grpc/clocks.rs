@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::cache::{Barrier, Direct};
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
+use sophic_auth::server::without_memory;
 use sophic_auth::service::{
-    Commits, Context, LastUses, Options, PageRequest, PutWorkspace, Reads, Reason, Refusals,
-    Service, StoreClock, UnknownRate, UnreadableAddresses,
+    Context, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
 };
 use sophic_auth::store::AuditFilter;
-use sophic_auth::token::OsRandom;
-use tokio_util::task::TaskTracker;
 
 use crate::stores::{TestStore, on_every_store};
 
@@ -36,24 +33,11 @@ impl Clock for Wrong {
 
 /// A server on this store, on a machine whose clock is wrong by so many days.
 async fn on(store: &TestStore, days: i64) -> Arc<Service> {
-    let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
-    let barrier = Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None);
-    let service = Service {
-        lookup: Arc::new(Direct(Arc::clone(&shared))),
-        commits: Commits::new(Arc::clone(&shared), barrier),
-        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
-        unreadable_addresses: UnreadableAddresses::new(boot),
-        store: Reads::new(shared),
-        clock: Arc::new(StoreClock::new(Arc::new(Wrong(days)))),
-        random: Arc::new(OsRandom),
-        tasks,
-        last_uses: LastUses::default(),
-        refusals: Refusals::default(),
-        options: Options::default(),
-    };
+    let clock = Arc::new(StoreClock::new(Arc::new(Wrong(days))));
+    let service = without_memory(store.shared(), clock, Options::default());
     // As at the start.
     service.hear_the_time().await.expect("the store answers");
-    Arc::new(service)
+    service
 }
 
 async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {

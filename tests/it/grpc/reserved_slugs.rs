@@ -3,17 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sophic_auth::cache::{Barrier, Direct};
 use sophic_auth::model::limits::SLUG_RESERVATION;
-use sophic_auth::model::{
-    Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId, WorkspaceName,
-};
-use sophic_auth::service::{
-    Commits, Context, LastUses, Options, PutWorkspace, Reads, Reason, Refusals, Service,
-    UnknownRate, UnreadableAddresses,
-};
-use sophic_auth::token::OsRandom;
-use tokio_util::task::TaskTracker;
+use sophic_auth::model::{Clock, DisplayName, Slug, Timestamp, WorkspaceId, WorkspaceName};
+use sophic_auth::server::without_memory;
+use sophic_auth::service::{Context, Options, PutWorkspace, Reason, Service};
 
 use crate::stores::{TestStore, on_every_store};
 
@@ -39,22 +32,8 @@ impl ManualClock {
 
 fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(1_767_225_600_000_000)));
-    let (shared, tasks, boot) = (store.shared(), TaskTracker::new(), Arc::new(SystemClock));
-    let barrier = Barrier::new(Arc::clone(&shared), Arc::clone(&boot) as _, None);
-    let service = Service {
-        lookup: Arc::new(Direct(Arc::clone(&shared))),
-        commits: Commits::new(Arc::clone(&shared), barrier),
-        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
-        unreadable_addresses: UnreadableAddresses::new(boot),
-        store: Reads::new(shared),
-        clock: Arc::clone(&clock) as _,
-        random: Arc::new(OsRandom),
-        tasks,
-        last_uses: LastUses::default(),
-        refusals: Refusals::default(),
-        options: Options::default(),
-    };
-    (Arc::new(service), clock)
+    let service = without_memory(store.shared(), Arc::clone(&clock) as _, Options::default());
+    (service, clock)
 }
 
 async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
