@@ -2,7 +2,6 @@
 //! each change; reading it and its retention are use cases of their own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
