@@ -114,7 +114,8 @@ async fn credentials_are_managed(stage: Stage) {
 }
 
 async fn an_error_says_what_to_do(stage: Stage) {
-    let stranger = format!("{}0", &stage.caller_token[..stage.caller_token.len() - 1]);
+    let (rest, last) = stage.caller_token.split_at(stage.caller_token.len() - 1);
+    let stranger = format!("{rest}{}", if last == "0" { "1" } else { "0" });
     let url = stage.h.running.grpc_url();
     let refused =
         |builder: sophic_auth_client::Builder| builder.build().expect_err("it cannot work").kind();
