@@ -1,0 +1,183 @@
+//! What all callers share, of which no one has more than half: requests under way, and Watches.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use sophic_auth::grpc::pb::{
+    BatchIntrospectRequest, ListWorkspacesRequest, RotateCallerRequest, WatchRequest,
+};
+use sophic_auth::model::Permission;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+
+use super::refusal::reason;
+use crate::faces::wire::Call;
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    one_caller_holds_half_of_all_requests_and_no_more,
+    a_caller_has_so_many_watches_and_others_have_theirs,
+    an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not,
+}
+
+const BATCH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
+const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
+/// For what must happen, and has not if a test waits for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Watches of one caller.
+const WATCHES_MAX: usize = 2_048;
+
+/// A connection of HTTP/2 by hand.
+struct Connection {
+    client: h2::client::SendRequest<Bytes>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Whose reader lets so many bytes of each answer come, until it reads them.
+    async fn new(server: &Harness, window: u32) -> Self {
+        let stream = TcpStream::connect(server.running.grpc).await.expect("the server accepts");
+        let mut builder = h2::client::Builder::new();
+        let handshake = builder.initial_window_size(window).handshake(stream).await;
+        let (client, connection) = handshake.expect("a handshake");
+        let driver = tokio::task::spawn(async move {
+            // However it ends.
+            let _ = connection.await;
+        });
+        Self { client, driver }
+    }
+
+    /// Begins a request, of whose message this has come.
+    async fn begin(
+        &self,
+        actor: &Actor,
+        path: &str,
+        message: &[u8],
+        ends: bool,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", actor.authorization().expect("a token"));
+        let mut client = self.client.clone().ready().await.expect("it is open");
+        let request = request.body(()).expect("a request");
+        let (response, mut body) = client.send_request(request, false).expect("it is open");
+        body.send_data(Bytes::copy_from_slice(message), ends).expect("it is open");
+        (response, body)
+    }
+}
+
+/// Its reason, if it is refused for there being too many.
+fn overloaded<T>(outcome: Result<T, Status>) -> bool {
+    outcome.is_err_and(|status| {
+        assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
+        true
+    })
+}
+
+async fn asks(actor: &Actor) -> bool {
+    // Unlike one introspection from memory it takes a place, whatever is in it.
+    !overloaded(actor.auth().batch_introspect(BatchIntrospectRequest::default()).await)
+}
+
+async fn over_http(server: &Harness, actor: &Actor) -> u16 {
+    let call = Call::form("/oauth2/introspect", &[("token", "nobody's")]);
+    let header = actor.authorization().expect("a token");
+    call.header("authorization", &header).send(server.running.http).await.status
+}
+
+async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
+    let server = h.another(|config| config.limits.requests_max = 8).await;
+    let root = server.root().await;
+    let holder = server.caller("holder", &[Permission::Introspect]).await;
+    let other = server.caller("other", &[Permission::Introspect]).await;
+    // Each announces a byte that does not come, on connections of their own.
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let connection = Connection::new(&server, 65_535).await;
+        for _ in 0..2 {
+            held.push(connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await);
+        }
+    }
+    while asks(&holder).await {
+        tokio::task::yield_now().await;
+    }
+    // A fifth that is held back is not held, but refused; so is what it asks by HTTP, or with its next token.
+    let fresh = server.reconnected(&holder).await;
+    let (response, _body) =
+        Connection::new(&server, 65_535).await.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
+    let refused = response.await.expect("an answer");
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    assert!(!asks(&fresh).await);
+    assert_eq!(over_http(&server, &holder).await, 429);
+    let rotated = rotate(&root, "holder").await;
+    assert!(!asks(&server.with_token(&rotated)).await);
+    // Others have theirs.
+    assert!(asks(&server.reconnected(&other).await).await);
+    assert_eq!(over_http(&server, &other).await, 200);
+    drop(held);
+    tokio::time::timeout(PATIENCE, async { while !asks(&holder).await {} })
+        .await
+        .expect("what is over is free");
+    server.running.stop().await;
+}
+
+async fn rotate(root: &Actor, name: &str) -> String {
+    let request = RotateCallerRequest { caller: name.to_owned(), ..Default::default() };
+    let rotated = root.admin().rotate_caller(request).await.expect("it is rotated");
+    rotated.into_inner().token
+}
+
+async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
+    let server = h.another(|config| config.streams_max = 0).await;
+    let [many, other] = ["many", "other"];
+    let many = server.caller(many, &[Permission::Introspect]).await;
+    let other = server.caller(other, &[Permission::Introspect]).await;
+    let watch = async |actor: &Actor| actor.auth().watch(WatchRequest::default()).await;
+    let watches = futures::future::join_all((0..WATCHES_MAX).map(|_| watch(&many))).await;
+    let mut watches: Vec<_> = watches.into_iter().map(|watch| watch.expect("a stream")).collect();
+    assert!(overloaded(watch(&many).await));
+    assert!(overloaded(watch(&server.reconnected(&many).await).await));
+    assert!(asks(&many).await, "it asks as before");
+    drop(watch(&other).await.expect("another has its own"));
+    watches.pop();
+    tokio::time::timeout(PATIENCE, async { while overloaded(watch(&many).await) {} })
+        .await
+        .expect("what is over is free");
+    drop(watches);
+    server.running.stop().await;
+}
+
+async fn an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not(h: Harness) {
+    let server = h
+        .another(|config| {
+            config.limits.requests_max = 2;
+            config.limits.request_timeout = Duration::from_millis(500);
+        })
+        .await;
+    let reader =
+        server.caller("reader", &[Permission::Introspect, Permission::DirectoryRead]).await;
+    let list = "/sophic.auth.v1.DirectoryService/ListWorkspaces";
+    let all = ListWorkspacesRequest::default;
+    h.root().await.put_workspace("acme").await;
+    let watching = Connection::new(&server, 1).await;
+    let (response, _watch) = watching.begin(&reader, WATCH, &[0; 5], true).await;
+    let watch = response.await.expect("an answer");
+    let unread = Connection::new(&server, 1).await;
+    let (response, _body) = unread.begin(&reader, list, &[0; 5], true).await;
+    let unread_answer = response.await.expect("an answer");
+    // It is under way, which is half of what there is.
+    assert!(overloaded(reader.directory().list_workspaces(all()).await));
+    tokio::time::timeout(PATIENCE, unread.driver).await.expect("it ends").expect("it is no panic");
+    tokio::time::timeout(PATIENCE, async {
+        while overloaded(reader.directory().list_workspaces(all()).await) {}
+    })
+    .await
+    .expect("what is over is free");
+    assert!(!watching.driver.is_finished(), "a Watch may be read when one likes");
+    drop((watch, unread_answer));
+    server.running.stop().await;
+}
