@@ -148,3 +148,38 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use tonic::body::Body;
+
+    use super::{Answer, Held, SMALL};
+    use crate::service::Activity;
+
+    #[tokio::test]
+    async fn what_is_held_leaves_in_portions_and_its_last_byte_by_itself() {
+        let sizes = async |length: usize| {
+            let all = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>());
+            let full = Full::new(all.clone()).map_err(|never| match never {});
+            let held = Held::new(Arc::new(Activity::default()).begin());
+            let mut answer = Answer::tonic(Body::new(full)).holding(held);
+            let (mut sizes, mut came) = (Vec::new(), Vec::new());
+            while let Some(frame) = answer.frame().await {
+                let data = frame.expect("no error").into_data().expect("data");
+                sizes.push(data.len());
+                came.extend(data);
+            }
+            assert_eq!(came, all);
+            sizes
+        };
+        assert_eq!(sizes(1).await, [1]);
+        assert_eq!(sizes(2).await, [1, 1]);
+        assert_eq!(sizes(SMALL).await, [SMALL - 1, 1]);
+        assert_eq!(sizes(SMALL + 1).await, [SMALL, 1]);
+        assert_eq!(sizes(2 * SMALL + 9).await, [SMALL, SMALL, 8, 1]);
+    }
+}

@@ -20,7 +20,7 @@ on_every_store! {
 
 /// What one connection has at once, by default.
 const STREAMS: u32 = 256;
-/// Far more than h2 lets a connection have begun and cancelled before the server looks at any.
+/// Far more than h2 lets a connection have begun and cancelled before the server looks at any: 520 with a short message.
 const FLOOD: u32 = 20_000;
 
 async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: Harness) {
@@ -82,11 +82,12 @@ impl Raw {
         Self { stream, next: 1, headers: headers.concat() }
     }
 
-    /// So many requests, each cancelled before the next, all in one piece.
+    /// So many requests, each with a message of which more might come and cancelled before the next, all in one piece.
     async fn cancelled(&mut self, requests: u32) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         for _ in 0..requests {
             bytes.extend(frame(1, 4, self.next, &self.headers));
+            bytes.extend(frame(0, 0, self.next, &[0; 5]));
             bytes.extend(frame(3, 0, self.next, &8_u32.to_be_bytes()));
             self.next += 2;
         }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http::Request;
 use sophic_auth::grpc::pb::{
     BatchIntrospectRequest, ListWorkspacesRequest, RotateCallerRequest, WatchRequest,
@@ -94,23 +96,23 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
     let root = server.root().await;
     let holder = server.caller("holder", &[Permission::Introspect]).await;
     let other = server.caller("other", &[Permission::Introspect]).await;
-    // Each announces a byte that does not come, on connections of their own.
-    let mut held = Vec::new();
-    for _ in 0..2 {
+    // Each announces a byte that does not come.
+    let (mut asking, mut bodies) = (FuturesUnordered::new(), Vec::new());
+    for _ in 0..3 {
         let connection = Connection::new(&server, 65_535).await;
-        for _ in 0..2 {
-            held.push(connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await);
+        for _ in 0..3 {
+            let begun = connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
+            asking.push(begun.0);
+            bodies.push(begun.1);
         }
     }
-    while asks(&holder).await {
-        tokio::task::yield_now().await;
+    // Half of what there is is held; what is past it is refused at once.
+    for _ in 0..5 {
+        let refused = asking.next().await.expect("there are more").expect("an answer");
+        assert_eq!(refused.headers()["grpc-status"], "8");
     }
-    // A fifth that is held back is not held, but refused; so is what it asks by HTTP, or with its next token.
+    // So is what it asks on another connection, by HTTP, or with its next token.
     let fresh = server.reconnected(&holder).await;
-    let (response, _body) =
-        Connection::new(&server, 65_535).await.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
-    let refused = response.await.expect("an answer");
-    assert_eq!(refused.headers()["grpc-status"], "8");
     assert!(!asks(&fresh).await);
     assert_eq!(over_http(&server, &holder).await, 429);
     let rotated = rotate(&root, "holder").await;
@@ -118,7 +120,7 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
     // Others have theirs.
     assert!(asks(&server.reconnected(&other).await).await);
     assert_eq!(over_http(&server, &other).await, 200);
-    drop(held);
+    drop((asking, bodies));
     tokio::time::timeout(PATIENCE, async { while !asks(&holder).await {} })
         .await
         .expect("what is over is free");
@@ -132,13 +134,17 @@ async fn rotate(root: &Actor, name: &str) -> String {
 }
 
 async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
-    let server = h.another(|config| config.streams_max = 0).await;
-    let [many, other] = ["many", "other"];
-    let many = server.caller(many, &[Permission::Introspect]).await;
-    let other = server.caller(other, &[Permission::Introspect]).await;
+    let server = h.another(|_| {}).await;
+    let many = server.caller("many", &[Permission::Introspect]).await;
+    let other = server.caller("other", &[Permission::Introspect]).await;
+    assert!(asks(&many).await);
     let watch = async |actor: &Actor| actor.auth().watch(WatchRequest::default()).await;
-    let watches = futures::future::join_all((0..WATCHES_MAX).map(|_| watch(&many))).await;
-    let mut watches: Vec<_> = watches.into_iter().map(|watch| watch.expect("a stream")).collect();
+    let mut watches = Vec::new();
+    while watches.len() < WATCHES_MAX {
+        let fresh = server.reconnected(&many).await;
+        let more = futures::future::join_all((0..128).map(|_| watch(&fresh))).await;
+        watches.extend(more.into_iter().map(|watch| watch.expect("a stream")));
+    }
     assert!(overloaded(watch(&many).await));
     assert!(overloaded(watch(&server.reconnected(&many).await).await));
     assert!(asks(&many).await, "it asks as before");
