@@ -74,17 +74,17 @@ pub(super) struct ServeArgs {
     pub(super) unknown_rate_max: u32,
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
-    /// Connections at once on each port; for one more, the one that has asked nothing for longest goes, never one with a
-    /// caller's request under way; 0: no limit
+    /// Connections at once on each port; for one more, one goes: of strangers before callers, and the one that has asked
+    /// nothing for longest, never one with a caller's request under way; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     pub(super) connections_max: usize,
     /// Requests at once on one connection; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N", help_heading = LIMITS)]
     pub(super) streams_max: u32,
-    /// Requests at once over all connections; one more is refused; 0: no limit
+    /// Requests at once over all connections, and half of it for one caller; one more is refused; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_REQUESTS_MAX", default_value_t = 4_096, value_name = "N", help_heading = LIMITS)]
     pub(super) requests_max: usize,
-    /// The longest that a request may take; 0s: no limit
+    /// The longest that a request may take, and half of what its answer may wait for its reader; 0s: no limit
     #[arg(long, env = "SOPHIC_AUTH_REQUEST_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "DURATION", help_heading = LIMITS)]
     pub(super) request_timeout: Duration,
     /// How often last uses are written to the store

@@ -1,22 +1,21 @@
 //! The body of a response: tonic's, or that of the hot path, which needs no box.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::introspect::Once;
-use super::message::Reserved;
+use super::message::{Reserved, SMALL};
 use super::strangers::Seat;
-use crate::service::UnderWay;
+use crate::service::{OfCaller, UnderWay};
 
 /// Either, and what is held until it is sent.
 #[derive(Debug)]
 pub struct Answer {
     body: Kind,
-    #[expect(dead_code, reason = "held until it is dropped")]
     held: Option<Box<Held>>,
 }
 
@@ -27,13 +26,45 @@ enum Kind {
 }
 
 /// What a request holds until its answer has left.
-#[derive(Debug)]
 pub(super) struct Held {
     pub(super) under_way: UnderWay,
     /// For what is large.
     pub(super) reserved: Reserved,
-    /// Of a stranger.
+    /// Of what anybody may ask.
     pub(super) seat: Option<Seat>,
+    /// Of a caller's call with one answer, which has to be read in time.
+    pub(super) place: Option<OfCaller>,
+    /// Of a Watch, which may be read when the caller likes.
+    pub(super) watch: Option<OfCaller>,
+    /// Of the body, what comes next.
+    pub(super) ahead: Option<Frame<Bytes>>,
+}
+
+impl Held {
+    pub(super) const fn new(under_way: UnderWay) -> Self {
+        let reserved = Reserved::of_nobody();
+        Self { under_way, reserved, seat: None, place: None, watch: None, ahead: None }
+    }
+
+    /// So much of it at once as is not counted; and its last byte by itself. hyper asks for more only when all but nothing
+    /// of what it has can leave, so what a reader leaves unread is held here, where it is counted, to its last byte.
+    fn portion(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return frame,
+        };
+        if data.len() > 1 {
+            let rest = data.split_off(SMALL.min(data.len() - 1));
+            self.ahead = Some(Frame::data(rest));
+        }
+        Frame::data(data)
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("under_way", &self.under_way).finish_non_exhaustive()
+    }
 }
 
 impl Answer {
@@ -49,6 +80,9 @@ impl Answer {
 
     /// The same, with what it holds.
     pub(super) fn holding(self, held: Held) -> Self {
+        if held.place.is_some() {
+            held.under_way.wait_for_reader();
+        }
         Self { held: Some(Box::new(held)), ..self }
     }
 }
@@ -61,25 +95,91 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match &mut self.get_mut().body {
-            Kind::Tonic(body) => Pin::new(body).poll_frame(context),
-            Kind::Once(body) => Pin::new(body)
+        let Self { body, held } = self.get_mut();
+        let Some(held) = held else { return body.poll_frame(context) };
+        if held.place.is_some() {
+            held.under_way.wait_for_reader();
+        }
+        let frame = match held.ahead.take() {
+            Some(frame) => frame,
+            None => match ready!(body.poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                ended => return Poll::Ready(ended),
+            },
+        };
+        Poll::Ready(Some(Ok(held.portion(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let more = self.held.as_ref().is_some_and(|held| held.ahead.is_some());
+        !more && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Neither says how long it is, nor has anything to say once some of it is held.
+        self.body.size_hint()
+    }
+}
+
+impl Kind {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self {
+            Self::Tonic(body) => Pin::new(body).poll_frame(context),
+            Self::Once(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Kind::Tonic(body) => body.is_end_stream(),
-            Kind::Once(body) => body.is_end_stream(),
+        match self {
+            Self::Tonic(body) => body.is_end_stream(),
+            Self::Once(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Kind::Tonic(body) => body.size_hint(),
-            Kind::Once(body) => body.size_hint(),
+        match self {
+            Self::Tonic(body) => body.size_hint(),
+            Self::Once(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use tonic::body::Body;
+
+    use super::{Answer, Held, SMALL};
+    use crate::service::Activity;
+
+    #[tokio::test]
+    async fn what_is_held_leaves_in_portions_and_its_last_byte_by_itself() {
+        let sizes = async |length: usize| {
+            let all = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>());
+            let full = Full::new(all.clone()).map_err(|never| match never {});
+            let held = Held::new(Arc::new(Activity::default()).begin());
+            let mut answer = Answer::tonic(Body::new(full)).holding(held);
+            let (mut sizes, mut came) = (Vec::new(), Vec::new());
+            while let Some(frame) = answer.frame().await {
+                let data = frame.expect("no error").into_data().expect("data");
+                sizes.push(data.len());
+                came.extend(data);
+            }
+            assert_eq!(came, all);
+            sizes
+        };
+        assert_eq!(sizes(1).await, [1]);
+        assert_eq!(sizes(2).await, [1, 1]);
+        assert_eq!(sizes(SMALL).await, [SMALL - 1, 1]);
+        assert_eq!(sizes(SMALL + 1).await, [SMALL, 1]);
+        assert_eq!(sizes(2 * SMALL + 9).await, [SMALL, SMALL, 8, 1]);
     }
 }

@@ -1,5 +1,6 @@
-//! What every request passes before any service sees it, in this order: is it gRPC, is there room, who calls, may it,
-//! and how long may it take (AIP-211: the caller is authorised before its request is validated, or even decoded).
+//! What every request passes before any service sees it, in this order: is it gRPC, who calls, is there room for one more
+//! of it, may it, and how long may it take (AIP-211: the caller is authorised before its request is validated, or even
+//! decoded).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Request, Response, request};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,7 +20,7 @@ use tracing::{Instrument as _, Level, Span, field};
 use super::answer::{Answer, Held};
 use super::connection::Connection;
 use super::introspect::{self, batch};
-use super::message::{self, Large, Read, Replay};
+use super::message::{self, Read, Replay, Reserved};
 use super::message_bytes_max;
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
@@ -28,9 +29,11 @@ use super::strangers::{InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
 use crate::model::{Caller, Permission, PermissionSet};
 use crate::service::grant::permission_missing;
 use crate::service::{
-    Attempt, Context, Limits, Reason, Recorded, Requester, Result, Service, ServiceError,
+    Attempt, Context, Reason, Recorded, Requester, Requests, Result, Service, ServiceError,
 };
 
+/// The one call of callers whose answer may be read for as long as they like.
+const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
 /// How long the message of a refused call is waited for at the most.
 const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,24 +41,14 @@ const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Gate {
     routes: Routes,
     service: Arc<Service>,
-    room: Semaphore,
-    large: Large,
+    requests: Arc<Requests>,
     strangers: Strangers,
-    limits: Limits,
 }
 
 impl Gate {
     /// Before these services.
-    pub fn new(routes: Routes, service: Arc<Service>, limits: Limits) -> Self {
-        let limits = limits.in_effect();
-        let room = Semaphore::new(limits.requests_max);
-        let (large, strangers) = (Large::default(), Strangers::default());
-        Self { routes, service, room, large, strangers, limits }
-    }
-
-    /// Whether no request is under way.
-    pub fn is_idle(&self) -> bool {
-        self.room.available_permits() == self.limits.requests_max
+    pub fn new(routes: Routes, service: Arc<Service>, requests: Arc<Requests>) -> Self {
+        Self { routes, service, requests, strangers: Strangers::default() }
     }
 
     /// Answers a request.
@@ -114,7 +107,7 @@ impl Gate {
         let span = span(&request, rule, connection);
         let begun = Instant::now();
         let under_way = connection.peer().activity.begin();
-        let mut held = Held { under_way, reserved: self.large.reserve(), seat: None };
+        let mut held = Held::new(under_way);
         let answer = self.answer(request, read, connection, rule, &mut held);
         let response = answer.instrument(span.clone()).await;
         record(&span, &response, begun);
@@ -148,7 +141,7 @@ impl Gate {
         }
     }
 
-    /// Takes a place among the requests under way, and holds it until there is an answer.
+    /// Finds out who calls, and holds one of its places among the requests under way until the answer has left.
     async fn admit(
         &self,
         mut request: Request<Incoming>,
@@ -157,31 +150,41 @@ impl Gate {
         any_of: PermissionSet,
         held: &mut Held,
     ) -> Result<Response<Answer>> {
-        let _room: SemaphorePermit<'_> = self.room.try_acquire().map_err(|_| Reason::Overloaded)?;
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
-        let timeout = timeout.min(self.limits.request_timeout);
+        let timeout = timeout.min(self.requests.limits.request_timeout);
         if timeout.is_zero() {
             // Its time is over before it begins: it must not depend on how fast the store is.
             return Err(Reason::DeadlineExceeded.into());
         }
         let deadline = Instant::now() + timeout;
         let answer = async {
-            let caller = connection.caller(&self.service, request.headers_mut()).await?;
+            let caller = connection.caller(&self.service, request.headers_mut());
+            let caller = self.requests.identify(connection.peer().network(), caller).await?;
             held.under_way.of_a_caller();
+            held.place = Some(self.requests.enter(&caller)?);
+            held.reserved = Reserved::of(Arc::clone(&self.requests), Arc::clone(&caller));
             if let Some(managed) = refusals::action(request.uri().path()) {
                 let context = context(caller, connection, deadline);
                 return Ok(self.manage(request, any_of, context, managed, held).await);
             }
             require(&caller, any_of)?;
+            if request.uri().path() == WATCH {
+                held.watch = Some(self.requests.watch(&caller)?);
+            }
             let context = context(caller, connection, deadline);
             if let introspect::PATH | batch::PATH = request.uri().path() {
                 return self.introspect(request, read, context, held).await;
             }
             let (parts, body) = request.into_parts();
             let read = self.read(&parts, read, body, held).await;
-            Ok(self.replay(parts, read, context).await)
+            let answer = self.replay(parts, read, context).await;
+            if held.watch.is_some() { Ok(answer) } else { weighed(answer, held).await }
         };
-        tokio::time::timeout_at(deadline, answer).await.map_err(|_| Reason::DeadlineExceeded)?
+        let answer = tokio::time::timeout_at(deadline, answer).await;
+        if held.watch.is_some() {
+            held.place = None;
+        }
+        answer.map_err(|_| Reason::DeadlineExceeded)?
     }
 
     /// What manages something: the audit log is told if it is refused, and for whom it was asked, which is read of the
@@ -232,9 +235,7 @@ impl Gate {
             };
             if let Some(answer) = answer {
                 let answer = answer?;
-                if !held.reserved.grow_by(answer.body().len()) {
-                    return Err(Reason::Overloaded.into());
-                }
+                held.reserved.grow_by(answer.body().len())?;
                 return Ok(answer.map(Answer::once));
             }
         }
@@ -270,8 +271,8 @@ impl Gate {
     /// Answers what anybody may ask.
     async fn open(&self, request: Request<Incoming>, held: &mut Held) -> Result<Response<Answer>> {
         let reflection = request.uri().path().starts_with("/grpc.reflection.");
-        held.seat = self.strangers.enter(held.under_way.activity(), reflection)?;
-        let deadline = Instant::now() + OPEN_TIMEOUT.min(self.limits.request_timeout);
+        held.seat = Some(self.strangers.enter(held.under_way.activity(), reflection)?);
+        let deadline = Instant::now() + OPEN_TIMEOUT.min(self.requests.limits.request_timeout);
         let (parts, mut body) = request.into_parts();
         if reflection {
             // tonic's reflection ends a stream that begins badly as if it had been answered.
@@ -297,6 +298,16 @@ impl Gate {
             Err(never) => match never {},
         }
     }
+}
+
+/// Counts the one message of an answer with what is large, and keeps it at hand. Of what changes something no answer is
+/// withheld for that: it has happened.
+async fn weighed(mut answer: Response<Answer>, held: &mut Held) -> Result<Response<Answer>> {
+    if let Some(Ok(frame)) = answer.body_mut().frame().await {
+        held.reserved.grow_by(frame.data_ref().map_or(0, Bytes::len))?;
+        held.ahead = Some(frame);
+    }
+    Ok(answer)
 }
 
 fn require(caller: &Caller, any_of: PermissionSet) -> Result<()> {

@@ -10,9 +10,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::service::{Reason, Result, ServiceError};
+use crate::model::Caller;
+use crate::service::{OfCaller, Reason, Requests, Result, ServiceError};
 
 /// Bytes of gRPC's frame before the message: a flag and the length.
 pub(super) const PREFIX: usize = 5;
@@ -31,63 +31,53 @@ pub(super) enum Read {
     NoRoom,
 }
 
-/// Large messages and answers that are not over, in KiB, over all connections. What is small is bounded by the number of
-/// requests.
-#[derive(Debug, Clone)]
-pub(super) struct Large(Arc<Semaphore>);
-
-/// What one request has of it.
-#[derive(Debug)]
+/// What one request has of what is large, until it is over. What is small is bounded by the number of requests.
 pub(super) struct Reserved {
-    large: Large,
+    /// Whose it is; strangers have nothing that is large.
+    of: Option<(Arc<Requests>, Arc<Caller>)>,
     bytes: usize,
-    permits: Option<OwnedSemaphorePermit>,
+    large: Option<OfCaller>,
 }
 
 /// Bytes of a message or an answer that is not counted.
-const SMALL: usize = 16 * 1024;
-/// Bytes of all that is counted.
-const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// It is counted in these.
-const UNIT: usize = 1_024;
-
-impl Default for Large {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_BYTES_MAX / UNIT)))
-    }
-}
-
-impl Large {
-    /// Nothing yet.
-    pub(super) fn reserve(&self) -> Reserved {
-        Reserved { large: self.clone(), bytes: 0, permits: None }
-    }
-}
+pub(super) const SMALL: usize = 16 * 1024;
 
 impl Reserved {
-    /// Room for as much in all, beyond what is small; no if there is none.
-    pub(super) fn grow_to(&mut self, bytes: usize) -> bool {
-        let (had, needed) = (units(self.bytes), units(bytes));
-        self.bytes = self.bytes.max(bytes);
-        let Some(more) = needed.checked_sub(had).filter(|more| *more > 0) else { return true };
-        let Ok(more) = Arc::clone(&self.large.0).try_acquire_many_owned(more) else {
-            return false;
-        };
-        match &mut self.permits {
-            Some(permits) => permits.merge(more),
-            None => self.permits = Some(more),
+    /// Nothing, of nobody who is known.
+    pub(super) const fn of_nobody() -> Self {
+        Self { of: None, bytes: 0, large: None }
+    }
+
+    /// Nothing yet.
+    pub(super) const fn of(requests: Arc<Requests>, caller: Arc<Caller>) -> Self {
+        Self { of: Some((requests, caller)), bytes: 0, large: None }
+    }
+
+    /// Room for as much in all, beyond what is small.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        let (had, needed) = (large(self.bytes), large(bytes));
+        if needed > had {
+            let (requests, caller) = self.of.as_ref().ok_or(Reason::Overloaded)?;
+            requests.large(caller, &mut self.large, needed - had)?;
         }
-        true
+        self.bytes = self.bytes.max(bytes);
+        Ok(())
     }
 
     /// As much more.
-    pub(super) fn grow_by(&mut self, bytes: usize) -> bool {
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn grow_by(&mut self, bytes: usize) -> Result<()> {
         self.grow_to(self.bytes.saturating_add(bytes))
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.saturating_sub(SMALL).div_ceil(UNIT)).unwrap_or(u32::MAX)
+const fn large(bytes: usize) -> usize {
+    bytes.saturating_sub(SMALL)
 }
 
 /// Whether messages may be compressed: for others to decompress.
@@ -126,7 +116,7 @@ pub(super) async fn read(
         if announced(&read).is_some_and(|length| length > bytes_max) {
             return Read::TooLarge(bytes_max);
         }
-        if !reserved.grow_to(read.len()) {
+        if reserved.grow_to(read.len()).is_err() {
             return Read::NoRoom;
         }
         let whole = message_of(&read, bytes_max).is_some();
@@ -264,14 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_is_counted_until_it_is_dropped() {
-        let large = Large::default();
-        let mut small = large.reserve();
-        assert!(small.grow_to(SMALL) && small.permits.is_none());
-        let mut all = large.reserve();
-        assert!(all.grow_to(SMALL + 1) && all.grow_by(LARGE_BYTES_MAX - 1));
-        assert!(!small.grow_by(1), "there is no more");
-        drop(all);
-        assert!(large.reserve().grow_to(SMALL + LARGE_BYTES_MAX), "all of it has come back");
+    fn a_stranger_has_nothing_that_is_large() {
+        let mut nobody = Reserved::of_nobody();
+        assert!(nobody.grow_to(SMALL).is_ok());
+        assert!(nobody.grow_by(1).is_err());
     }
 }

@@ -23,7 +23,7 @@ pub(super) const HEALTH_BYTES_MAX: usize = 1_024;
 pub(super) const REFLECTION_BYTES_MAX: usize = 16 * 1_024;
 /// How long a message may take to come, and a stream of reflection to end.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests of strangers that are not over, on one connection.
+/// Requests that are not over, on one connection, whoever else speaks on it.
 const ON_ONE_CONNECTION_MAX: u32 = 32;
 /// The same over all connections: of health, which may be watched, and of reflection, whose answers are long.
 const HEALTH_MAX: usize = 1_024;
@@ -50,8 +50,9 @@ struct Taken {
 /// A request's seat, until it is over.
 #[derive(Debug)]
 pub(super) struct Seat {
-    seats: Arc<Seats>,
-    number: u64,
+    activity: Arc<Activity>,
+    /// On a connection that is nobody's: its number among all of these.
+    numbered: Option<(Arc<Seats>, u64)>,
 }
 
 impl Default for Strangers {
@@ -62,27 +63,29 @@ impl Default for Strangers {
 }
 
 impl Strangers {
-    /// Lets a request in; whoever is known needs no seat.
+    /// Lets a request in. On a connection of a caller it does not count among those of strangers, and is not their matter.
     pub(super) fn enter(
         &self,
         activity: &Arc<Activity>,
         reflection: bool,
-    ) -> Result<Option<Seat>, ServiceError> {
-        if activity.is_known() {
-            return Ok(None);
-        }
-        if activity.under_way() > ON_ONE_CONNECTION_MAX {
+    ) -> Result<Seat, ServiceError> {
+        let on_this_one = activity.open();
+        let mut seat = Seat { activity: Arc::clone(activity), numbered: None };
+        if on_this_one > ON_ONE_CONNECTION_MAX {
             return Err(Reason::Overloaded.into());
         }
-        let seats = if reflection { &self.reflection } else { &self.health };
-        Ok(Some(Seats::enter(seats, activity)))
+        if !activity.is_known() {
+            let seats = if reflection { &self.reflection } else { &self.health };
+            seat.numbered = Some((Arc::clone(seats), seats.enter(activity)));
+        }
+        Ok(seat)
     }
 }
 
 impl Seats {
-    fn enter(seats: &Arc<Self>, activity: &Arc<Activity>) -> Seat {
-        let mut taken = seats.taken.lock();
-        while taken.by_age.len() >= seats.max {
+    fn enter(&self, activity: &Arc<Activity>) -> u64 {
+        let mut taken = self.taken.lock();
+        while taken.by_age.len() >= self.max {
             let Some((_, oldest)) = taken.by_age.pop_first() else { break };
             if !oldest.is_known() {
                 oldest.end();
@@ -91,13 +94,16 @@ impl Seats {
         let number = taken.next;
         taken.next += 1;
         taken.by_age.insert(number, Arc::clone(activity));
-        Seat { seats: Arc::clone(seats), number }
+        number
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.taken.lock().by_age.remove(&self.number);
+        self.activity.close();
+        if let Some((seats, number)) = &self.numbered {
+            seats.taken.lock().by_age.remove(number);
+        }
     }
 }
 
@@ -168,11 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_has_so_many_and_no_more() {
-        let (strangers, activity) = (Strangers::default(), Arc::new(Activity::default()));
-        let begun: Vec<_> = (0..=ON_ONE_CONNECTION_MAX).map(|_| activity.begin()).collect();
-        assert!(strangers.enter(&activity, false).is_err());
-        drop(begun);
-        assert!(strangers.enter(&activity, false).is_ok());
+    fn one_connection_has_so_many_and_no_more_whose_ever_it_is() {
+        for known in [false, true] {
+            let (strangers, activity) = (Strangers::default(), Arc::new(Activity::default()));
+            if known {
+                activity.begin().of_a_caller();
+            }
+            let enter = || strangers.enter(&activity, false);
+            let seats: Vec<_> = (0..ON_ONE_CONNECTION_MAX).map(|_| enter()).collect();
+            assert!(seats.iter().all(Result::is_ok));
+            assert!(enter().is_err() && enter().is_err());
+            drop(seats);
+            assert!(enter().is_ok(), "what is over is free");
+        }
     }
 }

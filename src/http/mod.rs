@@ -1,7 +1,7 @@
 //! The HTTP face: what an orchestrator asks, OAuth for libraries that speak it, and forward-auth for proxies.
 //!
-//! As in `grpc/gate.rs`, a request passes the same questions before any endpoint sees it: is there room, who calls, may
-//! it, and how long may it take.
+//! As in `grpc/gate.rs`, a request passes the same questions before any endpoint sees it: who calls, is there room for one
+//! more of it, may it, and how long may it take.
 
 mod caller;
 mod form;
@@ -20,12 +20,13 @@ use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
 use axum::routing::{MethodRouter, any, get, post};
 use futures::FutureExt as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, Limits, Peer, Readiness, Reason, Recorded, Service, ServiceError, UnderWay,
+    Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Service,
+    ServiceError, UnderWay,
 };
 use problem::{Problem, Style};
 
@@ -33,8 +34,7 @@ use problem::{Problem, Style};
 pub(crate) struct Face {
     service: Arc<Service>,
     issuer: String,
-    limits: Limits,
-    room: Semaphore,
+    requests: Arc<Requests>,
 }
 
 /// The endpoints that ask who calls.
@@ -47,24 +47,14 @@ enum Endpoint {
 
 impl Face {
     /// Over these use cases; `issuer` is what RFC 8414 calls so: the URL that the endpoints are reached by.
-    pub(crate) fn new(service: Arc<Service>, issuer: String, limits: Limits) -> Arc<Self> {
-        let limits = limits.in_effect();
-        let room = Semaphore::new(limits.requests_max);
-        Arc::new(Self { service, issuer, limits, room })
-    }
-
-    /// Whether no request is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.room.available_permits() == self.limits.requests_max
+    pub(crate) fn new(service: Arc<Service>, issuer: String, requests: Arc<Requests>) -> Arc<Self> {
+        Arc::new(Self { service, issuer, requests })
     }
 
     /// Answers a request, within bounds and whatever happens.
     async fn handle(self: Arc<Self>, endpoint: Endpoint, request: Request) -> Response<Body> {
         let style = endpoint.style();
-        let Ok(_place) = self.room.try_acquire() else {
-            return Problem::from(Reason::Overloaded).respond(style);
-        };
-        let deadline = Instant::now() + self.limits.request_timeout;
+        let deadline = Instant::now() + self.requests.limits.request_timeout;
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Peer>().map(|peer| field::display(peer.address));
         let span = tracing::debug_span!("http", ?endpoint, peer, caller = field::Empty);
@@ -97,7 +87,15 @@ impl Face {
             Endpoint::ForwardAuth => caller::in_header_of_its_own(&parts.headers, peer)?,
         };
         let service = &self.service;
-        let context = caller::identify(service, presented, peer, deadline).await?;
+        let identified = caller::identify(service, presented, peer, deadline);
+        let context = match peer {
+            Some(peer) => self.requests.identify(peer.network(), identified).await?,
+            None => identified.await?,
+        };
+        let _place = match &context.requester {
+            Requester::Caller(caller) => Some(self.requests.enter(caller)?),
+            Requester::Operator(_) => None,
+        };
         if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
             under_way.of_a_caller();
         }

@@ -72,3 +72,7 @@ pub const BATCH_MAX: usize = 1_000;
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
 /// Networks whose unknown service tokens are counted; as above.
 pub const COUNTED_PEERS_MAX: usize = 10_000;
+/// Bytes of large messages and answers that are not over, of all callers; one has half of it at the most.
+pub const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Watches that one caller may have open: one for each replica of a service, and as many again while they are replaced.
+pub const WATCHES_MAX: usize = 2_048;

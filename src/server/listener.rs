@@ -21,13 +21,17 @@ use super::Config;
 use super::greeting::Greeted;
 use super::room::{Place, Room};
 use super::tls::Tls;
-use crate::service::Peer;
+use super::turns::{CANCELLED_MAX, InTurns};
+use crate::service::{Activity, Peer};
 
 /// How long a connection that was asked to end may take over it.
 const AGE_GRACE: Duration = Duration::from_secs(20);
 /// The same for one whose place is another's already, and how many may be taking it at once; of more, none is asked.
 const EVICTED_GRACE: Duration = Duration::from_secs(1);
 const EVICTED_MAX: usize = 64;
+/// The answer to a caller may wait for its reader as long as so many of the longest requests, and for this long in any case.
+const UNREAD_TIMEOUTS: u32 = 2;
+const UNREAD_MIN: Duration = Duration::from_secs(1);
 /// A connection is asked whether it is still there this often, and given this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,16 +44,11 @@ const HTTP_HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HTTP_HEADERS_MAX: usize = 200;
 /// The request line, and what HTTP/2 counts for each header beside its bytes.
 const HTTP_HEADER_BYTES_MORE: u32 = 8 * 1024;
-/// How many times over a client may have begun and cancelled as many requests as it may have at once, before the server has
-/// looked at any of them. The clients of a gateway cancel calls when they like, all at once, on the connection that they
-/// share; a server that is held up for a while finds them all together. A rapid reset (CVE-2023-44487) is past this while
-/// the server reads what is in the socket; what it has to hold meanwhile is freed in the same turn.
-const CANCELLED_ROUNDS: u32 = 8;
-const CANCELLED_MIN: u32 = 2_048;
-const CANCELLED_MAX: u32 = 65_536;
 /// Requests that break the protocol, in the whole life of a connection; also those that had to be refused or cut short, of
 /// which more was under way.
 const ERROR_RESETS_MAX: usize = 1_024;
+/// Bytes of an answer that h2 holds for its reader: as good as none, since what it holds is counted by nobody.
+const UNREAD_BYTES: usize = 1;
 /// What a peer may have sent that nobody has read, of one request and of all on a connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -65,16 +64,19 @@ pub(super) struct ConnectionLimits {
     pub(super) age_max: Duration,
     /// How long a new connection may take to finish its handshakes and, without HTTP/2, its first request's headers.
     pub(super) handshake_timeout: Duration,
+    /// How long the answer to a caller may wait for its reader; zero: as long as it likes.
+    pub(super) unread_max: Duration,
 }
 
 impl ConnectionLimits {
     /// As the server is to be run.
-    pub(super) const fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         Self {
             connections_max: config.connections_max,
             streams_max: config.streams_max,
             age_max: config.connection_age_max,
             handshake_timeout: config.handshake_timeout,
+            unread_max: unread_max(config.limits.request_timeout),
         }
     }
 }
@@ -175,7 +177,7 @@ impl Connections {
         let mut connection = self.tasks.spawn(connection(asked));
         let (leaving, end, abort) =
             (Arc::clone(&self.leaving), self.end.clone(), self.abort.clone());
-        let ConnectionLimits { age_max, handshake_timeout, .. } = self.limits;
+        let ConnectionLimits { age_max, handshake_timeout, unread_max, .. } = self.limits;
         self.tasks.spawn(async move {
             let silent = async {
                 tokio::time::sleep(handshake_timeout).await;
@@ -194,6 +196,10 @@ impl Connections {
                 _ = &mut connection => return,
                 () = silent => {
                     tracing::debug!("a connection was not established in time");
+                    (Duration::ZERO, None)
+                }
+                () = unread(&place.activity, unread_max) => {
+                    tracing::debug!("a connection's answers are not read");
                     (Duration::ZERO, None)
                 }
                 () = place.activity.ended() => {
@@ -260,14 +266,15 @@ impl Connections {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let builder = self.builder();
+        let (stream, turn) = InTurns::new(stream);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;
-            ended = connection.as_mut() => return note(ended),
+            ended = turn.each(connection.as_mut()) => return note(ended),
             // Whoever asks is there for as long as the connection.
             _ = ask_to_end => connection.as_mut().graceful_shutdown(),
         }
-        note(connection.await);
+        note(turn.each(connection).await);
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -284,7 +291,8 @@ impl Connections {
             .auto_date_header(self.protocol == Protocol::Http)
             .max_concurrent_streams((streams_max != 0).then_some(streams_max))
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
-            .max_pending_accept_reset_streams(resets_max(streams_max))
+            .max_pending_accept_reset_streams(CANCELLED_MAX)
+            .max_send_buf_size(UNREAD_BYTES)
             .max_header_list_size(header_bytes_max)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -300,10 +308,24 @@ impl Connections {
     }
 }
 
-/// Requests that were cancelled before the server has looked at them, on a connection that has so many at once.
-fn resets_max(streams_max: u32) -> usize {
-    let rounds = streams_max.saturating_mul(CANCELLED_ROUNDS).clamp(CANCELLED_MIN, CANCELLED_MAX);
-    usize::try_from(rounds).unwrap_or(usize::MAX)
+fn unread_max(request_timeout: Duration) -> Duration {
+    if request_timeout.is_zero() {
+        return Duration::ZERO;
+    }
+    request_timeout.saturating_mul(UNREAD_TIMEOUTS).max(UNREAD_MIN)
+}
+
+/// Waits for an answer that has waited for its reader for so long.
+async fn unread(activity: &Activity, longest: Duration) {
+    loop {
+        if longest.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(longest / 4).await;
+        if activity.is_unread_for(longest) {
+            return;
+        }
+    }
 }
 
 fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

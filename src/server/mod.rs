@@ -9,6 +9,7 @@ mod readiness;
 mod replica;
 mod room;
 mod tls;
+mod turns;
 mod waiting;
 
 pub use background::Housekeeping;
@@ -31,8 +32,8 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Service, StoreClock,
-    UnknownRate, UnreadableAddresses,
+    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Requests, Service,
+    StoreClock, UnknownRate, UnreadableAddresses,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
@@ -347,10 +348,11 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone());
     let routes = grpc::routes(&service, &hub, health, config.reflection);
-    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), config.limits));
+    let requests = Requests::new(config.limits);
+    let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
-    let face = http::Face::new(Arc::clone(&service), issuer, config.limits);
+    let face = http::Face::new(Arc::clone(&service), issuer, Arc::clone(&requests));
     let parts = Parts {
         grpc_listener,
         http_listener,
@@ -360,6 +362,7 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
         hub: Arc::clone(&hub),
         gate,
         face,
+        requests,
         ready_sender,
         ready,
         report: Box::pin(report),
@@ -379,6 +382,7 @@ struct Parts {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     face: Arc<http::Face>,
+    requests: Arc<Requests>,
     ready_sender: watch::Sender<Readiness>,
     ready: watch::Receiver<Readiness>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -438,7 +442,7 @@ async fn run(config: Config, parts: Parts) {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
         tokio::select! {
             ((), ()) = futures::future::join(grpc.closed(), http.closed()) => {}
-            () = idle(&gate, &face) => {}
+            () = parts.requests.idle() => {}
         }
         service.tasks.close();
         service.tasks.wait().await;
@@ -455,20 +459,6 @@ async fn run(config: Config, parts: Parts) {
     replica.stop().await;
     service.store.close().await;
     tracing::info!("stopped");
-}
-
-/// Answers under way have left, a moment after the last request ended.
-async fn idle(gate: &Gate, face: &http::Face) {
-    let moment = Duration::from_millis(50);
-    loop {
-        tokio::time::sleep(moment).await;
-        if gate.is_idle() && face.is_idle() {
-            tokio::time::sleep(moment).await;
-            if gate.is_idle() && face.is_idle() {
-                return;
-            }
-        }
-    }
 }
 
 fn url(tls: bool, address: SocketAddr) -> String {

@@ -1,4 +1,5 @@
-//! Room for connections: where there is none for one more, the one that has asked nothing for longest goes.
+//! Room for connections: where there is none for one more, one of strangers goes, or else of a caller that asks nothing at
+//! the moment, and of them the one that has asked nothing for longest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -102,14 +103,14 @@ mod tests {
         let fourth = enter(&room).expect("the third goes");
         assert!(third.activity.has_ended());
         assert!(!first.activity.has_ended() && !second.activity.has_ended());
-        // What a stranger has under way is kept as long as there is somebody idle, and no longer.
-        let open = second.activity.begin();
-        fourth.activity.asked();
+        // A stranger's goes before a caller's that is idle, whatever the stranger has under way and whenever it asked.
+        second.activity.begin().of_a_caller();
+        let open = fourth.activity.begin();
         let fifth = enter(&room).expect("the fourth goes, though it asked last");
         assert!(fourth.activity.has_ended() && !second.activity.has_ended());
         let fifth_busy = fifth.activity.begin();
         fifth_busy.of_a_caller();
-        let sixth = enter(&room).expect("the stranger goes");
+        let sixth = enter(&room).expect("the idle caller goes");
         assert!(second.activity.has_ended());
         let sixth_busy = sixth.activity.begin();
         sixth_busy.of_a_caller();

@@ -1,9 +1,11 @@
 //! What a connection is doing: what is asked when there are too many, and one has to go.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +18,11 @@ pub struct Activity {
     established: AtomicBool,
     known: AtomicBool,
     ended: CancellationToken,
-    under_way: AtomicU32,
     of_callers: AtomicU32,
+    open: AtomicU32,
+    next: AtomicU64,
+    /// Answers that wait for their reader, by number, and since when.
+    unread: Mutex<HashMap<u64, Instant>>,
     /// Told whenever a connection that could not be ended may be.
     freed: Arc<Notify>,
 }
@@ -25,10 +30,10 @@ pub struct Activity {
 /// How loath one is to end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {
-    /// Nothing is under way.
-    Idle,
-    /// Nothing but what anybody may ask, as the health that a stranger watches.
-    Open,
+    /// No caller has made itself known on it, whatever is under way, as the health that a stranger watches.
+    Stranger,
+    /// A caller has, and asks nothing at the moment.
+    Known,
     /// A caller waits for an answer, or follows a stream.
     Busy,
 }
@@ -48,8 +53,10 @@ impl Activity {
             established: AtomicBool::new(false),
             known: AtomicBool::new(false),
             ended: CancellationToken::new(),
-            under_way: AtomicU32::new(0),
             of_callers: AtomicU32::new(0),
+            open: AtomicU32::new(0),
+            next: AtomicU64::new(0),
+            unread: Mutex::default(),
             freed,
         }
     }
@@ -69,9 +76,14 @@ impl Activity {
         self.known.load(Ordering::Relaxed)
     }
 
-    /// How many requests are under way.
-    pub fn under_way(&self) -> u32 {
-        self.under_way.load(Ordering::Relaxed)
+    /// One more request under way of those that anybody may send; how many there are with it.
+    pub fn open(&self) -> u32 {
+        self.open.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// One of them is over.
+    pub fn close(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Its place is needed for another: the connection ends.
@@ -99,8 +111,8 @@ impl Activity {
     pub fn begin(self: &Arc<Self>) -> UnderWay {
         self.establish();
         self.asked();
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay { activity: Arc::clone(self), of_caller: AtomicBool::new(false) }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        UnderWay { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
     }
 
     /// When something was last asked or answered; else, since when the connection is there.
@@ -112,11 +124,16 @@ impl Activity {
     pub fn worth(&self) -> Worth {
         if self.of_callers.load(Ordering::Relaxed) > 0 {
             Worth::Busy
-        } else if self.under_way.load(Ordering::Relaxed) > 0 {
-            Worth::Open
+        } else if self.is_known() {
+            Worth::Known
         } else {
-            Worth::Idle
+            Worth::Stranger
         }
+    }
+
+    /// Whether an answer has waited for its reader for so long.
+    pub fn is_unread_for(&self, longest: Duration) -> bool {
+        self.unread.lock().values().any(|since| since.elapsed() >= longest)
     }
 }
 
@@ -124,6 +141,7 @@ impl Activity {
 #[derive(Debug)]
 pub struct UnderWay {
     activity: Arc<Activity>,
+    number: u64,
     of_caller: AtomicBool,
 }
 
@@ -140,15 +158,56 @@ impl UnderWay {
             self.activity.of_callers.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    /// From now on its answer waits for its reader, who has just taken something of it, or nothing yet.
+    pub fn wait_for_reader(&self) {
+        self.activity.unread.lock().insert(self.number, Instant::now());
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.activity.asked();
-        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.activity.unread.lock().remove(&self.number);
         if *self.of_caller.get_mut() {
             self.activity.of_callers.fetch_sub(1, Ordering::Relaxed);
             self.activity.freed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{Activity, Worth};
+
+    #[test]
+    fn who_has_been_a_caller_stays_one() {
+        let activity = Arc::new(Activity::default());
+        let open = activity.begin();
+        assert_eq!(activity.worth(), Worth::Stranger);
+        let asking = activity.begin();
+        asking.of_a_caller();
+        assert_eq!(activity.worth(), Worth::Busy);
+        drop(asking);
+        assert_eq!(activity.worth(), Worth::Known);
+        drop(open);
+        assert_eq!(activity.worth(), Worth::Known);
+    }
+
+    #[test]
+    fn an_answer_waits_until_it_is_dropped() {
+        let activity = Arc::new(Activity::default());
+        let (first, second) = (activity.begin(), activity.begin());
+        assert!(!activity.is_unread_for(Duration::ZERO));
+        first.wait_for_reader();
+        assert!(activity.is_unread_for(Duration::ZERO));
+        assert!(!activity.is_unread_for(Duration::from_hours(1)));
+        drop(second);
+        assert!(activity.is_unread_for(Duration::ZERO));
+        drop(first);
+        assert!(!activity.is_unread_for(Duration::ZERO));
     }
 }

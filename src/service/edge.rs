@@ -4,15 +4,14 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::Activity;
 use crate::model::CertificateSan;
 
 /// How much, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests under way at once, over all connections; one more is refused, not queued. 0: any number.
+    /// Requests under way at once, over all connections, of which one caller has half at the most; one more is refused, not
+    /// queued. 0: any number.
     pub requests_max: usize,
     /// The longest that a request may take, whatever deadline it brings; zero: as long as it likes.
     pub request_timeout: Duration,
@@ -39,10 +38,7 @@ impl Limits {
         const A_YEAR: Duration = Duration::from_hours(365 * 24);
         let requests_max = if self.requests_max == 0 { usize::MAX } else { self.requests_max };
         let timeout = if self.request_timeout.is_zero() { A_YEAR } else { self.request_timeout };
-        Self {
-            requests_max: requests_max.min(Semaphore::MAX_PERMITS),
-            request_timeout: timeout.min(A_YEAR),
-        }
+        Self { requests_max, request_timeout: timeout.min(A_YEAR) }
     }
 }
 

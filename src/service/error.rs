@@ -98,7 +98,7 @@ reasons! {
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
         "this machine's clock and the store disagree on the time, so nothing is deleted: put the clock right";
     Overloaded, "OVERLOADED", Exhausted,
-        "too many requests are under way: try again later";
+        "too many requests are under way, of all callers or of this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
         "the deadline passed before the answer was there";
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,

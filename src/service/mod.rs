@@ -28,8 +28,10 @@ mod page;
 mod proxied;
 mod purge;
 mod refusals;
+mod requests;
 mod retry;
 mod revoke;
+mod shares;
 mod transfer;
 mod under_way;
 mod unknown_rate;
@@ -62,6 +64,7 @@ pub use listing::ListCredentials;
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
+pub use requests::{OfCaller, Requests};
 pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,

@@ -1,7 +1,9 @@
 //! A server, and those who speak to it: actors, each with the permissions of its part.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use hyper_util::rt::TokioIo;
 use sophic_auth::grpc::pb::admin_service_client::AdminServiceClient;
 use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::directory_service_client::DirectoryServiceClient;
@@ -13,10 +15,11 @@ use sophic_auth::grpc::pb::{
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, Config, Running};
 use sophic_auth::service::{Context, CreateCaller};
+use tokio::net::TcpStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::stores::{Database, Fixture};
@@ -89,6 +92,19 @@ impl Harness {
     /// A channel of the generated clients, for those that no actor has.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// A channel that counts how often it connects.
+    pub(crate) async fn counted(&self) -> (Channel, Arc<AtomicU32>) {
+        let (connections, address) = (Arc::new(AtomicU32::new(0)), self.running.grpc);
+        let counted = Arc::clone(&connections);
+        let connector = tower::service_fn(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move { TcpStream::connect(address).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_shared(self.running.grpc_url()).expect("a URL");
+        let channel = endpoint.connect_with_connector(connector).await;
+        (channel.expect("the server accepts"), connections)
     }
 
     /// Nobody that is known.

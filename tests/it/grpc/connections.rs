@@ -2,6 +2,7 @@
 //! asked nothing for longest.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sophic_auth::grpc::pb::WatchRequest;
@@ -19,6 +20,7 @@ on_every_store! {
     a_warmed_up_channel_that_asks_nothing_stays,
     silent_connections_shut_nobody_out,
     what_strangers_watch_shuts_nobody_out,
+    strangers_make_room_before_a_caller_that_is_idle,
     a_caller_with_requests_under_way_keeps_its_place,
 }
 
@@ -143,6 +145,43 @@ async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
     let (mut first, _) = watches.remove(0);
     let over = async { while let Ok(Some(_)) = first.message().await {} };
     tokio::time::timeout(PATIENCE, over).await.expect("it made room");
+}
+
+async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
+    let server = h.another(|config| config.connections_max = 4).await;
+    let gateway = h.gateway().await;
+    let (channel, connections) = server.counted().await;
+    let caller = gateway.clone().on(channel);
+    assert!(!caller.introspect("nobody's", "", &[]).await.active);
+    let form = format!(
+        "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\ncontent-length: 7\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\ntoken=x",
+        gateway.authorization().expect("a token")
+    );
+    let mut http = connected(server.running.http, form.as_bytes()).await;
+    answered(&mut http).await;
+    // All of them have asked later than the caller has, and more than there is room for have something under way.
+    let mut strangers = Vec::new();
+    for _ in 0..8 {
+        let stranger = server.reconnected(&server.anonymous()).await;
+        let request = HealthCheckRequest { service: String::new() };
+        let watch = HealthClient::new(stranger.channel()).watch(request).await;
+        let probe = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+        let mut probing = connected(server.running.http, probe).await;
+        answered(&mut probing).await;
+        strangers.push((watch.expect("a stream"), stranger, probing));
+    }
+    assert!(!caller.introspect("nobody's", "", &[]).await.active);
+    assert_eq!(connections.load(Ordering::Relaxed), 1, "it had to connect again");
+    http.write_all(form.as_bytes()).await.expect("it is open");
+    answered(&mut http).await;
+}
+
+/// Reads a part of an answer that is good, which is small, and came in one piece.
+async fn answered(stream: &mut TcpStream) {
+    let mut answer = [0; 4_096];
+    let length = stream.read(&mut answer).await.expect("it is open");
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200 OK"), "{length} bytes");
 }
 
 async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {

@@ -39,6 +39,7 @@ pub(crate) mod retried;
 mod retries;
 mod rotate;
 mod same_answers;
+mod shares;
 mod shutdown;
 mod switch;
 mod texts;

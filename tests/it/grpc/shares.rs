@@ -1,0 +1,189 @@
+//! What all callers share, of which no one has more than half: requests under way, and Watches.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use http::Request;
+use sophic_auth::grpc::pb::{
+    BatchIntrospectRequest, ListWorkspacesRequest, RotateCallerRequest, WatchRequest,
+};
+use sophic_auth::model::Permission;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+
+use super::refusal::reason;
+use crate::faces::wire::Call;
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    one_caller_holds_half_of_all_requests_and_no_more,
+    a_caller_has_so_many_watches_and_others_have_theirs,
+    an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not,
+}
+
+const BATCH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
+const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
+/// For what must happen, and has not if a test waits for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Watches of one caller.
+const WATCHES_MAX: usize = 2_048;
+
+/// A connection of HTTP/2 by hand.
+struct Connection {
+    client: h2::client::SendRequest<Bytes>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Whose reader lets so many bytes of each answer come, until it reads them.
+    async fn new(server: &Harness, window: u32) -> Self {
+        let stream = TcpStream::connect(server.running.grpc).await.expect("the server accepts");
+        let mut builder = h2::client::Builder::new();
+        let handshake = builder.initial_window_size(window).handshake(stream).await;
+        let (client, connection) = handshake.expect("a handshake");
+        let driver = tokio::task::spawn(async move {
+            // However it ends.
+            let _ = connection.await;
+        });
+        Self { client, driver }
+    }
+
+    /// Begins a request, of whose message this has come.
+    async fn begin(
+        &self,
+        actor: &Actor,
+        path: &str,
+        message: &[u8],
+        ends: bool,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", actor.authorization().expect("a token"));
+        let mut client = self.client.clone().ready().await.expect("it is open");
+        let request = request.body(()).expect("a request");
+        let (response, mut body) = client.send_request(request, false).expect("it is open");
+        body.send_data(Bytes::copy_from_slice(message), ends).expect("it is open");
+        (response, body)
+    }
+}
+
+/// Its reason, if it is refused for there being too many.
+fn overloaded<T>(outcome: Result<T, Status>) -> bool {
+    outcome.is_err_and(|status| {
+        assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
+        true
+    })
+}
+
+async fn asks(actor: &Actor) -> bool {
+    // Unlike one introspection from memory it takes a place, whatever is in it.
+    !overloaded(actor.auth().batch_introspect(BatchIntrospectRequest::default()).await)
+}
+
+async fn over_http(server: &Harness, actor: &Actor) -> u16 {
+    let call = Call::form("/oauth2/introspect", &[("token", "nobody's")]);
+    let header = actor.authorization().expect("a token");
+    call.header("authorization", &header).send(server.running.http).await.status
+}
+
+async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
+    let server = h.another(|config| config.limits.requests_max = 8).await;
+    let root = server.root().await;
+    let holder = server.caller("holder", &[Permission::Introspect]).await;
+    let other = server.caller("other", &[Permission::Introspect]).await;
+    // Each announces a byte that does not come.
+    let (mut asking, mut bodies) = (FuturesUnordered::new(), Vec::new());
+    for _ in 0..3 {
+        let connection = Connection::new(&server, 65_535).await;
+        for _ in 0..3 {
+            let begun = connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
+            asking.push(begun.0);
+            bodies.push(begun.1);
+        }
+    }
+    // Half of what there is is held; what is past it is refused at once.
+    for _ in 0..5 {
+        let refused = asking.next().await.expect("there are more").expect("an answer");
+        assert_eq!(refused.headers()["grpc-status"], "8");
+    }
+    // So is what it asks on another connection, by HTTP, or with its next token.
+    let fresh = server.reconnected(&holder).await;
+    assert!(!asks(&fresh).await);
+    assert_eq!(over_http(&server, &holder).await, 429);
+    let rotated = rotate(&root, "holder").await;
+    assert!(!asks(&server.with_token(&rotated)).await);
+    // Others have theirs.
+    assert!(asks(&server.reconnected(&other).await).await);
+    assert_eq!(over_http(&server, &other).await, 200);
+    drop((asking, bodies));
+    tokio::time::timeout(PATIENCE, async { while !asks(&holder).await {} })
+        .await
+        .expect("what is over is free");
+    server.running.stop().await;
+}
+
+async fn rotate(root: &Actor, name: &str) -> String {
+    let request = RotateCallerRequest { caller: name.to_owned(), ..Default::default() };
+    let rotated = root.admin().rotate_caller(request).await.expect("it is rotated");
+    rotated.into_inner().token
+}
+
+async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
+    let server = h.another(|_| {}).await;
+    let many = server.caller("many", &[Permission::Introspect]).await;
+    let other = server.caller("other", &[Permission::Introspect]).await;
+    assert!(asks(&many).await);
+    let watch = async |actor: &Actor| actor.auth().watch(WatchRequest::default()).await;
+    let mut watches = Vec::new();
+    while watches.len() < WATCHES_MAX {
+        let fresh = server.reconnected(&many).await;
+        let more = futures::future::join_all((0..128).map(|_| watch(&fresh))).await;
+        watches.extend(more.into_iter().map(|watch| watch.expect("a stream")));
+    }
+    assert!(overloaded(watch(&many).await));
+    assert!(overloaded(watch(&server.reconnected(&many).await).await));
+    assert!(asks(&many).await, "it asks as before");
+    drop(watch(&other).await.expect("another has its own"));
+    watches.pop();
+    tokio::time::timeout(PATIENCE, async { while overloaded(watch(&many).await) {} })
+        .await
+        .expect("what is over is free");
+    drop(watches);
+    server.running.stop().await;
+}
+
+async fn an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not(h: Harness) {
+    let server = h
+        .another(|config| {
+            config.limits.requests_max = 2;
+            config.limits.request_timeout = Duration::from_millis(500);
+        })
+        .await;
+    let reader =
+        server.caller("reader", &[Permission::Introspect, Permission::DirectoryRead]).await;
+    let list = "/sophic.auth.v1.DirectoryService/ListWorkspaces";
+    let all = ListWorkspacesRequest::default;
+    h.root().await.put_workspace("acme").await;
+    let watching = Connection::new(&server, 1).await;
+    let (response, _watch) = watching.begin(&reader, WATCH, &[0; 5], true).await;
+    let watch = response.await.expect("an answer");
+    let unread = Connection::new(&server, 1).await;
+    let (response, _body) = unread.begin(&reader, list, &[0; 5], true).await;
+    let unread_answer = response.await.expect("an answer");
+    // It is under way, which is half of what there is.
+    assert!(overloaded(reader.directory().list_workspaces(all()).await));
+    tokio::time::timeout(PATIENCE, unread.driver).await.expect("it ends").expect("it is no panic");
+    tokio::time::timeout(PATIENCE, async {
+        while overloaded(reader.directory().list_workspaces(all()).await) {}
+    })
+    .await
+    .expect("what is over is free");
+    assert!(!watching.driver.is_finished(), "a Watch may be read when one likes");
+    drop((watch, unread_answer));
+    server.running.stop().await;
+}
