@@ -15,8 +15,13 @@ const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
 /// How long a store that denies something may take to say what a user lacks.
 const LACKING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where it stands which rights are needed.
+const PAGE: &str = "docs/postgres-roles.md has the rights that are needed";
+
 /// One process asks one store.
 static ASKED: OnceLock<String> = OnceLock::new();
+/// What it may not do there.
+static LACKING: OnceLock<String> = OnceLock::new();
 
 /// The URL of the store that the command is about, which errors and empty answers name from now on.
 pub(super) fn url(global: &Global) -> &str {
@@ -39,8 +44,8 @@ pub(super) fn place() -> Option<&'static str> {
     ASKED.get().map(String::as_str)
 }
 
-/// The error; of one that is about a missing right, with what whoever works here lacks, and where to read on.
-pub(super) async fn explained(url: &str, error: anyhow::Error) -> anyhow::Error {
+/// Where a right is missing: asks which, for [`lacking`].
+pub(super) async fn look_for_rights(url: &str, error: &anyhow::Error) {
     let service = error.downcast_ref::<ServiceError>();
     let store = error.downcast_ref().or(match error.downcast_ref() {
         Some(StartError::Store(store)) => Some(store),
@@ -49,17 +54,20 @@ pub(super) async fn explained(url: &str, error: anyhow::Error) -> anyhow::Error 
     let denied = service.is_some_and(|error| error.reason == Reason::StoreDenied)
         || matches!(store, Some(StoreError::Denied(_)));
     if !denied {
-        return error;
+        return;
     }
     let lacking = tokio::time::timeout(LACKING_TIMEOUT, store::lacking(url)).await;
     let lacking = lacking.ok().and_then(Result::ok).flatten();
-    let page = "docs/postgres-roles.md has what is needed";
-    match (lacking, url.starts_with("postgres")) {
-        (Some(lacking), true) => error.context(format!("{lacking}; {page}")),
-        (Some(lacking), false) => error.context(lacking),
-        (None, true) => error.context(page),
-        (None, false) => error,
+    let page = url.starts_with("postgres").then(|| PAGE.to_owned());
+    let text = lacking.into_iter().chain(page).collect::<Vec<_>>().join("; ");
+    if !text.is_empty() {
+        let _ = LACKING.set(text);
     }
+}
+
+/// Which rights are missing, and where to read on, where an error is about that.
+pub(super) fn lacking() -> Option<&'static str> {
+    LACKING.get().map(String::as_str)
 }
 
 /// Says on standard error what was not found, and where it was looked for.

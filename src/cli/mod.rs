@@ -156,7 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             runtime.block_on(attended.attend(dispatch(cli)))
         }
     };
-    outcome.map_err(|error| runtime.block_on(asked::explained(&url, error)))
+    outcome.inspect_err(|error| runtime.block_on(asked::look_for_rights(&url, error)))
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {

@@ -1,5 +1,5 @@
-//! A store that takes no writes of this server, or lets it read nothing: told by health, by every face and by the log, and
-//! over as soon as it is. That it could be asked again is nobody's business then.
+//! A store that takes no writes of this server, or does not let it read: health, the answers and the log tell, and it is over as
+//! soon as a person has put it right.
 
 use std::process::Stdio;
 use std::sync::Arc;
