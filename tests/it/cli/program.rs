@@ -34,7 +34,9 @@ impl Ended {
     /// What it said on standard output, all being well.
     /// Of a list that is empty it may also say where it looked.
     pub(crate) fn ok(self) -> String {
-        let looked = self.err.starts_with("nothing found in ") && self.err.lines().count() == 1;
+        let looked = ["nothing found in ", r#"{"note":{"message":"nothing found in "#];
+        let looked = looked.iter().any(|text| self.err.starts_with(text));
+        let looked = looked && self.err.lines().count() == 1;
         let err = if looked { "" } else { self.err.as_str() };
         assert_eq!((self.code, err), (Some(0), ""), "{}", self.out);
         self.out

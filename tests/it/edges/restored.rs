@@ -124,7 +124,8 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
     p.run(&format!("backup {}", backup.display())).ok();
     let good = std::fs::read(&backup).expect("bytes");
     let refused = |what: &str, said: &str| {
-        let err = p.run(&scene.restore(&backup)).failed(1);
+        let code = if what == "gone" { 2 } else { 1 };
+        let err = p.run(&scene.restore(&backup)).failed(code);
         assert!(err.contains(said), "{what}: {err}");
         assert_eq!(scene.beside(), ["store.db"], "{what}");
         assert!(p.run("workspace list").ok().contains("acme"), "{what}");
@@ -143,7 +144,7 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
     refused("unfinished", "no finished backup");
     std::fs::remove_file(&backup).expect("a file");
     refused("gone", "there is no backup");
-    let err = p.run(&scene.restore(&scene.file)).failed(1);
+    let err = p.run(&scene.restore(&scene.file)).failed(2);
     assert!(err.contains("the database itself"), "{err}");
 }
 
