@@ -66,7 +66,8 @@ impl<R: BufRead> Pieces<R> {
     pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let was_cut = self.cut;
         let end = self.buffer.len().saturating_sub(BEFORE);
-        self.before = Zeroizing::new(self.buffer[end..].to_vec());
+        self.before.clear();
+        self.before.extend_from_slice(&self.buffer[end..]);
         let kept = if was_cut { self.buffer.len() - OVERLAP } else { self.buffer.len() };
         self.buffer.drain(..kept);
         let (mut line, mut ended) = (self.line, false);

@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 use super::{SCANNER_REGEX, TokenKind};
 
+/// How every token begins.
+const START: &[u8] = b"sophic_";
 /// How often text is taken out of text: JSON within a string of JSON within another, or within a URL.
 const LEVELS: usize = 4;
 
@@ -49,7 +51,11 @@ pub fn scan(text: &[u8], mut each: impl FnMut(&str)) {
 pub fn scan_across(before: &[u8], after: &[u8], mut each: impl FnMut(&str)) {
     // Longer than any token, however far it is indented.
     const REACH: usize = 256;
-    let before = &before[before.len().saturating_sub(REACH)..];
+    let before = without_end(&before[before.len().saturating_sub(REACH)..]);
+    let begun = before.windows(START.len()).any(|part| part == START);
+    if !begun && !(1..START.len()).any(|length| before.ends_with(&START[..length])) {
+        return;
+    }
     let after = &after[..after.len().min(REACH)];
     let text = Zeroizing::new([before, b"\n".as_slice(), after].concat());
     if let Some(joined) = joined(&text) {
@@ -67,6 +73,16 @@ fn within_words(text: &[u8], each: &mut impl FnMut(&str)) {
     }
 }
 
+/// A line without what stands at its end: white space, and the marks of a line that goes on.
+fn without_end(mut line: &[u8]) -> &[u8] {
+    while let Some((last, rest)) = line.split_last()
+        && (last.is_ascii_whitespace() || b"=\\".contains(last))
+    {
+        line = rest;
+    }
+    line
+}
+
 /// The text without its line breaks, and without what stands around those: white space, and the marks of a line that goes on.
 /// Nothing if it has none.
 fn joined(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -77,10 +93,8 @@ fn joined(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut any = false;
     for line in lines {
         any = true;
-        while joined.last().is_some_and(|last| last.is_ascii_whitespace() || b"=\\".contains(last))
-        {
-            joined.pop();
-        }
+        let kept = without_end(&joined).len();
+        joined.truncate(kept);
         joined.extend_from_slice(line.trim_ascii_start());
     }
     any.then_some(joined)

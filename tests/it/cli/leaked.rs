@@ -207,7 +207,8 @@ async fn a_token_within_a_word_or_broken_over_lines_is_found(p: Program) {
     for (what, print) in prints {
         let (id, token) = key(&p);
         let (code, told) = leaked(&p, &print(&token), &[&token]);
-        assert_eq!((code, &told["candidates"]), (Some(0), &1.into()), "{what}: {told}");
+        // Half of one that is alone on its line may be a token of another system, and counts too.
+        assert_eq!((code, &told["real"][1]), (Some(0), &Value::Null), "{what}: {told}");
         assert_eq!(told["real"][0]["id"], id, "{what}: {told}");
     }
 }

@@ -163,3 +163,16 @@ async fn of_a_store_that_is_damaged_or_gone_too() {
     assert_eq!(p.run(&scene.restore(&scene.backup())).code, Some(0));
     assert!(p.run("workspace list").ok().contains("acme"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_left_beside_a_file_that_was_copied_is_named() {
+    let scene = Scene::new();
+    std::fs::write(&scene.file, "spoiled ".repeat(1_000)).expect("a file");
+    let log = scene.file.with_extension("db-wal");
+    for (text, said) in [("", false), ("of another file", true)] {
+        std::fs::write(&log, text).expect("a file");
+        let err = scene.p.run("workspace list").failed(1);
+        assert!(err.contains("the store is lost"), "{err}");
+        assert_eq!(err.contains("put the copy in place by `sophic-auth restore`"), said, "{err}");
+    }
+}
