@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use sophic_auth::service::Reason;
 
 use super::program::{Ended, Program, command, run, split};
 use crate::stores::on_every_store;
@@ -128,6 +129,13 @@ fn told(what: &str, ended: &Ended, code: i32, reason: &str) {
     assert_eq!((ended.code, &error["exit_code"]), (Some(code), &code.into()), "{what}: {error}");
     assert_eq!(error["reason"], reason, "{what}: {error}");
     assert!(error["message"].is_string(), "{what}: {error}");
+    let readme = include_str!("../../../README.md");
+    let row = format!("| {code} | ");
+    let mut table = readme.lines().skip_while(|line| !line.starts_with("| exit code |"));
+    let row = table.find(|line| line.starts_with(&row)).expect("a row of the table");
+    let named = row.contains(&format!("`{reason}`"));
+    let of_the_service = Reason::ALL.iter().any(|known| known.code() == reason);
+    assert!(named || (of_the_service && code == 1), "{reason}: {row}");
 }
 
 async fn what_is_logged_and_remarked_is_json_too(p: Program) {

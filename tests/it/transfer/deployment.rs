@@ -221,7 +221,8 @@ async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) 
 }
 
 async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
-    let made = make(&other());
+    let source = other();
+    let made = make(&source);
     let import = format!("import {} --output json", made.file());
     assert_eq!(p.run(&import).json()["narrower_here"], 0);
     let id = |token: &str| {
@@ -252,6 +253,19 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     let said = format!("credential {dead_id} died here and was dropped: it stays dead");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
+    // Nor by the credentials alone, nor its owner.
+    let plain = source.run("export").ok();
+    p.run("user delete bob").ok();
+    let of_bob = "user,name,scopes,token\nbob,n,read,legacy-000001-5f2c9a71d03b4e86\n";
+    for (text, format, said) in [
+        (plain.as_str(), "jsonl", "id: this credential died here and was dropped"),
+        (of_bob, "csv", "it was deleted here"),
+    ] {
+        let refused = p.pipe(text, &format!("import --format {format} --create-missing -"));
+        assert!(refused.code == Some(1) && refused.err.contains(said), "{said}: {}", refused.err);
+    }
+    assert_eq!(p.pipe(dead, "introspect").code, Some(1));
+    assert!(!p.run("user list").ok().contains("bob"));
     // All else is a conflict: it is for whoever works here to say which holds.
     for narrowing in [
         "member delete --workspace acme --user ada",

@@ -216,10 +216,8 @@ async fn bury(
     writing: &mut Writing<'_>,
     batch: Batch,
 ) -> Result<(Vec<(u64, CredentialId)>, Batch), TransferError> {
-    let may_be = |stored: &StoredCredential| {
-        stored.credential.revoke_time.is_none() && writing.gone.has_credential(stored.credential.id)
-    };
-    let ids = batch.iter().map(|(_, stored)| stored).filter(|stored| may_be(stored));
+    let may_be = |stored: &&StoredCredential| writing.gone.has_credential(&stored.credential);
+    let ids = batch.iter().map(|(_, stored)| stored).filter(may_be);
     let ids: Vec<_> = ids.map(|stored| stored.credential.id).collect();
     if ids.is_empty() {
         return Ok((Vec::new(), batch));

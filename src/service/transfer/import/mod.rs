@@ -195,6 +195,7 @@ impl Service {
         let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
         tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
+        let gone = self.gone().await?;
         let mut more = true;
         while more {
             let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
@@ -213,7 +214,10 @@ impl Service {
             let surroundings = Surroundings::of(&found, import.options.create_missing);
             tally.lines += batch.len() as u64;
             for (line, checked) in batch {
-                let verdict = checked.map(|mut stored| (surroundings.resolve(&mut stored), stored));
+                let verdict = checked.map(|mut stored| {
+                    let verdict = surroundings.resolve(&mut stored);
+                    (if gone.has(&stored, &verdict) { narrower::buried() } else { verdict }, stored)
+                });
                 match verdict {
                     Err(bad) | Ok((Verdict::Bad(bad), _)) => tally.bad(watch, line, &bad),
                     Ok((verdict, stored)) => {

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::super::super::Service;
 use super::super::TransferError;
+use super::batch::Verdict;
 use crate::model::{
-    AuditEvent, AuditTarget, Credential, CredentialId, IpAllowlist, Membership, Owner, Role,
-    Timestamp,
+    AuditEvent, AuditTarget, Credential, CredentialId, Invalid, IpAllowlist, Membership, Owner,
+    Role, Timestamp,
 };
-use crate::store::AuditFilter;
+use crate::store::{AuditFilter, StoredCredential};
 
 /// Events that are fetched at once.
 const PAGE: u32 = 1_000;
@@ -92,10 +93,22 @@ impl Gone {
         self.memberships.contains(&id)
     }
 
-    /// Whether this credential died and was dropped.
-    pub(super) fn has_credential(&self, id: CredentialId) -> bool {
-        self.purged.contains(&id)
+    /// Whether this credential died and was dropped, and is alive in the file.
+    pub(super) fn has_credential(&self, credential: &Credential) -> bool {
+        credential.revoke_time.is_none() && self.purged.contains(&credential.id)
     }
+
+    /// The same of a line whose credential is not there.
+    pub(super) fn has(&self, stored: &StoredCredential, verdict: &Verdict) -> bool {
+        let is_new = matches!(verdict, Verdict::New | Verdict::Orphan);
+        is_new && self.has_credential(&stored.credential)
+    }
+}
+
+/// What is said of such a line where nothing else goes with it.
+pub(super) fn buried() -> Verdict {
+    let reason = "id: this credential died here and was dropped: it stays dead; left out, the id makes it another one";
+    Verdict::Bad(Invalid::new(reason).into())
 }
 
 impl Service {
