@@ -66,7 +66,8 @@ pub(super) struct Global {
     /// accounts
     #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
-    /// How to print: for people, for programs, or (of what makes one) the token alone
+    /// How to print: for people, for programs, or (of what makes one) the token alone. With json every line of a command's
+    /// output, its errors and its log is JSON
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
     /// What to log to standard error: off, error, warn, info, debug, trace, or a filter as
@@ -177,6 +178,13 @@ pub(super) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Whether it runs until it is told to stop.
+    pub(super) const fn is_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Dev(_))
+    }
 }
 
 /// Flags of `migrate`.

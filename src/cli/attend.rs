@@ -1,6 +1,7 @@
 //! What is seen of a command while it runs: which servers it waits for, and, where a signal ends it, whether what it did is
 //! committed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -20,9 +21,22 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For the name of a replica: the store may be what is slow.
 const NAME_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The service that a command works with, once it has opened it.
+/// The service that a command works with, once it has opened it, and whether it is about to show a token.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Attended(Arc<OnceLock<Weak<Service>>>);
+pub(super) struct Attended {
+    service: Arc<OnceLock<Weak<Service>>>,
+    showing: Arc<AtomicBool>,
+}
+
+/// While it lives, a token is made that is to be shown: the first signal waits for that, since nobody would ever have it.
+#[must_use]
+pub(super) struct Showing(Arc<AtomicBool>);
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 /// A signal ended the command.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +73,13 @@ impl Attended {
     /// To be told of the service as soon as there is one.
     pub(super) fn set(&self, service: &Arc<Service>) {
         // A command opens one service.
-        let _ = self.0.set(Arc::downgrade(service));
+        let _ = self.service.set(Arc::downgrade(service));
+    }
+
+    /// To be held from before a token is made until it was shown, or was revoked because it could not be.
+    pub(super) fn showing(&self) -> Showing {
+        self.showing.store(true, Ordering::Release);
+        Showing(Arc::clone(&self.showing))
     }
 
     /// Runs a command to its end, or until a signal.
@@ -73,19 +93,34 @@ impl Attended {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress = Progress::default();
+        let mut waits = None;
         tokio::pin!(command);
         loop {
-            tokio::select! {
+            let signal = tokio::select! {
                 biased;
                 outcome = &mut command => {
                     progress.end();
                     return outcome;
                 }
-                Some(()) = interrupt.recv() => return self.interrupted(SignalKind::interrupt()).await,
-                Some(()) = hangup.recv() => return self.interrupted(SignalKind::hangup()).await,
-                Some(()) = terminate.recv() => return self.interrupted(SignalKind::terminate()).await,
-                _ = look.tick() => {
-                    if let Some(service) = self.0.get().and_then(Weak::upgrade) {
+                Some(()) = interrupt.recv() => Some(SignalKind::interrupt()),
+                Some(()) = hangup.recv() => Some(SignalKind::hangup()),
+                Some(()) = terminate.recv() => Some(SignalKind::terminate()),
+                _ = look.tick() => None,
+            };
+            let showing = self.showing.load(Ordering::Acquire);
+            match signal {
+                Some(signal) if showing && waits.is_none() => {
+                    waits = Some(signal);
+                    output::note(
+                        "a token is being made: this ends once it is shown; a second signal ends it at once",
+                    );
+                }
+                Some(signal) => return self.interrupted(signal).await,
+                None => {
+                    if let Some(signal) = waits.filter(|_| !showing) {
+                        return self.interrupted(signal).await;
+                    }
+                    if let Some(service) = self.service.get().and_then(Weak::upgrade) {
                         progress.look(&service).await;
                     }
                 }
@@ -94,7 +129,7 @@ impl Attended {
     }
 
     async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
-        let service = self.0.get().and_then(Weak::upgrade);
+        let service = self.service.get().and_then(Weak::upgrade);
         let waiting = service.as_ref().and_then(|service| service.waiting().map(|w| (service, w)));
         let Some((service, waiting)) = waiting else {
             return Err(Interrupted::Before(signal.as_raw_value()).into());

@@ -20,6 +20,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 permissions: permissions.iter().map(ToString::to_string).collect(),
                 certificate_san: certificate_san.unwrap_or_default(),
             };
+            let _showing = global.attended.showing();
             let (caller, token) = service.create_caller(operator(), request).await?;
             let token = token.as_ref().map(Token::expose);
             let printed = output::created(global.output, "caller", view::caller(&caller), token);
@@ -56,15 +57,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             service.store.close().await;
         }
         CallerCommand::Rotate { caller, overlap, request_id } => {
-            let service = open(global).await?;
-            let request = RotateCaller { caller, overlap, request_id };
-            let rotated = service.rotate_caller(operator_who_rotates(), request).await?;
-            let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
-            let printed =
-                output::rotated(global.output, "caller", view, token, rotated.end_pending);
-            unshown::caller_rotated(&service, &rotated.caller, printed)?;
-            wait_for_the_end(&service, rotated.end_pending).await?;
-            service.store.close().await;
+            rotate(global, RotateCaller { caller, overlap, request_id }).await?;
         }
         CallerCommand::Revoke { caller } => {
             refuse_token_output(global)?;
@@ -74,5 +67,18 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             service.store.close().await;
         }
     }
+    Ok(())
+}
+
+async fn rotate(global: &Global, request: RotateCaller) -> anyhow::Result<()> {
+    let service = open(global).await?;
+    let showing = global.attended.showing();
+    let rotated = service.rotate_caller(operator_who_rotates(), request).await?;
+    let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
+    let printed = output::rotated(global.output, "caller", view, token, rotated.end_pending);
+    unshown::caller_rotated(&service, &rotated, printed).await?;
+    drop(showing);
+    wait_for_the_end(&service, rotated.end_pending).await?;
+    service.store.close().await;
     Ok(())
 }

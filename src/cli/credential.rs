@@ -98,6 +98,7 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
         request_id: new.request_id,
     };
     let service = open(global).await?;
+    let _showing = global.attended.showing();
     let created = service.create_credential(operator(), request).await?;
     let view = view::credential(&created.credential, service.clock.now());
     let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
@@ -117,11 +118,13 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
         etag: args.etag,
     };
     let service = open(global).await?;
+    let showing = global.attended.showing();
     let rotated = service.rotate(operator_who_rotates(), request).await?;
     let view = view::credential(&rotated.credential, service.clock.now());
     let token = rotated.token.expose();
     let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
     unshown::rotated(&service, &rotated, printed).await?;
+    drop(showing);
     wait_for_the_end(&service, rotated.end_pending).await?;
     service.store.close().await;
     Ok(())
@@ -175,9 +178,10 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let Some(credential) = revoked.credential else {
         service.store.close().await;
         let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
-        anyhow::bail!(
-            "no credential has this token{}: nothing was revoked",
-            why.unwrap_or_default()
+        let why = why.unwrap_or_default();
+        let text = format!("no credential has this token{why}: nothing was revoked");
+        return Err(
+            anyhow::Error::new(ServiceError::from(Reason::CredentialNotFound)).context(text)
         );
     };
     finish(global, service, &credential).await

@@ -9,14 +9,16 @@ use super::args::{DevArgs, Global, Output};
 use super::serve::{OnHangup, Signals, until_stopped};
 use super::{
     Usage, asked, flag, hex, open_files, operator, output, refuse_token_output, serve_check,
+    unshown,
 };
 use crate::model::{
-    DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceId, WorkspaceName,
+    Caller, Credential, DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceId,
+    WorkspaceName,
 };
 use crate::server::{self, Config, Running};
 use crate::service::{
-    CreateCaller, CreateCredential, Kind, NewOwner, Options, PageRequest, PutUser, PutWorkspace,
-    Service,
+    CreateCaller, CreateCredential, Created, Kind, NewOwner, Options, PageRequest, PutUser,
+    PutWorkspace, Service,
 };
 use crate::store::{self, AuditFilter};
 use crate::token::{OsRandom, random_array};
@@ -34,6 +36,8 @@ struct Demo {
     caller_token: String,
     key: String,
     pat: String,
+    caller: Caller,
+    credentials: [Credential; 2],
 }
 
 pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
@@ -60,8 +64,8 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
     let config = Config::new(&url, args.ports.listen, args.ports.http_listen);
     let running = server::start(Config { connections_max, ..config }).await?;
     let demo = demo(&running.service).await?;
-    match global.output {
-        Output::Json => output::announce(
+    let printed = match global.output {
+        Output::Json => output::announce_tokens(
             json!({
                 "grpc": running.grpc_url(),
                 "http": running.http_url(),
@@ -74,8 +78,14 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
             .to_string(),
         ),
         Output::Table | Output::Token => {
-            output::announce(welcome(&running, &demo, &url, folder.is_some())?);
+            output::announce_tokens(welcome(&running, &demo, &url, folder.is_some())?)
         }
+    };
+    // What it says is all there is of it.
+    let shown = unshown::demo(&running.service, &demo.credentials, &demo.caller, printed).await;
+    if let Err(error) = shown {
+        running.stop().await;
+        return Err(error);
     }
     until_stopped(running, signals, OnHangup::Stop).await
 }
@@ -165,12 +175,14 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
         permissions: Permission::ALL.iter().map(ToString::to_string).collect(),
         certificate_san: String::new(),
     };
-    let (_, caller_token) = service.create_caller(operator(), request).await?;
+    let (caller, caller_token) = service.create_caller(operator(), request).await?;
     let caller_token = caller_token.map(|token| token.expose().to_owned()).unwrap_or_default();
-    let key = create(service, NewOwner::Workspace(name), "demo key", &[Scope::Read]).await?;
+    let made = create(service, NewOwner::Workspace(name), "demo key", &[Scope::Read]).await?;
+    let (key, of_key) = (made.token.expose().to_owned(), made.credential);
     let owner = NewOwner::User(user, Role::Owner);
-    let pat = create(service, owner, "demo laptop", &[Scope::Read, Scope::Capture]).await?;
-    Ok(Demo { caller_token, key, pat })
+    let made = create(service, owner, "demo laptop", &[Scope::Read, Scope::Capture]).await?;
+    let (pat, of_pat) = (made.token.expose().to_owned(), made.credential);
+    Ok(Demo { caller_token, key, pat, caller, credentials: [of_key, of_pat] })
 }
 
 async fn create(
@@ -178,7 +190,7 @@ async fn create(
     owner: NewOwner,
     name: &str,
     scopes: &[Scope],
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Created> {
     let request = CreateCredential {
         owner,
         name: name.to_owned(),
@@ -189,12 +201,11 @@ async fn create(
         acting_user: String::new(),
         request_id: String::new(),
     };
-    let created = service.create_credential(operator(), request).await?;
-    Ok(created.token.expose().to_owned())
+    Ok(service.create_credential(operator(), request).await?)
 }
 
 fn welcome(running: &Running, demo: &Demo, url: &str, throwaway: bool) -> anyhow::Result<String> {
-    let Demo { caller_token, key, pat } = demo;
+    let Demo { caller_token, key, pat, .. } = demo;
     let (grpc, http, address) = (running.grpc_url(), running.http_url(), running.grpc);
     let binary = std::env::current_exe()?;
     let binary = quoted(&binary);

@@ -3,18 +3,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::args::{Global, Output};
 use super::leaked_input::{Pieces, candidates};
 use super::record_args::LeakedArgs;
-use super::{Outcome, open, operator, output, refuse_token_output};
+use super::{Outcome, files, open, operator, output, refuse_token_output};
 use crate::model::Digest;
 use crate::model::limits::LEAKED_TOKENS_MAX;
 use crate::service::{LeakedToken, Service, view};
@@ -25,7 +23,9 @@ const PLACES_MAX: u8 = 20;
 
 pub(super) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let mut pieces = Pieces::new(open_input(args.file)?);
+    let mut input = open_input(args.file)?;
+    files::refuse_no_text(&mut input)?;
+    let mut pieces = Pieces::new(input);
     let service = open(global).await?;
     let mut seen = Seen::default();
     let mut ended = Ended::default();
@@ -51,10 +51,7 @@ pub(super) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Out
 
 fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
     match file.filter(|path| path.as_os_str() != "-") {
-        Some(path) => {
-            let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()));
-            Ok(Box::new(BufReader::new(file?)))
-        }
+        Some(path) => Ok(Box::new(BufReader::new(files::open(&path)?))),
         None => Ok(Box::new(BufReader::new(std::io::stdin()))),
     }
 }

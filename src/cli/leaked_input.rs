@@ -9,12 +9,14 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::model::Reason;
 use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
 use crate::service::{LeakedToken, Nesting, Place};
-use crate::token::scan;
+use crate::token::{scan, scan_across};
 
 /// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
 const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// More than any token takes, each character of it escaped several times.
 const OVERLAP: usize = 4 * 1024;
+/// As much of the piece before is looked at for the beginning of a token that is broken over two.
+const BEFORE: usize = 256;
 /// A word that is alone on its line may be a token of another system from this length on.
 const WORD_BYTES_MIN: usize = 8;
 /// Names of fields that say where.
@@ -31,6 +33,8 @@ pub(super) struct Pieces<R> {
     buffer: Zeroizing<Vec<u8>>,
     /// The beginning of the buffer is the end of the piece before.
     cut: bool,
+    /// The end of the piece before.
+    before: Zeroizing<Vec<u8>>,
 }
 
 /// One of them.
@@ -38,6 +42,8 @@ pub(super) struct Piece<'p> {
     /// The line on which it begins.
     pub(super) line: u64,
     bytes: &'p [u8],
+    /// The end of the piece before.
+    before: &'p [u8],
     /// All of it, and not what was cut off.
     whole: bool,
 }
@@ -45,12 +51,23 @@ pub(super) struct Piece<'p> {
 impl<R: BufRead> Pieces<R> {
     pub(super) fn new(input: R) -> Self {
         let buffer = Zeroizing::new(Vec::with_capacity(PIECE_BYTES_MAX));
-        Self { input, nesting: None, begun: false, line: 1, buffer, cut: false }
+        Self {
+            input,
+            nesting: None,
+            begun: false,
+            line: 1,
+            buffer,
+            cut: false,
+            before: Zeroizing::default(),
+        }
     }
 
     /// The next one that has anything in it.
     pub(super) fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let was_cut = self.cut;
+        let end = self.buffer.len().saturating_sub(BEFORE);
+        self.before.clear();
+        self.before.extend_from_slice(&self.buffer[end..]);
         let kept = if was_cut { self.buffer.len() - OVERLAP } else { self.buffer.len() };
         self.buffer.drain(..kept);
         let (mut line, mut ended) = (self.line, false);
@@ -96,7 +113,7 @@ impl<R: BufRead> Pieces<R> {
             return Ok(None);
         }
         let whole = !was_cut && !self.cut;
-        Ok(Some(Piece { line, bytes: &self.buffer, whole }))
+        Ok(Some(Piece { line, bytes: &self.buffer, before: &self.before, whole }))
     }
 }
 
@@ -125,6 +142,7 @@ pub(super) fn candidates(piece: &Piece<'_>, reason: &str, mut each: impl FnMut(L
         wipe(&mut value);
     } else {
         scan(text, &mut note);
+        scan_across(piece.before, text, &mut note);
         let is_word = piece.whole
             && (WORD_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_graphic)

@@ -65,19 +65,21 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Usage(format!("--log must be a level or a filter, as sophic_auth=debug: {error}"))
     })?;
+    // With --output json a command says nothing that is not JSON.
+    let format = if output::is_json() { LogFormat::Json } else { global.log_format };
     let (writer, flush) = if server {
-        let (writer, guard, queue) = queue(global.log_format);
+        let (writer, guard, queue) = queue(format);
         (writer, Flush(Some((guard, queue))))
     } else {
         (BoxMakeWriter::new(output::log), Flush(None))
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let set = match global.log_format {
+    let set = match format {
         LogFormat::Text => builder.with_ansi(output::is_watched()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!(error))?;
-    if server {
+    if server || format == LogFormat::Json {
         log_panics();
     }
     Ok(flush)

@@ -1,8 +1,8 @@
 //! The command line: management on the store itself, and running the server.
 //!
-//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage or no store where one was named, or, of `introspect`
-//! and `credentials expiring`, could not tell; 3 committed, but not confirmed by every server yet; 128 and more: ended by a
-//! signal.
+//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage (flags, variables, URLs, stores and files that are not
+//! there), or, of `introspect` and `credentials expiring`, could not tell; 3 committed, but not confirmed by every server
+//! yet; 128 and more: ended by a signal. `failure.rs` has them all.
 
 mod args;
 mod asked;
@@ -15,6 +15,8 @@ mod credential;
 mod credential_args;
 mod credentials;
 mod dev;
+mod failure;
+mod files;
 mod introspect;
 mod leaked;
 mod leaked_input;
@@ -46,11 +48,9 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::model::Invalid;
-use crate::server::{self, StartError};
-use crate::service::{Kind, Options, Page, PageRequest, Reason, Service, ServiceError};
-use crate::store::StoreError;
+use crate::server;
+use crate::service::{Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
-use attend::Interrupted;
 use operator::{operator, operator_who_rotates};
 use output::Unprinted;
 use presented::read_token;
@@ -80,52 +80,47 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors, and go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let printed = output::usage(&error, asks_for_json());
+            let help = !error.use_stderr();
+            // Help is for people, whatever a variable says that is meant for what commands print.
+            let json = if help { says_output(Some("json")) } else { asks_for_json() };
+            let printed = output::usage(&error, json);
             return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
         }
     };
     let format = cli.global.output;
+    if format == Output::Json && !cli.command.is_server() {
+        output::speak_json();
+    }
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
         // Whoever reads, as `head` does, wants no more of it: that is no failure of what was done.
         Err(error)
-            if exit_code(&error) == 1
+            if failure::of(&error).1 == 1
                 && matches!(error.downcast_ref(), Some(Unprinted::Closed)) =>
         {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let code = exit_code(&error);
-            output::error(format, &error, code);
-            ExitCode::from(code)
+            output::error(format, &error);
+            ExitCode::from(failure::of(&error).1)
         }
     }
 }
 
 /// Whether `--output json` is asked for, where the rest of the command line could not be read.
 fn asks_for_json() -> bool {
-    let words: Vec<_> = std::env::args().collect();
-    let split = words.windows(2).any(|pair| pair == ["--output", "json"]);
     let by_variable = || std::env::var("SOPHIC_AUTH_OUTPUT").is_ok_and(|value| value == "json");
-    let named = words.iter().any(|word| word == "--output" || word.starts_with("--output="));
-    split || words.iter().any(|word| word == "--output=json") || (!named && by_variable())
+    says_output(Some("json")) || (!says_output(None) && by_variable())
 }
 
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
-        return interrupted.exit_code();
-    }
-    let reason = error.downcast_ref::<ServiceError>().map(|error| error.reason);
-    if reason == Some(Reason::BarrierPending) {
-        return NOT_CONFIRMED;
-    }
-    let invalid = reason.is_some_and(|reason| reason.kind() == Kind::Invalid);
-    // It is the wrong store that was named.
-    let missing = matches!(error.downcast_ref(), Some(StoreError::Missing(_)))
-        || matches!(error.downcast_ref(), Some(StartError::Store(StoreError::Missing(_))));
-    let usage = error.is::<Usage>() || error.is::<introspect::CouldNotTell>();
-    if invalid || missing || usage { 2 } else { 1 }
+/// Whether `--output` stands on the command line, with this value.
+fn says_output(value: Option<&str>) -> bool {
+    let words: Vec<_> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let is_value = |text: &str| value.is_none_or(|value| text == value);
+    let split = words.windows(2).any(|pair| pair[0] == "--output" && is_value(&pair[1]));
+    split || words.iter().any(|word| word.strip_prefix("--output=").is_some_and(is_value))
 }
 
 /// What is said on the command line and by variables.
@@ -142,19 +137,18 @@ fn parse() -> clap::error::Result<Cli> {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    let server = matches!(cli.command, Command::Serve(_) | Command::Dev(_));
+    let server = cli.command.is_server();
     let _flush = logging::init(&cli.global, server)?;
     variables::name_unknown(&Cli::command());
     operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let url = asked::url_unasked(&cli.global).to_owned();
-    let outcome = match cli.command {
+    let outcome = if server {
         // These end by signals, in good order.
-        Command::Serve(_) | Command::Dev(_) => runtime.block_on(dispatch(cli)),
-        _ => {
-            let attended = cli.global.attended.clone();
-            runtime.block_on(attended.attend(dispatch(cli)))
-        }
+        runtime.block_on(dispatch(cli))
+    } else {
+        let attended = cli.global.attended.clone();
+        runtime.block_on(attended.attend(dispatch(cli)))
     };
     outcome.inspect_err(|error| runtime.block_on(asked::look_for_rights(&url, error)))
 }
@@ -181,9 +175,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Backup { file } => backup::run(&global, &file).await?,
         Command::Restore { file } => Box::pin(backup::restore(&global, &file)).await?,
         Command::NewEpoch => backup::new_epoch(&global).await?,
-        Command::ScannerRegex => output::line(crate::token::SCANNER_REGEX)?,
+        Command::ScannerRegex => {
+            output::text(global.output, "scanner_regex", crate::token::SCANNER_REGEX)?;
+        }
         Command::Completions { shell } => {
-            output::completions(shell, &mut Cli::command())?;
+            output::completions(global.output, shell, &mut Cli::command())?;
         }
     }
     Ok(Outcome::Done)

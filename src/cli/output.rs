@@ -1,6 +1,7 @@
 //! All that is printed. A token is printed here and nowhere else, and only the one that was just made.
 
 use std::io::{Error, ErrorKind, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
@@ -9,7 +10,7 @@ use rustix::fs::{OFlags, major, minor};
 use serde_json::{Value, json};
 
 use super::args::Output;
-use crate::service::ServiceError;
+use super::failure;
 
 /// How long a reader of standard error, or of what a server says, is waited for.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
@@ -51,27 +52,43 @@ pub(super) fn line(text: &str) -> Printed {
 
 /// The lines with which a server says that it runs. It runs whether or not anybody can read them.
 pub(super) fn announce(text: String) {
-    bounded(move || {
-        if let Err(error) = line(&text) {
-            tracing::warn!(%error, "where it listens could not be printed");
-        }
-    });
+    if let Some(Err(error)) = bounded(move || line(&text)) {
+        tracing::warn!(%error, "where it listens could not be printed");
+    }
 }
 
-/// Writes in a thread of its own: a reader that is stuck holds up nothing but that.
-fn bounded(write: impl FnOnce() + Send + 'static) {
+/// The same of lines with tokens that are shown this once; of a reader that is stuck nobody knows what it will read.
+pub(super) fn announce_tokens(text: String) -> Printed {
+    refuse_nowhere()?;
+    bounded(move || line(&text)).unwrap_or(Ok(()))
+}
+
+/// Writes in a thread of its own: a reader that is stuck holds up nothing but that, and gets nothing back.
+fn bounded<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        write();
         // Nobody may be waiting any more.
-        let _ = done.send(());
+        let _ = done.send(write());
     });
-    let _ = is_done.recv_timeout(READER_PATIENCE);
+    is_done.recv_timeout(READER_PATIENCE).ok()
 }
 
-/// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
-/// exit code, and all fields that are not as they must be.
-pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
+/// Whether all that is said is JSON, on standard error too.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on every line is JSON.
+pub(super) fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Whether every line is JSON.
+pub(super) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// A failure, on standard error. As JSON: `error`, with a reason code of the README's table, the exit code, and all fields
+/// that are not as they must be.
+pub(super) fn error(format: Output, error: &anyhow::Error) {
     let (mut message, place) = (format!("{error:#}"), super::asked::place());
     if let Some(lacking) = super::asked::lacking() {
         message = format!("{message}; {lacking}");
@@ -81,12 +98,12 @@ pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
         let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
         return unless_stuck(format!("error: {message}{place}"));
     }
-    let mut fields = json!({"message": message, "exit_code": exit_code});
+    let (reason, exit_code) = failure::of(error);
+    let mut fields = json!({"message": message, "exit_code": exit_code, "reason": reason});
     if let Some(place) = place {
         fields["store"] = place.into();
     }
-    if let Some(error) = error.downcast_ref::<ServiceError>() {
-        fields["reason"] = error.reason.code().into();
+    if let Some(error) = failure::service_error(error) {
         if !error.violations.is_empty() {
             let violations = error.violations.iter();
             let violations = violations.map(
@@ -101,21 +118,30 @@ pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
     unless_stuck(json!({"error": fields}).to_string());
 }
 
-/// A remark, for which a reader that is stuck is not waited for.
+/// The last line, for which a reader that is stuck is not waited for.
 fn unless_stuck(text: String) {
-    bounded(move || note(&text));
+    // Where it cannot be written there is nobody to tell.
+    bounded(move || drop(writeln!(std::io::stderr(), "{text}")));
 }
 
 /// What clap has to say: help and version, on standard output, and what is wrong with the command line.
 pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
-    if error.use_stderr() && json {
-        let fields =
-            json!({"message": error.to_string().trim_end(), "exit_code": error.exit_code()});
-        writeln!(std::io::stderr(), "{}", json!({"error": fields}))
-    } else {
+    if !json {
         error.print()?;
-        std::io::stdout().flush()
+        return std::io::stdout().flush();
     }
+    let text = error.to_string();
+    let text = text.trim_end();
+    if error.use_stderr() {
+        let (reason, exit_code) = (failure::code::USAGE, error.exit_code());
+        let fields = json!({"message": text, "exit_code": exit_code, "reason": reason});
+        return writeln!(std::io::stderr(), "{}", json!({"error": fields}));
+    }
+    let name =
+        if error.kind() == clap::error::ErrorKind::DisplayVersion { "version" } else { "help" };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", json!({name: text}))?;
+    out.flush()
 }
 
 /// Standard output itself, for what is too much to be held.
@@ -128,14 +154,26 @@ pub(super) fn log() -> std::io::Stderr {
     std::io::stderr()
 }
 
-/// A remark, on standard error.
+/// A remark, on standard error; as JSON: `note`, with a `message`.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    note_on(text, json!({}));
+}
+
+/// The same, with more fields for programs.
+pub(super) fn note_on(text: &str, mut fields: Value) {
+    let mut err = std::io::stderr();
+    // Where not even that can be written there is nobody to tell.
+    let _ = if is_json() {
+        fields["message"] = text.into();
+        writeln!(err, "{}", json!({"note": fields}))
+    } else {
+        writeln!(err, "{text}")
+    };
 }
 
 /// Whether somebody watches standard error.
 pub(super) fn is_watched() -> bool {
-    std::io::stderr().is_terminal()
+    !is_json() && std::io::stderr().is_terminal()
 }
 
 /// Each as JSON on a line of its own.
@@ -239,13 +277,23 @@ pub(super) fn rotated(
     Ok(())
 }
 
+/// A text that is all of the answer; as JSON under this name.
+pub(super) fn text(output: Output, name: &str, text: &str) -> Printed {
+    match output {
+        Output::Json => line(&json!({name: text}).to_string()),
+        Output::Table | Output::Token => line(text),
+    }
+}
+
 /// Completions for a shell.
-pub(super) fn completions(shell: clap_complete::Shell, command: &mut clap::Command) -> Printed {
+pub(super) fn completions(
+    output: Output,
+    shell: clap_complete::Shell,
+    command: &mut clap::Command,
+) -> Printed {
     let mut script = Vec::new();
     clap_complete::generate(shell, command, "sophic-auth", &mut script);
-    let mut out = std::io::stdout().lock();
-    out.write_all(&script)?;
-    Ok(out.flush()?)
+    text(output, "completions", String::from_utf8_lossy(&script).trim_end())
 }
 
 fn table() -> Table {

@@ -1,31 +1,46 @@
-//! Text from standard input that is to be a token: as people paste it.
+//! Text from standard input, or of a file, that is to be a token: as people paste it.
 
-use std::io::Read as _;
+use std::io::Read;
 
-use anyhow::Context as _;
 use zeroize::Zeroizing;
 
-/// Bytes of standard input that are read as a token; no token is near as long.
-const STDIN_BYTES_MAX: u64 = 4 * 1024;
+use super::Usage;
+
+/// Bytes that are read as a token; no token is near as long.
+const BYTES_MAX: u64 = 4 * 1024;
 
 /// A token from standard input, without what was pasted around it.
-pub(super) fn read_token() -> anyhow::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    std::io::stdin()
-        .take(STDIN_BYTES_MAX)
-        .read_to_string(&mut text)
-        .context("standard input must be a token, in UTF-8")?;
-    Ok(Zeroizing::new(bare(&text).to_owned()))
+pub(super) fn read_token() -> Result<Zeroizing<String>, Usage> {
+    read_token_of(std::io::stdin())
 }
 
-/// The token alone: without white space around it, and without the words of the header that it was copied with.
+/// The same of a file.
+pub(super) fn read_token_of(input: impl Read) -> Result<Zeroizing<String>, Usage> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = input.take(BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| Usage(format!("the token cannot be read: {error}")))?;
+    if let Some(what) = super::files::no_text(&bytes) {
+        return Err(Usage(format!("it must be a token, in UTF-8, and it is {what}")));
+    }
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Usage("it must be a token, in UTF-8, and it is not".to_owned()))?;
+    Ok(Zeroizing::new(bare(text).to_owned()))
+}
+
+/// The token alone: without white space and quotes around it, and without the words of the header that it was copied with.
 fn bare(text: &str) -> &str {
-    let text = trimmed(text);
+    let text = unquoted(trimmed(text));
     let text = after(text, "authorization:").map_or(text, trimmed);
     match after(text, "bearer") {
-        Some(rest) if rest.starts_with(char::is_whitespace) => trimmed(rest),
+        Some(rest) if rest.starts_with(char::is_whitespace) => unquoted(trimmed(rest)),
         _ => text,
     }
+}
+
+/// Without one pair of quotes, as shells and JSON have them.
+fn unquoted(text: &str) -> &str {
+    let inner = |quote| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    ['"', '\'', '`'].into_iter().find_map(inner).map_or(text, trimmed)
 }
 
 /// A byte order mark is what some editors begin with.
@@ -58,11 +73,16 @@ mod tests {
             "Authorization: Bearer token",
             "authorization:bearer token\r\n",
             "Authorization: token",
+            "\"token\"\n",
+            "'token'",
+            "`token`",
+            "'Authorization: Bearer token'\n",
+            "Authorization: Bearer \"token\"",
         ];
         for text in pasted {
             assert_eq!(bare(text), "token", "{text:?}");
         }
-        for text in ["bearertoken", "to ken", "Bearer", ""] {
+        for text in ["bearertoken", "to ken", "Bearer", "", "\"", "'token\""] {
             assert_eq!(bare(text), text);
         }
     }

@@ -48,11 +48,11 @@ impl Progress {
         }
     }
 
-    /// Prints a line, the bar kept out of its way.
-    pub(super) fn remark(&self, text: &str) {
+    /// Prints a line, the bar kept out of its way, with fields for programs.
+    pub(super) fn remark(&self, text: &str, fields: serde_json::Value) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| output::note(text)),
-            None => output::note(text),
+            Some(bar) => bar.suspend(|| output::note_on(text, fields)),
+            None => output::note_on(text, fields),
         }
     }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
-use zeroize::Zeroizing;
 
-use super::args::Global;
+use super::args::{Global, Output};
 use super::output::Unprinted;
+use super::presented::{read_token, read_token_of};
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
-use super::{Outcome, Usage, flag, open, operator, output, refuse_token_output};
+use super::{Outcome, Usage, files, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
     DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
@@ -32,14 +32,14 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     let (mut input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
         (Box::new(BufReader::new(std::io::stdin())), None)
     } else {
-        let file = File::open(&args.file)
-            .with_context(|| format!("{} cannot be opened", args.file.display()))?;
+        let file = files::open(&args.file)?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
         let bytes = metadata.map(|metadata| metadata.len());
         (Box::new(BufReader::new(file)), bytes)
     };
+    files::refuse_no_text(&mut input)?;
     let is_deployment = format == TransferFormat::Jsonl
-        && input.fill_buf().context("the input cannot be read")?.starts_with(DEPLOYMENT_BEGINS);
+        && begins_a_deployment(input.fill_buf().context("the input cannot be read")?);
     if is_deployment {
         args.refuse_for_deployment()?;
     }
@@ -69,11 +69,24 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         "already_there": report.there,
         "bad": report.bad,
     });
+    if is_deployment {
+        shown["narrower_here"] = report.kept.into();
+    }
     if let Some(reason) = report.nothing_written {
         shown["nothing_written"] = reason.into();
     }
     output::item(global.output, &shown)?;
-    Ok(if report.bad == 0 { Outcome::Done } else { Outcome::Refused })
+    // A whole deployment may have nothing in it, and its last line says so.
+    let is_empty = report.lines == 0 && !is_deployment;
+    if is_empty {
+        output::note("there is not one record in it: nothing was imported");
+    }
+    Ok(if report.bad == 0 && !is_empty { Outcome::Done } else { Outcome::Refused })
+}
+
+/// Some programs say at the beginning of a file that it is UTF-8.
+fn begins_a_deployment(first: &[u8]) -> bool {
+    first.strip_prefix("\u{feff}".as_bytes()).unwrap_or(first).starts_with(DEPLOYMENT_BEGINS)
 }
 
 /// Says which line is this token's. It asks no store.
@@ -85,12 +98,9 @@ fn check_token(
     reading: Reading,
 ) -> anyhow::Result<Outcome> {
     let token = if token.as_os_str() == "-" {
-        super::read_token()?
+        read_token()?
     } else {
-        let text = std::fs::read_to_string(token)
-            .with_context(|| format!("{} cannot be read", token.display()))?;
-        let text = Zeroizing::new(text);
-        Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())
+        read_token_of(files::open(token)?).context(token.display().to_string())?
     };
     let found = find_token(input, format, reading, &token)?;
     let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
@@ -110,9 +120,20 @@ struct Watch {
     bytes: Option<u64>,
 }
 
+impl Watch {
+    fn remark(&self, unit: &'static str, number: u64, what: &str) {
+        let fields = serde_json::json!({unit: number});
+        self.progress.remark(&format!("{unit} {number}: {what}"), fields);
+    }
+}
+
 impl ImportWatch for Watch {
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str) {
-        self.progress.remark(&format!("{unit} {number}: {reason}"));
+        self.remark(unit, number, reason);
+    }
+
+    fn kept(&mut self, unit: &'static str, number: u64, what: &str) {
+        self.remark(unit, number, what);
     }
 
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>) {
@@ -133,6 +154,10 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     };
     if args.all && format == TransferFormat::Csv {
         return Err(Usage("--all is written as JSON lines, and not as CSV".to_owned()).into());
+    }
+    if to_stdout && format == TransferFormat::Csv && global.output == Output::Json {
+        let text = "CSV to standard output does not go with --output json: write it to a file, or leave one of them out";
+        return Err(Usage(text.to_owned()).into());
     }
     let service = open(global).await?;
     let workspace = match args.workspace {
@@ -199,10 +224,18 @@ async fn to_file(
 /// A file beside the one to be, readable by its owner only, which takes the name when it is whole.
 fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
     if path.symlink_metadata().is_ok() {
-        anyhow::bail!("{} is there already: it is not written over", path.display());
+        anyhow::bail!(Usage(format!(
+            "{} is there already: it is not written over",
+            path.display()
+        )));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        anyhow::bail!(Usage(format!("there is no folder {}", folder.display())));
+    }
+    NamedTempFile::new_in(folder)
+        .map_err(Unprinted::Failed)
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 

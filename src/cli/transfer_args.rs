@@ -24,7 +24,7 @@ pub(super) struct ImportArgs {
     /// Check everything and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Make the users and workspaces that are not there: users by id, workspaces by slug, each named so
+    /// Make the users and workspaces that are not there, and were not deleted: users by id, workspaces by slug, each named so
     #[arg(long)]
     pub(super) create_missing: bool,
     /// The columns that have another name there, as user_id=user,created_at=create_time

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::operator;
 use super::output::{Printed, Unprinted};
 use crate::model::{Caller, Credential, PreviousToken};
-use crate::service::{Reason, RevokeTarget, Rotated, Service};
+use crate::service::{Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
 
 /// For the audit log.
 const REASON: &str = "its token could not be printed";
@@ -56,35 +56,72 @@ pub(super) async fn caller(
     printed: Printed,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let fate = match service.revoke_caller(operator(), made.id.to_string()).await {
-        Ok(_) => format!("caller {} was revoked again: create it once more", made.id),
+    let fate = caller_revoked(service, made).await;
+    Err(lost(&error, &format!("{fate}, and nothing was made: create it once more")))
+}
+
+/// Takes a caller's rotation back unless its token was printed. The caller itself is not revoked, for its old token is in use.
+pub(super) async fn caller_rotated(
+    service: &Arc<Service>,
+    rotated: &RotatedCaller,
+    printed: Printed,
+) -> anyhow::Result<()> {
+    let Err(error) = printed else { return Ok(()) };
+    let id = rotated.caller.id;
+    let fate = match service.undo_rotation(operator(), rotated, REASON).await {
+        Ok(RotationUndone::OldGoesOn) => format!(
+            "it is dead, and the old token of caller {id} goes on, as if it had not been rotated: rotate it again"
+        ),
+        Ok(RotationUndone::OldHasEnded) => format!(
+            "it is dead, and the old token of caller {id} has ended, as a rotation without an overlap asks: rotate it once more"
+        ),
+        Ok(RotationUndone::Overtaken) => {
+            format!("it is dead, and caller {id} was rotated or revoked by somebody else meanwhile")
+        }
+        Err(failed) if failed.reason == Reason::BarrierPending => format!(
+            "it is dead, though not every server has confirmed it: see `caller list` for what holds of caller {id}"
+        ),
         Err(failed) => {
-            format!("caller {} could not be revoked again ({failed}): revoke it", made.id)
+            let old = rotated.caller.previous.map(|PreviousToken { expire_time, .. }| expire_time);
+            let old = old.filter(|end| *end > service.clock.now());
+            let old = old.map_or_else(
+                || "has ended".to_owned(),
+                |end| format!("is accepted until {end}, or until the caller is rotated once more"),
+            );
+            format!(
+                "it could not be ended ({failed}), and the old token of caller {id} {old}: rotate it once more with \
+                 --overlap 0s, which ends the lost one"
+            )
         }
     };
     Err(lost(&error, &fate))
 }
 
-/// Says what holds of a caller whose new token was not printed. The caller is not revoked, for its old token is in use.
-pub(super) fn caller_rotated(
-    service: &Service,
-    rotated: &Caller,
+/// Ends all that `dev` has made unless it could be printed; in a store that is thrown away nothing is left to be ended.
+pub(super) async fn demo(
+    service: &Arc<Service>,
+    made: &[Credential],
+    caller: &Caller,
     printed: Printed,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let now = service.clock.now();
-    let old = rotated.previous.as_ref().map(|PreviousToken { expire_time, .. }| *expire_time);
-    let rest = match old.filter(|end| *end > now) {
-        Some(end) => {
-            format!("the old one is accepted until {end}, or until the caller is rotated once more")
+    let mut fates = Vec::new();
+    for credential in made {
+        fates.push(revoked(service, credential).await);
+    }
+    fates.push(caller_revoked(service, caller).await);
+    Err(lost(&error, &fates.join("; ")))
+}
+
+async fn caller_revoked(service: &Arc<Service>, made: &Caller) -> String {
+    let id = made.id;
+    match service.revoke_caller(operator(), id.to_string()).await {
+        Ok(_) => format!("caller {id} was revoked again"),
+        Err(failed) if failed.reason == Reason::BarrierPending => {
+            format!("caller {id} was revoked again, though not every server has confirmed it")
         }
-        None => "the old one has ended, as a rotation without an overlap asks".to_owned(),
-    };
-    let text = format!(
-        "nobody has the new token of caller {}; {rest}: rotate it once more, which ends the lost token",
-        rotated.id
-    );
-    Err(lost(&error, &text))
+        Err(failed) => format!("caller {id} could not be revoked again ({failed}): revoke it"),
+    }
 }
 
 async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
@@ -98,7 +135,14 @@ async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
     }
 }
 
-/// Not quiet even where a pipe was closed: a token is lost.
+/// A token that nobody was shown. Not quiet even where a pipe was closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the new token could not be printed ({why}): {fate}")]
+pub(super) struct Lost {
+    why: String,
+    fate: String,
+}
+
 fn lost(error: &Unprinted, fate: &str) -> anyhow::Error {
-    anyhow::anyhow!("the new token could not be printed ({error}): {fate}")
+    Lost { why: error.to_string(), fate: fate.to_owned() }.into()
 }

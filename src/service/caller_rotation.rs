@@ -39,6 +39,8 @@ pub struct RotatedCaller {
     pub token: Token,
     /// Whether a replica may still answer as before: the wait for it ran out.
     pub end_pending: bool,
+    /// The hint of the old token, where that was to live on for a while; of a retry it is not known, and empty.
+    pub old_hint: Option<String>,
 }
 
 impl Service {
@@ -81,10 +83,12 @@ impl Service {
                 hint: token.hint(),
                 ..before.clone()
             };
+            let mut old_hint = String::new();
             let action = if let Some(earlier) = earlier {
                 check_replayable(&before, &earlier, now)?;
                 "caller.replay"
             } else {
+                old_hint.clone_from(&before.hint);
                 let end = if overlap.is_zero() { ENDING_MAX } else { overlap };
                 let expire_time = now.saturating_add(end);
                 after.previous = Some(PreviousToken { digest: old, expire_time });
@@ -94,7 +98,8 @@ impl Service {
             tx.update_caller(&after).await?;
             let event = this.audit_event(&context, changed(action, &before, &after))?;
             let committed = this.commit(tx, &event).await?;
-            let rotated = RotatedCaller { caller: after.clone(), token, end_pending: false };
+            let old_hint = (!overlap.is_zero()).then_some(old_hint);
+            let rotated = RotatedCaller { caller: after.clone(), token, end_pending: false, old_hint };
             let rotated = committed.done(rotated).or_pending(|rotated| rotated.end_pending = true);
             if !overlap.is_zero() {
                 return Ok(rotated);

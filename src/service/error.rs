@@ -268,6 +268,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
+            | StoreError::Misnamed(_)
             | StoreError::RowsAffected { .. }
             | StoreError::Refused { .. } => Self::internal(&error),
         }

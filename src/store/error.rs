@@ -76,6 +76,9 @@ pub enum StoreError {
     /// The database cannot be used as it is; the text says what to change.
     #[error("{0}")]
     Unusable(String),
+    /// What was given as the name of a store or of a file cannot be one: a URL, a path, a database that is not there.
+    #[error("{0}")]
+    Misnamed(String),
     /// A statement touched another number of rows than it must.
     #[error("a statement touched {actual} rows where it must touch {expected}")]
     RowsAffected {
@@ -109,7 +112,8 @@ impl StoreError {
             Self::Unavailable(text)
             | Self::Away(text)
             | Self::Denied(text)
-            | Self::Unusable(text) => text.clone(),
+            | Self::Unusable(text)
+            | Self::Misnamed(text) => text.clone(),
             error => error.to_string(),
         }
     }
@@ -150,7 +154,7 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable("the connection broke".to_owned())
             }
             sqlx::Error::Configuration(_) => {
-                Self::Unusable("the database URL cannot be read".to_owned())
+                Self::Misnamed("the database URL cannot be read".to_owned())
             }
             // What is left is about decoding and binding. Their texts can hold values, so none is passed on.
             _ => Self::Refused { code: "sqlx".to_owned() },
@@ -212,8 +216,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
             StoreError::Unavailable(text())
         }
-        // Names of roles and databases, which the operator gave.
-        ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
+        // There is no database of this name.
+        ("3D", _) => StoreError::Misnamed(format!("Postgres says: {}", error.message())),
+        // Names of roles, which the operator gave.
+        ("28", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },
     }
 }

@@ -82,7 +82,7 @@ pub async fn backup(url: &str, to: &Path) -> Result<()> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::backup(&path, to).await,
         Location::Postgres(_) => {
-            Err(StoreError::Unusable("of Postgres, pg_dump makes backups".to_owned()))
+            Err(StoreError::Misnamed("of Postgres, pg_dump makes backups".to_owned()))
         }
     }
 }
@@ -92,7 +92,7 @@ pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
         Location::Postgres(_) => {
-            Err(StoreError::Unusable("of Postgres, pg_restore restores backups".to_owned()))
+            Err(StoreError::Misnamed("of Postgres, pg_restore restores backups".to_owned()))
         }
     }
 }
@@ -110,7 +110,7 @@ impl<'u> Location<'u> {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.contains('?') {
                 let text = "a sqlite: URL takes no parameters, and its path must have no '?'";
-                return Err(StoreError::Unusable(text.to_owned()));
+                return Err(StoreError::Misnamed(text.to_owned()));
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
@@ -118,6 +118,6 @@ impl<'u> Location<'u> {
             return Ok(Self::Postgres(url));
         }
         let text = "the database URL must begin with sqlite: or postgres://";
-        Err(StoreError::Unusable(text.to_owned()))
+        Err(StoreError::Misnamed(text.to_owned()))
     }
 }

@@ -18,7 +18,7 @@ pub use format::{
 };
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
-pub use scan::scan;
+pub use scan::{scan, scan_across};
 
 use std::fmt;
 

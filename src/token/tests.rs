@@ -268,10 +268,21 @@ fn a_token_is_found_wherever_it_stands_however_it_is_escaped() {
         json,
         twice,
         token.replace('_', "\\u005f"),
+        // In the middle of a word.
+        format!("x{token}"),
+        format!("{token}x"),
+        format!("MY_{token}_"),
+        // Broken over lines, as by mail and by terminals.
+        format!("{}\r\n  {}", &token[..20], &token[20..]),
+        format!("{}=\n{}\\\n{}", &token[..3], &token[3..20], &token[20..]),
+        serde_json::json!({"a": format!("{}\n{}", &token[..40], &token[40..])}).to_string(),
     ] {
         assert_eq!(found(&text), [token], "{text}");
     }
-    for text in [format!("x{token}"), format!("{token}x"), token[1..].to_owned(), "\\".to_owned()] {
+    // In the middle of a word only what the check characters prove.
+    let end = if token.ends_with('A') { "B" } else { "A" };
+    let wrong = format!("x{}{end}", &token[..token.len() - 1]);
+    for text in [wrong, token[1..].to_owned(), "\\".to_owned()] {
         assert_eq!(found(&text), Vec::<String>::new(), "{text}");
     }
     assert_eq!(found(&format!("{token},{token}\u{0}{token}")).len(), 1);

@@ -91,7 +91,9 @@ fn show(place: usize, name: &str) -> String {
         && digits <= 3
         && name.chars().all(is_word)
         && (name.len() < IMPORTED_TOKEN_BYTES_MIN || name.contains(['_', '-', ' ', '.']));
-    if is_name && !name.is_empty() {
+    if name.is_empty() {
+        format!("the {place}., which has no name: does a comma end the line?")
+    } else if is_name {
         name.to_owned()
     } else {
         format!("the {place}. (not shown: is the header missing?)")

@@ -142,6 +142,11 @@ impl<R: BufRead> Table<R> {
         let Ok(names) = names else {
             return Err(malformed("the header must name the columns, in UTF-8".to_owned()));
         };
+        if let Some(other) = another_separator(&names) {
+            return Err(malformed(format!(
+                "the header is one column: its fields seem to be separated by {other}, and must be by commas"
+            )));
+        }
         let mut strange = Vec::new();
         for (i, name) in names.iter().enumerate() {
             match reading.column(name) {
@@ -206,6 +211,13 @@ impl<R: BufRead> Table<R> {
         }
         Ok(record)
     }
+}
+
+/// What stands between the names of a header that has only one, if they are not separated by commas.
+fn another_separator(names: &[&str]) -> Option<&'static str> {
+    let [name] = names else { return None };
+    let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")];
+    others.into_iter().find(|(other, _)| name.contains(*other)).map(|(_, shown)| shown)
 }
 
 fn too_long() -> Invalid {

@@ -92,8 +92,15 @@ fn none_of(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> 
     if let Some((_, pooler)) = failed.iter().find(|(_, error)| error.is_pooler()) {
         return pooler.clone();
     }
-    let hopeless = failed.iter().all(|(_, error)| matches!(error, StoreError::Unusable(_)));
-    if hopeless { StoreError::Unusable(text) } else { StoreError::Unavailable(text) }
+    let misnamed = |error: &StoreError| matches!(error, StoreError::Misnamed(_));
+    let hopeless = |error: &StoreError| misnamed(error) || matches!(error, StoreError::Unusable(_));
+    if failed.iter().all(|(_, error)| misnamed(error)) {
+        StoreError::Misnamed(text)
+    } else if failed.iter().all(|(_, error)| hopeless(error)) {
+        StoreError::Unusable(text)
+    } else {
+        StoreError::Unavailable(text)
+    }
 }
 
 /// Connects; the timeline, if it is a primary.

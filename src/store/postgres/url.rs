@@ -100,7 +100,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
                 return unusable("target_session_attrs can only be primary: nothing else counts");
             }
             (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
-                return Err(StoreError::Unusable(format!(
+                return Err(StoreError::Misnamed(format!(
                     "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
                      the database's name: postgres://USER@A:5432,B:5432/DATABASE"
                 )));
@@ -117,7 +117,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
                     }
                     None => "a parameter that is not known".to_owned(),
                 };
-                return Err(StoreError::Unusable(format!(
+                return Err(StoreError::Misnamed(format!(
                     "the database URL has {refused}; known are {}, options, \
                      target_session_attrs=primary, pgbouncer=true",
                     KNOWN.join(", ")
@@ -156,7 +156,7 @@ fn refuse_unencoded(url: &str) -> Result<()> {
     // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
     let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
     if rest.contains('#') || misplaced {
-        return Err(StoreError::Unusable(format!("the database URL cannot be read: {ENCODE}")));
+        return Err(StoreError::Misnamed(format!("the database URL cannot be read: {ENCODE}")));
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn query_holds_host(rest: &str) -> bool {
 }
 
 fn unusable<T>(text: &str) -> Result<T> {
-    Err(StoreError::Unusable(text.to_owned()))
+    Err(StoreError::Misnamed(text.to_owned()))
 }
 
 /// Whether there is a comma in it, spelled one way or the other.
@@ -221,7 +221,7 @@ mod tests {
 
     fn refusal(url: &str) -> String {
         match parse(url).expect_err("it is refused") {
-            StoreError::Unusable(text) => text,
+            StoreError::Misnamed(text) => text,
             error => panic!("{error:?}"),
         }
     }

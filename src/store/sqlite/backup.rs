@@ -16,7 +16,10 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, _) = file::existing(path)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
-    let taken = || refuse(format!("{} is there already: it is not written over", to.display()));
+    let taken = || {
+        let text = format!("{} is there already: it is not written over", to.display());
+        StoreError::Misnamed(text)
+    };
     if to.symlink_metadata().is_ok() {
         return Err(taken());
     }
@@ -24,6 +27,9 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
         refuse(format!("the backup {} cannot be written: {error}", to.display()))
     };
     let folder = to.parent().unwrap_or(&to);
+    if !folder.is_dir() {
+        return Err(StoreError::Misnamed(format!("there is no folder {}", folder.display())));
+    }
     // Readable by its owner only, as SQLite leaves it.
     let copy = NamedTempFile::new_in(folder).map_err(fails)?;
     let target = copy.path().to_str().ok_or_else(|| refuse("its path is not UTF-8".to_owned()))?;

@@ -46,7 +46,7 @@ pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
 }
 
 fn refuse<T>(text: String) -> Result<T> {
-    Err(StoreError::Unusable(text))
+    Err(StoreError::Misnamed(text))
 }
 
 /// Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
@@ -57,7 +57,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         );
     }
     let path =
-        std::path::absolute(path).map_err(|error| StoreError::Unusable(error.to_string()))?;
+        std::path::absolute(path).map_err(|error| StoreError::Misnamed(error.to_string()))?;
     let directory = path.parent().unwrap_or(&path);
     if !directory.is_dir() {
         return refuse(format!(

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
-use super::watched::{Watched, identity};
+use super::watched::{Watched, beside, identity};
 use crate::store::migrations::{self, Applied, Migrated, SQLITE};
 use crate::store::{Result, StoreError, TURN_TIMEOUT};
 
@@ -44,6 +44,11 @@ impl SqliteStore {
     /// Opens the file, which must be there, and whose schema must be this program's. Where it may only be read, it can be
     /// read.
     pub async fn open_as_is(path: &Path) -> Result<Self> {
+        let had_log = has_log(path);
+        Self::open_file(path).await.map_err(|error| explained(error, path, had_log))
+    }
+
+    async fn open_file(path: &Path) -> Result<Self> {
         let (path, access) = file::existing(path)?;
         let options = match access {
             Access::Write => options(&path),
@@ -94,6 +99,11 @@ async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
 
 /// Brings the file's schema to this program's version.
 pub async fn migrate(path: &Path) -> Result<Migrated> {
+    let had_log = has_log(path);
+    migrate_file(path).await.map_err(|error| explained(error, path, had_log))
+}
+
+async fn migrate_file(path: &Path) -> Result<Migrated> {
     let found = match look(path).await? {
         Some((version, applied)) if migrations::is_settled(&applied, SQLITE) => {
             return Ok(Migrated::between(version, version, SQLITE));
@@ -114,13 +124,30 @@ async fn migrate_locked(path: &Path) -> Result<Migrated> {
     migrations::refuse_newer(from, SQLITE)?;
     if from == 0 && has_tables(&mut transaction).await? {
         let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Unusable(text));
+        return Err(StoreError::Misnamed(text));
     }
     migrations::run(&mut *transaction, SQLITE).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
     Ok(Migrated::between(from, to, SQLITE))
+}
+
+/// Whether a write-ahead log lies beside the file that has something in it.
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// Of a file that is damaged, what may have been done to it: a log says nothing of the file that it belongs to.
+fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
+    match error {
+        StoreError::Lost(text) if had_log => StoreError::Lost(format!(
+            "{text}; if it was copied here by hand, the log {} beside it was another file's, and spoiled it: put the copy in \
+             place by `sophic-auth restore`",
+            beside(path, "-wal").display()
+        )),
+        error => error,
+    }
 }
 
 /// What [`migrate`] would do. A file that is not there is not made.
@@ -148,7 +175,7 @@ async fn look(path: &Path) -> Result<Option<(i64, Vec<Applied>)>> {
     let version = version(&mut connection).await?;
     if version == 0 && has_tables(&mut connection).await? {
         let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Unusable(text));
+        return Err(StoreError::Misnamed(text));
     }
     let applied = if version == 0 { Vec::new() } else { applied(&mut connection).await? };
     connection.close().await?;

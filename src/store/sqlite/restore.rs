@@ -35,10 +35,11 @@ impl Restoring {
         let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
         let shown = backup.display();
         if !backup.is_file() {
-            return Err(refuse(format!("there is no backup {shown}")));
+            return Err(StoreError::Misnamed(format!("there is no backup {shown}")));
         }
         if identity(&backup) == identity(&target) {
-            return Err(refuse(format!("{shown} is the database itself, not a backup of it")));
+            let text = format!("{shown} is the database itself, not a backup of it");
+            return Err(StoreError::Misnamed(text));
         }
         let log = beside(&backup, "-wal");
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {

@@ -112,16 +112,23 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     store.close().await;
     // As the kernel kills it: its row stays, and whoever revokes waits until its lease cannot hold any more.
     drop(server);
-    let (revoke, line) = waits(&p, &id);
+    let (revoke, line) = waits(&p, &format!("{id} --output json"));
+    let said: Value = serde_json::from_str(&line).expect("JSON");
+    let said = text(&said["note"]["message"]);
     assert!(
-        line.starts_with("committed; waiting until replica ") && line.contains(" pid "),
+        said.starts_with("committed; waiting until replica ") && said.contains(" pid "),
         "{line}"
     );
     kill_process(Pid::from_child(&revoke), Signal::INT).expect("it is there to be told");
     let output = revoke.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(3));
+    let last = String::from_utf8_lossy(&output.stderr).lines().last().map(str::to_owned);
+    let last: Value = serde_json::from_str(&last.expect("a line")).expect("JSON");
+    let error = (&last["error"]["reason"], &last["error"]["exit_code"]);
+    assert_eq!(error, (&"BARRIER_PENDING".into(), &3.into()));
     // The same command again waits on.
-    let (revoke, _) = waits(&p, &id);
+    let (revoke, line) = waits(&p, &id);
+    assert!(line.starts_with("committed; waiting until replica "), "{line}");
     let output = revoke.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("revoked"));

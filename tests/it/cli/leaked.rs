@@ -12,6 +12,8 @@ on_every_store! {
     nothing_that_looks_like_a_token_is_exit_1,
     one_line_of_many_megabytes_is_searched_whole,
     a_token_that_is_found_often_counts_once_and_keeps_its_places,
+    what_is_no_text_is_said_to_be_so_and_nothing_is_read_of_it,
+    a_token_within_a_word_or_broken_over_lines_is_found,
 }
 
 fn key(p: &Program) -> (String, String) {
@@ -162,4 +164,51 @@ async fn a_token_that_is_found_often_counts_once_and_keeps_its_places(p: Program
         assert!(story.contains(&format!("https://git.example/{n}")), "{story}");
     }
     assert_eq!(story.lines().count(), 2, "made and revoked: {story}");
+}
+
+async fn what_is_no_text_is_said_to_be_so_and_nothing_is_read_of_it(p: Program) {
+    let (_, token) = key(&p);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("list.csv");
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let marked = wide(&format!("\u{feff}{token}\n"));
+    for (bytes, said) in [
+        (b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), "it is gzip"),
+        (marked, "it is UTF-16"),
+        (wide(&token), "it is UTF-16"),
+        (b"PK\x03\x04".to_vec(), "it is a ZIP archive"),
+    ] {
+        std::fs::write(&file, bytes).expect("it is written");
+        let shown = file.display();
+        for words in [
+            format!("leaked {shown}"),
+            format!("import {shown}"),
+            format!("import --check-token {shown} {shown}"),
+        ] {
+            let err = p.run(&words).failed(2);
+            assert!(err.contains(said), "{words}: {err}");
+        }
+    }
+    assert!(p.run(&format!("leaked {}", folder.path().display())).failed(2).contains("a folder"));
+    assert!(p.pipe(&token, "introspect --scope read").ok().starts_with("ALLOWED"));
+}
+
+async fn a_token_within_a_word_or_broken_over_lines_is_found(p: Program) {
+    let prints: [Printer; 6] = [
+        ("a name before it", |token| format!("export MY_{token}\n")),
+        ("more after it", |token| format!("{token}_old\n")),
+        ("lines of a terminal", |token| format!("key: {}\r\n  {}\r\n", &token[..30], &token[30..])),
+        ("lines of mail", |token| format!("key: {}=\n{}\n", &token[..4], &token[4..])),
+        ("lines within JSON", |token| {
+            format!("{}\n", json!({"body": format!("{}\n{}", &token[..30], &token[30..])}))
+        }),
+        ("Windows", |token| format!("a\r\n{token}\r\n")),
+    ];
+    for (what, print) in prints {
+        let (id, token) = key(&p);
+        let (code, told) = leaked(&p, &print(&token), &[&token]);
+        // Half of one that is alone on its line may be a token of another system, and counts too.
+        assert_eq!((code, &told["real"][1]), (Some(0), &Value::Null), "{what}: {told}");
+        assert_eq!(told["real"][0]["id"], id, "{what}: {told}");
+    }
 }

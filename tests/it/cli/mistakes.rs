@@ -121,18 +121,18 @@ fn a_store_that_cannot_be_used_is_said_to_be_so() {
     let path = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
     std::fs::write(folder.path().join("notes"), "x".repeat(5_000)).expect("a file");
     let urls = [
-        (path("missing/store.db"), "does not exist"),
-        (path("notes"), "no SQLite database"),
-        (path(""), "is a directory"),
-        ("postgres://sophic:hunter2@127.0.0.1:1/auth".to_owned(), "unavailable"),
-        ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with"),
+        (path("missing/store.db"), "does not exist", 2),
+        (path("notes"), "no SQLite database", 1),
+        (path(""), "is a directory", 2),
+        ("postgres://sophic:hunter2@127.0.0.1:1/auth".to_owned(), "unavailable", 1),
+        ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with", 2),
     ];
-    for (url, text) in urls {
+    for (url, text, code) in urls {
         let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
         // A Postgres that is away is waited for by a server, and by nothing else: `waiting.rs` has that.
         let waits = |words: &str| words == serve && url.starts_with("postgres");
         for words in ["user list", serve, "migrate"].into_iter().filter(|words| !waits(words)) {
-            let error = on(&url, words).failed(1);
+            let error = on(&url, words).failed(code);
             assert!(error.contains(text) && error.contains("error: "), "{words} {url}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -4,6 +4,7 @@ mod commands;
 mod dev;
 mod ended;
 mod flood;
+mod json_lines;
 mod killed;
 mod leaked;
 mod life;

@@ -34,15 +34,20 @@ impl Ended {
     /// What it said on standard error, but for how long it waits for servers: of that a machine with much else to do hears.
     fn remarks(&self) -> String {
         let waits = ["committed; waiting until ", "confirmed by every server"];
-        let lines = self.err.split_inclusive('\n');
-        lines.filter(|line| !waits.iter().any(|wait| line.starts_with(wait))).collect()
+        let is_wait = |line: &str| {
+            let text = line.strip_prefix(r#"{"note":{"message":""#).unwrap_or(line);
+            waits.iter().any(|wait| text.starts_with(wait))
+        };
+        self.err.split_inclusive('\n').filter(|line| !is_wait(line)).collect()
     }
 
     /// What it said on standard output, all being well.
     /// Of a list that is empty it may also say where it looked.
     pub(crate) fn ok(self) -> String {
+        let looked = ["nothing found in ", r#"{"note":{"message":"nothing found in "#];
         let remarks = self.remarks();
-        let looked = remarks.starts_with("nothing found in ") && remarks.lines().count() == 1;
+        let looked = looked.iter().any(|text| remarks.starts_with(text));
+        let looked = looked && remarks.lines().count() == 1;
         let err = if looked { "" } else { remarks.as_str() };
         assert_eq!((self.code, err), (Some(0), ""), "{}", self.out);
         self.out

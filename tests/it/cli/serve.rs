@@ -106,14 +106,14 @@ async fn a_port_that_is_taken_is_named(p: Program) {
 }
 
 async fn an_address_beyond_loopback_is_refused_in_the_clear(p: Program) {
-    let error = p.run("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0").failed(1);
+    let error = p.run("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0").failed(2);
     assert!(error.contains("--tls-cert") && error.contains("--insecure"), "{error}");
-    let error = p.run("serve --listen 127.0.0.1:0 --http-listen [::]:0").failed(1);
+    let error = p.run("serve --listen 127.0.0.1:0 --http-listen [::]:0").failed(2);
     assert!(error.contains("--insecure"), "{error}");
     let mut serving =
         p.start("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0 --insecure --output json");
     assert!(serving.json()["grpc"].as_str().expect("a URL").starts_with("http://0.0.0.0:"));
-    let error = p.run("serve --tls-cert missing.pem --tls-key missing.key").failed(1);
+    let error = p.run("serve --tls-cert missing.pem --tls-key missing.key").failed(2);
     assert!(error.contains("missing."), "{error}");
 }
 

@@ -100,13 +100,13 @@ async fn what_waiting_does_not_mend_ends_it_at_once() {
     let url = database.url();
     let (head, _) = url.rsplit_once('/').expect("a database");
     let nobody = url.replace("//sophic@", "//nobody_of_that_name@");
-    for (url, said) in [
-        (format!("{head}/no_such_database"), "does not exist"),
-        (nobody, "does not exist"),
-        (format!("{url}?channel_binding=require"), "channel_binding"),
-        ("mysql://u@h/d".to_owned(), "must begin with"),
+    for (url, said, code) in [
+        (format!("{head}/no_such_database"), "does not exist", 2),
+        (nobody, "does not exist", 1),
+        (format!("{url}?channel_binding=require"), "channel_binding", 2),
+        ("mysql://u@h/d".to_owned(), "must begin with", 2),
     ] {
-        let error = run(serve(&url), "").failed(1);
+        let error = run(serve(&url), "").failed(code);
         assert!(error.contains(said), "{url}: {error}");
     }
     // Nothing listens there, and whoever plays waits for nothing.

@@ -124,7 +124,8 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
     p.run(&format!("backup {}", backup.display())).ok();
     let good = std::fs::read(&backup).expect("bytes");
     let refused = |what: &str, said: &str| {
-        let err = p.run(&scene.restore(&backup)).failed(1);
+        let code = if what == "gone" { 2 } else { 1 };
+        let err = p.run(&scene.restore(&backup)).failed(code);
         assert!(err.contains(said), "{what}: {err}");
         assert_eq!(scene.beside(), ["store.db"], "{what}");
         assert!(p.run("workspace list").ok().contains("acme"), "{what}");
@@ -143,7 +144,7 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
     refused("unfinished", "no finished backup");
     std::fs::remove_file(&backup).expect("a file");
     refused("gone", "there is no backup");
-    let err = p.run(&scene.restore(&scene.file)).failed(1);
+    let err = p.run(&scene.restore(&scene.file)).failed(2);
     assert!(err.contains("the database itself"), "{err}");
 }
 
@@ -161,4 +162,17 @@ async fn of_a_store_that_is_damaged_or_gone_too() {
     std::fs::remove_file(&scene.file).expect("a file");
     assert_eq!(p.run(&scene.restore(&scene.backup())).code, Some(0));
     assert!(p.run("workspace list").ok().contains("acme"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_left_beside_a_file_that_was_copied_is_named() {
+    let scene = Scene::new();
+    std::fs::write(&scene.file, "spoiled ".repeat(1_000)).expect("a file");
+    let log = scene.file.with_extension("db-wal");
+    for (text, said) in [("", false), ("of another file", true)] {
+        std::fs::write(&log, text).expect("a file");
+        let err = scene.p.run("workspace list").failed(1);
+        assert!(err.contains("the store is lost"), "{err}");
+        assert_eq!(err.contains("put the copy in place by `sophic-auth restore`"), said, "{err}");
+    }
 }

@@ -16,7 +16,7 @@ fn folder() -> TempDir {
 async fn refusal(path: &Path) -> String {
     let url = format!("sqlite:{}", path.display());
     match store::open(&url).await.map(drop).expect_err("it cannot be opened") {
-        StoreError::Unusable(text) | StoreError::Lost(text) => text,
+        StoreError::Misnamed(text) | StoreError::Lost(text) => text,
         error => panic!("{error:?}"),
     }
 }

@@ -65,7 +65,7 @@ async fn a_url_that_leads_nowhere_is_refused_and_never_repeated() {
     ];
     for url in unusable {
         let error = refusal(url).await;
-        assert!(matches!(error, StoreError::Unusable(_)), "{url}: {error:?}");
+        assert!(matches!(error, StoreError::Misnamed(_)), "{url}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
     }
 }
@@ -83,7 +83,7 @@ async fn a_database_or_role_that_is_not_there_is_refused_by_name() {
     let url = cluster_url().replace("/postgres", "/nosuchdatabase");
     let error = refusal(&url).await;
     assert!(
-        matches!(&error, StoreError::Unusable(text) if text.contains("nosuchdatabase")),
+        matches!(&error, StoreError::Misnamed(text) if text.contains("nosuchdatabase")),
         "{error:?}"
     );
 }

@@ -9,6 +9,7 @@ on_every_store! {
     a_deployment_moves_by_two_commands_and_everything_is_as_it_was,
     what_differs_in_the_target_is_a_conflict_and_nothing_is_written,
     a_file_that_is_not_whole_is_refused_and_nothing_is_written,
+    what_was_taken_away_here_does_not_come_back_by_an_import,
 }
 
 /// What is asked of both stores, to be the same.
@@ -160,7 +161,11 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     fresh.run(&format!("import {}", alive.display())).ok();
     let refused = fresh.run(&format!("import {}", made.file()));
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("revoked in the file and alive here"), "{}", refused.err);
+    assert!(
+        refused.err.contains("it is revoked in the file, and not so here: revoke it first"),
+        "{}",
+        refused.err
+    );
 }
 
 async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) {
@@ -213,4 +218,77 @@ async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) 
     );
     assert!(p.run("export --all --format csv").failed(2).contains("--all"));
     p.run("export --all --workspace acme").failed(2);
+}
+
+async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
+    let source = other();
+    let made = make(&source);
+    let import = format!("import {} --output json", made.file());
+    assert_eq!(p.run(&import).json()["narrower_here"], 0);
+    let id = |token: &str| {
+        let told = p.pipe(token, "introspect --output json").out;
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        told["credential"]["id"].as_str().expect("an id").to_owned()
+    };
+    let (dead, pat) = (&made.tokens[0].0, &made.tokens[1].0);
+    let (dead_id, pat_id) = (id(dead), id(pat));
+    p.pipe(dead, "key revoke -").ok();
+    p.run(&format!("pat update {pat_id} --ttl 1h --allow-ip 10.0.0.0/8")).ok();
+    // Of what can do less here it is told, by number and by id, and it stays so.
+    let again = p.run(&import);
+    assert_eq!(again.code, Some(0), "{}", again.err);
+    let report: Value = serde_json::from_str(&again.out).expect("JSON");
+    assert_eq!((&report["narrower_here"], &report["already_there"]), (&2.into(), &17.into()));
+    for said in [
+        format!("credential {dead_id} is revoked here"),
+        format!("credential {pat_id} is to expire earlier, of a narrower ip_allowlist here"),
+    ] {
+        assert!(again.err.contains(&said), "{said}: {}", again.err);
+    }
+    assert_eq!(p.pipe(dead, "introspect").code, Some(1));
+    // Nor once it has no row any more.
+    let purged = p.run("purge --dead-after 1ms --output json").json();
+    assert_ne!(purged["purged_count"], 0, "{purged}");
+    let again = p.run(&import);
+    let said = format!("credential {dead_id} died here and was dropped: it stays dead");
+    assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
+    assert_eq!(p.pipe(dead, "introspect").code, Some(1));
+    // Nor by the credentials alone, nor its owner.
+    let plain = source.run("export").ok();
+    p.run("user delete bob").ok();
+    let of_bob = "user,name,scopes,token\nbob,n,read,legacy-000001-5f2c9a71d03b4e86\n";
+    for (text, format, said) in [
+        (plain.as_str(), "jsonl", "id: this credential died here and was dropped"),
+        (of_bob, "csv", "it was deleted here"),
+    ] {
+        let refused = p.pipe(text, &format!("import --format {format} --create-missing -"));
+        assert!(refused.code == Some(1) && refused.err.contains(said), "{said}: {}", refused.err);
+    }
+    assert_eq!(p.pipe(dead, "introspect").code, Some(1));
+    assert!(!p.run("user list").ok().contains("bob"));
+    // All else is a conflict: it is for whoever works here to say which holds.
+    for narrowing in [
+        "member delete --workspace acme --user ada",
+        "workspace put acme --keys-max 5",
+        "workspace delete closed",
+        "user put ada --disabled",
+        "caller revoke gateway",
+        "caller update edge --permission audit.read",
+    ] {
+        p.run(narrowing).ok();
+    }
+    let before = p.run("audit export").ok();
+    let refused = p.run(&format!("import {}", made.file()));
+    assert_eq!(refused.code, Some(1));
+    for said in [
+        "membership: it was removed here",
+        "differs in policy",
+        "workspace: one of its id was deleted here",
+        "differs in disabled (it is here)",
+        "revoke_time (revoked here)",
+        "differs in permissions",
+    ] {
+        assert!(refused.err.contains(said), "{said}: {}", refused.err);
+    }
+    assert_eq!(p.run("audit export").ok(), before, "nothing is written");
 }

@@ -131,7 +131,8 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     let some = run(database, &["--output", "json", "import", path], "");
     assert_eq!(some.status.code(), Some(1));
     assert!(
-        text(&some.stderr).starts_with("line 5: workspace: there is none"),
+        text(&some.stderr)
+            .starts_with(r#"{"note":{"line":5,"message":"line 5: workspace: there is none"#),
         "{}",
         text(&some.stderr)
     );
@@ -143,9 +144,18 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert_eq!(again.status.code(), Some(0));
     assert!(text(&again.stdout).contains(r#""already_there":3"#), "{}", text(&again.stdout));
 
+    let import = ["import", "--format", "csv", "-"];
+    let nothing = run(database, &import, "workspace,name,scopes,token\n");
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(text(&nothing.stderr).contains("not one record"), "{}", text(&nothing.stderr));
+    let semicolons = run(database, &import, &keys(0..1).replace(',', ";"));
+    assert_eq!(semicolons.status.code(), Some(1));
+    assert!(text(&semicolons.stderr).contains("semicolons"), "{}", text(&semicolons.stderr));
+    let marked = format!("\u{feff}{}", keys(0..1).replace('\n', "\r\n"));
+    assert_eq!(run(database, &import, &marked).status.code(), Some(0), "of Windows");
     assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "in which format?");
     let missing = run(database, &["import", "/nowhere/legacy.csv"], "");
-    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/nowhere/legacy.csv"));
     let help = run(database, &["import", "--help"], "");
     let help = text(&help.stdout);
@@ -169,7 +179,7 @@ async fn an_export_to_a_file_is_its_owners_and_writes_over_nothing(harness: Harn
     assert_eq!(mode & 0o777, 0o600);
     let written = std::fs::read_to_string(&path).expect("text");
     assert_eq!(written.lines().count(), 4);
-    assert_eq!(run(database, &["export", path_text], "").status.code(), Some(1));
+    assert_eq!(run(database, &["export", path_text], "").status.code(), Some(2));
     assert_eq!(std::fs::read_to_string(&path).expect("text"), written);
     let stdout = run(database, &["export", "--format", "csv"], "");
     assert_eq!(text(&stdout.stdout), written);

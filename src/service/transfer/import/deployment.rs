@@ -1,7 +1,7 @@
 //! Import of a whole deployment: all of it in one transaction, or nothing. What is there already, and is the same, is left as it
 //! is; what is there and differs is a conflict.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::sync::Arc;
 
@@ -14,12 +14,14 @@ use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;
 use super::super::deployment::Said;
-use super::super::line_set::LineSet;
+use super::narrower::{Compared, Gone};
 use super::stage::{Staged, Unstaged};
+use super::write::Batch;
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
-    AuditEvent, AuditTarget, Caller, Clock, Invalid, Membership, User, Workspace, WorkspacePolicy,
+    AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User, Workspace,
+    WorkspacePolicy,
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
@@ -46,6 +48,8 @@ struct Writing<'w> {
     tx: Transaction,
     tally: &'w mut Tally,
     watch: &'w mut dyn ImportWatch,
+    /// What must not come back.
+    gone: Gone,
     events: Vec<AuditEvent>,
     written: u64,
     done: u64,
@@ -75,17 +79,17 @@ impl Service {
         dry_run: bool,
         watch: &mut dyn ImportWatch,
     ) -> Result<ImportReport, TransferError> {
-        let (bad, there) = (LineSet::default(), LineSet::default());
-        let mut tally = Tally { unit: "line", lines: 0, bad, there, stops: None };
+        let mut tally = Tally::new("line");
         let staged = self.stage(context, input, watch, &mut tally)?;
         let nothing = "there are bad records, and a deployment is imported whole or not at all";
         if tally.bad.len() > 0 {
             return Ok(tally.report(0, Some(nothing)));
         }
         let Staged { directory, credentials, callers } = staged;
+        let gone = self.gone().await?;
         let tx = self.begin("import_deployment").await?;
         let (events, tally) = (Vec::new(), &mut tally);
-        let mut writing = Writing { tx, tally, watch, events, written: 0, done: 0 };
+        let mut writing = Writing { tx, tally, watch, gone, events, written: 0, done: 0 };
         writing.tx.lock_workspace_names().await?;
         self.put_lot(context, &mut writing, directory.read()?).await?;
         let mut spooled = credentials.read()?;
@@ -94,7 +98,7 @@ impl Service {
             if batch.is_empty() {
                 break;
             }
-            self.put_credentials(context, &mut writing, &batch).await?;
+            self.put_credentials(context, &mut writing, batch).await?;
         }
         self.put_lot(context, &mut writing, callers.read()?).await?;
         let Writing { mut tx, tally, events, written, .. } = writing;
@@ -141,7 +145,8 @@ impl Service {
                     put_user(&mut writing.tx, said.read().map_err(damaged)?).await?
                 }
                 Said::Membership(said) => {
-                    put_membership(&mut writing.tx, said.read().map_err(damaged)?).await?
+                    let said = said.read().map_err(damaged)?;
+                    put_membership(&mut writing.tx, &writing.gone, said).await?
                 }
                 Said::Caller(said) => {
                     put_caller(&mut writing.tx, said.read().map_err(damaged)?).await?
@@ -179,42 +184,88 @@ impl Service {
         &self,
         context: &Context,
         writing: &mut Writing<'_>,
-        batch: &[(u64, StoredCredential)],
+        batch: Batch,
     ) -> Result<(), TransferError> {
-        let outcome = self.write_within(&mut *writing.tx, context, OPTIONS, batch).await?;
+        let count = batch.len() as u64;
+        let (buried, batch) = bury(writing, batch).await?;
+        for (line, id) in buried {
+            writing.tally.there.insert(line);
+            let what = format!("credential {id} died here and was dropped: it stays dead");
+            writing.tally.kept(writing.watch, line, &what);
+        }
+        let outcome = self.write_within(&mut *writing.tx, context, OPTIONS, &batch).await?;
         writing.tally.found_there(&outcome.there);
         for (line, bad) in outcome.bad {
             writing.tally.bad(writing.watch, line, &bad);
         }
-        // What is there must be the same one, and dead if it is dead in the file.
         let there: Vec<_> =
             batch.iter().filter(|(line, _)| writing.tally.there.contains(*line)).collect();
-        if !there.is_empty() {
-            let ids: Vec<_> = there.iter().map(|(_, stored)| stored.credential.id).collect();
-            let found = writing.tx.find_credentials(&ids).await?;
-            let found: HashMap<_, _> = found.iter().map(|found| (found.id, found)).collect();
-            for (line, stored) in there {
-                let reason = match found.get(&stored.credential.id) {
-                    None => "credential: its digest is here already, under another id",
-                    Some(found)
-                        if found.revoke_time.is_none()
-                            && stored.credential.revoke_time.is_some() =>
-                    {
-                        "credential: it is revoked in the file and alive here: revoke it first"
-                    }
-                    Some(_) => continue,
-                };
-                writing.tally.bad(writing.watch, *line, &Invalid::new(reason).into());
-            }
-        }
+        compare(writing, &there).await?;
         if let Some(event) = outcome.event {
             writing.tx.insert_audit_events(std::slice::from_ref(&event)).await?;
         }
         writing.written += outcome.written;
-        writing.done += batch.len() as u64;
+        writing.done += count;
         writing.watch.progress(ImportPhase::Write, writing.done, Some(writing.tally.lines));
         Ok(())
     }
+}
+
+/// What is alive in the file, and died here so long ago that it has no row any more; and the rest.
+async fn bury(
+    writing: &mut Writing<'_>,
+    batch: Batch,
+) -> Result<(Vec<(u64, CredentialId)>, Batch), TransferError> {
+    let may_be = |stored: &&StoredCredential| writing.gone.has_credential(&stored.credential);
+    let ids = batch.iter().map(|(_, stored)| stored).filter(may_be);
+    let ids: Vec<_> = ids.map(|stored| stored.credential.id).collect();
+    if ids.is_empty() {
+        return Ok((Vec::new(), batch));
+    }
+    // One that an earlier import brought back is compared as any other.
+    let found: HashSet<_> =
+        writing.tx.find_credentials(&ids).await?.iter().map(|found| found.id).collect();
+    let is_buried = |id: CredentialId| ids.contains(&id) && !found.contains(&id);
+    let (buried, rest): (Batch, Batch) =
+        batch.into_iter().partition(|(_, stored)| is_buried(stored.credential.id));
+    Ok((buried.iter().map(|(line, stored)| (*line, stored.credential.id)).collect(), rest))
+}
+
+/// What is there must be the same one, and may do no more than in the file. What may do less stays so, and is told.
+async fn compare(
+    writing: &mut Writing<'_>,
+    there: &[&(u64, StoredCredential)],
+) -> Result<(), TransferError> {
+    if there.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = there.iter().map(|(_, stored)| stored.credential.id).collect();
+    let found = writing.tx.find_credentials(&ids).await?;
+    let found: HashMap<_, _> = found.iter().map(|found| (found.id, found)).collect();
+    for (line, stored) in there {
+        let id = stored.credential.id;
+        let reason = if let Some(found) = found.get(&id) {
+            let Compared { here, there } = Compared::of(found, &stored.credential);
+            if there.is_empty() && here.is_empty() {
+                continue;
+            }
+            if there.is_empty() {
+                let what = here.join(", ");
+                let what = format!(
+                    "credential {id} is {what} here, and not so in the file: it stays as it is here"
+                );
+                writing.tally.kept(writing.watch, *line, &what);
+                continue;
+            }
+            let what = there.join(", ");
+            let first = if there == ["revoked"] { "revoke it first" } else { "change it first" };
+            format!("credential: it is {what} in the file, and not so here: {first}")
+        } else {
+            "credential: its digest is here already, under another id".to_owned()
+        };
+        writing.tally.bad(writing.watch, *line, &Invalid::new(reason).into());
+    }
+    Ok(())
 }
 
 async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, TransferError> {
@@ -226,7 +277,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, Transfe
                 ("permissions", found.permissions != wanted.permissions),
                 ("digest or certificate_san", found.identity != wanted.identity),
                 ("previous_digest", found.previous != wanted.previous),
-                ("revoke_time", found.revoke_time.is_some() != wanted.revoke_time.is_some()),
+                revoked(found.revoke_time.is_some(), wanted.revoke_time.is_some()),
             ],
         ));
     }
@@ -261,7 +312,7 @@ async fn put_workspace(
             &[
                 ("slug", found.slug != wanted.slug),
                 ("display_name", found.display_name != wanted.display_name),
-                ("disabled", found.disabled != wanted.disabled),
+                disabled(found.disabled, wanted.disabled),
                 ("generation", found.generation != wanted.generation),
                 ("policy", asked != policy),
             ],
@@ -291,7 +342,7 @@ async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferErr
             "user",
             &[
                 ("display_name", found.display_name != wanted.display_name),
-                ("disabled", found.disabled != wanted.disabled),
+                disabled(found.disabled, wanted.disabled),
                 ("generation", found.generation != wanted.generation),
             ],
         ));
@@ -301,7 +352,11 @@ async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferErr
     Ok(Put::New("user.put", AuditTarget::User(wanted.id), after))
 }
 
-async fn put_membership(tx: &mut Transaction, wanted: Membership) -> Result<Put, TransferError> {
+async fn put_membership(
+    tx: &mut Transaction,
+    gone: &Gone,
+    wanted: Membership,
+) -> Result<Put, TransferError> {
     let (workspace, user) = (&wanted.workspace_id, &wanted.user_id);
     let of = tx.find_workspace_row(workspace, Lock::Share).await?;
     let who = tx.find_user_row(user, Lock::Share).await?;
@@ -313,9 +368,24 @@ async fn put_membership(tx: &mut Transaction, wanted: Membership) -> Result<Put,
     if let Some(found) = tx.find_membership(workspace, user, Lock::Update).await? {
         return Ok(differs("membership", &[("role", found.role != wanted.role)]));
     }
+    if gone.has_membership(&wanted) {
+        return Ok(bad(
+            "membership: it was removed here: `member put` brings it back, and no import does",
+        ));
+    }
     tx.put_membership(&wanted).await?;
     let target = AuditTarget::Membership(workspace.clone(), user.clone());
     Ok(Put::New("membership.put", target, view::membership(&wanted)))
+}
+
+fn revoked(here: bool, there: bool) -> (&'static str, bool) {
+    let name = if here { "revoke_time (revoked here)" } else { "revoke_time (alive here)" };
+    (name, here != there)
+}
+
+fn disabled(here: bool, there: bool) -> (&'static str, bool) {
+    let name = if here { "disabled (it is here)" } else { "disabled (it is in the file)" };
+    (name, here != there)
 }
 
 /// It is there: the same, or with what differs.

@@ -4,6 +4,7 @@
 
 mod batch;
 mod deployment;
+mod narrower;
 mod owners;
 mod stage;
 mod write;
@@ -56,6 +57,8 @@ pub struct ImportReport {
     pub written: u64,
     /// Lines whose credential was there already, with the same owner.
     pub there: u64,
+    /// Of those, lines whose credential may do less here than the file says: it stays so.
+    pub kept: u64,
     /// Lines that were reported.
     pub bad: u64,
     /// Why nothing was written, if for a reason that is not said with a line.
@@ -76,6 +79,8 @@ pub trait ImportWatch: Send {
     /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
     /// what stands there.
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
+    /// What a record names may do less here than it says, and stays so. No fault of the record.
+    fn kept(&mut self, _unit: &'static str, _number: u64, _what: &str) {}
     /// So much is done; of so many lines, if that is known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
 }
@@ -87,10 +92,21 @@ struct Tally {
     lines: u64,
     bad: LineSet,
     there: LineSet,
+    kept: u64,
     stops: Option<Stop>,
 }
 
 impl Tally {
+    fn new(unit: &'static str) -> Self {
+        let (bad, there) = (LineSet::default(), LineSet::default());
+        Self { unit, lines: 0, bad, there, kept: 0, stops: None }
+    }
+
+    fn kept(&mut self, watch: &mut dyn ImportWatch, line: u64, what: &str) {
+        self.kept += 1;
+        watch.kept(self.unit, line, what);
+    }
+
     fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
         if bad.stops == Some(Stop::ExposesToken) || self.stops.is_none() {
             self.stops = bad.stops;
@@ -108,8 +124,9 @@ impl Tally {
     }
 
     const fn report(&self, written: u64, nothing_written: Option<&'static str>) -> ImportReport {
-        let (lines, there, bad) = (self.lines, self.there.len(), self.bad.len());
-        ImportReport { lines, written, there, bad, nothing_written }
+        let (lines, kept) = (self.lines, self.kept);
+        let (there, bad) = (self.there.len(), self.bad.len());
+        ImportReport { lines, written, there, kept, bad, nothing_written }
     }
 }
 
@@ -135,13 +152,7 @@ impl Service {
         watch: &mut dyn ImportWatch,
     ) -> Result<ImportReport, TransferError> {
         let options = import.options;
-        let mut tally = Tally {
-            unit: "line",
-            lines: 0,
-            bad: LineSet::default(),
-            there: LineSet::default(),
-            stops: None,
-        };
+        let mut tally = Tally::new("line");
         let mut spool = Spool::new()?;
         self.check_all(context, import, watch, &mut tally, &mut spool).await?;
         let nothing_written = if let Some(stop) = tally.stops {
@@ -184,6 +195,7 @@ impl Service {
         let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
         tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
+        let gone = self.gone().await?;
         let mut more = true;
         while more {
             let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
@@ -202,7 +214,10 @@ impl Service {
             let surroundings = Surroundings::of(&found, import.options.create_missing);
             tally.lines += batch.len() as u64;
             for (line, checked) in batch {
-                let verdict = checked.map(|mut stored| (surroundings.resolve(&mut stored), stored));
+                let verdict = checked.map(|mut stored| {
+                    let verdict = surroundings.resolve(&mut stored);
+                    (if gone.has(&stored, &verdict) { narrower::buried() } else { verdict }, stored)
+                });
                 match verdict {
                     Err(bad) | Ok((Verdict::Bad(bad), _)) => tally.bad(watch, line, &bad),
                     Ok((verdict, stored)) => {

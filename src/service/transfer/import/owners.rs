@@ -66,7 +66,8 @@ impl Service {
     }
 }
 
-/// Its id is its slug and its name. Nothing if it is there by now, or if its name is another's.
+/// Its id is its slug and its name. Nothing if it is there by now, if its name is another's, or if it was deleted: no file from
+/// before brings that back.
 async fn make_workspace(
     tx: &mut dyn WriteTx,
     id: WorkspaceId,
@@ -75,18 +76,17 @@ async fn make_workspace(
     let now = clock.now();
     let spelled = (Slug::parse(id.as_str()), DisplayName::parse(id.as_str()));
     let (Ok(slug), Ok(display_name)) = spelled else { return Ok(None) };
-    let before = tx.find_workspace_row(&id, Lock::Update).await?;
-    if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
+    if tx.find_workspace_row(&id, Lock::Update).await?.is_some() {
         return Ok(None);
     }
-    let naming = Naming { before: before.as_ref(), id: &id, slug: &slug };
+    let naming = Naming { before: None, id: &id, slug: &slug };
     match claim_names(tx, &[naming], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => return Ok(None),
         claimed => claimed?,
     }
     let workspace = Workspace {
-        generation: before.as_ref().map_or(0, |before| before.generation),
-        generation_time: before.and_then(|before| before.generation_time),
+        generation: 0,
+        generation_time: None,
         create_time: now,
         update_time: now,
         delete_time: None,
@@ -99,22 +99,21 @@ async fn make_workspace(
     Ok(Some(workspace))
 }
 
-/// Their id is their name. Nothing if they are there by now.
+/// Their id is their name. Nothing if they are there by now, or were deleted.
 async fn make_user(
     tx: &mut dyn WriteTx,
     id: UserId,
     now: Timestamp,
 ) -> Result<Option<User>, TransferError> {
-    let before = tx.find_user_row(&id, Lock::Update).await?;
-    if before.as_ref().is_some_and(|before| before.delete_time.is_none()) {
+    if tx.find_user_row(&id, Lock::Update).await?.is_some() {
         return Ok(None);
     }
     // What an id is spelled with is a name too.
     let display_name: Result<DisplayName, Invalid> = DisplayName::parse(id.as_str());
     let Ok(display_name) = display_name else { return Ok(None) };
     let user = User {
-        generation: before.as_ref().map_or(0, |before| before.generation),
-        generation_time: before.and_then(|before| before.generation_time),
+        generation: 0,
+        generation_time: None,
         create_time: now,
         update_time: now,
         delete_time: None,

@@ -237,7 +237,8 @@ impl Service {
 
 fn unmakeable() -> Bad {
     Invalid::new(
-        "workspace: it cannot be made, since its name is another's, or was until less than 30 days ago",
+        "its owner cannot be made: it was deleted here (`workspace put` and `user put` make it again), or its name is another's, or \
+         was until less than 30 days ago",
     )
     .into()
 }

@@ -52,9 +52,9 @@ def mistakes(s):
     for words in (["--dry-run"], ["--all-or-nothing"]):
         report, said = load(s, text, *words, code=1)
         expect(f"what {words} writes", (report["written"], report["bad"]), (0, 2))
-        lines = [line for line in said.splitlines() if line.startswith("line ")]
-        expect("which lines were bad", [line.split(":")[0] for line in lines], ["line 4", "line 5"])
-        holds("and why", "workspace" in lines[0] and "scopes" in lines[1], lines)
+        notes = [json.loads(line)["note"] for line in said.splitlines()]
+        expect("which lines were bad", [note["line"] for note in notes], [4, 5])
+        holds("and why", "workspace" in notes[0]["message"] and "scopes" in notes[1]["message"], notes)
     expect("nothing was written", s.listed(workspace=s.workspace), [])
     s.denied(legacy(0), "TOKEN_UNKNOWN")
     s.ok("an import checks everything first, and names each bad line and its reason")
