@@ -24,24 +24,27 @@ const MANAGEMENT: [&str; 2] = ["sophic.auth.v1.DirectoryService", "sophic.auth.v
 pub type HealthFace = HealthServer<HealthService>;
 
 /// The health service, and what keeps it told: that future ends when the sender of `ready` is dropped.
-pub fn face(ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
+pub async fn face(mut ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
     let reporter = HealthReporter::new();
+    // A new reporter says of the whole that it serves: nobody is to hear that.
+    let now = *ready.borrow_and_update();
+    report(&reporter, now).await;
     let service = HealthService::from_health_reporter(reporter.clone());
     let service = HealthServer::new(service).max_decoding_message_size(HEALTH_BYTES_MAX);
-    (service, report(reporter, ready))
+    let keep_told = async move {
+        while ready.changed().await.is_ok() {
+            let now = *ready.borrow_and_update();
+            report(&reporter, now).await;
+        }
+    };
+    (service, keep_told)
 }
 
-async fn report(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>) {
-    loop {
-        let Readiness { introspection, management } = *ready.borrow_and_update();
-        for (services, serving) in [(INTROSPECTION, introspection), (MANAGEMENT, management)] {
-            let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-            for service in services {
-                reporter.set_service_status(service, status).await;
-            }
-        }
-        if ready.changed().await.is_err() {
-            return;
+async fn report(reporter: &HealthReporter, Readiness { introspection, management }: Readiness) {
+    for (services, serving) in [(INTROSPECTION, introspection), (MANAGEMENT, management)] {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in services {
+            reporter.set_service_status(service, status).await;
         }
     }
 }

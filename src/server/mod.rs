@@ -346,7 +346,7 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
         tracing::warn!(%error, "the store could not be asked for the time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
-    let (health, report) = grpc::health::face(ready.clone());
+    let (health, report) = grpc::health::face(ready.clone()).await;
     let routes = grpc::routes(&service, &hub, health, config.reflection);
     let requests = Requests::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));

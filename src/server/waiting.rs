@@ -55,7 +55,7 @@ pub(super) async fn open(
             say(&error);
             let doors = match waiting.take() {
                 Some((doors, _)) => doors,
-                None => doors(config, ports)?,
+                None => doors(config, ports).await?,
             };
             waiting = Some((doors, Instant::now()));
         }
@@ -69,13 +69,13 @@ fn say(error: &StoreError) {
 }
 
 /// Accepts on both ports, and answers that there is no store yet.
-fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
+async fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
     let limits = ConnectionLimits::of(config);
     let accepting = CancellationToken::new();
     let (sender, ready) = watch::channel(Readiness::NONE);
 
     let connections = Connections::new(limits, ports.certificates.clone(), Protocol::Grpc);
-    let (health, report) = grpc::health::face(ready.clone());
+    let (health, report) = grpc::health::face(ready.clone()).await;
     spawn(report);
     let routes = grpc::health::alone(health);
     spawn(connections.accept(another(&ports.grpc, config.listen)?, accepting.clone(), move |_: Peer| {
