@@ -12,11 +12,16 @@ const fn engine(alphabet: &Alphabet) -> GeneralPurpose {
     GeneralPurpose::new(alphabet, config.with_decode_padding_mode(DecodePaddingMode::Indifferent))
 }
 
-/// 32 bytes, spelled in hexadecimal of either case, with Postgres's `\x` before it or without, in base64 or in base64url.
+/// What stands before a SHA-256, in lower case: OCI's spelling, SRI's, that of GitHub's headers, and LDAP's.
+const NAMES: [&str; 5] = ["sha256:", "sha256-", "sha256=", "sha-256:", "{sha256}"];
+/// What stands before hexadecimal: Postgres has the first.
+const HEXADECIMAL: [&str; 2] = ["\\x", "0x"];
+
+/// 32 bytes, spelled in hexadecimal of either case, in base64 or in base64url, with what says so before it or without.
 pub(super) fn parse(text: &str) -> Option<Digest> {
-    let hexadecimal = text.strip_prefix("\\x").unwrap_or(text);
-    if hexadecimal.len() == 64 {
-        return Digest::from_hex(&hexadecimal.to_ascii_lowercase());
+    let text = unnamed(text);
+    if let Some(digits) = hexadecimal(text).filter(|digits| digits.len() == 64) {
+        return Digest::from_hex(&digits);
     }
     // 43 characters, and one more to fill up.
     if !matches!(text.len(), 43 | 44) {
@@ -27,6 +32,25 @@ pub(super) fn parse(text: &str) -> Option<Digest> {
         let length = engine(alphabet).decode_slice(text, &mut bytes).ok()?;
         Digest::from_bytes(&bytes[..length])
     })
+}
+
+/// Without the name of the algorithm, and without Python's `b'…'`.
+fn unnamed(text: &str) -> &str {
+    let bytes = text.strip_prefix("b'").and_then(|text| text.strip_suffix('\''));
+    let text = bytes.unwrap_or(text);
+    let named = NAMES
+        .iter()
+        .find(|name| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
+    named.map_or(text, |name| &text[name.len()..])
+}
+
+/// The digits in lower case, if there is nothing else; without the colons that OpenSSL puts between bytes.
+fn hexadecimal(text: &str) -> Option<String> {
+    let text = HEXADECIMAL.iter().find_map(|start| text.strip_prefix(start)).unwrap_or(text);
+    let pairs = text.len() % 3 == 2 && text.bytes().skip(2).step_by(3).all(|byte| byte == b':');
+    let digits = if pairs { text.replace(':', "") } else { text.to_owned() };
+    let only = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    only.then(|| digits.to_ascii_lowercase())
 }
 
 /// Whether a token's text may well be a digest, of whatever kind: nobody would notice, since an import takes the digest of
@@ -65,10 +89,13 @@ pub(super) fn is_password_hash(text: &str) -> bool {
 
 /// A digest of another kind by its length, and whether hardly any token has that.
 fn other_hash(text: &str) -> Option<(&'static str, bool)> {
-    let digits = text.strip_prefix("\\x").unwrap_or(text);
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+    const SHA_512: (&str, bool) = ("is of the length of a SHA-512: it must be a SHA-256", true);
+    let Some(digits) = hexadecimal(unnamed(text)) else {
+        return [&STANDARD, &URL_SAFE].into_iter().find_map(|alphabet| {
+            let length = engine(alphabet).decode_slice(text, &mut [0; 66]);
+            (length == Ok(64)).then_some(SHA_512)
+        });
+    };
     Some(match digits.len() {
         32 => ("is of the length of an MD5: it must be a SHA-256", false),
         40 => ("is of the length of a SHA-1: it must be a SHA-256", false),
@@ -78,7 +105,7 @@ fn other_hash(text: &str) -> Option<(&'static str, bool)> {
             "is of the length of Gitea's salted PBKDF2 and no SHA-256: no token can ever be found by it. Make new tokens",
             true,
         ),
-        128 => ("is of the length of a SHA-512: it must be a SHA-256", true),
+        128 => SHA_512,
         _ => return None,
     })
 }

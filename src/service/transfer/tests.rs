@@ -123,6 +123,13 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         STANDARD_NO_PAD.encode(bytes),
         URL_SAFE.encode(bytes),
         URL_SAFE_NO_PAD.encode(bytes),
+        format!("sha256:{hexadecimal}"),
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(bytes)),
+        format!("sha256-{}", STANDARD.encode(bytes)),
+        format!("{{SHA256}}{}", STANDARD.encode(bytes)),
+        format!("0x{hexadecimal}"),
+        format!("b'{hexadecimal}'"),
+        bytes.map(|byte| format!("{byte:02X}")).join(":"),
     ] {
         assert!(digest_text::parse(&text).is_some_and(|read| read == digest), "{text}");
         assert!(digest_text::looks_like_one(&text), "{text}");
@@ -135,6 +142,11 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         "pbkdf2:sha256:1$a$b",
     ] {
         assert!(digest_text::is_password_hash(hash) && digest_text::looks_like_one(hash), "{hash}");
+    }
+    let sha512 = [*bytes, *bytes].concat();
+    for other in [STANDARD.encode(&sha512), URL_SAFE_NO_PAD.encode(&sha512), "ab".repeat(64)] {
+        assert!(digest_text::parse(&other).is_none(), "{other}");
+        assert!(digest_text::looks_like_one(&other), "{other}");
     }
     let ours = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
     for token in [
