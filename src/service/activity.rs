@@ -13,6 +13,10 @@ pub struct Activity {
     since: Instant,
     /// Nanoseconds after `since` at which it asked, or was answered, last.
     last: AtomicU64,
+    /// The same for the first byte of headers that are not whole; 0: all are.
+    headers_begun: AtomicU64,
+    /// Told of that.
+    headers: Notify,
     established: AtomicBool,
     known: AtomicBool,
     ended: CancellationToken,
@@ -45,6 +49,8 @@ impl Activity {
         Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
+            headers_begun: AtomicU64::new(0),
+            headers: Notify::new(),
             established: AtomicBool::new(false),
             known: AtomicBool::new(false),
             ended: CancellationToken::new(),
@@ -89,10 +95,40 @@ impl Activity {
         self.ended.cancelled().await;
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Something was asked, and answered at once.
     pub fn asked(&self) {
-        let now = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The first byte of headers has come that are not whole.
+    pub fn begin_headers(&self) {
+        self.headers_begun.store(self.now().max(1), Ordering::Relaxed);
+        self.headers.notify_one();
+    }
+
+    /// They are whole.
+    pub fn end_headers(&self) {
+        self.headers_begun.store(0, Ordering::Relaxed);
+    }
+
+    /// When headers have been coming for so long. Looked at when their time is over, not each time that some are whole.
+    pub async fn headers_are_late(&self, patience: Duration) {
+        loop {
+            let begun = self.headers_begun.load(Ordering::Relaxed);
+            if begun == 0 {
+                self.headers.notified().await;
+                continue;
+            }
+            let over = self.since + Duration::from_nanos(begun) + patience;
+            tokio::time::sleep_until(over.into()).await;
+            if self.headers_begun.load(Ordering::Relaxed) == begun {
+                return;
+            }
+        }
     }
 
     /// Something is asked, which is under way until what this gives is dropped.
