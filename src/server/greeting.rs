@@ -48,8 +48,7 @@ impl Frames {
         while at < bytes.len() && !self.broken {
             if self.filled < HEAD {
                 let taken = (bytes.len() - at).min(HEAD - self.filled);
-                self.head[self.filled..self.filled + taken]
-                    .copy_from_slice(&bytes[at..at + taken]);
+                self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[at..at + taken]);
                 self.filled += taken;
                 at += taken;
                 if self.filled < HEAD {
@@ -129,9 +128,7 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        CONTINUATION, DATA, END_HEADERS, Frames, HEADERS, Heard, PAYLOAD_MAX, SETTINGS,
-    };
+    use super::{CONTINUATION, DATA, END_HEADERS, Frames, HEADERS, Heard, PAYLOAD_MAX, SETTINGS};
 
     const PING: u8 = 6;
 
@@ -182,7 +179,8 @@ mod tests {
                     whole = came + heard.whole;
                 }
                 came += chunk.len();
-                let in_block = came >= before.len() + super::HEAD && came < before.len() + block.len();
+                let in_block =
+                    came >= before.len() + super::HEAD && came < before.len() + block.len();
                 assert_eq!(frames.is_in_block(), in_block, "{came} in chunks of {size}");
                 assert!(!frames.is_in_block() || whole == before.len(), "{came} by {size}");
                 assert!(!in_block || frames.is_unfinished());
