@@ -25,7 +25,7 @@ use super::message_bytes_max;
 use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
 use super::refusals::{self, Managed};
-use super::strangers::{InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
+use super::strangers::{self, InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
 use crate::model::{Caller, Permission, PermissionSet};
 use crate::service::grant::permission_missing;
 use crate::service::{
@@ -273,7 +273,8 @@ impl Gate {
         let reflection = request.uri().path().starts_with("/grpc.reflection.");
         held.seat = Some(self.strangers.enter(held.under_way.activity(), reflection)?);
         let deadline = Instant::now() + OPEN_TIMEOUT.min(self.requests.limits.request_timeout);
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        strangers::only_what_is_read(&mut parts);
         if reflection {
             // tonic's reflection ends a stream that begins badly as if it had been answered.
             let begun = message::begin(&mut body, REFLECTION_BYTES_MAX);

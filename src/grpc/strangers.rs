@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -28,6 +30,30 @@ const ON_ONE_CONNECTION_MAX: u32 = 32;
 /// The same over all connections: of health, which may be watched, and of reflection, whose answers are long.
 const HEALTH_MAX: usize = 1_024;
 const REFLECTION_MAX: usize = 64;
+
+/// What tonic reads of a request's headers.
+const READ: [HeaderName; 4] = [
+    CONTENT_TYPE,
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+];
+/// The longest that means something to it.
+const VALUE_BYTES_MAX: usize = 256;
+
+/// Drops all else of a request that may stay open: headers are up to 64 KiB, and several times that in a map.
+pub(super) fn only_what_is_read(parts: &mut Parts) {
+    let headers = std::mem::take(&mut parts.headers);
+    for name in READ {
+        if let Some(value) = headers.get(&name).filter(|value| value.len() <= VALUE_BYTES_MAX) {
+            parts.headers.insert(name, value.clone());
+        }
+    }
+    // Without its query and its authority, which may be as long. The path is of the few that anybody may ask for.
+    if let Ok(uri) = parts.uri.path().parse() {
+        parts.uri = uri;
+    }
+}
 
 /// Requests of strangers that are not over. A connection on which a caller has made itself known is no stranger's.
 pub(super) struct Strangers {
@@ -148,7 +174,7 @@ impl Body for InTime {
 mod tests {
     use std::sync::Arc;
 
-    use super::{HEALTH_MAX, ON_ONE_CONNECTION_MAX, Strangers};
+    use super::{HEALTH_MAX, ON_ONE_CONNECTION_MAX, Strangers, only_what_is_read};
     use crate::service::Activity;
 
     #[test]
@@ -187,5 +213,20 @@ mod tests {
             drop(seats);
             assert!(enter().is_ok(), "what is over is free");
         }
+    }
+
+    #[test]
+    fn of_a_long_head_only_what_is_read_is_kept() {
+        let long = "x".repeat(10_000);
+        let request = http::Request::post(format!("http://{long}/a.B/C?{long}"))
+            .header("content-type", "application/grpc+proto")
+            .header("grpc-timeout", "1S")
+            .header("grpc-encoding", &long)
+            .header("x-long", &long);
+        let mut parts = request.body(()).expect("a request").into_parts().0;
+        only_what_is_read(&mut parts);
+        assert_eq!(parts.uri, "/a.B/C");
+        let names: Vec<_> = parts.headers.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "grpc-timeout"]);
     }
 }

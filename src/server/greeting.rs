@@ -1,151 +1,226 @@
-//! What a client of HTTP/2 has to say first, its preface and its SETTINGS, noticed as the bytes go by: hyper itself
-//! gives a connection that never says them all the time in the world.
+//! What a peer says, frame by frame, noticed as the bytes go by: HTTP/2's preface and SETTINGS, and which of its frames and
+//! header blocks are not whole. Nothing is kept and nothing but the headers of frames is looked at.
 
-use std::io::{IoSlice, Result};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::service::Activity;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The preface, and the header of the frame behind it (RFC 9113 §3.4, §4.1).
-const HEAD: usize = 24 + 9;
-/// The type of SETTINGS, and its flag of an acknowledgement.
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes of a frame before its payload (RFC 9113 §4.1).
+pub(super) const HEAD: usize = 9;
+/// The largest payload of a frame: h2 ends a connection that announces more, unless told otherwise.
+const PAYLOAD_MAX: usize = 16_384;
+/// Types of frames.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+/// Flags of SETTINGS, and of HEADERS and CONTINUATION.
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 
-/// A connection whose peer's first words are listened to.
-pub(super) struct Greeted<I> {
-    io: I,
-    greeting: Greeting,
-    activity: Arc<Activity>,
+/// The frames of an HTTP/2 connection, behind its preface.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// So much of the head of the frame that comes; all of it while its payload does.
+    head: [u8; HEAD],
+    filled: usize,
+    /// Bytes of its payload that are missing.
+    missing: usize,
+    /// Whether its header block, or that which it goes on with, has no end yet.
+    in_block: bool,
+    past_first: bool,
+    /// It broke the protocol: h2 is about to end it.
+    broken: bool,
 }
 
-/// How far it has come.
-enum Greeting {
-    /// So much of the head.
-    Head([u8; HEAD], usize),
-    /// Bytes of SETTINGS that are missing.
-    Settings(usize),
-    /// Nothing more is listened to: it is whole, or none.
-    Over,
+/// What came in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Whether the first frame is whole with it, and SETTINGS.
+    pub(super) greeted: bool,
+    /// How many of the bytes are of frames, and header blocks, that are whole.
+    pub(super) whole: usize,
 }
 
-impl<I> Greeted<I> {
-    pub(super) const fn new(io: I, activity: Arc<Activity>) -> Self {
-        Self { io, greeting: Greeting::Head([0; HEAD], 0), activity }
-    }
-}
-
-impl Greeting {
-    /// Takes what came in; whether the greeting is whole with it.
-    fn hear(&mut self, mut bytes: &[u8]) -> bool {
-        if let Self::Head(head, filled) = self {
-            let taken = bytes.len().min(HEAD - *filled);
-            head[*filled..*filled + taken].copy_from_slice(&bytes[..taken]);
-            *filled += taken;
-            bytes = &bytes[taken..];
-            if *filled < HEAD {
-                return false;
+impl Frames {
+    /// Takes what came in.
+    pub(super) fn hear(&mut self, bytes: &[u8]) -> Heard {
+        let mut heard = Heard::default();
+        let mut at = 0;
+        while at < bytes.len() && !self.broken {
+            if self.filled < HEAD {
+                let taken = (bytes.len() - at).min(HEAD - self.filled);
+                self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[at..at + taken]);
+                self.filled += taken;
+                at += taken;
+                if self.filled < HEAD {
+                    break;
+                }
+                self.begin();
             }
-            let (preface, frame) = head.split_at(PREFACE.len());
-            let is_settings = frame[3] == SETTINGS && frame[4] & ACK == 0;
-            let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]) as usize;
-            *self =
-                if preface == PREFACE && is_settings { Self::Settings(length) } else { Self::Over };
+            let taken = (bytes.len() - at).min(self.missing);
+            self.missing -= taken;
+            at += taken;
+            if self.missing > 0 {
+                break;
+            }
+            heard.greeted |= self.end();
+            if !self.in_block {
+                heard.whole = at;
+            }
         }
-        let Self::Settings(missing) = self else { return false };
-        *missing = missing.saturating_sub(bytes.len());
-        let whole = *missing == 0;
-        if whole {
-            *self = Self::Over;
+        if self.broken {
+            heard.whole = bytes.len();
         }
-        whole
+        heard
     }
-}
 
-impl<I: AsyncRead + Unpin> AsyncRead for Greeted<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        let this = &mut *self;
-        if !matches!(this.greeting, Greeting::Over)
-            && this.greeting.hear(&buffer.filled()[before..])
-        {
-            this.activity.establish();
+    fn length(&self) -> usize {
+        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize
+    }
+
+    /// A frame whose head is there.
+    fn begin(&mut self) {
+        self.missing = self.length();
+        let (kind, flags) = (self.head[3], self.head[4]);
+        if self.missing > PAYLOAD_MAX || self.in_block && kind != CONTINUATION {
+            self.give_up();
+        } else if kind == HEADERS && flags & END_HEADERS == 0 {
+            self.in_block = true;
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Greeted<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+    /// A frame that is whole; whether it is the greeting.
+    fn end(&mut self) -> bool {
+        let (kind, flags) = (self.head[3], self.head[4]);
+        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
+            self.in_block = false;
+        }
+        self.filled = 0;
+        let is_first = !std::mem::replace(&mut self.past_first, true);
+        is_first && kind == SETTINGS && flags & ACK == 0
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+    /// Listens no more: it is for h2 to say what is wrong.
+    pub(super) const fn give_up(&mut self) {
+        self.broken = true;
+        self.in_block = false;
+        self.filled = 0;
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    /// Whether a header block has begun whose last frame has not: h2 would take it apart, and keep the parts.
+    pub(super) const fn is_in_block(&self) -> bool {
+        self.in_block
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+    /// Whether what came last is not whole. Of DATA, which has bounds of its own, nothing is said.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.in_block || self.unfinished_bytes() > 0
+    }
+
+    /// How much of a frame has come that is not whole.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        match self.filled {
+            HEAD if self.head[3] == DATA => 0,
+            HEAD => HEAD + self.length() - self.missing,
+            filled => filled,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Greeting, HEAD, PREFACE};
+    use super::{CONTINUATION, DATA, END_HEADERS, Frames, HEADERS, Heard, PAYLOAD_MAX, SETTINGS};
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let announced = u32::try_from(length).expect("short").to_be_bytes();
+        let head = [&announced[1..], &[kind, flags, 0, 0, 0, 1]].concat();
+        [head, vec![0; length]].concat()
+    }
 
     fn heard(chunks: &[&[u8]]) -> bool {
-        let mut greeting = Greeting::Head([0; HEAD], 0);
-        let mut whole = false;
-        for chunk in chunks {
-            whole |= greeting.hear(chunk);
-        }
-        whole
+        let mut frames = Frames::default();
+        chunks.iter().any(|chunk| frames.hear(chunk).greeted)
     }
 
     #[test]
-    fn only_a_preface_and_all_of_settings_are_a_greeting() {
-        let empty = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
-        let one = [PREFACE, &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9]].concat();
-        for good in [&empty, &one] {
-            assert!(heard(&[good]));
+    fn only_all_of_settings_is_a_greeting() {
+        for good in [frame(SETTINGS, 0, 0), frame(SETTINGS, 0, 6)] {
+            assert!(heard(&[&good]));
             assert!(heard(&[&[good.as_slice(), b"more"].concat()]));
             let bytes: Vec<_> = good.chunks(1).collect();
             assert!(heard(&bytes));
             assert!(!heard(&bytes[..bytes.len() - 1]));
         }
-        let bad = [
-            [PREFACE, &[0, 0, 0, 4, 1, 0, 0, 0, 0]].concat(),
-            [PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]].concat(),
-            b"GET / HTTP/1.1\r\nhost: x\r\nuser-agent: some client\r\n\r\n".to_vec(),
-        ];
-        for bad in bad {
+        for bad in [frame(SETTINGS, 1, 0), frame(PING, 0, 8)] {
             assert!(!heard(&[&bad]));
+            assert!(!heard(&[&bad, &frame(SETTINGS, 0, 0)]), "it comes too late");
         }
+    }
+
+    /// However it is cut, what is whole, what is open and how much of it there is come out the same.
+    #[test]
+    fn a_block_is_whole_with_its_last_frame_and_no_sooner() {
+        let before = [frame(PING, 0, 8), frame(HEADERS, END_HEADERS, 20)].concat();
+        let block = [
+            frame(HEADERS, 1, 30),
+            frame(CONTINUATION, 0, 0),
+            frame(CONTINUATION, 0, 400),
+            frame(CONTINUATION, END_HEADERS, 7),
+        ];
+        let (block, after) = (block.concat(), frame(DATA, 0, 50));
+        let all = [&before[..], &block, &after].concat();
+        for size in 1..=all.len() {
+            let (mut frames, mut whole) = (Frames::default(), 0);
+            let mut came = 0;
+            for chunk in all.chunks(size) {
+                let heard = frames.hear(chunk);
+                if heard.whole > 0 {
+                    whole = came + heard.whole;
+                }
+                came += chunk.len();
+                let in_block =
+                    came >= before.len() + super::HEAD && came < before.len() + block.len();
+                assert_eq!(frames.is_in_block(), in_block, "{came} in chunks of {size}");
+                assert!(!frames.is_in_block() || whole == before.len(), "{came} by {size}");
+                assert!(!in_block || frames.is_unfinished());
+            }
+            assert_eq!(whole, all.len());
+            assert!(!frames.is_unfinished());
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_counted_unless_it_is_data() {
+        for (kind, counted) in [(HEADERS, true), (SETTINGS, true), (PING, true), (DATA, false)] {
+            let bytes = frame(kind, END_HEADERS, 300);
+            let mut frames = Frames::default();
+            assert!(!frames.is_unfinished());
+            let heard = frames.hear(&bytes[..5]);
+            assert_eq!((heard, frames.unfinished_bytes()), (Heard::default(), 5));
+            frames.hear(&bytes[5..200]);
+            assert_eq!(frames.unfinished_bytes(), if counted { 200 } else { 0 });
+            assert_eq!(frames.is_unfinished(), counted);
+            frames.hear(&bytes[200..]);
+            assert!(!frames.is_unfinished());
+        }
+    }
+
+    #[test]
+    fn what_h2_ends_the_connection_for_is_not_kept_from_it() {
+        let broken = [
+            frame(HEADERS, 0, PAYLOAD_MAX + 1),
+            [frame(HEADERS, 0, 3), frame(PING, 0, 8)].concat(),
+            [frame(HEADERS, 0, 3), frame(HEADERS, END_HEADERS, 3)].concat(),
+        ];
+        for bytes in broken {
+            let mut frames = Frames::default();
+            let heard = frames.hear(&bytes);
+            assert_eq!(heard.whole, bytes.len());
+            assert!(!frames.is_in_block() && !frames.is_unfinished());
+        }
+        let mut frames = Frames::default();
+        frames.hear(&frame(HEADERS, 0, PAYLOAD_MAX));
+        assert!(frames.is_in_block());
     }
 }

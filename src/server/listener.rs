@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Config;
-use super::greeting::Greeted;
+use super::header_room::HeaderRoom;
+use super::listened::Listened;
 use super::room::{Place, Room};
 use super::tls::Tls;
 use super::turns::{CANCELLED_MAX, InTurns};
@@ -37,13 +38,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the machine ran out of something; accepting at once again would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Headers of a gRPC request: what is usual.
-const GRPC_HEADER_BYTES_MAX: u32 = 8 * 1024;
-/// Headers of an HTTP request: behind a proxy they are those of its client, and what a proxy lets through is let through.
-const HTTP_HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Headers of a request: behind a proxy they are those of its client, a gateway passes metadata on, and what is let through
+/// there is let through here. More than four times as much, or what h2 takes no more CONTINUATIONs of, ends a connection.
+const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HTTP_HEADERS_MAX: usize = 200;
 /// The request line, and what HTTP/2 counts for each header beside its bytes.
-const HTTP_HEADER_BYTES_MORE: u32 = 8 * 1024;
+const HEADER_BYTES_MORE: u32 = 8 * 1024;
 /// Requests that break the protocol, in the whole life of a connection; also those that had to be refused or cut short, of
 /// which more was under way.
 const ERROR_RESETS_MAX: usize = 1_024;
@@ -62,7 +62,7 @@ pub(super) struct ConnectionLimits {
     pub(super) streams_max: u32,
     /// Zero: any age.
     pub(super) age_max: Duration,
-    /// How long a new connection may take to finish its handshakes and, without HTTP/2, its first request's headers.
+    /// How long a new connection may take to finish its handshakes, and the headers of any request to come.
     pub(super) handshake_timeout: Duration,
     /// How long the answer to a caller may wait for its reader; zero: as long as it likes.
     pub(super) unread_max: Duration,
@@ -96,6 +96,7 @@ pub(super) struct Connections {
     limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     protocol: Protocol,
+    header_room: Arc<HeaderRoom>,
     tasks: TaskTracker,
     /// Connections that were evicted and are asked to end.
     leaving: Arc<Semaphore>,
@@ -104,11 +105,17 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ConnectionLimits, tls: Option<Arc<Tls>>, protocol: Protocol) -> Self {
+    pub(super) fn new(
+        limits: ConnectionLimits,
+        tls: Option<Arc<Tls>>,
+        protocol: Protocol,
+        header_room: &Arc<HeaderRoom>,
+    ) -> Self {
+        let header_room = Arc::clone(header_room);
         let (tasks, end, abort) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let leaving = Arc::new(Semaphore::new(EVICTED_MAX));
-        Self { limits, tls, protocol, tasks, leaving, end, abort }
+        Self { limits, tls, protocol, header_room, tasks, leaving, end, abort }
     }
 
     /// When every connection has ended, after they were asked to.
@@ -202,6 +209,10 @@ impl Connections {
                     tracing::debug!("a connection's answers are not read");
                     (Duration::ZERO, None)
                 }
+                () = place.activity.headers_are_late(handshake_timeout) => {
+                    tracing::debug!("the headers of a request did not come to their end in time");
+                    (Duration::ZERO, None)
+                }
                 () = place.activity.ended() => {
                     let may_ask = place.activity.is_established();
                     let leaving = leaving.try_acquire().ok().filter(|_| may_ask);
@@ -241,13 +252,14 @@ impl Connections {
         let activity = Arc::clone(&peer.activity);
         match &self.tls {
             None => {
-                let stream = Greeted::new(stream, activity);
+                let stream = Listened::new(stream, activity, &self.header_room);
                 self.drive(stream, service_for(peer), ask_to_end).await;
             }
             Some(tls) => match tls.accept(stream, self.protocol).await {
                 Ok((stream, sans)) => {
                     let service = service_for(Peer { sans, ..peer });
-                    self.drive(Greeted::new(stream, activity), service, ask_to_end).await;
+                    let stream = Listened::new(stream, activity, &self.header_room);
+                    self.drive(stream, service, ask_to_end).await;
                 }
                 Err(error) => {
                     tracing::debug!(address = %peer.address, %error, "TLS handshake failed");
@@ -280,10 +292,7 @@ impl Connections {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let ConnectionLimits { streams_max, handshake_timeout, .. } = self.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        let header_bytes_max = match self.protocol {
-            Protocol::Grpc => GRPC_HEADER_BYTES_MAX,
-            Protocol::Http => HTTP_HEADER_BYTES_MAX + HTTP_HEADER_BYTES_MORE,
-        };
+        let header_bytes_max = HEADER_BYTES_MAX + HEADER_BYTES_MORE;
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -3,7 +3,9 @@
 
 mod background;
 mod greeting;
+mod header_room;
 mod known_digests;
+mod listened;
 mod listener;
 mod readiness;
 mod replica;
@@ -65,8 +67,8 @@ pub struct Config {
     pub streams_max: u32,
     /// How old a connection may grow, before it is asked to come again; zero: any age.
     pub connection_age_max: Duration,
-    /// How long a new connection may take to say what a client must say first: TLS, and HTTP/2's preface and SETTINGS or
-    /// the headers of HTTP/1's first request.
+    /// How long a new connection may take to say what a client must say first, TLS and HTTP/2's preface and SETTINGS, and
+    /// the headers of any request to come.
     pub handshake_timeout: Duration,
     /// Requests at once, and how long each may take.
     pub limits: Limits,
@@ -401,7 +403,9 @@ async fn run(config: Config, parts: Parts) {
     let monitor =
         spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
-    let grpc = Connections::new(connection_limits, certificates.clone(), listener::Protocol::Grpc);
+    let (room, tls) = (Arc::default(), certificates);
+    let protocol = listener::Protocol::Grpc;
+    let grpc = Connections::new(connection_limits, tls.clone(), protocol, &room);
     let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
         spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
@@ -412,7 +416,7 @@ async fn run(config: Config, parts: Parts) {
                 async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
-    let http = Connections::new(connection_limits, certificates, listener::Protocol::Http);
+    let http = Connections::new(connection_limits, tls, listener::Protocol::Http, &room);
     let router = http::router(&face, ready);
     let http_accept =
         spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {

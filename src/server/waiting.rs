@@ -71,10 +71,11 @@ fn say(error: &StoreError) {
 /// Accepts on both ports, and answers that there is no store yet.
 async fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
     let limits = ConnectionLimits::of(config);
-    let accepting = CancellationToken::new();
+    let (accepting, room) = (CancellationToken::new(), Arc::default());
     let (sender, ready) = watch::channel(Readiness::NONE);
 
-    let connections = Connections::new(limits, ports.certificates.clone(), Protocol::Grpc);
+    let certificates = &ports.certificates;
+    let connections = Connections::new(limits, certificates.clone(), Protocol::Grpc, &room);
     let (health, report) = grpc::health::face(ready.clone()).await;
     spawn(report);
     let routes = grpc::health::alone(health);
@@ -85,13 +86,19 @@ async fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
             async move { Ok::<_, Infallible>(grpc::health::answer_alone(routes, request).await) }
         })
     }));
-    let connections = Connections::new(limits, ports.certificates.clone(), Protocol::Http);
+    let connections = Connections::new(limits, certificates.clone(), Protocol::Http, &room);
     let http = http::health_alone(ready);
     let accept = another(&ports.http, config.http_listen)?;
-    spawn(connections.accept(accept, accepting.clone(), move |_: Peer| {
+    spawn(connections.accept(accept, accepting.clone(), move |peer: Peer| {
         let http = http.clone();
         service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
-            http.clone().oneshot(request)
+            let under_way = peer.activity.begin();
+            let answer = http.clone().oneshot(request);
+            async move {
+                let answer = answer.await;
+                drop(under_way);
+                answer
+            }
         })
     }));
     Ok(Doors { _accepting: accepting.drop_guard(), _ready: sender })

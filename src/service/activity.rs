@@ -15,9 +15,14 @@ pub struct Activity {
     since: Instant,
     /// Nanoseconds after `since` at which it asked, or was answered, last.
     last: AtomicU64,
+    /// The same for the first byte of headers that are not whole; 0: all are.
+    headers_begun: AtomicU64,
+    /// Told of that.
+    headers: Notify,
     established: AtomicBool,
     known: AtomicBool,
     ended: CancellationToken,
+    under_way: AtomicU32,
     of_callers: AtomicU32,
     open: AtomicU32,
     next: AtomicU64,
@@ -50,9 +55,12 @@ impl Activity {
         Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
+            headers_begun: AtomicU64::new(0),
+            headers: Notify::new(),
             established: AtomicBool::new(false),
             known: AtomicBool::new(false),
             ended: CancellationToken::new(),
+            under_way: AtomicU32::new(0),
             of_callers: AtomicU32::new(0),
             open: AtomicU32::new(0),
             next: AtomicU64::new(0),
@@ -74,6 +82,11 @@ impl Activity {
     /// Whether a caller has made itself known on it.
     pub fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
+    }
+
+    /// Whether any request is under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// One more request under way of those that anybody may send; how many there are with it.
@@ -101,16 +114,47 @@ impl Activity {
         self.ended.cancelled().await;
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Something was asked, and answered at once.
     pub fn asked(&self) {
-        let now = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The first byte of headers has come that are not whole.
+    pub fn begin_headers(&self) {
+        self.headers_begun.store(self.now().max(1), Ordering::Relaxed);
+        self.headers.notify_one();
+    }
+
+    /// They are whole.
+    pub fn end_headers(&self) {
+        self.headers_begun.store(0, Ordering::Relaxed);
+    }
+
+    /// When headers have been coming for so long. Looked at when their time is over, not each time that some are whole.
+    pub async fn headers_are_late(&self, patience: Duration) {
+        loop {
+            let begun = self.headers_begun.load(Ordering::Relaxed);
+            if begun == 0 {
+                self.headers.notified().await;
+                continue;
+            }
+            let over = self.since + Duration::from_nanos(begun) + patience;
+            tokio::time::sleep_until(over.into()).await;
+            if self.headers_begun.load(Ordering::Relaxed) == begun {
+                return;
+            }
+        }
     }
 
     /// Something is asked, which is under way until what this gives is dropped.
     pub fn begin(self: &Arc<Self>) -> UnderWay {
         self.establish();
         self.asked();
+        self.under_way.fetch_add(1, Ordering::Relaxed);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         UnderWay { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
     }
@@ -168,6 +212,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.activity.asked();
+        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
         self.activity.unread.lock().remove(&self.number);
         if *self.of_caller.get_mut() {
             self.activity.of_callers.fetch_sub(1, Ordering::Relaxed);

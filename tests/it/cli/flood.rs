@@ -1,10 +1,11 @@
-//! What strangers can make the server hold: messages that announce much and do not end.
+//! What strangers can make the server hold: messages that announce much and do not end, and headers that do not.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use h2::client::SendRequest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::program::Program;
@@ -12,6 +13,7 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     messages_that_do_not_end_cost_little_memory,
+    headers_that_do_not_end_cost_little_memory,
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
@@ -46,8 +48,7 @@ async fn messages_that_do_not_end_cost_little_memory(p: Program) {
         let mut drivers = Vec::new();
         let mut streams = Vec::new();
         for _ in 0..2 {
-            let address = grpc.strip_prefix("http://").expect("in the clear");
-            let stream = TcpStream::connect(address).await.expect("it accepts");
+            let stream = connected(&grpc).await;
             let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
             drivers.push(tokio::task::spawn(connection));
             let url = format!("{grpc}{path}");
@@ -68,6 +69,64 @@ async fn messages_that_do_not_end_cost_little_memory(p: Program) {
         for driver in drivers {
             driver.abort();
         }
+    }
+    serving.signal(rustix::process::Signal::KILL);
+    serving.end();
+}
+
+/// Connections to each port.
+const CONNECTIONS: usize = 500;
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    let stream = u8::from(kind != 4);
+    [&length[1..], &[kind, 0, 0, 0, 0, stream], payload].concat()
+}
+
+async fn health(url: &str) -> String {
+    let mut stream = connected(url).await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n").await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+async fn connected(url: &str) -> TcpStream {
+    let address = url.strip_prefix("http://").expect("in the clear");
+    TcpStream::connect(address).await.expect("it accepts")
+}
+
+async fn headers_that_do_not_end_cost_little_memory(p: Program) {
+    let mut serving = p.start(SERVE);
+    let ports = serving.json();
+    let ports = ["grpc", "http"].map(|port| ports[port].as_str().expect("a URL").to_owned());
+    let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, &[])].concat();
+    // One header that the table keeps, and then a byte for each time that it is there again: as much as a list may have is
+    // 2,000 of them, each of which takes 30 to 70 times that.
+    let again = [&[0x40, 1, b'a', 0][..], &[0xbe; 2_100]].concat();
+    let literal = [&[0x00, 1, b'a', 0x7f, 0xff, 0xff, 0x7f][..], &[b'a'; 90_000]].concat();
+    let literal: Vec<_> = literal.chunks(16_000).map(|part| frame(9, part)).collect();
+    let floods = [
+        [greeting.clone(), frame(1, &again)].concat(),
+        [greeting, frame(1, &[0x83]), literal.concat()].concat(),
+        [b"GET /auth HTTP/1.1\r\nx-long: ".to_vec(), vec![b'a'; 60_000]].concat(),
+    ];
+    let before = serving.resident();
+    for (i, flood) in floods.iter().enumerate() {
+        let mut open = Vec::new();
+        for port in &ports {
+            for _ in 0..CONNECTIONS {
+                let mut stream = connected(port).await;
+                // It ends where there is no room for more.
+                let _ = stream.write_all(flood).await;
+                open.push(stream);
+            }
+        }
+        // The server has come to the last of them when it answers one that came after.
+        let status = health(&ports[1]).await;
+        assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+        let grown = serving.resident().saturating_sub(before);
+        assert!(grown < 120 << 20, "flood {i}: {grown} bytes more");
     }
     serving.signal(rustix::process::Signal::KILL);
     serving.end();

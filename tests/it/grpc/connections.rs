@@ -24,19 +24,19 @@ on_every_store! {
     a_caller_with_requests_under_way_keeps_its_place,
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// For what must happen, and has not if a test waits for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn connected(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+pub(super) async fn connected(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.expect("the port accepts");
     stream.write_all(bytes).await.expect("it is sent");
     stream
 }
 
 /// Waits for the server to end it, while saying one more of these bytes now and then.
-async fn ended(stream: TcpStream, dribble: &'static [u8]) {
+pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
     let (mut reader, mut writer) = stream.into_split();
     let dribbling = async {
         for byte in dribble {

@@ -20,6 +20,7 @@ mod directory;
 mod errors;
 mod framing;
 mod frozen;
+mod headers;
 mod health;
 mod introspect;
 mod last_use;

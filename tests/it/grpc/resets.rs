@@ -49,19 +49,19 @@ async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: 
 }
 
 /// A connection of HTTP/2 by hand.
-struct Raw {
-    stream: TcpStream,
+pub(super) struct Raw {
+    pub(super) stream: TcpStream,
     next: u32,
-    headers: Vec<u8>,
+    pub(super) headers: Vec<u8>,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 impl Raw {
-    async fn connect(to: SocketAddr, path: &str) -> Self {
+    pub(super) async fn connect(to: SocketAddr, path: &str) -> Self {
         let mut stream = TcpStream::connect(to).await.expect("the port accepts");
         let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
         stream.write_all(&hello).await.expect("it is sent");
@@ -95,7 +95,7 @@ impl Raw {
     }
 
     /// Whether a ping is answered; else the connection has ended, or been told to.
-    async fn lives(&mut self) -> bool {
+    pub(super) async fn lives(&mut self) -> bool {
         if self.stream.write_all(&frame(6, 0, 0, b"12345678")).await.is_err() {
             return false;
         }

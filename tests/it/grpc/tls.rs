@@ -14,12 +14,14 @@ use sophic_auth::model::Permission;
 use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
 use sophic_auth::service::{Context, CreateCaller};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
+use super::headers::greeting_and;
 use super::refusal::refused;
+use super::resets::frame;
 use crate::stores::{Database, Fixture, on_every_store};
 
 on_every_store! {
@@ -264,12 +266,16 @@ async fn a_connection_that_says_nothing_ends_before_and_after_its_handshake(s: S
     let s = Secure { authority, running, database };
     for port in [s.running.grpc, s.running.http] {
         let mut silent = TcpStream::connect(port).await.expect("the port accepts");
+        let mut unfinished = encrypted(&s, port).await;
+        let hello = greeting_and(&[frame(1, 0, 1, &[0x83])]);
+        unfinished.write_all(&hello).await.expect("it is sent");
         let mut encrypted = encrypted(&s, port).await;
         let (mut nothing, mut rest) = (Vec::new(), Vec::new());
         let ends = async {
             // Closed, or reset: either is the end.
             let _ = silent.read_to_end(&mut nothing).await;
             let _ = encrypted.read_to_end(&mut rest).await;
+            let _ = unfinished.read_to_end(&mut rest).await;
         };
         tokio::time::timeout(Duration::from_secs(60), ends).await.expect("the server ends them");
     }

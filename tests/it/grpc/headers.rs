@@ -1,0 +1,175 @@
+//! Headers that are not whole: they have ten seconds, on every request of a connection, and a bounded room over all of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use sophic_auth::grpc::pb::IntrospectRequest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Request;
+
+use super::connections::{PATIENCE, PREFACE, SETTINGS, connected, ended};
+use super::resets::{Raw, frame};
+use crate::harness::{Actor, Harness};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    headers_that_do_not_become_whole_end_their_connection,
+    the_headers_of_every_request_have_to_become_whole,
+    headers_that_are_not_whole_have_a_room_together,
+    long_metadata_are_passed_along,
+}
+
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const END_HEADERS: u8 = 4;
+/// `:method: POST`, to begin a header block with.
+const POST: &[u8] = &[0x83];
+
+pub(super) fn greeting_and(frames: &[Vec<u8>]) -> Vec<u8> {
+    [PREFACE, SETTINGS, &frames.concat()].concat()
+}
+
+async fn headers_that_do_not_become_whole_end_their_connection(h: Harness) {
+    let server = h.another(|config| config.handshake_timeout = Duration::from_millis(300)).await;
+    let dribble: &'static [u8] = &[0; 2_000];
+    let continuations: &'static [u8] = frame(9, 0, 1, &[]).repeat(300).leak();
+    let cut = |kind, bytes: usize| frame(kind, END_HEADERS, 1, &[0; 4_000])[..bytes].to_vec();
+    let block = frame(1, 0, 1, POST);
+    for port in [server.running.grpc, server.running.http] {
+        let mut ends = Vec::new();
+        for (bytes, dribble) in [
+            (block.clone(), &b""[..]),
+            (block.clone(), continuations),
+            ([block.clone(), frame(9, 0, 1, &[0x86])].concat(), b""),
+            (cut(1, 3), b""),
+            (cut(1, 9), dribble),
+            (cut(1, 500), b""),
+            // Of other frames none takes so long either.
+            (cut(4, 9), dribble),
+        ] {
+            ends.push(ended(connected(port, &greeting_and(&[bytes])).await, dribble));
+        }
+        let mut alive = Raw::connect(port, HEALTH).await;
+        let mut ends = std::pin::pin!(futures::future::join_all(ends));
+        // A peer that sends whole frames has all the time in the world.
+        while futures::poll!(&mut ends).is_pending() {
+            assert!(alive.lives().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn the_headers_of_every_request_have_to_become_whole(h: Harness) {
+    let server = h.another(|config| config.handshake_timeout = Duration::from_millis(300)).await;
+    for port in [server.running.grpc, server.running.http] {
+        for dribble in [&b""[..], frame(9, 0, 3, &[]).repeat(300).leak()] {
+            let mut raw = Raw::connect(port, HEALTH).await;
+            let first = frame(1, END_HEADERS | 1, 1, &raw.headers);
+            raw.stream.write_all(&first).await.expect("it is sent");
+            assert!(raw.lives().await);
+            raw.stream.write_all(&frame(1, 0, 3, &raw.headers)).await.expect("it is sent");
+            ended(raw.stream, dribble).await;
+        }
+    }
+}
+
+/// Headers of so many bytes that do not become whole.
+fn unfinished(bytes: usize) -> Vec<u8> {
+    let mut frames = vec![frame(1, 0, 1, POST)];
+    // A literal that is not kept, and longer than all of it.
+    let literal = [&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0x7f][..], &vec![b'a'; bytes]].concat();
+    frames.extend(literal.chunks(16_000).map(|part| frame(9, 0, 1, part)));
+    greeting_and(&frames)
+}
+
+fn unfinished_http1(bytes: usize) -> Vec<u8> {
+    [b"GET /auth HTTP/1.1\r\nhost: x\r\nx-long: ", &vec![b'a'; bytes][..]].concat()
+}
+
+/// Sent as far as the server takes it.
+async fn sent(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.expect("the port accepts");
+    let _ = stream.write_all(bytes).await;
+    stream
+}
+
+async fn with_metadata(actor: &Actor, bytes: usize) -> Result<(), tonic::Status> {
+    let message = IntrospectRequest { token: "nobody's".to_owned(), ..Default::default() };
+    let mut request = Request::new(message);
+    for i in 0..bytes.div_ceil(4_000) {
+        let name: tonic::metadata::AsciiMetadataKey = format!("x-{i}").parse().expect("a name");
+        request.metadata_mut().insert(name, "a".repeat(4_000).parse().expect("a value"));
+    }
+    actor.auth().introspect(request).await.map(drop)
+}
+
+/// What all may hold of strangers' headers, and each without being counted.
+const ROOM: usize = 32 << 20;
+const FREE: usize = 8 << 10;
+
+async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
+    let server = h.another(|config| config.handshake_timeout = 4 * PATIENCE).await;
+    let (grpc, http) = (server.running.grpc, server.running.http);
+    let gateway = h.gateway().await.at(&server);
+    let caller = server.reconnected(&gateway).await;
+    with_metadata(&caller, 0).await.expect("it is known");
+    let kinds = [(grpc, unfinished(60_000)), (http, unfinished(60_000))];
+    let kinds = [kinds.as_slice(), &[(http, unfinished_http1(60_000))]].concat();
+    let mut open = FuturesUnordered::new();
+    for _ in 0..ROOM / (60_000 - FREE) / 3 + 20 {
+        for (port, bytes) in &kinds {
+            open.push(ended(sent(*port, bytes).await, b""));
+        }
+    }
+    // Those that there was no room for are ended.
+    for _ in 0..40 {
+        tokio::time::timeout(PATIENCE, open.next()).await.expect("there is a bound");
+    }
+    // Of a caller, and what is short, there is room for.
+    with_metadata(&caller, 60_000).await.expect("callers have a room of their own");
+    let stranger = server.reconnected(&gateway).await;
+    with_metadata(&stranger, 4_000).await.expect("what is short is not counted");
+    for (port, bytes) in &kinds {
+        // Whoever is the first to want more, there is none for all of these.
+        let more = (0..20).map(|_| async { ended(sent(*port, bytes).await, b"").await });
+        let mut more: FuturesUnordered<_> = more.collect();
+        more.next().await.expect("one of them");
+        drop(more);
+    }
+    drop(open);
+    // It is given back with the connections.
+    let given_back = async {
+        loop {
+            let fresh = server.reconnected(&gateway).await;
+            if with_metadata(&fresh, 60_000).await.is_ok() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.expect("there is room again");
+}
+
+async fn long_metadata_are_passed_along(h: Harness) {
+    let gateway = h.gateway().await;
+    for bytes in [8_000, 16_000, 40_000, 60_000, 8_000] {
+        with_metadata(&gateway, bytes).await.unwrap_or_else(|status| panic!("{bytes}: {status}"));
+    }
+    // Over HTTP/1, in pieces, on a connection that is kept.
+    let mut stream = connected(h.running.http, b"").await;
+    for _ in 0..3 {
+        let mut request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n".to_vec();
+        for i in 0..10 {
+            request.extend(format!("x-{i}: {}\r\n", "a".repeat(6_000)).into_bytes());
+        }
+        request.extend(b"\r\n");
+        stream.write_all(&request).await.expect("it is sent");
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n\r\nok\n") {
+            rest.push(stream.read_u8().await.expect("the rest of it"));
+        }
+    }
+}
