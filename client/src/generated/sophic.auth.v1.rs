@@ -312,6 +312,8 @@ pub enum Denial {
     UserCredentialRequired = 11,
     /// 403: a required scope is not among the effective scopes.
     InsufficientScope = 12,
+    /// 429: it was not looked up.
+    UnknownTokensTooMany = 13,
 }
 impl Denial {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -333,6 +335,7 @@ impl Denial {
             Self::NotAMember => "DENIAL_NOT_A_MEMBER",
             Self::UserCredentialRequired => "DENIAL_USER_CREDENTIAL_REQUIRED",
             Self::InsufficientScope => "DENIAL_INSUFFICIENT_SCOPE",
+            Self::UnknownTokensTooMany => "DENIAL_UNKNOWN_TOKENS_TOO_MANY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -351,6 +354,7 @@ impl Denial {
             "DENIAL_NOT_A_MEMBER" => Some(Self::NotAMember),
             "DENIAL_USER_CREDENTIAL_REQUIRED" => Some(Self::UserCredentialRequired),
             "DENIAL_INSUFFICIENT_SCOPE" => Some(Self::InsufficientScope),
+            "DENIAL_UNKNOWN_TOKENS_TOO_MANY" => Some(Self::UnknownTokensTooMany),
             _ => None,
         }
     }
