@@ -63,12 +63,7 @@ impl Service {
     }
 
     /// Counts what was looked up and led to nothing.
-    pub(super) fn count(
-        &self,
-        request: &IntrospectionRequest<'_>,
-        digest: &Digest,
-        facts: &Facts,
-    ) {
+    pub(super) fn count(&self, request: &IntrospectionRequest<'_>, digest: &Digest, facts: &Facts) {
         match &facts.found {
             None => self.count_unknown_token(Asker::of(request), digest),
             Some(found) if request.asker.is_some() && names_in_vain(request, found) => {
