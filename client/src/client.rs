@@ -166,6 +166,10 @@ impl Client {
 
     /// Asks several at once, in one call past this client's memory, and answers in their order. At most 1,000.
     ///
+    /// One that the service did not look up, since this caller has asked about too many tokens that nobody knows, is refused in
+    /// its place: [`Denial::UnknownTokensTooMany`](crate::Denial::UnknownTokensTooMany), status 429. It says nothing of the
+    /// token: ask again in a moment.
+    ///
     /// # Errors
     /// As [`introspect`](Self::introspect).
     pub async fn introspect_batch(

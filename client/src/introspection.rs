@@ -67,12 +67,13 @@ impl Introspection {
         (!self.is_allowed()).then(|| self.response.denial())
     }
 
-    /// The HTTP status to answer the client with: 200, 400, 401 or 403.
+    /// The HTTP status to answer the client with: 200, 400, 401 or 403; of a batch 429 too, for what was not looked up.
     pub fn http_status(&self) -> u16 {
         match (self.is_allowed(), self.response.http_status) {
             (true, _) => 200,
             (false, 400) => 400,
             (false, 401) => 401,
+            (false, 429) => 429,
             (false, _) => 403,
         }
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
+use super::catch_up::CatchUp;
 use super::flights::{Flights, Ticket};
 use super::reader::Reader;
-use super::{Facts, Lease, Lookup, Mirror, Question, Term};
+use super::{Facts, Lease, Local, Lookup, Mirror, Question, Term};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Revision};
 use crate::store::{Result, Store, StoreError};
 
@@ -16,6 +17,7 @@ use crate::store::{Result, Store, StoreError};
 pub struct Cached {
     reader: Arc<Reader<Ticket>>,
     flights: Flights,
+    catch_up: CatchUp,
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
     /// How long after the lease to answer what was known, where the store is out of reach.
@@ -27,6 +29,7 @@ impl Cached {
     pub fn new(
         store: Arc<dyn Store>,
         mirror: Arc<Mirror>,
+        local: Arc<Local>,
         lease: Arc<Lease>,
         boot: Arc<dyn BootClock>,
         outage_grace: Duration,
@@ -39,7 +42,8 @@ impl Cached {
             boot: Arc::clone(&boot),
             tasks,
         };
-        Self { reader, flights, store, boot, outage_grace }
+        let catch_up = CatchUp::new(Arc::clone(&store), local);
+        Self { reader, flights, catch_up, store, boot, outage_grace }
     }
 
     /// Lets nobody join a read that is under way; for the tail.
@@ -130,6 +134,10 @@ impl Lookup for Cached {
 
     fn may_know(&self, digest: &Digest) -> bool {
         self.mirror().known_digests().may_have(digest)
+    }
+
+    async fn catch_up(&self) {
+        self.catch_up.wait().await;
     }
 
     fn expect(&self, digest: &Digest) {

@@ -45,6 +45,8 @@ impl Lookup for Direct {
         false
     }
 
+    async fn catch_up(&self) {}
+
     fn expect(&self, _: &Digest) {}
 
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {

@@ -12,6 +12,7 @@
 mod barrier;
 mod board;
 mod cached;
+mod catch_up;
 mod clock_map;
 mod credential_facts;
 mod direct;
@@ -94,6 +95,10 @@ pub trait Lookup: Send + Sync {
     /// Whether the digest may be somebody's, for whoever limits those that are not: `false` where that cannot be told. It
     /// says nothing of the answer.
     fn may_know(&self, digest: &Digest) -> bool;
+
+    /// Waits until [`Self::may_know`] knows of all that was committed before this, wherever it was: within a time and for a
+    /// number of those who wait that are bounded, and beyond them not at all.
+    async fn catch_up(&self);
 
     /// The digest is about to be somebody's, by this process: for [`Self::may_know`], which else hears of it with the log.
     fn expect(&self, digest: &Digest);

@@ -68,8 +68,9 @@ pub(super) struct ServeArgs {
     /// tokens live on for as long
     #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(super) outage_grace: Duration,
-    /// Unknown tokens a second that are looked up in the store for one caller; past that, what is not in memory is
-    /// refused it for a moment (RESOURCE_EXHAUSTED); as many unknown service tokens from one address; 0: no limit
+    /// Unknown tokens a second that are looked up in the store for one caller; past that, what is nobody's token is refused
+    /// it for a moment (RESOURCE_EXHAUSTED); as many unknown service tokens from one address, and a tenth as many workspaces
+    /// where a token has no role; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N", help_heading = LIMITS)]
     pub(super) unknown_rate_max: u32,
     #[command(flatten)]

@@ -34,12 +34,13 @@ pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str
             texts[usize::from(required.bits() & 0b111)]
         }
         // RFC 6750 §3.1 wants no error code where no token was presented, and has none for the others: the token is
-        // good, and no other token of its kind would help.
+        // good, and no other token of its kind would help; or nothing is known of it.
         Denial::TokenMissing
         | Denial::IpNotAllowed
         | Denial::WorkspaceMismatch
         | Denial::NotAMember
-        | Denial::UserCredentialRequired => r#"Bearer realm="sophic""#,
+        | Denial::UserCredentialRequired
+        | Denial::UnknownTokensTooMany => r#"Bearer realm="sophic""#,
     }
 }
 

@@ -38,11 +38,14 @@ pub enum Denial {
     UserCredentialRequired,
     /// Row 10: a required scope is not in effect.
     InsufficientScope,
+    /// No row: it was not looked up, since there were too many before it that are nobody's. It says nothing of the token, and
+    /// is never given but in a batch, where the others have their answers: alone such a call fails.
+    UnknownTokensTooMany,
 }
 
 impl Denial {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TokenMissing,
         Self::TokenUnknown,
         Self::TokenRevoked,
@@ -55,6 +58,7 @@ impl Denial {
         Self::NotAMember,
         Self::UserCredentialRequired,
         Self::InsufficientScope,
+        Self::UnknownTokensTooMany,
     ];
 
     /// Whether the token is good for something all the same.
@@ -67,6 +71,7 @@ impl Denial {
                 | Self::TokenExpired
                 | Self::TokenDisabled
                 | Self::PrincipalDisabled
+                | Self::UnknownTokensTooMany
         )
     }
 
@@ -85,6 +90,7 @@ impl Denial {
             | Self::NotAMember
             | Self::UserCredentialRequired
             | Self::InsufficientScope => 403,
+            Self::UnknownTokensTooMany => 429,
         }
     }
 
@@ -103,6 +109,7 @@ impl Denial {
             Self::NotAMember => "NOT_A_MEMBER",
             Self::UserCredentialRequired => "USER_CREDENTIAL_REQUIRED",
             Self::InsufficientScope => "INSUFFICIENT_SCOPE",
+            Self::UnknownTokensTooMany => "UNKNOWN_TOKENS_TOO_MANY",
         }
     }
 
@@ -125,6 +132,7 @@ impl Denial {
                 "this needs a user: use a personal access token, not a key"
             }
             Self::InsufficientScope => "a required scope is not in effect",
+            Self::UnknownTokensTooMany => "it was not looked up: too many before it were unknown",
         }
     }
 }

@@ -278,6 +278,7 @@ pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
         Denial::NotAMember => pb::Denial::NotAMember,
         Denial::UserCredentialRequired => pb::Denial::UserCredentialRequired,
         Denial::InsufficientScope => pb::Denial::InsufficientScope,
+        Denial::UnknownTokensTooMany => pb::Denial::UnknownTokensTooMany,
     }
 }
 

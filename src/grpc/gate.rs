@@ -72,7 +72,7 @@ impl Gate {
     }
 
     /// Answers an introspection that need not wait: its caller is the one that spoke on this connection last, all of it
-    /// has come, and memory knows. A caller that floods is refused as fast. All else is for [`Self::handle_in_time`],
+    /// has come, and memory knows. All else is for [`Self::handle_in_time`],
     /// with what was `read`.
     fn introspect_at_once(
         &self,

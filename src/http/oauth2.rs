@@ -209,7 +209,8 @@ fn usable(answer: &Introspection) -> ScopeSet {
             | Denial::TokenRevoked
             | Denial::TokenExpired
             | Denial::TokenDisabled
-            | Denial::PrincipalDisabled,
+            | Denial::PrincipalDisabled
+            | Denial::UnknownTokensTooMany,
         ) => ScopeSet::EMPTY,
     }
 }

@@ -70,7 +70,7 @@ pub const WORKSPACES_PUT_MAX: usize = 100;
 pub const BATCH_MAX: usize = 1_000;
 /// Callers whose unknown tokens are counted; of more, those that have been quiet are forgotten.
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
-/// Networks whose unknown service tokens are counted; as above.
+/// Networks whose unknown service tokens, clients whose unknown tokens, and tokens whose workspaces are counted; as above.
 pub const COUNTED_PEERS_MAX: usize = 10_000;
 /// Bytes of large messages and answers that are not over, of all callers; one has half of it at the most.
 pub const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -40,6 +40,7 @@ pub(super) fn start(
     let cached = Cached::new(
         Arc::clone(&store),
         Arc::clone(&mirror),
+        Arc::clone(&local),
         Arc::clone(&lease),
         Arc::clone(&clock) as _,
         config.outage_grace,

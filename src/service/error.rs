@@ -108,7 +108,7 @@ reasons! {
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
         "the message is larger than this call takes";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
-        "the caller presents too many tokens that nobody knows: what is not in memory is not looked up for a moment";
+        "too many tokens that nobody knows, or with one token too many workspaces where it has no role: what is not in memory is not looked up for a moment";
     UnknownCallersTooMany, "UNKNOWN_CALLERS_TOO_MANY", Exhausted,
         "too many service tokens that nobody knows come from this address: what is not in memory is not looked up for a moment";
     Stopping, "STOPPING", Unavailable,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::admission::Asker;
 use super::{Reason, Result, Service, ServiceError};
 use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question, Term};
 use crate::decision::{
@@ -78,9 +79,12 @@ impl Service {
             Known::Answer(answer) => return Ok(answer),
             Known::Missing(digest) => digest,
         };
-        self.admit(request, &digest)?;
+        if !self.admits_workspace(request, &digest) {
+            return Err(Reason::UnknownTokensTooMany.into());
+        }
+        self.admit_token(Asker::of(request), &digest).await?;
         let facts = self.lookup.look_up(&question(request, &digest)).await?;
-        self.count_unknown(request, &digest, &facts);
+        self.count(request, &digest, &facts);
         self.answer(request, facts)
     }
 
@@ -88,7 +92,7 @@ impl Service {
     /// cannot answer, or may not be believed since `term`.
     ///
     /// # Errors
-    /// If whoever asks may not have the store asked.
+    /// If memory is behind what is asked for.
     pub fn introspect_from_memory(
         &self,
         request: &IntrospectionRequest<'_>,
@@ -96,7 +100,7 @@ impl Service {
     ) -> Result<Option<Introspection>> {
         match self.known(request, term)? {
             Known::Answer(answer) => Ok(Some(answer)),
-            Known::Missing(digest) => self.admit(request, &digest).map(|()| None),
+            Known::Missing(_) => Ok(None),
         }
     }
 
@@ -112,10 +116,11 @@ impl Service {
         }
     }
 
-    /// Introspects many, each by itself, with one read of the store for all that memory does not have.
+    /// Introspects many, each by itself, with one read of the store for all that memory does not have. One that may not be
+    /// looked up is answered so in its place, and keeps none of the others from its answer.
     ///
     /// # Errors
-    /// As [`Self::introspect`]; of any one of them.
+    /// As [`Self::introspect`], of any one of them, but for its asker's rate.
     pub async fn introspect_many(
         &self,
         requests: &[IntrospectionRequest<'_>],
@@ -123,7 +128,8 @@ impl Service {
         let term = self.lookup.term();
         let known: Result<Vec<_>> =
             requests.iter().map(|request| self.known(request, term)).collect();
-        let known = known?;
+        let mut known = known?;
+        self.refuse_too_many(requests, &mut known).await;
         let missing: Vec<_> = requests
             .iter()
             .zip(&known)
@@ -143,6 +149,25 @@ impl Service {
         answers.collect()
     }
 
+    /// Answers those that may not be looked up.
+    async fn refuse_too_many(&self, requests: &[IntrospectionRequest<'_>], known: &mut [Known]) {
+        let admits = |request: &IntrospectionRequest<'_>, known: &Known| match known {
+            Known::Answer(_) => true,
+            Known::Missing(digest) => self.admits_token(Asker::of(request), digest),
+        };
+        if !requests.iter().zip(&*known).all(|(request, known)| admits(request, known)) {
+            self.lookup.catch_up().await;
+        }
+        for (request, known) in requests.iter().zip(known) {
+            if let Known::Missing(digest) = known
+                && !(self.admits_workspace(request, digest)
+                    && self.admits_token(Asker::of(request), digest))
+            {
+                *known = Known::Answer(self.without_look_up(Denial::UnknownTokensTooMany));
+            }
+        }
+    }
+
     async fn look_up_missing(
         &self,
         missing: &[(&IntrospectionRequest<'_>, &Digest)],
@@ -150,35 +175,13 @@ impl Service {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let mut questions = Vec::with_capacity(missing.len());
-        for (request, digest) in missing {
-            self.admit(request, digest)?;
-            questions.push(question(request, digest));
-        }
+        let questions: Vec<_> =
+            missing.iter().map(|(request, digest)| question(request, digest)).collect();
         let facts = self.lookup.look_up_many(&questions).await?;
         for ((request, digest), facts) in missing.iter().zip(&facts) {
-            self.count_unknown(request, digest, facts);
+            self.count(request, digest, facts);
         }
         Ok(facts)
-    }
-
-    /// What may be somebody's is looked up whatever the caller has asked about before: a flood of made-up tokens must not
-    /// keep out those whose credentials are not in memory.
-    fn admit(&self, request: &IntrospectionRequest<'_>, digest: &Digest) -> Result<()> {
-        let admits = |caller| self.unknown_rate.admits(caller, request.client_ip);
-        if request.asker.is_none_or(admits) || self.lookup.may_know(digest) {
-            return Ok(());
-        }
-        Err(Reason::UnknownTokensTooMany.into())
-    }
-
-    fn count_unknown(&self, request: &IntrospectionRequest<'_>, digest: &Digest, facts: &Facts) {
-        if let Some(caller) = request.asker
-            && facts.found.is_none()
-            && !self.lookup.may_know(digest)
-        {
-            self.unknown_rate.count(caller, request.client_ip);
-        }
     }
 
     /// Of the revision that memory is of, so that what is malformed looks like what is unknown.

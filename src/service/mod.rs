@@ -4,6 +4,7 @@
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod activity;
+mod admission;
 mod audit;
 mod bulk;
 mod caller_rotation;

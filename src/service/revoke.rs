@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::admission::Asker;
 use super::audit::Entry;
 use super::commit::{Done, Effect, Transaction};
 use super::grant::{MANAGE, REVOKE_BY_TOKEN};
@@ -38,6 +39,8 @@ impl Service {
     /// # Errors
     /// [`Reason::ActingUserNotActive`](super::Reason::ActingUserNotActive) for an acting user whom nobody knows, by token
     /// too, where none is needed: the audit log believes none.
+    /// [`Reason::UnknownTokensTooMany`](super::Reason::UnknownTokensTooMany) for a text that is nobody's token, of a caller
+    /// that has sent too many of those.
     pub async fn revoke(
         self: &Arc<Self>,
         context: Context,
@@ -65,7 +68,9 @@ impl Service {
             violations.finish()?;
             let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
             let held = match &target {
-                RevokeTarget::Token(text) => this.hold_of_token(text, acting_user.as_ref()).await?,
+                RevokeTarget::Token(text) => {
+                    this.hold_of_token(&context, text, acting_user.as_ref()).await?
+                }
                 RevokeTarget::Id(id, kind) => {
                     let mut tx = this.begin("revoke").await?;
                     let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
@@ -122,11 +127,15 @@ impl Service {
     /// looked for without a transaction first, since anybody's text comes here, and writers wait for each other.
     async fn hold_of_token(
         &self,
+        context: &Context,
         text: &str,
         acting_user: Option<&UserId>,
     ) -> Result<Option<(Transaction, Credential)>> {
         let digest = digest_to_end(text);
+        let asker = Asker { caller: context.caller_id(), client_ip: None };
+        self.admit_token(asker, &digest).await?;
         if self.store.look_up(&digest, None).await?.found.is_none() {
+            self.count_unknown_token(asker, &digest);
             if let Some(user) = acting_user {
                 self.require_active(user).await?;
             }

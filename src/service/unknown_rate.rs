@@ -1,6 +1,7 @@
 //! How many tokens that nobody knows a caller may have looked up: a flood of made-up ones must not keep the store from
 //! those who present real ones. What is in memory is answered all the same. Service tokens that nobody knows are counted
-//! by the network address that they come from, since their sender is nobody either.
+//! by the network address that they come from, since their sender is nobody either; and workspaces where a real token has no
+//! role, by that token, since its holder may name whatever they like.
 //!
 //! What [`Lookup::may_know`](crate::cache::Lookup::may_know) says may be somebody's is no matter of these counts.
 
@@ -13,10 +14,10 @@ use std::time::Duration;
 use super::edge::network;
 use crate::cache::ClockMap;
 use crate::model::limits::{COUNTED_CALLERS_MAX, COUNTED_PEERS_MAX};
-use crate::model::{BootClock, CallerId};
+use crate::model::{BootClock, CallerId, Digest};
 
-/// One client of a caller, where its address is known, may have this part of the caller's rate: so one client who makes
-/// tokens up does not use up what the others have.
+/// One client of a caller, where its address is known, may have this part of the caller's rate, and so may one credential with
+/// the workspaces that it names: so one client who makes things up does not use up what the others have.
 const CLIENT_SHARE: u32 = 10;
 /// A caller that was quiet may present this much at once.
 const BURST: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ pub struct UnknownRate {
     /// By the network of a caller's client.
     clients: Counts<(CallerId, IpAddr)>,
     networks: Counts<IpAddr>,
+    /// By the digest of a token that names workspaces.
+    credentials: Counts<Digest>,
 }
 
 /// Nanoseconds since boot at which the allowance of each is whole again.
@@ -39,12 +42,14 @@ impl UnknownRate {
     /// So many a second; 0: no limit.
     pub fn new(per_second: u32, boot: Arc<dyn BootClock>) -> Self {
         let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
-        let (callers, clients, networks) = (
-            ClockMap::new(COUNTED_CALLERS_MAX),
-            ClockMap::new(COUNTED_PEERS_MAX),
-            ClockMap::new(COUNTED_PEERS_MAX),
-        );
-        Self { interval, boot, callers, clients, networks }
+        Self {
+            interval,
+            boot,
+            callers: ClockMap::new(COUNTED_CALLERS_MAX),
+            clients: ClockMap::new(COUNTED_PEERS_MAX),
+            networks: ClockMap::new(COUNTED_PEERS_MAX),
+            credentials: ClockMap::new(COUNTED_PEERS_MAX),
+        }
     }
 
     /// Whether the caller may have something looked up now, for a client at this address, if it says.
@@ -58,10 +63,23 @@ impl UnknownRate {
         self.count_one(&self.callers, caller, self.interval);
         if let Some(ip) = client {
             let key = (caller, network(ip));
-            // No slower than one a second.
-            let interval = self.interval * CLIENT_SHARE;
-            self.count_one(&self.clients, key, interval.min(BURST).max(self.interval));
+            self.count_one(&self.clients, key, self.share());
         }
+    }
+
+    /// Between two of one client, or of one credential: no slower than one a second.
+    fn share(&self) -> Duration {
+        (self.interval * CLIENT_SHARE).min(BURST).max(self.interval)
+    }
+
+    /// Whether the token of this digest may have another workspace looked up now.
+    pub fn admits_workspace(&self, token: &Digest) -> bool {
+        self.admits_one(&self.credentials, token)
+    }
+
+    /// A workspace that this token had looked up is none where it has a role.
+    pub fn count_workspace(&self, token: &Digest) {
+        self.count_one(&self.credentials, *token, self.share());
     }
 
     /// Whether a service token from this network may be looked up now.

@@ -228,6 +228,10 @@ impl Cache {
         let told = answer.response().cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
         let told = told.unwrap_or(Duration::ZERO);
         let denial = answer.denial();
+        if denial == Some(Denial::UnknownTokensTooMany) {
+            // It says nothing of the token, which may be good in a moment.
+            return;
+        }
         // What is unknown has no lifetime of its own; of other refusals the service says how long they may live.
         let (entries, ttl) = match denial {
             Some(Denial::TokenUnknown) => (&self.refused, self.limits.unknown_ttl),

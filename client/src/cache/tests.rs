@@ -269,6 +269,20 @@ fn a_refusal_that_tells_nobody_is_remembered_briefly() {
 }
 
 #[test]
+fn what_was_not_looked_up_is_never_remembered() {
+    let cache = warm(Duration::ZERO);
+    let mut response = unknown(10).response().clone();
+    response.cache_ttl = allowed(10).response().cache_ttl;
+    response.denial = Denial::UnknownTokensTooMany.into();
+    response.http_status = 429;
+    let answer = Introspection::new(response);
+    assert!(!answer.is_allowed() && answer.http_status() == 429);
+    let late = KeyRef { digest: &[9; 32], ..key() };
+    cache.keep(late.to_key(), answer, &cache.begin(at(0)));
+    assert!(cache.get(&late, 0, at(0)).is_none());
+}
+
+#[test]
 fn a_keys_answer_ends_with_a_change_of_its_workspace() {
     let cache = warm(Duration::ZERO);
     let mut response = allowed(10).response().clone();

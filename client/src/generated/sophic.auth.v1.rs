@@ -281,8 +281,8 @@ pub struct IntrospectedCredential {
     #[prost(message, optional, tag = "6")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// Why a presented token may not do what was asked. The first that applies wins, in the order of the numbers; the HTTP
-/// status that a service should answer with stands behind each.
+/// Why a presented token may not do what was asked. Of 1 to 12 the first that applies wins, in the order of the numbers; the
+/// HTTP status that a service should answer with stands before each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Denial {
@@ -312,6 +312,11 @@ pub enum Denial {
     UserCredentialRequired = 11,
     /// 403: a required scope is not among the effective scopes.
     InsufficientScope = 12,
+    /// 429: it was not looked up, since its caller has asked about too many tokens that nobody knows, or its token has named too
+    /// many workspaces where it has no role. It says nothing of the token, which may be good: ask again in a moment, and
+    /// remember nothing of it. In BatchIntrospect alone, where the others have their answers; Introspect fails with
+    /// RESOURCE_EXHAUSTED, reason UNKNOWN_TOKENS_TOO_MANY.
+    UnknownTokensTooMany = 13,
 }
 impl Denial {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -333,6 +338,7 @@ impl Denial {
             Self::NotAMember => "DENIAL_NOT_A_MEMBER",
             Self::UserCredentialRequired => "DENIAL_USER_CREDENTIAL_REQUIRED",
             Self::InsufficientScope => "DENIAL_INSUFFICIENT_SCOPE",
+            Self::UnknownTokensTooMany => "DENIAL_UNKNOWN_TOKENS_TOO_MANY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -351,6 +357,7 @@ impl Denial {
             "DENIAL_NOT_A_MEMBER" => Some(Self::NotAMember),
             "DENIAL_USER_CREDENTIAL_REQUIRED" => Some(Self::UserCredentialRequired),
             "DENIAL_INSUFFICIENT_SCOPE" => Some(Self::InsufficientScope),
+            "DENIAL_UNKNOWN_TOKENS_TOO_MANY" => Some(Self::UnknownTokensTooMany),
             _ => None,
         }
     }
@@ -1163,8 +1170,8 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Introspect"));
             self.inner.unary(req, path, codec).await
         }
-        /// Answers up to 1,000 introspections in one call, each by itself, in the order of the requests. Permission:
-        /// introspect.
+        /// Answers up to 1,000 introspections in one call, each by itself, in the order of the requests. One that may not be looked
+        /// up, for too many unknown tokens, is refused in its place (DENIAL_UNKNOWN_TOKENS_TOO_MANY). Permission: introspect.
         pub async fn batch_introspect(
             &mut self,
             request: impl tonic::IntoRequest<super::BatchIntrospectRequest>,
@@ -1398,7 +1405,8 @@ pub mod auth_service_client {
         }
         /// Ends a credential for good. Idempotent. Permission: by id credentials.write (with an acting user) or
         /// credentials.admin; by token introspect, credentials.write or credentials.admin, and no acting user is needed, since
-        /// who holds the text may end it.
+        /// who holds the text may end it. Texts that are nobody's token count as unknown ones do with Introspect: beyond the rate
+        /// they are RESOURCE_EXHAUSTED, and a real token is ended all the same.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeRequest>,

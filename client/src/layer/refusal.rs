@@ -83,7 +83,8 @@ impl Refusal {
                     | Denial::WorkspaceRequired
                     | Denial::NotAMember
                     | Denial::UserCredentialRequired
-                    | Denial::InsufficientScope),
+                    | Denial::InsufficientScope
+                    | Denial::UnknownTokensTooMany),
                 ) => denial.as_str_name().trim_start_matches("DENIAL_"),
                 // What a later service refuses for.
                 Some(Denial::Unspecified) | None => "DENIED",
@@ -115,6 +116,9 @@ impl Refusal {
                 // Whether the token or the role lacks it only the service can tell, and it does so here.
                 Denial::InsufficientScope => description(answer.www_authenticate())
                     .unwrap_or("a required scope is not in effect"),
+                Denial::UnknownTokensTooMany => {
+                    "it was not looked up: too many before it were unknown"
+                }
                 Denial::Unspecified => "the token may not do this",
             },
             Self::BadWorkspaceHeader => "x-sophic-workspace must be sent once, with a slug or id",

@@ -21,6 +21,7 @@ fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {
         ("NOT_A_MEMBER", 403, true),
         ("USER_CREDENTIAL_REQUIRED", 403, true),
         ("INSUFFICIENT_SCOPE", 403, true),
+        ("UNKNOWN_TOKENS_TOO_MANY", 429, false),
     ];
     let built = Denial::ALL.map(|denial| {
         let decision = Decision::refused(denial);
@@ -36,7 +37,7 @@ fn every_denial_is_explained_in_words_of_its_own() {
     let mut explanations = Denial::ALL.map(Denial::explanation).to_vec();
     explanations.sort_unstable();
     explanations.dedup();
-    assert_eq!(explanations.len(), 12);
+    assert_eq!(explanations.len(), 13);
     assert!(explanations.iter().all(|explanation| !explanation.is_empty()));
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sophic_auth::grpc::pb::{
-    BatchIntrospectRequest, BatchIntrospectResponse, IntrospectRequest, Scope,
+    BatchIntrospectRequest, BatchIntrospectResponse, Denial, IntrospectRequest, Scope,
 };
 use sophic_auth::model::Permission;
 use sophic_auth::token::{OsRandom, Token, TokenKind};
@@ -18,6 +18,8 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     every_face_answers_from_memory_while_its_caller_is_over_its_rate,
+    one_token_cannot_have_workspaces_made_up_without_end_at_any_face,
+    a_real_token_is_revoked_over_oauth_while_its_caller_is_over_its_rate,
     made_up_service_tokens_are_bounded_by_address_at_every_face,
 }
 
@@ -61,13 +63,13 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     let caller = scene.caller_token.clone();
     let proxy = scene.root.with_token(&caller);
     assert!(proxy.introspect(&known, "acme", &[]).await.allowed);
-    let refused = loop {
-        match batch(&proxy, &[&known, &made_up(TokenKind::Key)]).await {
-            Ok(answers) => assert_eq!(answers.responses.len(), 2),
-            Err(status) => break status,
+    loop {
+        let answers = batch(&proxy, &[&known, &made_up(TokenKind::Key)]).await.expect("answers");
+        assert!(answers.responses[0].allowed);
+        if answers.responses[1].denial() == Denial::UnknownTokensTooMany {
+            break;
         }
-    };
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    }
     // In memory, alone and by the hundred, beside what is refused by its spelling.
     assert!(proxy.introspect(&known, "acme", &[]).await.allowed);
     let many = batch(&proxy, &[vec![known.as_str(); 100], vec!["misspelt", ""]].concat()).await;
@@ -78,9 +80,7 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     assert_eq!(forward_auth(&scene, &caller, &known).await.status, 200);
     let active = oauth(&scene, &format!("Bearer {caller}"), &known).await;
     assert_eq!((active.status, active.json()["active"].as_bool()), (200, Some(true)));
-    // Neither in memory nor among those that exist: a whole batch is refused for one.
-    let one_strange = batch(&proxy, &[&known, &strange]).await.expect_err("it is not looked up");
-    assert_eq!(one_strange.code(), Code::ResourceExhausted);
+    // Neither in memory nor among those that exist: alone it is refused as a call.
     let bearer = format!("Bearer {strange}");
     let checked = check(&scene, described(joined(&[("authorization", &bearer)]), &[])).await;
     assert_eq!(checked.expect_err("not looked up").code(), Code::ResourceExhausted);
@@ -90,6 +90,93 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     ] {
         assert_eq!((reply.status, &*reply.header("retry-after")), (429, "1"), "{reply:?}");
     }
+}
+
+/// The reason of a call that was refused for its rate.
+fn too_many(status: &Status) -> String {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    status.get_details_error_info().expect("it says why").reason
+}
+
+async fn one_token_cannot_have_workspaces_made_up_without_end_at_any_face(scene: Scene) {
+    let pats = [scene.pat(&[Scope::Read]).await, scene.pat(&[Scope::Read]).await];
+    let scene = strict(scene).await;
+    let caller = scene.caller_token.clone();
+    let proxy = scene.root.with_token(&caller);
+    let ask = async |token: &str, workspace: &str| {
+        let (token, workspace) = (token.to_owned(), workspace.to_owned());
+        let request = IntrospectRequest { token, workspace, ..Default::default() };
+        proxy.auth().introspect(request).await.map(tonic::Response::into_inner)
+    };
+    for token in &pats {
+        assert!(ask(token, "acme").await.expect("an answer").allowed);
+    }
+    let [flooder, other] = &pats;
+    let mut names = (0..).map(|number| format!("made-up-{number}"));
+    let mut name = || names.next().expect("there is no last number");
+    let refused = loop {
+        match ask(flooder, &name()).await {
+            Ok(answer) => assert_eq!(answer.denial(), Denial::NotAMember),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(too_many(&refused), "UNKNOWN_TOKENS_TOO_MANY");
+    // What is in memory is answered, and so is everybody else.
+    assert!(ask(flooder, "acme").await.expect("it is in memory").allowed);
+    let unknown = ask(other, &name()).await.expect("another token's rate");
+    assert_eq!(unknown.denial(), Denial::NotAMember);
+    let requests = [("acme", flooder), (&*name(), flooder), (&*name(), other)];
+    let requests = requests.map(|(workspace, token)| IntrospectRequest {
+        token: token.clone(),
+        workspace: workspace.to_owned(),
+        ..Default::default()
+    });
+    let request = BatchIntrospectRequest { requests: requests.to_vec() };
+    let answers = proxy.auth().batch_introspect(request).await.expect("answers").into_inner();
+    let denials: Vec<_> = answers.responses.iter().map(|answer| answer.denial()).collect();
+    let refused = Denial::UnknownTokensTooMany;
+    assert_eq!(denials, [Denial::Unspecified, refused, Denial::NotAMember]);
+    let (bearer, named) = (format!("Bearer {flooder}"), name());
+    let headers = [("authorization", &*bearer), ("x-sophic-workspace", &*named)];
+    let checked = check(&scene, described(joined(&headers), &[])).await;
+    assert_eq!(too_many(&checked.expect_err("not looked up")), "UNKNOWN_TOKENS_TOO_MANY");
+    let forwarded = Call::get("/auth?scope=read")
+        .header("x-sophic-auth-caller", &format!("Bearer {caller}"))
+        .header("authorization", &bearer)
+        .header("x-sophic-workspace", &named);
+    let fields = [("token", flooder.as_str()), ("workspace", &named)];
+    let form = Call::form("/oauth2/introspect", &fields)
+        .header("authorization", &format!("Bearer {caller}"));
+    for call in [forwarded, form] {
+        let reply = call.send(scene.http()).await;
+        assert_eq!((reply.status, &*reply.header("retry-after")), (429, "1"), "{reply:?}");
+    }
+}
+
+async fn a_real_token_is_revoked_over_oauth_while_its_caller_is_over_its_rate(scene: Scene) {
+    let elsewhere = scene.root.clone();
+    let scene = strict(scene).await;
+    let revoke = async |token: &str| {
+        Call::form("/oauth2/revoke", &[("token", token)])
+            .header("authorization", &format!("Bearer {}", scene.caller_token))
+            .send(scene.http())
+            .await
+    };
+    let refused = loop {
+        let reply = revoke(&made_up(TokenKind::Key)).await;
+        if reply.status != 200 {
+            break reply;
+        }
+    };
+    assert_eq!((refused.status, &*refused.header("retry-after")), (429, "1"), "{refused:?}");
+    // The filter may not be filled yet, but from now on.
+    let probe = elsewhere.create_key("acme", &[Scope::Read]).await.token;
+    while revoke(&probe).await.status != 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let token = elsewhere.create_key("acme", &[Scope::Read]).await.token;
+    assert_eq!(revoke(&token).await.status, 200);
+    assert!(!elsewhere.introspect(&token, "", &[]).await.active);
 }
 
 async fn made_up_service_tokens_are_bounded_by_address_at_every_face(scene: Scene) {

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::grpc::pb::{BatchIntrospectRequest, Denial, IntrospectRequest, Scope};
-use sophic_auth::model::{Digest, Permission};
+use sophic_auth::grpc::pb::{
+    self, BatchIntrospectRequest, Denial, IntrospectRequest, IntrospectResponse, Scope,
+};
+use sophic_auth::model::{self, Digest, Permission, ScopeSet, WorkspaceName};
+use sophic_auth::server::open_service;
+use sophic_auth::service::{Context, CreateCredential, NewOwner, Options, Service};
 use sophic_auth::token::{OsRandom, Token, TokenKind};
 use tonic::Code;
 
@@ -15,6 +19,9 @@ use crate::transfer::{Over, keys, legacy};
 on_every_store! {
     a_flooder_is_refused_look_ups_while_others_are_answered,
     a_flood_through_a_gateway_keeps_no_customer_out,
+    what_is_made_elsewhere_during_a_spray_is_known_at_once,
+    a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate,
+    texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too,
     one_client_who_floods_does_not_use_up_what_others_have,
     what_was_imported_is_known_after_another_filling,
 }
@@ -106,14 +113,6 @@ async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
         let answers =
             gateway.auth().batch_introspect(request).await.expect("all of them are known");
         assert!(answers.into_inner().responses.iter().all(|answer| answer.active));
-        // Where it was made it is known when the call returns, and elsewhere when its row of the log was read.
-        let maker = flooded.as_(&root);
-        for _ in 0..20 {
-            let token = maker.create_key("acme", &[Scope::Read]).await.token;
-            assert!(gateway.introspect(&token, "acme", &[Scope::Read]).await.allowed);
-            flooded.settled(&other).await;
-            assert!(there.introspect(&token, "acme", &[Scope::Read]).await.allowed);
-        }
     };
     tokio::select! {
         () = spray => {}
@@ -123,6 +122,112 @@ async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
         !is_looked_up(&there).await || !is_looked_up(&there).await,
         "the bound holds for others"
     );
+}
+
+/// As the command line makes one.
+async fn create_key(operator: &Arc<Service>) -> String {
+    let request = CreateCredential {
+        owner: NewOwner::Workspace(WorkspaceName::parse("acme").expect("a name")),
+        name: "ci".to_owned(),
+        scopes: ScopeSet::of(&[model::Scope::Read]),
+        expiration: None,
+        ip_allowlist: Vec::new(),
+        annotations: std::collections::BTreeMap::default(),
+        acting_user: String::new(),
+        request_id: String::new(),
+    };
+    let made = operator.create_credential(Context::operator("test"), request).await;
+    made.expect("a key is made").token.expose().to_owned()
+}
+
+/// Goes on presenting made-up tokens, several at once.
+async fn spray(gateway: &Actor) {
+    loop {
+        futures::future::join_all((0..50).map(|_| is_looked_up(gateway))).await;
+    }
+}
+
+async fn what_is_made_elsewhere_during_a_spray_is_known_at_once(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let first = root.create_key("acme", &[Scope::Read]).await.token;
+    let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
+    let gateway = h.gateway().await.at(&flooded);
+    let operator = open_service(&h.database.url(), Options::default()).await.expect("it opens");
+    knows(&flooded, &first).await;
+    while is_looked_up(&gateway).await {}
+    let customers = async {
+        for _ in 0..20 {
+            let elsewhere = root.create_key("acme", &[Scope::Read]).await.token;
+            assert!(gateway.introspect(&elsewhere, "acme", &[Scope::Read]).await.allowed);
+            let by_command = create_key(&operator).await;
+            assert!(gateway.introspect(&by_command, "acme", &[Scope::Read]).await.allowed);
+            let many = [create_key(&operator).await, made_up()];
+            let answers = batch(&gateway, &many).await;
+            assert!(answers[0].active && !answers[1].active);
+        }
+    };
+    tokio::select! {
+        () = spray(&gateway) => {}
+        () = customers => {}
+    }
+}
+
+async fn batch(actor: &Actor, tokens: &[String]) -> Vec<IntrospectResponse> {
+    let requests =
+        tokens.iter().map(|token| IntrospectRequest { token: token.clone(), ..Default::default() });
+    let request = BatchIntrospectRequest { requests: requests.collect() };
+    actor.auth().batch_introspect(request).await.expect("answers").into_inner().responses
+}
+
+async fn a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let remembered = root.create_key("acme", &[Scope::Read]).await.token;
+    let cold = root.create_key("acme", &[Scope::Read]).await.token;
+    let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
+    let gateway = h.gateway().await.at(&server);
+    knows(&server, &cold).await;
+    h.settled(&server).await;
+    assert!(gateway.introspect(&remembered, "acme", &[]).await.allowed);
+    while is_looked_up(&gateway).await {}
+    let asked = [remembered, made_up(), cold, "misspelt".to_owned(), made_up()];
+    let answers = batch(&gateway, &asked).await;
+    let denials: Vec<_> = answers.iter().map(IntrospectResponse::denial).collect();
+    let (good, unknown, refused) =
+        (Denial::Unspecified, Denial::TokenUnknown, Denial::UnknownTokensTooMany);
+    assert_eq!(denials, [good, refused, good, unknown, refused]);
+    assert!(!answers[1].active && !answers[1].allowed && answers[1].http_status == 429);
+    assert_eq!(answers[1].cache_ttl.unwrap_or_default(), prost_types::Duration::default());
+}
+
+async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let cold = root.create_key("acme", &[Scope::Read]).await.token;
+    let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
+    let gateway = h.gateway().await.at(&server);
+    knows(&server, &cold).await;
+    let revoke = async |token: String| {
+        let credential = Some(pb::revoke_request::Credential::Token(token));
+        let request = pb::RevokeRequest { credential, ..Default::default() };
+        gateway.auth().revoke(request).await.map(tonic::Response::into_inner)
+    };
+    let refused = loop {
+        match revoke(made_up()).await {
+            Ok(answer) => assert!(answer.effective_time.is_none()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    // It is one rate, whatever is asked.
+    assert!(!is_looked_up(&gateway).await);
+    let elsewhere = root.create_key("acme", &[Scope::Read]).await.token;
+    for token in [elsewhere, cold] {
+        let answer = revoke(token.clone()).await.expect("a real token is ended");
+        assert!(answer.effective_time.is_some());
+        assert!(!root.introspect(&token, "", &[]).await.active);
+    }
 }
 
 async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
