@@ -92,7 +92,7 @@ impl Problem {
             Self::MediaType => {
                 "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
             }
-            Self::TooLarge => "the body is too large".to_owned(),
+            Self::TooLarge => "the body is larger than a form may be: 16 KiB".to_owned(),
             Self::TooSlow => "the body took too long to come".to_owned(),
         }
     }
@@ -104,8 +104,9 @@ impl Problem {
             Self::Malformed(_)
             | Self::Method
             | Self::MediaType
-            | Self::TooLarge
             | Self::TooSlow => Reason::RequestMalformed,
+            // As of a message.
+            Self::TooLarge => Reason::MessageTooLarge,
         }
     }
 

@@ -4,6 +4,7 @@
 //! each other and a migration that fails leaves nothing behind.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
@@ -46,33 +47,95 @@ pub(super) fn newest(listing: Listing) -> i64 {
     listing.iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }
 
+/// What a database was found to hold, before anything is done to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// Nothing.
+    Empty,
+    /// Tables of others, and none in the way of a store beside them.
+    Room(Vec<String>),
+    /// Tables of others, where no store can be.
+    Anothers(Vec<String>),
+    /// A store, of this version.
+    Store(i64),
+}
+
+impl Schema {
+    /// The version that it is to be migrated from; 0 without any. `place` is the database, to be shown.
+    pub(super) fn to_migrate(&self, place: &str, listing: Listing) -> Result<i64> {
+        match self {
+            Self::Empty | Self::Room(_) => Ok(0),
+            Self::Anothers(tables) => Err(StoreError::Unusable(anothers(place, tables))),
+            Self::Store(version) => refuse_newer(*version, listing).map(|()| *version),
+        }
+    }
+
+    /// The version of a store that is there, and not newer than this program's.
+    pub(super) fn known(&self, place: &str, listing: Listing) -> Result<i64> {
+        let missing = |text| Err(StoreError::Missing(text));
+        match self {
+            Self::Empty => missing(format!(
+                "there is no store in {place}, which is empty: `sophic-auth migrate` makes one"
+            )),
+            Self::Room(tables) => missing(format!(
+                "there is no store in {place}, which has tables of others ({}): if it is the right one, `sophic-auth \
+                 migrate` makes a store beside them",
+                named(tables)
+            )),
+            Self::Anothers(tables) => missing(anothers(place, tables)),
+            Self::Store(version) => refuse_newer(*version, listing).map(|()| *version),
+        }
+    }
+
+    /// Refuses all but a store of this program's version.
+    pub(super) fn refuse_other(&self, place: &str, listing: Listing) -> Result<()> {
+        let (found, needed) = (self.known(place, listing)?, newest(listing));
+        if found < needed { Err(StoreError::SchemaTooOld { found, needed }) } else { Ok(()) }
+    }
+}
+
+fn anothers(place: &str, tables: &[String]) -> String {
+    format!(
+        "{place} is another program's: it has tables of its own ({}), and there is no store of sophic-auth in it; name the \
+         right one by --database-url",
+        named(tables)
+    )
+}
+
+/// The first few.
+fn named(tables: &[String]) -> String {
+    let more = if tables.len() > 3 { ", …" } else { "" };
+    let first: Vec<_> = tables.iter().take(3).map(String::as_str).collect();
+    format!("{}{more}", first.join(", "))
+}
+
+/// The tables that a listing makes, and the migrator's own.
+pub(super) fn tables(listing: Listing) -> impl Iterator<Item = &'static str> {
+    let made = listing.iter().flat_map(|(_, _, sql)| sql.split("CREATE TABLE ").skip(1));
+    let name = |rest: &'static str| rest.split([' ', '(']).next();
+    made.filter_map(name).chain(["_sqlx_migrations"])
+}
+
+/// What the migrator keeps of a listing's first migration, in hexadecimal: other programs have such a table too.
+pub(super) fn mark(listing: Listing) -> String {
+    let first = listing.first().map(migration);
+    let checksum = first.map(|first| first.checksum).unwrap_or_default();
+    checksum.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
+}
+
 /// Refuses a schema that a newer program has made.
 pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
     let known = newest(listing);
     if found > known { Err(StoreError::SchemaTooNew { found, known }) } else { Ok(()) }
 }
 
-/// Refuses every schema but this program's.
-pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
-    refuse_newer(found, listing)?;
-    let known = newest(listing);
-    if found == 0 {
-        let text = "there is no store yet in this database: `sophic-auth migrate` makes one";
-        return Err(StoreError::Missing(text.to_owned()));
-    }
-    if found < known {
-        return Err(StoreError::SchemaTooOld { found, needed: known });
-    }
-    Ok(())
-}
-
 /// Applies what is missing, on a connection whose transaction holds the lock.
 pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Result<()> {
-    let migrations = listing.iter().map(|(version, name, sql)| {
-        let kind = MigrationType::Simple;
-        Migration::new(*version, Cow::Borrowed(*name), kind, sql.into_sql_str(), false)
-    });
-    let mut migrator = Migrator::with_migrations(migrations.collect());
+    let mut migrator = Migrator::with_migrations(listing.iter().map(migration).collect());
     // sqlx's own lock belongs to a session, which a pooler gives to somebody else between transactions.
     migrator.set_locking(false);
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
@@ -85,4 +148,9 @@ pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Res
         )),
         error => StoreError::Unusable(format!("the database cannot be migrated: {error}")),
     })
+}
+
+fn migration((version, name, sql): &(i64, &'static str, &'static str)) -> Migration {
+    let kind = MigrationType::Simple;
+    Migration::new(*version, Cow::Borrowed(*name), kind, sql.into_sql_str(), false)
 }

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::hosts::{self, Found, place};
+use super::look::schema;
 use super::pools::{Connections, PoolSizes};
 use super::primary::{Primary, Seen};
 use super::{PostgresStore, Session, url};
@@ -18,6 +19,8 @@ const MIGRATE_LOCK: &str =
 /// What to say where a pooler is noticed of which the URL says nothing.
 pub(super) const POOLER_NOTICED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
      from now on statements are not prepared by name, and the change log is polled; add ?pgbouncer=true to the URL";
+/// The database, where errors speak of it: they name it beside.
+const PLACE: &str = "the database";
 /// `server_version_num` of the oldest that is supported.
 const VERSION_MIN: i64 = 140_000;
 
@@ -32,7 +35,7 @@ impl PostgresStore {
     pub async fn open_as_is(url: &str, sizes: PoolSizes) -> Result<Self> {
         let (hosts, pooled, Found { host, mut connection }) = connect(url).await?;
         refuse_unfit(&mut connection).await?;
-        migrations::refuse_other(version(&mut connection).await?, POSTGRES)?;
+        schema(&mut connection).await?.refuse_other(PLACE, POSTGRES)?;
         connection.close().await?;
         let primary = Arc::new(Primary::new(hosts, host, pooled));
         let connections = Connections::new(Arc::clone(&primary), sizes);
@@ -48,6 +51,7 @@ impl PostgresStore {
 pub async fn migrate(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
+    schema(&mut connection).await?.to_migrate(PLACE, POSTGRES)?;
     // One transaction for all of it, so that its lock works through a pooler too.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
@@ -69,7 +73,7 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
 pub async fn pending(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
-    let from = version(&mut connection).await?;
+    let from = schema(&mut connection).await?.to_migrate(PLACE, POSTGRES)?;
     connection.close().await?;
     Migrated::pending(from, POSTGRES)
 }
@@ -150,7 +154,7 @@ pub(super) async fn ping(db: &mut Session) -> Result<Seen<()>> {
 }
 
 /// The schema's version; 0 without any.
-async fn version(connection: &mut PgConnection) -> Result<i64> {
+pub(super) async fn version(connection: &mut PgConnection) -> Result<i64> {
     let row = sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
+use super::look::{look, schema};
 use super::watched::{Watched, identity};
 use crate::store::migrations::{self, Migrated, SQLITE};
 use crate::store::{Result, StoreError, TURN_TIMEOUT};
@@ -33,14 +34,13 @@ impl SqliteStore {
     /// read.
     pub async fn open_as_is(path: &Path) -> Result<Self> {
         let (path, access) = file::existing(path)?;
+        look(&path, access).await?.refuse_other(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
             Access::Read { settled } => reading(&path, settled),
         };
         let before = identity(&path);
-        let mut connection = connect(&options).await?;
-        migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
-        connection.close().await?;
+        connect(&options).await?.close().await?;
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(TURN_TIMEOUT)
@@ -82,16 +82,13 @@ async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
 
 /// Brings the file's schema to this program's version.
 pub async fn migrate(path: &Path) -> Result<Migrated> {
-    let path = file::prepare(path)?;
+    let (path, access) = file::existing(&file::prepare(path)?)?;
+    let shown = path.display().to_string();
+    look(&path, access).await?.to_migrate(&shown, SQLITE)?;
     let mut connection = connect(&options(&path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // The lock that other processes wait for, and one transaction for all of it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = version(&mut transaction).await?;
-    migrations::refuse_newer(from, SQLITE)?;
-    if from == 0 && has_tables(&mut transaction).await? {
-        let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Unusable(text));
-    }
+    let from = schema(&mut transaction).await?.to_migrate(&shown, SQLITE)?;
     migrations::run(&mut *transaction, SQLITE).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
@@ -105,28 +102,13 @@ pub async fn pending(path: &Path) -> Result<Migrated> {
         Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
         existing => existing?,
     };
-    let options = match access {
-        // Open to write, so that SQLite leaves no log behind that only it could take away.
-        Access::Write => SqliteConnectOptions::new()
-            .filename(&path)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("query_only", "ON")
-            .disable_statement_logging(),
-        Access::Read { settled } => reading(&path, settled),
-    };
-    let mut connection = connect(&options).await?;
-    let from = version(&mut connection).await?;
-    if from == 0 && has_tables(&mut connection).await? {
-        let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Unusable(text));
-    }
-    connection.close().await?;
+    let from = look(&path, access).await?.to_migrate(&path.display().to_string(), SQLITE)?;
     Migrated::pending(from, SQLITE)
 }
 
 /// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
 /// the way of its owner: it is told that nothing changes meanwhile.
-fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+pub(super) fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -201,10 +183,4 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
         .fetch_one(connection)
         .await?;
     Ok(row.try_get(0)?)
-}
-
-async fn has_tables(connection: &mut SqliteConnection) -> Result<bool> {
-    let found =
-        sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1").fetch_optional(connection).await?;
-    Ok(found.is_some())
 }

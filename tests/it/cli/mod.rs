@@ -16,3 +16,4 @@ mod serve;
 mod variables;
 mod waiting;
 mod which_store;
+mod wrong_store;
