@@ -235,6 +235,8 @@ async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
     put(&root, Some(laxer)).await.expect("it is no change");
 }
 
+type Change = fn(&mut WorkspacePolicy);
+
 async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     let root = h.root().await;
     let policy = WorkspacePolicy {
@@ -259,7 +261,7 @@ async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     // Each alone, another value and then none at all; in a batch as alone.
     let mut kept = policy;
     let nought = (Some(span(0)), Some(0), Some(false));
-    let steps: [(WorkspacePolicy, fn(&mut WorkspacePolicy)); 6] = [
+    let steps: [(WorkspacePolicy, Change); 6] = [
         (WorkspacePolicy { keys_max: Some(9), ..none }, |kept| kept.keys_max = Some(9)),
         (WorkspacePolicy { keys_max: nought.1, ..none }, |kept| kept.keys_max = None),
         (WorkspacePolicy { key_lifetime_max: nought.0, ..none }, |kept| {
