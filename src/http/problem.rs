@@ -101,10 +101,9 @@ impl Problem {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Service(error) => error.reason,
-            Self::Malformed(_)
-            | Self::Method
-            | Self::MediaType
-            | Self::TooSlow => Reason::RequestMalformed,
+            Self::Malformed(_) | Self::Method | Self::MediaType | Self::TooSlow => {
+                Reason::RequestMalformed
+            }
             // As of a message.
             Self::TooLarge => Reason::MessageTooLarge,
         }

@@ -2,9 +2,9 @@
 
 use sophic_auth::grpc::pb::{
     self, BulkRevokeRequest, DeleteMembershipRequest, DeleteUserRequest, DeleteWorkspaceRequest,
-    DisableRequest, EnableRequest, LeakedToken, PutMembershipRequest, PutUserRequest,
-    PutWorkspaceRequest, RevokeCallerRequest, RevokeLeakedRequest, RevokeRequest, Role, Scope,
-    UpdateCallerRequest, UpdateCredentialRequest, User, Workspace, WorkspacePolicy,
+    DisableRequest, EnableRequest, LeakedToken, ListCallersRequest, PutMembershipRequest,
+    PutUserRequest, PutWorkspaceRequest, RevokeCallerRequest, RevokeLeakedRequest, RevokeRequest,
+    Role, Scope, UpdateCallerRequest, UpdateCredentialRequest, User, Workspace, WorkspacePolicy,
 };
 use sophic_auth::model::Permission;
 use sophic_auth::store::AuditFilter;
@@ -83,15 +83,19 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
     let key = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
     let dead = root.create_key("acme", &[Scope::Read]).await;
     root.revoke_token(&dead.token).await;
+    let callers = root.admin().list_callers(ListCallersRequest::default()).await.expect("a page");
+    let callers = callers.into_inner().callers;
+    // Its name is free once it is revoked.
+    let gone = callers.iter().find(|caller| caller.name == "gone").expect("it is there").id.clone();
     let store = &h.running.service.store;
     let events = async || {
         let filter = AuditFilter { caller: Some("root".to_owned()), ..Default::default() };
         store.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
-    every_one(&root, &key, &dead.token, "gone").await;
+    every_one(&root, &key, &dead.token, &gone).await;
     let first = events().await.len();
     // With room in the log each of them is in it.
-    every_one(&root, &key, &dead.token, "gone").await;
+    every_one(&root, &key, &dead.token, &gone).await;
     assert!(events().await.len() > first + 20, "{first}");
     let dead_again = RevokeRequest {
         credential: Some(pb::revoke_request::Credential::Token(dead.token.clone())),
@@ -101,7 +105,7 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
         root.auth().revoke(dead_again.clone()).await.expect("it is dead");
     }
     let full = events().await;
-    every_one(&root, &key, &dead.token, "gone").await;
+    every_one(&root, &key, &dead.token, &gone).await;
     let after = events().await;
     let (known, new): (Vec<_>, Vec<_>) = after.iter().partition(|event| full.contains(event));
     assert_eq!(known.len(), full.len());
