@@ -16,7 +16,7 @@ use super::credential_args::{CredentialsCommand, KeyCommand, PatCommand};
 use super::policy_args::WorkspacePolicyArgs;
 use super::record_args::{AuditCommand, LeakedArgs, PurgeArgs};
 use super::serve_args::{Ports, ServeArgs};
-use crate::model::{Permission, Role, Scope};
+use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
 
 /// Whose credential is this, and may it do this here?
 #[derive(Debug, Parser)]
@@ -51,7 +51,8 @@ const WORKSPACE_EXAMPLES: &str = "\
 Examples:
   sophic-auth workspace put acme --name \"Acme\"
   sophic-auth workspace put acme --disabled                    # and --enabled, to switch it on again
-  sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d";
+  sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d
+  sophic-auth workspace put acme --keys-max 0                  # no limit on it, and the rest of its policy as it is";
 
 /// What goes with every command.
 #[derive(Debug, Args)]
@@ -379,12 +380,17 @@ pub(super) struct IntrospectArgs {
     /// A scope that is needed; may be given more than once
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(super) scopes: Vec<Scope>,
-    /// The client's address
-    #[arg(long, value_name = "ADDRESS")]
+    /// The client's address, with or without a port
+    #[arg(long, value_parser = client_ip, value_name = "ADDRESS")]
     pub(super) client_ip: Option<IpAddr>,
     /// Look text of any shape up as the token of an imported credential
     #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
     pub(super) accept_imported_tokens: bool,
+}
+
+/// A client's address, as the server reads it.
+fn client_ip(text: &str) -> Result<IpAddr, String> {
+    parse_client_ip(text).map_err(|Invalid(description)| description)
 }
 
 /// As people write it: 90d, 12h, 15s.

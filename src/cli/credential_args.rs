@@ -286,9 +286,10 @@ pub(super) struct SwitchArgs {
 pub(super) struct RotateArgs {
     /// Its id
     pub(super) id: String,
-    /// How long the old token lives on, as 1d; never past its own expiry [default: it is dead at once]
-    #[arg(long, default_value = "0s", hide_default_value = true, value_parser = duration, value_name = "DURATION")]
-    pub(super) overlap: Duration,
+    /// How long the old token lives on, as 1d; never past its own expiry [default: it is dead at once, or as soon as its
+    /// workspace's policy allows]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub(super) overlap: Option<Duration>,
     #[command(flatten)]
     pub(super) expiration: ExpirationArgs,
     /// A UUID of your own making: the same command with the same id within 24 hours makes no second successor

@@ -63,7 +63,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
             token: &token,
             workspace: &args.workspace,
             required_scopes: args.scopes.iter().copied().collect(),
-            client_ip: args.client_ip.map(|ip| ip.to_canonical()),
+            client_ip: args.client_ip,
             fresh: true,
             at_least_revision: 0,
             asker: None,

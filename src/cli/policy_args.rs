@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::Usage;
 use super::args::{at_least_one, duration, positive};
-use crate::model::WorkspacePolicy;
-use crate::policy::{Limits, Policy};
+use crate::model::PolicyChange;
+use crate::policy::{Contradiction, Limits, Policy};
 
 /// Flags of `serve`. What is made with this program on the store itself is bound by its workspace's policy only.
 #[derive(Debug, Args)]
@@ -34,21 +34,18 @@ pub(super) struct PolicyArgs {
     /// The most personal access tokens of one user that are neither revoked nor expired [default: any number]
     #[arg(long, env = "SOPHIC_AUTH_USER_PATS_MAX", value_parser = at_least_one::<u32>, value_name = "N")]
     user_pats_max: Option<u32>,
-    /// The shortest that a rotated credential must be let live on
+    /// The shortest that a rotated credential must be let live on, which it also is where a rotation does not say
     #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MIN", default_value = "0s", value_parser = duration, value_name = "DURATION")]
     overlap_min: Duration,
-    /// The longest that a rotated credential may be let live on; 0s: not at all [default: to its own expiry]
-    #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MAX", value_parser = duration, value_name = "DURATION")]
+    /// The longest that a rotated credential may be let live on; 1ms: as good as not at all [default: to its own expiry]
+    #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MAX", value_parser = positive, value_name = "DURATION")]
     overlap_max: Option<Duration>,
 }
 
 impl PolicyArgs {
     /// The server's policy.
     pub(super) fn policy(&self) -> Result<Policy, Usage> {
-        if self.overlap_max.is_some_and(|most| self.overlap_min > most) {
-            return Err(Usage("--overlap-min must not be above --overlap-max".to_owned()));
-        }
-        Ok(Policy {
+        let policy = Policy {
             keys: Limits {
                 lifetime_max: self.key_lifetime_max,
                 expiry_required: self.key_expiry_required,
@@ -61,49 +58,61 @@ impl PolicyArgs {
             },
             overlap_min: self.overlap_min,
             overlap_max: self.overlap_max,
-        })
+        };
+        let wrong = policy.contradictions().into_iter().map(|Contradiction { field, .. }| {
+            format!("--overlap-min must not be above --{}", field.replace('_', "-"))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        if wrong.is_empty() { Ok(policy) } else { Err(Usage(wrong.join("; "))) }
     }
 }
 
-/// Flags of `workspace put`. None of them: its policy stays as it is; any of them: it is replaced whole.
+/// Flags of `workspace put`. What is not named stays as it is.
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Policy (any of these replaces all of it; the server's own holds where it is stricter)"
+    next_help_heading = "Policy (what is not named stays as it is; the server's own holds where it is stricter)"
 )]
 pub(super) struct WorkspacePolicyArgs {
-    /// The longest that its keys may be made to live
-    #[arg(long, value_parser = positive, value_name = "DURATION")]
+    /// The longest that its keys may be made to live; 0s: no limit
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
     key_lifetime_max: Option<Duration>,
     /// Refuse keys without expiry
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_key_expiry_required")]
     key_expiry_required: bool,
-    /// The most of its keys that are neither revoked nor expired; 0: none may be made
+    /// Take keys without expiry again
+    #[arg(long)]
+    no_key_expiry_required: bool,
+    /// The most of its keys that are neither revoked nor expired; 0: no limit
     #[arg(long, value_name = "N")]
     keys_max: Option<u32>,
-    /// The shortest that its rotated keys must be let live on
+    /// The shortest that its rotated keys must be let live on; 0s: no limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap_min: Option<Duration>,
-    /// The longest that its rotated keys may be let live on
+    /// The longest that its rotated keys may be let live on; 0s: no limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap_max: Option<Duration>,
-    /// Take its policy away
+    /// Take its policy away, all of it
     #[arg(long, conflicts_with_all = [
-        "key_lifetime_max", "key_expiry_required", "keys_max", "overlap_min", "overlap_max",
+        "key_lifetime_max", "key_expiry_required", "no_key_expiry_required", "keys_max", "overlap_min",
+        "overlap_max",
     ])]
     no_policy: bool,
 }
 
 impl WorkspacePolicyArgs {
-    /// The workspace's new policy, if it is to have another.
-    pub(super) fn policy(&self) -> Option<WorkspacePolicy> {
-        let policy = WorkspacePolicy {
+    /// What is to change of the workspace's policy, if anything is.
+    pub(super) fn policy(&self) -> Option<PolicyChange> {
+        if self.no_policy {
+            return Some(PolicyChange::NO_LIMIT);
+        }
+        let named = self.key_expiry_required || self.no_key_expiry_required;
+        let change = PolicyChange {
             key_lifetime_max: self.key_lifetime_max,
-            key_expiry_required: self.key_expiry_required,
+            key_expiry_required: named.then_some(self.key_expiry_required),
             keys_max: self.keys_max,
             overlap_min: self.overlap_min,
             overlap_max: self.overlap_max,
         };
-        let named = policy != WorkspacePolicy::default();
-        (named || self.no_policy).then_some(policy)
+        Some(change).filter(|change| *change != PolicyChange::default())
     }
 }

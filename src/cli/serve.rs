@@ -1,5 +1,7 @@
 //! `serve`: the server, until a signal ends it.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Global, Output};
@@ -65,6 +67,9 @@ impl Signals {
     }
 }
 
+/// How often to clean up, where nobody says.
+const PURGE_EVERY: Duration = Duration::from_hours(1);
+
 /// What SIGHUP is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnHangup {
@@ -116,8 +121,8 @@ fn reload_tls(running: &Running) {
 
 fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
     let client_certificates = match args.tls_client_certificates {
-        ClientCertificatesArg::Optional => ClientCertificates::Optional,
-        ClientCertificatesArg::Required => ClientCertificates::Required,
+        None | Some(ClientCertificatesArg::Optional) => ClientCertificates::Optional,
+        Some(ClientCertificatesArg::Required) => ClientCertificates::Required,
     };
     let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
         certificate,
@@ -137,7 +142,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         shutdown_grace: args.shutdown_grace,
         housekeeping: Housekeeping {
             last_use_flush: args.last_use_flush,
-            purge_every: args.purge_every,
+            purge_every: args.purge_every.unwrap_or(PURGE_EVERY),
             purge_dead_after: args.purge.dead_after,
             purge_changes_after: args.purge.changes_after,
         },

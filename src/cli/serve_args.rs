@@ -39,9 +39,9 @@ pub(super) struct ServeArgs {
     /// The authorities whose client certificates are believed, PEM: callers may then be known by certificate
     #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CA", value_name = "FILE", help_heading = TLS)]
     pub(super) tls_client_ca: Option<PathBuf>,
-    /// Whether a client must have a certificate
-    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", default_value = "optional", help_heading = TLS)]
-    pub(super) tls_client_certificates: ClientCertificatesArg,
+    /// Whether a client must have a certificate [default: optional]
+    #[arg(long, env = "SOPHIC_AUTH_TLS_CLIENT_CERTIFICATES", help_heading = TLS)]
+    pub(super) tls_client_certificates: Option<ClientCertificatesArg>,
     /// Listen in the clear beyond loopback: only where the network itself is protected
     #[arg(long, env = "SOPHIC_AUTH_INSECURE", help_heading = LISTENING)]
     pub(super) insecure: bool,
@@ -92,9 +92,9 @@ pub(super) struct ServeArgs {
     /// How often last uses are written to the store
     #[arg(long, env = "SOPHIC_AUTH_LAST_USE_FLUSH", default_value = "60s", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
     pub(super) last_use_flush: Duration,
-    /// How often to clean up what the next two flags name
-    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", default_value = "1h", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
-    pub(super) purge_every: Duration,
+    /// How often to clean up what the next two flags name [default: 1h]
+    #[arg(long, env = "SOPHIC_AUTH_PURGE_EVERY", value_parser = positive, value_name = "DURATION", help_heading = HOUSEKEEPING)]
+    pub(super) purge_every: Option<Duration>,
     #[command(flatten)]
     pub(super) purge: PurgeArgs,
     /// How old a connection may grow before its client is asked to come again; 0s: no limit

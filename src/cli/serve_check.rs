@@ -5,13 +5,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Usage;
-use super::serve_args::{ClientCertificatesArg, Ports, ServeArgs};
+use super::serve_args::{Ports, ServeArgs};
 use crate::cache::patience;
 
 /// Refuses flags that cannot be meant together; else gives what may not be meant, and works all the same.
 pub(super) fn check(args: &ServeArgs) -> Result<Vec<String>, Usage> {
     let mut wrong = ports(&args.ports);
     tls(args, &mut wrong);
+    let purges = !args.purge.dead_after.is_zero() || !args.purge.changes_after.is_zero();
+    if args.purge_every.is_some() && !purges {
+        wrong.push(
+            "--purge-every has nothing to do: --purge-dead-after and --purge-changes-after are 0s, which is never"
+                .to_owned(),
+        );
+    }
     wrong.extend(args.policy.policy().err().map(|Usage(text)| text));
     if wrong.is_empty() { Ok(doubtful(args)) } else { Err(Usage(wrong.join("; "))) }
 }
@@ -35,13 +42,13 @@ fn tls(args: &ServeArgs, wrong: &mut Vec<String>) {
         }
     };
     let (certificate, key) = (args.tls_cert.is_some(), args.tls_key.is_some());
-    let required = args.tls_client_certificates == ClientCertificatesArg::Required;
+    let certificates = args.tls_client_certificates.is_some();
     needs("--tls-cert", certificate, "--tls-key", key);
     needs("--tls-key", key, "--tls-cert", certificate);
     needs("--tls-client-ca", args.tls_client_ca.is_some(), "--tls-cert and --tls-key", certificate);
-    let text = "--tls-client-certificates required";
-    needs(text, required, "--tls-client-ca", args.tls_client_ca.is_some());
-    needs(text, required, "--tls-cert and --tls-key", certificate);
+    let text = "--tls-client-certificates";
+    needs(text, certificates, "--tls-client-ca", args.tls_client_ca.is_some());
+    needs(text, certificates, "--tls-cert and --tls-key", certificate);
     if args.insecure && certificate {
         wrong.push(
             "--insecure listens in the clear, and --tls-cert does not: give one of them".to_owned(),

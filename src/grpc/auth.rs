@@ -28,7 +28,8 @@ impl pb::auth_service_server::AuthService for AuthFace {
         let asker = convert::asker(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
-        let question = convert::introspection_request(&mut violations, "", &message, asker);
+        let question =
+            convert::introspection_request(&self.0, &mut violations, "", &message, asker);
         violations.finish()?;
         Ok(Response::new(convert::introspection(self.0.introspect(&question).await?)))
     }

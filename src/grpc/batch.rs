@@ -23,7 +23,7 @@ pub(super) async fn introspect(
         .enumerate()
         .map(|(place, message)| {
             let prefix = format!("requests[{place}].");
-            convert::introspection_request(&mut violations, &prefix, message, asker)
+            convert::introspection_request(service, &mut violations, &prefix, message, asker)
         })
         .collect();
     violations.finish()?;

@@ -10,11 +10,12 @@ use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
-    Invalid, Membership, Owner, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
-    WorkspaceName, WorkspacePolicy, parse_client_ip,
+    Invalid, Membership, Owner, PolicyChange, Role, Scope, ScopeSet, Timestamp, User, UserId,
+    Workspace, WorkspaceName, WorkspacePolicy,
 };
 use crate::service::{
-    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, ServiceError, Violations,
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
+    Violations,
 };
 use crate::store::CredentialOrder;
 
@@ -31,6 +32,7 @@ pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<Calle
 
 /// `prefix` stands before the names of fields in what is noted.
 pub(super) fn introspection_request<'a>(
+    service: &Service,
     violations: &mut Violations,
     prefix: &str,
     message: &'a pb::IntrospectRequest,
@@ -39,7 +41,7 @@ pub(super) fn introspection_request<'a>(
     let field = |name: &str| format!("{prefix}{name}");
     let required_scopes = scopes(violations, &field("required_scopes"), &message.required_scopes);
     let client_ip = optional(&message.client_ip)
-        .and_then(|text| violations.check(&field("client_ip"), parse_client_ip(text)));
+        .and_then(|text| service.client_address("client_ip", text.as_bytes()));
     if i64::try_from(message.at_least_revision).is_err() {
         let description = "must be a revision of an earlier answer, or 0";
         violations.add(&field("at_least_revision"), description);
@@ -326,7 +328,7 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
         update_time: Some(timestamp(workspace.update_time)),
         policy: policy.map(|policy| pb::WorkspacePolicy {
             key_lifetime_max: policy.key_lifetime_max.map(duration),
-            key_expiry_required: policy.key_expiry_required,
+            key_expiry_required: Some(policy.key_expiry_required),
             keys_max: policy.keys_max,
             overlap_min: policy.overlap_min.map(duration),
             overlap_max: policy.overlap_max.map(duration),
@@ -334,27 +336,28 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
     }
 }
 
-/// What a workspace asks of its keys.
+/// What to change of what a workspace asks of its keys.
 pub(super) fn policy(
     violations: &mut Violations,
     field: &str,
     message: pb::WorkspacePolicy,
-) -> WorkspacePolicy {
+) -> PolicyChange {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
         let field = format!("{field}.policy.{name}");
-        duration.and_then(|duration| positive_or_zero(violations, &field, duration))
+        let duration = positive_or_zero(violations, &field, duration?)?;
+        // The store keeps no less, and would take it for none at all.
+        if !duration.is_zero() && duration < Duration::from_micros(1) {
+            violations.add(&field, "must be 0, for no limit, or a microsecond or more");
+        }
+        Some(duration)
     };
-    let policy = WorkspacePolicy {
+    PolicyChange {
         key_lifetime_max: optional("key_lifetime_max", message.key_lifetime_max),
         key_expiry_required: message.key_expiry_required,
         keys_max: message.keys_max,
         overlap_min: optional("overlap_min", message.overlap_min),
         overlap_max: optional("overlap_max", message.overlap_max),
-    };
-    if policy.key_lifetime_max.is_some_and(|most| most < Duration::from_micros(1)) {
-        violations.add(&format!("{field}.policy.key_lifetime_max"), "must be positive");
     }
-    policy
 }
 
 pub(super) fn user(user: &User) -> pb::User {

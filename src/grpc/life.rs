@@ -1,7 +1,5 @@
 //! The part of `AuthService` that lists credentials and changes them after they were made.
 
-use std::time::Duration;
-
 use tonic::{Request, Response, Status};
 
 use super::auth::AuthFace;
@@ -131,7 +129,7 @@ pub(super) async fn rotate(
     let request = Rotate {
         id,
         kind: None,
-        overlap: overlap.unwrap_or(Duration::ZERO),
+        overlap,
         expiration,
         acting_user: message.acting_user,
         request_id: message.request_id,

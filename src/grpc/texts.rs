@@ -17,9 +17,10 @@ use super::introspect::bytes;
 use crate::service::Violations;
 
 /// Fields that may have a NUL.
-const COMPARED_OR_HASHED: [&str; 4] = [
+const COMPARED_OR_HASHED: [&str; 5] = [
     "sophic.auth.v1.IntrospectRequest.token",
     "sophic.auth.v1.IntrospectRequest.workspace",
+    "sophic.auth.v1.IntrospectRequest.client_ip",
     "sophic.auth.v1.RevokeRequest.token",
     "sophic.auth.v1.LeakedToken.token",
 ];

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse as _;
@@ -17,7 +17,7 @@ use super::form::Form;
 use super::problem::{Problem, json_response};
 use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::model::{Permission, Scope, ScopeSet, Timestamp, parse_client_ip};
+use crate::model::{Permission, Scope, ScopeSet, Timestamp};
 use crate::service::grant::REVOKE_BY_TOKEN;
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
@@ -27,6 +27,10 @@ use crate::service::{
 const FORM_BYTES_MAX: usize = 16 * 1024;
 /// How long a form may take to come.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a body that is refused is read on, and thrown away.
+const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long to wait for more of it.
+const DISCARD_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who may introspect, and who may revoke by token; there is no acting user here.
 pub(super) const INTROSPECT: &[Permission] = &[Permission::Introspect];
@@ -46,10 +50,9 @@ pub(super) async fn introspect(
     let words = form.one("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
     let required_scopes =
         words.filter_map(|word| violations.check("scope", word.parse::<Scope>())).collect();
-    let client_ip = form
-        .one("client_ip")?
-        .and_then(|text| violations.check("client_ip", parse_client_ip(text)));
+    let client_ip = form.one("client_ip")?;
     violations.finish()?;
+    let client_ip = client_ip.and_then(|text| service.client_address("client_ip", text.as_bytes()));
     let request = IntrospectionRequest {
         token,
         workspace: form.one("workspace")?.unwrap_or_default(),
@@ -95,7 +98,20 @@ pub(super) fn metadata(issuer: &str) -> Response<Body> {
 
 /// Nothing is taken from the URL, and what stands there is refused: whoever writes `?workspace=` there means something by it
 /// (and a token there would be in the log of every proxy).
-async fn read_form(parts: &Parts, body: Body) -> Result<Form, Problem> {
+async fn read_form(parts: &Parts, mut body: Body) -> Result<Form, Problem> {
+    let read = match check_head(parts) {
+        Ok(()) => read_body(&mut body).await,
+        Err(problem) => Err(problem),
+    };
+    // Who waits for a word before they send sends nothing after this one.
+    if read.is_err() && !parts.headers.contains_key(EXPECT) {
+        discard(body).await;
+    }
+    read
+}
+
+/// What is wrong before the body is read.
+fn check_head(parts: &Parts) -> Result<(), Problem> {
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(Problem::Malformed(
             "the URL takes no parameters: they belong in the form, which has token, and for introspection workspace, scope \
@@ -111,6 +127,10 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Problem> {
     if announced.is_some_and(|length| length > FORM_BYTES_MAX) {
         return Err(Problem::TooLarge);
     }
+    Ok(())
+}
+
+async fn read_body(body: &mut Body) -> Result<Form, Problem> {
     let read = tokio::time::timeout(FORM_TIMEOUT, Limited::new(body, FORM_BYTES_MAX).collect());
     match read.await {
         Ok(Ok(body)) => Ok(Form::decode(&body.to_bytes())?),
@@ -118,6 +138,22 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Problem> {
         Ok(Err(_)) => Err(Problem::Malformed("the body broke off")),
         Err(_) => Err(Problem::TooSlow),
     }
+}
+
+/// Reads on, for a while, and keeps nothing: a client that is still sending when the connection is closed sees no answer.
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let rest = async {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, body.frame()).await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            if read > left {
+                break;
+            }
+            left -= read;
+        }
+    };
+    // Whether it came to its end or not, the answer is given now.
+    let _ = tokio::time::timeout(FORM_TIMEOUT, rest).await;
 }
 
 /// `application/x-www-form-urlencoded`, and no character set but UTF-8.

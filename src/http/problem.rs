@@ -92,7 +92,7 @@ impl Problem {
             Self::MediaType => {
                 "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
             }
-            Self::TooLarge => "the body is too large".to_owned(),
+            Self::TooLarge => "the body is larger than a form may be: 16 KiB".to_owned(),
             Self::TooSlow => "the body took too long to come".to_owned(),
         }
     }
@@ -101,11 +101,11 @@ impl Problem {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Service(error) => error.reason,
-            Self::Malformed(_)
-            | Self::Method
-            | Self::MediaType
-            | Self::TooLarge
-            | Self::TooSlow => Reason::RequestMalformed,
+            Self::Malformed(_) | Self::Method | Self::MediaType | Self::TooSlow => {
+                Reason::RequestMalformed
+            }
+            // As of a message.
+            Self::TooLarge => Reason::MessageTooLarge,
         }
     }
 

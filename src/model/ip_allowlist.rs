@@ -85,7 +85,8 @@ fn parse_network(entry: &str) -> Option<IpNet> {
 }
 
 /// A client's address as a caller or a proxy names it, with or without a port: `203.0.113.7:51234`, `[2001:db8::1]:443`.
-/// A zone (RFC 4007) is cut off; an IPv4 address mapped into IPv6 is that IPv4 address.
+/// A zone (RFC 4007), white space and quotes (RFC 7239) around it are cut off; an IPv4 address mapped into IPv6 is that IPv4
+/// address.
 pub fn parse_client_ip(text: &str) -> Result<IpAddr, Invalid> {
     text.parse::<IpAddr>()
         .ok()
@@ -94,8 +95,11 @@ pub fn parse_client_ip(text: &str) -> Result<IpAddr, Invalid> {
         .ok_or_else(|| Invalid::new("must be an IPv4 or IPv6 address, with or without a port"))
 }
 
-/// An address with a port, a zone or brackets. An IPv6 address needs brackets before a port.
+/// An address with a port, a zone, brackets, quotes or white space. An IPv6 address needs brackets before a port.
 fn decorated(text: &str) -> Option<IpAddr> {
+    let text = text.trim_ascii();
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let text = quoted.map_or(text, str::trim_ascii);
     let without_zone = |text: &str| -> Option<IpAddr> {
         match text.split_once('%') {
             None => text.parse().ok(),

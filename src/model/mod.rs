@@ -35,7 +35,7 @@ pub use scope::{Scope, ScopeSet};
 pub use text::{Annotations, DisplayName, Reason};
 pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
-pub use workspace::{Workspace, WorkspacePolicy};
+pub use workspace::{PolicyChange, Workspace, WorkspacePolicy};
 
 /// A number of the store's change log: gapless, in commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

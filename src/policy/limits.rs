@@ -63,38 +63,86 @@ impl Policy {
         Rules { limits: self.pats, overlap_min, overlap_max: self.overlap_max }
     }
 
-    /// Where a workspace's policy would be laxer than this one, or contradict it: the field, and what is wrong. (It would
-    /// not hold anyway; but whoever asks for it should hear of it.)
-    pub fn refuse_laxer(&self, workspace: &WorkspacePolicy) -> Vec<(&'static str, Invalid)> {
+    /// Why the server's own policy cannot be meant: what is wrong with which two of its limits.
+    pub fn contradictions(&self) -> Vec<Contradiction> {
+        let most = [
+            ("overlap_max", self.overlap_max),
+            ("key_lifetime_max", self.keys.lifetime_max),
+            ("pat_lifetime_max", self.pats.lifetime_max),
+        ];
+        contradictions(self.overlap_min, most)
+    }
+
+    /// Where a change of a workspace's policy would make it laxer than this one, or contradict it or itself: the field, and
+    /// what is wrong. (It would not hold anyway; but whoever asks for it should hear of it.) What is not changed is not
+    /// refused: the server's own may have become stricter.
+    pub fn refuse(
+        &self,
+        before: &WorkspacePolicy,
+        after: &WorkspacePolicy,
+    ) -> Vec<(&'static str, Invalid)> {
         let mut wrong = Vec::new();
-        if let Some((own, server)) = workspace.key_lifetime_max.zip(self.keys.lifetime_max)
-            && own > server
+        if let Some(most) =
+            laxer(before.key_lifetime_max, after.key_lifetime_max, self.keys.lifetime_max)
         {
-            wrong.push(("key_lifetime_max", not_above(&span(server))));
+            wrong.push(("key_lifetime_max", not_above(&span(most))));
         }
-        if let Some((own, server)) = workspace.keys_max.zip(self.keys.live_max)
-            && own > server
-        {
-            wrong.push(("keys_max", not_above(&server.to_string())));
+        if let Some(most) = laxer(before.keys_max, after.keys_max, self.keys.live_max) {
+            wrong.push(("keys_max", not_above(&most.to_string())));
         }
-        if let Some((own, server)) = workspace.overlap_max.zip(self.overlap_max)
-            && own > server
-        {
-            wrong.push(("overlap_max", not_above(&span(server))));
+        if let Some(most) = laxer(before.overlap_max, after.overlap_max, self.overlap_max) {
+            wrong.push(("overlap_max", not_above(&span(most))));
         }
-        let overlap_max = lower(workspace.overlap_max, self.overlap_max);
-        if let Some(own) = workspace.overlap_min {
-            if own < self.overlap_min {
-                let least = span(self.overlap_min);
-                let text = format!("must not be below the server's own, which is {least}");
+        let least_changes = before.overlap_min != after.overlap_min;
+        if least_changes && after.overlap_min.is_some_and(|own| own < self.overlap_min) {
+            let least = span(self.overlap_min);
+            let text = format!("must not be below the server's own, which is {least}");
+            wrong.push(("overlap_min", Invalid::new(text)));
+        }
+        let most = [
+            ("overlap_max", lower(after.overlap_max, self.overlap_max)),
+            ("key_lifetime_max", lower(after.key_lifetime_max, self.keys.lifetime_max)),
+        ];
+        let least = after.overlap_min.unwrap_or_default().max(self.overlap_min);
+        for Contradiction { field, most } in contradictions(least, most) {
+            if least_changes {
+                let text = format!("must not be above {field}, which is {}", span(most));
                 wrong.push(("overlap_min", Invalid::new(text)));
             }
-            if overlap_max.is_some_and(|most| own > most) {
-                wrong.push(("overlap_min", Invalid::new("must not be above the longest overlap")));
+            let changes = match field {
+                "overlap_max" => before.overlap_max != after.overlap_max,
+                _ => before.key_lifetime_max != after.key_lifetime_max,
+            };
+            if changes {
+                let text = format!("must not be below overlap_min, which is {}", span(least));
+                wrong.push((field, Invalid::new(text)));
             }
         }
         wrong
     }
+}
+
+/// A limit that the shortest overlap is above: no credential could live so long beside its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Which.
+    pub field: &'static str,
+    /// The limit.
+    pub most: Duration,
+}
+
+fn contradictions<const N: usize>(
+    least: Duration,
+    limits: [(&'static str, Option<Duration>); N],
+) -> Vec<Contradiction> {
+    let limits = limits.into_iter().filter_map(|(field, most)| Some((field, most?)));
+    let below = limits.filter(|(_, most)| least > *most);
+    below.map(|(field, most)| Contradiction { field, most }).collect()
+}
+
+/// The server's limit, if a workspace's own comes to be above it.
+fn laxer<T: Ord + Copy>(before: Option<T>, after: Option<T>, server: Option<T>) -> Option<T> {
+    server.filter(|server| before != after && after.is_some_and(|own| own > *server))
 }
 
 impl Rules {
@@ -123,6 +171,11 @@ impl Rules {
     ) -> Result<Option<Duration>, Invalid> {
         let lifetime = lower(lifetime, self.limits.lifetime_max);
         self.check_lifetime(lifetime).map(|()| lifetime)
+    }
+
+    /// The overlap of a rotation that names none: none, or as little as there may be.
+    pub const fn default_overlap(&self) -> Duration {
+        self.overlap_min
     }
 
     /// Refuses an overlap that is too short or too long.
@@ -202,10 +255,38 @@ mod tests {
         let limits = Limits { lifetime_max: Some(HOUR), expiry_required: true, live_max: Some(1) };
         let rules = Rules { limits, overlap_min: 2 * HOUR, overlap_max: Some(3 * HOUR) };
         assert_eq!(policy().for_keys(&stricter), rules);
-        assert_eq!(policy().refuse_laxer(&stricter), []);
-        let fields: Vec<_> =
-            policy().refuse_laxer(&laxer).into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["key_lifetime_max", "keys_max", "overlap_max", "overlap_min"]);
+        let none = WorkspacePolicy::default();
+        assert_eq!(policy().refuse(&none, &stricter), []);
+        let refused = |before, after| {
+            let refused = policy().refuse(before, after).into_iter();
+            refused.map(|(field, _)| field).collect::<Vec<_>>()
+        };
+        let all = ["key_lifetime_max", "keys_max", "overlap_max", "overlap_min"];
+        assert_eq!(refused(&none, &laxer), all);
+        assert_eq!(policy().refuse(&laxer, &laxer), []);
+        let one = WorkspacePolicy { keys_max: Some(21), ..laxer };
+        assert_eq!(refused(&laxer, &one), ["keys_max"]);
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_named() {
+        let server = Policy { overlap_min: 2 * DAY, ..policy() };
+        let fields: Vec<_> = server.contradictions().iter().map(|wrong| wrong.field).collect();
+        assert_eq!(fields, ["overlap_max", "key_lifetime_max"]);
+        assert_eq!(policy().contradictions(), []);
+        let none = WorkspacePolicy::default();
+        let short = WorkspacePolicy { key_lifetime_max: Some(HOUR / 2), ..none };
+        let long = WorkspacePolicy { overlap_min: Some(3 * HOUR), ..none };
+        let both = WorkspacePolicy { overlap_max: Some(2 * HOUR), ..long };
+        for (before, after, fields) in [
+            (&none, &short, &["key_lifetime_max"][..]),
+            (&none, &both, &["overlap_min", "overlap_max"]),
+            (&long, &both, &["overlap_max"]),
+            (&both, &both, &[]),
+        ] {
+            let refused = policy().refuse(before, after);
+            assert_eq!(refused.iter().map(|(field, _)| *field).collect::<Vec<_>>(), fields);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod limits;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Limits, Policy, Rules};
+pub use limits::{Contradiction, Limits, Policy, Rules};
 
 use crate::model::{Credential, Owner, Role, UserId};
 

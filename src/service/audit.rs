@@ -95,7 +95,7 @@ impl Service {
                     after: Some(json!({"cutoff": cutoff.to_string(), "purged_count": count})),
                     reason: None,
                 };
-                let batch = this.commit(tx, &this.audit_event(&context, entry)?).await?;
+                let batch = this.commit_change(&context, tx, count > 0, entry).await?;
                 let all = committed.map_or(batch, |committed| committed.and(batch));
                 committed = Some(all);
                 purged += count;

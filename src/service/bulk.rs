@@ -159,8 +159,8 @@ impl Service {
     ) -> Result<Done<BulkRevoked>> {
         let count = self.store.count_revocable(filter).await?;
         let sample = self.store.list_revocable(filter, None, SAMPLE).await?;
-        let tx = self.begin("bulk_revoke_dry_run").await?;
-        let committed = self.commit_unchanged(tx, attempt, json!({"count": count}), why).await?;
+        let found = json!({"count": count});
+        let committed = self.commit_unchanged(None, attempt, found, why).await?;
         let revision = committed.revision();
         let next_token = String::new();
         Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
@@ -236,7 +236,7 @@ impl Service {
     }
 
     /// Revokes these credentials in one transaction, with an event for each and one for all of them; each as it stands
-    /// now, and whether it was this that revoked it.
+    /// now, and whether it was this that revoked it. Where none was left to revoke, the events are bounded as refusals are.
     pub(super) async fn revoke_many(
         &self,
         context: &Context,
@@ -271,6 +271,10 @@ impl Service {
                 events.push(self.audit_event(context, entry)?);
             }
             revoked.insert(after.id, (after, is_live));
+        }
+        if live.is_empty() && !self.admits(context) {
+            drop(tx);
+            return Ok((self.nothing_to_commit().await?, revoked));
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {

@@ -195,17 +195,12 @@ impl Service {
             let before = find(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
-            tx.update_caller(&after).await?;
-            let entry = Entry {
-                action: "caller.revoke",
-                target: AuditTarget::Caller(after.id),
-                acting_user: None,
-                before: Some(view::caller(&before)),
-                after: Some(view::caller(&after)),
-                reason: None,
-            };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            let changes = after != before;
+            if changes {
+                tx.update_caller(&after).await?;
+            }
+            let entry = changed("caller.revoke", &before, &after);
+            Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
     }
@@ -246,9 +241,12 @@ impl Service {
             if !permissions.is_empty() {
                 after.permissions = permissions;
             }
-            tx.update_caller(&after).await.map_err(name_conflict)?;
-            let event = this.audit_event(&context, changed("caller.update", &before, &after))?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            let changes = after != before;
+            if changes {
+                tx.update_caller(&after).await.map_err(name_conflict)?;
+            }
+            let entry = changed("caller.update", &before, &after);
+            Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
     }

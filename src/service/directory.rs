@@ -122,7 +122,7 @@ impl Service {
                 violations.add("user.display_name", "is required of a new user");
                 return Err(violations.into_error());
             };
-            let after = User {
+            let mut after = User {
                 generation: before.as_ref().map_or(0, |user| user.generation),
                 generation_time: before.as_ref().and_then(|user| user.generation_time),
                 create_time: live.map_or(now, |user| user.create_time),
@@ -132,7 +132,14 @@ impl Service {
                 display_name,
                 disabled: disabled.unwrap_or(live.is_some_and(|user| user.disabled)),
             };
-            tx.put_user(&after).await?;
+            let changed = live.is_none_or(|user| {
+                after.display_name != user.display_name || after.disabled != user.disabled
+            });
+            if let Some(user) = live.filter(|_| !changed) {
+                after.update_time = user.update_time;
+            } else {
+                tx.put_user(&after).await?;
+            }
             let entry = Entry {
                 action: "user.put",
                 target: AuditTarget::User(after.id.clone()),
@@ -141,8 +148,7 @@ impl Service {
                 after: Some(view::user(&after)),
                 reason: None,
             };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            Ok(this.commit_change(&context, tx, changed, entry).await?.done(after))
         })
         .await
     }
@@ -224,14 +230,19 @@ impl Service {
             let user =
                 user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
             let before = tx.find_membership(&workspace.id, &user.id, Lock::Update).await?;
-            let after = Membership {
+            let mut after = Membership {
                 create_time: before.as_ref().map_or(now, |membership| membership.create_time),
                 update_time: now,
                 workspace_id: workspace.id,
                 user_id: user.id,
                 role,
             };
-            tx.put_membership(&after).await?;
+            let changed = before.as_ref().is_none_or(|before| before.role != role);
+            if let Some(before) = before.as_ref().filter(|_| !changed) {
+                after.update_time = before.update_time;
+            } else {
+                tx.put_membership(&after).await?;
+            }
             let entry = Entry {
                 action: "membership.put",
                 target: AuditTarget::Membership(after.workspace_id.clone(), after.user_id.clone()),
@@ -240,8 +251,7 @@ impl Service {
                 after: Some(view::membership(&after)),
                 reason: None,
             };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            Ok(this.commit_change(&context, tx, changed, entry).await?.done(after))
         })
         .await
     }
@@ -326,7 +336,7 @@ impl Service {
         .await
     }
 
-    /// Of what was to be deleted and is not there: refused, or allowed, and then recorded.
+    /// Of what was to be deleted and is not there: refused, or allowed.
     async fn missing(
         &self,
         tx: Transaction,
@@ -337,7 +347,7 @@ impl Service {
         if !allow_missing {
             return Err(reason.into());
         }
-        let committed = self.commit_unchanged(tx, attempt, json!({"real": false}), None).await?;
-        Ok(committed.done(()))
+        let nothing = json!({"real": false});
+        Ok(self.commit_unchanged(Some(tx), attempt, nothing, None).await?.done(()))
     }
 }

@@ -39,8 +39,9 @@ pub struct Rotate {
     pub id: CredentialId,
     /// Of this kind only, if one is given.
     pub kind: Option<CredentialKind>,
-    /// How long its token lives on, though never past its own expiry; zero: it is dead at once.
-    pub overlap: Duration,
+    /// How long its token lives on, though never past its own expiry; zero: it is dead at once; nothing: as little as the
+    /// policy allows.
+    pub overlap: Option<Duration>,
     /// When the successor dies by itself; nothing: it lives as long as its predecessor was made to live.
     pub expiration: Option<Expiration>,
     /// On whose behalf; empty: the system's.
@@ -123,8 +124,8 @@ impl Service {
                 after: Some(view::credential(&after, now)),
                 reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
             };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            let committed = this.commit_change(&context, tx, after != before, entry).await?;
+            Ok(committed.done(after))
         })
         .await
     }
@@ -154,6 +155,9 @@ impl Service {
             let (before, held) = this
                 .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
+            // Of a retry whose owner may make nothing any more it is as good not to know: the predecessor ends by itself.
+            let overlap =
+                request.overlap.or_else(|| Some(held.as_ref().ok()?.rules.default_overlap()));
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
                 let rotated = made.map(|Created { credential, token }| Rotated {
@@ -162,14 +166,15 @@ impl Service {
                     predecessor: before,
                     end_pending: false,
                 });
-                return Ok(this
-                    .end_predecessor(&context, &request, rotated, this.clock.now())
-                    .await);
+                let now = this.clock.now();
+                return Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await);
             }
             check_etag(&request.etag, &before)?;
             let held = check_alive(&before, now).and(held)?;
-            let expire_time = this.check_rotation(&mut *tx, &request, &before, &held, now).await?;
-            let after = ended(&before, request.overlap, now);
+            let chosen = overlap.unwrap_or_default();
+            let expire_time =
+                this.check_rotation(&mut *tx, &request, chosen, &before, &held, now).await?;
+            let after = ended(&before, chosen, now);
             let token = Token::mint(token_kind(&held.owner), &*this.random)?;
             let successor = Credential {
                 id,
@@ -194,7 +199,7 @@ impl Service {
             let rotated =
                 Rotated { credential: successor, token, predecessor: after, end_pending: false };
             let rotated = this.commit(tx, &event).await?.done(rotated);
-            Ok(this.end_predecessor(&context, &request, rotated, now).await)
+            Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await)
         })
         .await
     }
@@ -205,11 +210,12 @@ impl Service {
         &self,
         context: &Context,
         request: &Rotate,
+        overlap: Option<Duration>,
         rotated: Done<Rotated>,
         time: Timestamp,
     ) -> Done<Rotated> {
         let rotated = rotated.or_pending(|rotated| rotated.end_pending = true);
-        if !request.overlap.is_zero() {
+        if overlap != Some(Duration::ZERO) {
             return rotated;
         }
         match self.revoke_succeeded(context, request, time).await {
@@ -258,6 +264,7 @@ impl Service {
         &self,
         tx: &mut dyn WriteTx,
         request: &Rotate,
+        overlap: Duration,
         before: &Credential,
         held: &Held,
         now: Timestamp,
@@ -267,7 +274,7 @@ impl Service {
             return Err(error.with("successor_id", successor.id.to_string()));
         }
         let mut violations = Violations::default();
-        violations.check("overlap", held.rules.check_overlap(request.overlap));
+        violations.check("overlap", held.rules.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
         let lifetime = match request.expiration {
             Some(Expiration::At(time)) => Some(time.saturating_since(now)),
@@ -281,7 +288,7 @@ impl Service {
             violations.check(field, held.rules.inherited_lifetime(lifetime)).flatten()
         };
         violations.finish()?;
-        if !request.overlap.is_zero() {
+        if !overlap.is_zero() {
             // The one that is succeeded gives its place to the successor, and lives on for a while beside it.
             self.check_live(tx, held, now, 1).await?;
         }
@@ -325,9 +332,15 @@ fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
 }
 
 fn fingerprint(request: &Rotate) -> Digest {
+    // None named and zero are two requests. Earlier versions wrote what names none as 0.
+    let overlap = match request.overlap {
+        None => "0".to_owned(),
+        Some(Duration::ZERO) => "none".to_owned(),
+        Some(overlap) => overlap.as_nanos().to_string(),
+    };
     Fingerprint::of("Rotate")
         .field(&request.id.to_string())
-        .field(&request.overlap.as_nanos().to_string())
+        .field(&overlap)
         .field(&Expiration::canonical(request.expiration))
         .field(&request.acting_user)
         .field(&request.etag)

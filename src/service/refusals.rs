@@ -3,8 +3,9 @@
 //!
 //! A refusal has no change to go with, so its event has a transaction of its own. How many are recorded is bounded for
 //! each requester: a hundred at once, and after that one a minute. What goes beyond is counted, and the count is recorded
-//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk. To revoke by a text
-//! that is nobody's token is bounded with them: it is refused in all but its answer, and whoever may introspect can send it.
+//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk. Calls that were allowed
+//! and changed nothing are bounded with them, whatever they are: [`Service::commit_change`] and [`Service::commit_unchanged`]
+//! are the only ways to commit one. They wait for replicas all the same.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -153,15 +154,40 @@ impl Service {
         self.append(event.map(|event| AuditEvent { refusal, ..event })).await;
     }
 
-    /// Commits the event of a call that was allowed and had nothing to change: with what was asked for, and what was
-    /// `found` instead.
+    /// Commits what a call found that may have changed nothing, since all was as asked already: then only if the log has
+    /// room for one more such call.
+    pub(super) async fn commit_change(
+        &self,
+        context: &Context,
+        tx: Transaction,
+        changed: bool,
+        entry: Entry<'_>,
+    ) -> Result<Committed> {
+        if !changed && !self.admits(context) {
+            drop(tx);
+            return self.nothing_to_commit().await;
+        }
+        let event = self.audit_event(context, entry)?;
+        self.commit(tx, &event).await
+    }
+
+    /// The same of a call that had nothing to change, with what was asked for, and what was `found` instead; in the
+    /// transaction in which that was found, if it was in one.
     pub(super) async fn commit_unchanged(
         &self,
-        tx: Transaction,
+        tx: Option<Transaction>,
         attempt: &Attempt,
         found: Value,
         reason: Option<&str>,
     ) -> Result<Committed> {
+        if !self.admits(&attempt.context) {
+            drop(tx);
+            return self.nothing_to_commit().await;
+        }
+        let tx = match tx {
+            Some(tx) => tx,
+            None => self.begin("record_unchanged").await?,
+        };
         let after = match (attempt.asked.clone(), found) {
             (Some(Value::Object(mut asked)), Value::Object(found)) => {
                 asked.extend(found);

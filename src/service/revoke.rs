@@ -77,18 +77,18 @@ impl Service {
                     Some((tx, held))
                 }
             };
-            match held {
-                Some((tx, before)) => {
-                    this.revoke_held(&context, tx, before, acting_user.as_ref(), why).await
-                }
-                None => this.revoked_nothing(&context, &unchanged, why).await,
+            if let Some((tx, before)) = held {
+                return this.revoke_held(&context, tx, before, acting_user.as_ref(), why).await;
             }
+            let nobodys = json!({"real": false});
+            let committed = this.commit_unchanged(None, &unchanged, nobodys, why).await?;
+            let revision = committed.revision();
+            Ok(committed.done(Revoked { credential: None, revision }))
         })
         .await
     }
 
-    /// Ends it, if it is not ended already: that is bounded as what is nobody's token is, since whoever may introspect can
-    /// ask for it as often as they like.
+    /// Ends it, if it is not ended already.
     async fn revoke_held(
         &self,
         context: &Context,
@@ -99,26 +99,20 @@ impl Service {
     ) -> Result<Done<Revoked>> {
         let now = self.clock.now();
         let mut after = before.clone();
-        let committed = if before.revoke_time.is_some() && !self.admits(context) {
-            drop(tx);
-            self.nothing_to_commit().await?
-        } else {
-            if before.revoke_time.is_none() {
-                after.revoke_time = Some(now);
-                after.version += 1;
-                tx.update_credential(&after).await?;
-            }
-            let entry = Entry {
-                action: "credential.revoke",
-                target: AuditTarget::Credential(after.id),
-                acting_user,
-                before: Some(view::credential(&before, now)),
-                after: Some(view::credential(&after, now)),
-                reason: why,
-            };
-            let event = self.audit_event(context, entry)?;
-            self.commit(tx, &event).await?
+        if before.revoke_time.is_none() {
+            after.revoke_time = Some(now);
+            after.version += 1;
+            tx.update_credential(&after).await?;
+        }
+        let entry = Entry {
+            action: "credential.revoke",
+            target: AuditTarget::Credential(after.id),
+            acting_user,
+            before: Some(view::credential(&before, now)),
+            after: Some(view::credential(&after, now)),
+            reason: why,
         };
+        let committed = self.commit_change(context, tx, after != before, entry).await?;
         let revision = committed.revision();
         Ok(committed.done(Revoked { credential: Some(after), revision }))
     }
@@ -147,23 +141,5 @@ impl Service {
         }
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
         Ok(credential.map(|credential| (tx, credential)))
-    }
-
-    /// The answer where the text is no credential's. Whoever may introspect can ask for it as often as they like, so the
-    /// events are bounded as those of refusals are.
-    async fn revoked_nothing(
-        &self,
-        context: &Context,
-        attempt: &Attempt,
-        why: Option<&str>,
-    ) -> Result<Done<Revoked>> {
-        let committed = if self.admits(context) {
-            let tx = self.begin("revoke_nothing").await?;
-            self.commit_unchanged(tx, attempt, json!({"real": false}), why).await?
-        } else {
-            self.nothing_to_commit().await?
-        };
-        let revision = committed.revision();
-        Ok(committed.done(Revoked { credential: None, revision }))
     }
 }

@@ -80,7 +80,8 @@ impl Service {
                 expire_time: request.expire_time.or(before.expire_time),
                 ..before.clone()
             };
-            if after != before {
+            let changed = after != before;
+            if changed {
                 after.version += 1;
                 tx.update_credential(&after).await?;
             }
@@ -92,8 +93,8 @@ impl Service {
                 after: Some(view::credential(&after, now)),
                 reason: None,
             };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done(after))
+            let committed = this.commit_change(&context, tx, changed, entry).await?;
+            Ok(committed.done(after))
         })
         .await
     }

@@ -10,8 +10,8 @@ use super::commit::{Committed, Effect, Transaction};
 use super::{Attempt, Context, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::limits::{SLUG_RESERVATION, WORKSPACES_PUT_MAX};
 use crate::model::{
-    AuditTarget, Clock, DisplayName, Invalid, Permission, Slug, Timestamp, Workspace, WorkspaceId,
-    WorkspacePolicy,
+    AuditTarget, Clock, DisplayName, Invalid, Permission, PolicyChange, Slug, Timestamp, Workspace,
+    WorkspaceId, WorkspacePolicy,
 };
 use crate::store::{Lock, NameHolder, WriteTx};
 
@@ -26,8 +26,8 @@ pub struct PutWorkspace {
     pub display_name: Option<DisplayName>,
     /// Whether it is disabled; a new one is not.
     pub disabled: Option<bool>,
-    /// What it asks of its keys, whole.
-    pub policy: Option<WorkspacePolicy>,
+    /// What to change of what it asks of its keys.
+    pub policy: Option<PolicyChange>,
 }
 
 /// A workspace that is put: what it was, and what it is to be.
@@ -38,6 +38,14 @@ pub(super) struct Naming<'a> {
     pub(super) id: &'a WorkspaceId,
     /// Its slug from now on.
     pub(super) slug: &'a Slug,
+}
+
+/// What one that was put was before, and what became of it.
+struct Put {
+    before: Option<Workspace>,
+    /// Before, and now.
+    policies: (Option<WorkspacePolicy>, Option<WorkspacePolicy>),
+    changed: bool,
 }
 
 impl Naming<'_> {
@@ -100,7 +108,7 @@ impl Service {
             for i in order {
                 befores[i] = tx.find_workspace_row(&requests[i].id, Lock::Update).await?;
             }
-            let afters = afters(&requests, &befores, field, now)?;
+            let mut afters = afters(&requests, &befores, field, now)?;
             let namings = afters.iter().zip(&befores).map(|(after, before)| Naming {
                 before: before.as_ref(),
                 id: &after.id,
@@ -111,17 +119,46 @@ impl Service {
                 .await
                 .map_err(|error| told(&context, error))?;
             make_way(&mut *tx, &namings, now).await?;
-            for after in &afters {
-                tx.put_workspace(after).await?;
+            let mut puts = Vec::with_capacity(requests.len());
+            for (i, (request, before)) in requests.iter().zip(befores).enumerate() {
+                let before = before.filter(|before| before.delete_time.is_none());
+                puts.push(this.put_one(&mut *tx, request, before, &mut afters[i], field(i)).await?);
             }
-            let mut policies = Vec::with_capacity(requests.len());
-            for (i, request) in requests.iter().enumerate() {
-                policies.push(this.put_policy(&mut *tx, request, field(i)).await?);
-            }
-            let committed = this.commit_put(&context, tx, &befores, &afters, &policies).await?;
+            let committed = this.commit_put(&context, tx, &puts, &afters).await?;
             Ok(committed.done(afters))
         })
         .await
+    }
+
+    /// Writes what is to be changed of one. What is as asked already stays as it is, with the time of its last change.
+    async fn put_one(
+        &self,
+        tx: &mut dyn WriteTx,
+        request: &PutWorkspace,
+        before: Option<Workspace>,
+        after: &mut Workspace,
+        field: String,
+    ) -> Result<Put> {
+        let same = before.clone().filter(|before| {
+            *before == Workspace { update_time: before.update_time, ..after.clone() }
+        });
+        // A policy is of a workspace that is there.
+        if same.is_none() {
+            tx.put_workspace(after).await?;
+        }
+        let policies = self.put_policy(tx, request, field).await?;
+        let changed = match same {
+            Some(before) if policies.0 == policies.1 => {
+                *after = before;
+                false
+            }
+            Some(_) => {
+                tx.put_workspace(after).await?;
+                true
+            }
+            None => true,
+        };
+        Ok(Put { before, policies, changed })
     }
 
     /// With an event for each.
@@ -129,31 +166,31 @@ impl Service {
         &self,
         context: &Context,
         mut tx: Transaction,
-        befores: &[Option<Workspace>],
+        puts: &[Put],
         afters: &[Workspace],
-        policies: &[(Option<WorkspacePolicy>, Option<WorkspacePolicy>)],
     ) -> Result<Committed> {
-        let mut events = Vec::with_capacity(afters.len());
-        for ((before, after), policies) in befores.iter().zip(afters).zip(policies) {
-            let live = before.as_ref().filter(|before| before.delete_time.is_none());
-            let before = live.map(view::workspace);
-            let entry = Entry {
-                action: "workspace.put",
-                target: AuditTarget::Workspace(after.id.clone()),
-                acting_user: None,
-                before: before.map(|before| view::with_policy(before, policies.0.as_ref())),
-                after: Some(view::with_policy(view::workspace(after), policies.1.as_ref())),
-                reason: None,
-            };
-            events.push(self.audit_event(context, entry)?);
-        }
-        let last = events.pop();
+        let entry = |(put, after): (&Put, &Workspace)| Entry {
+            action: "workspace.put",
+            target: AuditTarget::Workspace(after.id.clone()),
+            acting_user: None,
+            before: put
+                .before
+                .as_ref()
+                .map(|before| view::with_policy(view::workspace(before), put.policies.0.as_ref())),
+            after: Some(view::with_policy(view::workspace(after), put.policies.1.as_ref())),
+            reason: None,
+        };
+        let changed = puts.iter().any(|put| put.changed);
+        let mut entries: Vec<_> = puts.iter().zip(afters).map(entry).collect();
+        let last = entries.pop();
         let last = last.ok_or_else(|| ServiceError::internal(&"nothing was put"))?;
-        tx.insert_audit_events(&events).await?;
-        self.commit(tx, &last).await
+        let events: Result<Vec<_>> =
+            entries.into_iter().map(|entry| self.audit_event(context, entry)).collect();
+        tx.insert_audit_events(&events?).await?;
+        self.commit_change(context, tx, changed, last).await
     }
 
-    /// Gives the workspace its policy; the one before and the one now.
+    /// Changes what is named of the workspace's policy; the one before and the one now.
     async fn put_policy(
         &self,
         tx: &mut dyn WriteTx,
@@ -162,11 +199,11 @@ impl Service {
     ) -> Result<(Option<WorkspacePolicy>, Option<WorkspacePolicy>)> {
         let id = &request.id;
         let before = tx.find_workspace_policy(id, Lock::Update).await?;
-        let Some(after) = request.policy.filter(|policy| before != Some(*policy)) else {
-            return Ok((before, before));
-        };
+        let own = before.unwrap_or_default();
+        let after = request.policy.map(|change| change.of(own));
+        let Some(after) = after.filter(|after| *after != own) else { return Ok((before, before)) };
         let mut violations = Violations::default();
-        for (name, Invalid(description)) in self.options.policy.refuse_laxer(&after) {
+        for (name, Invalid(description)) in self.options.policy.refuse(&own, &after) {
             violations.add(&format!("{field}.policy.{name}"), description);
         }
         violations.finish()?;

@@ -5,6 +5,7 @@
 //! fails leaves nothing behind.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
@@ -47,24 +48,102 @@ pub(super) fn newest(listing: Listing) -> i64 {
     listing.iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }
 
+/// What a database was found to hold, before anything is done to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// Nothing.
+    Empty,
+    /// Tables of others, and none in the way of a store beside them.
+    Room(Vec<String>),
+    /// Tables of others, where no store can be.
+    Anothers(Vec<String>),
+    /// A store, of this version; settled: by all of the migrations of this program, and no others.
+    Store { version: i64, settled: bool },
+}
+
+impl Schema {
+    /// A store by what its migrator has recorded.
+    pub(super) fn of_store(version: i64, applied: &[Applied], listing: Listing) -> Self {
+        Self::Store { version, settled: is_settled(applied, listing) }
+    }
+
+    /// The version of a store in which there is nothing to be done, and nothing to be refused.
+    pub(super) fn settled(&self) -> Option<i64> {
+        match self {
+            Self::Store { version, settled: true } => Some(*version),
+            _ => None,
+        }
+    }
+
+    /// The version that it is to be migrated from; 0 without any. `place` is the database, to be shown.
+    pub(super) fn to_migrate(&self, place: &str, listing: Listing) -> Result<i64> {
+        match self {
+            Self::Empty | Self::Room(_) => Ok(0),
+            Self::Anothers(tables) => Err(StoreError::Misnamed(anothers(place, tables))),
+            Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
+        }
+    }
+
+    /// The version of a store that is there, and not newer than this program's.
+    pub(super) fn known(&self, place: &str, listing: Listing) -> Result<i64> {
+        let missing = |text| Err(StoreError::Missing(text));
+        match self {
+            Self::Empty => missing(format!(
+                "there is no store in {place}, which is empty: `sophic-auth migrate` makes one"
+            )),
+            Self::Room(tables) => missing(format!(
+                "there is no store in {place}, which has tables of others ({}): if it is the right one, `sophic-auth \
+                 migrate` makes a store beside them",
+                named(tables)
+            )),
+            Self::Anothers(tables) => missing(anothers(place, tables)),
+            Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
+        }
+    }
+
+    /// Refuses all but a store of this program's version.
+    pub(super) fn refuse_other(&self, place: &str, listing: Listing) -> Result<()> {
+        let (found, needed) = (self.known(place, listing)?, newest(listing));
+        if found < needed { Err(StoreError::SchemaTooOld { found, needed }) } else { Ok(()) }
+    }
+}
+
+fn anothers(place: &str, tables: &[String]) -> String {
+    format!(
+        "{place} is another program's: it has tables of its own ({}), and there is no store of sophic-auth in it; name the \
+         right one by --database-url",
+        named(tables)
+    )
+}
+
+/// The first few.
+fn named(tables: &[String]) -> String {
+    let more = if tables.len() > 3 { ", …" } else { "" };
+    let first: Vec<_> = tables.iter().take(3).map(String::as_str).collect();
+    format!("{}{more}", first.join(", "))
+}
+
+/// The tables that a listing makes, and the migrator's own.
+pub(super) fn tables(listing: Listing) -> impl Iterator<Item = &'static str> {
+    let made = listing.iter().flat_map(|(_, _, sql)| sql.split("CREATE TABLE ").skip(1));
+    let name = |rest: &'static str| rest.split([' ', '(']).next();
+    made.filter_map(name).chain(["_sqlx_migrations"])
+}
+
+/// What the migrator keeps of a listing's first migration, in hexadecimal: other programs have such a table too.
+pub(super) fn mark(listing: Listing) -> String {
+    let checksum = migrations(listing).next().map(|first| first.checksum).unwrap_or_default();
+    checksum.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
+}
+
 /// Refuses a schema that a newer program has made.
 pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
     let known = newest(listing);
     if found > known { Err(StoreError::SchemaTooNew { found, known }) } else { Ok(()) }
-}
-
-/// Refuses every schema but this program's.
-pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
-    refuse_newer(found, listing)?;
-    let known = newest(listing);
-    if found == 0 {
-        let text = "there is no store yet in this database: `sophic-auth migrate` makes one";
-        return Err(StoreError::Missing(text.to_owned()));
-    }
-    if found < known {
-        return Err(StoreError::SchemaTooOld { found, needed: known });
-    }
-    Ok(())
 }
 
 /// A migration as the database has recorded it.
@@ -76,7 +155,7 @@ pub(super) struct Applied {
 }
 
 /// Whether these are all of a listing, as this program knows them: there is nothing to be done, and nothing to be refused.
-pub(super) fn is_settled(applied: &[Applied], listing: Listing) -> bool {
+fn is_settled(applied: &[Applied], listing: Listing) -> bool {
     let known = || migrations(listing);
     applied.len() == listing.len()
         && known().zip(applied).all(|(known, applied)| {

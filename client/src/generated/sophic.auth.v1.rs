@@ -408,8 +408,8 @@ pub struct IntrospectRequest {
     /// All the scopes that the endpoint needs; none: only the identity is asked for.
     #[prost(enumeration = "Scope", repeated, tag = "3")]
     pub required_scopes: ::prost::alloc::vec::Vec<i32>,
-    /// The client's address, for credentials with an IP allowlist: IPv4 or IPv6, of which a port, brackets and a zone are cut
-    /// off. Empty: not known. Other text is INVALID_ARGUMENT: leave out what you cannot read.
+    /// The client's address, for credentials with an IP allowlist: IPv4 or IPv6, of which a port, brackets, a zone, quotes and
+    /// white space around it are taken off. Empty, or text that is no address: not known, and such credentials are refused.
     #[prost(string, tag = "4")]
     pub client_ip: ::prost::alloc::string::String,
     /// Reads the store even where memory could answer.
@@ -772,8 +772,8 @@ pub struct RotateRequest {
     /// The credential to be succeeded: active, or disabled.
     #[prost(string, tag = "1")]
     pub credential_id: ::prost::alloc::string::String,
-    /// How long the old token lives on; never past its own expiry. Unset: it is dead when this returns, unless
-    /// the answer says that its end is pending. The old one keeps a
+    /// How long the old token lives on; never past its own expiry. Unset: as little as the policy allows, which is 0 where
+    /// none asks for more. 0: it is dead when this returns, unless the answer says that its end is pending. The old one keeps a
     /// live successor from being made twice: while there is one, FAILED_PRECONDITION (ALREADY_ROTATED) names it.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
@@ -1530,29 +1530,32 @@ pub struct Workspace {
     /// When it was last changed. Output only.
     #[prost(message, optional, tag = "6")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// What it asks of its keys. Put: unset, it stays as it is, so that a dashboard that knows nothing of policies cannot
-    /// take one away; set, it is replaced whole. Get and List: unset, it asks nothing.
+    /// What it asks of its keys. Put: only what is set in it is changed, so that a dashboard that knows nothing of a limit
+    /// cannot take it away. Get and List: unset, it asks nothing.
     #[prost(message, optional, tag = "7")]
     pub policy: ::core::option::Option<WorkspacePolicy>,
 }
 /// What a workspace asks of its keys beyond the server's own policy (flags of `serve`): of the two the stricter holds,
-/// and what is laxer than the server's is refused with INVALID_ARGUMENT. It holds for what is made or rotated from then
-/// on. What is not set restricts nothing.
+/// and what is laxer than the server's, or contradicts it or another limit, is refused with INVALID_ARGUMENT. It holds for
+/// what is made or rotated from then on. Put: what is not set stays as it is, and 0 or false takes the limit away. Get and
+/// List: what is not set restricts nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkspacePolicy {
-    /// The longest that a key may be made to live; positive. A key without expiry would live longer, so one is required.
+    /// The longest that a key may be made to live. A key without expiry would live longer, so one is required. Put: 0 is no
+    /// limit.
     #[prost(message, optional, tag = "1")]
     pub key_lifetime_max: ::core::option::Option<::prost_types::Duration>,
     /// Whether a key must be made to expire.
-    #[prost(bool, tag = "2")]
-    pub key_expiry_required: bool,
-    /// The most keys that are neither revoked nor expired. Rotating gives a key's place to its successor.
+    #[prost(bool, optional, tag = "2")]
+    pub key_expiry_required: ::core::option::Option<bool>,
+    /// The most keys that are neither revoked nor expired. Rotating gives a key's place to its successor. Put: 0 is no limit.
     #[prost(uint32, optional, tag = "3")]
     pub keys_max: ::core::option::Option<u32>,
-    /// The shortest overlap of a rotation.
+    /// The shortest overlap of a rotation, which is also that of one that names none; not above the longest overlap and the
+    /// longest life. Put: 0 is no limit.
     #[prost(message, optional, tag = "4")]
     pub overlap_min: ::core::option::Option<::prost_types::Duration>,
-    /// The longest overlap of a rotation.
+    /// The longest overlap of a rotation. Put: 0 is no limit.
     #[prost(message, optional, tag = "5")]
     pub overlap_max: ::core::option::Option<::prost_types::Duration>,
 }

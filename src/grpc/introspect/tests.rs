@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_wrong_is_left_to_be_refused() {
+fn what_is_unusual_is_left_to_others() {
     let refused = [
         pb::IntrospectRequest { required_scopes: vec![0], ..Default::default() },
         pb::IntrospectRequest { required_scopes: vec![4], ..Default::default() },

@@ -107,6 +107,11 @@ fn a_clients_address_is_an_address_with_or_without_a_port() {
         ("[::ffff:192.0.2.1]:65535", "192.0.2.1"),
         ("fe80::1%eth0", "fe80::1"),
         ("[fe80::1%25eth0]:443", "fe80::1"),
+        // So are white space and quotes.
+        (" 192.0.2.1\t", "192.0.2.1"),
+        ("192.0.2.1\n", "192.0.2.1"),
+        ("\"192.0.2.1\"", "192.0.2.1"),
+        (" \"[2001:db8::1]:443\" ", "2001:db8::1"),
     ] {
         assert_eq!(
             parse_client_ip(text).map(|ip| ip.to_string()).as_deref(),
@@ -134,7 +139,10 @@ fn a_clients_address_is_an_address_with_or_without_a_port() {
         "192.0.02.1",
         "unknown",
         "192.0.2.1, 192.0.2.2",
-        "192.0.2.1\n",
+        "192.0.2.1,",
+        "_hidden",
+        "\"\"",
+        "\"192.0.2.1",
     ] {
         assert!(parse_client_ip(bad).is_err(), "{bad:?}");
     }

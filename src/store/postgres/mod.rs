@@ -12,6 +12,7 @@ mod directory;
 mod feed;
 mod hosts;
 mod listing;
+mod look;
 mod open;
 mod policies;
 mod pools;

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::hosts::{self, Found};
+use super::look::schema;
 use super::pools::{Connections, PoolSizes};
 use super::primary::Primary;
 use super::{PostgresStore, rights, url};
@@ -18,6 +19,8 @@ const MIGRATE_LOCK: &str =
 /// What to say where a pooler is noticed of which the URL says nothing.
 pub(super) const POOLER_NOTICED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
      from now on statements are not prepared by name, and the change log is polled; add ?pgbouncer=true to the URL";
+/// The database, where errors speak of it: they name it beside.
+const PLACE: &str = "the database";
 /// `server_version_num` of the oldest that is supported.
 const VERSION_MIN: i64 = 140_000;
 
@@ -32,7 +35,7 @@ impl PostgresStore {
     pub async fn open_as_is(url: &str, sizes: PoolSizes) -> Result<Self> {
         let (hosts, pooled, Found { host, mut connection }) = connect(url).await?;
         refuse_unfit(&mut connection).await?;
-        migrations::refuse_other(version(&mut connection).await?, POSTGRES)?;
+        schema(&mut connection).await?.refuse_other(PLACE, POSTGRES)?;
         connection.close().await?;
         let primary = Arc::new(Primary::new(hosts, host, pooled));
         let connections = Connections::new(Arc::clone(&primary), sizes);
@@ -48,11 +51,12 @@ impl PostgresStore {
 pub async fn migrate(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
-    let found = version(&mut connection).await?;
-    if found > 0 && migrations::is_settled(&applied(&mut connection).await?, POSTGRES) {
+    let schema = schema(&mut connection).await?;
+    if let Some(version) = schema.settled() {
         connection.close().await?;
-        return Ok(Migrated::between(found, found, POSTGRES));
+        return Ok(Migrated::between(version, version, POSTGRES));
     }
+    let found = schema.to_migrate(PLACE, POSTGRES)?;
     let migrated = migrate_locked(&mut connection).await;
     let migrated = migrated.map_err(|error| migrations::denied(found, POSTGRES, error))?;
     connection.close().await?;
@@ -78,7 +82,7 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
 }
 
 /// The migrations that the database has recorded.
-async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
+pub(super) async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
     let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
     let rows = sqlx::raw_sql(statement).fetch_all(connection).await?;
     let rows = rows.iter().map(|row| {
@@ -103,7 +107,7 @@ pub async fn lacking(url: &str) -> Result<Option<String>> {
 pub async fn pending(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
-    let from = version(&mut connection).await?;
+    let from = schema(&mut connection).await?.to_migrate(PLACE, POSTGRES)?;
     connection.close().await?;
     Migrated::pending(from, POSTGRES)
 }
@@ -164,7 +168,7 @@ async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// The schema's version; 0 without any.
-async fn version(connection: &mut PgConnection) -> Result<i64> {
+pub(super) async fn version(connection: &mut PgConnection) -> Result<i64> {
     // This session may remember that there was no such table: only who opens a table, any, hears of what was made meanwhile.
     let row =
         sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")

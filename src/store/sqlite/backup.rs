@@ -7,14 +7,18 @@ use sqlx::Connection as _;
 use tempfile::NamedTempFile;
 
 use super::file;
+use super::look::look;
 use super::open::{connect, options};
+use crate::store::migrations::SQLITE;
 use crate::store::{Result, StoreError};
 
 /// Writes the copy beside its place and moves it there when it is whole and on the disk. A copy by `cp` would miss what is
 /// in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
-    let (path, _) = file::existing(path)?;
+    let (path, access) = file::existing(path)?;
+    // What is no store would look like a backup until the day that it is needed.
+    look(&path, access).await?.known(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {
         let text = format!("{} is there already: it is not written over", to.display());

@@ -13,6 +13,7 @@ mod directory;
 mod feed;
 mod file;
 mod listing;
+mod look;
 mod open;
 mod policies;
 mod requests;

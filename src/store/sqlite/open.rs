@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
+use super::look::{look, schema};
 use super::watched::{Watched, beside, identity};
 use crate::store::migrations::{self, Applied, Migrated, SQLITE};
 use crate::store::{Result, StoreError, TURN_TIMEOUT};
@@ -50,14 +51,13 @@ impl SqliteStore {
 
     async fn open_file(path: &Path) -> Result<Self> {
         let (path, access) = file::existing(path)?;
+        look(&path, access).await?.refuse_other(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
             Access::Read { settled } => reading(&path, settled),
         };
         let before = identity(&path);
-        let mut connection = connect(&options).await?;
-        migrations::refuse_other(version(&mut connection).await?, SQLITE)?;
-        connection.close().await?;
+        connect(&options).await?.close().await?;
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(TURN_TIMEOUT)
@@ -104,28 +104,29 @@ pub async fn migrate(path: &Path) -> Result<Migrated> {
 }
 
 async fn migrate_file(path: &Path) -> Result<Migrated> {
-    let found = match look(path).await? {
-        Some((version, applied)) if migrations::is_settled(&applied, SQLITE) => {
-            return Ok(Migrated::between(version, version, SQLITE));
+    let shown = path.display().to_string();
+    let found = match file::existing(path) {
+        Err(StoreError::Missing(_)) => 0,
+        existing => {
+            let (path, access) = existing?;
+            let schema = look(&path, access).await?;
+            if let Some(version) = schema.settled() {
+                return Ok(Migrated::between(version, version, SQLITE));
+            }
+            schema.to_migrate(&shown, SQLITE)?
         }
-        found => found.map_or(0, |(version, _)| version),
     };
     let path = file::prepare(path)?;
-    let migrated = migrate_locked(&path).await;
+    let migrated = migrate_locked(&path, &shown).await;
     migrated.map_err(|error| migrations::denied(found, SQLITE, error))
 }
 
 /// Does what is missing.
-async fn migrate_locked(path: &Path) -> Result<Migrated> {
+async fn migrate_locked(path: &Path, shown: &str) -> Result<Migrated> {
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // The lock that other processes wait for, and one transaction for all of it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = version(&mut transaction).await?;
-    migrations::refuse_newer(from, SQLITE)?;
-    if from == 0 && has_tables(&mut transaction).await? {
-        let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Misnamed(text));
-    }
+    let from = schema(&mut transaction).await?.to_migrate(shown, SQLITE)?;
     migrations::run(&mut *transaction, SQLITE).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
@@ -152,39 +153,17 @@ fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
 
 /// What [`migrate`] would do. A file that is not there is not made.
 pub async fn pending(path: &Path) -> Result<Migrated> {
-    let found = look(path).await?;
-    Migrated::pending(found.map_or(0, |(version, _)| version), SQLITE)
-}
-
-/// The schema's version, and the migrations that the file has recorded; nothing if there is no file. Changes nothing.
-async fn look(path: &Path) -> Result<Option<(i64, Vec<Applied>)>> {
     let (path, access) = match file::existing(path) {
-        Err(StoreError::Missing(_)) => return Ok(None),
+        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
         existing => existing?,
     };
-    let options = match access {
-        // Open to write, so that SQLite leaves no log behind that only it could take away.
-        Access::Write => SqliteConnectOptions::new()
-            .filename(&path)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("query_only", "ON")
-            .disable_statement_logging(),
-        Access::Read { settled } => reading(&path, settled),
-    };
-    let mut connection = connect(&options).await?;
-    let version = version(&mut connection).await?;
-    if version == 0 && has_tables(&mut connection).await? {
-        let text = format!("{} is another program's database", path.display());
-        return Err(StoreError::Misnamed(text));
-    }
-    let applied = if version == 0 { Vec::new() } else { applied(&mut connection).await? };
-    connection.close().await?;
-    Ok(Some((version, applied)))
+    let from = look(&path, access).await?.to_migrate(&path.display().to_string(), SQLITE)?;
+    Migrated::pending(from, SQLITE)
 }
 
 /// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
 /// the way of its owner: it is told that nothing changes meanwhile.
-fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+pub(super) fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -262,7 +241,7 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
 }
 
 /// The migrations that the file has recorded.
-async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
+pub(super) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
     let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
     let rows = sqlx::query(statement).fetch_all(connection).await?;
     let rows = rows.iter().map(|row| {
@@ -273,10 +252,4 @@ async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
         })
     });
     rows.collect()
-}
-
-async fn has_tables(connection: &mut SqliteConnection) -> Result<bool> {
-    let found =
-        sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1").fetch_optional(connection).await?;
-    Ok(found.is_some())
 }

@@ -9,10 +9,12 @@ use sqlx::sqlite::SqliteJournalMode;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
-use super::open::{connect, migrate, options, version};
+use super::file;
+use super::look::{look, schema};
+use super::open::{connect, migrate, options};
 use super::watched::{beside, identity};
 use crate::model::Timestamp;
-use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::migrations::{self, Migrated, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// A copy of a backup, beside the database whose place it is to take. Dropping it leaves nothing behind.
@@ -50,6 +52,7 @@ impl Restoring {
             )));
         }
         drop(lock(&target)?);
+        refuse_anothers(&target).await?;
         let parent = target.parent().unwrap_or(&target);
         let folder = tempfile::Builder::new()
             .prefix(".sophic-auth-restore-")
@@ -90,6 +93,17 @@ impl Restoring {
 
 fn refuse(text: String) -> StoreError {
     StoreError::Unusable(text)
+}
+
+/// Refuses to put a store in the place of another program's database. What is damaged, or no database, is replaced.
+async fn refuse_anothers(target: &Path) -> Result<()> {
+    let Ok((target, access)) = file::existing(target) else { return Ok(()) };
+    match look(&target, access).await {
+        Ok(schema @ Schema::Anothers(_)) => {
+            schema.known(&target.display().to_string(), SQLITE).map(|_| ())
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The file that a path leads to, were it by a symbolic link.
@@ -139,11 +153,12 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
 /// Whether it is whole, and a store of this program's.
 async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
-    let found = version(&mut db).await?;
-    if found == 0 {
-        return Err(refuse("it is no store of sophic-auth".to_owned()));
+    match schema(&mut db).await? {
+        Schema::Store(found) => migrations::refuse_newer(found, SQLITE)?,
+        Schema::Empty | Schema::Room(_) | Schema::Anothers(_) => {
+            return Err(refuse("it is no store of sophic-auth".to_owned()));
+        }
     }
-    migrations::refuse_newer(found, SQLITE)?;
     let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut db).await?;
     let verdict: String = row.try_get(0)?;
     if verdict != "ok" {

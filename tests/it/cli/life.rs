@@ -188,10 +188,25 @@ async fn a_workspaces_policy_holds_here_too(p: Program) {
     assert_eq!(kept["policy"], policy);
     let listed = p.run("workspace list --output json").json();
     assert_eq!(listed["workspaces"][0]["policy"], policy);
+    // What is not named stays; 0 and no are said.
+    let put = |flags: &str| {
+        p.run(&format!("workspace put acme --output json {flags}")).json()["policy"].clone()
+    };
+    assert_eq!(
+        put("--keys-max 9"),
+        serde_json::json!({"key_lifetime_max": "7776000s", "keys_max": 9})
+    );
+    let policy = put("--key-expiry-required --key-lifetime-max 0s");
+    assert_eq!(policy, serde_json::json!({"key_expiry_required": true, "keys_max": 9}));
+    assert_eq!(put("--overlap-max 1h --keys-max 0")["key_expiry_required"], true);
+    assert_eq!(put("--no-key-expiry-required"), serde_json::json!({"overlap_max": "3600s"}));
+    let error = p.run("workspace put acme --overlap-min 2h").failed(2);
+    assert!(error.contains("overlap_min") && error.contains("overlap_max"), "{error}");
     let gone = p.run("workspace put acme --no-policy --output json").json();
     assert!(gone.get("policy").is_none());
     made(&p, "key create --workspace acme --name ci --scope read");
     p.run("workspace put acme --no-policy --keys-max 1").failed(2);
+    p.run("workspace put acme --key-expiry-required --no-key-expiry-required").failed(2);
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";

@@ -17,3 +17,4 @@ mod serve;
 mod variables;
 mod waiting;
 mod which_store;
+mod wrong_store;

@@ -149,6 +149,7 @@ async fn nought_is_no_limit_or_it_is_refused(p: Program) {
         "--user-pats-max 0",
         "--key-lifetime-max 0s",
         "--pat-lifetime-max 0s",
+        "--overlap-max 0s",
         "--last-use-flush 0s",
         "--purge-every 0s",
         "--lease 0s",

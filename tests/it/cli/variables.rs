@@ -71,13 +71,21 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
         ("--tls-client-certificates required --tls-client-ca a.pem", "needs --tls-cert"),
         (
             "--tls-client-certificates required --tls-cert a.pem --tls-key a.pem",
-            "required needs --tls-client-ca",
+            "--tls-client-certificates needs --tls-client-ca",
         ),
         ("--insecure --tls-cert a.pem --tls-key a.pem", "--insecure"),
         ("--issuer http://auth.example --tls-cert a.pem --tls-key a.pem", "--issuer"),
         ("--listen 127.0.0.1:8080", "different ports"),
         ("--listen 0.0.0.0:8080 --insecure", "different ports"),
         ("--overlap-min 2h --overlap-max 1h", "--overlap-min must not be above --overlap-max"),
+        ("--overlap-min 10d --key-lifetime-max 1d", "must not be above --key-lifetime-max"),
+        ("--overlap-min 10d --pat-lifetime-max 1d", "must not be above --pat-lifetime-max"),
+        // Given, and without effect.
+        (
+            "--tls-client-certificates optional",
+            "needs --tls-client-ca; --tls-client-certificates needs",
+        ),
+        ("--purge-dead-after 0s --purge-changes-after 0s --purge-every 5m", "--purge-every"),
     ];
     for (flags, text) in refused {
         let error = with(&[], &format!("serve --no-migrate {flags}")).failed(2);

@@ -266,10 +266,6 @@ async fn all_that_is_wrong_is_said_at_once_and_nothing_is_repeated(h: Harness) {
 
 async fn introspect_refuses_what_its_caller_got_wrong(h: Harness) {
     let root = acme(&h).await;
-    for ip in ["localhost", "10.0.0.1:x", "10.0.0.0/8", " 10.0.0.1", "010.0.0.1", "unknown"] {
-        let request = IntrospectRequest { client_ip: ip.to_owned(), ..Default::default() };
-        assert_eq!(fields(root.auth().introspect(request).await), ["client_ip"], "{ip}");
-    }
     let request = IntrospectRequest { at_least_revision: u64::MAX, ..Default::default() };
     let outcome = root.auth().introspect(request).await;
     assert_eq!(fields(outcome), ["at_least_revision"]);

@@ -83,10 +83,10 @@ async fn a_batch_of_a_thousand_is_answered_and_one_more_is_refused(h: Harness) {
 async fn a_wrong_item_is_named_by_its_place(h: Harness) {
     let root = h.root().await;
     let good = ask("", "", Scope::Read);
-    let wrong = IntrospectRequest { client_ip: "here".to_owned(), ..good.clone() };
+    let wrong = IntrospectRequest { at_least_revision: u64::MAX, ..good.clone() };
     let refused = batch(&root, vec![good.clone(), wrong, good]).await.expect_err("a wrong item");
     let violations = refused.get_details_bad_request().expect("details").field_violations;
-    assert_eq!(violations[0].field, "requests[1].client_ip");
+    assert_eq!(violations[0].field, "requests[1].at_least_revision");
 }
 
 async fn an_empty_batch_has_an_empty_answer(h: Harness) {

@@ -46,6 +46,7 @@ mod switch;
 mod texts;
 mod tls;
 mod token_text;
+mod unchanged;
 mod unfinished;
 mod unknown_rate;
 mod update;

@@ -23,7 +23,8 @@ on_every_store! {
     a_rotated_key_gives_its_place_to_its_successor,
     a_successor_lives_no_longer_than_the_policy_says,
     a_workspace_may_be_stricter_and_never_laxer,
-    a_workspaces_policy_stays_until_it_is_replaced,
+    a_policy_changes_only_where_it_is_named,
+    limits_that_contradict_each_other_are_refused,
 }
 
 const DAY: i64 = 86_400;
@@ -142,9 +143,23 @@ async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
     let (_server, root) = strict(&h, policy).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let with = |seconds: i64| RotateRequest { overlap: Some(span(seconds)), ..rotate::of(&id) };
-    refuses(rotate::rotate(&root, rotate::of(&id)).await, "overlap", "from 1d to 7d");
+    refuses(rotate::rotate(&root, with(0)).await, "overlap", "from 1d to 7d");
     refuses(rotate::rotate(&root, with(7 * DAY + 1)).await, "overlap", "from 1d to 7d");
     rotate::rotate(&root, with(7 * DAY)).await.expect("as long as it may");
+    // Where none is named it is as little as there may be, and a retry finds it so.
+    let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
+    let request_id = "0f6f3f1c-7a55-4c0b-9d2e-3a1f5c2b7d10".to_owned();
+    let request = RotateRequest { request_id, ..rotate::of(&id) };
+    for _ in 0..2 {
+        let rotated = rotate::rotate(&root, request.clone()).await.expect("it is rotated");
+        let (old, new) = (rotated.predecessor.expect("given"), rotated.credential.expect("given"));
+        assert_eq!(old.revoke_time, None);
+        let (end, made) = (old.expire_time.expect("an end"), new.create_time.expect("a time"));
+        assert_eq!(end.seconds - made.seconds, DAY);
+    }
+    let other = RotateRequest { overlap: Some(span(0)), ..request };
+    let status = rotate::rotate(&root, other).await.expect_err("it is another request");
+    assert_eq!(fields(Err::<(), _>(status)), ["request_id"]);
 }
 
 async fn a_rotated_key_gives_its_place_to_its_successor(h: Harness) {
@@ -220,37 +235,93 @@ async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
     put(&root, Some(laxer)).await.expect("it is no change");
 }
 
-async fn a_workspaces_policy_stays_until_it_is_replaced(h: Harness) {
+type Change = fn(&mut WorkspacePolicy);
+
+async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     let root = h.root().await;
     let policy = WorkspacePolicy {
         key_lifetime_max: Some(Duration { seconds: DAY, nanos: 500_000_000 }),
-        key_expiry_required: true,
-        keys_max: Some(0),
+        key_expiry_required: Some(true),
+        keys_max: Some(3),
         overlap_min: Some(span(1)),
         overlap_max: Some(span(2)),
     };
     assert_eq!(put(&root, Some(policy)).await.expect("it is put").policy, Some(policy));
     assert_eq!(put(&root, None).await.expect("it is put").policy, Some(policy));
+    let none = WorkspacePolicy::default();
+    assert_eq!(put(&root, Some(none)).await.expect("it is put").policy, Some(policy));
     root.put_workspace("other").await;
     let get = GetWorkspaceRequest { workspace: "acme".to_owned() };
-    let got = root.directory().get_workspace(get.clone()).await.expect("it is there").into_inner();
+    let got = root.directory().get_workspace(get).await.expect("it is there").into_inner();
     assert_eq!(got.workspace.expect("it is given").policy, Some(policy));
     let listed = root.directory().list_workspaces(ListWorkspacesRequest::default()).await;
     let listed = listed.expect("a page").into_inner().workspaces;
     let policies: Vec<_> = listed.iter().map(|workspace| workspace.policy).collect();
     assert_eq!(policies, [Some(policy), None]);
+    // Each alone, another value and then none at all; in a batch as alone.
+    let mut kept = policy;
+    let nought = (Some(span(0)), Some(0), Some(false));
+    let steps: [(WorkspacePolicy, Change); 6] = [
+        (WorkspacePolicy { keys_max: Some(9), ..none }, |kept| kept.keys_max = Some(9)),
+        (WorkspacePolicy { keys_max: nought.1, ..none }, |kept| kept.keys_max = None),
+        (WorkspacePolicy { key_lifetime_max: nought.0, ..none }, |kept| {
+            kept.key_lifetime_max = None
+        }),
+        (WorkspacePolicy { overlap_min: nought.0, ..none }, |kept| kept.overlap_min = None),
+        (WorkspacePolicy { overlap_max: nought.0, ..none }, |kept| kept.overlap_max = None),
+        (WorkspacePolicy { key_expiry_required: nought.2, ..none }, |_| {}),
+    ];
+    for (named, change) in steps {
+        change(&mut kept);
+        let put = put(&root, Some(named)).await.expect("it is put").policy;
+        // The last limit of all takes the policy with it.
+        let expected = (named.key_expiry_required.is_none()).then_some(kept);
+        assert_eq!(put, expected, "{named:?}");
+    }
+    let workspace = |policy| {
+        let workspace = pb::Workspace {
+            id: "id-of-acme".to_owned(),
+            policy: Some(policy),
+            ..Default::default()
+        };
+        pb::BatchPutWorkspacesRequest {
+            requests: vec![PutWorkspaceRequest { workspace: Some(workspace) }],
+        }
+    };
+    root.directory().batch_put_workspaces(workspace(policy)).await.expect("it is put");
+    let named = WorkspacePolicy { keys_max: Some(9), ..none };
+    let put_all = root.directory().batch_put_workspaces(workspace(named)).await;
+    let workspaces = put_all.expect("it is put").into_inner().workspaces;
+    assert_eq!(workspaces[0].policy, Some(WorkspacePolicy { keys_max: Some(9), ..policy }));
     let wrong = WorkspacePolicy {
-        key_lifetime_max: Some(span(0)),
+        key_lifetime_max: Some(Duration { seconds: 0, nanos: 999 }),
         overlap_min: Some(span(-1)),
-        ..Default::default()
+        ..none
     };
     let fields = fields(put(&root, Some(wrong)).await);
-    assert_eq!(fields, ["workspace.policy.overlap_min", "workspace.policy.key_lifetime_max"]);
-    put(&root, Some(WorkspacePolicy::default())).await.expect("it is put");
-    let got = root.directory().get_workspace(get).await.expect("it is there").into_inner();
-    assert_eq!(got.workspace.expect("it is given").policy, None);
+    assert_eq!(fields, ["workspace.policy.key_lifetime_max", "workspace.policy.overlap_min"]);
     // A workspace that is put anew asks nothing.
-    put(&root, Some(policy)).await.expect("it is put");
     root.delete_workspace("acme").await;
     assert_eq!(put(&root, None).await.expect("it is put").policy, None);
+}
+
+async fn limits_that_contradict_each_other_are_refused(h: Harness) {
+    let server = Policy { overlap_min: days(2), ..Policy::default() };
+    let (_server, root) = strict(&h, server).await;
+    let none = WorkspacePolicy::default();
+    for (policy, named) in [
+        (
+            WorkspacePolicy {
+                overlap_min: Some(span(10 * DAY)),
+                key_lifetime_max: Some(span(3 * DAY)),
+                ..none
+            },
+            &["overlap_min", "key_lifetime_max"][..],
+        ),
+        (WorkspacePolicy { key_lifetime_max: Some(span(DAY)), ..none }, &["key_lifetime_max"]),
+        (WorkspacePolicy { overlap_max: Some(span(DAY)), ..none }, &["overlap_max"]),
+    ] {
+        let named: Vec<_> = named.iter().map(|name| format!("workspace.policy.{name}")).collect();
+        assert_eq!(fields(put(&root, Some(policy)).await), named);
+    }
 }

@@ -207,7 +207,8 @@ async fn every_rpc(h: &Harness, schema: &Schema) -> Vec<String> {
 fn may_hold_any(path: &str, name: &str) -> bool {
     path.starts_with("/envoy.")
         || name.rsplit('.').next() == Some("token")
-        || (path.ends_with("Introspect") && name.ends_with("workspace"))
+        || (path.ends_with("Introspect")
+            && (name.ends_with("workspace") || name.ends_with("client_ip")))
 }
 
 /// The HTTP faces, by their forms, queries and headers.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sophic_auth::model::{
-    AuditEvent, CredentialId, Digest, DisplayName, Revision, Scope, ScopeSet, Slug, WorkspaceId,
-    WorkspaceName, WorkspacePolicy,
+    AuditEvent, CredentialId, Digest, DisplayName, PolicyChange, Revision, Scope, ScopeSet, Slug,
+    WorkspaceId, WorkspaceName,
 };
 use sophic_auth::service::{
     Context, ImportOptions, ImportPhase, IntrospectionRequest, PutWorkspace, TransferFormat, view,
@@ -406,11 +406,11 @@ async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
 async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
     let (id, slug) = (WorkspaceId::parse("strict"), Slug::parse("strict"));
     let name = DisplayName::parse("Strict").expect("a name");
-    let policy = WorkspacePolicy {
+    let policy = PolicyChange {
         key_lifetime_max: Some(Duration::from_hours(1)),
-        key_expiry_required: true,
+        key_expiry_required: Some(true),
         keys_max: Some(1),
-        ..WorkspacePolicy::default()
+        ..PolicyChange::default()
     };
     let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
     let context = Context::operator("test");

@@ -35,7 +35,7 @@ def lifetimes(s, strict):
 
 def overlaps(s, strict):
     made = s.key()
-    strict.invalid(rotate(made.id), "overlap", said="from 1m to 7d")
+    strict.invalid(rotate(made.id, 0), "overlap", said="from 1m to 7d")
     strict.invalid(rotate(made.id, 7 * DAY + 1), "overlap", said="from 1m to 7d")
     strict.invalid(rotate(made.id, HOUR, ttl=span(91 * DAY)), "ttl", said="90d")
     s.allowed(made.token, "read")
@@ -65,8 +65,15 @@ def counts(s, strict):
     s.ok("no more live at once than the server says, however many race")
 
 
+NONE = {
+    "key_lifetime_max": span(0), "key_expiry_required": False, "keys_max": 0, "overlap_min": span(0),
+    "overlap_max": span(0),
+}
+
+
 def put(s, **policy):
-    return put_workspace(s.workspace, policy=policy)
+    """What is not named is to be no limit."""
+    return put_workspace(s.workspace, policy={**NONE, **policy})
 
 
 def never_laxer(s, strict):
@@ -89,7 +96,7 @@ def a_workspaces_own(s):
         actor.invalid(create_key(s.workspace, ttl=span(7 * DAY + 1)), "ttl", said="7d")
     s.pat()
     made = s.key(ttl=span(7 * DAY))
-    s.root.invalid(rotate(made.id), "overlap", said="from 10s to 1m")
+    s.root.invalid(rotate(made.id, 0), "overlap", said="from 10s to 1m")
     s.root.invalid(rotate(made.id, 61), "overlap", said="from 10s to 1m")
     s.allowed(made.token, "read")
     rotated = s.root.do(rotate(made.id, 60))
@@ -122,20 +129,22 @@ def its_count(s):
 
 def it_stays(s):
     policy = {
-        "key_lifetime_max": span(DAY + 0.5), "key_expiry_required": True, "keys_max": 0, "overlap_min": span(1),
+        "key_lifetime_max": span(DAY + 0.5), "key_expiry_required": True, "keys_max": 3, "overlap_min": span(1),
         "overlap_max": span(2),
     }
     put = s.root.do(put_workspace("policy-kept", policy=policy)).workspace
     expect("a Put that says nothing of it", s.root.do(put_workspace("policy-kept")).workspace.policy, put.policy)
     got = s.there.do(Call("GetWorkspace", workspace="policy-kept")).workspace
     expect("what Get shows", got.policy, put.policy)
-    expect("its most keys", (got.policy.HasField("keys_max"), got.policy.keys_max), (True, 0))
+    expect("its most keys", (got.policy.HasField("keys_max"), got.policy.keys_max), (True, 3))
     listed = s.root.do(Call("ListWorkspaces", page_size=1_000)).workspaces
     expect("what List shows", [one.policy for one in listed if one.slug == "policy-kept"], [put.policy])
-    wrong = {"key_lifetime_max": span(0), "overlap_min": span(-1)}
-    fields = ["workspace.policy.overlap_min", "workspace.policy.key_lifetime_max"]
+    wrong = {"key_lifetime_max": span(0.0000005), "overlap_min": span(-1)}
+    fields = ["workspace.policy.key_lifetime_max", "workspace.policy.overlap_min"]
     s.root.invalid(put_workspace("policy-kept", policy=wrong), *fields)
-    none = s.root.do(put_workspace("policy-kept", policy={})).workspace
-    holds("an empty one takes it away", not none.HasField("policy"), none)
+    one = s.root.do(put_workspace("policy-kept", policy={"keys_max": 4})).workspace
+    expect("what is not named", (one.policy.key_lifetime_max, one.policy.keys_max), (put.policy.key_lifetime_max, 4))
+    none = s.root.do(put_workspace("policy-kept", policy=NONE)).workspace
+    holds("no limit at all is no policy", not none.HasField("policy"), none)
     expect("and then it asks nothing", calls.state(s.root.do(create_key("policy-kept")).credential), "ACTIVE")
-    s.ok("a workspace's policy stays until it is replaced")
+    s.ok("a workspace's policy changes only where it is named")

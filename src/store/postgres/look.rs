@@ -1,0 +1,60 @@
+//! What a database holds, found out before anything is done in it.
+
+use sqlx::{PgConnection, Row as _};
+
+use super::open::{applied, version};
+use crate::store::migrations::{self, POSTGRES, Schema};
+use crate::store::{Result, StoreError};
+
+/// Tables and views where ours would be, but for those of extensions.
+const TABLES: &str = "SELECT c.relname::text FROM pg_class c \
+     JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = current_schema() \
+         AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+         AND NOT EXISTS ( \
+             SELECT 1 FROM pg_depend d \
+             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+     ORDER BY c.relname";
+
+/// What this connection's database holds. Outside of a transaction: what it asks may be refused.
+pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
+    if has_mark(connection).await? {
+        let (version, applied) = (version(connection).await?, applied(connection).await?);
+        return Ok(Schema::of_store(version, &applied, POSTGRES));
+    }
+    let rows = sqlx::raw_sql(TABLES).fetch_all(connection).await?;
+    let names: sqlx::Result<Vec<String>> = rows.iter().map(|row| row.try_get(0)).collect();
+    let names = names?;
+    let ours: Vec<_> = migrations::tables(POSTGRES).collect();
+    let (taken, others): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| ours.contains(&name.as_str()));
+    Ok(match (taken.is_empty(), others.is_empty()) {
+        (true, true) => Schema::Empty,
+        (true, false) => Schema::Room(others),
+        (false, _) => Schema::Anothers(taken),
+    })
+}
+
+/// Whether the migrations began with ours.
+async fn has_mark(connection: &mut PgConnection) -> Result<bool> {
+    // Of a table, for the reason that `version` has.
+    let row =
+        sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")
+            .fetch_one(&mut *connection)
+            .await?;
+    if !row.try_get::<bool, _>(0)? {
+        return Ok(false);
+    }
+    let found = sqlx::raw_sql(
+        "SELECT upper(encode(checksum, 'hex')) FROM _sqlx_migrations WHERE version = 1",
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(StoreError::from);
+    match found {
+        Ok(Some(row)) => Ok(row.try_get::<String, _>(0)? == migrations::mark(POSTGRES)),
+        // Refused where it has no such columns.
+        Ok(None) | Err(StoreError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
