@@ -154,7 +154,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
 async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
     match schema(&mut db).await? {
-        Schema::Store(found) => migrations::refuse_newer(found, SQLITE)?,
+        Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
         Schema::Empty | Schema::Room(_) | Schema::Anothers(_) => {
             return Err(refuse("it is no store of sophic-auth".to_owned()));
         }
