@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What a connection has without being counted: as much as its buffer takes anyway.
 pub(super) const FREE: usize = 8 * 1024;
 /// All that is counted; callers, and strangers, have as much each, so that nobody can use up the callers'.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// It is counted in these.
 const UNIT: usize = 4 * 1024;
 

@@ -228,3 +228,111 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Listened<I> {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::{BLOCK_MAX, Listened, PREFACE};
+    use crate::server::header_room::{BYTES_MAX, FREE, HeaderRoom, Reserved};
+    use crate::service::Activity;
+
+    struct Talk {
+        peer: DuplexStream,
+        listened: Listened<DuplexStream>,
+        activity: Arc<Activity>,
+        _full: Option<Reserved>,
+    }
+
+    impl Talk {
+        /// Where there is room for nothing more than each has in any case, if it is `full`.
+        fn new(full: bool) -> Self {
+            let (peer, io) = duplex(1 << 20);
+            let (activity, room) = (Arc::<Activity>::default(), Arc::<HeaderRoom>::default());
+            let mut reserved = room.reserve();
+            assert!(!full || reserved.resize(FREE + BYTES_MAX, || false));
+            let full = full.then_some(reserved);
+            let listened = Listened::new(io, Arc::clone(&activity), &room);
+            Self { peer, listened, activity, _full: full }
+        }
+
+        /// What is handed on of it, in reads of so many bytes.
+        fn say(&mut self, bytes: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
+            let said = self.peer.write_all(bytes).now_or_never();
+            said.expect("there is room").expect("it is sent");
+            let (mut heard, mut buffer) = (Vec::new(), vec![0; size]);
+            while let Some(read) = self.listened.read(&mut buffer).now_or_never() {
+                heard.extend_from_slice(&buffer[..read?]);
+            }
+            Ok(heard)
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let head = [0, 0, length, kind, flags, 0, 0, 0, 1];
+        [&head[..], &vec![kind; usize::from(length)]].concat()
+    }
+
+    #[test]
+    fn a_block_is_handed_on_when_it_is_whole_and_all_else_at_once() {
+        let before = [PREFACE, &frame(4, 0, 6), &frame(6, 0, 8), &frame(1, 4, 20)].concat();
+        let block = [frame(1, 1, 90), frame(9, 0, 0), frame(9, 0, 200), frame(9, 4, 7)].concat();
+        let all = [&before[..], &block, &frame(0, 0, 50), &block, &block, &frame(0, 1, 9)].concat();
+        let ends = before.len() + block.len();
+        for said in 1..=all.len() {
+            for read in [1, 7, 8_192] {
+                let (mut talk, mut came, mut heard) = (Talk::new(false), 0, Vec::new());
+                for chunk in all.chunks(said) {
+                    came += chunk.len();
+                    heard.extend(talk.say(chunk, read).expect("it is handed on"));
+                    if came <= before.len() {
+                        assert_eq!(heard.len(), came);
+                    } else if came < ends {
+                        assert!(heard.len() < before.len() + 9, "{came} in chunks of {said}");
+                    }
+                }
+                assert_eq!(heard, all, "in chunks of {said}, read by {read}");
+                assert!(talk.activity.is_established());
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_longer_than_any_is_handed_on_for_h2_to_refuse() {
+        let mut talk = Talk::new(false);
+        let begun = [PREFACE, &frame(4, 0, 0), &frame(1, 0, 9)].concat();
+        talk.say(&begun, 8_192).expect("it is handed on");
+        let more = frame(9, 0, 200).repeat(BLOCK_MAX / 209);
+        assert_eq!(talk.say(&more, 8_192).expect("it is kept"), b"");
+        let heard = talk.say(&frame(9, 0, 200), 8_192).expect("it is handed on");
+        assert!(heard.len() > BLOCK_MAX);
+        assert_eq!(talk.say(b"anything", 8_192).expect("it is handed on"), b"anything");
+    }
+
+    #[test]
+    fn what_is_not_whole_takes_room_and_what_is_whole_takes_none() {
+        let mut talk = Talk::new(true);
+        let request = [b"GET / HTTP/1.1\r\nx-long: ".to_vec(), vec![b'a'; 3_000]].concat();
+        for _ in 0..20 {
+            // In the same read with its beginning, the next may be there.
+            assert_eq!(talk.say(&request, 8_192).expect("it is short"), request);
+            drop(talk.activity.begin());
+        }
+        let error = talk.say(&request.repeat(3), 8_192).map(drop).expect_err("it is too long");
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+
+        let mut talk = Talk::new(true);
+        let greeting = [PREFACE, &frame(4, 0, 0)].concat();
+        talk.say(&greeting, 8_192).expect("it is handed on");
+        for _ in 0..200 {
+            talk.say(&[frame(1, 0, 200), frame(9, 4, 200)].concat(), 8_192).expect("it is whole");
+        }
+        let block = [frame(1, 0, 200), frame(9, 0, 200).repeat(50)].concat();
+        let error = talk.say(&block, 8_192).map(drop).expect_err("it is too long");
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+    }
+}
