@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use super::hosts::{self, Found, place};
 use super::pools::{Connections, PoolSizes};
 use super::primary::{Primary, Seen};
+use super::session::Purpose;
 use super::{PostgresStore, Session, url};
 use crate::store::migrations::{self, Migrated, POSTGRES};
 use crate::store::{Result, StoreError, row};
@@ -38,7 +39,7 @@ impl PostgresStore {
         let connections = Connections::new(Arc::clone(&primary), sizes);
         let store = Self { connections, primary, sizes };
         // What cannot be connected to is told now.
-        store.session().await?;
+        store.session(Purpose::Read).await?;
         store.begin_write().await?.commit().await?;
         Ok(store)
     }
