@@ -1,12 +1,13 @@
 //! A pool and the turns at its connections: what it does where the database grants fewer of them than it may have.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use sqlx::{Error, PgPool, Postgres};
 
-use super::turns::{Source, Tried, Turn, Turns};
+use super::turns::{PAUSE, Source, Tried, Turn, Turns};
 use crate::store::{StoreError, TURN_TIMEOUT};
 
 /// How long one more connection is waited for before one of the pool's own will do too.
@@ -21,9 +22,11 @@ const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Lane {
     pool: PgPool,
     turns: Turns,
+    /// When it had none, and was last lent one.
+    lent: Mutex<Option<Instant>>,
 }
 
-/// One that asks, and one that has connections to spare if that has none.
+/// One that asks, and one that lends a connection if that has none: they are alike.
 struct Asking<'a> {
     lane: &'a Lane,
     other: &'a Lane,
@@ -34,19 +37,33 @@ impl Source for Asking<'_> {
 
     async fn connect(&self) -> sqlx::Result<Tried<Self::Connection>> {
         let pool = &self.lane.pool;
-        let mut acquiring = pin!(pool.acquire());
-        if let Ok(acquired) = tokio::time::timeout(PATIENCE, &mut acquiring).await {
+        let (mut acquiring, mut lending) = (pin!(pool.acquire()), pin!(self.other.lend()));
+        // One that was refused a moment ago is not asked for by everybody.
+        let mut failed = self.lane.is_poor().then_some(Error::PoolTimedOut);
+        if failed.is_none()
+            && let Ok(acquired) = tokio::time::timeout(PATIENCE, &mut acquiring).await
+        {
             return acquired.map(Tried::Granted);
-        }
-        if !self.lane.has_any() {
-            self.other.give_one_up().await;
         }
         loop {
             if let Some(own) = pool.try_acquire() {
                 return Ok(Tried::Own(own));
             }
-            if let Ok(acquired) = tokio::time::timeout(LOOK_INTERVAL, &mut acquiring).await {
-                return acquired.map(Tried::Granted);
+            let lends = !self.lane.has_any() && self.other.has_any();
+            if let Some(error) = failed.take_if(|_| !lends) {
+                return Err(error);
+            }
+            tokio::select! {
+                biased;
+                acquired = &mut acquiring, if failed.is_none() => match acquired {
+                    Ok(acquired) => return Ok(Tried::Granted(acquired)),
+                    Err(error) => failed = Some(error),
+                },
+                (turn, lent) = &mut lending, if lends => {
+                    *self.lane.lent.lock() = Some(Instant::now());
+                    return Ok(Tried::Lent(turn, lent));
+                }
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
     }
@@ -59,7 +76,7 @@ impl Source for Asking<'_> {
 impl Lane {
     pub(super) fn new(pool: PgPool) -> Self {
         let turns = Turns::new(pool.options().get_max_connections());
-        Self { pool, turns }
+        Self { pool, turns, lent: Mutex::default() }
     }
 
     /// A connection, as soon as it is this caller's turn.
@@ -77,6 +94,23 @@ impl Lane {
 
     fn has_any(&self) -> bool {
         self.turns.held() + self.pool.num_idle() > 0
+    }
+
+    /// Whether it had none a moment ago.
+    fn is_poor(&self) -> bool {
+        !self.has_any() && self.lent.lock().is_some_and(|lent| lent.elapsed() < PAUSE)
+    }
+
+    /// A connection of those that there are.
+    async fn lend(&self) -> (Turn, PoolConnection<Postgres>) {
+        loop {
+            if let Ok(turn) = self.turns.wait().await
+                && let Some(connection) = self.pool.try_acquire()
+            {
+                return (turn.hold(&self.turns), connection);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// Closes one of its connections, since whoever asks has none and the database grants no more; whether it did.

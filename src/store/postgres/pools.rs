@@ -13,7 +13,7 @@ use super::primary::Primary;
 use super::session;
 
 /// How long a connection is kept. Where several servers share what one database grants, each has its turn at more.
-const LIFETIME: Duration = Duration::from_mins(2);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// How many connections each pool has at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,14 @@ impl Pools {
             let pool = asking(primary, generation).max_connections(most);
             pool.max_lifetime(LIFETIME).test_before_acquire(false)
         };
-        // Behind a pooler reads are transactions too; without one, the timeout is the connection's own.
-        let read = if primary.pooled() {
-            options.clone()
+        // Behind a pooler reads are transactions too; without one, the timeout is the connection's own. What begins a
+        // transaction sets another, so each pool can lend the other a connection.
+        let options = if primary.pooled() {
+            options
         } else {
-            options.clone().options([("statement_timeout", session::DECIDING)])
+            options.options([("statement_timeout", session::DECIDING)])
         };
-        let read = Lane::new(pool(sizes.read).connect_lazy_with(read));
+        let read = Lane::new(pool(sizes.read).connect_lazy_with(options.clone()));
         let write = Lane::new(pool(sizes.write).connect_lazy_with(options));
         Self { write, read, generation }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// How long a connection that was refused is not asked for again.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// At most as many as the pool may have connections, first come, first served.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Turn {
 
 impl Turn {
     /// A connection is held with it.
-    fn hold(mut self, turns: &Turns) -> Self {
+    pub(super) fn hold(mut self, turns: &Turns) -> Self {
         turns.held.fetch_add(1, Ordering::AcqRel);
         self.held = Some(Arc::clone(&turns.held));
         self
@@ -69,6 +69,8 @@ pub(super) enum Tried<T> {
     Granted(T),
     /// One of the pool's own came free while one more was waited for.
     Own(T),
+    /// The pool has none, and another lends one, with a turn there.
+    Lent(Turn, T),
 }
 
 /// What to try with a turn, and what else there is.
@@ -117,7 +119,9 @@ impl Turns {
                 }
             });
             let turn = turn.await.map_err(|_| Error::PoolTimedOut)??;
-            match source.connect().await {
+            let tried = tokio::time::timeout_at(deadline, source.connect()).await;
+            match tried.unwrap_or(Err(Error::PoolTimedOut)) {
+                Ok(Tried::Lent(turn, connection)) => return Ok((turn, connection)),
                 Ok(Tried::Granted(connection)) => return Ok((turn.hold(self), connection)),
                 Ok(Tried::Own(connection)) => {
                     let turn = turn.hold(self);

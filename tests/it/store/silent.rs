@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sophic_auth::model::ReplicaId;
-use sophic_auth::store::{self, PoolSizes, Store, StoreError};
+use sophic_auth::store::{self, PoolSizes, Published, Store, StoreError};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -77,6 +77,11 @@ async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let name = database.url().rsplit_once('/').expect("a name").1.to_owned();
+    let id = ReplicaId(Uuid::from_u128(1));
+    let mut feed = store.open_feed().await.expect("it is followed");
+    let lease = Duration::from_secs(10);
+    let (incarnation, applied) = feed.register(id, lease).await.expect("it is registered");
+    drop(feed);
     let closed = format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on");
     raw::run(&database, &closed).await;
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
@@ -86,12 +91,13 @@ async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
     };
     let before = sessions().await;
     let follow = async {
-        for number in 0.. {
+        for seq in 1.. {
             let Ok(mut feed) = store.open_feed().await else { continue };
-            let id = ReplicaId(Uuid::from_u128(number));
-            let mut followed = feed.register(id, Duration::from_secs(10)).await.map(drop);
-            while followed.is_ok() {
-                followed = feed.wait(Duration::from_millis(100)).await.map(drop);
+            let incarnation = Some(incarnation.clone());
+            let mut published = Published { incarnation, applied, seq, durable: false };
+            while feed.sync(id, &published, 1).await.is_ok() {
+                published.seq += 1;
+                feed.wait(Duration::from_millis(100)).await.expect("it waits");
             }
         }
     };
