@@ -75,6 +75,7 @@ impl PostgresFeed {
         // A feed is opened anew after a sync that failed: this is how a store that was away is found again. The host may
         // be a primary that another one has succeeded: cut off from its standby it still answers what reads, and takes
         // no sync.
+        primary.rest().await;
         if let Err(error) = primary.probe().await {
             // The database may be there, and grant no more connections than others of this process hold.
             if !store.connections.give_one_up().await {

@@ -40,10 +40,12 @@ impl Source for Asking<'_> {
         let (mut acquiring, mut lending) = (pin!(pool.acquire()), pin!(self.other.lend()));
         // One that was refused a moment ago is not asked for by everybody.
         let mut failed = self.lane.is_poor().then_some(Error::PoolTimedOut);
-        if failed.is_none()
-            && let Ok(acquired) = tokio::time::timeout(PATIENCE, &mut acquiring).await
-        {
-            return acquired.map(Tried::Granted);
+        if failed.is_none() {
+            match tokio::time::timeout(PATIENCE, &mut acquiring).await {
+                Ok(Ok(acquired)) => return Ok(Tried::Granted(acquired)),
+                Ok(Err(error)) => failed = Some(error),
+                Err(_) => {}
+            }
         }
         loop {
             if let Some(own) = pool.try_acquire() {

@@ -41,7 +41,7 @@ const LAST_WORD: Duration = Duration::from_secs(3);
 pub(super) const SILENT: &str = "a connection does not answer any more";
 /// What is said of connections that are thrown away again and again for the same reason: once, until it was not so for so long.
 const QUIET: Duration = Duration::from_secs(10);
-/// How long the first of these is waited before they are made anew, and the longest that it gets to.
+/// How long the feed waits after the first of these, and the longest that it gets to.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// What a statement gave, and where it was answered.
@@ -78,7 +78,7 @@ struct Known {
 struct Thrown {
     why: String,
     at: Instant,
-    /// How long it is waited until they are made anew.
+    /// How long the feed waits after that.
     pause: Duration,
 }
 
@@ -377,15 +377,15 @@ impl Primary {
 
     /// Finds the primary, if it is to be looked for.
     pub(super) async fn find(&self) -> Result<()> {
-        let rest = {
-            let known = self.known.lock();
-            if !known.lost {
-                return Ok(());
-            }
-            known.last.as_ref().map(|last| last.pause.saturating_sub(last.at.elapsed()))
-        };
+        if self.known.lock().lost { self.seek(SEARCH_PAUSE).await } else { Ok(()) }
+    }
+
+    /// Waits, where all connections are thrown away again and again for the same reason. Of the feed only, which finds out
+    /// whether it is still so: others would be held up for nothing.
+    pub(super) async fn rest(&self) {
+        let left = |last: &Thrown| last.pause.saturating_sub(last.at.elapsed());
+        let rest = self.known.lock().last.as_ref().map(left);
         tokio::time::sleep(rest.unwrap_or_default()).await;
-        self.seek(SEARCH_PAUSE).await
     }
 
     /// Asks whether it is there. Of the feed only, which asks again and again: others rely on that.
