@@ -32,6 +32,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     mode: watch::Sender<Mode>,
     cuts: watch::Sender<u64>,
+    freezes: watch::Sender<u64>,
     target: watch::Sender<SocketAddr>,
     accepting: JoinHandle<()>,
 }
@@ -49,10 +50,11 @@ impl Proxy {
         let address = listener.local_addr().expect("it has an address");
         let (mode, modes) = watch::channel(Mode::Pass);
         let (cuts, cut) = watch::channel(0);
+        let (freezes, freeze) = watch::channel(0);
         let (target, targets) = watch::channel(target);
         #[expect(clippy::disallowed_methods, reason = "it is aborted with the proxy")]
-        let accepting = tokio::spawn(accept(listener, modes, cut, targets));
-        Self { address, mode, cuts, target, accepting }
+        let accepting = tokio::spawn(accept(listener, modes, [cut, freeze], targets));
+        Self { address, mode, cuts, freezes, target, accepting }
     }
 
     /// Its URL, in the clear.
@@ -70,6 +72,11 @@ impl Proxy {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Keeps every connection that there is open, and passes on nothing more: the way is forgotten. New ones work.
+    pub(crate) fn freeze(&self) {
+        self.freezes.send_modify(|freezes| *freezes += 1);
+    }
+
     /// Leads new connections there.
     pub(crate) fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
@@ -79,7 +86,7 @@ impl Proxy {
 async fn accept(
     listener: TcpListener,
     modes: watch::Receiver<Mode>,
-    cut: watch::Receiver<u64>,
+    [cut, freeze]: [watch::Receiver<u64>; 2],
     targets: watch::Receiver<SocketAddr>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
@@ -88,7 +95,9 @@ async fn accept(
             continue;
         }
         let (modes, mut cut, target) = (modes.clone(), cut.clone(), *targets.borrow());
+        let mut freeze = freeze.clone();
         cut.mark_unchanged();
+        freeze.mark_unchanged();
         #[expect(
             clippy::disallowed_methods,
             reason = "it ends with either side, or when it is cut"
@@ -108,6 +117,9 @@ async fn accept(
             };
             tokio::select! {
                 _ = both => {}
+                Ok(()) = freeze.changed() => {
+                    let _ = cut.changed().await;
+                }
                 // Whether it is cut, or the proxy is gone.
                 _ = cut.changed() => {
                     reset(to_client.as_ref());

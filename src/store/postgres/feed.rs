@@ -18,6 +18,8 @@ use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, r
 const CHANNEL: &str = "sophic_auth_changes";
 /// How often to look where nothing can be listened to: behind a pooler.
 const POOLED_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a connection of its own is waited for before one is taken from those that all share.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The processes that answer from memory.
 pub(super) async fn list_replicas(db: &mut Session) -> Result<Seen<Replicas>> {
@@ -73,7 +75,14 @@ impl PostgresFeed {
         // A feed is opened anew after a sync that failed: this is how a store that was away is found again. The host may
         // be a primary that another one has succeeded: cut off from its standby it still answers what reads, and takes
         // no sync.
-        primary.probe().await?;
+        primary.rest().await;
+        if let Err(error) = primary.probe().await {
+            // The database may be there, and grant no more connections than others of this process hold.
+            if !store.connections.give_one_up().await {
+                return Err(error);
+            }
+            primary.probe().await?;
+        }
         let (generation, options) = (primary.generation(), primary.options());
         let options = if primary.pooled() {
             options
@@ -90,6 +99,15 @@ impl PostgresFeed {
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options);
+        let mut pool = Box::pin(pool);
+        let pool = async {
+            if let Ok(pool) = tokio::time::timeout(PATIENCE, &mut pool).await {
+                return pool;
+            }
+            // What follows the log comes first: without it, memory answers nothing.
+            store.connections.give_one_up().await;
+            pool.await
+        };
         let pool = primary.unless_thrown(generation, pool).await?;
         let pool = pool.map_err(|error| primary.judge(generation, error))?;
         Ok(Self { pool, primary, generation, listener: None })

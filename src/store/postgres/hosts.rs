@@ -13,9 +13,6 @@ use crate::store::{Place, Refused, row};
 
 /// How long a connection is waited for, made anew if need be.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer to a statement that reads is waited for: more than its `statement_timeout`, so that only a
-/// connection whose other end is silent is given up by this.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// With a primary found, how long the other hosts are waited for: one of them may be a newer one.
 const GRACE: Duration = Duration::from_millis(300);
 

@@ -10,7 +10,9 @@ mod credentials;
 mod digests;
 mod directory;
 mod feed;
+mod held;
 mod hosts;
+mod lane;
 mod listing;
 mod look;
 mod open;
@@ -38,7 +40,7 @@ use sqlx::types::time::OffsetDateTime;
 
 use self::pools::Connections;
 use self::primary::{Primary, Seen};
-use self::session::{Session, again, decide, read};
+use self::session::{Purpose, Session, again, decide, read};
 use self::transaction::PostgresTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,

@@ -9,6 +9,7 @@ use super::hosts::{self, Found};
 use super::look::schema;
 use super::pools::{Connections, PoolSizes};
 use super::primary::Primary;
+use super::session::Purpose;
 use super::{PostgresStore, rights, url};
 use crate::store::migrations::{self, Applied, Migrated, POSTGRES};
 use crate::store::{Result, StoreError};
@@ -41,7 +42,7 @@ impl PostgresStore {
         let connections = Connections::new(Arc::clone(&primary), sizes);
         let store = Self { connections, primary, sizes };
         // What cannot be connected to is told now.
-        store.session().await?;
+        store.session(Purpose::Read).await?;
         store.begin_write().await?.commit().await?;
         Ok(store)
     }

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool, Row as _};
 
 use super::hosts::ACQUIRE_TIMEOUT;
+use super::lane::Lane;
 use super::primary::Primary;
-use super::turns::Turns;
+use super::session;
+
+/// How long a connection is kept. Where several servers share what one database grants, each has its turn at more.
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// How many connections each pool has at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +34,9 @@ impl Default for PoolSizes {
 #[derive(Debug)]
 pub(super) struct Pools {
     /// For transactions that write, so that readers who wait for a connection never wait for a lock.
-    pub(super) write: PgPool,
-    /// For single statements that read.
-    pub(super) read: PgPool,
-    /// Turns at each of the two.
-    pub(super) write_turns: Turns,
-    pub(super) read_turns: Turns,
+    pub(super) write: Lane,
+    /// For what reads.
+    pub(super) read: Lane,
     pub(super) generation: u64,
 }
 
@@ -45,34 +45,29 @@ impl Pools {
     fn new(primary: &Arc<Primary>, sizes: PoolSizes) -> Self {
         // Before the host is asked for: if another is the primary meanwhile, these are thrown away at their first use.
         let generation = primary.generation();
-        let (options, pooled) = (primary.options(), primary.pooled());
-        // Reads are single statements and can be run again, so connections are not tested before each: see `read!`.
-        let read = asking(primary, generation)
-            .max_connections(sizes.read)
-            .min_connections(1)
-            .test_before_acquire(pooled);
-        let write = asking(primary, generation)
-            .max_connections(sizes.write)
-            .after_release(|connection, metadata| Box::pin(is_clean(connection, metadata)));
-        // Behind a pooler reads are transactions too; without one, the timeout is the connection's own.
-        let (read, read_options) = if pooled {
-            let read =
-                read.after_release(|connection, metadata| Box::pin(is_clean(connection, metadata)));
-            (read, options.clone())
-        } else {
-            (read, options.clone().options([("statement_timeout", "5s")]))
+        let options = primary.options();
+        // A connection that broke while it was idle is found out by whoever begins a transaction on it, or by whose read
+        // is run again: see `hold` and `read!`.
+        let pool = |most| {
+            let pool = asking(primary, generation).max_connections(most);
+            pool.max_lifetime(LIFETIME).test_before_acquire(false)
         };
-        let read = read.connect_lazy_with(read_options);
-        let write = write.connect_lazy_with(options);
-        let (write_turns, read_turns) = (Turns::new(sizes.write), Turns::new(sizes.read));
-        Self { write, read, write_turns, read_turns, generation }
+        // Behind a pooler reads are transactions too; without one, the timeout is the connection's own. What begins a
+        // transaction sets another, so each pool can lend the other a connection.
+        let options = if primary.pooled() {
+            options
+        } else {
+            options.options([("statement_timeout", session::DECIDING)])
+        };
+        let read = Lane::new(pool(sizes.read).connect_lazy_with(options.clone()));
+        let write = Lane::new(pool(sizes.write).connect_lazy_with(options));
+        Self { write, read, generation }
     }
 
     /// Makes no more connections, and keeps none that comes back.
     fn retire(&self) {
-        // It is marked so at the call; those that are held are waited for elsewhere.
-        drop(self.read.close());
-        drop(self.write.close());
+        self.read.retire();
+        self.write.retire();
     }
 }
 
@@ -115,6 +110,12 @@ impl Connections {
         Arc::clone(&pools)
     }
 
+    /// Closes a connection of those that all share, for one that is needed more; whether there was any.
+    pub(super) async fn give_one_up(&self) -> bool {
+        let pools = self.pools();
+        pools.read.give_one_up().await || pools.write.give_one_up().await
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -129,16 +130,4 @@ impl Connections {
         pools.read.close().await;
         pools.write.close().await;
     }
-}
-
-/// Whether a connection that comes back to its pool is out of any transaction; it is closed otherwise.
-///
-/// sqlx 0.9.0 leaves it in one where the future of `begin` is dropped at a bad moment (transact-rs/sqlx#4385), and what
-/// the next borrower writes would never be committed. A ROLLBACK would do as well, but for the warning in the server's
-/// log each time. At the first statement of a transaction the two clocks show the same.
-async fn is_clean(connection: &mut PgConnection, _: PoolConnectionMetadata) -> sqlx::Result<bool> {
-    let row = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()")
-        .fetch_one(connection)
-        .await?;
-    row.try_get(0)
 }

@@ -15,7 +15,7 @@ use super::reach::Reach;
 use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
 use crate::store::writes::Writes;
-use crate::store::{Admitted, Floor, Lineage, Place, Refused};
+use crate::store::{Admitted, Floor, Lineage, Place, Refused, TURN_TIMEOUT};
 
 /// How long a farewell may take.
 const GRACE: Duration = Duration::from_millis(100);
@@ -29,6 +29,21 @@ const LOOK_ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_millis(300);
 /// How long a search may take: it is all that stands between a store that is silent and one that counts as away.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long the first answer on a connection is waited for: to a BEGIN, which waits for nothing.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// The same behind a pooler, where it waits for a server's connection, until others are asked whether they are served.
+const FIRST_ANSWER_POOLED: Duration = Duration::from_secs(3);
+/// How much later than the server ends a statement its answer is missed: only a connection whose other end is silent is.
+const LATE: Duration = Duration::from_millis(500);
+/// How long a statement that writes is waited for on a connection that is thrown away.
+const LAST_WORD: Duration = Duration::from_secs(3);
+/// Why connections are thrown away of which one was found to be silent: the others are as old, and lead the same way.
+pub(super) const SILENT: &str = "a connection does not answer any more";
+/// What is said of connections that are thrown away again and again for the same reason: once, until it was not so for so long.
+const QUIET: Duration = Duration::from_secs(10);
+/// How long the feed waits after the first of these, and the longest that it gets to.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// What a statement gave, and where it was answered.
 pub(super) struct Seen<T> {
@@ -59,6 +74,15 @@ struct Known {
     target: usize,
     /// Whether it is to be looked for before the next connection is made.
     lost: bool,
+    last: Option<Thrown>,
+}
+
+/// When all connections were last thrown away.
+struct Thrown {
+    why: String,
+    at: Instant,
+    /// How long the feed waits after that.
+    pause: Duration,
 }
 
 /// A search that is over.
@@ -78,7 +102,7 @@ impl fmt::Debug for Primary {
 impl Primary {
     /// Of these hosts this one was found to be the primary.
     pub(super) fn new(hosts: Vec<PgConnectOptions>, target: usize, pooled: bool) -> Self {
-        let known = Known { lineage: Lineage::default(), target, lost: false };
+        let known = Known { lineage: Lineage::default(), target, lost: false, last: None };
         Self {
             hosts,
             pooled: AtomicBool::new(pooled),
@@ -185,10 +209,19 @@ impl Primary {
             *now += u64::from(current);
             current
         });
-        if thrown {
-            known.lost = true;
-            tracing::warn!("all connections to the store are made anew: {why}");
+        if !thrown {
+            return;
         }
+        known.lost = true;
+        let again = known.last.as_ref().filter(|last| last.why == why && last.at.elapsed() < QUIET);
+        let [first, longest] = PAUSES;
+        let pause = again.map_or(Duration::ZERO, |last| (last.pause * 2).clamp(first, longest));
+        if again.is_none() {
+            tracing::warn!("all connections to the store are made anew: {why}");
+        } else {
+            tracing::debug!("all connections to the store are made anew, again: {why}");
+        }
+        known.last = Some(Thrown { why: why.to_owned(), at: Instant::now(), pause });
     }
 
     /// What is wrong with a statement on a connection of this generation. A server that takes no writes is no primary.
@@ -255,17 +288,69 @@ impl Primary {
         }
     }
 
-    /// Waits for what is answered on a connection of this generation, unless that is thrown away meanwhile.
+    /// Waits for what is answered on a connection of this generation, unless that is thrown away meanwhile. What the server
+    /// ends after `limit` and is not answered then never will be: this throws them away.
     pub(super) async fn while_kept<T>(
         &self,
         generation: u64,
+        limit: Option<Duration>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let silent = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit + LATE).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             done = work => done,
             () = self.thrown(generation) => Err(thrown()),
-            () = tokio::time::sleep(hosts::ANSWER_TIMEOUT) => Err(late()),
+            () = silent => {
+                self.throw(generation, SILENT);
+                Err(late())
+            }
+        }
+    }
+
+    /// Waits for a statement that writes on a connection of this generation. Once that is thrown away, it is not waited for
+    /// longer than it may wait for a lock.
+    pub(super) async fn unless_lost<T>(
+        &self,
+        generation: u64,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let lost = async {
+            self.thrown(generation).await;
+            tokio::time::sleep(LAST_WORD).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = lost => Err(thrown()),
+        }
+    }
+
+    /// Waits for the first answer on a connection of this generation. Where it does not come, all are thrown away; behind
+    /// a pooler, which lets who comes wait, only if others are served that came later.
+    pub(super) async fn first_answer(
+        &self,
+        generation: u64,
+        work: impl Future<Output = sqlx::Result<()>>,
+    ) -> sqlx::Result<()> {
+        let (mut work, begun) = (std::pin::pin!(work), Instant::now());
+        let patience = if self.pooled() { FIRST_ANSWER_POOLED } else { FIRST_ANSWER };
+        loop {
+            if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
+                return done;
+            }
+            if !self.pooled() || self.seek(Duration::ZERO).await.is_ok() {
+                self.throw(generation, SILENT);
+                return Err(sqlx::Error::PoolClosed);
+            }
+            if begun.elapsed() > TURN_TIMEOUT {
+                return Err(sqlx::Error::PoolTimedOut);
+            }
         }
     }
 
@@ -297,6 +382,14 @@ impl Primary {
     /// Finds the primary, if it is to be looked for.
     pub(super) async fn find(&self) -> Result<()> {
         if self.known.lock().lost { self.seek(SEARCH_PAUSE).await } else { Ok(()) }
+    }
+
+    /// Waits, where all connections are thrown away again and again for the same reason. Of the feed only, which finds out
+    /// whether it is still so: others would be held up for nothing.
+    pub(super) async fn rest(&self) {
+        let left = |last: &Thrown| last.pause.saturating_sub(last.at.elapsed());
+        let rest = self.known.lock().last.as_ref().map(left);
+        tokio::time::sleep(rest.unwrap_or_default()).await;
     }
 
     /// Asks whether it is there. Of the feed only, which asks again and again: others rely on that.

@@ -3,17 +3,74 @@
 //! Behind a transaction-mode pooler each transaction may be on another server connection. So there reads too are
 //! transactions, no statement is prepared by name, and settings are made by `SET LOCAL`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder};
 
+use super::held::Held;
+use super::lane::Lane;
 use super::pools::Pools;
 use super::primary::{Primary, thrown};
-use super::turns::{Turn, Turns};
 use super::{PostgresStore, Result, StoreError};
+
+/// How long a statement may take whose result decides something: it looks a few rows up.
+pub(super) const DECIDING: &str = "2s";
+const DECIDING_LIMIT: Duration = Duration::from_secs(2);
+/// How long any other that reads may take: as the BEGIN of [`Purpose::Read`] has it.
+const READING_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A statement whose result decides something.
+    Decide,
+    /// Reading for management, which may take longer.
+    Read,
+    /// A transaction that writes.
+    Write,
+}
+
+impl Purpose {
+    /// How its transaction begins, if it is one.
+    const fn begin(self, pooled: bool) -> Option<&'static str> {
+        match self {
+            Self::Decide if pooled => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'"),
+            Self::Decide => None,
+            Self::Read => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'"),
+            // No statement_timeout: a COMMIT that it ends under synchronous replication has happened, and says so in a
+            // warning only. Waiting for locks is bounded instead, and so is holding them for a process that is gone.
+            // READ WRITE is what a standby refuses. A primary that is to take no writes for now, as while it is moved, is
+            // respected: it refuses each by itself.
+            Self::Write => Some(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+                 SELECT set_config('transaction_read_only', current_setting('default_transaction_read_only'), true); \
+                 SET LOCAL statement_timeout = 0; \
+                 SET LOCAL lock_timeout = '2s'; \
+                 SET LOCAL idle_in_transaction_session_timeout = '10s'",
+            ),
+        }
+    }
+
+    /// How long a statement may take, if that is bounded.
+    const fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Decide => Some(DECIDING_LIMIT),
+            Self::Read => Some(READING_LIMIT),
+            Self::Write => None,
+        }
+    }
+
+    /// The pool it is of, and the other.
+    const fn lanes(self, pools: &Pools) -> (&Lane, &Lane) {
+        match self {
+            Self::Decide | Self::Read => (&pools.read, &pools.write),
+            Self::Write => (&pools.write, &pools.read),
+        }
+    }
+}
 
 /// How long a connection may take to say that it is alive.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,18 +78,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that is held.
 pub(super) struct Session {
     held: Held,
-    /// Of the pools that all share; given back after the connection.
-    _turn: Option<Turn>,
     /// Whether statements are prepared by name and kept, which saves a round trip each.
     persistent: bool,
     /// What its connection is of: see [`Primary`].
     pub(super) generation: u64,
-}
-
-enum Held {
-    Connection(PoolConnection<Postgres>),
-    /// Dropping it rolls back.
-    Transaction(Transaction<'static, Postgres>),
 }
 
 impl Session {
@@ -50,23 +99,37 @@ impl Session {
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        match &mut self.held {
-            Held::Connection(connection) => connection,
-            Held::Transaction(transaction) => transaction,
-        }
+        self.held.connection()
+    }
+
+    /// How long a statement on it may take, if the server sees to that.
+    pub(super) const fn limit(&self) -> Option<Duration> {
+        self.held.limit()
     }
 
     /// On a pool of a feed's own, whose connections are of this generation. Behind a pooler it is a transaction, which
     /// [`Self::commit`] ends.
-    pub(super) async fn of_feed(pool: &PgPool, primary: &Primary, generation: u64) -> Result<Self> {
+    pub(super) async fn of_feed(
+        pool: &PgPool,
+        primary: &Arc<Primary>,
+        generation: u64,
+    ) -> Result<Self> {
         let pooled = primary.pooled();
         let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
-        let held = primary.unless_thrown(generation, hold(pool, begin)).await?;
+        let held = primary.unless_thrown(generation, async {
+            let connection = pool.acquire().await?;
+            let mut held = Held::new(connection, None, None, Arc::clone(primary), generation);
+            if let Some(begin) = begin {
+                held.begin(begin).await?;
+            }
+            Ok(held)
+        });
+        let held = held.await?;
         if primary.is_thrown(generation) {
             return Err(thrown());
         }
         let held = held.map_err(|error| primary.judge_begin(generation, error))?;
-        Ok(Self { held, _turn: None, persistent: !pooled, generation })
+        Ok(Self { held, persistent: !pooled, generation })
     }
 
     /// Whether the server no longer answers on it.
@@ -76,43 +139,16 @@ impl Session {
 
     /// Commits, if it is a transaction.
     pub(super) async fn commit(self) -> Result<()> {
-        match self.held {
-            Held::Connection(_) => Ok(()),
-            Held::Transaction(transaction) => Ok(transaction.commit().await?),
-        }
+        Ok(self.held.commit().await?)
     }
-}
-
-/// A connection of the pool, in a transaction if that begins so.
-async fn hold(pool: &PgPool, begin: Option<&'static str>) -> sqlx::Result<Held> {
-    Ok(match begin {
-        Some(begin) => Held::Transaction(pool.begin_with(begin).await?),
-        None => Held::Connection(pool.acquire().await?),
-    })
-}
-
-/// What to say where a connection of this pool could not be had in time.
-fn none_in_time(pool: &PgPool) -> StoreError {
-    let (open, most) = (pool.size(), pool.options().get_max_connections());
-    StoreError::Unavailable(if open >= most && pool.num_idle() == 0 {
-        format!("all {most} connections of its pool are in use, and none came free in time")
-    } else {
-        "no connection to it could be made in time".to_owned()
-    })
 }
 
 impl PostgresStore {
-    /// A session that reads. Its connection may have broken while it was idle.
-    pub(super) async fn session(&self) -> Result<Session> {
-        let begin = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
-        self.hold(|pools| (&pools.read, &pools.read_turns), |pooled| pooled.then_some(begin)).await
-    }
-
     /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
     /// broken: each that is found so is dropped, and at last a new one is made.
-    pub(super) async fn live_session(&self) -> Result<Session> {
+    pub(super) async fn live_session(&self, purpose: Purpose) -> Result<Session> {
         for _ in 0..self.sizes.read {
-            let mut session = self.session().await?;
+            let mut session = self.session(purpose).await?;
             if !session.is_broken().await {
                 return Ok(session);
             }
@@ -122,25 +158,13 @@ impl PostgresStore {
 
     /// A transaction that writes.
     pub(super) async fn begin_write(&self) -> Result<Session> {
-        // No statement_timeout: a COMMIT that it ends under synchronous replication has happened, and says so in a
-        // warning only. Waiting for locks is bounded instead, and so is holding them for a process that is gone.
-        // READ WRITE is what a standby refuses. A primary that is to take no writes for now, as while it is moved, is
-        // respected: it refuses each by itself.
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-             SELECT set_config('transaction_read_only', current_setting('default_transaction_read_only'), true); \
-             SET LOCAL statement_timeout = 0; \
-             SET LOCAL lock_timeout = '2s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '10s'";
-        self.hold(|pools| (&pools.write, &pools.write_turns), |_| Some(begin)).await
+        self.session(Purpose::Write).await
     }
 
     /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
-    /// that is made anew. Where the store is known to be away that is said at once.
-    async fn hold(
-        &self,
-        pool: impl Fn(&Pools) -> (&PgPool, &Turns),
-        begin: impl Fn(bool) -> Option<&'static str>,
-    ) -> Result<Session> {
+    /// that is made anew. Where the store is known to be away that is said at once. Without a transaction, it may have
+    /// broken while it was idle.
+    pub(super) async fn session(&self, purpose: Purpose) -> Result<Session> {
         let mut failed = thrown();
         for _ in 0..2 {
             if !self.connections.is_closed() {
@@ -150,14 +174,12 @@ impl PostgresStore {
             let pooled = self.primary.pooled();
             let pools = self.connections.pools();
             let generation = pools.generation;
-            let (pool, turns) = pool(&pools);
-            let held = turns.take(Box::pin(hold(pool, begin(pooled))));
+            let held = Box::pin(self.hold(&pools, purpose, pooled));
             match self.primary.unless_thrown(generation, held).await {
-                Ok(Ok((turn, held))) => {
-                    let turn = Some(turn);
-                    return Ok(Session { held, _turn: turn, persistent: !pooled, generation });
+                Ok(Ok(held)) => return Ok(Session { held, persistent: !pooled, generation }),
+                Ok(Err(sqlx::Error::PoolTimedOut)) => {
+                    failed = purpose.lanes(&pools).0.none_in_time();
                 }
-                Ok(Err(sqlx::Error::PoolTimedOut)) => failed = none_in_time(pool),
                 Ok(Err(error)) => failed = self.primary.judge_begin(generation, error),
                 Err(error) => failed = error,
             }
@@ -169,16 +191,47 @@ impl PostgresStore {
         self.primary.reach.refuse()?;
         Err(failed)
     }
+
+    /// A connection of these pools, in a transaction if it is to be in one: one that broke while it was idle is dropped.
+    async fn hold(&self, pools: &Pools, purpose: Purpose, pooled: bool) -> sqlx::Result<Held> {
+        let (lane, other) = purpose.lanes(pools);
+        let mut broken = 0;
+        loop {
+            let (turn, connection) = lane.take(other).await?;
+            let (primary, generation) = (Arc::clone(&self.primary), pools.generation);
+            let mut held = Held::new(connection, Some(turn), purpose.limit(), primary, generation);
+            let Some(begin) = purpose.begin(pooled) else { return Ok(held) };
+            match self.primary.first_answer(generation, held.begin(begin)).await {
+                Ok(()) => return Ok(held),
+                Err(error) if is_broken(&error) && broken < lane.most() => broken += 1,
+                Err(error) => return Err(error),
+            }
+            if self.primary.is_thrown(generation) {
+                return Err(sqlx::Error::PoolClosed);
+            }
+        }
+    }
+}
+
+/// Whether the server ended the connection, with or without saying so.
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03")
+        }),
+        _ => false,
+    }
 }
 
 /// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
 /// is not the primary.
 macro_rules! again {
-    ($store:expr, $db:ident => $read:expr) => {{
-        let mut session = $store.session().await?;
+    ($store:expr, $purpose:expr, $db:ident => $read:expr) => {{
+        let mut session = $store.session($purpose).await?;
         let $db = &mut session;
-        let generation = $db.generation;
-        let first = $store.primary.while_kept(generation, $read).await;
+        let (generation, limit) = ($db.generation, $db.limit());
+        let first = $store.primary.while_kept(generation, limit, $read).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
             $store.primary.notice_pooler(generation);
         }
@@ -187,9 +240,10 @@ macro_rules! again {
                 if $store.primary.is_thrown(generation) || $db.is_broken().await =>
             {
                 drop(session);
-                let mut session = $store.live_session().await?;
+                let mut session = $store.live_session($purpose).await?;
                 let $db = &mut session;
-                $store.primary.while_kept($db.generation, $read).await
+                let (generation, limit) = ($db.generation, $db.limit());
+                $store.primary.while_kept(generation, limit, $read).await
             }
             outcome => outcome,
         }
@@ -199,7 +253,7 @@ macro_rules! again {
 /// Runs a read that decides nothing: that its connection led to the primary when it was made is enough.
 macro_rules! read {
     ($store:expr, $db:ident => $read:expr) => {
-        again!($store, $db => async {
+        again!($store, Purpose::Read, $db => async {
             $store.primary.ask_behind_pooler($db).await?;
             $read.await
         })
@@ -209,7 +263,7 @@ macro_rules! read {
 /// Runs a read whose result decides something: it counts only if it shows the primary itself.
 macro_rules! decide {
     ($store:expr, $db:ident => $read:expr) => {
-        again!($store, $db => $store.primary.counted($db.generation, $read))
+        again!($store, Purpose::Decide, $db => $store.primary.counted($db.generation, $read))
     };
 }
 

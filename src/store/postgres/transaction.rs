@@ -26,12 +26,13 @@ pub(super) struct PostgresTx {
     pub(super) name: &'static str,
 }
 
-/// Runs a statement, and takes in how writing goes.
+/// Runs a statement, and takes in how writing goes. On a connection that fell silent it is not waited for for ever.
 macro_rules! verb {
     ($this:expr, $db:ident => $verb:expr) => {{
+        let generation = $this.session.generation;
         let outcome = {
             let $db = &mut $this.session;
-            $verb.await
+            $this.primary.unless_lost(generation, $verb).await
         };
         $this.primary.writes.note(&outcome);
         outcome
@@ -272,7 +273,8 @@ impl WriteTx for PostgresTx {
         let (place, revision) = verb!(self, db => changes::append(db))?;
         // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
         self.primary.admit(self.session.generation, &floor, &place, revision)?;
-        let committed = self.session.commit().await;
+        let generation = self.session.generation;
+        let committed = self.primary.unless_lost(generation, self.session.commit()).await;
         self.primary.writes.note(&committed);
         committed?;
         self.primary.confirm(&place, revision);

@@ -69,6 +69,12 @@ const KNOWN_ELSEWHERE: [&str; 34] = [
 const ENCODE: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
      database name: / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
 
+/// How TLS is asked for.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const PORTS: &str = "numbers from 1 to 65535";
+/// What a URL looks like.
+const FORM: &str = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+
 /// Hosts that a URL may name.
 const HOSTS_MAX: usize = 16;
 
@@ -86,6 +92,10 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
     refuse_unencoded(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let bases = of_each_host(base)?;
+    let (user, _) = base.rsplit_once('@').unwrap_or_default();
+    let mut names_user =
+        user.rsplit('/').next().is_some_and(|user| !user.is_empty() && !user.starts_with(':'));
+    let may_be_named = !query.contains('@');
     let mut pooled = false;
     let mut kept = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -99,34 +109,96 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             ("target_session_attrs", _) => {
                 return unusable("target_session_attrs can only be primary: nothing else counts");
             }
+            ("pgbouncer", _) => return Err(bad_value("pgbouncer", "true and false")),
+            (key @ ("statement_cache_capacity" | "statement-cache-capacity"), _) => {
+                return Err(bad_value(key, "0, which says that a pooler stands before Postgres"));
+            }
             (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
-                return Err(StoreError::Misnamed(format!(
+                return Err(refused(format!(
                     "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
                      the database's name: postgres://USER@A:5432,B:5432/DATABASE"
                 )));
             }
-            (key, _) if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") => {
+            (key, value)
+                if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") =>
+            {
+                refuse_value(key, value)?;
+                names_user |= key == "user" && !value.is_empty();
                 kept.push(if kept.is_empty() { '?' } else { '&' });
                 kept.push_str(parameter);
             }
-            (key, _) => {
-                let refused = match KNOWN_ELSEWHERE.iter().find(|known| **known == key) {
-                    Some(known) => format!("the parameter {known}, which is not taken"),
-                    None if parameter.contains('@') => {
-                        format!("a parameter that is not known, with an @ in it: {ENCODE}")
-                    }
-                    None => "a parameter that is not known".to_owned(),
-                };
-                return Err(StoreError::Misnamed(format!(
-                    "the database URL has {refused}; known are {}, options, \
-                     target_session_attrs=primary, pgbouncer=true",
-                    KNOWN.join(", ")
-                )));
-            }
+            (key, _) => return Err(unknown(key, parameter, may_be_named)),
         }
+    }
+    if !names_user && std::env::var_os("PGUSER").is_none_or(|user| user.is_empty()) {
+        kept.push_str(if kept.is_empty() { "?user=" } else { "&user=" });
+        kept.extend(system_user()?.bytes().map(|byte| format!("%{byte:02X}")));
     }
     let hosts = bases.iter().map(|base| one(&format!("{base}{kept}"))).collect::<Result<_>>()?;
     Ok(Parsed { hosts, pooled })
+}
+
+/// Who runs this process, as other clients take it where nobody is named.
+fn system_user() -> Result<String> {
+    match nix::unistd::User::from_uid(nix::unistd::geteuid()) {
+        Ok(Some(user)) => Ok(user.name),
+        _ => unusable(
+            "the database URL names no user, and the operating system has no name for who runs this process: \
+             postgres://USER@HOST/DATABASE",
+        ),
+    }
+}
+
+/// What to say of a parameter that is not taken. The name of one that nobody knows is repeated only where it cannot be a part
+/// of a password.
+fn unknown(key: &str, parameter: &str, may_be_named: bool) -> StoreError {
+    let lower = key.to_ascii_lowercase();
+    let taken = KNOWN.iter().chain(&["options", "pgbouncer", "target_session_attrs"]);
+    let what = if let Some(taken) = taken.into_iter().find(|taken| **taken == lower) {
+        format!("the parameter {taken} in capitals: it is written {taken}")
+    } else if let Some(known) = KNOWN_ELSEWHERE.iter().find(|known| **known == lower) {
+        format!("the parameter {known}, which is not taken")
+    } else if parameter.contains('@') {
+        format!("a parameter that is not known, with an @ in it: {ENCODE}")
+    } else if may_be_named && key.len() <= 40 && key.bytes().all(is_of_name) {
+        format!("the parameter {key}, which is not known")
+    } else {
+        "a parameter that is not known".to_owned()
+    };
+    refused(format!(
+        "the database URL has {what}; known are {}, options, target_session_attrs=primary, \
+         pgbouncer=true",
+        KNOWN.join(", ")
+    ))
+}
+
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
+}
+
+/// The value itself is never repeated.
+fn bad_value(key: &str, allowed: &str) -> StoreError {
+    refused(format!(
+        "the database URL has a value of the parameter {key} that is not taken; allowed are {allowed}"
+    ))
+}
+
+/// Refuses a value that cannot be meant.
+fn refuse_value(key: &str, value: &str) -> Result<()> {
+    match key {
+        "sslmode" | "ssl-mode" if !SSL_MODES.contains(&&*value.to_ascii_lowercase()) => {
+            Err(bad_value(key, &SSL_MODES.join(", ")))
+        }
+        "port" if !is_port(value) => Err(bad_value(key, PORTS)),
+        "hostaddr" if value.parse::<std::net::IpAddr>().is_err() && !value.contains('%') => {
+            Err(bad_value(key, "addresses, as 10.0.0.1 or ::1"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// What a URL speaks of, without its password and its parameters.
@@ -156,7 +228,7 @@ fn refuse_unencoded(url: &str) -> Result<()> {
     // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
     let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
     if rest.contains('#') || misplaced {
-        return Err(StoreError::Misnamed(format!("the database URL cannot be read: {ENCODE}")));
+        return Err(refused(format!("the database URL cannot be read: {ENCODE}")));
     }
     Ok(())
 }
@@ -168,8 +240,16 @@ fn query_holds_host(rest: &str) -> bool {
     !first.contains('=') && first.contains('@')
 }
 
+fn refused(text: String) -> StoreError {
+    StoreError::Misnamed(text)
+}
+
+fn unreadable() -> StoreError {
+    refused(format!("the database URL cannot be read: {FORM}; {ENCODE}"))
+}
+
 fn unusable<T>(text: &str) -> Result<T> {
-    Err(StoreError::Misnamed(text.to_owned()))
+    Err(refused(text.to_owned()))
 }
 
 /// Whether there is a comma in it, spelled one way or the other.
@@ -180,7 +260,7 @@ fn is_list(value: &str) -> bool {
 /// The URL, without its parameters, as it would be for each host alone.
 fn of_each_host(base: &str) -> Result<Vec<String>> {
     let Some((scheme, rest)) = base.split_once("://") else {
-        return unusable("the database URL cannot be read");
+        return Err(unreadable());
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     // A password may hold commas, and hosts hold no @.
@@ -192,13 +272,25 @@ fn of_each_host(base: &str) -> Result<Vec<String>> {
     if hosts.len() > 1 && hosts.iter().any(|host| host.is_empty() || host.starts_with(':')) {
         return unusable("the database URL names several hosts, and one of them is empty");
     }
+    for host in &hosts {
+        // After the address in brackets, if it is one of IPv6.
+        let after = host.rsplit_once(']').map_or(*host, |(_, after)| after);
+        if let Some((_, port)) = after.split_once(':')
+            && !port.is_empty()
+            && !is_port(port)
+        {
+            return Err(refused(format!(
+                "the database URL has a port that cannot be one: allowed are {PORTS}; {FORM}; {ENCODE}"
+            )));
+        }
+    }
     Ok(hosts.iter().map(|host| format!("{scheme}://{user}{host}{path}")).collect())
 }
 
 /// Reads the URL of one host.
 fn one(url: &str) -> Result<PgConnectOptions> {
     let Ok(options) = PgConnectOptions::from_str(url) else {
-        return unusable("the database URL cannot be read");
+        return Err(unreadable());
     };
     let bare = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     // The brackets are the URL's, and no part of an address.
@@ -286,7 +378,10 @@ mod tests {
             "postgres://u:hunter2?x=y@a:1/auth",
             "postgres://u:hunter2#x@a:1/auth",
             "postgres://u:1/hunter2@a:1/auth",
-            "postgres://u:pw@a:1/auth?hunter2=x&channel_binding=hunter2",
+            "postgres://u:p@w?hunter2&x@a:1/auth",
+            "postgres://u@a:1/auth?sslmode=hunter2",
+            "postgres://u@a:1/auth?port=hunter2",
+            "postgres://u@a:hunter2/auth",
             &format!("postgres://u:hunter2@{many}/auth"),
         ];
         for url in wrong {
@@ -301,8 +396,46 @@ mod tests {
             ("postgres://u@a/auth?connect_timeout=10", "connect_timeout"),
             ("postgres://u@a:1,b:2/auth?host=c", "parameter host"),
             ("postgres://u@a/auth?port=1,2", "parameter port"),
+            ("postgres://u@a/auth?PGBOUNCER=true", "it is written pgbouncer"),
+            ("postgres://u:pw@a/auth?pg_bouncer=true", "the parameter pg_bouncer, which"),
         ] {
             assert!(refusal(url).contains(named), "{url}: {}", refusal(url));
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_refused_is_told_by_the_name_of_its_parameter_and_by_what_is_allowed() {
+        for (url, named) in [
+            ("postgres://u@a/auth?sslmode=bogus", ["parameter sslmode", "verify-full"]),
+            ("postgres://u@a/auth?pgbouncer=yes", ["parameter pgbouncer", "true and false"]),
+            ("postgres://u@a/auth?pgbouncer=1", ["parameter pgbouncer", "true and false"]),
+            ("postgres://u@a/auth?pgbouncer=", ["parameter pgbouncer", "true and false"]),
+            ("postgres://u@a/auth?pgbouncer", ["parameter pgbouncer", "true and false"]),
+            ("postgres://u@a/auth?port=0", ["parameter port", "1 to 65535"]),
+            ("postgres://u@/auth?hostaddr=a", ["parameter hostaddr", "10.0.0.1"]),
+            ("postgres://u@a/auth?statement_cache_capacity=5", ["cache_capacity", "0"]),
+            ("postgres://u@a:99999/auth", ["port", "1 to 65535"]),
+            ("postgres://u@[::1]:0/auth", ["port", "1 to 65535"]),
+            ("postgres://u@a:b c/auth", ["port", "postgres://USER"]),
+        ] {
+            for named in named {
+                assert!(refusal(url).contains(named), "{url}: {}", refusal(url));
+            }
+        }
+    }
+
+    #[test]
+    fn who_runs_this_is_the_user_where_nobody_is_named() {
+        let runs = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("it can be read");
+        let runs = std::env::var("PGUSER").ok().or(runs.map(|user| user.name)).expect("a name");
+        for (url, user) in [
+            ("postgres:///postgres?host=/run/postgresql", &*runs),
+            ("postgres://a:1/postgres", &*runs),
+            ("postgres://:pw@a/postgres", &*runs),
+            ("postgres://ada@a/postgres", "ada"),
+            ("postgres:///postgres?user=ada&host=a", "ada"),
+        ] {
+            assert_eq!(parse(url).expect("it can be read").hosts[0].get_username(), user, "{url}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A real PgBouncer in transaction mode, of which the URL says nothing.
+//! A real PgBouncer, of which the URL says nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::samples::{workspace, write};
 use crate::faces::process::{Process, free_address, program};
 use crate::stores::Database;
 
-/// Starts one before the server of this database, with few connections, so that clients take turns on them.
-async fn pgbouncer(url: &str, ignored: &str) -> (Process, String) {
+/// Starts one before the server of this database, with these settings on top.
+pub(super) async fn pgbouncer(url: &str, settings: &str) -> (Process, String) {
     let (user, rest) = url.split_once('@').expect("a user");
     let (address, name) = rest.split_once('/').expect("a database");
     let server: SocketAddr = address.parse().expect("an address");
@@ -22,8 +22,8 @@ async fn pgbouncer(url: &str, ignored: &str) -> (Process, String) {
     let (ini, users) = (folder.path().join("pgbouncer.ini"), folder.path().join("users.txt"));
     let text = format!(
         "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\n\
-         auth_type = any\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 4\n\
-         max_client_conn = 500\nunix_socket_dir =\n{ignored}\n",
+         auth_type = any\nauth_file = {}\nmax_client_conn = 500\n\
+         unix_socket_dir =\n{settings}\n",
         server.ip(),
         server.port(),
         address.ip(),
@@ -54,7 +54,7 @@ async fn pgbouncer(url: &str, ignored: &str) -> (Process, String) {
 }
 
 /// Reads and writes from many tasks at once: what fails is told.
-async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
+pub(super) async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
         let store = std::sync::Arc::clone(store);
@@ -74,7 +74,9 @@ async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
 async fn a_pooler_of_which_the_url_says_nothing_is_noticed_and_costs_nothing() {
     for ignored in ["", "ignore_startup_parameters = extra_float_digits,options"] {
         let database = Database::postgres().await;
-        let (pooler, url) = pgbouncer(&database.url(), ignored).await;
+        // With few connections, so that clients take turns on them.
+        let settings = format!("pool_mode = transaction\ndefault_pool_size = 4\n{ignored}");
+        let (pooler, url) = pgbouncer(&database.url(), &settings).await;
         for _ in 0..2 {
             // The second finds what the first left behind.
             let store = store::open(&url).await.unwrap_or_else(|error| {

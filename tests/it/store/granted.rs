@@ -1,0 +1,85 @@
+//! A database that grants fewer connections than the pools may have: who gets none waits for one of the pool's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sophic_auth::model::ReplicaId;
+use sophic_auth::store::{self, Store};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::pooler::pgbouncer;
+use super::raw;
+use super::samples::workspace;
+use crate::stores::Database;
+
+/// Far longer than it takes, even on a machine that is busy.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// Has many read and write at once: none fails, and the log is followed all the while.
+async fn busy(store: &Arc<dyn Store>, id: u128) {
+    // Where there are few indeed, the first try may only make room.
+    let feed = async {
+        loop {
+            if let Ok(feed) = store.open_feed().await {
+                return feed;
+            }
+        }
+    };
+    let mut feed = tokio::time::timeout(HANGS, feed).await.expect("it is followed");
+    let replica = ReplicaId(Uuid::from_u128(id));
+    feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");
+    let mut tasks = JoinSet::new();
+    for task in 0..60 {
+        let store = Arc::clone(store);
+        tasks.spawn(async move {
+            for _ in 0..5 {
+                store.revision().await?;
+                store.find_workspace("acme").await?;
+                let mut tx = store.begin("test").await?;
+                tx.put_workspace(&workspace(&format!("w-{task}"))).await?;
+                drop(tx);
+            }
+            Ok::<_, store::StoreError>(())
+        });
+    }
+    let done = async {
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic").expect("none fails");
+        }
+    };
+    tokio::time::timeout(HANGS, done).await.expect("nobody hangs");
+    feed.deregister(replica).await.expect("it is still followed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_have_few_connections_waits_for_its_own() {
+    let database = Database::postgres().await;
+    let url = database.url();
+    for limit in [2, 4, 12] {
+        let (_, name) = url.rsplit_once('/').expect("a name");
+        let role = format!("few_{name}_{limit}");
+        let made =
+            format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT sophic TO {role}");
+        raw::run(&database, &made).await;
+        let store = store::open_as_is(&url.replace("sophic@", &format!("{role}@"))).await;
+        let store = store.expect("it opens");
+        busy(&store, limit).await;
+        store.close().await;
+        raw::run(&database, &format!("DROP ROLE {role}")).await;
+    }
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_leaves_connections_waiting_costs_no_answers() {
+    let database = Database::postgres().await;
+    let settings = "pool_mode = session\ndefault_pool_size = 6\n\
+                    ignore_startup_parameters = extra_float_digits,options";
+    let (pooler, url) = pgbouncer(&database.url(), settings).await;
+    let store = store::open_as_is(&url).await.expect("it opens");
+    busy(&store, 1).await;
+    store.close().await;
+    drop(pooler);
+    database.drop_database().await;
+}

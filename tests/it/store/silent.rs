@@ -1,0 +1,109 @@
+//! Connections that are there, and on which nobody answers any more: a firewall forgot them, or their host was swapped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sophic_auth::model::ReplicaId;
+use sophic_auth::store::{self, PoolSizes, Published, Store, StoreError};
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::raw;
+use crate::proxy::Proxy;
+use crate::stores::Database;
+
+/// Far longer than it takes, even on a machine that is busy.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// Reads and begins to write, so many at once.
+async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
+    let mut all = JoinSet::new();
+    for _ in 0..tasks {
+        let store = Arc::clone(store);
+        all.spawn(async move {
+            store.revision().await?;
+            store.find_workspace("acme").await?;
+            store.begin("test").await.map(drop)
+        });
+    }
+    let done = tokio::time::timeout(HANGS, all.join_all()).await.expect("none hangs");
+    done.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_answer() {
+    let database = Database::postgres().await;
+    let url = database.url();
+    let (head, rest) = url.split_once('@').expect("a user");
+    let (address, name) = rest.split_once('/').expect("a database");
+    let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
+    let through = format!("{head}@{}/{name}", proxy.address);
+    for pooled in ["", "?pgbouncer=true"] {
+        let store = store::open(&format!("{through}{pooled}")).await.expect("it opens");
+        at_once(&store, 64).await.expect("it works");
+        proxy.freeze();
+        at_once(&store, 64).await.expect("it works again");
+        // What writes finds out by itself.
+        proxy.freeze();
+        store.begin("test").await.map(drop).expect("it begins");
+        at_once(&store, 64).await.expect("it works again");
+        let closed = tokio::time::timeout(HANGS, store.close()).await;
+        closed.expect("it does not wait for those that are silent");
+    }
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
+    let database = Database::postgres().await;
+    let sizes = PoolSizes { read: 1, write: 1 };
+    let store = store::open_with(&database.url(), sizes).await.expect("it opens");
+    let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
+    let mut locking = other.begin().await.expect("it begins");
+    locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
+    let waiting = tokio::time::timeout(Duration::from_millis(100), store.find_workspace("acme"));
+    waiting.await.expect_err("it waits for the lock");
+    // The server works on it for some seconds more, and there is no other connection.
+    store.revision().await.expect("its place is free");
+    drop(locking);
+    store.close().await;
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
+    let database = Database::postgres().await;
+    let store = store::open(&database.url()).await.expect("it opens");
+    let name = database.url().rsplit_once('/').expect("a name").1.to_owned();
+    let id = ReplicaId(Uuid::from_u128(1));
+    let mut feed = store.open_feed().await.expect("it is followed");
+    let lease = Duration::from_secs(10);
+    let (incarnation, applied) = feed.register(id, lease).await.expect("it is registered");
+    drop(feed);
+    let closed = format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on");
+    raw::run(&database, &closed).await;
+    let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
+    let mut sessions = async || -> i64 {
+        let row = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+        other.fetch_one(row).await.expect("it is counted").get(0)
+    };
+    let before = sessions().await;
+    let follow = async {
+        for seq in 1.. {
+            let Ok(mut feed) = store.open_feed().await else { continue };
+            let incarnation = Some(incarnation.clone());
+            let mut published = Published { incarnation, applied, seq, durable: false };
+            while feed.sync(id, &published, 1).await.is_ok() {
+                published.seq += 1;
+                feed.wait(Duration::from_millis(100)).await.expect("it waits");
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), follow).await.expect_err("it goes on");
+    let made = sessions().await - before;
+    assert!(made < 40, "{made}");
+    store.close().await;
+    database.drop_database().await;
+}
