@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sophic_auth::grpc::pb::{
-    BatchIntrospectRequest, BatchIntrospectResponse, Denial, IntrospectRequest, Scope,
+    BatchIntrospectRequest, BatchIntrospectResponse, Denial, IntrospectRequest, IntrospectResponse,
+    Scope,
 };
 use sophic_auth::model::Permission;
 use sophic_auth::token::{OsRandom, Token, TokenKind};
@@ -133,7 +134,7 @@ async fn one_token_cannot_have_workspaces_made_up_without_end_at_any_face(scene:
     });
     let request = BatchIntrospectRequest { requests: requests.to_vec() };
     let answers = proxy.auth().batch_introspect(request).await.expect("answers").into_inner();
-    let denials: Vec<_> = answers.responses.iter().map(|answer| answer.denial()).collect();
+    let denials: Vec<_> = answers.responses.iter().map(IntrospectResponse::denial).collect();
     let refused = Denial::UnknownTokensTooMany;
     assert_eq!(denials, [Denial::Unspecified, refused, Denial::NotAMember]);
     let (bearer, named) = (format!("Bearer {flooder}"), name());
