@@ -17,6 +17,8 @@ use crate::token::{Random, random_array};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// After a panic.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// After the store denied something: it is there, and a person has to do something first.
+const DENIED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the sync loop works with.
 pub struct Replication {
@@ -43,8 +45,17 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
     let mut follower = Follower::new(tail, Arc::clone(&local), lease);
     // A server that takes connections and says nothing must not hold this up for ever.
     let patience = lease / 2;
-    let mut driver =
-        Driver { store, boot, clock, random, lease, patience, feed: None, failing: false };
+    let mut driver = Driver {
+        store,
+        boot,
+        clock,
+        random,
+        lease,
+        patience,
+        feed: None,
+        failing: false,
+        denied: false,
+    };
     loop {
         let turns = AssertUnwindSafe(drive(&mut follower, &mut driver, &local, &stop));
         if turns.catch_unwind().await.is_ok() {
@@ -104,11 +115,14 @@ struct Driver {
     feed: Option<Box<dyn ChangeFeed>>,
     /// Whether nothing has come through since something failed.
     failing: bool,
+    /// Whether what failed last is denied.
+    denied: bool,
 }
 
 impl Driver {
     /// Says what failed, once for all that fails until the next sync.
     fn failed(&mut self, error: &StoreError) -> FollowerEvent {
+        self.denied = matches!(error, StoreError::Denied(_));
         if std::mem::replace(&mut self.failing, true) {
             tracing::debug!(%error, "the change log cannot be followed: trying again");
         } else {
@@ -120,6 +134,7 @@ impl Driver {
     /// Drops the connections, and waits.
     async fn rest(&mut self, pause: Duration, stop: &CancellationToken) {
         self.feed = None;
+        let pause = if std::mem::take(&mut self.denied) { pause.max(DENIED_PAUSE) } else { pause };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => {}

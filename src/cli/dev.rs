@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
 use super::serve::{OnHangup, Signals, until_stopped};
-use super::{Usage, asked, flag, hex, operator, output, refuse_token_output, serve_check};
+use super::{
+    Usage, asked, flag, hex, open_files, operator, output, refuse_token_output, serve_check,
+};
 use crate::model::{
     DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceId, WorkspaceName,
 };
@@ -54,8 +56,9 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
         let folder = throwaway_folder()?;
         (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
     };
-    let running =
-        server::start(Config::new(&url, args.ports.listen, args.ports.http_listen)).await?;
+    let connections_max = open_files::connections_max(None);
+    let config = Config::new(&url, args.ports.listen, args.ports.http_listen);
+    let running = server::start(Config { connections_max, ..config }).await?;
     let demo = demo(&running.service).await?;
     match global.output {
         Output::Json => output::announce(

@@ -147,14 +147,16 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     variables::name_unknown(&Cli::command());
     operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match cli.command {
+    let url = asked::url_unasked(&cli.global).to_owned();
+    let outcome = match cli.command {
         // These end by signals, in good order.
         Command::Serve(_) | Command::Dev(_) => runtime.block_on(dispatch(cli)),
         _ => {
             let attended = cli.global.attended.clone();
             runtime.block_on(attended.attend(dispatch(cli)))
         }
-    }
+    };
+    outcome.inspect_err(|error| runtime.block_on(asked::look_for_rights(&url, error)))
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {

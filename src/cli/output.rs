@@ -72,7 +72,10 @@ fn bounded(write: impl FnOnce() + Send + 'static) {
 /// A failure, on standard error. As JSON: `error`, with a reason code of the README's table where it is the service's, the
 /// exit code, and all fields that are not as they must be.
 pub(super) fn error(format: Output, error: &anyhow::Error, exit_code: u8) {
-    let (message, place) = (format!("{error:#}"), super::asked::place());
+    let (mut message, place) = (format!("{error:#}"), super::asked::place());
+    if let Some(lacking) = super::asked::lacking() {
+        message = format!("{message}; {lacking}");
+    }
     if format != Output::Json {
         let place = place.filter(|place| !message.contains(place));
         let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();

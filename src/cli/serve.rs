@@ -18,8 +18,8 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
         tracing::warn!("{doubtful}");
     }
     let mut signals = Signals::listen()?;
-    let config = config(global, *args)?;
-    open_files::raise_limit(config.connections_max);
+    let connections_max = open_files::connections_max(args.connections_max);
+    let config = Config { connections_max, ..config(global, *args)? };
     let format = global.output;
     let listening = |listening| tell(format, listening);
     // A store that is away may be waited for a long time.
@@ -100,6 +100,12 @@ pub(super) async fn until_stopped(
 }
 
 fn reload_tls(running: &Running) {
+    if !running.tls {
+        tracing::info!(
+            "SIGHUP changes nothing: it has the files of TLS read anew, and this server is without TLS"
+        );
+        return;
+    }
     match running.reload_tls() {
         Ok(()) => tracing::info!("TLS files were read anew"),
         Err(error) => {
@@ -124,7 +130,6 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         tls,
         insecure: args.insecure,
         reflection: args.reflection,
-        connections_max: args.connections_max,
         streams_max: args.streams_max,
         connection_age_max: args.connection_age_max,
         limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },

@@ -27,7 +27,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) ports: Ports,
     /// Neither make the store nor bring its schema up to date: refuse one that `sophic-auth migrate` has not brought there.
-    /// The server's role then needs no rights to the schema
+    /// Where nothing is to be done to the schema, no rights to it are needed without this either
     #[arg(long, env = "SOPHIC_AUTH_NO_MIGRATE", help_heading = HOUSEKEEPING)]
     pub(super) no_migrate: bool,
     /// The server's certificate chain, PEM; without it, connections are in the clear, which only loopback may be
@@ -75,9 +75,10 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
     /// Connections at once on each port; for one more, one goes: of strangers before callers, and the one that has asked
-    /// nothing for longest, never one with a caller's request under way; 0: no limit
-    #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
-    pub(super) connections_max: usize,
+    /// nothing for longest, never one with a caller's request under way; 0: no limit [default: 10000, or as many as the
+    /// limit of open files has room for]
+    #[arg(long, env = "SOPHIC_AUTH_CONNECTIONS_MAX", value_name = "N", help_heading = LIMITS)]
+    pub(super) connections_max: Option<usize>,
     /// Requests at once on one connection; 0: no limit
     #[arg(long, env = "SOPHIC_AUTH_STREAMS_MAX", default_value_t = 256, value_name = "N", help_heading = LIMITS)]
     pub(super) streams_max: u32,

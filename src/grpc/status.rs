@@ -21,7 +21,7 @@ const fn code(kind: Kind) -> Code {
         Kind::NotFound => Code::NotFound,
         Kind::AlreadyExists => Code::AlreadyExists,
         Kind::Aborted => Code::Aborted,
-        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::FailedPrecondition | Kind::Misconfigured => Code::FailedPrecondition,
         Kind::OutOfRange => Code::OutOfRange,
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,

@@ -59,7 +59,7 @@ const fn status(kind: Kind) -> (StatusCode, &'static str) {
         Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
         Kind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"),
         Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
-        Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        Kind::Misconfigured | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
     }
 }
 

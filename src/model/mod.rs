@@ -33,7 +33,7 @@ pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use role::Role;
 pub use scope::{Scope, ScopeSet};
 pub use text::{Annotations, DisplayName, Reason};
-pub use time::{BootClock, Clock, StoreTime, SystemClock, Timestamp};
+pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::{Workspace, WorkspacePolicy};
 

@@ -137,6 +137,11 @@ pub trait Clock: Send + Sync {
         None
     }
 
+    /// Whether this machine's clock was set since the store was last asked.
+    fn was_set(&self) -> bool {
+        false
+    }
+
     /// Takes in what the store knows of the time: it was asked and has answered at these times since boot.
     fn hear(&self, _store: StoreTime, _asked: Duration, _answered: Duration) {}
 }
@@ -148,6 +153,23 @@ pub struct StoreTime {
     pub now: Option<Timestamp>,
     /// When the last thing happened that it has recorded.
     pub newest_event: Option<Timestamp>,
+    /// Of a store without a clock: the first event of the last [`Self::LATELY`] before that one, itself included, and the one
+    /// before it.
+    pub lately: Option<Lately>,
+}
+
+impl StoreTime {
+    /// So long has to go by until a clock is believed again that says that nothing happened for very long.
+    pub const LATELY: Duration = Duration::from_hours(7 * 24);
+}
+
+/// Where the last events begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lately {
+    /// The first of them.
+    pub first: Timestamp,
+    /// The one before.
+    pub before: Timestamp,
 }
 
 /// The machine's clock.

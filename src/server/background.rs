@@ -15,6 +15,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the store is asked for the time.
 const HEAR_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether this machine's clock was set: then the store is asked at once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the audit log has yet to be told of something: one statement on an empty table.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -90,11 +92,21 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
     }
 }
 
-/// Asks the store for the time now and then. What fails is told by whatever else needs the store.
+/// Asks the store for the time now and then, and when this machine's clock was set. What fails is told by whatever else needs
+/// the store.
 async fn time(service: Arc<Service>, stop: CancellationToken) {
+    let mut asked = Instant::now();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(HEAR_EVERY) => { let _ = service.hear_the_time().await; }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        if asked.elapsed() < HEAR_EVERY && !service.clock.was_set() {
+            continue;
+        }
+        asked = Instant::now();
+        tokio::select! {
+            _ = service.hear_the_time() => {}
             () = stop.cancelled() => return,
         }
     }

@@ -190,7 +190,7 @@ impl Running {
         url(self.tls, self.http)
     }
 
-    /// Reads certificates, keys and client CAs anew; what does not load leaves the old ones in use.
+    /// Reads certificates, keys and client CAs anew, if there are any; what does not load leaves the old ones in use.
     ///
     /// # Errors
     /// What was wrong with the new ones.

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Lookup;
+use crate::model::Digest;
 use crate::service::{Readiness, Service};
 use crate::store::{ReadStore, StoreError};
 
@@ -30,6 +31,14 @@ enum Source {
     Memory,
     LastKnown,
     Nowhere,
+    /// The store is there, and does not let itself be read.
+    Denied,
+}
+
+impl Source {
+    const fn answers(self) -> bool {
+        !matches!(self, Self::Nowhere | Self::Denied)
+    }
 }
 
 /// Asks the store and looks at memory until `stop`, tells what comes of it, and logs each change, once.
@@ -62,10 +71,12 @@ enum Question {
 
 /// Asks this again and again.
 async fn ask(store: Arc<dyn ReadStore>, question: Question, said: watch::Sender<Said>) {
+    let nobodys = Digest::from_hash([0; 32]);
     loop {
         let answer = async {
             match question {
-                Question::Read => store.revision().await.map(drop),
+                // As an introspection does it. Nobody's token has this digest.
+                Question::Read => store.look_up(&nobodys, None).await.map(drop),
                 Question::Write => store.ping().await,
             }
         };
@@ -97,7 +108,7 @@ async fn look(
             if let Some(writes) = &writes {
                 told.management(management, if reads.is_err() { reads } else { writes });
             }
-            let now = Readiness { introspection: source != Source::Nowhere, management };
+            let now = Readiness { introspection: source.answers(), management };
             health.send_if_modified(|last| std::mem::replace(last, now) != now);
         }
         tokio::select! {
@@ -111,6 +122,8 @@ async fn look(
 fn source(lookup: &dyn Lookup, reads: &Result<(), StoreError>) -> Source {
     if reads.is_ok() {
         Source::Store
+    } else if matches!(reads, Err(StoreError::Denied(_))) {
+        Source::Denied
     } else if lookup.is_current() {
         Source::Memory
     } else if lookup.bridges() {
@@ -150,6 +163,10 @@ impl Told {
                 error,
                 "the store is out of reach and memory is too old to be believed: not serving"
             ),
+            Source::Denied => tracing::error!(
+                error,
+                "the store does not let this server read: not serving. docs/postgres-roles.md has the rights it needs"
+            ),
         }
     }
 
@@ -163,7 +180,7 @@ impl Told {
             (None, true) => {}
             (_, true) => tracing::info!("management works again"),
             (_, false) => {
-                tracing::warn!(error, "management does not work: the store takes no calls");
+                tracing::warn!(error, "management does not work: the store takes no writes");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Whose time it is. What ends or frees something goes by the store's time where the store has a clock of its own, as
-//! Postgres does. Nothing is deleted for good while this machine's clock and the store disagree.
+//! Postgres does: between two looks at it by the time since boot, which nobody sets. Nothing is deleted for good while this
+//! machine's clock and the store disagree.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,12 +9,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::model::{BootClock as _, Clock, StoreTime, SystemClock, Timestamp};
+use crate::model::{BootClock as _, Clock, Lately, StoreTime, SystemClock, Timestamp};
 
 /// Below this, this machine's clock is as good as the store's.
 const NEGLIGIBLE: i64 = 1_000_000;
 /// Beyond this, one of the two is wrong.
 const DISAGREE: i64 = 60_000_000;
+/// What reading two clocks one after the other may make of nothing.
+const JITTER: i64 = 10_000;
 /// A file that nothing has happened in for so long is rather one that a wrong clock looks at.
 const IDLE_MAX: i64 = 90 * 24 * 3_600_000_000;
 /// An answer that took longer tells too little.
@@ -24,8 +27,10 @@ const NONE: i64 = i64::MIN;
 /// This machine's clock, put right by the store.
 pub struct StoreClock {
     machine: Arc<dyn Clock>,
-    /// The store's time less the time since boot, where it differs from this machine's; else [`NONE`].
+    /// The time less the time since boot, of a store with a clock that was asked; else [`NONE`], and it is this machine's.
     offset: AtomicI64,
+    /// This machine's time less the time since boot, when the store was last asked.
+    machine_offset: AtomicI64,
     heard: Mutex<Heard>,
 }
 
@@ -37,7 +42,14 @@ type Doubt = (String, Timestamp);
 struct First {
     wall: i64,
     boot: i64,
-    doubt: Option<Doubt>,
+    quiet: Option<Quiet>,
+}
+
+/// A time in which nothing happened, as far as a clock is to be believed.
+#[derive(Clone, Copy)]
+struct Quiet {
+    since: Timestamp,
+    until: Timestamp,
 }
 
 /// What was heard of the store.
@@ -54,20 +66,36 @@ struct Heard {
 impl StoreClock {
     /// Over this machine's clock; to be told what the store says.
     pub fn new(machine: Arc<dyn Clock>) -> Self {
-        Self { machine, offset: AtomicI64::new(NONE), heard: Mutex::default() }
+        let (offset, machine_offset) = (AtomicI64::new(NONE), AtomicI64::new(NONE));
+        Self { machine, offset, machine_offset, heard: Mutex::default() }
     }
 
-    /// Of a store with a clock: sets this one by it.
-    fn set(&self, store: Timestamp, asked: Duration, answered: Duration) {
+    /// This machine's time less the time since boot. Of a few looks the quickest: who is held up between one clock and the other
+    /// takes that for time.
+    fn machine_offset(&self) -> i64 {
+        let looks = (0..3).map(|_| {
+            let before = micros(SystemClock.since_boot());
+            let wall = self.machine.now().unix_micros();
+            let taken = micros(SystemClock.since_boot()) - before;
+            (taken, wall - before - taken / 2)
+        });
+        looks.min().map_or(0, |(_, offset)| offset)
+    }
+
+    /// Of a store with a clock: sets this one by it. This machine's own is taken where the two agree, which is smoother.
+    fn set(&self, machine: i64, store: Timestamp, asked: Duration, answered: Duration) {
         let taken = answered.saturating_sub(asked);
         if taken > ANSWER_MAX {
             return;
         }
-        let then = micros(asked) + micros(taken) / 2;
-        let offset = store.unix_micros() - then;
-        let ahead = self.machine.now().unix_micros() - micros(answered) - offset;
+        let offset = store.unix_micros() - (micros(asked) + micros(taken) / 2);
+        let ahead = machine - offset;
         let differs = ahead.abs() > NEGLIGIBLE + micros(taken);
-        self.offset.store(if differs { offset } else { NONE }, Ordering::Release);
+        let offset = if differs { offset } else { machine };
+        let last = self.offset.load(Ordering::Acquire);
+        if differs || last == NONE || (offset - last).abs() > JITTER {
+            self.offset.store(offset, Ordering::Release);
+        }
         let doubt = (ahead.abs() > DISAGREE).then(|| {
             let which = if ahead > 0 { "ahead of" } else { "behind" };
             format!("this machine's clock is {} s {which} the store's", ahead.abs() / 1_000_000)
@@ -76,17 +104,18 @@ impl StoreClock {
     }
 
     /// Of a store without one: looks for evidence against this machine's.
-    fn judge(&self, newest: Option<Timestamp>, boot: Duration) {
+    fn judge(&self, store: StoreTime, boot: Duration) {
         let (now, boot) = (self.machine.now(), micros(boot));
         let wall = now.unix_micros();
         let first = {
             let mut heard = self.heard.lock();
             heard
                 .first
-                .get_or_insert_with(|| First { wall, boot, doubt: idle(newest, now) })
+                .get_or_insert_with(|| First { wall, boot, quiet: quiet(store, now) })
                 .clone()
         };
         let gone = (boot - first.boot) + first.wall;
+        let newest = store.newest_event;
         let ahead = newest.filter(|newest| newest.unix_micros() - wall > DISAGREE);
         let doubt = if let Some(newest) = ahead {
             let text = format!(
@@ -100,7 +129,7 @@ impl StoreClock {
             );
             Some((text, Timestamp::from_unix_micros(wall.min(gone)).unwrap_or(Timestamp::EARLIEST)))
         } else {
-            first.doubt
+            first.quiet.and_then(|quiet| quiet.doubt(gone))
         };
         self.conclude(doubt);
     }
@@ -110,7 +139,7 @@ impl StoreClock {
         let mut heard = self.heard.lock();
         if heard.doubt.is_some() != doubt.is_some() {
             if let Some(doubt) = &doubt {
-                tracing::warn!("{doubt}: nothing is purged until they agree");
+                tracing::warn!("{doubt}: nothing is purged meanwhile");
             } else {
                 tracing::info!("this machine's clock and the store agree");
             }
@@ -119,14 +148,27 @@ impl StoreClock {
     }
 }
 
-/// The doubt about a clock that says that nothing happened for very long.
-fn idle(newest: Option<Timestamp>, now: Timestamp) -> Option<Doubt> {
-    let newest = newest.filter(|newest| now.unix_micros() - newest.unix_micros() > IDLE_MAX)?;
-    let text = format!(
-        "this machine's clock says {now}, and the last event in the store is of {newest}. If that is so, change anything, \
-         as by `workspace put`, and start again"
-    );
-    Some((text, newest))
+/// Whether the clock says that nothing happened for very long, until now or until lately.
+fn quiet(store: StoreTime, now: Timestamp) -> Option<Quiet> {
+    let is_long = |quiet: &Quiet| quiet.until.unix_micros() - quiet.since.unix_micros() > IDLE_MAX;
+    let now = store.newest_event.map(|since| Quiet { since, until: now });
+    let lately = store.lately.map(|Lately { first, before }| Quiet { since: before, until: first });
+    now.filter(is_long).or(lately.filter(is_long))
+}
+
+impl Quiet {
+    /// The doubt about such a clock, until it has gone on for long enough: what a wrong one has written is no evidence for it.
+    fn doubt(self, gone: i64) -> Option<Doubt> {
+        let Self { since, until } = self;
+        let end = until.saturating_add(StoreTime::LATELY);
+        (gone < end.unix_micros()).then(|| {
+            let text = format!(
+                "by this machine's clock nothing happened in the store from {since} to {until}. If that is so, purging begins by \
+                 itself on {end}"
+            );
+            (text, since)
+        })
+    }
 }
 
 impl Clock for StoreClock {
@@ -149,10 +191,19 @@ impl Clock for StoreClock {
         self.heard.lock().doubt.clone()
     }
 
+    fn was_set(&self) -> bool {
+        let now = self.machine_offset();
+        let last = self.machine_offset.load(Ordering::Acquire);
+        // It was never asked.
+        last == NONE || (now - last).abs() > NEGLIGIBLE
+    }
+
     fn hear(&self, store: StoreTime, asked: Duration, answered: Duration) {
+        let machine = self.machine_offset();
+        self.machine_offset.store(machine, Ordering::Release);
         match store.now {
-            Some(now) => self.set(now, asked, answered),
-            None => self.judge(store.newest_event, answered),
+            Some(now) => self.set(machine, now, asked, answered),
+            None => self.judge(store, answered),
         }
     }
 }

@@ -123,6 +123,8 @@ reasons! {
         "another change held the store for too long: try again";
     StoreLost, "STORE_LOST", Unavailable,
         "the store is damaged, gone or another one: an operator has to put it right";
+    StoreDenied, "STORE_DENIED", Misconfigured,
+        "the store does not let the service do this: an operator has to give its role the right, or let it write";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,
         "at_least_revision is not reached yet: try again";
     RandomUnavailable, "RANDOM_UNAVAILABLE", Unavailable,
@@ -148,6 +150,8 @@ pub enum Kind {
     Aborted,
     /// Something else has to be done first.
     FailedPrecondition,
+    /// The service has to be put right first; nothing is wrong with the call, and sending it again is no use until then.
+    Misconfigured,
     /// What is asked for is no longer kept.
     OutOfRange,
     /// Too much at once; try again later.
@@ -172,6 +176,7 @@ impl Kind {
             | Self::Aborted
             | Self::FailedPrecondition => true,
             Self::Unauthenticated
+            | Self::Misconfigured
             | Self::OutOfRange
             | Self::Exhausted
             | Self::DeadlineExceeded
@@ -248,6 +253,10 @@ impl From<StoreError> for ServiceError {
             StoreError::Busy(_) => {
                 tracing::warn!(%error, "store busy");
                 Reason::StoreBusy.into()
+            }
+            StoreError::Denied(_) => {
+                tracing::error!(%error, "a right is missing");
+                Self::from(Reason::StoreDenied).with("why", error.cause())
             }
             StoreError::Lost(_) => {
                 tracing::error!(%error, "store lost");

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Another writer holds what is needed, or came first. Trying again helps.
     #[error("the store is busy: {0}")]
     Busy(String),
+    /// Who asked lacks a right, or may write nothing. Trying again is no use until somebody has changed that.
+    #[error("the store refuses: {0}")]
+    Denied(String),
     /// The database is damaged, gone, or another one now. It does not get well by itself.
     #[error("the store is lost: {0}")]
     Lost(String),
@@ -103,7 +106,10 @@ impl StoreError {
     /// What happened, without a word about whom it happened to.
     pub fn cause(&self) -> String {
         match self {
-            Self::Unavailable(text) | Self::Away(text) | Self::Unusable(text) => text.clone(),
+            Self::Unavailable(text)
+            | Self::Away(text)
+            | Self::Denied(text)
+            | Self::Unusable(text) => text.clone(),
             error => error.to_string(),
         }
     }
@@ -198,17 +204,16 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
         // Pages of a table or of an index that are damaged.
         (_, "XX001" | "XX002") => StoreError::Lost(text()),
+        // A table that the role may not touch; or a primary that takes no writes from it. A standby is found out before: it
+        // refuses the transaction itself, see `judge_begin`.
+        (_, "42501" | "25006") => StoreError::Denied(text()),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        // A standby, or a database that is read-only for now, or closed. The idle or the whole transaction took too long,
-        // and the connection is gone.
-        ("08" | "53" | "57" | "40" | "58", _) | (_, "25006" | "55000" | "25P03" | "25P04") => {
+        // A database that is closed. The idle or the whole transaction took too long, and the connection is gone.
+        ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
             StoreError::Unavailable(text())
         }
         // Names of roles and databases, which the operator gave.
-        // Or of a table that the role may not touch.
-        ("28" | "3D", _) | (_, "42501") => {
-            StoreError::Unusable(format!("Postgres says: {}", error.message()))
-        }
+        ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },
     }
 }
@@ -228,8 +233,12 @@ fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
         13 => StoreError::Full(text()),
         // IOERR.
         10 => StoreError::Unavailable(format!("its disk fails: {}", text())),
-        // NOMEM, READONLY, INTERRUPT, CANTOPEN, PROTOCOL.
-        7 | 8 | 9 | 14 | 15 => StoreError::Unavailable(text()),
+        // READONLY only because another process has yet to put the log right, or to make it: RECOVERY, CANTLOCK, CANTINIT.
+        8 if matches!(number >> 8, 1 | 2 | 5) => StoreError::Unavailable(text()),
+        // PERM, READONLY, AUTH.
+        3 | 8 | 23 => StoreError::Denied(text()),
+        // NOMEM, INTERRUPT, CANTOPEN, PROTOCOL.
+        7 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
         11 => StoreError::Lost("the database file is damaged: restore a backup".to_owned()),
         26 => StoreError::Lost("the database file is no SQLite database".to_owned()),

@@ -7,7 +7,8 @@ use super::postgres::{self, PoolSizes};
 use super::sqlite;
 use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
 
-/// Opens the database of this URL, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`.
+/// Opens the database of this URL for a server, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. Where
+/// nothing is to be migrated, that takes no rights but to read.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     open_with(url, PoolSizes::default()).await
 }
@@ -23,13 +24,16 @@ pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
 /// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
 /// program's. Rights to read are enough, for reading.
 pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
-    open_as_is_with(url, PoolSizes::default()).await
+    match Location::parse(url)? {
+        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_as_is(&path).await?)),
+        Location::Postgres(_) => open_as_is_with(url, PoolSizes::default()).await,
+    }
 }
 
-/// The same, with so many connections to Postgres at the most.
+/// The same for a server, with so many connections to Postgres at the most.
 pub async fn open_as_is_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
-        Location::Sqlite(path) => Arc::new(SqliteStore::open_as_is(&path).await?),
+        Location::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path).await?),
         Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open_as_is(url, sizes)).await?),
     })
 }
@@ -52,6 +56,14 @@ pub async fn pending(url: &str) -> Result<Migrated> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::pending(&path).await,
         Location::Postgres(url) => postgres::pending(url).await,
+    }
+}
+
+/// What whoever opens this URL's database may not do of what management needs, in words; nothing if they may do it all.
+pub async fn lacking(url: &str) -> Result<Option<String>> {
+    match Location::parse(url)? {
+        Location::Sqlite(path) => Ok(sqlite::lacking(&path)),
+        Location::Postgres(url) => postgres::lacking(url).await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The schema's versions: which one a database is at, and how it gets to this program's.
 //!
-//! Each database takes its own lock around [`run`], in one transaction, so that processes that start at once wait for
-//! each other and a migration that fails leaves nothing behind.
+//! Whoever migrates looks first, with rights to read alone: mostly nothing is to be done. Else each database takes its own
+//! lock around [`run`], in one transaction, so that processes that start at once wait for each other and a migration that
+//! fails leaves nothing behind.
 
 use std::borrow::Cow;
 
@@ -66,13 +67,51 @@ pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
     Ok(())
 }
 
-/// Applies what is missing, on a connection whose transaction holds the lock.
-pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Result<()> {
-    let migrations = listing.iter().map(|(version, name, sql)| {
+/// A migration as the database has recorded it.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) version: i64,
+    pub(super) checksum: Vec<u8>,
+    pub(super) success: bool,
+}
+
+/// Whether these are all of a listing, as this program knows them: there is nothing to be done, and nothing to be refused.
+pub(super) fn is_settled(applied: &[Applied], listing: Listing) -> bool {
+    let known = || migrations(listing);
+    applied.len() == listing.len()
+        && known().zip(applied).all(|(known, applied)| {
+            applied.success
+                && applied.version == known.version
+                && *applied.checksum == *known.checksum
+        })
+}
+
+/// What to say where the schema is to be changed and may not be.
+pub(super) fn denied(from: i64, listing: Listing, error: StoreError) -> StoreError {
+    let StoreError::Denied(why) = error else { return error };
+    let pending = Migrated::between(from, newest(listing), listing).names;
+    let (what, count) = (pending.join(", "), pending.len());
+    let state = match from {
+        0 => "there is no store yet, and none may be made".to_owned(),
+        from => format!(
+            "the schema is at version {from}, and what leads to this program's ({count} pending: {what}) may not be done"
+        ),
+    };
+    StoreError::Denied(format!(
+        "{state} by this user: {why}. Run `sophic-auth migrate` as the owner"
+    ))
+}
+
+fn migrations(listing: Listing) -> impl Iterator<Item = Migration> {
+    listing.iter().map(|(version, name, sql)| {
         let kind = MigrationType::Simple;
         Migration::new(*version, Cow::Borrowed(*name), kind, sql.into_sql_str(), false)
-    });
-    let mut migrator = Migrator::with_migrations(migrations.collect());
+    })
+}
+
+/// Applies what is missing, on a connection whose transaction holds the lock.
+pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Result<()> {
+    let mut migrator = Migrator::with_migrations(migrations(listing).collect());
     // sqlx's own lock belongs to a session, which a pooler gives to somebody else between transactions.
     migrator.set_locking(false);
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {

@@ -27,6 +27,7 @@ mod row;
 mod sql;
 mod transfer;
 mod untold;
+mod writes;
 
 pub mod postgres;
 pub mod sqlite;
@@ -37,8 +38,8 @@ pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
 pub use location::{
-    backup, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with, pending, place,
-    restore,
+    backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with, pending,
+    place, restore,
 };
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
@@ -68,7 +69,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// answer. This is what use cases have; how they write is `service/commit.rs`.
 #[async_trait]
 pub trait ReadStore: Send + Sync {
-    /// Whether the database answers, and would take a write.
+    /// Whether the database answers, and takes writes. It is written to, with nothing left of it, only if that is in doubt: at
+    /// first, and after a write of anybody that found the disk full or was denied.
     async fn ping(&self) -> Result<()>;
 
     /// All that an introspection of this digest is decided by, in one round trip. `workspace` is the slug or id that the

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse,
+    Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse, Lately,
     Membership, Owner, PermissionSet, PreviousToken, ReplicaId, RequestId, Revision, Role,
     RotationId, ScopeSet, Slug, StoreTime, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
@@ -411,7 +411,15 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
 /// Reads what a store knows of the time.
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
     let mut fields = Fields::of(row, "audit_events");
-    Ok(StoreTime { now: fields.maybe_time("now")?, newest_event: fields.maybe_time("time")? })
+    let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
+    Ok(StoreTime { now, newest_event, lately: None })
+}
+
+/// Reads where the last events begin.
+pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
+    let mut fields = Fields::of(row, "audit_events");
+    let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
+    Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
 }
 
 /// Reads a store's life and its newest revision.

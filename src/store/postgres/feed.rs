@@ -78,8 +78,13 @@ impl PostgresFeed {
         let options = if primary.pooled() {
             options
         } else {
-            // A server that does not answer must not hold up giving up.
-            options.options([("statement_timeout", "5s"), ("lock_timeout", "2s")])
+            // A server that does not answer must not hold up giving up. What the row of a replica says is for those who
+            // wait for it, and nothing that anybody would miss: memory works on where a primary is to take no writes.
+            options.options([
+                ("statement_timeout", "5s"),
+                ("lock_timeout", "2s"),
+                ("default_transaction_read_only", "off"),
+            ])
         };
         let pool = pools::asking(&primary, generation)
             .max_connections(2)
@@ -218,7 +223,9 @@ impl ChangeFeed for PostgresFeed {
         id: ReplicaId,
         lease: Duration,
     ) -> Result<(Incarnation, Revision)> {
-        self.primary.unless_gone(Box::pin(self.registered(id, lease))).await
+        let registered = self.primary.unless_gone(Box::pin(self.registered(id, lease))).await;
+        self.primary.writes.note(&registered);
+        registered
     }
 
     async fn sync(
@@ -227,7 +234,9 @@ impl ChangeFeed for PostgresFeed {
         published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
-        self.primary.unless_gone(Box::pin(self.synced(id, published, limit))).await
+        let synced = self.primary.unless_gone(Box::pin(self.synced(id, published, limit))).await;
+        self.primary.writes.note(&synced);
+        synced
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {

@@ -18,6 +18,7 @@ mod pools;
 mod primary;
 mod reach;
 mod requests;
+mod rights;
 mod session;
 mod transaction;
 mod transfer;
@@ -25,7 +26,7 @@ mod turns;
 mod untold;
 mod url;
 
-pub use open::{migrate, pending};
+pub use open::{lacking, migrate, pending};
 pub use pools::PoolSizes;
 pub use url::place_of_url;
 
@@ -57,6 +58,20 @@ pub struct PostgresStore {
     sizes: PoolSizes,
 }
 
+/// Runs what writes, in a transaction of its own, to its commit.
+macro_rules! transact {
+    ($store:expr, $db:ident => $write:expr) => {{
+        let mut session = $store.begin_write().await?;
+        let $db = &mut session;
+        let mut outcome = $write.await;
+        if outcome.is_ok() {
+            outcome = session.commit().await.and(outcome);
+        }
+        $store.primary.writes.note(&outcome);
+        outcome
+    }};
+}
+
 /// A time as Postgres keeps it.
 fn at(time: Timestamp) -> OffsetDateTime {
     time.date_time()
@@ -65,7 +80,14 @@ fn at(time: Timestamp) -> OffsetDateTime {
 #[async_trait]
 impl ReadStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
-        decide!(self, db => open::ping(db))
+        let doubts = self.primary.writes.doubts();
+        decide!(self, db => rights::ping(db))?;
+        if let Some(doubts) = doubts {
+            // Rolled back: a disk that is full is found when the rows are to be placed.
+            rights::try_to_write(&mut self.begin_write().await?).await?;
+            self.primary.writes.prove(doubts);
+        }
+        Ok(())
     }
 
     async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
@@ -135,10 +157,7 @@ impl ReadStore for PostgresStore {
     }
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
-        let mut session = self.begin_write().await?;
-        let written = bulk::write_last_uses(&mut session, uses).await?;
-        session.commit().await?;
-        Ok(written)
+        transact!(self, db => bulk::write_last_uses(db, uses))
     }
 
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
@@ -217,10 +236,7 @@ impl ReadStore for PostgresStore {
     }
 
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
-        let mut session = self.begin_write().await?;
-        let deleted = changes::delete(&mut session, cutoff, limit).await?;
-        session.commit().await?;
-        Ok(deleted)
+        transact!(self, db => changes::delete(db, cutoff, limit))
     }
 
     async fn revision(&self) -> Result<Revision> {
@@ -255,10 +271,7 @@ impl ReadStore for PostgresStore {
     }
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
-        let mut session = self.begin_write().await?;
-        let fenced = feed::fence(&mut session, id, seq).await?;
-        session.commit().await?;
-        Ok(fenced)
+        transact!(self, db => feed::fence(db, id, seq))
     }
 
     async fn gone(&self) -> StoreError {

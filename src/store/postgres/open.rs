@@ -5,12 +5,12 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::hosts::{self, Found, place};
+use super::hosts::{self, Found};
 use super::pools::{Connections, PoolSizes};
-use super::primary::{Primary, Seen};
-use super::{PostgresStore, Session, url};
-use crate::store::migrations::{self, Migrated, POSTGRES};
-use crate::store::{Result, StoreError, row};
+use super::primary::Primary;
+use super::{PostgresStore, rights, url};
+use crate::store::migrations::{self, Applied, Migrated, POSTGRES};
+use crate::store::{Result, StoreError};
 
 /// How long starting up waits for another process that is migrating.
 const MIGRATE_LOCK: &str =
@@ -48,6 +48,19 @@ impl PostgresStore {
 pub async fn migrate(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
+    let found = version(&mut connection).await?;
+    if found > 0 && migrations::is_settled(&applied(&mut connection).await?, POSTGRES) {
+        connection.close().await?;
+        return Ok(Migrated::between(found, found, POSTGRES));
+    }
+    let migrated = migrate_locked(&mut connection).await;
+    let migrated = migrated.map_err(|error| migrations::denied(found, POSTGRES, error))?;
+    connection.close().await?;
+    Ok(migrated)
+}
+
+/// Does what is missing, as the owner of the schema.
+async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
     // One transaction for all of it, so that its lock works through a pooler too.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
@@ -61,8 +74,29 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
     // sqlx prepares the migrator's statements by name, and a pooler would keep the names for its next client.
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     transaction.commit().await?;
-    connection.close().await?;
     Ok(migrated)
+}
+
+/// The migrations that the database has recorded.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
+    let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+    let rows = sqlx::raw_sql(statement).fetch_all(connection).await?;
+    let rows = rows.iter().map(|row| {
+        Ok(Applied {
+            version: row.try_get(0)?,
+            checksum: row.try_get(1)?,
+            success: row.try_get(2)?,
+        })
+    });
+    rows.collect()
+}
+
+/// Which rights the role lacks, if it lacks any.
+pub async fn lacking(url: &str) -> Result<Option<String>> {
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+    let lacking = rights::lacking(&mut connection).await?;
+    connection.close().await?;
+    Ok(lacking)
 }
 
 /// What [`migrate`] would do.
@@ -129,31 +163,13 @@ async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Fails where the database is read-only for now; where it was asked, and at which revision.
-pub(super) async fn ping(db: &mut Session) -> Result<Seen<()>> {
-    let row = db
-        .query(concat!(
-            "SELECT ",
-            place!(),
-            ", revision, current_setting('default_transaction_read_only') = 'on' \
-             FROM counter WHERE id = 1"
-        ))
-        .fetch_one(db.connection())
-        .await?;
-    let (place, revision) = row::placed(&row)?;
-    let what = if row.try_get(2)? {
-        Err(StoreError::Unavailable("it takes no writes".to_owned()))
-    } else {
-        Ok(())
-    };
-    Ok(Seen { place, revision, what })
-}
-
 /// The schema's version; 0 without any.
 async fn version(connection: &mut PgConnection) -> Result<i64> {
-    let row = sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
+    // This session may remember that there was no such table: only who opens a table, any, hears of what was made meanwhile.
+    let row =
+        sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")
+            .fetch_one(&mut *connection)
+            .await?;
     if !row.try_get::<bool, _>(0)? {
         return Ok(0);
     }

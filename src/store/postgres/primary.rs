@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::reach::Reach;
 use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
+use crate::store::writes::Writes;
 use crate::store::{Admitted, Floor, Lineage, Place, Refused};
 
 /// How long a farewell may take.
@@ -44,6 +45,8 @@ pub(super) struct Primary {
     known: Mutex<Known>,
     /// Whether it is known to be away.
     pub(super) reach: Reach,
+    /// Whether it takes writes.
+    pub(super) writes: Writes,
     /// How often all connections were thrown away: those of an earlier generation are not used.
     generation: watch::Sender<u64>,
     /// Held while the primary is looked for: one search serves all who wait.
@@ -81,6 +84,7 @@ impl Primary {
             pooled: AtomicBool::new(pooled),
             known: Mutex::new(known),
             reach: Reach::new(),
+            writes: Writes::new(),
             generation: watch::channel(0).0,
             searching: tokio::sync::Mutex::new(None),
         }

@@ -60,12 +60,12 @@ impl Session {
     /// [`Self::commit`] ends.
     pub(super) async fn of_feed(pool: &PgPool, primary: &Primary, generation: u64) -> Result<Self> {
         let pooled = primary.pooled();
-        let begin = pooled.then_some("BEGIN; SET LOCAL statement_timeout = '5s'");
+        let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
         let held = primary.unless_thrown(generation, hold(pool, begin)).await?;
         if primary.is_thrown(generation) {
             return Err(thrown());
         }
-        let held = held.map_err(|error| primary.judge(generation, error))?;
+        let held = held.map_err(|error| primary.judge_begin(generation, error))?;
         Ok(Self { held, _turn: None, persistent: !pooled, generation })
     }
 
@@ -124,7 +124,10 @@ impl PostgresStore {
     pub(super) async fn begin_write(&self) -> Result<Session> {
         // No statement_timeout: a COMMIT that it ends under synchronous replication has happened, and says so in a
         // warning only. Waiting for locks is bounded instead, and so is holding them for a process that is gone.
+        // READ WRITE is what a standby refuses. A primary that is to take no writes for now, as while it is moved, is
+        // respected: it refuses each by itself.
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+             SELECT set_config('transaction_read_only', current_setting('default_transaction_read_only'), true); \
              SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = '2s'; \
              SET LOCAL idle_in_transaction_session_timeout = '10s'";

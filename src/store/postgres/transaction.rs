@@ -26,14 +26,26 @@ pub(super) struct PostgresTx {
     pub(super) name: &'static str,
 }
 
+/// Runs a statement, and takes in how writing goes.
+macro_rules! verb {
+    ($this:expr, $db:ident => $verb:expr) => {{
+        let outcome = {
+            let $db = &mut $this.session;
+            $verb.await
+        };
+        $this.primary.writes.note(&outcome);
+        outcome
+    }};
+}
+
 #[async_trait]
 impl WriteTx for PostgresTx {
     async fn lock_workspace_names(&mut self) -> Result<()> {
-        directory::lock_names(&mut self.session).await
+        verb!(self, db => directory::lock_names(db))
     }
 
     async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
-        directory::find_name_holder(&mut self.session, name, now).await
+        verb!(self, db => directory::find_name_holder(db, name, now))
     }
 
     async fn reserve_slug(
@@ -42,15 +54,15 @@ impl WriteTx for PostgresTx {
         id: &WorkspaceId,
         release_time: Timestamp,
     ) -> Result<()> {
-        directory::reserve_slug(&mut self.session, slug, id, release_time).await
+        verb!(self, db => directory::reserve_slug(db, slug, id, release_time))
     }
 
     async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
-        directory::release_slug(&mut self.session, slug).await
+        verb!(self, db => directory::release_slug(db, slug))
     }
 
     async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>> {
-        directory::find_workspace_locked(&mut self.session, name, lock).await
+        verb!(self, db => directory::find_workspace_locked(db, name, lock))
     }
 
     async fn find_workspace_row(
@@ -58,11 +70,11 @@ impl WriteTx for PostgresTx {
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<Workspace>> {
-        directory::find_workspace_row_locked(&mut self.session, id, lock).await
+        verb!(self, db => directory::find_workspace_row_locked(db, id, lock))
     }
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
-        directory::put_workspace(&mut self.session, workspace).await
+        verb!(self, db => directory::put_workspace(db, workspace))
     }
 
     async fn find_workspace_policy(
@@ -70,7 +82,7 @@ impl WriteTx for PostgresTx {
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<WorkspacePolicy>> {
-        policies::find_locked(&mut self.session, id, lock).await
+        verb!(self, db => policies::find_locked(db, id, lock))
     }
 
     async fn put_workspace_policy(
@@ -78,19 +90,19 @@ impl WriteTx for PostgresTx {
         id: &WorkspaceId,
         policy: &WorkspacePolicy,
     ) -> Result<()> {
-        policies::put(&mut self.session, id, policy).await
+        verb!(self, db => policies::put(db, id, policy))
     }
 
     async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
-        policies::delete(&mut self.session, id).await
+        verb!(self, db => policies::delete(db, id))
     }
 
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>> {
-        directory::find_user_row_locked(&mut self.session, id, lock).await
+        verb!(self, db => directory::find_user_row_locked(db, id, lock))
     }
 
     async fn put_user(&mut self, user: &User) -> Result<()> {
-        directory::put_user(&mut self.session, user).await
+        verb!(self, db => directory::put_user(db, user))
     }
 
     async fn find_membership(
@@ -99,23 +111,23 @@ impl WriteTx for PostgresTx {
         user: &UserId,
         lock: Lock,
     ) -> Result<Option<Membership>> {
-        directory::find_membership_locked(&mut self.session, workspace, user, lock).await
+        verb!(self, db => directory::find_membership_locked(db, workspace, user, lock))
     }
 
     async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
-        directory::put_membership(&mut self.session, membership).await
+        verb!(self, db => directory::put_membership(db, membership))
     }
 
     async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
-        directory::delete_membership(&mut self.session, workspace, user).await
+        verb!(self, db => directory::delete_membership(db, workspace, user))
     }
 
     async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
-        directory::delete_memberships_of_workspace(&mut self.session, workspace).await
+        verb!(self, db => directory::delete_memberships_of_workspace(db, workspace))
     }
 
     async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
-        directory::delete_memberships_of_user(&mut self.session, user).await
+        verb!(self, db => directory::delete_memberships_of_user(db, user))
     }
 
     async fn find_credential(
@@ -123,11 +135,11 @@ impl WriteTx for PostgresTx {
         id: CredentialId,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        credentials::find_locked(&mut self.session, id, lock).await
+        verb!(self, db => credentials::find_locked(db, id, lock))
     }
 
     async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
-        credentials::find(&mut self.session, id).await
+        verb!(self, db => credentials::find(db, id))
     }
 
     async fn find_credential_by_digest(
@@ -135,35 +147,35 @@ impl WriteTx for PostgresTx {
         digest: &Digest,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        credentials::find_by_digest_locked(&mut self.session, digest, lock).await
+        verb!(self, db => credentials::find_by_digest_locked(db, digest, lock))
     }
 
     async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
-        credentials::insert(&mut self.session, credential, digest).await
+        verb!(self, db => credentials::insert(db, credential, digest))
     }
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
-        credentials::update(&mut self.session, credential).await
+        verb!(self, db => credentials::update(db, credential))
     }
 
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        transfer::find_locked(&mut self.session, names).await
+        verb!(self, db => transfer::find_locked(db, names))
     }
 
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        transfer::find(&mut self.session, names).await
+        verb!(self, db => transfer::find(db, names))
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
-        transfer::insert(&mut self.session, credentials).await
+        verb!(self, db => transfer::insert(db, credentials))
     }
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
-        transfer::renew_epoch(&mut self.session, epoch).await
+        verb!(self, db => transfer::renew_epoch(db, epoch))
     }
 
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
-        bulk::find_locked(&mut self.session, ids).await
+        verb!(self, db => bulk::find_locked(db, ids))
     }
 
     async fn find_revocable(
@@ -172,19 +184,19 @@ impl WriteTx for PostgresTx {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>> {
-        bulk::list_revocable_locked(&mut self.session, filter, after, limit).await
+        verb!(self, db => bulk::list_revocable_locked(db, filter, after, limit))
     }
 
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
-        bulk::revoke(&mut self.session, ids, time).await
+        verb!(self, db => bulk::revoke(db, ids, time))
     }
 
     async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
-        bulk::delete(&mut self.session, ids).await
+        verb!(self, db => bulk::delete(db, ids))
     }
 
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
-        credentials::replace_digest(&mut self.session, id, digest).await
+        verb!(self, db => credentials::replace_digest(db, id, digest))
     }
 
     async fn find_successor(
@@ -192,7 +204,7 @@ impl WriteTx for PostgresTx {
         id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<Credential>> {
-        credentials::find_successor(&mut self.session, id, now).await
+        verb!(self, db => credentials::find_successor(db, id, now))
     }
 
     async fn count_live_credentials(
@@ -202,7 +214,7 @@ impl WriteTx for PostgresTx {
         now: Timestamp,
         most: u32,
     ) -> Result<u32> {
-        credentials::count_live(&mut self.session, owner, generation, now, most).await
+        verb!(self, db => credentials::count_live(db, owner, generation, now, most))
     }
 
     async fn claim_request(
@@ -210,57 +222,59 @@ impl WriteTx for PostgresTx {
         request: &ClaimedRequest,
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        requests::claim(&mut self.session, request, forget_before).await
+        verb!(self, db => requests::claim(db, request, forget_before))
     }
 
     async fn take_untold(&mut self) -> Result<Option<Untold>> {
-        untold::take(&mut self.session).await
+        verb!(self, db => untold::take(db))
     }
 
     async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>> {
-        untold::list(&mut self.session, untold, limit).await
+        verb!(self, db => untold::list(db, untold, limit))
     }
 
     async fn save_untold(&mut self, untold: &Untold) -> Result<()> {
-        untold::save(&mut self.session, untold).await
+        verb!(self, db => untold::save(db, untold))
     }
 
     async fn delete_untold(&mut self, id: Uuid) -> Result<()> {
-        untold::delete(&mut self.session, id).await
+        verb!(self, db => untold::delete(db, id))
     }
 
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
-        callers::find_locked(&mut self.session, id, lock).await
+        verb!(self, db => callers::find_locked(db, id, lock))
     }
 
     async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>> {
-        callers::find_by_name_locked(&mut self.session, name, lock).await
+        verb!(self, db => callers::find_by_name_locked(db, name, lock))
     }
 
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
-        callers::insert(&mut self.session, caller).await
+        verb!(self, db => callers::insert(db, caller))
     }
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
-        callers::update(&mut self.session, caller).await
+        verb!(self, db => callers::update(db, caller))
     }
 
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
-        audit::insert_many(&mut self.session, events).await
+        verb!(self, db => audit::insert_many(db, events))
     }
 
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
-        audit::delete(&mut self.session, cutoff, limit).await
+        verb!(self, db => audit::delete(db, cutoff, limit))
     }
 
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
-        audit::insert(&mut self.session, audit).await?;
+        verb!(self, db => audit::insert(db, audit))?;
         // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
         let floor = self.primary.floor();
-        let (place, revision) = changes::append(&mut self.session).await?;
+        let (place, revision) = verb!(self, db => changes::append(db))?;
         // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
         self.primary.admit(self.session.generation, &floor, &place, revision)?;
-        self.session.commit().await?;
+        let committed = self.session.commit().await;
+        self.primary.writes.note(&committed);
+        committed?;
         self.primary.confirm(&place, revision);
         tracing::debug!(transaction = self.name, revision = revision.0, "committed");
         Ok(revision)

@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::{Result, at};
-use crate::model::{Revision, StoreTime, Timestamp};
+use crate::model::{EventId, Revision, StoreTime, Timestamp};
 use crate::store::Change;
 use crate::store::row;
 
@@ -62,7 +62,16 @@ pub(super) async fn revision(db: &mut SqliteConnection) -> Result<Revision> {
 /// What time it is: a file has no clock but that of whoever opens it.
 pub(super) async fn time(db: &mut SqliteConnection) -> Result<StoreTime> {
     let row = sqlx::query("SELECT NULL, (SELECT time FROM audit_events ORDER BY id DESC LIMIT 1)")
-        .fetch_one(db)
+        .fetch_one(&mut *db)
         .await?;
-    row::store_time(&row)
+    let time = row::store_time(&row)?;
+    let Some(newest) = time.newest_event else { return Ok(time) };
+    let row = sqlx::query(
+        "SELECT (SELECT time FROM audit_events WHERE id >= $1 ORDER BY id LIMIT 1), \
+             (SELECT time FROM audit_events WHERE id < $1 ORDER BY id DESC LIMIT 1)",
+    )
+    .bind(EventId::first_of(newest.saturating_sub(StoreTime::LATELY)).0)
+    .fetch_one(db)
+    .await?;
+    Ok(StoreTime { lately: row::lately(&row)?, ..time })
 }

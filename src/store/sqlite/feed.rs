@@ -83,9 +83,8 @@ impl SqliteFeed {
     }
 }
 
-#[async_trait]
-impl ChangeFeed for SqliteFeed {
-    async fn register(
+impl SqliteFeed {
+    async fn registered(
         &mut self,
         id: ReplicaId,
         lease: Duration,
@@ -110,7 +109,7 @@ impl ChangeFeed for SqliteFeed {
         row::incarnation(&row)
     }
 
-    async fn sync(
+    async fn synced(
         &mut self,
         id: ReplicaId,
         published: &Published,
@@ -153,6 +152,28 @@ impl ChangeFeed for SqliteFeed {
         transaction.commit().await?;
         self.file.check()?;
         row::synced(&rows)
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for SqliteFeed {
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(Incarnation, Revision)> {
+        let registered = self.registered(id, lease).await;
+        self.file.note(registered)
+    }
+
+    async fn sync(
+        &mut self,
+        id: ReplicaId,
+        published: &Published,
+        limit: u32,
+    ) -> Result<Option<Synced>> {
+        let synced = self.synced(id, published, limit).await;
+        self.file.note(synced)
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {

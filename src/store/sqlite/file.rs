@@ -90,13 +90,14 @@ fn is_there(path: &Path) -> Result<bool> {
 }
 
 fn access(path: &Path) -> Access {
-    if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok() {
-        return Access::Write;
-    }
+    let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
     // Whoever has it open, open to write, has its log beside it.
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    Access::Read { settled: !Path::new(&log).exists() }
+    let settled = !Path::new(&log).exists();
+    // The first to write makes the log.
+    let has_log = !settled || path.parent().is_some_and(writable);
+    if writable(path) && has_log { Access::Write } else { Access::Read { settled } }
 }
 
 /// Makes an empty file of mode 0600, which SQLite takes for a new database. Its `-wal` and `-shm` get the same mode.

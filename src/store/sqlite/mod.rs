@@ -17,6 +17,7 @@ mod open;
 mod policies;
 mod requests;
 mod restore;
+mod rights;
 mod transaction;
 mod transfer;
 mod untold;
@@ -25,6 +26,7 @@ mod watched;
 pub use backup::backup;
 pub use open::{migrate, pending};
 pub use restore::Restoring;
+pub use rights::lacking;
 
 use std::sync::Arc;
 
@@ -94,8 +96,14 @@ fn at(time: Timestamp) -> i64 {
 #[async_trait]
 impl ReadStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
-        // Taking the lock finds a file or disk that is read-only; nothing is written.
-        Ok(self.begin_write().await?.rollback().await?)
+        let doubts = self.file.writes.doubts();
+        // Taking the lock finds a file that may only be read.
+        let mut transaction = self.begin_write().await?;
+        let Some(doubts) = doubts else { return Ok(transaction.rollback().await?) };
+        self.file.note(rights::try_to_write(&mut transaction).await)?;
+        self.commit(transaction).await?;
+        self.file.writes.prove(doubts);
+        Ok(())
     }
 
     async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {

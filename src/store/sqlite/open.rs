@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use super::SqliteStore;
 use super::file::{self, Access};
 use super::watched::{Watched, identity};
-use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::migrations::{self, Applied, Migrated, SQLITE};
 use crate::store::{Result, StoreError, TURN_TIMEOUT};
 
 /// How long a connection waits for another process's lock.
@@ -23,9 +23,21 @@ const READERS: u32 = 4;
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
 impl SqliteStore {
-    /// Opens the file, which is made if it is not there, and migrates it.
+    /// Opens the file for a server, which is made if it is not there, and migrates it.
     pub async fn open(path: &Path) -> Result<Self> {
         migrate(path).await?;
+        Self::open_to_serve(path).await
+    }
+
+    /// Opens the file for a server, as [`Self::open_as_is`] does. One that may only be read and that nobody has open would be
+    /// read as if nothing ever changed in it: a revocation would not be heard of.
+    pub async fn open_to_serve(path: &Path) -> Result<Self> {
+        if let (path, Access::Read { settled: true }) = file::existing(path)? {
+            return Err(StoreError::Denied(format!(
+                "{} may only be read by this user, and a server has to write to it, as to its folder",
+                path.display()
+            )));
+        }
         Self::open_as_is(path).await
     }
 
@@ -82,8 +94,20 @@ async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
 
 /// Brings the file's schema to this program's version.
 pub async fn migrate(path: &Path) -> Result<Migrated> {
+    let found = match look(path).await? {
+        Some((version, applied)) if migrations::is_settled(&applied, SQLITE) => {
+            return Ok(Migrated::between(version, version, SQLITE));
+        }
+        found => found.map_or(0, |(version, _)| version),
+    };
     let path = file::prepare(path)?;
-    let mut connection = connect(&options(&path).busy_timeout(MIGRATE_TIMEOUT)).await?;
+    let migrated = migrate_locked(&path).await;
+    migrated.map_err(|error| migrations::denied(found, SQLITE, error))
+}
+
+/// Does what is missing.
+async fn migrate_locked(path: &Path) -> Result<Migrated> {
+    let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // The lock that other processes wait for, and one transaction for all of it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let from = version(&mut transaction).await?;
@@ -101,8 +125,14 @@ pub async fn migrate(path: &Path) -> Result<Migrated> {
 
 /// What [`migrate`] would do. A file that is not there is not made.
 pub async fn pending(path: &Path) -> Result<Migrated> {
+    let found = look(path).await?;
+    Migrated::pending(found.map_or(0, |(version, _)| version), SQLITE)
+}
+
+/// The schema's version, and the migrations that the file has recorded; nothing if there is no file. Changes nothing.
+async fn look(path: &Path) -> Result<Option<(i64, Vec<Applied>)>> {
     let (path, access) = match file::existing(path) {
-        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
+        Err(StoreError::Missing(_)) => return Ok(None),
         existing => existing?,
     };
     let options = match access {
@@ -115,13 +145,14 @@ pub async fn pending(path: &Path) -> Result<Migrated> {
         Access::Read { settled } => reading(&path, settled),
     };
     let mut connection = connect(&options).await?;
-    let from = version(&mut connection).await?;
-    if from == 0 && has_tables(&mut connection).await? {
+    let version = version(&mut connection).await?;
+    if version == 0 && has_tables(&mut connection).await? {
         let text = format!("{} is another program's database", path.display());
         return Err(StoreError::Unusable(text));
     }
+    let applied = if version == 0 { Vec::new() } else { applied(&mut connection).await? };
     connection.close().await?;
-    Migrated::pending(from, SQLITE)
+    Ok(Some((version, applied)))
 }
 
 /// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
@@ -201,6 +232,20 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
         .fetch_one(connection)
         .await?;
     Ok(row.try_get(0)?)
+}
+
+/// The migrations that the file has recorded.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
+    let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+    let rows = sqlx::query(statement).fetch_all(connection).await?;
+    let rows = rows.iter().map(|row| {
+        Ok(Applied {
+            version: row.try_get(0)?,
+            checksum: row.try_get(1)?,
+            success: row.try_get(2)?,
+        })
+    });
+    rows.collect()
 }
 
 async fn has_tables(connection: &mut SqliteConnection) -> Result<bool> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::store::writes::Writes;
 use crate::store::{Result, StoreError};
 
 /// What SQLite works with: the database, its log, and the index of that.
@@ -22,6 +23,8 @@ pub(super) struct Watched {
     lost: OnceLock<String>,
     /// At the end SQLite takes its log away itself.
     closed: AtomicBool,
+    /// Whether it takes writes.
+    pub(super) writes: Writes,
 }
 
 impl Watched {
@@ -32,7 +35,7 @@ impl Watched {
             let identity = identity(&path);
             (path, identity)
         });
-        Self { files, lost: OnceLock::new(), closed: AtomicBool::new(false) }
+        Self { files, lost: OnceLock::new(), closed: AtomicBool::new(false), writes: Writes::new() }
     }
 
     /// Whether the database itself is this one.
@@ -67,7 +70,13 @@ impl Watched {
 
     /// The outcome of a statement. One that found the file damaged ends all use of it.
     pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.writes.note(&outcome);
         match outcome {
+            // A disk that fails, say: the next write shows it.
+            Err(StoreError::Unavailable(_)) => {
+                self.writes.doubt();
+                outcome
+            }
             Err(StoreError::Lost(text)) => Err(self.give_up(text)),
             outcome => outcome,
         }

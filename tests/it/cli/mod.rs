@@ -11,7 +11,7 @@ mod mistakes;
 mod outputs;
 pub(crate) mod program;
 mod records;
-mod roles;
+pub(crate) mod roles;
 mod serve;
 mod variables;
 mod waiting;

@@ -31,11 +31,19 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// What it said on standard error, but for how long it waits for servers: of that a machine with much else to do hears.
+    fn remarks(&self) -> String {
+        let waits = ["committed; waiting until ", "confirmed by every server"];
+        let lines = self.err.split_inclusive('\n');
+        lines.filter(|line| !waits.iter().any(|wait| line.starts_with(wait))).collect()
+    }
+
     /// What it said on standard output, all being well.
     /// Of a list that is empty it may also say where it looked.
     pub(crate) fn ok(self) -> String {
-        let looked = self.err.starts_with("nothing found in ") && self.err.lines().count() == 1;
-        let err = if looked { "" } else { self.err.as_str() };
+        let remarks = self.remarks();
+        let looked = remarks.starts_with("nothing found in ") && remarks.lines().count() == 1;
+        let err = if looked { "" } else { remarks.as_str() };
         assert_eq!((self.code, err), (Some(0), ""), "{}", self.out);
         self.out
     }
@@ -58,7 +66,7 @@ impl Ended {
     /// What it said on standard error, having failed with this code and printed nothing else.
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{}", self.err);
-        self.err
+        self.remarks()
     }
 }
 
@@ -143,11 +151,16 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_logging(command, Stdio::null())
+    }
+
+    /// The same with its log going there.
+    pub(crate) fn start_logging(mut command: Command, log: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("it starts");
         let out = BufReader::new(child.stdout.take().expect("its output"));

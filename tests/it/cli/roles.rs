@@ -11,7 +11,7 @@ use crate::store::raw;
 use crate::stores::{Database, cluster_url};
 
 /// The blocks of SQL on the page, for this database and roles of its own.
-fn statements(database: &str) -> Vec<String> {
+pub(crate) fn statements(database: &str) -> Vec<String> {
     let page = include_str!("../../../docs/postgres-roles.md");
     let blocks = page.split("```sql").skip(1).filter_map(|rest| rest.split("```").next());
     let own = |block: &str| {
@@ -23,12 +23,12 @@ fn statements(database: &str) -> Vec<String> {
     blocks.map(own).collect()
 }
 
-fn role(database: &str, part: &str) -> String {
+pub(crate) fn role(database: &str, part: &str) -> String {
     format!("{database}_{part}")
 }
 
 /// The URL of the database for this role.
-fn url_of(database: &Database, name: &str, part: &str) -> String {
+pub(crate) fn url_of(database: &Database, name: &str, part: &str) -> String {
     let url = database.url();
     let (_, rest) = url.split_once("://").expect("a URL");
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
@@ -50,7 +50,8 @@ async fn the_documented_roles_are_enough_and_no_more() {
     }
     let (server, reader) = (url_of(&database, name, "server"), url_of(&database, name, "reader"));
     let mut serving = command();
-    let words = "serve --no-migrate --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json \
+    // The schema is up to date, so nothing is done to it.
+    let words = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json \
                  --last-use-flush 1s --purge-every 1s --purge-changes-after 1s";
     serving.args(split(words)).args(["--database-url", &server]);
     let mut serving = Serving::start(serving);
@@ -72,7 +73,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
     assert_eq!(on(&server, "new-epoch", "").code, Some(0));
     on(&server, "export", "").ok();
     assert!(on(&server, "audit purge --older-than 0s", "").failed(1).contains("permission denied"));
-    assert!(on(&server, "migrate", "").failed(1).contains("permission denied"));
+    on(&server, "migrate", "").ok();
 
     let shows = [
         "workspace list",
@@ -85,6 +86,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
         "credentials expiring --within 1s",
         "audit list",
         "audit export",
+        "migrate",
         "migrate --dry-run",
         &format!("pat show {pat_id}"),
     ];
@@ -93,14 +95,29 @@ async fn the_documented_roles_are_enough_and_no_more() {
         assert_eq!(ended.code, Some(0), "{words}: {}", ended.err);
     }
     on(&reader, "introspect --workspace acme --scope read", &key).ok();
-    for words in ["user put bob", "migrate", "caller revoke gateway", "new-epoch"] {
+    for words in ["user put bob", "caller revoke gateway", "new-epoch"] {
         let error = on(&reader, words, "").failed(1);
-        assert!(error.contains("permission denied"), "{words}: {error}");
+        let error = error.lines().find(|line| line.starts_with("error: ")).expect("an error");
+        for said in ["permission denied", "_reader lacks ", "INSERT on ", "docs/postgres-roles.md"]
+        {
+            assert!(error.contains(said), "{words}: {error}");
+        }
     }
+    let error = on(&reader, "--output json user put bob", "").failed(1);
+    assert!(error.contains(r#""reason":"STORE_DENIED""#), "{error}");
     let exported = on(&reader, "export", "");
     assert!(exported.code == Some(1) && exported.err.contains("audit_events"), "{exported:?}");
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
+
+    raw::run(&database, "DELETE FROM _sqlx_migrations WHERE version > 14").await;
+    for words in ["migrate", "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0"] {
+        let error = on(&server, words, "").failed(1);
+        for said in ["0016_untold", "`sophic-auth migrate` as the owner", "docs/postgres-roles.md"]
+        {
+            assert!(error.contains(said), "{words}: {error}");
+        }
+    }
     for part in ["server", "reader"] {
         let role = role(name, part);
         raw::run(&database, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
@@ -143,13 +160,20 @@ async fn a_file_that_may_only_be_read_can_be_read() {
         let names = entries.map(|entry| entry.expect("an entry").file_name());
         names.collect::<Vec<_>>()
     };
-    mode(&file, 0o444);
-    for folder_mode in [0o555, 0o777] {
+    for (file_mode, folder_mode) in [(0o444, 0o555), (0o444, 0o777), (0o666, 0o555)] {
+        mode(&file, file_mode);
         mode(folder, folder_mode);
         assert!(as_nobody(&url, "user list").ok().contains("ada"));
         as_nobody(&url, "migrate --dry-run").ok();
+        as_nobody(&url, "migrate").ok();
         let error = as_nobody(&url, "user put bob").failed(1);
-        assert!(error.contains("readonly") || error.contains("read-only"), "{error}");
+        assert!(error.contains("this user may only read"), "{error}");
+        let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
+        for words in [serve, &format!("{serve} --no-migrate")] {
+            // It would hear of no revocation.
+            let error = as_nobody(&url, words).failed(1);
+            assert!(error.contains("a server has to write to it"), "{error}");
+        }
         assert_eq!(names(), ["store.db"], "nothing is left beside it");
     }
     mode(folder, 0o755);

@@ -7,7 +7,7 @@ use sophic_auth::grpc::pb::IntrospectRequest;
 use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 
-use super::program::Program;
+use super::program::{Program, Serving, split};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -18,6 +18,7 @@ on_every_store! {
     an_address_beyond_loopback_is_refused_in_the_clear,
     two_servers_run_on_one_store,
     nought_is_no_limit_or_it_is_refused,
+    sighup_without_tls_changes_nothing_and_says_so,
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
@@ -158,4 +159,19 @@ async fn nought_is_no_limit_or_it_is_refused(p: Program) {
         assert!(error.contains(name) && allowed.iter().any(|text| error.contains(text)), "{error}");
     }
     p.run("credentials list --limit 0").failed(2);
+}
+
+async fn sighup_without_tls_changes_nothing_and_says_so(p: Program) {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let said = || std::fs::read_to_string(log.path()).expect("it can be read");
+    let to = std::process::Stdio::from(log.reopen().expect("it opens"));
+    let mut serving = Serving::start_logging(p.command(&split(SERVE)), to);
+    serving.json();
+    serving.signal(Signal::HUP);
+    while !said().contains("SIGHUP changes nothing") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.end().code(), Some(0));
+    assert!(!said().contains("read anew\n"), "{}", said());
 }

@@ -122,13 +122,13 @@ async fn what_waiting_does_not_mend_ends_it_at_once() {
 fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let said = |limits: &str, connections: &str| {
-        let store = folder.path().join(format!("{connections}.db"));
+        let store = folder.path().join(format!("{}.db", connections.replace(' ', "")));
         let url = format!("sqlite:{}", store.display());
         let program = env!("CARGO_BIN_EXE_sophic-auth");
         let mut shell = Command::new("sh");
         let serve = format!(
             "ulimit {limits}; {program} --database-url {url} serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
-             --connections-max {connections} & PID=$!; \
+             {connections} & PID=$!; \
              until grep -q 'Max open files' /proc/$PID/limits && [ -s {log} ]; do sleep 0.05; done; \
              grep 'Max open files' /proc/$PID/limits >&2; kill $PID; wait $PID",
             log = store.display(),
@@ -137,10 +137,14 @@ fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
         shell.env_remove("SOPHIC_AUTH_DATABASE_URL");
         run(shell, "").err
     };
-    let few = said("-n 400", "1000");
+    let few = said("-n 400", "--connections-max 1000");
     assert!(few.contains("--connections-max 1000") && few.contains("may open 400 files"), "{few}");
-    let enough = said("-Sn 256; ulimit -Hn 600", "100");
+    let enough = said("-Sn 256; ulimit -Hn 600", "--connections-max 100");
     assert!(!enough.contains("may open"), "{enough}");
     let limits = enough.lines().find(|line| line.starts_with("Max open files")).expect("limits");
     assert_eq!(limits.split_whitespace().nth(3), Some("600"), "{limits}");
+    // Nobody asked for more than there is room for.
+    let default = said("-n 400", "");
+    assert!(default.contains("each of the two ports takes 136 connections"), "{default}");
+    assert!(!default.contains("WARN"), "{default}");
 }

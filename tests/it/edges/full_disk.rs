@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Ending, Remote, SERVE, page, reason, until};
+use super::{Ending, Remote, SERVE, reason, until, until_management};
 use crate::cli::program::{run, split};
 
 /// Makes a file that takes all the room there is.
@@ -26,7 +26,9 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     server.args(["--mount", "--map-root-user", "sh", "-c", script, &small]);
     server.arg(env!("CARGO_BIN_EXE_sophic-auth")).args(split(SERVE));
     server.env("SOPHIC_AUTH_DATABASE_URL", format!("sqlite:{small}/store.db"));
-    server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let said = || std::fs::read_to_string(log.path()).expect("it can be read");
+    server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
     let mut server = Ending(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
     let mut line = String::new();
@@ -52,6 +54,7 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     .word();
     let remote = Remote::connect(grpc, &token).await;
     remote.make_key("before").await.expect("there is room");
+    until_management(http, true).await;
 
     fill(&disk.join("filler"));
     let mut refused = None;
@@ -64,6 +67,9 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     }
     let refused = refused.expect("there is no room");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_FULL"));
+    until_management(http, false).await;
+    let cause = said().lines().filter(|line| line.contains("management does not work")).count();
+    assert!(cause > 0 && said().contains("the store's disk is full"), "{}", said());
     // Nothing is written to find that out.
     assert!(!remote.is_active("nobody's").await.expect("it answers all the same"));
 
@@ -72,5 +78,5 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     for i in 0..5 {
         remote.make_key(&format!("later {i}")).await.expect("and it stays so");
     }
-    until("it is ready", async || page(http, "/readyz").await == 200).await;
+    until_management(http, true).await;
 }

@@ -1,5 +1,6 @@
 //! What is at the edges of a process: full disks, readers that are stuck, output that fails, files that are replaced.
 
+mod denied;
 mod full_disk;
 mod replaced;
 mod restored;
@@ -43,6 +44,11 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 /// The status of a page.
 async fn page(http: &str, path: &str) -> u16 {
+    answer(http, path).await.0
+}
+
+/// The status of a page, and what is in it.
+async fn answer(http: &str, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = http.strip_prefix("http://").expect("a URL");
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
@@ -50,7 +56,15 @@ async fn page(http: &str, path: &str) -> u16 {
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("it answers");
-    answer.split(' ').nth(1).expect("a status").parse().expect("a number")
+    let status = answer.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
+}
+
+/// Waits until introspections can be answered, and it is told of management that it works, or that it does not.
+async fn until_management(http: &str, works: bool) {
+    let not = if works { "" } else { "not " };
+    let wanted = (200, format!("ready\nmanagement: {not}ready\n"));
+    until(&wanted.1, async || answer(http, "/readyz").await == wanted).await;
 }
 
 /// Whoever calls with this service token.

@@ -1,6 +1,7 @@
 //! A server whose clock is wrong: it deletes nothing, frees nothing, and where the store has a clock it goes by that.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
@@ -16,6 +17,8 @@ on_every_store! {
     nothing_is_deleted_by_a_clock_that_the_store_contradicts,
     no_slug_is_freed_by_a_clock_that_runs_ahead,
     clocks_that_agree_purge,
+    a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing,
+    what_a_wrong_clock_has_written_is_no_evidence_for_it,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -28,6 +31,16 @@ impl Clock for Wrong {
         let days = DAY * u32::try_from(self.0.abs()).expect("some days");
         let now = SystemClock.now();
         if self.0 < 0 { now.saturating_sub(days) } else { now.saturating_add(days) }
+    }
+}
+
+/// A machine whose clock is set to so many days ahead while it runs.
+#[derive(Default)]
+struct Jumping(AtomicI64);
+
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        Wrong(self.0.load(Ordering::Relaxed)).now()
     }
 }
 
@@ -94,4 +107,44 @@ async fn clocks_that_agree_purge(store: TestStore) {
     let purged = service.purge_dead(Context::operator("server"), service.ago(DAY), |_| ()).await;
     assert_eq!(purged.expect("it may"), 0);
     service.purge_changes(service.ago(DAY)).await.expect("it may");
+}
+
+async fn a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing(store: TestStore) {
+    let machine = Arc::new(Jumping::default());
+    let clock = Arc::new(StoreClock::new(Arc::clone(&machine) as _));
+    let service = without_memory(store.shared(), clock, Options::default());
+    service.hear_the_time().await.expect("the store answers");
+    assert!(!service.clock.was_set());
+    for days in [400, -400] {
+        machine.0.store(days, Ordering::Relaxed);
+        assert!(service.clock.was_set(), "and so it is asked at once");
+        if store.database.is_postgres() {
+            // What ends goes by this. A file has no time but the machine's.
+            let now = service.clock.now();
+            let off = SystemClock.now().saturating_since(now);
+            let off = off.max(now.saturating_since(SystemClock.now()));
+            assert!(off < Duration::from_mins(1), "{days}: {off:?}");
+        }
+        let refused = service.purge_changes(service.ago(DAY)).await;
+        assert_eq!(refused.map_err(|error| error.reason), Err(Reason::ClocksDisagree));
+        assert!(!service.clock.was_set(), "it was asked");
+    }
+}
+
+async fn what_a_wrong_clock_has_written_is_no_evidence_for_it(store: TestStore) {
+    assert_eq!(put(&on(&store, 0).await, "w1", "acme").await, None);
+    assert_eq!(put(&on(&store, 400).await, "w2", "other").await, None);
+    let purge = async |days| {
+        // Started anew.
+        let service = on(&store, days).await;
+        let cutoff = service.ago(DAY);
+        let purged = service.purge_dead(Context::operator("server"), cutoff, |_| ()).await;
+        purged.map_err(|error| error.reason)
+    };
+    for days in [400, 406, 0] {
+        let refused = days != 0 || !store.database.is_postgres();
+        assert_eq!(purge(days).await.is_err(), refused, "{days}");
+    }
+    // A file that was left alone for long is purged again once it has been in use for a week.
+    assert_eq!(purge(408).await.is_err(), store.database.is_postgres());
 }

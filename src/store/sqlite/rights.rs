@@ -1,0 +1,36 @@
+//! Whether the file takes writes.
+
+use std::path::Path;
+
+use sqlx::SqliteConnection;
+
+use super::Result;
+use super::file::{self, Access};
+
+/// Writes about as many pages as a management call does, to be committed: only then do they go to the disk. What is deleted
+/// is overwritten (`secure_delete`), so they are written though nothing is left of them.
+pub(super) async fn try_to_write(db: &mut SqliteConnection) -> Result<()> {
+    sqlx::query(
+        "WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 16) \
+         INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
+         SELECT 'try:' || hex(zeroblob(1800)), CAST(printf('%016d', i) AS BLOB), zeroblob(32), zeroblob(16), 0 \
+         FROM numbers",
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("DELETE FROM requests WHERE requester = 'try:' || hex(zeroblob(1800))")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Why the file cannot be written to, as far as the file system tells.
+pub fn lacking(path: &Path) -> Option<String> {
+    match file::existing(path).ok()? {
+        (path, Access::Read { .. }) => Some(format!(
+            "this user may only read {}, or write nothing in its folder, where SQLite keeps its log",
+            path.display()
+        )),
+        (_, Access::Write) => None,
+    }
+}

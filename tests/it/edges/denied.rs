@@ -1,0 +1,145 @@
+//! A store that takes no writes of this server, or does not let it read: health, the answers and the log tell, and it is over as
+//! soon as a person has put it right.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tonic::Code;
+
+use super::{Remote, SERVE, page, reason, until, until_management};
+use crate::cli::program::{Program, Serving, command, split};
+use crate::cli::roles;
+use crate::store::raw;
+use crate::stores::Database;
+
+/// A server, and who owns its database.
+struct Scene {
+    p: Program,
+    role: String,
+    log: tempfile::NamedTempFile,
+    http: String,
+    remote: Remote,
+    _serving: Serving,
+}
+
+impl Scene {
+    /// Runs as this role of the documentation's.
+    async fn new(part: &str) -> Self {
+        let database = Arc::new(Database::postgres().await);
+        let Database::Postgres { name } = &*database else { unreachable!("it is in the cluster") };
+        for statement in roles::statements(name) {
+            raw::run(&database, &statement).await;
+        }
+        let (role, url) = (roles::role(name, part), roles::url_of(&database, name, part));
+        let p = Program { database };
+        p.run("workspace put acme").ok();
+        let create = "caller create root --permission credentials.admin --permission introspect --output token";
+        let token = p.run(create).word();
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let mut serve = command();
+        // The schema is up to date, so that takes no more rights than `--no-migrate`.
+        serve.args(split(SERVE)).args(["--database-url", &url]);
+        let said = Stdio::from(log.reopen().expect("it opens"));
+        let mut serving = Serving::start_logging(serve, said);
+        let urls = serving.json();
+        let url = |name: &str| urls[name].as_str().expect("a URL").to_owned();
+        let remote = Remote::connect(&url("grpc"), &token).await;
+        Self { p, role, log, http: url("http"), remote, _serving: serving }
+    }
+
+    async fn owner(&self, statement: &str) {
+        raw::run(&self.p.database, &statement.replace(":role", &self.role)).await;
+    }
+
+    /// Sees what a new connection sees.
+    async fn owner_anew(&self, statement: &str) {
+        self.owner(&format!(
+            "{statement}; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ':role'"
+        ))
+        .await;
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.log.path()).expect("it can be read")
+    }
+
+    /// Management is refused for what nobody mends by trying again, and introspection goes on.
+    async fn does_not_manage(&self, why: &str) {
+        until_management(&self.http, false).await;
+        let refused = self.remote.make_key("refused").await.expect_err("it may not");
+        assert_eq!(
+            (refused.code(), &*reason(&refused)),
+            (Code::FailedPrecondition, "STORE_DENIED")
+        );
+        assert!(refused.message().contains(why), "{refused:?}");
+        assert!(!self.remote.is_active("nobody's").await.expect("it answers"));
+    }
+
+    async fn end(self) {
+        drop(self._serving);
+        let statement = format!("DROP OWNED BY {role}; DROP ROLE {role}", role = self.role);
+        raw::run(&self.p.database, &statement).await;
+        self.p.database.drop_database().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
+    let scene = Scene::new("reader").await;
+    scene.does_not_manage("permission denied for table").await;
+    let said = scene.said();
+    let lines: Vec<_> =
+        said.lines().filter(|line| line.contains("management does not work")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("lacks UPDATE on callers, counter"), "{said}");
+    scene.owner("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :role").await;
+    until_management(&scene.http, true).await;
+    scene.remote.make_key("allowed").await.expect("now it may");
+
+    // What an introspection reads is what readiness is about.
+    scene.owner("REVOKE SELECT ON credentials FROM :role").await;
+    until("it is not ready", async || page(&scene.http, "/readyz").await == 503).await;
+    scene.owner("GRANT SELECT ON credentials TO :role").await;
+    until_management(&scene.http, true).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
+    let scene = Scene::new("server").await;
+    until_management(&scene.http, true).await;
+    scene.owner_anew("ALTER ROLE :role SET default_transaction_read_only = on").await;
+    scene.does_not_manage("read-only transaction").await;
+    // A standby would be looked for another primary.
+    let thrown = || scene.said().matches("connections to the store are made anew").count();
+    let before = thrown();
+    for _ in 0..5 {
+        scene.remote.make_key("refused").await.expect_err("it may not");
+    }
+    assert_eq!(thrown(), before, "{}", scene.said());
+    scene.owner_anew("ALTER ROLE :role RESET default_transaction_read_only").await;
+    until_management(&scene.http, true).await;
+    until("it writes", async || scene.remote.make_key("allowed").await.is_ok()).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_postgres_ends_management_until_there_is_room() {
+    let scene = Scene::new("server").await;
+    until_management(&scene.http, true).await;
+    // As Postgres says it.
+    scene
+        .owner(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
+             CREATE TRIGGER no_room BEFORE INSERT ON audit_events EXECUTE FUNCTION no_room()",
+        )
+        .await;
+    let refused = scene.remote.make_key("refused").await.expect_err("there is no room");
+    assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_FULL"));
+    until_management(&scene.http, false).await;
+    assert!(scene.said().contains("could not extend file"), "{}", scene.said());
+    scene.owner("DROP TRIGGER no_room ON audit_events").await;
+    until_management(&scene.http, true).await;
+    scene.remote.make_key("allowed").await.expect("there is room");
+    scene.end().await;
+}
