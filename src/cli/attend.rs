@@ -4,10 +4,11 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output;
+use super::signals::Signals;
 use crate::cache::Waiting;
 use crate::service::Service;
 
@@ -67,9 +68,7 @@ impl Attended {
         &self,
         command: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut signals = Signals::listen()?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress = Progress::default();
@@ -81,9 +80,8 @@ impl Attended {
                     progress.end();
                     return outcome;
                 }
-                Some(()) = interrupt.recv() => return self.interrupted(SignalKind::interrupt()).await,
-                Some(()) = hangup.recv() => return self.interrupted(SignalKind::hangup()).await,
-                Some(()) = terminate.recv() => return self.interrupted(SignalKind::terminate()).await,
+                // One more than the first changes nothing: it is on its way out.
+                signal = signals.next() => return self.interrupted(signal).await,
                 _ = look.tick() => {
                     if let Some(service) = self.0.get().and_then(Weak::upgrade) {
                         progress.look(&service).await;

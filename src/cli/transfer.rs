@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
-use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::args::Global;
+use super::new_file::NewFile;
 use super::output::Unprinted;
 use super::progress::Progress;
 use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
@@ -184,26 +184,12 @@ async fn to_file(
     path: &Path,
     write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
 ) -> anyhow::Result<()> {
-    let file = new_file(path)?;
-    let mut output = BufWriter::new(file.as_file());
+    let new = NewFile::create(path)?;
+    let mut output = BufWriter::new(new.file());
     write(&mut output).await?;
     output.flush()?;
     drop(output);
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(())
-}
-
-/// A file beside the one to be, readable by its owner only, which takes the name when it is whole.
-fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
-    if path.symlink_metadata().is_ok() {
-        anyhow::bail!("{} is there already: it is not written over", path.display());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
-        .with_context(|| format!("{} cannot be written", path.display()))
+    new.keep()
 }
 
 /// As it was said, or by the name's ending.

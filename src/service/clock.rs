@@ -121,7 +121,8 @@ impl StoreClock {
             let text = format!(
                 "the store's newest audit event is of {newest}, which by this machine's clock, {now}, is to come"
             );
-            Some((text, now))
+            // Whether this clock is wrong or the one that wrote it, nobody knows; and the event hides how old the others are.
+            Some((text, Timestamp::EARLIEST))
         } else if (wall - gone).abs() > DISAGREE {
             let text = format!(
                 "this machine's clock was set by {} s while this ran",

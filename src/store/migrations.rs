@@ -67,6 +67,26 @@ pub(super) fn refuse_other(found: i64, listing: Listing) -> Result<()> {
     Ok(())
 }
 
+/// Whether a recorded first migration, by its checksum, is that of a listing: other programs keep theirs in a table of the
+/// same name.
+pub(super) fn is_ours(first: &[u8], listing: Listing) -> bool {
+    migrations(listing).next().is_some_and(|ours| *ours.checksum == *first)
+}
+
+/// The names that a listing gives, in a schema, to what is to be made there.
+pub(super) fn made_names(listing: Listing) -> Vec<String> {
+    let lines = listing.iter().flat_map(|(.., sql)| sql.lines());
+    let names = lines.filter_map(|line| {
+        let mut words = line.strip_prefix("CREATE ")?.split([' ', '(']);
+        words
+            .find(|word| matches!(*word, "TABLE" | "INDEX" | "FUNCTION" | "TRIGGER"))
+            .filter(|kind| *kind != "TRIGGER")?;
+        words.next().map(str::to_owned)
+    });
+    // What sqlx notes them in.
+    names.chain(["_sqlx_migrations".to_owned()]).collect()
+}
+
 /// A migration as the database has recorded it.
 #[derive(Debug)]
 pub(super) struct Applied {

@@ -68,6 +68,9 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     let from = version(&mut transaction).await?;
     migrations::refuse_newer(from, POSTGRES)?;
+    if from == 0 {
+        refuse_occupied(&mut transaction).await?;
+    }
     migrations::run(&mut *transaction, POSTGRES).await?;
     let to = version(&mut transaction).await?;
     let migrated = Migrated::between(from, to, POSTGRES);
@@ -104,8 +107,59 @@ pub async fn pending(url: &str) -> Result<Migrated> {
     let (_, _, Found { mut connection, .. }) = connect(url).await?;
     refuse_unfit(&mut connection).await?;
     let from = version(&mut connection).await?;
+    if from == 0 {
+        refuse_occupied(&mut connection).await?;
+    }
     connection.close().await?;
     Migrated::pending(from, POSTGRES)
+}
+
+/// What other programs have in the database, where no schema of its own is named for this one; else what they have in that.
+/// What extensions have made is nobody's.
+pub async fn others(url: &str) -> Result<Option<String>> {
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+    let row = sqlx::raw_sql(
+        "SELECT (SELECT string_agg(name, ', ' ORDER BY name) FROM ( \
+             SELECT nspname || '.' || relname AS name \
+             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+             WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+                 AND nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' \
+                 AND (current_schema() = 'public' OR nspname = ANY (current_schemas(false))) \
+                 AND NOT EXISTS (SELECT 1 FROM pg_depend \
+                     WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e') \
+             ORDER BY name LIMIT 5) AS found) \
+         FROM pg_class LIMIT 1",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Refuses a schema in which somebody else has what is to be made there.
+async fn refuse_occupied(connection: &mut PgConnection) -> Result<()> {
+    // Names of this program's own, without a quote in them.
+    let names = format!("ARRAY['{}']", migrations::made_names(POSTGRES).join("', '"));
+    let statement = format!(
+        "SELECT string_agg(DISTINCT name, ', ') FROM ( \
+             SELECT relname::text AS name, relnamespace AS schema FROM pg_class \
+             UNION ALL SELECT proname::text, pronamespace FROM pg_proc \
+             UNION ALL SELECT typname::text, typnamespace FROM pg_type) AS found \
+         WHERE name = ANY ({names}) \
+             AND schema = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+    );
+    let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await?;
+    match row.try_get::<Option<String>, _>(0)? {
+        Some(names) => Err(occupied(&names)),
+        None => Ok(()),
+    }
+}
+
+fn occupied(names: &str) -> StoreError {
+    StoreError::Unusable(format!(
+        "the database has what is not sophic-auth's under names that sophic-auth needs: {names}. Give it a database of its own, \
+         or a schema: `CREATE SCHEMA sophic_auth`, and ?options=-c%20search_path%3Dsophic_auth at the end of the URL"
+    ))
 }
 
 /// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.
@@ -173,8 +227,22 @@ async fn version(connection: &mut PgConnection) -> Result<i64> {
     if !row.try_get::<bool, _>(0)? {
         return Ok(0);
     }
-    let row = sqlx::raw_sql("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations")
-        .fetch_one(connection)
-        .await?;
+    let found = sqlx::raw_sql(
+        "SELECT COALESCE(max(version), 0), \
+             (SELECT checksum FROM _sqlx_migrations ORDER BY version LIMIT 1) \
+         FROM _sqlx_migrations",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(StoreError::from);
+    // A table of that name without these columns is another program's, as are migrations that are not ours.
+    let row = match found {
+        Err(StoreError::Refused { .. }) => return Err(occupied("_sqlx_migrations")),
+        found => found?,
+    };
+    let first: Option<Vec<u8>> = row.try_get(1)?;
+    if first.is_some_and(|first| !migrations::is_ours(&first, POSTGRES)) {
+        return Err(occupied("_sqlx_migrations"));
+    }
     Ok(row.try_get(0)?)
 }
