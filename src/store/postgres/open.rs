@@ -138,21 +138,20 @@ pub async fn others(url: &str) -> Result<Option<String>> {
 
 /// Refuses a schema in which somebody else has what is to be made there.
 async fn refuse_occupied(connection: &mut PgConnection) -> Result<()> {
-    // Names of this program's own, without a quote in them.
-    let names = format!("ARRAY['{}']", migrations::made_names(POSTGRES).join("', '"));
-    let statement = format!(
-        "SELECT string_agg(DISTINCT name, ', ') FROM ( \
+    let rows = sqlx::raw_sql(
+        "SELECT DISTINCT name FROM ( \
              SELECT relname::text AS name, relnamespace AS schema FROM pg_class \
              UNION ALL SELECT proname::text, pronamespace FROM pg_proc \
              UNION ALL SELECT typname::text, typnamespace FROM pg_type) AS found \
-         WHERE name = ANY ({names}) \
-             AND schema = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
-    );
-    let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await?;
-    match row.try_get::<Option<String>, _>(0)? {
-        Some(names) => Err(occupied(&names)),
-        None => Ok(()),
-    }
+         WHERE schema = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) \
+         ORDER BY name",
+    )
+    .fetch_all(connection)
+    .await?;
+    let needed = migrations::made_names(POSTGRES);
+    let names = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<Vec<String>>>()?;
+    let taken: Vec<_> = names.into_iter().filter(|name| needed.contains(name)).collect();
+    if taken.is_empty() { Ok(()) } else { Err(occupied(&taken.join(", "))) }
 }
 
 fn occupied(names: &str) -> StoreError {
