@@ -215,6 +215,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
             StoreError::Unavailable(text())
         }
+        // What a migration makes is there already, and is somebody else's.
+        (_, "42P07" | "42710" | "42723") => {
+            StoreError::Unusable(format!("the schema cannot be made: {message}"))
+        }
         // Names of roles and databases, which the operator gave.
         ("28" | "3D", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },
