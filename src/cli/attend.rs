@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output;
+use super::signals::Signals;
 use crate::cache::Waiting;
 use crate::service::Service;
 
@@ -87,9 +88,7 @@ impl Attended {
         &self,
         command: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut signals = Signals::listen()?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress = Progress::default();
@@ -102,9 +101,8 @@ impl Attended {
                     progress.end();
                     return outcome;
                 }
-                Some(()) = interrupt.recv() => Some(SignalKind::interrupt()),
-                Some(()) = hangup.recv() => Some(SignalKind::hangup()),
-                Some(()) = terminate.recv() => Some(SignalKind::terminate()),
+                // What comes with the first is the same word.
+                signal = signals.next() => signals.is_another().then_some(signal),
                 _ = look.tick() => None,
             };
             let showing = self.showing.load(Ordering::Acquire);

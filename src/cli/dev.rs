@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::args::{DevArgs, Global, Output};
-use super::serve::{OnHangup, Signals, until_stopped};
+use super::serve::{OnHangup, until_stopped};
+use super::signals::Signals;
 use super::{
     Usage, asked, flag, hex, open_files, operator, output, refuse_token_output, serve_check,
     unshown,
@@ -94,7 +95,11 @@ pub(super) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
 async fn refuse_anothers(url: &str) -> anyhow::Result<()> {
     let pending = store::pending(url).await?;
     if pending.from == 0 {
-        return Ok(());
+        let Some(others) = store::others(url).await? else { return Ok(()) };
+        anyhow::bail!(Usage(format!(
+            "dev writes only to a database that is empty or that it has made itself, and this one has other programs' tables \
+             ({others}): name another with --database-url, or none"
+        )));
     }
     let service = server::open_service(url, Options::default()).await?;
     let ours = is_empty(&service).await? || has_mark(&service).await?;

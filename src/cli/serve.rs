@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use super::args::{Global, Output};
 use super::serve_args::{ClientCertificatesArg, ServeArgs};
+use super::signals::Signals;
 use super::{asked, open_files, output, refuse_token_output, serve_check};
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
@@ -41,32 +42,6 @@ fn tell(format: Output, listening: Listening) {
     }
 }
 
-/// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
-/// once, and a signal that nobody waits for ends the process where it stands.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the word to end; what else comes is left.
-    async fn told_to_end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// How often to clean up, where nobody says.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
@@ -79,28 +54,20 @@ pub(super) enum OnHangup {
     Stop,
 }
 
-/// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends the process at once.
+/// Runs until SIGTERM, SIGINT or SIGQUIT, then stops in good order; a second signal ends the process at once.
 pub(super) async fn until_stopped(
     running: Running,
-    signals: Signals,
+    mut signals: Signals,
     on_hangup: OnHangup,
 ) -> anyhow::Result<()> {
-    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => match on_hangup {
-                OnHangup::Stop => break,
-                OnHangup::ReloadTls => reload_tls(&running),
-            },
-        }
+    while signals.next().await == SignalKind::hangup() && on_hangup == OnHangup::ReloadTls {
+        reload_tls(&running);
     }
+    signals.is_another();
     tracing::info!("stopping");
     tokio::select! {
         () = running.stop() => Ok(()),
-        _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
-        _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+        () = signals.told_to_end() => anyhow::bail!("stopped at once by a second signal"),
     }
 }
 

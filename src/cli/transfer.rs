@@ -4,10 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
-use tempfile::NamedTempFile;
-
 use super::args::{Global, Output};
+use super::new_file::NewFile;
 use super::output::Unprinted;
 use super::presented::{read_token, read_token_of};
 use super::progress::Progress;
@@ -19,6 +17,7 @@ use crate::service::{
     TransferFormat, find_token,
 };
 use crate::store::ExportFilter;
+use anyhow::Context as _;
 
 pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
@@ -209,34 +208,12 @@ async fn to_file(
     path: &Path,
     write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
 ) -> anyhow::Result<()> {
-    let file = new_file(path)?;
-    let mut output = BufWriter::new(file.as_file());
+    let new = NewFile::create(path)?;
+    let mut output = BufWriter::new(new.file());
     write(&mut output).await?;
     output.flush()?;
     drop(output);
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)
-        .map_err(|error| error.error)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(())
-}
-
-/// A file beside the one to be, readable by its owner only, which takes the name when it is whole.
-fn new_file(path: &Path) -> anyhow::Result<NamedTempFile> {
-    if path.symlink_metadata().is_ok() {
-        anyhow::bail!(Usage(format!(
-            "{} is there already: it is not written over",
-            path.display()
-        )));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        anyhow::bail!(Usage(format!("there is no folder {}", folder.display())));
-    }
-    NamedTempFile::new_in(folder)
-        .map_err(Unprinted::Failed)
-        .with_context(|| format!("{} cannot be written", path.display()))
+    new.keep()
 }
 
 /// As it was said, or by the name's ending.

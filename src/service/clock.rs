@@ -34,7 +34,8 @@ pub struct StoreClock {
     heard: Mutex<Heard>,
 }
 
-/// Why a clock must be wrong, and what is certain to be past all the same.
+/// Why a clock must be wrong, and what is certain to be past all the same. Of events alone that is nothing: another wrong clock
+/// may have written them.
 type Doubt = (String, Timestamp);
 
 /// A first look at a store without a clock.
@@ -121,7 +122,8 @@ impl StoreClock {
             let text = format!(
                 "the store's newest audit event is of {newest}, which by this machine's clock, {now}, is to come"
             );
-            Some((text, now))
+            // Whether this clock is wrong or the one that wrote it, nobody knows.
+            Some((text, Timestamp::EARLIEST))
         } else if (wall - gone).abs() > DISAGREE {
             let text = format!(
                 "this machine's clock was set by {} s while this ran",
@@ -166,7 +168,7 @@ impl Quiet {
                 "by this machine's clock nothing happened in the store from {since} to {until}. If that is so, purging begins by \
                  itself on {end}"
             );
-            (text, since)
+            (text, Timestamp::EARLIEST)
         })
     }
 }

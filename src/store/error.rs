@@ -119,6 +119,9 @@ impl StoreError {
     }
 }
 
+/// How the text of a failure of SQLite's disk begins.
+pub(super) const DISK_FAILS: &str = "its disk fails";
+
 /// What is unique, by the name of the constraint or index in Postgres, and as SQLite calls it: `table.column`.
 const UNIQUE: [(&str, &str); 10] = [
     ("workspaces_pkey", "workspaces.id"),
@@ -216,6 +219,10 @@ fn of_postgres(error: &PgDatabaseError) -> StoreError {
         ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
             StoreError::Unavailable(text())
         }
+        // What a migration makes is there already, and is somebody else's.
+        (_, "42P07" | "42710" | "42723") => {
+            StoreError::Unusable(format!("the schema cannot be made: {message}"))
+        }
         // There is no database of this name.
         ("3D", _) => StoreError::Misnamed(format!("Postgres says: {}", error.message())),
         // Names of roles, which the operator gave.
@@ -238,7 +245,7 @@ fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
         )),
         13 => StoreError::Full(text()),
         // IOERR.
-        10 => StoreError::Unavailable(format!("its disk fails: {}", text())),
+        10 => StoreError::Unavailable(format!("{DISK_FAILS}: {}", text())),
         // READONLY only because another process has yet to put the log right, or to make it: RECOVERY, CANTLOCK, CANTINIT.
         8 if matches!(number >> 8, 1 | 2 | 5) => StoreError::Unavailable(text()),
         // PERM, READONLY, AUTH.
@@ -246,7 +253,9 @@ fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
         // NOMEM, INTERRUPT, CANTOPEN, PROTOCOL.
         7 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
-        11 => StoreError::Lost("the database file is damaged: restore a backup".to_owned()),
+        11 => StoreError::Lost(
+            "the database file reads as damaged: unless its disk fails for a moment, restore a backup".to_owned(),
+        ),
         26 => StoreError::Lost("the database file is no SQLite database".to_owned()),
         _ if error.is_unique_violation() => UNIQUE
             .iter()

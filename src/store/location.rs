@@ -59,6 +59,15 @@ pub async fn pending(url: &str) -> Result<Migrated> {
     }
 }
 
+/// What other programs have in this URL's database, in words, of one without a store. An SQLite file that has anything is
+/// refused by itself.
+pub async fn others(url: &str) -> Result<Option<String>> {
+    match Location::parse(url)? {
+        Location::Sqlite(_) => Ok(None),
+        Location::Postgres(url) => postgres::others(url).await,
+    }
+}
+
 /// What whoever opens this URL's database may not do of what management needs, in words; nothing if they may do it all.
 pub async fn lacking(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {

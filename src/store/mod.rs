@@ -38,8 +38,8 @@ pub use filter::{AuditFilter, RevokeFilter};
 pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
 pub use listing::{CredentialOrder, CredentialPosition, Listed};
 pub use location::{
-    backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with, pending,
-    place, restore,
+    backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with, others,
+    pending, place, restore,
 };
 pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;

@@ -201,7 +201,6 @@ fn both_stores_are_twins_file_by_file() {
     let known = only(&[
         "hosts.rs",
         "listen.rs",
-        "pools.rs",
         "primary.rs",
         "reach.rs",
         "session.rs",

@@ -29,7 +29,7 @@ mod turns;
 mod untold;
 mod url;
 
-pub use open::{lacking, migrate, pending};
+pub use open::{lacking, migrate, others, pending};
 pub use pools::PoolSizes;
 pub use url::place_of_url;
 

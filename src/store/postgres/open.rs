@@ -113,6 +113,28 @@ pub async fn pending(url: &str) -> Result<Migrated> {
     Migrated::pending(from, POSTGRES)
 }
 
+/// What other programs have in the database, where no schema of its own is named for this one; else what they have in that.
+/// What extensions have made is nobody's.
+pub async fn others(url: &str) -> Result<Option<String>> {
+    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+    let row = sqlx::raw_sql(
+        "SELECT (SELECT string_agg(name, ', ' ORDER BY name) FROM ( \
+             SELECT nspname || '.' || relname AS name \
+             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+             WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+                 AND nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' \
+                 AND (current_schema() = 'public' OR nspname = ANY (current_schemas(false))) \
+                 AND NOT EXISTS (SELECT 1 FROM pg_depend \
+                     WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e') \
+             ORDER BY name LIMIT 5) AS found) \
+         FROM pg_class LIMIT 1",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.
 async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, Found)> {
     let url::Parsed { hosts, mut pooled } = url::parse(url)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::watched::Watched;
@@ -66,9 +66,10 @@ pub(super) struct SqliteFeed {
 }
 
 impl SqliteFeed {
-    /// Opens the file as the store has it.
+    /// Opens the file as the store has it. Whoever follows the log is also who finds a damaged file whole again.
     pub(super) async fn open(store: &SqliteStore) -> Result<Self> {
-        let options: SqliteConnectOptions = store.write.connect_options().as_ref().clone();
+        store.look_again().await?;
+        let options = store.options.clone();
         // A row that says how far this process got need not wait for the disk: what loses it ends this process too.
         let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
         store.file.check()?;

@@ -45,6 +45,21 @@ pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
     Ok((path, access))
 }
 
+/// Whether no more can be written beside this file, by this user: the disk is full, or a quota is used up.
+pub(super) fn is_full(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    tempfile::tempfile_in(folder).and_then(|file| try_to_fill(&file)).is_err_and(|error| {
+        matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    })
+}
+
+fn try_to_fill(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    file.write_all_at(&[0x5a; 16_384], 0)?;
+    // Where room is only taken when it is written out.
+    file.sync_data()
+}
+
 fn refuse<T>(text: String) -> Result<T> {
     Err(StoreError::Misnamed(text))
 }
@@ -137,4 +152,18 @@ fn network_filesystem(directory: &Path) -> Option<&'static str> {
 #[cfg(not(target_os = "linux"))]
 const fn network_filesystem(_: &Path) -> Option<&'static str> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_room_is_told_from_what_has_none() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        assert!(!is_full(&folder.path().join("store.db")));
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+        let error = try_to_fill(&full).expect_err("it has no room");
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
 }

@@ -16,6 +16,7 @@ mod listing;
 mod look;
 mod open;
 mod policies;
+mod pools;
 mod requests;
 mod restore;
 mod rights;
@@ -32,9 +33,12 @@ pub use rights::lacking;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
 use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+use self::pools::Pools;
 use self::transaction::SqliteTx;
 use self::watched::Watched;
 use super::{
@@ -51,26 +55,36 @@ use crate::model::{
 /// The store in an SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// One connection, since SQLite has one writer at a time: waiting for it here is fair, waiting in SQLite is not.
-    write: SqlitePool,
-    /// Connections that are refused every write.
-    read: SqlitePool,
+    /// Made anew after the file read as damaged.
+    pools: RwLock<Pools>,
+    options: SqliteConnectOptions,
     /// The file itself.
     file: Arc<Watched>,
+    /// Whether a file that read as damaged is whole, while that is looked at.
+    check: Mutex<Option<pools::Check>>,
 }
 
 impl SqliteStore {
+    fn read_pool(&self) -> SqlitePool {
+        self.pools.read().read.clone()
+    }
+
+    fn write_pool(&self) -> SqlitePool {
+        self.pools.read().write.clone()
+    }
+
     /// A connection that reads.
     async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
         self.file.check()?;
-        Ok(self.read.acquire().await?)
+        Ok(self.read_pool().acquire().await?)
     }
 
     /// A transaction that writes. One that reads before it writes would fail at once, without waiting, if another wrote
     /// between: so it takes the lock at its beginning.
     async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>> {
         self.file.check()?;
-        self.file.note(self.write.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from))
+        let begun = self.write_pool().begin_with("BEGIN IMMEDIATE").await;
+        self.file.note(begun.map_err(StoreError::from))
     }
 
     /// Runs what writes, to its commit. It counts only if the file is still there to be found.
@@ -292,14 +306,14 @@ impl ReadStore for SqliteStore {
 
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         self.file.check()?;
-        self.file.note(feed::fence(&mut *self.write.acquire().await?, id, seq).await)
+        self.file.note(feed::fence(&mut *self.write_pool().acquire().await?, id, seq).await)
     }
 
     async fn close(&self) {
         self.file.close();
-        self.read.close().await;
+        self.read_pool().close().await;
         // Last: the last connection to close folds the write-ahead log into the file.
-        self.write.close().await;
+        self.write_pool().close().await;
     }
 }
 

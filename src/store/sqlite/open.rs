@@ -4,22 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use parking_lot::{Mutex, RwLock};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
 use super::look::{look, schema};
+use super::pools::Pools;
 use super::watched::{Watched, beside, identity};
 use crate::store::migrations::{self, Applied, Migrated, SQLITE};
-use crate::store::{Result, StoreError, TURN_TIMEOUT};
+use crate::store::{Result, StoreError};
 
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long starting up waits for another process that is starting up or migrating.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections that read.
-const READERS: u32 = 4;
 /// Before it, a checkpoint at a bad moment could corrupt the file (<https://sqlite.org/wal.html#walresetbug>).
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
@@ -58,43 +58,19 @@ impl SqliteStore {
         };
         let before = identity(&path);
         connect(&options).await?.close().await?;
-        let write = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(TURN_TIMEOUT)
-            // A file does not go away as a server does: connections live as long as the store.
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_release(|connection, _| Box::pin(is_clean(connection)))
-            .connect_with(options.clone())
-            .await?;
-        let read = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(TURN_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options.pragma("query_only", "ON"))
-            .await?;
-        // Whoever reads first opens the log, which stays as long as a connection does.
-        version(&mut *read.acquire().await?).await?;
+        let pools = Pools::open(&options).await?;
         let file = Watched::new(&path);
         if !file.is(before) {
             let text = format!("{} was replaced while it was opened: try again", path.display());
             return Err(StoreError::Unusable(text));
         }
-        Ok(Self { write, read, file: Arc::new(file) })
+        Ok(Self {
+            pools: RwLock::new(pools),
+            options,
+            file: Arc::new(file),
+            check: Mutex::default(),
+        })
     }
-}
-
-/// Whether a connection that comes back to its pool is out of any transaction; it is closed otherwise.
-///
-/// A full disk and a failure of it can make SQLite roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx
-/// 0.9.0 does not see that: its own ROLLBACK fails, and it takes the connection for one in a transaction for ever.
-async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // It answers when what was sent before has been done, the ROLLBACK of what was dropped included.
-    connection.ping().await?;
-    Ok(!connection.is_in_transaction())
 }
 
 /// Brings the file's schema to this program's version.

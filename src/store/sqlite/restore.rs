@@ -17,6 +17,9 @@ use crate::model::Timestamp;
 use crate::store::migrations::{self, Migrated, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
+/// As many names are tried for what is kept.
+const NAMES_MAX: u32 = 1_000;
+
 /// A copy of a backup, beside the database whose place it is to take. Dropping it leaves nothing behind.
 #[derive(Debug)]
 pub struct Restoring {
@@ -213,9 +216,8 @@ async fn fold(target: &Path) -> Result<()> {
 fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a name for people")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let kept = beside(target, &format!(".before-restore-{}", now.unwrap_or_default().as_secs()));
-    // A name more, so that there is a database at its own at every moment.
-    fs::hard_link(target, &kept).or_else(|_| copy_anew(target, &kept))?;
+    let now = now.unwrap_or_default().as_secs();
+    let kept = keep(target, &beside(target, &format!(".before-restore-{now}")))?;
     for suffix in ["-wal", "-journal"] {
         match fs::rename(beside(target, suffix), beside(&kept, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -226,6 +228,27 @@ fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(kept),
     }
+}
+
+/// Gives it a name more, so that there is a database at its own at every moment: this one, or with a number where another
+/// restore of the same second took it.
+fn keep(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
+    let mut kept = name.to_owned();
+    for number in 2..=NAMES_MAX {
+        let outcome = match fs::hard_link(target, &kept) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                copy_anew(target, &kept)
+            }
+            outcome => outcome,
+        };
+        match outcome {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                kept = beside(name, &format!("-{number}"));
+            }
+            outcome => return outcome.map(|()| kept),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 /// Where there are no hard links.

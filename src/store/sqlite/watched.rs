@@ -1,26 +1,47 @@
-//! That the file which is open is still the one at its path, and whole. Once it is not, it is given up until the program is
-//! started again: a commit into a file that nobody will find would be acknowledged and lost.
+//! That the file which is open is still the one at its path, and whole. Once another is there it is given up until the program
+//! is started again: a commit into a file that nobody will find would be acknowledged and lost. One that reads as damaged is
+//! given up until a check finds all of it whole: a disk that fails for a moment looks the same.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use super::file;
+use crate::store::error::DISK_FAILS;
 use crate::store::writes::Writes;
 use crate::store::{Result, StoreError};
 
 /// What SQLite works with: the database, its log, and the index of that.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
+/// When a file that read as damaged is checked first, and how far apart checks get: each reads all of it.
+const CHECK_FIRST: Duration = Duration::from_secs(1);
+const CHECK_LAST: Duration = Duration::from_secs(30);
+
 /// Which file it is: device and inode.
 type Identity = Option<(u64, u64)>;
+
+/// What was found in the file.
+#[derive(Debug)]
+struct Damage {
+    text: String,
+    next_check: Instant,
+    pause: Duration,
+}
 
 /// The open file.
 #[derive(Debug)]
 pub(super) struct Watched {
     files: [(PathBuf, Identity); 3],
-    /// Why it is given up.
+    /// Why it is given up for good.
     lost: OnceLock<String>,
+    /// Why it is given up for now.
+    damage: RwLock<Option<Damage>>,
     /// At the end SQLite takes its log away itself.
     closed: AtomicBool,
     /// Whether it takes writes.
@@ -35,7 +56,13 @@ impl Watched {
             let identity = identity(&path);
             (path, identity)
         });
-        Self { files, lost: OnceLock::new(), closed: AtomicBool::new(false), writes: Writes::new() }
+        Self {
+            files,
+            lost: OnceLock::new(),
+            damage: RwLock::default(),
+            closed: AtomicBool::new(false),
+            writes: Writes::new(),
+        }
     }
 
     /// Whether the database itself is this one.
@@ -45,6 +72,15 @@ impl Watched {
 
     /// Refuses a file that is given up, and gives up one that is not at its path any more.
     pub(super) fn check(&self) -> Result<()> {
+        self.is_there()?;
+        match &*self.damage.read() {
+            Some(damage) => Err(StoreError::Lost(damage.text.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of one that may be damaged.
+    fn is_there(&self) -> Result<()> {
         if let Some(text) = self.lost.get() {
             return Err(StoreError::Lost(text.clone()));
         }
@@ -68,18 +104,61 @@ impl Watched {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The outcome of a statement. One that found the file damaged ends all use of it.
+    /// The outcome of a statement. One that found the file damaged ends all use of it for now.
     pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
         self.writes.note(&outcome);
         match outcome {
             // A disk that fails, say: the next write shows it.
-            Err(StoreError::Unavailable(_)) => {
+            Err(StoreError::Unavailable(text)) => {
                 self.writes.doubt();
-                outcome
+                // SQLite does not tell a quota that is used up from a disk that is broken.
+                let is_full = text.starts_with(DISK_FAILS) && file::is_full(&self.files[0].0);
+                Err(if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) })
             }
-            Err(StoreError::Lost(text)) => Err(self.give_up(text)),
+            Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
+                self.reads_as_damaged(&text);
+                Err(StoreError::Lost(text))
+            }
             outcome => outcome,
         }
+    }
+
+    fn reads_as_damaged(&self, text: &str) {
+        let mut damage = self.damage.write();
+        if damage.is_some() {
+            return;
+        }
+        tracing::error!(
+            "{text}. Nothing is read or written until all of it reads well again, which is looked at from time to time"
+        );
+        let (text, pause) = (text.to_owned(), CHECK_FIRST);
+        *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
+        self.writes.doubt();
+    }
+
+    /// Whether the file read as damaged and it is time to check it; fails while it is not yet.
+    pub(super) fn wants_check(&self) -> Result<bool> {
+        self.is_there()?;
+        match &*self.damage.read() {
+            None => Ok(false),
+            Some(damage) if damage.next_check <= Instant::now() => Ok(true),
+            Some(damage) => Err(StoreError::Lost(damage.text.clone())),
+        }
+    }
+
+    /// A check found it whole, or did not.
+    pub(super) fn checked(&self, outcome: Result<()>) -> Result<()> {
+        let mut damage = self.damage.write();
+        let (Err(error), Some(found)) = (&outcome, &mut *damage) else {
+            if damage.take().is_some() {
+                tracing::info!("the database file reads well again, all of it: it is used again");
+            }
+            return outcome;
+        };
+        found.pause = (found.pause * 2).min(CHECK_LAST);
+        found.next_check = Instant::now() + found.pause;
+        tracing::warn!(%error, "the database file does not read well yet: it is looked at again in {:?}", found.pause);
+        Err(StoreError::Lost(found.text.clone()))
     }
 
     fn give_up(&self, text: String) -> StoreError {

@@ -1,12 +1,13 @@
 //! `dev`: everything at once, and commands that work when they are pasted.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::process::Signal;
 
 use super::program::{Program, Serving, command, run, split};
 use crate::store::raw;
-use crate::stores::on_every_store;
+use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     one_line_of_json_says_all_there_is,
@@ -69,6 +70,31 @@ async fn an_older_store_is_not_migrated_by_it(p: Program) {
     assert_eq!(dev.end().code(), Some(0));
     raw::run(&p.database, "DELETE FROM _sqlx_migrations WHERE version > 13").await;
     assert!(run(on(&p), "").failed(1).contains("run `sophic-auth migrate`"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_writes_to_no_database_that_has_other_programs_tables() {
+    let p = Program { database: Arc::new(Database::empty_postgres().await) };
+    raw::run(&p.database, "CREATE TABLE customers (id int); CREATE SCHEMA own").await;
+    let error = run(on(&p), "").failed(2);
+    assert!(error.contains("public.customers") && error.contains("--database-url"), "{error}");
+    raw::try_run(&p.database, "SELECT 1 FROM credentials").await.expect_err("nothing is made");
+    let mut own = command();
+    let url = format!("{}?options=-c%20search_path%3Down", p.database.url());
+    own.args(split(DEV)).args(["--database-url", &url]);
+    let mut dev = Serving::start(own);
+    dev.json();
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.end().code(), Some(0));
+    // One that is empty, and that dev has made.
+    raw::run(&p.database, "DROP TABLE customers; DROP SCHEMA own CASCADE").await;
+    for _ in 0..2 {
+        let mut dev = Serving::start(on(&p));
+        dev.json();
+        dev.signal(Signal::TERM);
+        assert_eq!(dev.end().code(), Some(0));
+    }
+    p.database.drop_database().await;
 }
 
 const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];

@@ -198,6 +198,11 @@ impl Serving {
         kill_process(Pid::from_child(&self.child), signal).expect("it is there to be told");
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is this one's child")
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> ExitStatus {
         self.child.wait().expect("it ends")

@@ -1,6 +1,7 @@
 //! The server as a process: its first line, its signals, its ports, its files.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
@@ -12,7 +13,8 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     the_first_line_says_where_it_listens,
-    sigterm_and_sigint_end_it_in_good_order,
+    sigterm_and_its_like_end_it_in_good_order,
+    the_same_signal_twice_at_once_is_one_word,
     the_command_line_and_a_running_server_see_the_same,
     a_port_that_is_taken_is_named,
     an_address_beyond_loopback_is_refused_in_the_clear,
@@ -53,8 +55,8 @@ async fn the_first_line_says_where_it_listens(p: Program) {
     assert!(plain.line().starts_with("HTTP  http://127.0.0.1:"));
 }
 
-async fn sigterm_and_sigint_end_it_in_good_order(p: Program) {
-    for signal in [Signal::TERM, Signal::INT] {
+async fn sigterm_and_its_like_end_it_in_good_order(p: Program) {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let mut serving = p.start(SERVE);
         serving.json();
         // At once: who reads the line may tell it to stop.
@@ -65,13 +67,27 @@ async fn sigterm_and_sigint_end_it_in_good_order(p: Program) {
         // The log was folded into the file.
         assert!(!file.with_extension("db-wal").exists());
     }
+}
+
+async fn the_same_signal_twice_at_once_is_one_word(p: Program) {
+    // As `timeout` sends it to the process and to its group, and a shell passes it on.
+    let mut serving = p.start(&format!("{SERVE} --drain-delay 300ms"));
+    serving.json();
+    for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
+        serving.signal(signal);
+    }
+    assert_eq!(serving.end().code(), Some(0));
+    // Whoever says it again later has no patience.
     let mut serving = p.start(&format!("{SERVE} --drain-delay 1h"));
     serving.json();
-    serving.signal(Signal::TERM);
-    serving.signal(Signal::INT);
-    serving.signal(Signal::TERM);
-    // A second one ends it at once.
-    assert_eq!(serving.end().code(), Some(1));
+    let code = loop {
+        serving.signal(Signal::TERM);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if let Some(status) = serving.ended() {
+            break status.code();
+        }
+    };
+    assert_eq!(code, Some(1));
 }
 
 async fn the_command_line_and_a_running_server_see_the_same(p: Program) {

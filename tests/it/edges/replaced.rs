@@ -1,11 +1,54 @@
-//! The database's file goes away, or is damaged, under a server that runs: it stops answering and writing, and says so.
+//! The database's file goes away, or reads as damaged, under a server that runs: it stops answering and writing, and says so.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
 use super::{Remote, SERVE, page, reason, until};
-use crate::cli::program::Program;
+use crate::cli::program::{Program, Serving, split};
 use crate::stores::Database;
+
+/// Has a server run whose file reads as damaged until it is put right again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
+    let p = Program { database: Arc::new(Database::sqlite()) };
+    let file = p.database.file().expect("a file");
+    p.run("migrate").ok();
+    p.run("workspace put acme").ok();
+    let words = "caller create root --permission credentials.admin --permission introspect";
+    let token = p.run(&format!("{words} --output token")).word();
+    let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut server =
+        Serving::start_logging(p.command(&split(SERVE)), log.reopen().expect("it opens").into());
+    let urls = server.json();
+    let http = urls["http"].as_str().expect("a URL");
+    let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
+    until("it is ready", async || page(http, "/readyz").await == 200).await;
+
+    let whole = std::fs::read(&file).expect("the file");
+    let write = |bytes: &[u8]| {
+        // In its place, where SQLite reads it: all but the first page.
+        let file = std::fs::File::options().write(true).open(&file).expect("a file");
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, 4096).expect("it is written");
+    };
+    write(&vec![0xa5; whole.len() - 4096]);
+    until("it is not ready", async || page(http, "/readyz").await == 503).await;
+    let refused = remote.is_active(&key).await.expect_err("nothing is believed");
+    assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
+    let said = |what: &str| std::fs::read_to_string(log.path()).expect("a log").contains(what);
+    until("it was looked at again", async || said("does not read well yet")).await;
+    assert_eq!(page(http, "/readyz").await, 503, "and it stays so while it is damaged");
+
+    write(&whole[4096..]);
+    until("it is ready", async || page(http, "/readyz").await == 200).await;
+    assert!(remote.is_active(&key).await.expect("an answer"));
+    until("it is written", async || remote.make_key("later").await.is_ok()).await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), Some(0));
+    p.run("key list").ok();
+}
 
 /// Has a server run, does this to its file, and sees to it that the server believes nothing any more.
 async fn lost(harm: impl FnOnce(&Path)) {

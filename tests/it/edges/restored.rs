@@ -8,7 +8,8 @@ use sophic_auth::store;
 use tempfile::TempDir;
 
 use super::{SERVE, until};
-use crate::cli::program::Program;
+use crate::cli::program::{Program, Serving, split};
+use crate::store::raw;
 use crate::stores::Database;
 
 struct Scene {
@@ -113,6 +114,52 @@ async fn it_is_refused_while_a_server_runs_and_changes_nothing() {
     assert!(err.contains("another process has") && err.contains("stop it"), "{err}");
     assert_eq!(scene.beside(), before);
     assert!(p.run("workspace list").ok().contains("later"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_restore_keeps_what_was_there_however_soon_it_comes() {
+    let scene = Scene::new();
+    scene.p.run(&format!("backup {}", scene.backup().display())).ok();
+    for _ in 0..4 {
+        let restored = scene.p.run(&scene.restore(&scene.backup()));
+        assert_eq!(restored.code, Some(0), "{}", restored.err);
+    }
+    let kept = scene.beside().iter().filter(|name| name.contains("before-restore")).count();
+    assert_eq!(kept, 4, "{:?}", scene.beside());
+}
+
+/// What is in a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
+    let scene = Scene::new();
+    // As much as takes a while to copy.
+    let much = "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
+        WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 20000) \
+        SELECT i || hex(zeroblob(1800)), randomblob(16), zeroblob(32), zeroblob(16), 0 FROM numbers";
+    raw::run(&scene.p.database, much).await;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let words = format!("backup {}", scene.backup().display());
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let backup = Serving::start_logging(
+            scene.p.command(&split(&words)),
+            log.reopen().expect("it opens").into(),
+        );
+        until("it has begun", async || {
+            let begun = |path: &PathBuf| path.is_dir() && entries(path).len() > 1;
+            entries(scene.backups.path()).iter().any(begun)
+        })
+        .await;
+        backup.signal(signal);
+        let code = backup.end().code();
+        let said = std::fs::read_to_string(log.path()).expect("a log");
+        assert_eq!(code, Some(128 + signal.as_raw()), "{said}");
+        assert_eq!(entries(scene.backups.path()), [] as [PathBuf; 0], "{signal:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

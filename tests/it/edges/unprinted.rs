@@ -203,7 +203,9 @@ async fn interrupted(p: Program) {
     p.run("key create --workspace acme --name ci --scope read --output token").word();
     let folder = tempfile::TempDir::new().expect("a folder");
     let entries = || std::fs::read_dir(folder.path()).expect("a folder").count();
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+    let signals =
+        [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)];
+    for (signal, code) in signals {
         // It writes all, and is held up where it records that.
         let mut held = sqlx::PgConnection::connect(&p.database.url()).await.expect("it answers");
         let lock = "BEGIN; LOCK TABLE audit_events IN EXCLUSIVE MODE";
@@ -212,7 +214,13 @@ async fn interrupted(p: Program) {
         let mut export = p.command(&["export".to_owned(), file.display().to_string()]);
         export.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut export = Ending(export.spawn().expect("it starts"));
-        until("a file is being written", async || entries() == 1).await;
+        until("a file is written", async || {
+            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
+                (SELECT oid FROM pg_database WHERE datname = current_database())";
+            let row = sqlx::raw_sql(waiting).fetch_one(&mut held).await.expect("it answers");
+            sqlx::Row::get::<i64, _>(&row, 0) == 1
+        })
+        .await;
         kill_process(Pid::from_child(&export.0), signal).expect("it is there");
         assert_eq!(export.0.wait().expect("it ends").code(), Some(code), "{signal:?}");
         assert_eq!(entries(), 0, "{signal:?}");

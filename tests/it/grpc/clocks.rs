@@ -99,6 +99,11 @@ async fn no_slug_is_freed_by_a_clock_that_runs_ahead(store: TestStore) {
     let ahead = on(&store, 400).await;
     assert_eq!(put(&ahead, "w2", "old").await, Some(Reason::SlugTaken));
     assert_eq!(put(&right, "w2", "old").await, Some(Reason::SlugTaken));
+    // What that clock writes hides for how long nothing had happened.
+    assert_eq!(put(&ahead, "w3", "other").await, None);
+    for days in [40, 400] {
+        assert_eq!(put(&on(&store, days).await, "w2", "old").await, Some(Reason::SlugTaken));
+    }
 }
 
 async fn clocks_that_agree_purge(store: TestStore) {

@@ -80,6 +80,73 @@ async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
+/// What a database is told to be that has this in it already, and whether it is left as it is.
+async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> String {
+    raw::run(&database, theirs).await;
+    let url = database.url();
+    let mut said = String::new();
+    for outcome in [
+        store::pending(&url).await.map(drop),
+        store::open(&url).await.map(drop),
+        store::migrate(&url).await.map(drop),
+        store::open_as_is(&url).await.map(drop),
+    ] {
+        match outcome.expect_err("it is refused") {
+            StoreError::Unusable(text) => said = text,
+            // Whoever makes nothing finds nothing.
+            StoreError::Missing(_) => {}
+            error => panic!("{theirs}: {error:?}"),
+        }
+    }
+    raw::run(&database, still_there).await;
+    raw::try_run(&database, "SELECT id FROM workspaces").await.expect_err("nothing is made");
+    database.drop_database().await;
+    said
+}
+
+/// As sqlx makes it for another program.
+const THEIR_MIGRATIONS: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT, \
+     installed_on TEXT, success BOOLEAN, checksum BYTEA, execution_time BIGINT); \
+     INSERT INTO _sqlx_migrations VALUES (1, 'songs', '', true, 'x', 1)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_anothers_under_our_names_is_refused_and_left_as_it_is() {
+    for (theirs, name) in [
+        ("CREATE TABLE credentials (id int)", "credentials"),
+        ("CREATE VIEW users AS SELECT 1 AS id", "users"),
+        ("CREATE TYPE requests AS ENUM ('open')", "requests"),
+        (
+            "CREATE FUNCTION append_change(a text, b text, c bytea) RETURNS void LANGUAGE sql AS ''",
+            "append_change",
+        ),
+        ("CREATE TABLE _sqlx_migrations (id int)", "_sqlx_migrations"),
+        (THEIR_MIGRATIONS, "_sqlx_migrations"),
+    ] {
+        let kind = theirs.split(' ').nth(1).expect("a kind");
+        let still_there = format!("BEGIN; DROP {kind} {name}; ROLLBACK");
+        let said = refused_beside(Database::empty_postgres().await, theirs, &still_there).await;
+        assert!(said.contains(name) && said.contains("search_path"), "{theirs}: {said}");
+    }
+    let still_there = "SELECT description FROM _sqlx_migrations";
+    let said = refused_beside(Database::sqlite(), THEIR_MIGRATIONS, still_there).await;
+    assert!(said.contains("another program's"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_shared_with_others_whose_names_are_not_ours_or_by_a_schema() {
+    let database = Database::empty_postgres().await;
+    raw::run(&database, "CREATE TABLE credentials (id int); CREATE SCHEMA auth").await;
+    let own = format!("{}?options=-c%20search_path%3Dauth", database.url());
+    let store = store::open(&own).await.expect("it opens");
+    store.ping().await.expect("it answers");
+    store.close().await;
+    database.drop_database().await;
+    let database = Database::empty_postgres().await;
+    raw::run(&database, "CREATE TABLE songs (id int)").await;
+    store::migrate(&database.url()).await.expect("it is migrated");
+    database.drop_database().await;
+}
+
 /// Eight at once on a database without any schema: one migrates, and the others find it done.
 async fn many_migrate_at_once(database: Database) {
     let database = Arc::new(database);

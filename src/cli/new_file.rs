@@ -1,0 +1,135 @@
+//! A file that is there when it is whole, and not before.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+use super::Usage;
+use super::output::Unprinted;
+
+/// A file to be, readable by its owner only. Until it is kept it has no name where the file system can do that: then nothing
+/// is left of it however the process ends. Elsewhere dropping it removes it.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    path: PathBuf,
+    draft: Draft,
+}
+
+#[derive(Debug)]
+enum Draft {
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+impl NewFile {
+    /// To be kept at this path, where nothing may be.
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            anyhow::bail!(Usage(format!(
+                "{} is there already: it is not written over",
+                path.display()
+            )));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            anyhow::bail!(Usage(format!("there is no folder {}", folder.display())));
+        }
+        let draft = match unnamed(folder) {
+            Some(file) => Draft::Unnamed(file),
+            None => NamedTempFile::new_in(folder)
+                .map(Draft::Named)
+                .map_err(Unprinted::Failed)
+                .with_context(|| format!("{} cannot be written", path.display()))?,
+        };
+        Ok(Self { path: path.to_owned(), draft })
+    }
+
+    /// To be written to.
+    pub(super) fn file(&self) -> &File {
+        match &self.draft {
+            Draft::Unnamed(file) => file,
+            Draft::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name, once it is on the disk.
+    pub(super) fn keep(self) -> anyhow::Result<()> {
+        self.file().sync_all()?;
+        let Self { path, draft } = self;
+        let kept = match draft {
+            Draft::Unnamed(file) => name(&file, &path),
+            Draft::Named(file) => {
+                file.persist_noclobber(&path).map(drop).map_err(|error| error.error)
+            }
+        };
+        kept.with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// Where the kernel shows open files, by which one without a name is found.
+#[cfg(target_os = "linux")]
+const OPEN_FILES: &str = "/proc/self/fd";
+
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    if !Path::new(OPEN_FILES).exists() {
+        return None;
+    }
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    open(folder, flags, Mode::RUSR | Mode::WUSR).ok().map(File::from)
+}
+
+#[cfg(target_os = "linux")]
+fn name(file: &File, path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::AsRawFd as _;
+    let open = format!("{OPEN_FILES}/{}", file.as_raw_fd());
+    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn unnamed(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name(_: &File, _: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn names(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    #[test]
+    fn nothing_is_there_before_all_of_it_is_and_nothing_is_written_over() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("export.csv");
+        let begin = || {
+            let new = NewFile::create(&path).expect("it can be made");
+            new.file().write_all(b"whole").expect("it is written");
+            new
+        };
+        drop(begin());
+        assert_eq!(names(folder.path()), [] as [PathBuf; 0]);
+        let (first, second) = (begin(), begin());
+        if matches!(first.draft, Draft::Unnamed(_)) {
+            assert_eq!(names(folder.path()), [] as [PathBuf; 0], "were it killed now");
+        }
+        first.keep().expect("the name is free");
+        second.keep().expect_err("the name is taken");
+        assert_eq!(names(folder.path()), std::slice::from_ref(&path));
+        assert_eq!(std::fs::read(&path).expect("the file"), b"whole");
+        NewFile::create(&path).expect_err("it is there");
+    }
+}
