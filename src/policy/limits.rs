@@ -246,13 +246,14 @@ mod tests {
         };
         assert_eq!(policy().for_keys(&laxer), policy().for_keys(&WorkspacePolicy::default()));
         let stricter = WorkspacePolicy {
-            key_lifetime_max: Some(HOUR),
+            key_lifetime_max: Some(4 * HOUR),
             key_expiry_required: true,
             keys_max: Some(1),
             overlap_min: Some(2 * HOUR),
             overlap_max: Some(3 * HOUR),
         };
-        let limits = Limits { lifetime_max: Some(HOUR), expiry_required: true, live_max: Some(1) };
+        let limits =
+            Limits { lifetime_max: Some(4 * HOUR), expiry_required: true, live_max: Some(1) };
         let rules = Rules { limits, overlap_min: 2 * HOUR, overlap_max: Some(3 * HOUR) };
         assert_eq!(policy().for_keys(&stricter), rules);
         let none = WorkspacePolicy::default();
