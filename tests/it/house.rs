@@ -199,7 +199,9 @@ fn both_stores_are_twins_file_by_file() {
     assert_eq!(&sqlite - &postgres, only(&["backup.rs", "file.rs", "restore.rs", "watched.rs"]));
     let servers: BTreeSet<_> = &postgres - &sqlite;
     let known = only(&[
+        "held.rs",
         "hosts.rs",
+        "lane.rs",
         "listen.rs",
         "primary.rs",
         "reach.rs",
