@@ -55,8 +55,8 @@ pub(super) enum Schema {
     Empty,
     /// Tables of others, and none in the way of a store beside them.
     Room(Vec<String>),
-    /// Tables of others, where no store can be.
-    Anothers(Vec<String>),
+    /// What others have, where no store can be; and where one can be instead.
+    Anothers { names: Vec<String>, instead: &'static str },
     /// A store, of this version; settled: by all of the migrations of this program, and no others.
     Store { version: i64, settled: bool },
 }
@@ -79,7 +79,9 @@ impl Schema {
     pub(super) fn to_migrate(&self, place: &str, listing: Listing) -> Result<i64> {
         match self {
             Self::Empty | Self::Room(_) => Ok(0),
-            Self::Anothers(tables) => Err(StoreError::Misnamed(anothers(place, tables))),
+            Self::Anothers { names, instead } => {
+                Err(StoreError::Misnamed(anothers(place, names, instead)))
+            }
             Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
         }
     }
@@ -96,7 +98,7 @@ impl Schema {
                  migrate` makes a store beside them",
                 named(tables)
             )),
-            Self::Anothers(tables) => missing(anothers(place, tables)),
+            Self::Anothers { names, instead } => missing(anothers(place, names, instead)),
             Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
         }
     }
@@ -108,11 +110,10 @@ impl Schema {
     }
 }
 
-fn anothers(place: &str, tables: &[String]) -> String {
+fn anothers(place: &str, names: &[String], instead: &str) -> String {
     format!(
-        "{place} is another program's: it has tables of its own ({}), and there is no store of sophic-auth in it; name the \
-         right one by --database-url",
-        named(tables)
+        "{place} is another program's: it has what is its own ({}), and there is no store of sophic-auth in it; {instead}",
+        named(names)
     )
 }
 
@@ -123,11 +124,15 @@ fn named(tables: &[String]) -> String {
     format!("{}{more}", first.join(", "))
 }
 
-/// The tables that a listing makes, and the migrator's own.
-pub(super) fn tables(listing: Listing) -> impl Iterator<Item = &'static str> {
-    let made = listing.iter().flat_map(|(_, _, sql)| sql.split("CREATE TABLE ").skip(1));
-    let name = |rest: &'static str| rest.split([' ', '(']).next();
-    made.filter_map(name).chain(["_sqlx_migrations"])
+/// The names that a listing gives to what it makes in a schema, and the migrator's own.
+pub(super) fn made_names(listing: Listing) -> impl Iterator<Item = &'static str> {
+    let lines = listing.iter().flat_map(|(.., sql)| sql.lines());
+    let names = lines.filter_map(|line| {
+        let mut words = line.strip_prefix("CREATE ")?.split([' ', '(']);
+        words.find(|word| matches!(*word, "TABLE" | "INDEX" | "FUNCTION"))?;
+        words.next()
+    });
+    names.chain(["_sqlx_migrations"])
 }
 
 /// What the migrator keeps of a listing's first migration, in hexadecimal: other programs have such a table too.

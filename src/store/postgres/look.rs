@@ -16,23 +16,37 @@ const TABLES: &str = "SELECT c.relname::text FROM pg_class c \
              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
      ORDER BY c.relname";
 
+/// Whatever has a name there.
+const NAMES: &str = "SELECT DISTINCT name FROM ( \
+         SELECT relname::text AS name, relnamespace AS schema FROM pg_class \
+         UNION ALL SELECT proname::text, pronamespace FROM pg_proc \
+         UNION ALL SELECT typname::text, typnamespace FROM pg_type) AS found \
+     WHERE schema = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) \
+     ORDER BY name";
+
+/// Where a store can be whose names are taken.
+const INSTEAD: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
+     ?options=-c%20search_path%3Dsophic_auth at the end of the URL";
+
 /// What this connection's database holds. Outside of a transaction: what it asks may be refused.
 pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
     if has_mark(connection).await? {
         let (version, applied) = (version(connection).await?, applied(connection).await?);
         return Ok(Schema::of_store(version, &applied, POSTGRES));
     }
-    let rows = sqlx::raw_sql(TABLES).fetch_all(connection).await?;
-    let names: sqlx::Result<Vec<String>> = rows.iter().map(|row| row.try_get(0)).collect();
-    let names = names?;
-    let ours: Vec<_> = migrations::tables(POSTGRES).collect();
-    let (taken, others): (Vec<_>, Vec<_>) =
-        names.into_iter().partition(|name| ours.contains(&name.as_str()));
-    Ok(match (taken.is_empty(), others.is_empty()) {
-        (true, true) => Schema::Empty,
-        (true, false) => Schema::Room(others),
-        (false, _) => Schema::Anothers(taken),
-    })
+    let ours: Vec<_> = migrations::made_names(POSTGRES).collect();
+    let mut names = listed(connection, NAMES).await?;
+    names.retain(|name| ours.contains(&name.as_str()));
+    if !names.is_empty() {
+        return Ok(Schema::Anothers { names, instead: INSTEAD });
+    }
+    let tables = listed(connection, TABLES).await?;
+    Ok(if tables.is_empty() { Schema::Empty } else { Schema::Room(tables) })
+}
+
+async fn listed(connection: &mut PgConnection, statement: &'static str) -> Result<Vec<String>> {
+    let rows = sqlx::raw_sql(statement).fetch_all(connection).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?)
 }
 
 /// Whether the migrations began with ours.

@@ -11,6 +11,9 @@ use super::open::{applied, connect, reading, version};
 use crate::store::migrations::{self, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
+/// Where a store can be instead.
+const INSTEAD: &str = "name the right one by --database-url";
+
 /// How long it waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,7 +48,7 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
         return Ok(Schema::Empty);
     }
     if !has_mark(connection).await? {
-        return Ok(Schema::Anothers(names));
+        return Ok(Schema::Anothers { names, instead: INSTEAD });
     }
     let (version, applied) = (version(connection).await?, applied(connection).await?);
     Ok(Schema::of_store(version, &applied, SQLITE))

@@ -102,7 +102,7 @@ fn refuse(text: String) -> StoreError {
 async fn refuse_anothers(target: &Path) -> Result<()> {
     let Ok((target, access)) = file::existing(target) else { return Ok(()) };
     match look(&target, access).await {
-        Ok(schema @ Schema::Anothers(_)) => {
+        Ok(schema @ Schema::Anothers { .. }) => {
             schema.known(&target.display().to_string(), SQLITE).map(|_| ())
         }
         Ok(_) | Err(_) => Ok(()),
@@ -158,7 +158,7 @@ async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
     match schema(&mut db).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
-        Schema::Empty | Schema::Room(_) | Schema::Anothers(_) => {
+        Schema::Empty | Schema::Room(_) | Schema::Anothers { .. } => {
             return Err(refuse("it is no store of sophic-auth".to_owned()));
         }
     }

@@ -92,7 +92,7 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
         store::open_as_is(&url).await.map(drop),
     ] {
         match outcome.expect_err("it is refused") {
-            StoreError::Unusable(text) => said = text,
+            StoreError::Misnamed(text) => said = text,
             // Whoever makes nothing finds nothing.
             StoreError::Missing(_) => {}
             error => panic!("{theirs}: {error:?}"),
