@@ -91,8 +91,7 @@ impl KnownDigests {
     pub fn note(&self, digest: &Digest) {
         let filters = self.filters.read();
         for bloom in [&filters.filled, &filters.filling].into_iter().flatten() {
-            let filled_up = bloom.insert(digest) && bloom.len() == bloom.capacity + 1;
-            if filled_up {
+            if bloom.insert(digest) == Some(bloom.capacity + 1) {
                 self.grow(bloom.capacity);
                 self.lose();
             }
@@ -123,9 +122,10 @@ impl KnownDigests {
     /// Ends a filling that was given all digests of the store; its number for [`Self::wanted`], or nothing if there were more
     /// than it has room for: then the next one has.
     pub fn end(&self, filling: Filling) -> Option<u64> {
-        let fits = filling.digests <= filling.bloom.capacity;
+        let digests = filling.digests.max(filling.bloom.len());
+        let fits = digests <= filling.bloom.capacity;
         if !fits {
-            self.grow(filling.digests);
+            self.grow(digests);
         }
         let mut filters = self.filters.write();
         filters.filled = Some(filling.bloom);
@@ -165,19 +165,17 @@ impl Bloom {
         self.places(digest).all(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// Whether it has changed by this. One that is twice as full as it should be takes no more: it would know everybody.
-    fn insert(&self, digest: &Digest) -> bool {
+    /// How many it has changed by, if by this. One that is twice as full as it should be takes no more: it would know
+    /// everybody.
+    fn insert(&self, digest: &Digest) -> Option<u64> {
         if self.len() >= 2 * self.capacity {
-            return false;
+            return None;
         }
         let mut changed = false;
         for (word, bit) in self.places(digest) {
             changed |= word.fetch_or(bit, Ordering::Relaxed) & bit == 0;
         }
-        if changed {
-            self.len.fetch_add(1, Ordering::Relaxed);
-        }
-        changed
+        changed.then(|| self.len.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Seven windows of eight bytes, each of which begins with four of its own, spread over the words.
@@ -205,7 +203,9 @@ mod tests {
     #[test]
     fn what_was_put_in_is_there_and_little_else() {
         let bloom = Bloom::new(20_000);
-        assert!((0..20_000).filter(|number| bloom.insert(&digest(*number))).count() > 19_500);
+        assert!(
+            (0..20_000).filter(|number| bloom.insert(&digest(*number)).is_some()).count() > 19_500
+        );
         assert!((0..20_000).all(|number| bloom.has(&digest(number))));
         let known = (20_000..40_000).filter(|number| bloom.has(&digest(*number))).count();
         assert!((20..500).contains(&known), "{known} of 20,000 others look known");

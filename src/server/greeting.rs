@@ -10,6 +10,8 @@ const PAYLOAD_MAX: usize = 16_384;
 /// Types of frames.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+/// No client may send it, and h2 says so only when its block is whole.
+const PUSH_PROMISE: u8 = 5;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 /// Flags of SETTINGS, and of HEADERS and CONTINUATION.
@@ -83,7 +85,7 @@ impl Frames {
         let (kind, flags) = (self.head[3], self.head[4]);
         if self.missing > PAYLOAD_MAX || self.in_block && kind != CONTINUATION {
             self.give_up();
-        } else if kind == HEADERS && flags & END_HEADERS == 0 {
+        } else if matches!(kind, HEADERS | PUSH_PROMISE) && flags & END_HEADERS == 0 {
             self.in_block = true;
         }
     }
@@ -91,7 +93,7 @@ impl Frames {
     /// A frame that is whole; whether it is the greeting.
     fn end(&mut self) -> bool {
         let (kind, flags) = (self.head[3], self.head[4]);
-        if matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0 {
+        if matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION) && flags & END_HEADERS != 0 {
             self.in_block = false;
         }
         self.filled = 0;
@@ -128,7 +130,10 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTINUATION, DATA, END_HEADERS, Frames, HEADERS, Heard, PAYLOAD_MAX, SETTINGS};
+    use super::{
+        CONTINUATION, DATA, END_HEADERS, Frames, HEADERS, Heard, PAYLOAD_MAX, PUSH_PROMISE,
+        SETTINGS,
+    };
 
     const PING: u8 = 6;
 
@@ -161,9 +166,15 @@ mod tests {
     /// However it is cut, what is whole, what is open and how much of it there is come out the same.
     #[test]
     fn a_block_is_whole_with_its_last_frame_and_no_sooner() {
+        for begins in [HEADERS, PUSH_PROMISE] {
+            a_block_that_begins_with(begins);
+        }
+    }
+
+    fn a_block_that_begins_with(kind: u8) {
         let before = [frame(PING, 0, 8), frame(HEADERS, END_HEADERS, 20)].concat();
         let block = [
-            frame(HEADERS, 1, 30),
+            frame(kind, 1, 30),
             frame(CONTINUATION, 0, 0),
             frame(CONTINUATION, 0, 400),
             frame(CONTINUATION, END_HEADERS, 7),

@@ -227,6 +227,8 @@ impl Connections {
                 tokio::select! {
                     _ = &mut connection => return,
                     () = tokio::time::sleep(grace) => {}
+                    // Its place is another's now: it has had its time to leave.
+                    () = place.activity.ended(), if grace == AGE_GRACE => {}
                     () = abort.cancelled() => {}
                 }
             }

@@ -108,10 +108,12 @@ impl UnknownRate {
             new
         });
         let now = nanos(self.boot.since_boot());
-        let more = nanos(interval);
-        // The update always gives a value, so it cannot fail.
-        let _ = whole_at
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(at.max(now) + more));
+        let (more, most) = (nanos(interval), now + nanos(2 * BURST));
+        // Many may have been let in before any was counted: nobody pays for that for long. The update always gives a value,
+        // so it cannot fail.
+        let _ = whole_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
+            Some((at.max(now) + more).min(most))
+        });
     }
 }
 
