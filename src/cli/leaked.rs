@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::args::{Global, Output};
 use super::leaked_input::{Pieces, candidates};
+use super::output::{Printed, Unprinted};
 use super::record_args::LeakedArgs;
 use super::{Outcome, files, open, operator, output, refuse_token_output};
 use crate::model::Digest;
@@ -120,7 +121,20 @@ impl Ended {
     }
 }
 
+/// Says what was found. Whoever has read enough and closes the pipe hears by the exit code what it came to.
 fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> {
+    // A caller's token that leaked, and is not ended here, must not look like nothing.
+    let refused = seen.places.is_empty() || seen.of_callers > 0;
+    match say(global, seen, ended) {
+        Err(Unprinted::Closed) if refused => Ok(Outcome::Refused),
+        said => {
+            said?;
+            Ok(if refused { Outcome::Refused } else { Outcome::Done })
+        }
+    }
+}
+
+fn say(global: &Global, seen: &Seen, ended: &Ended) -> Printed {
     let count = seen.places.len();
     if global.output == Output::Json {
         output::item(
@@ -144,8 +158,6 @@ fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> 
             "nothing in it looks like a token: tokens of sophic-auth are found in any text, and those of other systems alone on \
              a line or in a field `token`",
         );
-        return Ok(Outcome::Refused);
     }
-    // A caller's token that leaked, and is not ended here, must not look like nothing.
-    Ok(if seen.of_callers > 0 { Outcome::Refused } else { Outcome::Done })
+    Ok(())
 }

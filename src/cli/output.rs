@@ -57,10 +57,11 @@ pub(super) fn announce(text: String) {
     }
 }
 
-/// The same of lines with tokens that are shown this once; of a reader that is stuck nobody knows what it will read.
+/// The same of lines with tokens that are shown this once: a reader that is stuck has not seen them.
 pub(super) fn announce_tokens(text: String) -> Printed {
     refuse_nowhere()?;
-    bounded(move || line(&text)).unwrap_or(Ok(()))
+    let stuck = || Err(Unprinted::Failed(Error::other("nobody reads it")));
+    bounded(move || line(&text)).unwrap_or_else(stuck)
 }
 
 /// Writes in a thread of its own: a reader that is stuck holds up nothing but that, and gets nothing back.

@@ -142,8 +142,11 @@ pub trait Clock: Send + Sync {
         false
     }
 
-    /// Takes in what the store knows of the time: it was asked and has answered at these times since boot.
-    fn hear(&self, _store: StoreTime, _asked: Duration, _answered: Duration) {}
+    /// Takes in what the store knows of the time: it was asked and has answered at these times since boot. No if that took too
+    /// long to tell.
+    fn hear(&self, _store: StoreTime, _asked: Duration, _answered: Duration) -> bool {
+        true
+    }
 }
 
 /// What a store knows of the time.

@@ -84,17 +84,21 @@ impl StoreClock {
     }
 
     /// Of a store with a clock: sets this one by it. This machine's own is taken where the two agree, which is smoother.
-    fn set(&self, machine: i64, store: Timestamp, asked: Duration, answered: Duration) {
+    /// No if the answer took too long to tell.
+    fn set(&self, machine: i64, store: Timestamp, asked: Duration, answered: Duration) -> bool {
         let taken = answered.saturating_sub(asked);
         if taken > ANSWER_MAX {
-            return;
+            return false;
         }
         let offset = store.unix_micros() - (micros(asked) + micros(taken) / 2);
         let ahead = machine - offset;
         let differs = ahead.abs() > NEGLIGIBLE + micros(taken);
         let offset = if differs { offset } else { machine };
         let last = self.offset.load(Ordering::Acquire);
-        if differs || last == NONE || (offset - last).abs() > JITTER {
+        // A slow answer cannot tell that this machine's clock agrees after all: the time must not go back by that.
+        let was_other = last != NONE && (last - machine).abs() > NEGLIGIBLE;
+        let tells = differs || !was_other || micros(taken) <= NEGLIGIBLE;
+        if differs || last == NONE || (tells && (offset - last).abs() > JITTER) {
             self.offset.store(offset, Ordering::Release);
         }
         let doubt = (ahead.abs() > DISAGREE).then(|| {
@@ -102,6 +106,7 @@ impl StoreClock {
             format!("this machine's clock is {} s {which} the store's", ahead.abs() / 1_000_000)
         });
         self.conclude(doubt.map(|doubt| (doubt, store)));
+        true
     }
 
     /// Of a store without one: looks for evidence against this machine's.
@@ -200,13 +205,19 @@ impl Clock for StoreClock {
         last == NONE || (now - last).abs() > NEGLIGIBLE
     }
 
-    fn hear(&self, store: StoreTime, asked: Duration, answered: Duration) {
+    fn hear(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
         let machine = self.machine_offset();
-        self.machine_offset.store(machine, Ordering::Release);
-        match store.now {
-            Some(now) => self.set(machine, now, asked, answered),
-            None => self.judge(store, answered),
+        let told = if let Some(now) = store.now {
+            self.set(machine, now, asked, answered)
+        } else {
+            self.judge(store, answered);
+            true
+        };
+        // Else it is asked again soon.
+        if told {
+            self.machine_offset.store(machine, Ordering::Release);
         }
+        told
     }
 }
 
@@ -215,21 +226,21 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl Service {
-    /// Asks the store for the time, and sets the clock by it.
+    /// Asks the store for the time, and sets the clock by it; no if the answer took too long to tell.
     ///
     /// # Errors
     /// Only if the store is out of reach.
-    pub async fn hear_the_time(&self) -> Result<()> {
+    pub async fn hear_the_time(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
         let heard = self.store.time().await?;
-        self.clock.hear(heard, asked, SystemClock.since_boot());
-        Ok(())
+        Ok(self.clock.hear(heard, asked, SystemClock.since_boot()))
     }
 
     /// Refuses to delete by a clock that the store contradicts.
     pub(super) async fn trust_the_clock(&self) -> Result<()> {
-        self.hear_the_time().await?;
-        match self.clock.doubt() {
+        let told = self.hear_the_time().await?;
+        let late = || "the store took too long to say what time it is: try again".to_owned();
+        match self.clock.doubt().or_else(|| (!told).then(late)) {
             None => Ok(()),
             Some(doubt) => Err(ServiceError::from(Reason::ClocksDisagree).with("why", doubt)),
         }

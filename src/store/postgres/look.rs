@@ -30,18 +30,28 @@ const INSTEAD: &str = "name the right one by --database-url, or give it a schema
 
 /// What this connection's database holds. Outside of a transaction: what it asks may be refused.
 pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
-    if has_mark(connection).await? {
-        let (version, applied) = (version(connection).await?, applied(connection).await?);
-        return Ok(Schema::of_store(version, &applied, POSTGRES));
+    if let Some(store) = store(connection).await? {
+        return Ok(store);
     }
     let ours: Vec<_> = migrations::made_names(POSTGRES).collect();
     let mut names = listed(connection, NAMES).await?;
     names.retain(|name| ours.contains(&name.as_str()));
     if !names.is_empty() {
-        return Ok(Schema::Anothers { names, instead: INSTEAD });
+        // Another process may have made the store between the two looks.
+        let made = store(connection).await?;
+        return Ok(made.unwrap_or(Schema::Anothers { names, instead: INSTEAD }));
     }
     let tables = listed(connection, TABLES).await?;
     Ok(if tables.is_empty() { Schema::Empty } else { Schema::Room(tables) })
+}
+
+/// The store, if there is one.
+async fn store(connection: &mut PgConnection) -> Result<Option<Schema>> {
+    if !has_mark(connection).await? {
+        return Ok(None);
+    }
+    let (version, applied) = (version(connection).await?, applied(connection).await?);
+    Ok(Some(Schema::of_store(version, &applied, POSTGRES)))
 }
 
 async fn listed(connection: &mut PgConnection, statement: &'static str) -> Result<Vec<String>> {

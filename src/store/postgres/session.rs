@@ -19,8 +19,10 @@ use super::{PostgresStore, Result, StoreError};
 /// How long a statement may take whose result decides something: it looks a few rows up.
 pub(super) const DECIDING: &str = "2s";
 const DECIDING_LIMIT: Duration = Duration::from_secs(2);
-/// How long any other that reads may take: as the BEGIN of [`Purpose::Read`] has it.
-const READING_LIMIT: Duration = Duration::from_secs(5);
+/// How long all of any other read may take, each of whose statements has five seconds by [`Purpose::Read`]'s BEGIN: longer than
+/// a request may, so that a database that is slow and answers loses no connection over it. Those that fell silent are found
+/// by what decides, of which readiness asks something each second.
+const READING_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

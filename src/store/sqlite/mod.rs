@@ -76,7 +76,10 @@ impl SqliteStore {
     /// A connection that reads.
     async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
         self.file.check()?;
-        Ok(self.read_pool().acquire().await?)
+        let connection = self.read_pool().acquire().await?;
+        // It may have waited for its turn at a file that is given up meanwhile.
+        self.file.check()?;
+        Ok(connection)
     }
 
     /// A transaction that writes. One that reads before it writes would fail at once, without waiting, if another wrote
@@ -89,6 +92,7 @@ impl SqliteStore {
 
     /// Runs what writes, to its commit. It counts only if the file is still there to be found.
     async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<()> {
+        self.file.check()?;
         self.file.note(transaction.commit().await.map_err(StoreError::from))?;
         self.file.check()
     }
