@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::operator;
 use super::output::{Printed, Unprinted};
 use crate::model::{Caller, Credential, PreviousToken};
-use crate::service::{Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
+use crate::service::{self, Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
 
 /// For the audit log.
 const REASON: &str = "its token could not be printed";
@@ -114,24 +114,23 @@ pub(super) async fn demo(
 }
 
 async fn caller_revoked(service: &Arc<Service>, made: &Caller) -> String {
-    let id = made.id;
-    match service.revoke_caller(operator(), id.to_string()).await {
-        Ok(_) => format!("caller {id} was revoked again"),
-        Err(failed) if failed.reason == Reason::BarrierPending => {
-            format!("caller {id} was revoked again, though not every server has confirmed it")
-        }
-        Err(failed) => format!("caller {id} could not be revoked again ({failed}): revoke it"),
-    }
+    let id = made.id.to_string();
+    fate(&format!("caller {id}"), service.revoke_caller(operator(), id).await)
 }
 
 async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
     let target = RevokeTarget::Id(made.id, Some(made.kind()));
-    match service.revoke(operator(), target, "", REASON).await {
-        Ok(_) => format!("{} was revoked again", made.id),
+    fate(&made.id.to_string(), service.revoke(operator(), target, "", REASON).await)
+}
+
+/// What became of what was made.
+fn fate<T>(what: &str, revoked: service::Result<T>) -> String {
+    match revoked {
+        Ok(_) => format!("{what} was revoked again"),
         Err(failed) if failed.reason == Reason::BarrierPending => {
-            format!("{} was revoked again, though not every server has confirmed it", made.id)
+            format!("{what} was revoked again, though not every server has confirmed it")
         }
-        Err(failed) => format!("{} could not be revoked again ({failed}): revoke it", made.id),
+        Err(failed) => format!("{what} could not be revoked again ({failed}): revoke it"),
     }
 }
 

@@ -2,16 +2,17 @@
 //! coming that are not whole, and how many bytes they are. hyper leaves two of these open: HTTP/2's have all the time in the
 //! world, and each connection may have as much of them as any.
 
-use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
 use super::greeting::{Frames, PREFACE};
 use super::header_room::{HeaderRoom, Reserved};
+use super::writes::passes_writes_on;
 use crate::service::Activity;
 
 /// What is read of HTTP/1 at once: so much, and no more, of a next request may be held behind one that is whole.
@@ -199,35 +200,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Listened<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Listened<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
+passes_writes_on!(Listened);
 
 #[cfg(test)]
 mod tests {

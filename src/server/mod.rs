@@ -13,6 +13,7 @@ mod room;
 mod tls;
 mod turns;
 mod waiting;
+mod writes;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};

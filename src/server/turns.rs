@@ -5,13 +5,15 @@
 //! they send. So a connection reads so much in one turn, and no more, however much has come: then it is the turn of its
 //! requests, and of other connections.
 
-use std::io::{IoSlice, Result};
+use std::io::Result;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::writes::passes_writes_on;
 
 /// Bytes of one turn. A call of gRPC that is cancelled takes some 60 at the least (three frames, an empty message), and
 /// counts 251 of the 128 KiB that h2 allows for small pieces, half of the connection's window: those of a few turns, and of
@@ -74,35 +76,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for InTurns<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for InTurns<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
+passes_writes_on!(InTurns);
 
 #[cfg(test)]
 mod tests {

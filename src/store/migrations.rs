@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, SqlSafeStr as _, Type};
 
 use super::{Result, StoreError};
 
@@ -63,7 +63,8 @@ pub(super) enum Schema {
 
 impl Schema {
     /// A store by what its migrator has recorded.
-    pub(super) fn of_store(version: i64, applied: &[Applied], listing: Listing) -> Self {
+    pub(super) fn of_store(applied: &[Applied], listing: Listing) -> Self {
+        let version = applied.last().map_or(0, |last| last.version);
         Self::Store { version, settled: is_settled(applied, listing) }
     }
 
@@ -151,12 +152,29 @@ pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
     if found > known { Err(StoreError::SchemaTooNew { found, known }) } else { Ok(()) }
 }
 
+/// The migrations that the database has recorded, each an [`Applied`].
+pub(super) const APPLIED: &str =
+    "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+
 /// A migration as the database has recorded it.
 #[derive(Debug)]
 pub(super) struct Applied {
-    pub(super) version: i64,
-    pub(super) checksum: Vec<u8>,
-    pub(super) success: bool,
+    version: i64,
+    checksum: Vec<u8>,
+    success: bool,
+}
+
+impl<'r, R: Row> FromRow<'r, R> for Applied
+where
+    usize: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    bool: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> sqlx::Result<Self> {
+        let (version, checksum, success) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Self { version, checksum, success })
+    }
 }
 
 /// Whether these are all of a listing, as this program knows them: there is nothing to be done, and nothing to be refused.

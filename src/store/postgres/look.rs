@@ -1,9 +1,8 @@
 //! What a database holds, found out before anything is done in it.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow as _, PgConnection, Row as _};
 
-use super::open::{applied, version};
-use crate::store::migrations::{self, POSTGRES, Schema};
+use crate::store::migrations::{self, APPLIED, Applied, POSTGRES, Schema};
 use crate::store::{Result, StoreError};
 
 /// Tables and views where ours would be, but for those of extensions.
@@ -50,8 +49,9 @@ async fn store(connection: &mut PgConnection) -> Result<Option<Schema>> {
     if !has_mark(connection).await? {
         return Ok(None);
     }
-    let (version, applied) = (version(connection).await?, applied(connection).await?);
-    Ok(Some(Schema::of_store(version, &applied, POSTGRES)))
+    let rows = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
+    let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
+    Ok(Some(Schema::of_store(&applied?, POSTGRES)))
 }
 
 async fn listed(connection: &mut PgConnection, statement: &'static str) -> Result<Vec<String>> {

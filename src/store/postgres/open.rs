@@ -11,7 +11,7 @@ use super::pools::{Connections, PoolSizes};
 use super::primary::Primary;
 use super::session::Purpose;
 use super::{PostgresStore, rights, url};
-use crate::store::migrations::{self, Applied, Migrated, POSTGRES};
+use crate::store::migrations::{self, Migrated, POSTGRES};
 use crate::store::{Result, StoreError};
 
 /// How long starting up waits for another process that is migrating.
@@ -80,20 +80,6 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(migrated)
-}
-
-/// The migrations that the database has recorded.
-pub(super) async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
-    let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
-    let rows = sqlx::raw_sql(statement).fetch_all(connection).await?;
-    let rows = rows.iter().map(|row| {
-        Ok(Applied {
-            version: row.try_get(0)?,
-            checksum: row.try_get(1)?,
-            success: row.try_get(2)?,
-        })
-    });
-    rows.collect()
 }
 
 /// Which rights the role lacks, if it lacks any.
@@ -191,7 +177,7 @@ async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// The schema's version; 0 without any.
-pub(super) async fn version(connection: &mut PgConnection) -> Result<i64> {
+async fn version(connection: &mut PgConnection) -> Result<i64> {
     // This session may remember that there was no such table: only who opens a table, any, hears of what was made meanwhile.
     let row =
         sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _, SqliteConnection};
 
 use super::file::Access;
-use super::open::{applied, connect, reading, version};
-use crate::store::migrations::{self, SQLITE, Schema};
+use super::open::{connect, reading};
+use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Where a store can be instead.
@@ -50,8 +50,9 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
     if !has_mark(connection).await? {
         return Ok(Schema::Anothers { names, instead: INSTEAD });
     }
-    let (version, applied) = (version(connection).await?, applied(connection).await?);
-    Ok(Schema::of_store(version, &applied, SQLITE))
+    let rows = sqlx::query(APPLIED).fetch_all(connection).await?;
+    let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
+    Ok(Schema::of_store(&applied?, SQLITE))
 }
 
 /// Whether the migrations began with ours.

@@ -13,7 +13,7 @@ use super::file::{self, Access};
 use super::look::{look, schema};
 use super::pools::Pools;
 use super::watched::{Watched, beside, identity};
-use crate::store::migrations::{self, Applied, Migrated, SQLITE};
+use crate::store::migrations::{self, Migrated, SQLITE};
 use crate::store::{Result, StoreError};
 
 /// How long a connection waits for another process's lock.
@@ -214,18 +214,4 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
         .fetch_one(connection)
         .await?;
     Ok(row.try_get(0)?)
-}
-
-/// The migrations that the file has recorded.
-pub(super) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
-    let statement = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
-    let rows = sqlx::query(statement).fetch_all(connection).await?;
-    let rows = rows.iter().map(|row| {
-        Ok(Applied {
-            version: row.try_get(0)?,
-            checksum: row.try_get(1)?,
-            success: row.try_get(2)?,
-        })
-    });
-    rows.collect()
 }

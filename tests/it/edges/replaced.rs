@@ -1,6 +1,6 @@
 //! The database's file goes away, or reads as damaged, under a server that runs: it stops answering and writing, and says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -9,9 +9,15 @@ use super::{Remote, SERVE, page, reason, until};
 use crate::cli::program::{Program, Serving, split};
 use crate::stores::Database;
 
-/// Has a server run whose file reads as damaged until it is put right again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
+/// A store with a key, and a caller that may ask of it and manage it.
+struct Made {
+    p: Program,
+    file: PathBuf,
+    token: String,
+    key: String,
+}
+
+fn made() -> Made {
     let p = Program { database: Arc::new(Database::sqlite()) };
     let file = p.database.file().expect("a file");
     p.run("migrate").ok();
@@ -19,6 +25,13 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
     let words = "caller create root --permission credentials.admin --permission introspect";
     let token = p.run(&format!("{words} --output token")).word();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    Made { p, file, token, key }
+}
+
+/// Has a server run whose file reads as damaged until it is put right again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
+    let Made { p, file, token, key } = made();
     let log = tempfile::NamedTempFile::new().expect("a file");
     let mut server =
         Serving::start_logging(p.command(&split(SERVE)), log.reopen().expect("it opens").into());
@@ -52,13 +65,7 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
 
 /// Has a server run, does this to its file, and sees to it that the server believes nothing any more.
 async fn lost(harm: impl FnOnce(&Path)) {
-    let p = Program { database: Arc::new(Database::sqlite()) };
-    let file = p.database.file().expect("a file");
-    p.run("migrate").ok();
-    p.run("workspace put acme").ok();
-    let words = "caller create root --permission credentials.admin --permission introspect";
-    let token = p.run(&format!("{words} --output token")).word();
-    let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
+    let Made { p, file, token, key } = made();
     let copy = file.with_extension("copy");
     p.run(&format!("backup {}", copy.display())).ok();
     // Even one that is told to bridge outages.
