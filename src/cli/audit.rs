@@ -1,8 +1,8 @@
 //! `audit list|export|purge`.
 
 use super::args::Global;
+use super::args::record::{AuditCommand, AuditFilterArgs};
 use super::progress::counting;
-use super::record_args::{AuditCommand, AuditFilterArgs};
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
 use crate::service::{PageRequest, view};

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
+use super::args::transfer::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::args::{Global, Output};
 use super::new_file::NewFile;
 use super::output::Unprinted;
 use super::presented::{read_token, read_token_of};
 use super::progress::Progress;
-use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, files, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{

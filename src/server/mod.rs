@@ -2,18 +2,12 @@
 //! that starts tasks of its own.
 
 mod background;
-mod greeting;
-mod header_room;
+mod connections;
 mod known_digests;
-mod listened;
-mod listener;
 mod readiness;
 mod replica;
-mod room;
 mod tls;
-mod turns;
 mod waiting;
-mod writes;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
@@ -41,7 +35,7 @@ use crate::service::{
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
-use listener::{ConnectionLimits, Connections};
+use connections::{ConnectionLimits, Connections};
 use tls::Tls;
 
 /// How the server is to be run.
@@ -405,7 +399,7 @@ async fn run(config: Config, parts: Parts) {
         spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
     let (room, tls) = (Arc::default(), certificates);
-    let protocol = listener::Protocol::Grpc;
+    let protocol = connections::Protocol::Grpc;
     let grpc = Connections::new(connection_limits, tls.clone(), protocol, &room);
     let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
@@ -417,7 +411,7 @@ async fn run(config: Config, parts: Parts) {
                 async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
-    let http = Connections::new(connection_limits, tls, listener::Protocol::Http, &room);
+    let http = Connections::new(connection_limits, tls, connections::Protocol::Http, &room);
     let router = http::router(&face, ready);
     let http_accept =
         spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {

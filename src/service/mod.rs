@@ -4,80 +4,58 @@
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod activity;
-mod admission;
 mod audit;
-mod bulk;
-mod caller_rotation;
-mod caller_undo;
 mod callers;
 mod checks;
-mod client_address;
 mod clock;
 mod commit;
 mod credentials;
 mod directory;
 mod edge;
-mod ended;
 mod error;
 pub mod grant;
 mod introspect;
-mod last_use;
-mod leaked;
-mod life;
-mod listing;
-mod owner;
 mod page;
 mod proxied;
 mod purge;
 mod refusals;
 mod requests;
-mod retry;
-mod revoke;
 mod shares;
 mod transfer;
 mod under_way;
-mod unknown_rate;
-mod untold;
-mod update;
 pub mod view;
-mod workspaces;
 
 #[cfg(test)]
 mod tests;
 
 pub use activity::{Activity, UnderWay, Worth};
-pub use bulk::{BulkRevoke, BulkRevoked};
-pub use caller_rotation::{RotateCaller, RotatedCaller};
-pub use caller_undo::RotationUndone;
-pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
+pub use callers::{
+    CreateCaller, PresentedCaller, RotateCaller, RotatedCaller, RotationUndone, UpdateCaller,
+};
 pub use checks::Violations;
-pub use client_address::UnreadableAddresses;
 pub use clock::StoreClock;
 pub use commit::Commits;
-pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
-pub use directory::PutUser;
+pub use credentials::{
+    BulkRevoke, BulkRevoked, CreateCredential, Created, Ended, Expiration, LeakedToken,
+    LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
+    SwitchCredential, UpdateCredential,
+};
+pub use directory::{PutUser, PutWorkspace};
 pub use edge::{Limits, Peer, Readiness};
-pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
-pub use introspect::{Introspection, IntrospectionRequest};
-pub use last_use::LastUses;
-pub use leaked::{LeakedToken, LeakedTokenResult};
-pub use life::{Rotate, Rotated, SwitchCredential};
-pub use listing::ListCredentials;
+pub use introspect::{
+    Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
+};
 pub use page::{Page, PageRequest};
 pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
-pub use revoke::{RevokeTarget, Revoked};
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
 pub(crate) use transfer::{Nesting, Place};
 pub use under_way::Reads;
-pub use unknown_rate::UnknownRate;
-pub use update::UpdateCredential;
-pub use workspaces::PutWorkspace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
