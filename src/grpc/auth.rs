@@ -1,4 +1,4 @@
-//! `AuthService`: introspection, making and revoking credentials. What else happens to one is in `life.rs`.
+//! `AuthService`: introspection, making and revoking credentials. What else happens to one is in `credentials`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{bulk, convert, life, pb};
+use super::credentials::{bulk_revoke, update};
+use super::introspect::decoded;
+use super::{convert, pb};
 use crate::cache::Hub;
 use crate::model::{CredentialId, Role};
 use crate::service::{
@@ -38,7 +40,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::BatchIntrospectRequest>,
     ) -> Answer<pb::BatchIntrospectResponse> {
-        super::batch::introspect(&self.0, request).await
+        decoded::introspect(&self.0, request).await
     }
 
     async fn create_key(
@@ -135,7 +137,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::ListCredentialsRequest>,
     ) -> Answer<pb::ListCredentialsResponse> {
-        life::list(self, request).await
+        update::list(self, request).await
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
@@ -166,33 +168,33 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::UpdateCredentialRequest>,
     ) -> Answer<pb::UpdateCredentialResponse> {
-        life::update(self, request).await
+        update::update(self, request).await
     }
 
     async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
-        life::rotate(self, request).await
+        update::rotate(self, request).await
     }
 
     async fn disable(&self, request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
-        life::disable(self, request).await
+        update::disable(self, request).await
     }
 
     async fn enable(&self, request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
-        life::enable(self, request).await
+        update::enable(self, request).await
     }
 
     async fn bulk_revoke(
         &self,
         request: Request<pb::BulkRevokeRequest>,
     ) -> Answer<pb::BulkRevokeResponse> {
-        bulk::revoke(&self.0, request).await
+        bulk_revoke::revoke(&self.0, request).await
     }
 
     async fn revoke_leaked(
         &self,
         request: Request<pb::RevokeLeakedRequest>,
     ) -> Answer<pb::RevokeLeakedResponse> {
-        bulk::revoke_leaked(&self.0, request).await
+        bulk_revoke::revoke_leaked(&self.0, request).await
     }
 
     type WatchStream = super::watch::Responses;

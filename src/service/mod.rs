@@ -16,7 +16,6 @@ mod error;
 pub mod grant;
 mod introspect;
 mod page;
-mod proxied;
 mod purge;
 mod refusals;
 mod requests;
@@ -47,7 +46,6 @@ pub use introspect::{
     Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
 };
 pub use page::{Page, PageRequest};
-pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
 pub use transfer::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room of `src`, and the rooms that it may name. A room is a folder, or a file beside `lib.rs`.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("token", &["model"]),
     ("decision", &["model"]),
@@ -13,8 +13,9 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("store", &["model"]),
     ("cache", &["model", "store", "token"]),
     ("service", &["cache", "decision", "model", "policy", "store", "token"]),
-    ("grpc", &["cache", "decision", "model", "service", "store", "token"]),
-    ("http", &["cache", "decision", "model", "service", "store", "token"]),
+    ("proxied", &["cache", "decision", "model", "service", "token"]),
+    ("grpc", &["cache", "decision", "model", "proxied", "service", "store", "token"]),
+    ("http", &["cache", "decision", "model", "proxied", "service", "store", "token"]),
     ("server", &["cache", "grpc", "http", "model", "service", "store", "token"]),
     (
         "cli",

@@ -3,8 +3,8 @@
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::audit::time;
-use super::{convert, pb};
+use crate::grpc::audit::time;
+use crate::grpc::{convert, pb};
 use crate::model::CredentialId;
 use crate::service::{BulkRevoke, LeakedToken, Service, Violations};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 type Answer<T> = Result<Response<T>, Status>;
 
 /// `BulkRevoke`.
-pub(super) async fn revoke(
+pub(in crate::grpc) async fn revoke(
     service: &Arc<Service>,
     request: Request<pb::BulkRevokeRequest>,
 ) -> Answer<pb::BulkRevokeResponse> {
@@ -47,7 +47,7 @@ pub(super) async fn revoke(
 }
 
 /// `RevokeLeaked`.
-pub(super) async fn revoke_leaked(
+pub(in crate::grpc) async fn revoke_leaked(
     service: &Arc<Service>,
     request: Request<pb::RevokeLeakedRequest>,
 ) -> Answer<pb::RevokeLeakedResponse> {

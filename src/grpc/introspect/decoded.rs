@@ -2,12 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{convert, pb};
+use crate::grpc::{convert, pb};
 use crate::model::limits::BATCH_MAX;
 use crate::service::{Service, Violations};
 
 /// Answers in the order of the requests.
-pub(super) async fn introspect(
+pub(in crate::grpc) async fn introspect(
     service: &Service,
     request: Request<pb::BatchIntrospectRequest>,
 ) -> Result<Response<pb::BatchIntrospectResponse>, Status> {

@@ -2,8 +2,8 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::AuthFace;
-use super::{convert, pb};
+use crate::grpc::auth::AuthFace;
+use crate::grpc::{convert, pb};
 use crate::service::{ListCredentials, Rotate, SwitchCredential, UpdateCredential, Violations};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -12,7 +12,7 @@ type Answer<T> = Result<Response<T>, Status>;
 const UPDATABLE: &str =
     "must name one or more of name, annotations, ip_allowlist, scopes and expire_time";
 
-pub(super) async fn list(
+pub(in crate::grpc) async fn list(
     face: &AuthFace,
     request: Request<pb::ListCredentialsRequest>,
 ) -> Answer<pb::ListCredentialsResponse> {
@@ -54,7 +54,7 @@ pub(super) async fn list(
     Ok(Response::new(pb::ListCredentialsResponse { credentials, next_page_token }))
 }
 
-pub(super) async fn update(
+pub(in crate::grpc) async fn update(
     face: &AuthFace,
     request: Request<pb::UpdateCredentialRequest>,
 ) -> Answer<pb::UpdateCredentialResponse> {
@@ -107,7 +107,7 @@ pub(super) async fn update(
     Ok(Response::new(pb::UpdateCredentialResponse { credential }))
 }
 
-pub(super) async fn rotate(
+pub(in crate::grpc) async fn rotate(
     face: &AuthFace,
     request: Request<pb::RotateRequest>,
 ) -> Answer<pb::RotateResponse> {
@@ -145,7 +145,7 @@ pub(super) async fn rotate(
     }))
 }
 
-pub(super) async fn disable(
+pub(in crate::grpc) async fn disable(
     face: &AuthFace,
     request: Request<pb::DisableRequest>,
 ) -> Answer<pb::DisableResponse> {
@@ -157,7 +157,7 @@ pub(super) async fn disable(
     Ok(Response::new(pb::DisableResponse { credential }))
 }
 
-pub(super) async fn enable(
+pub(in crate::grpc) async fn enable(
     face: &AuthFace,
     request: Request<pb::EnableRequest>,
 ) -> Answer<pb::EnableResponse> {

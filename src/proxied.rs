@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Introspection, IntrospectionRequest, Result, Service};
 use crate::cache::PrincipalFacts;
 use crate::decision::{Decision, Denial, www_authenticate};
 use crate::model::{CallerId, Scope, ScopeSet};
+use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 use crate::token::bearer;
 
 /// The client's header that names the workspace.
@@ -68,35 +68,33 @@ pub struct Refusal {
     pub problem: Value,
 }
 
-impl Service {
-    /// Judges a request.
-    ///
-    /// # Errors
-    /// Only if the store is out of reach: then nothing may be let through.
-    pub async fn judge(&self, request: &ProxiedRequest<'_>) -> Result<Verdict> {
-        let token = match presented(request.authorization) {
-            Presented::Token(token) => token,
-            Presented::Nothing => return Ok(Verdict::Refuse(without_token(Denial::TokenMissing))),
-            Presented::Unreadable => {
-                return Ok(Verdict::Refuse(without_token(Denial::TokenUnknown)));
-            }
-        };
-        let Some(workspace) = workspace(request.workspace) else {
-            return Ok(Verdict::Refuse(bad_workspace()));
-        };
-        let answer = self
-            .introspect(&IntrospectionRequest {
-                token,
-                workspace,
-                required_scopes: request.required_scopes,
-                client_ip: request.client_ip,
-                fresh: false,
-                at_least_revision: 0,
-                asker: request.asker,
-            })
-            .await?;
-        Ok(refusal(&answer).map_or_else(|| Verdict::Pass(identity(&answer)), Verdict::Refuse))
-    }
+/// Judges a request.
+///
+/// # Errors
+/// Only if the store is out of reach: then nothing may be let through.
+pub async fn judge(service: &Service, request: &ProxiedRequest<'_>) -> Result<Verdict> {
+    let token = match presented(request.authorization) {
+        Presented::Token(token) => token,
+        Presented::Nothing => return Ok(Verdict::Refuse(without_token(Denial::TokenMissing))),
+        Presented::Unreadable => {
+            return Ok(Verdict::Refuse(without_token(Denial::TokenUnknown)));
+        }
+    };
+    let Some(workspace) = workspace(request.workspace) else {
+        return Ok(Verdict::Refuse(bad_workspace()));
+    };
+    let answer = service
+        .introspect(&IntrospectionRequest {
+            token,
+            workspace,
+            required_scopes: request.required_scopes,
+            client_ip: request.client_ip,
+            fresh: false,
+            at_least_revision: 0,
+            asker: request.asker,
+        })
+        .await?;
+    Ok(refusal(&answer).map_or_else(|| Verdict::Pass(identity(&answer)), Verdict::Refuse))
 }
 
 /// What `Authorization` holds.
