@@ -25,6 +25,6 @@ pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> 
     let purged =
         serde_json::json!({"purged_credential_count": credentials, "purged_change_count": changes});
     output::item(global.output, &purged)?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }

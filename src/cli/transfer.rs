@@ -60,7 +60,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         service.import(&operator(), import, &mut watch).await
     };
     watch.progress.finish();
-    service.store.close().await;
+    service.close().await;
     let report = outcome?;
     let mut shown = serde_json::json!({
         "lines": report.lines,
@@ -199,7 +199,7 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         .await
     };
     progress.finish();
-    service.store.close().await;
+    service.close().await;
     written
 }
 

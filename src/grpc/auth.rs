@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::credentials::{bulk_revoke, update};
 use super::introspect::decoded;
 use super::{convert, pb};
-use crate::cache::Hub;
 use crate::model::{CredentialId, Role};
 use crate::service::{
     CreateCredential, Created, Expiration, NewOwner, Reason, Requester, RevokeTarget, Service,
@@ -19,7 +18,7 @@ use crate::service::{
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The gRPC face of credentials.
-pub(super) struct AuthFace(pub(super) Arc<Service>, pub(super) Arc<Hub>);
+pub(super) struct AuthFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthFace {
@@ -129,7 +128,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         let id = violations.check("credential_id", CredentialId::parse(&message.credential_id));
         let Some(id) = id else { return convert::refuse(violations) };
         let credential = self.0.get_credential(&context, id, &message.acting_user).await?;
-        let credential = Some(convert::credential(credential, self.0.clock.now()));
+        let credential = Some(convert::credential(credential, self.0.now()));
         Ok(Response::new(pb::GetCredentialResponse { credential }))
     }
 
@@ -203,9 +202,8 @@ impl pb::auth_service_server::AuthService for AuthFace {
         let Requester::Caller(caller) = convert::context(&request)?.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };
-        let cursor = request.into_inner().cursor;
-        let (service, hub) = (Arc::clone(&self.0), Arc::clone(&self.1));
-        Ok(Response::new(super::watch::watch(service, hub, caller, &cursor).await?))
+        let heard = self.0.watch(caller, &request.into_inner().cursor).await?;
+        Ok(Response::new(super::watch::responses(heard)))
     }
 }
 
@@ -213,6 +211,6 @@ impl AuthFace {
     /// The credential, and its token on its only way out.
     fn shown(&self, created: Created) -> (pb::Credential, String) {
         let token = created.token.expose().to_owned();
-        (convert::credential(created.credential, self.0.clock.now()), token)
+        (convert::credential(created.credential, self.0.now()), token)
     }
 }

@@ -38,7 +38,6 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
-use crate::cache::Hub;
 use crate::service::Service;
 
 /// The messages and services of package `sophic.auth.v1`.
@@ -117,13 +116,8 @@ fn message_bytes_max(path: &str) -> usize {
 }
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
-pub fn routes(
-    service: &Arc<Service>,
-    hub: &Arc<Hub>,
-    health: health::HealthFace,
-    reflection: bool,
-) -> Routes {
-    let auth = auth::AuthFace(Arc::clone(service), Arc::clone(hub));
+pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(

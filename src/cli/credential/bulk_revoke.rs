@@ -22,7 +22,7 @@ pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow
         watched(&service, request).await?
     };
     show(global.output, &service, dry_run, &revoked)?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 
@@ -41,7 +41,7 @@ async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<
 }
 
 fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> Printed {
-    let now = service.clock.now();
+    let now = service.now();
     let sample: Vec<_> =
         revoked.sample.iter().map(|credential| view::credential(credential, now)).collect();
     match (format, dry_run) {

@@ -46,7 +46,7 @@ pub(in crate::cli) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Re
     if !batch.is_empty() {
         ended.end(&service, batch).await?;
     }
-    service.store.close().await;
+    service.close().await;
     tell(global, &seen, &ended)
 }
 
@@ -104,7 +104,7 @@ impl Ended {
     ) -> anyhow::Result<()> {
         let (lines, tokens): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let results = service.revoke_leaked(operator(), tokens).await?;
-        let now = service.clock.now();
+        let now = service.now();
         for (line, result) in lines.into_iter().zip(results) {
             let Some(credential) = result.credential else { continue };
             let known = self.by_id.entry(credential.id.to_string());

@@ -49,10 +49,10 @@ pub(in crate::cli) async fn list(
     refuse_token_output(global)?;
     let limit = args.limit;
     let service = open(global).await?;
-    let request = filter(whose, args, service.clock.now())?;
+    let request = filter(whose, args, service.now())?;
     let found = fetch(&service, &request, limit).await?;
     output::list(global.output, "credentials", &columns(request.kind, request.order), &found)?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow
     };
     let service = open(global).await?;
     let found = fetch(&service, &request, None).await?;
-    service.store.close().await;
+    service.close().await;
     let none = found.is_empty();
     match global.output {
         Output::Json => output::line(
@@ -96,7 +96,7 @@ async fn fetch(
     loop {
         let request = ListCredentials { page: page.clone(), ..request.clone() };
         let listed = service.list_credentials(&context, &request).await?;
-        let now = service.clock.now();
+        let now = service.now();
         found.extend(listed.items.iter().map(|credential| view::credential(credential, now)));
         if listed.next_token.is_empty() || found.len() >= limit {
             found.truncate(limit);

@@ -105,10 +105,10 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
     let service = open(global).await?;
     let _showing = global.attended.showing();
     let created = service.create_credential(operator(), request).await?;
-    let view = view::credential(&created.credential, service.clock.now());
+    let view = view::credential(&created.credential, service.now());
     let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
     unshown::credential(&service, &created.credential, printed).await?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 
@@ -125,13 +125,13 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
     let service = open(global).await?;
     let showing = global.attended.showing();
     let rotated = service.rotate(operator_who_rotates(), request).await?;
-    let view = view::credential(&rotated.credential, service.clock.now());
+    let view = view::credential(&rotated.credential, service.now());
     let token = rotated.token.expose();
     let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
     unshown::rotated(&service, &rotated, printed).await?;
     drop(showing);
     wait_for_the_end(&service, rotated.end_pending).await?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
     let mut expire_time = expire_time.transpose()?;
     let service = open(global).await?;
     if let Some(ttl) = changes.ttl {
-        expire_time = Some(service.clock.now().saturating_add(ttl));
+        expire_time = Some(service.now().saturating_add(ttl));
     }
     let named_ips = changes.allow_any_ip || !changes.ip_allowlist.is_empty();
     let named_annotations = changes.no_annotations || !changes.annotations.is_empty();
@@ -181,7 +181,7 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let service = open(global).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     let Some(credential) = revoked.credential else {
-        service.store.close().await;
+        service.close().await;
         let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
         let why = why.unwrap_or_default();
         let text = format!("no credential has this token{why}: nothing was revoked");
@@ -198,8 +198,8 @@ async fn finish(
     service: Arc<Service>,
     credential: &Credential,
 ) -> anyhow::Result<()> {
-    output::item(global.output, &view::credential(credential, service.clock.now()))?;
-    service.store.close().await;
+    output::item(global.output, &view::credential(credential, service.now()))?;
+    service.close().await;
     Ok(())
 }
 

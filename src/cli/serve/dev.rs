@@ -100,7 +100,7 @@ async fn refuse_anothers(url: &str) -> anyhow::Result<()> {
     }
     let service = server::open_service(url, Options::default()).await?;
     let ours = is_empty(&service).await? || has_mark(&service).await?;
-    service.store.close().await;
+    service.close().await;
     if ours {
         return Ok(());
     }
@@ -116,13 +116,13 @@ async fn is_empty(service: &Service) -> anyhow::Result<bool> {
     let page = PageRequest { size: 1, token: String::new() };
     let events = service.list_audit_events(&AuditFilter::default(), &page).await?;
     let callers = service.list_callers(&page).await?;
-    let revision = service.store.revision().await?;
+    let revision = service.revision().await?;
     Ok(revision.0 == 0 && events.items.is_empty() && callers.items.is_empty())
 }
 
 /// Whether the demo workspace is there, or was, by an id that nobody else gives.
 async fn has_mark(service: &Service) -> anyhow::Result<bool> {
-    let demo = service.store.find_workspace(WORKSPACE_ID).await?;
+    let demo = service.find_workspace(WORKSPACE_ID).await?;
     if demo.is_some_and(|demo| demo.id.as_str() == WORKSPACE_ID) {
         return Ok(true);
     }

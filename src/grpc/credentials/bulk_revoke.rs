@@ -36,7 +36,7 @@ pub(in crate::grpc) async fn revoke(
     };
     violations.finish()?;
     let revoked = service.bulk_revoke(context, request, |_| ()).await?;
-    let now = service.clock.now();
+    let now = service.now();
     let sample = revoked.sample.into_iter();
     Ok(Response::new(pb::BulkRevokeResponse {
         revoked_count: i64::try_from(revoked.count).unwrap_or(i64::MAX),
@@ -59,7 +59,7 @@ pub(in crate::grpc) async fn revoke_leaked(
         reason: leaked.reason,
     });
     let results = service.revoke_leaked(context, tokens.collect()).await?;
-    let now = service.clock.now();
+    let now = service.now();
     let results = results.into_iter().map(|result| pb::LeakedTokenResult {
         real: result.credential.is_some(),
         credential: result.credential.map(|credential| convert::credential(credential, now)),

@@ -47,7 +47,7 @@ pub(in crate::grpc) async fn list(
     };
     violations.finish()?;
     let page = face.0.list_credentials(&context, &request).await?;
-    let now = face.0.clock.now();
+    let now = face.0.now();
     let credentials =
         page.items.into_iter().map(|credential| convert::credential(credential, now)).collect();
     let next_page_token = page.next_token;
@@ -103,7 +103,7 @@ pub(in crate::grpc) async fn update(
     }
     violations.finish()?;
     let credential = face.0.update_credential(context, update).await?;
-    let credential = Some(convert::credential(credential, face.0.clock.now()));
+    let credential = Some(convert::credential(credential, face.0.now()));
     Ok(Response::new(pb::UpdateCredentialResponse { credential }))
 }
 
@@ -136,7 +136,7 @@ pub(in crate::grpc) async fn rotate(
         etag: message.etag,
     };
     let rotated = face.0.rotate(context, request).await?;
-    let now = face.0.clock.now();
+    let now = face.0.now();
     Ok(Response::new(pb::RotateResponse {
         credential: Some(convert::credential(rotated.credential, now)),
         token: rotated.token.expose().to_owned(),
@@ -153,7 +153,7 @@ pub(in crate::grpc) async fn disable(
     let message = request.into_inner();
     let switch = switch(&message.credential_id, message.acting_user, message.reason)?;
     let credential = face.0.disable(context, switch).await?;
-    let credential = Some(convert::credential(credential, face.0.clock.now()));
+    let credential = Some(convert::credential(credential, face.0.now()));
     Ok(Response::new(pb::DisableResponse { credential }))
 }
 
@@ -165,7 +165,7 @@ pub(in crate::grpc) async fn enable(
     let message = request.into_inner();
     let switch = switch(&message.credential_id, message.acting_user, message.reason)?;
     let credential = face.0.enable(context, switch).await?;
-    let credential = Some(convert::credential(credential, face.0.clock.now()));
+    let credential = Some(convert::credential(credential, face.0.now()));
     Ok(Response::new(pb::EnableResponse { credential }))
 }
 

@@ -45,6 +45,15 @@ impl PresentedCaller {
     }
 }
 
+/// A caller that was authenticated, to be recognized without another look-up while [`Service::still_knows`] it.
+#[derive(Debug, Clone)]
+pub struct KnownCaller {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// What memory's generation of callers was.
+    generation: u64,
+}
+
 /// A caller to be made.
 #[derive(Debug, Clone)]
 pub struct CreateCaller {
@@ -101,6 +110,31 @@ impl Service {
         live.ok_or_else(|| Reason::CallerUnknown.into())
     }
 
+    /// As [`Self::authenticate`]; with the caller to be remembered, if memory was good enough to notice changes of it.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn authenticate_to_remember(
+        &self,
+        presented: &PresentedCaller,
+        peer: Option<&Peer>,
+    ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
+        let (term, generation) = (self.lookup.term(), self.lookup.callers_generation());
+        let caller = self.authenticate(presented, peer).await?;
+        // What was found without memory says nothing of the generation.
+        let known = self
+            .lookup
+            .may_believe(term)
+            .then(|| KnownCaller { caller: Arc::clone(&caller), generation });
+        Ok((caller, known))
+    }
+
+    /// Whether nothing has changed of any caller since this one was authenticated, and its token has not ended. Whether
+    /// memory, which says so, may be believed is for [`Self::may_believe`].
+    pub fn still_knows(&self, known: &KnownCaller) -> bool {
+        known.generation == self.lookup.callers_generation() && !self.proof_has_ended(&known.caller)
+    }
+
     /// Asks the store, within what strangers from one network may cost it. Who is in memory does not come here, so a flood
     /// from behind a proxy keeps nobody out who has called through it before.
     async fn find_caller(
@@ -120,7 +154,7 @@ impl Service {
 
     /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked
     /// for wherever an authenticated caller is remembered.
-    pub fn proof_has_ended(&self, caller: &Caller) -> bool {
+    fn proof_has_ended(&self, caller: &Caller) -> bool {
         caller.proof_end().is_some_and(|end| self.clock.now() >= end)
     }
 

@@ -47,12 +47,26 @@ impl Service {
         Ok(workspaces.iter().map(|workspace| policy(&workspace.id)).collect())
     }
 
+    /// The workspace of this slug or id, if there is one.
+    ///
+    /// # Errors
+    /// If the store is out of reach.
+    pub async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
+        Ok(self.store.find_workspace(name).await?)
+    }
+
+    /// The user of this id, if there is one.
+    ///
+    /// # Errors
+    /// If the store is out of reach.
+    pub async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
+        Ok(self.store.find_user(id).await?)
+    }
+
     /// The workspace of this slug or id.
     pub async fn get_workspace(&self, name: &WorkspaceName) -> Result<Workspace> {
-        self.store
-            .find_workspace(name.as_str())
-            .await?
-            .ok_or_else(|| Reason::WorkspaceNotFound.into())
+        let found = self.find_workspace(name.as_str()).await?;
+        found.ok_or_else(|| Reason::WorkspaceNotFound.into())
     }
 
     /// A page of workspaces, by id.
@@ -159,7 +173,7 @@ impl Service {
 
     /// The user of this id.
     pub async fn get_user(&self, id: &UserId) -> Result<User> {
-        self.store.find_user(id).await?.ok_or_else(|| Reason::UserNotFound.into())
+        self.find_user(id).await?.ok_or_else(|| Reason::UserNotFound.into())
     }
 
     /// A page of users, by id.

@@ -84,6 +84,11 @@ impl LastUses {
 }
 
 impl Service {
+    /// Waits until so many last uses are unwritten that they are better written now.
+    pub async fn last_uses_fill_up(&self) {
+        self.last_uses.filling().await;
+    }
+
     /// Writes the uses that were noted; how many rows it changed. What cannot be written is noted again.
     pub async fn flush_last_uses(&self) -> u64 {
         let uses = self.last_uses.take();
