@@ -256,6 +256,18 @@ fn a_transaction_begins_and_ends_in_one_file() {
 }
 
 #[test]
+fn the_service_has_private_fields_and_names_no_header() {
+    let service = std::fs::read_to_string(root().join("src/service/mod.rs")).expect("a file");
+    let (_, fields) = service.split_once("pub struct Service {").expect("the struct");
+    let (fields, _) = fields.split_once("\n}").expect("its end");
+    assert!(fields.lines().map(code).all(|line| !line.contains("pub")), "{fields}");
+    for (path, text) in sources("src/service") {
+        let headers = text.lines().map(code).filter(|line| line.contains("\"x-sophic"));
+        assert_eq!(headers.collect::<Vec<_>>(), Vec::<&str>::new(), "{}", path.display());
+    }
+}
+
+#[test]
 fn every_statement_is_literal_text() {
     for (path, text) in sources("src") {
         for line in text.lines().map(code) {

@@ -1,15 +1,14 @@
-//! Ending many credentials at once: by a filter, and by a list of leaked tokens.
+//! Ending all credentials that a filter names.
 
-use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
+use std::sync::Arc;
 
+use tonic::{Request, Response};
+
+use super::{Answer, fields};
 use crate::grpc::audit::time;
 use crate::grpc::{convert, pb};
 use crate::model::CredentialId;
-use crate::service::{BulkRevoke, LeakedToken, Service, Violations};
-use std::sync::Arc;
-
-type Answer<T> = Result<Response<T>, Status>;
+use crate::service::{BulkRevoke, Service, Violations};
 
 /// `BulkRevoke`.
 pub(in crate::grpc) async fn revoke(
@@ -40,30 +39,8 @@ pub(in crate::grpc) async fn revoke(
     let sample = revoked.sample.into_iter();
     Ok(Response::new(pb::BulkRevokeResponse {
         revoked_count: i64::try_from(revoked.count).unwrap_or(i64::MAX),
-        sample: sample.map(|credential| convert::credential(credential, now)).collect(),
+        sample: sample.map(|credential| fields::credential(credential, now)).collect(),
         revision: revoked.revision.0,
         next_page_token: revoked.next_token,
     }))
-}
-
-/// `RevokeLeaked`.
-pub(in crate::grpc) async fn revoke_leaked(
-    service: &Arc<Service>,
-    request: Request<pb::RevokeLeakedRequest>,
-) -> Answer<pb::RevokeLeakedResponse> {
-    let context = convert::context(&request)?;
-    let tokens = request.into_inner().tokens.into_iter();
-    let tokens = tokens.map(|leaked| LeakedToken {
-        token: Zeroizing::new(leaked.token),
-        url: leaked.url,
-        reason: leaked.reason,
-    });
-    let results = service.revoke_leaked(context, tokens.collect()).await?;
-    let now = service.now();
-    let results = results.into_iter().map(|result| pb::LeakedTokenResult {
-        real: result.credential.is_some(),
-        credential: result.credential.map(|credential| convert::credential(credential, now)),
-        revoked_now: result.revoked_now,
-    });
-    Ok(Response::new(pb::RevokeLeakedResponse { results: results.collect() }))
 }

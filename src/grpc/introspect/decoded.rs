@@ -1,4 +1,4 @@
-//! `BatchIntrospect`: many introspections in one call, each by itself.
+//! `Introspect` and `BatchIntrospect` from decoded messages, for those that the hot path leaves to tonic.
 
 use tonic::{Request, Response, Status};
 
@@ -6,8 +6,21 @@ use crate::grpc::{convert, pb};
 use crate::model::limits::BATCH_MAX;
 use crate::service::{Service, Violations};
 
-/// Answers in the order of the requests.
+/// Answers one.
 pub(in crate::grpc) async fn introspect(
+    service: &Service,
+    request: Request<pb::IntrospectRequest>,
+) -> Result<Response<pb::IntrospectResponse>, Status> {
+    let asker = convert::asker(&request)?;
+    let message = request.into_inner();
+    let mut violations = Violations::default();
+    let question = convert::introspection_request(service, &mut violations, "", &message, asker);
+    violations.finish()?;
+    Ok(Response::new(convert::introspection(service.introspect(&question).await?)))
+}
+
+/// Answers many, in the order of the requests.
+pub(in crate::grpc) async fn introspect_many(
     service: &Service,
     request: Request<pb::BatchIntrospectRequest>,
 ) -> Result<Response<pb::BatchIntrospectResponse>, Status> {

@@ -211,7 +211,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::{BLOCK_MAX, Listened, PREFACE};
-    use crate::server::header_room::{BYTES_MAX, FREE, HeaderRoom, Reserved};
+    use crate::server::connections::header_room::{BYTES_MAX, FREE, HeaderRoom, Reserved};
     use crate::service::Activity;
 
     struct Talk {

@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: making, showing and ending them, for whoever may (`policy`).
+//! Making a key or a personal access token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::owner::{Held, NewOwner, creator, see};
+use super::owner::{Held, NewOwner, creator};
 use super::retry::{Fingerprint, Retry};
 use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner,
@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
-use crate::service::grant::{MANAGE, READ};
-use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
+use crate::service::grant::MANAGE;
+use crate::service::{Attempt, Context, Result, Service, Violations, view};
 use crate::token::{Token, TokenKind};
 
 /// When a credential dies by itself.
@@ -92,6 +92,11 @@ impl Service {
     /// # Errors
     /// [`Reason::WorkspaceDisabled`] and [`Reason::UserDisabled`] too: nothing is made for an owner who may not use it.
     /// [`Reason::CredentialsMaxReached`]. [`Reason::RequestReplayed`], for a retry that comes too late.
+    ///
+    /// [`Reason::WorkspaceDisabled`]: crate::service::Reason::WorkspaceDisabled
+    /// [`Reason::UserDisabled`]: crate::service::Reason::UserDisabled
+    /// [`Reason::CredentialsMaxReached`]: crate::service::Reason::CredentialsMaxReached
+    /// [`Reason::RequestReplayed`]: crate::service::Reason::RequestReplayed
     pub async fn create_credential(
         self: &Arc<Self>,
         context: Context,
@@ -154,28 +159,6 @@ impl Service {
             Ok(committed.done(Created { credential, token }))
         })
         .await
-    }
-
-    /// One credential, if the acting user may see it.
-    pub async fn get_credential(
-        &self,
-        context: &Context,
-        id: CredentialId,
-        acting_user_id: &str,
-    ) -> Result<Credential> {
-        let acting_user = READ.acting_user(context, acting_user_id)?;
-        if let Some(id) = &acting_user {
-            self.require_active(id).await?;
-        }
-        let credential = self.store.find_credential(id).await?.ok_or(Reason::CredentialNotFound)?;
-        if let Some(user) = &acting_user {
-            let role = match &credential.owner {
-                Owner::Workspace(workspace) => self.store.find_membership(workspace, user).await?,
-                Owner::User { .. } => None,
-            };
-            see(user, &credential, role)?;
-        }
-        Ok(credential)
     }
 
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {

@@ -3,12 +3,14 @@
 mod bulk_revoke;
 mod create;
 mod ended;
+mod get;
 mod list;
 mod owner;
 mod retry;
 mod revoke;
 mod revoke_leaked;
 mod rotate;
+mod switch;
 mod untold;
 mod update;
 
@@ -21,5 +23,6 @@ pub use owner::NewOwner;
 pub(super) use retry::Fingerprint;
 pub use revoke::{RevokeTarget, Revoked};
 pub use revoke_leaked::{LeakedToken, LeakedTokenResult};
-pub use rotate::{Rotate, Rotated, SwitchCredential};
+pub use rotate::{Rotate, Rotated};
+pub use switch::SwitchCredential;
 pub use update::UpdateCredential;

@@ -1,4 +1,4 @@
-//! The life of a credential after it was made: switched off and on, and succeeded by another.
+//! Rotating a credential: another succeeds it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::retry::Fingerprint;
 use super::update::check_etag;
 use crate::model::limits::ENDING_MAX;
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Reason as Why,
-    Timestamp, UserId,
+    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Timestamp,
+    UserId,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Done, Effect};
@@ -20,19 +20,6 @@ use crate::service::{
 };
 use crate::store::{Lock, WriteTx};
 use crate::token::Token;
-
-/// A credential to be switched off or on.
-#[derive(Debug, Clone)]
-pub struct SwitchCredential {
-    /// Which.
-    pub id: CredentialId,
-    /// Of this kind only, if one is given.
-    pub kind: Option<CredentialKind>,
-    /// On whose behalf; empty: the system's.
-    pub acting_user: String,
-    /// Why, for the audit log; may be empty.
-    pub reason: String,
-}
 
 /// A credential to be succeeded by another.
 #[derive(Debug, Clone)]
@@ -68,70 +55,6 @@ pub struct Rotated {
 }
 
 impl Service {
-    /// Switches a credential off until it is enabled again. What is revoked stays so.
-    pub async fn disable(
-        self: &Arc<Self>,
-        context: Context,
-        request: SwitchCredential,
-    ) -> Result<Credential> {
-        self.switch(context, request, false).await
-    }
-
-    /// Switches a disabled credential on again.
-    ///
-    /// # Errors
-    /// [`Reason::CredentialRevoked`]: revoking is for good.
-    pub async fn enable(
-        self: &Arc<Self>,
-        context: Context,
-        request: SwitchCredential,
-    ) -> Result<Credential> {
-        self.switch(context, request, true).await
-    }
-
-    async fn switch(
-        self: &Arc<Self>,
-        context: Context,
-        request: SwitchCredential,
-        on: bool,
-    ) -> Result<Credential> {
-        let action = if on { "credential.enable" } else { "credential.disable" };
-        let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
-            .acting_for(&request.acting_user);
-        let this = Arc::clone(self);
-        self.run(attempt, Effect::narrows_if(!on), async move {
-            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
-            let mut violations = Violations::default();
-            let why = violations.check("reason", Why::parse(&request.reason));
-            violations.finish()?;
-            let now = this.clock.now();
-            let name = if on { "enable" } else { "disable" };
-            let mut tx = this.begin(name).await?;
-            let id = request.id;
-            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
-            if on && before.revoke_time.is_some() {
-                return Err(Reason::CredentialRevoked.into());
-            }
-            let mut after = before.clone();
-            if before.revoke_time.is_none() && before.disable_time.is_some() == on {
-                after.disable_time = if on { None } else { Some(now) };
-                after.version += 1;
-                tx.update_credential(&after).await?;
-            }
-            let entry = Entry {
-                action,
-                target: AuditTarget::Credential(id),
-                acting_user: acting_user.as_ref(),
-                before: Some(view::credential(&before, now)),
-                after: Some(view::credential(&after, now)),
-                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
-            };
-            let committed = this.commit_change(&context, tx, after != before, entry).await?;
-            Ok(committed.done(after))
-        })
-        .await
-    }
-
     /// Makes a successor, and ends the credential after an overlap. The two share a family.
     ///
     /// # Errors
