@@ -7,7 +7,8 @@
 //! - [`cli`]: the command line
 //! - [`server`]: assembly: a configuration becomes listeners, services and a store
 //! - [`grpc`], `http`: the faces, thin translations of `service`
-//! - [`service`]: use cases, one file per noun
+//! - [`proxied`]: what both faces say to a proxy that asks about a request
+//! - [`service`]: use cases, one file or folder per noun
 //! - [`cache`]: the seam between `service` and `store` where answers from memory come in
 //! - [`store`]: one trait, two databases
 //! - [`decision`], [`policy`]: who may what; pure
@@ -21,6 +22,7 @@ pub mod grpc;
 mod http;
 pub mod model;
 pub mod policy;
+pub mod proxied;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -47,7 +47,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     let restoring = store::restore(url, file).await?;
     let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
     let epoch = copy.renew_epoch(operator()).await?;
-    copy.store.close().await;
+    copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());
     let endings = endings_since(restoring.replaced(), until).await;
     let kept = restoring.finish().await?;
@@ -143,6 +143,6 @@ pub(super) async fn new_epoch(global: &Global) -> anyhow::Result<()> {
     let service = open(global).await?;
     let epoch = service.renew_epoch(operator()).await?;
     output::item(global.output, &serde_json::json!({"epoch": epoch.to_string()}))?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }

@@ -73,7 +73,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
         Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
         _ => None,
     };
-    service.store.close().await;
+    service.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
     let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
     let no_token = why_no_token(&token).filter(|_| unknown && is_ours);

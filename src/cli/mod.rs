@@ -9,35 +9,23 @@ mod asked;
 mod attend;
 mod audit;
 mod backup;
-mod bulk;
 mod caller;
 mod credential;
-mod credential_args;
-mod credentials;
-mod dev;
 mod failure;
 mod files;
 mod introspect;
-mod leaked;
-mod leaked_input;
 mod logging;
 mod member;
 mod migrate;
 mod new_file;
-mod open_files;
 mod operator;
 mod output;
-mod policy_args;
 mod presented;
 mod progress;
 mod purge;
-mod record_args;
 mod serve;
-mod serve_args;
-mod serve_check;
 mod signals;
 mod transfer;
-mod transfer_args;
 mod unshown;
 mod user;
 mod variables;
@@ -159,7 +147,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     let global = cli.global;
     match cli.command {
         Command::Serve(args) => serve::run(&global, args).await?,
-        Command::Dev(args) => dev::run(&global, args).await?,
+        Command::Dev(args) => serve::dev::run(&global, args).await?,
         Command::Migrate(args) => migrate::run(&global, &args).await?,
         Command::Caller(command) => caller::run(&global, command).await?,
         Command::Workspace(command) => workspace::run(&global, command).await?,
@@ -167,8 +155,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
-        Command::Credentials(command) => return credentials::run(&global, command).await,
-        Command::Leaked(args) => return leaked::run(&global, args).await,
+        Command::Credentials(command) => return credential::list::run(&global, command).await,
+        Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,

@@ -89,7 +89,7 @@ impl Gate {
         if !in_time || message::is_encoded(headers) || refuse_foreign(request).is_some() {
             return None;
         }
-        let term = self.service.lookup.term();
+        let term = self.service.term();
         let caller = connection.last_caller(&self.service, headers)?;
         if !caller.permissions.contains(Permission::Introspect) {
             return None;

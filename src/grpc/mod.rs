@@ -6,18 +6,16 @@ mod admin;
 mod answer;
 mod audit;
 mod auth;
-mod batch;
-mod bulk;
 mod caller;
 pub mod codec;
 mod connection;
 mod convert;
+mod credentials;
 mod directory;
 mod ext_authz;
 mod gate;
 pub mod health;
 mod introspect;
-mod life;
 mod message;
 mod permission;
 mod protocol;
@@ -40,7 +38,6 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
-use crate::cache::Hub;
 use crate::service::Service;
 
 /// The messages and services of package `sophic.auth.v1`.
@@ -119,13 +116,8 @@ fn message_bytes_max(path: &str) -> usize {
 }
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
-pub fn routes(
-    service: &Arc<Service>,
-    hub: &Arc<Hub>,
-    health: health::HealthFace,
-    reflection: bool,
-) -> Routes {
-    let auth = auth::AuthFace(Arc::clone(service), Arc::clone(hub));
+pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
+    let auth = auth::AuthFace(Arc::clone(service));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
     let routes = Routes::new(

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use super::listener::Protocol;
+use super::connections::Protocol;
 use crate::model::CertificateSan;
 
 /// The files that TLS is made of, all PEM.

@@ -128,10 +128,8 @@ impl Harness {
 
     /// Waits until another server answers from all that this one has committed.
     pub(crate) async fn settled(&self, other: &Self) {
-        let revision = self.running.service.store.revision().await.expect("a revision");
-        let mut position = other.running.hub.position();
-        let reached = position.wait_for(|position| position.revision >= revision).await;
-        reached.expect("the server runs");
+        let revision = self.running.service.revision().await.expect("a revision");
+        other.running.service.has_read(revision).await.expect("the server runs");
     }
 
     /// Whoever has this service token.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room of `src`, and the rooms that it may name. A room is a folder, or a file beside `lib.rs`.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("token", &["model"]),
     ("decision", &["model"]),
@@ -13,8 +13,9 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("store", &["model"]),
     ("cache", &["model", "store", "token"]),
     ("service", &["cache", "decision", "model", "policy", "store", "token"]),
-    ("grpc", &["cache", "decision", "model", "service", "store", "token"]),
-    ("http", &["cache", "decision", "model", "service", "store", "token"]),
+    ("proxied", &["cache", "decision", "model", "service", "token"]),
+    ("grpc", &["cache", "decision", "model", "proxied", "service", "store", "token"]),
+    ("http", &["cache", "decision", "model", "proxied", "service", "store", "token"]),
     ("server", &["cache", "grpc", "http", "model", "service", "store", "token"]),
     (
         "cli",
@@ -251,6 +252,18 @@ fn a_transaction_begins_and_ends_in_one_file() {
                 assert!(!line.contains(word), "{}: {line}", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn the_service_has_private_fields_and_names_no_header() {
+    let service = std::fs::read_to_string(root().join("src/service/mod.rs")).expect("a file");
+    let (_, fields) = service.split_once("pub struct Service {").expect("the struct");
+    let (fields, _) = fields.split_once("\n}").expect("its end");
+    assert!(fields.lines().map(code).all(|line| !line.contains("pub")), "{fields}");
+    for (path, text) in sources("src/service") {
+        let headers = text.lines().map(code).filter(|line| line.contains("\"x-sophic"));
+        assert_eq!(headers.collect::<Vec<_>>(), Vec::<&str>::new(), "{}", path.display());
     }
 }
 

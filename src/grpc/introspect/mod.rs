@@ -6,6 +6,7 @@
 
 pub(super) mod batch;
 mod body;
+pub(super) mod decoded;
 mod request;
 mod response;
 

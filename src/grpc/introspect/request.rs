@@ -1,6 +1,6 @@
 //! `IntrospectRequest` read in place: no field is copied out of the bytes that came.
 //!
-//! What is in any way unusual is not read here but left to prost and `auth.rs`, which know what to say about it.
+//! What is in any way unusual is not read here but left to prost and `decoded.rs`, which know what to say about it.
 
 use std::net::IpAddr;
 

@@ -74,7 +74,7 @@ async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write(
         let token = root.create_key("acme", &[Scope::Read]).await.token;
         give_up(&root, &token, turn).await;
     }
-    while !h.running.service.tasks.is_empty() {
+    while !h.running.service.is_idle() {
         tokio::task::yield_now().await;
     }
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");

@@ -125,7 +125,7 @@ async fn callers_of_one(h: &Harness) -> (Actor, Vec<(Permission, Actor)>) {
 
 async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harness) {
     let (root, callers) = callers_of_one(&h).await;
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let ask = async |caller: &Actor, path: &str, message: &[u8]| {
         let frames = Frames::of(&[message]).with_authorization(caller.authorization());
         let status = wire::status(&h, path, frames).await;

@@ -59,7 +59,7 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
         })
         .collect();
     // Let it come to some load first: every client has been answered by then.
-    while h.running.service.store.revision().await.expect("a revision").0 < 40 {
+    while h.running.service.revision().await.expect("a revision").0 < 40 {
         tokio::task::yield_now().await;
     }
     let Harness { database, running, .. } = h;

@@ -35,8 +35,8 @@ async fn count(over: &Over) -> usize {
 async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &[]);
-    let before = over.service.store.revision().await.expect("a revision");
-    while over.service.store.revision().await.expect("a revision").0 < before.0 + 3 {
+    let before = over.service.revision().await.expect("a revision");
+    while over.service.revision().await.expect("a revision").0 < before.0 + 3 {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be killed");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -46,11 +46,12 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     assert!(written < LINES, "it was killed in the middle");
     assert_eq!(written % 1_000, 0, "whole batches");
     // Each batch has its change and its event, each credential its own event, and there is no more than that.
-    let revision = over.service.store.revision().await.expect("a revision");
+    let revision = over.service.revision().await.expect("a revision");
     assert_eq!(revision.0 - before.0, written as u64 / 1_000);
     let events = over
-        .service
-        .store
+        .database
+        .open()
+        .await
         .list_audit_events(&AuditFilter::default(), None, 10_000)
         .await
         .expect("events");
@@ -68,7 +69,7 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
 async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
-    let before = over.service.store.revision().await.expect("a revision");
+    let before = over.service.revision().await.expect("a revision");
     // Somewhere between its start and its end, each time elsewhere.
     let moment = u64::from(std::process::id() % 700) + 300;
     tokio::time::sleep(Duration::from_millis(moment)).await;
@@ -77,7 +78,7 @@ async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
     let written = count(&over).await;
     assert!(written == 0 || written == LINES, "{written}");
     if written == 0 {
-        assert_eq!(over.service.store.revision().await.expect("a revision"), before);
+        assert_eq!(over.service.revision().await.expect("a revision"), before);
     }
     let done = run(&over.database, &["import", "--all-or-nothing", &path], "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
-use super::super::super::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;

@@ -1,7 +1,7 @@
 //! Owners that an import makes on its way, in the transaction that writes what they own.
 
 use super::super::super::audit::Entry;
-use super::super::super::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
