@@ -229,7 +229,7 @@ fn is_broken(error: &sqlx::Error) -> bool {
 /// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
 /// is not the primary.
 macro_rules! again {
-    ($store:expr, $purpose:expr, $db:ident => $read:expr) => {{
+    ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
         let mut session = $store.session($purpose).await?;
         let $db = &mut session;
         let (generation, limit) = ($db.generation, $db.limit());
@@ -254,19 +254,39 @@ macro_rules! again {
 
 /// Runs a read that decides nothing: that its connection led to the primary when it was made is enough.
 macro_rules! read {
-    ($store:expr, $db:ident => $read:expr) => {
-        again!($store, Purpose::Read, $db => async {
+    ($store:expr, async |$db:ident| $read:expr) => {{
+        use $crate::store::StoreError;
+        use $crate::store::postgres::session::{Purpose, again};
+        again!($store, Purpose::Read, |$db| async {
             $store.primary.ask_behind_pooler($db).await?;
-            $read.await
+            $read
         })
-    };
+    }};
 }
 
 /// Runs a read whose result decides something: it counts only if it shows the primary itself.
 macro_rules! decide {
-    ($store:expr, $db:ident => $read:expr) => {
-        again!($store, Purpose::Decide, $db => $store.primary.counted($db.generation, $read))
-    };
+    ($store:expr, async |$db:ident| $read:expr) => {{
+        use $crate::store::StoreError;
+        use $crate::store::postgres::session::{Purpose, again};
+        again!($store, Purpose::Decide, |$db| {
+            $store.primary.counted($db.generation, async { $read })
+        })
+    }};
+}
+
+/// Runs what writes, in a transaction of its own, to its commit.
+macro_rules! transact {
+    ($store:expr, async |$db:ident| $write:expr) => {{
+        let mut session = $store.begin_write().await?;
+        let $db = &mut session;
+        let mut outcome: $crate::store::Result<_> = async { $write }.await;
+        if outcome.is_ok() {
+            outcome = session.commit().await.and(outcome);
+        }
+        $store.primary.writes.note(&outcome);
+        outcome
+    }};
 }
 
 /// The statement with the row lock that is asked for. Keys never change, so the weaker kind of exclusive lock will do:
@@ -280,4 +300,4 @@ macro_rules! locked {
     };
 }
 
-pub(super) use {again, decide, locked, read};
+pub(super) use {again, decide, locked, read, transact};
