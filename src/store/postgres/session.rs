@@ -230,22 +230,21 @@ fn is_broken(error: &sqlx::Error) -> bool {
 /// is not the primary.
 macro_rules! again {
     ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
+        let read = async |$db: &mut Session| $read.await;
         let mut session = $store.session($purpose).await?;
-        let $db = &mut session;
-        let (generation, limit) = ($db.generation, $db.limit());
-        let first = $store.primary.while_kept(generation, limit, $read).await;
+        let (generation, limit) = (session.generation, session.limit());
+        let first = $store.primary.while_kept(generation, limit, read(&mut session)).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
             $store.primary.notice_pooler(generation);
         }
         match first {
             Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
-                if $store.primary.is_thrown(generation) || $db.is_broken().await =>
+                if $store.primary.is_thrown(generation) || session.is_broken().await =>
             {
                 drop(session);
                 let mut session = $store.live_session($purpose).await?;
-                let $db = &mut session;
-                let (generation, limit) = ($db.generation, $db.limit());
-                $store.primary.while_kept(generation, limit, $read).await
+                let (generation, limit) = (session.generation, session.limit());
+                $store.primary.while_kept(generation, limit, read(&mut session)).await
             }
             outcome => outcome,
         }
@@ -256,7 +255,7 @@ macro_rules! again {
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, again};
+        use $crate::store::postgres::session::{Purpose, Session, again};
         again!($store, Purpose::Read, |$db| async {
             $store.primary.ask_behind_pooler($db).await?;
             $read
@@ -268,7 +267,7 @@ macro_rules! read {
 macro_rules! decide {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, again};
+        use $crate::store::postgres::session::{Purpose, Session, again};
         again!($store, Purpose::Decide, |$db| {
             $store.primary.counted($db.generation, async { $read })
         })
