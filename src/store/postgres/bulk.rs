@@ -45,7 +45,7 @@ impl BulkStore for PostgresStore {
 
     async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // By themselves, which has its indexes, or with their owner.
+            // Dead by themselves, which has its indexes, or with their owner.
             let rows = db.query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \

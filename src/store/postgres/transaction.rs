@@ -1,4 +1,4 @@
-//! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`] asks for.
+//! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`](crate::store::Lock) asks for.
 
 use std::sync::Arc;
 

@@ -52,7 +52,7 @@ impl TransferTx for PostgresTx {
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         verb!(self, async |db| {
             // The owners are held in the order of their ids.
-            // First the locks and then the look, as in `credentials::find_locked`.
+            // First the locks and then the look, as in `find_credential`.
             db.query(
                 "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
             )

@@ -39,7 +39,7 @@ impl BulkStore for SqliteStore {
 
     async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // By themselves, which has its indexes, or with their owner.
+            // Dead by themselves, which has its indexes, or with their owner.
             let rows = sqlx::query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \

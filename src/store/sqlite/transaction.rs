@@ -1,4 +1,4 @@
-//! A transaction that writes. It holds the one lock there is from its beginning, so [`Lock`] asks for nothing more.
+//! A transaction that writes. It holds the one lock there is from its beginning, so [`Lock`](crate::store::Lock) asks for nothing more.
 
 use std::sync::Arc;
 
