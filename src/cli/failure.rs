@@ -136,7 +136,7 @@ fn of_store(error: &StoreError) -> (&'static str, u8) {
         StoreError::Full(_) => Reason::StoreFull.code(),
         StoreError::Busy(_) => Reason::StoreBusy.code(),
         StoreError::Lost(_) => Reason::StoreLost.code(),
-        StoreError::Conflict { .. }
+        StoreError::Conflict(_)
         | StoreError::Corrupt { .. }
         | StoreError::RowsAffected { .. }
         | StoreError::Refused { .. } => Reason::Internal.code(),

@@ -213,26 +213,64 @@ fn both_stores_are_twins_file_by_file() {
     assert!(servers.is_subset(&known), "{servers:?}");
 }
 
+/// The traits of the store: the file of `src/store` that each stands in, its name, and its text.
+fn store_traits() -> Vec<(String, String, String)> {
+    let folder = root().join("src/store");
+    let mut traits = Vec::new();
+    for (path, text) in sources("src/store") {
+        if path.parent() != Some(&folder) {
+            continue;
+        }
+        let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+        for part in text.split("\npub trait ").skip(1) {
+            let name = part.split(|c: char| !c.is_alphanumeric()).next().expect("a name");
+            let end = part.find("\n}").expect("its end");
+            traits.push((file.clone(), name.to_owned(), part[..end].to_owned()));
+        }
+    }
+    traits
+}
+
+#[test]
+fn a_trait_of_the_store_is_implemented_in_the_twin_files_of_its_name() {
+    let traits = store_traits();
+    assert!(traits.len() >= 20, "{traits:?}");
+    for (file, name, _) in traits.iter().filter(|(file, ..)| file != "mod.rs") {
+        for database in ["sqlite", "postgres"] {
+            let path = root().join("src/store").join(database).join(file);
+            let text = std::fs::read_to_string(&path).expect("a twin");
+            assert!(text.contains(&format!("impl {name} for ")), "{name} in {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn one_file_reads_from_a_url_which_database_it_names() {
+    for (path, text) in sources("src") {
+        if path.ends_with("store/location.rs") {
+            continue;
+        }
+        for line in text.lines().map(code) {
+            let asks = ["starts_with(\"", "strip_prefix(\""].iter().any(|ask| {
+                ["sqlite", "postgres"].iter().any(|name| line.contains(&format!("{ask}{name}")))
+            });
+            assert!(!asks, "{}: {line}", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_method_of_the_store_is_named_in_its_conformance_suite() {
-    let traits = std::fs::read_to_string(root().join("src/store/mod.rs")).expect("a file");
+    let traits = store_traits();
     let suite: String = sources("tests/it/store").into_iter().map(|(_, text)| text).collect();
     let mut methods = Vec::new();
-    let mut inside = false;
-    for line in traits.lines() {
-        if ["ReadStore", "Store", "WriteTx"]
-            .iter()
-            .any(|name| line.starts_with(&format!("pub trait {name}:")))
-        {
-            inside = true;
-        } else if line.starts_with('}') {
-            inside = false;
-        } else if let Some(rest) = line.strip_prefix("    async fn ").filter(|_| inside) {
+    for (_, _, text) in &traits {
+        for rest in text.lines().filter_map(|line| line.strip_prefix("    async fn ")) {
             let end = rest.find(['(', '<']).expect("a signature");
             methods.push(&rest[..end]);
         }
     }
-    assert!(methods.len() >= 35, "{methods:?}");
+    assert!(methods.len() >= 70, "{methods:?}");
     let forgotten: Vec<_> =
         methods.into_iter().filter(|method| !suite.contains(&format!(".{method}("))).collect();
     assert!(forgotten.is_empty(), "no case in tests/it/store calls {forgotten:?}");

@@ -22,7 +22,7 @@ use crate::model::{
     AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest, Permission,
     PermissionSet,
 };
-use crate::store::{Lock, StoreError, WriteTx};
+use crate::store::{Lock, StoreError, Unique, WriteTx};
 use crate::token::{Token, TokenKind};
 
 /// What a request shows of its caller.
@@ -369,8 +369,8 @@ fn check(
 /// Two racing calls: the database tells them apart.
 fn name_conflict(error: StoreError) -> ServiceError {
     match error {
-        StoreError::Conflict { what } if what.contains("san") => Reason::CertificateTaken.into(),
-        StoreError::Conflict { what } if what.contains("name") => Reason::CallerNameTaken.into(),
+        StoreError::Conflict(Unique::CallerCertificateSan) => Reason::CertificateTaken.into(),
+        StoreError::Conflict(Unique::CallerName) => Reason::CallerNameTaken.into(),
         error => error.into(),
     }
 }

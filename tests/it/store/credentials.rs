@@ -3,7 +3,7 @@
 use sophic_auth::model::{
     Credential, DisplayName, IpAllowlist, LastUse, Owner, Role, Scope, ScopeSet, User, Workspace,
 };
-use sophic_auth::store::{FoundPrincipal, Lock, StoreError};
+use sophic_auth::store::{FoundPrincipal, Lock, StoreError, Unique};
 
 use super::samples::{
     acme_and_ada, at, credential_id, digest, key, membership, pat, user, workspace, workspace_id,
@@ -223,11 +223,12 @@ async fn a_digest_is_unique_and_so_is_an_id(store: TestStore) {
         tx.insert_credential(&dead, &digest(1)).await.expect("it is made");
     })
     .await;
-    let attempts = [(key(&acme, 2), 1, "credentials.digest"), (key(&acme, 1), 2, "credentials.id")];
+    let attempts =
+        [(key(&acme, 2), 1, Unique::CredentialDigest), (key(&acme, 1), 2, Unique::CredentialId)];
     for (credential, number, taken) in attempts {
         let mut tx = store.begin("test").await.expect("a transaction");
         match tx.insert_credential(&credential, &digest(number)).await {
-            Err(StoreError::Conflict { what }) => assert_eq!(what, taken),
+            Err(StoreError::Conflict(found)) => assert_eq!(found, taken),
             outcome => panic!("{outcome:?}"),
         }
     }

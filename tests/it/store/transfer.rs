@@ -8,7 +8,7 @@ use sophic_auth::model::{
     WorkspaceId,
 };
 use sophic_auth::store::{
-    ChangedEntity, ExportFilter, ImportNames, Lock, Store, StoreError, StoredCredential,
+    ChangedEntity, ExportFilter, ImportNames, Lock, Store, StoreError, StoredCredential, Unique,
 };
 use sqlx::Connection as _;
 
@@ -147,10 +147,12 @@ async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store
     insert(&*store, &[stored(1)]).await.expect("inserted");
     let same_digest = StoredCredential { digest: stored(1).digest, ..stored(3) };
     let same_id = StoredCredential { digest: stored(3).digest, ..stored(1) };
-    for (taken, what) in [(same_digest, "credentials.digest"), (same_id, "credentials.id")] {
+    for (taken, unique) in
+        [(same_digest, Unique::CredentialDigest), (same_id, Unique::CredentialId)]
+    {
         let before = store.revision().await.expect("a revision");
         let refused = insert(&*store, &[stored(2), taken, stored(4)]).await;
-        assert!(matches!(refused, Err(StoreError::Conflict { what: found }) if found == what));
+        assert!(matches!(refused, Err(StoreError::Conflict(found)) if found == unique));
         assert_eq!(export(&*store).await, [stored(1)]);
         assert_eq!(store.revision().await.expect("a revision"), before);
     }

@@ -286,7 +286,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, Transfe
         return Ok(bad("caller: its name is another's here"));
     }
     match tx.insert_caller(&wanted).await {
-        Err(StoreError::Conflict { .. }) => {
+        Err(StoreError::Conflict(_)) => {
             let reason = "caller: its digest or certificate_san is another's here";
             return Ok(Put::Last(Invalid::new(reason).into()));
         }

@@ -55,9 +55,7 @@ impl Service {
                     // Somebody else wrote the same meanwhile, or holds a lock, or the connection broke: where it broke in
                     // the commit, what was written is found there.
                     Err(TransferError::Store(
-                        StoreError::Conflict { .. }
-                        | StoreError::Unavailable(_)
-                        | StoreError::Busy(_),
+                        StoreError::Conflict(_) | StoreError::Unavailable(_) | StoreError::Busy(_),
                     )) if tries < TRIES => {
                         tokio::time::sleep(BETWEEN_TRIES * tries).await;
                         tries += 1;
