@@ -13,8 +13,8 @@ use super::update::check_etag;
 use super::{Attempt, Context, Created, Reason, Result, Service, ServiceError, Violations, view};
 use crate::model::limits::ENDING_MAX;
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Reason as Why,
-    Timestamp, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
+    Reason as Why, Timestamp, UserId,
 };
 use crate::store::{Lock, WriteTx};
 use crate::token::Token;
@@ -93,7 +93,8 @@ impl Service {
         request: SwitchCredential,
         on: bool,
     ) -> Result<Credential> {
-        let action = if on { "credential.enable" } else { "credential.disable" };
+        let action =
+            if on { AuditAction::CredentialEnable } else { AuditAction::CredentialDisable };
         let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);
@@ -138,8 +139,8 @@ impl Service {
     /// [`Reason::CredentialsMaxReached`], and for a retry that comes too late [`Reason::RequestReplayed`].
     pub async fn rotate(self: &Arc<Self>, context: Context, request: Rotate) -> Result<Rotated> {
         let target = AuditTarget::Credential(request.id);
-        let attempt =
-            Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
+        let attempt = Attempt::on(&context, AuditAction::CredentialRotate, &target)
+            .acting_for(&request.acting_user);
         let this = Arc::clone(self);
         self.run(attempt, Effect::Narrows, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
@@ -248,7 +249,7 @@ impl Service {
         tx.update_credential(&after).await?;
         let acting_user = UserId::parse(&request.acting_user).ok();
         let entry = Entry {
-            action: "credential.revoke",
+            action: AuditAction::CredentialRevoke,
             target: AuditTarget::Credential(after.id),
             acting_user: acting_user.as_ref(),
             before: Some(view::credential(&before, time)),
@@ -313,7 +314,7 @@ fn rotation<'a>(
     now: Timestamp,
 ) -> Entry<'a> {
     Entry {
-        action: "credential.rotate",
+        action: AuditAction::CredentialRotate,
         target: AuditTarget::Credential(after.id),
         acting_user,
         before: before.map(|before| view::credential(before, now)),

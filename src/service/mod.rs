@@ -33,6 +33,7 @@ mod refusals;
 mod requests;
 mod retry;
 mod revoke;
+pub mod rpcs;
 mod shares;
 mod transfer;
 mod under_way;
@@ -69,6 +70,7 @@ pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
 pub use revoke::{RevokeTarget, Revoked};
+pub use rpcs::Rpc;
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,

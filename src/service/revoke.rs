@@ -11,7 +11,8 @@ use super::grant::{MANAGE, REVOKE_BY_TOKEN};
 use super::owner::active_user;
 use super::{Attempt, Context, Result, Service, Violations, view};
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision,
+    UserId,
 };
 use crate::store::Lock;
 use crate::token::digest_to_end;
@@ -52,10 +53,10 @@ impl Service {
         let (attempt, grant) = match &target {
             RevokeTarget::Id(id, _) => {
                 let target = AuditTarget::Credential(*id);
-                (Attempt::on(&context, "credential.revoke", &target), MANAGE)
+                (Attempt::on(&context, AuditAction::CredentialRevoke, &target), MANAGE)
             }
             RevokeTarget::Token(_) => {
-                (Attempt::new(&context, "credential.revoke", "credential"), REVOKE_BY_TOKEN)
+                (Attempt::new(&context, AuditAction::CredentialRevoke), REVOKE_BY_TOKEN)
             }
         };
         let attempt = attempt.acting_for(acting_user_id);
@@ -105,7 +106,7 @@ impl Service {
             tx.update_credential(&after).await?;
         }
         let entry = Entry {
-            action: "credential.revoke",
+            action: AuditAction::CredentialRevoke,
             target: AuditTarget::Credential(after.id),
             acting_user,
             before: Some(view::credential(&before, now)),

@@ -8,8 +8,8 @@ use super::commit::Effect;
 use super::grant::MANAGE;
 use super::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName, IpAllowlist,
-    ScopeSet, Timestamp,
+    Annotations, AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName,
+    IpAllowlist, ScopeSet, Timestamp,
 };
 
 /// What to change of a credential. What is `None` stays as it is.
@@ -54,8 +54,8 @@ impl Service {
         request: UpdateCredential,
     ) -> Result<Credential> {
         let target = AuditTarget::Credential(request.id);
-        let attempt =
-            Attempt::on(&context, "credential.update", &target).acting_for(&request.acting_user);
+        let attempt = Attempt::on(&context, AuditAction::CredentialUpdate, &target)
+            .acting_for(&request.acting_user);
         let this = Arc::clone(self);
         let may_narrow = request.scopes.is_some()
             || request.expire_time.is_some()
@@ -86,7 +86,7 @@ impl Service {
                 tx.update_credential(&after).await?;
             }
             let entry = Entry {
-                action: "credential.update",
+                action: AuditAction::CredentialUpdate,
                 target: AuditTarget::Credential(id),
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),
