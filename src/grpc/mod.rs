@@ -17,10 +17,8 @@ mod gate;
 pub mod health;
 mod introspect;
 mod message;
-mod permission;
 mod protocol;
 mod redact;
-mod refusals;
 mod status;
 mod strangers;
 mod texts;
@@ -32,13 +30,17 @@ mod tests;
 pub use answer::Answer;
 pub use connection::Connection;
 pub use gate::Gate;
-pub use permission::{Case, Rule, rule};
 
 use std::sync::Arc;
 
 use tonic::service::Routes;
 
+use self::envoy::service::auth::v3::authorization_server::{self, AuthorizationServer};
+use self::pb::admin_service_server::{self, AdminServiceServer};
+use self::pb::auth_service_server::{self, AuthServiceServer};
+use self::pb::directory_service_server::{self, DirectoryServiceServer};
 use crate::service::Service;
+use crate::service::rpcs::request_bytes_max;
 
 /// The messages and services of package `sophic.auth.v1`.
 #[expect(
@@ -92,51 +94,27 @@ pub mod google {
 /// Every file of the protocol, encoded, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The largest request, in bytes: of the services that take little, of the directory, whose names may be long, and of
-/// credentials, which take a thousand candidates with their URLs at once. Nobody unknown comes this far.
-const REQUEST_BYTES_MAX: usize = 16 * 1024;
-const MANAGEMENT_REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// Envoy sends all the headers of its client's request, of which it takes 60 KiB by default.
-const CHECK_REQUEST_BYTES_MAX: usize = 128 * 1024;
-/// The largest request of the calls that take 1,000 tokens at once, with what goes with each.
-const BATCH_REQUEST_BYTES_MAX: usize = 1024 * 1024;
-
-/// The largest message of the RPC at this path.
-fn message_bytes_max(path: &str) -> usize {
-    match path {
-        introspect::PATH => introspect::MESSAGE_BYTES_MAX,
-        introspect::batch::PATH | "/sophic.auth.v1.AuthService/RevokeLeaked" => {
-            BATCH_REQUEST_BYTES_MAX
-        }
-        "/envoy.service.auth.v3.Authorization/Check" => CHECK_REQUEST_BYTES_MAX,
-        path if path.starts_with("/sophic.auth.v1.AdminService/") => REQUEST_BYTES_MAX,
-        path if path.starts_with("/grpc.health.v1.") => strangers::HEALTH_BYTES_MAX,
-        _ => MANAGEMENT_REQUEST_BYTES_MAX,
-    }
-}
-
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
 pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
     let auth = auth::AuthFace(Arc::clone(service));
     let directory = directory::DirectoryFace(Arc::clone(service));
     let admin = admin::AdminFace(Arc::clone(service));
+    let ext_authz = ext_authz::ExtAuthzFace(Arc::clone(service));
     let routes = Routes::new(
-        pb::auth_service_server::AuthServiceServer::new(auth)
-            .max_decoding_message_size(BATCH_REQUEST_BYTES_MAX),
+        AuthServiceServer::new(auth)
+            .max_decoding_message_size(request_bytes_max(auth_service_server::SERVICE_NAME)),
     )
     .add_service(
-        pb::directory_service_server::DirectoryServiceServer::new(directory)
-            .max_decoding_message_size(MANAGEMENT_REQUEST_BYTES_MAX),
+        DirectoryServiceServer::new(directory)
+            .max_decoding_message_size(request_bytes_max(directory_service_server::SERVICE_NAME)),
     )
     .add_service(
-        pb::admin_service_server::AdminServiceServer::new(admin)
-            .max_decoding_message_size(REQUEST_BYTES_MAX),
+        AdminServiceServer::new(admin)
+            .max_decoding_message_size(request_bytes_max(admin_service_server::SERVICE_NAME)),
     )
     .add_service(
-        envoy::service::auth::v3::authorization_server::AuthorizationServer::new(
-            ext_authz::ExtAuthzFace(Arc::clone(service)),
-        )
-        .max_decoding_message_size(CHECK_REQUEST_BYTES_MAX),
+        AuthorizationServer::new(ext_authz)
+            .max_decoding_message_size(request_bytes_max(authorization_server::SERVICE_NAME)),
     )
     .add_service(health);
     let routes = if reflection { health::with_reflection(routes) } else { routes };

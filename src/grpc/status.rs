@@ -1,12 +1,15 @@
 //! The one table from a failure to a gRPC status, with the details of `google.rpc` that programs go by.
 
 use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::service::{Kind, ServiceError};
+use crate::service::{Kind, Reason, ServiceError};
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "auth.sophic.so";
@@ -45,6 +48,16 @@ impl From<ServiceError> for Status {
         if matches!(kind, Kind::Unavailable | Kind::Exhausted) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        Self::with_error_details(code(kind), error.to_string(), details)
+        let mut status = Self::with_error_details(code(kind), error.to_string(), details);
+        // Stays in this process: see `reason`.
+        status.set_source(Arc::new(error));
+        status
     }
+}
+
+/// Why a use case or the gate refused; nothing of what succeeded, and of what tonic itself refuses. tonic leaves the status
+/// in the response's extensions.
+pub(super) fn reason<B>(response: &Response<B>) -> Option<Reason> {
+    let status = response.extensions().get::<Status>()?;
+    Some(status.source()?.downcast_ref::<ServiceError>()?.reason)
 }

@@ -19,7 +19,7 @@ mod workspace;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use audit::{AuditEvent, AuditTarget};
+pub use audit::{AuditAction, AuditEvent, AuditTarget, TargetKind};
 pub use caller::{
     Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet, PreviousToken,
 };

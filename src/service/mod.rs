@@ -20,6 +20,7 @@ mod probe;
 mod purge;
 mod refusals;
 mod requests;
+pub mod rpcs;
 mod shares;
 mod transfer;
 mod under_way;
@@ -52,6 +53,7 @@ pub use page::{Page, PageRequest};
 pub use probe::Memory;
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
+pub use rpcs::Rpc;
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::audit::Entry;
 use super::commit::{Committed, Effect, Transaction};
 use super::{Context, Reason, Result, Service};
-use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::token::redact_tokens;
 
 /// Refusals of one requester that are recorded at once.
@@ -28,7 +28,7 @@ const REFILL: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub struct Attempt {
     context: Context,
-    action: &'static str,
+    action: AuditAction,
     target_kind: &'static str,
     target_id: String,
     acting_user: Option<UserId>,
@@ -41,12 +41,12 @@ impl Attempt {
         &self.context
     }
 
-    /// Of doing this (`<noun>.<verb>`) to something of this kind.
-    pub fn new(context: &Context, action: &'static str, target_kind: &'static str) -> Self {
+    /// Of doing this to something that is not known yet.
+    pub fn new(context: &Context, action: AuditAction) -> Self {
         Self {
             context: context.clone(),
             action,
-            target_kind,
+            target_kind: action.target_kind().as_str(),
             target_id: String::new(),
             acting_user: None,
             asked: None,
@@ -54,9 +54,9 @@ impl Attempt {
     }
 
     /// Of doing this to that.
-    pub(super) fn on(context: &Context, action: &'static str, target: &AuditTarget) -> Self {
+    pub(super) fn on(context: &Context, action: AuditAction, target: &AuditTarget) -> Self {
         let (target_kind, target_id) = target.kind_and_id();
-        Self { target_id, ..Self::new(context, action, target_kind) }
+        Self { target_kind, target_id, ..Self::new(context, action) }
     }
 
     /// On behalf of this user; what is not spelled as a user is, or looks like a token, is left out.
@@ -141,7 +141,7 @@ impl Service {
         if reason == Reason::ClocksDisagree {
             // An event by a clock that is not believed would speak for that clock at the next start. The log has it.
             tracing::warn!(
-                action = attempt.action,
+                action = attempt.action.as_str(),
                 "refused: this machine's clock and the store disagree"
             );
             return;
@@ -210,7 +210,7 @@ impl Service {
         Ok(AuditEvent {
             id: EventId::in_order(time, random),
             time,
-            action: attempt.action.to_owned(),
+            action: attempt.action.as_str().to_owned(),
             caller: attempt.context.requester_name(),
             acting_user: attempt.acting_user.clone(),
             target_kind: attempt.target_kind.to_owned(),
@@ -228,7 +228,7 @@ impl Service {
         for (requester, count) in self.refusals.take_suppressed(self.clock.now()) {
             let context = Context::operator("");
             let entry = Entry {
-                action: "refusals.suppress",
+                action: AuditAction::RefusalsSuppress,
                 target: AuditTarget::AuditLog,
                 acting_user: None,
                 before: None,

@@ -10,13 +10,13 @@ use crate::cli::args::{DevArgs, Global, Output};
 use crate::cli::signals::Signals;
 use crate::cli::{Usage, asked, flag, hex, operator, output, refuse_token_output, unshown};
 use crate::model::{
-    Caller, Credential, DisplayName, Permission, Role, Scope, Slug, UserId, WorkspaceId,
-    WorkspaceName,
+    AuditAction, Caller, Credential, DisplayName, Permission, Role, Scope, Slug, UserId,
+    WorkspaceId, WorkspaceName,
 };
 use crate::server::{self, Config, Running};
 use crate::service::{
     CreateCaller, CreateCredential, Created, Kind, NewOwner, Options, PageRequest, PutUser,
-    PutWorkspace, Service,
+    PutWorkspace, Rpc, Service,
 };
 use crate::store::{self, AuditFilter};
 use crate::token::{OsRandom, random_array};
@@ -127,7 +127,7 @@ async fn has_mark(service: &Service) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let filter = AuditFilter {
-        action: Some("workspace.put".to_owned()),
+        action: Some(AuditAction::WorkspacePut.as_str().to_owned()),
         target_id: Some(WORKSPACE_ID.to_owned()),
         ..AuditFilter::default()
     };
@@ -211,7 +211,7 @@ fn welcome(running: &Running, demo: &Demo, url: &str, throwaway: bool) -> anyhow
     let (grpc, http, address) = (running.grpc_url(), running.http_url(), running.grpc);
     let binary = std::env::current_exe()?;
     let binary = quoted(&binary);
-    let introspect = "sophic.auth.v1.AuthService/Introspect";
+    let introspect = Rpc::Introspect.row().path.trim_start_matches('/');
     let fate = if throwaway { ", thrown away when this ends" } else { "" };
     let key_request =
         json!({"token": key, "workspace": WORKSPACE, "required_scopes": ["SCOPE_READ"]});

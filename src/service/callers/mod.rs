@@ -19,8 +19,8 @@ use super::{
     Violations, view,
 };
 use crate::model::{
-    AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest, Permission,
-    PermissionSet,
+    AuditAction, AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest,
+    Permission, PermissionSet,
 };
 use crate::store::{Lock, StoreError, Unique, WriteTx};
 use crate::token::{Token, TokenKind};
@@ -168,7 +168,7 @@ impl Service {
         request: CreateCaller,
     ) -> Result<(Caller, Option<Token>)> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "caller.create", "caller");
+        let attempt = Attempt::new(&context, AuditAction::CallerCreate);
         // Nobody can have asked for a token before it was minted, or remembers that there was no caller of a name.
         self.run(attempt, Effect::Neutral, async move {
             let (name, permissions, san) = check(&context, &request)?;
@@ -200,7 +200,7 @@ impl Service {
             }
             tx.insert_caller(&caller).await.map_err(name_conflict)?;
             let entry = Entry {
-                action: "caller.create",
+                action: AuditAction::CallerCreate,
                 target: AuditTarget::Caller(caller.id),
                 acting_user: None,
                 before: None,
@@ -228,7 +228,7 @@ impl Service {
         id_or_name: String,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        let attempt = attempt(&context, "caller.revoke", &id_or_name);
+        let attempt = attempt(&context, AuditAction::CallerRevoke, &id_or_name);
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
             let mut tx = this.begin("revoke_caller").await?;
@@ -239,7 +239,7 @@ impl Service {
             if changes {
                 tx.update_caller(&after).await?;
             }
-            let entry = changed("caller.revoke", &before, &after);
+            let entry = changed(AuditAction::CallerRevoke, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
@@ -255,7 +255,7 @@ impl Service {
         request: UpdateCaller,
     ) -> Result<Caller> {
         let this = Arc::clone(self);
-        let attempt = attempt(&context, "caller.update", &request.caller);
+        let attempt = attempt(&context, AuditAction::CallerUpdate, &request.caller);
         // Permissions are given whole, and of a new name the old one must be dead.
         self.run(attempt, Effect::Narrows, async move {
             let mut violations = Violations::default();
@@ -285,7 +285,7 @@ impl Service {
             if changes {
                 tx.update_caller(&after).await.map_err(name_conflict)?;
             }
-            let entry = changed("caller.update", &before, &after);
+            let entry = changed(AuditAction::CallerUpdate, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
@@ -293,14 +293,12 @@ impl Service {
 }
 
 /// The attempt to do this to a caller that is named by id or name.
-pub(super) fn attempt(context: &Context, action: &'static str, id_or_name: &str) -> Attempt {
+pub(super) fn attempt(context: &Context, action: AuditAction, id_or_name: &str) -> Attempt {
     match CallerId::parse(id_or_name) {
         Ok(id) => Attempt::on(context, action, &AuditTarget::Caller(id)),
         Err(_) => match CallerName::parse(id_or_name) {
-            Ok(name) => {
-                Attempt::new(context, action, "caller").asking(json!({"name": name.as_str()}))
-            }
-            Err(_) => Attempt::new(context, action, "caller"),
+            Ok(name) => Attempt::new(context, action).asking(json!({"name": name.as_str()})),
+            Err(_) => Attempt::new(context, action),
         },
     }
 }
@@ -318,7 +316,7 @@ pub(super) fn live(caller: Caller) -> Result<Caller> {
     if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
 }
 
-pub(super) fn changed<'a>(action: &'static str, before: &Caller, after: &Caller) -> Entry<'a> {
+pub(super) fn changed<'a>(action: AuditAction, before: &Caller, after: &Caller) -> Entry<'a> {
     Entry {
         action,
         target: AuditTarget::Caller(after.id),

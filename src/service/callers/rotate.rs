@@ -9,7 +9,7 @@ use crate::model::limits::{
     CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, ENDING_MAX, REPLAY_AGE_MAX,
 };
 use crate::model::{
-    Caller, CallerIdentity, CredentialId, Digest, PreviousToken, RotationId, Timestamp,
+    AuditAction, Caller, CallerIdentity, CredentialId, Digest, PreviousToken, RotationId, Timestamp,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect};
@@ -56,7 +56,7 @@ impl Service {
         request: RotateCaller,
     ) -> Result<RotatedCaller> {
         let this = Arc::clone(self);
-        let attempt = attempt(&context, "caller.rotate", &request.caller);
+        let attempt = attempt(&context, AuditAction::CallerRotate, &request.caller);
         self.run(attempt, Effect::Narrows, async move {
             let overlap = request.overlap.unwrap_or(CALLER_OVERLAP_DEFAULT);
             let mut violations = Violations::default();
@@ -86,14 +86,14 @@ impl Service {
             let mut old_hint = String::new();
             let action = if let Some(earlier) = earlier {
                 check_replayable(&before, &earlier, now)?;
-                "caller.replay"
+                AuditAction::CallerReplay
             } else {
                 old_hint.clone_from(&before.hint);
                 let end = if overlap.is_zero() { ENDING_MAX } else { overlap };
                 let expire_time = now.saturating_add(end);
                 after.previous = Some(PreviousToken { digest: old, expire_time });
                 after.rotation = Some(rotation);
-                "caller.rotate"
+                AuditAction::CallerRotate
             };
             tx.update_caller(&after).await?;
             let event = this.audit_event(&context, changed(action, &before, &after))?;
@@ -131,7 +131,7 @@ impl Service {
         }
         let after = Caller { previous: None, ..before.clone() };
         tx.update_caller(&after).await?;
-        let entry: Entry<'_> = changed("caller.end_previous_token", &before, &after);
+        let entry: Entry<'_> = changed(AuditAction::CallerEndPreviousToken, &before, &after);
         let event = self.audit_event(context, entry)?;
         Ok((self.commit(tx, &event).await?, after))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{attempt, changed};
-use crate::model::{Caller, CallerIdentity};
+use crate::model::{AuditAction, Caller, CallerIdentity};
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
 use crate::service::{Context, Result, RotatedCaller, Service};
@@ -33,7 +33,7 @@ impl Service {
         let this = Arc::clone(self);
         let (id, old_hint) = (rotated.caller.id, rotated.old_hint.clone());
         let lost = rotated.token.digest();
-        let attempt = attempt(&context, "caller.undo_rotation", &id.to_string());
+        let attempt = attempt(&context, AuditAction::CallerUndoRotation, &id.to_string());
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
             let mut tx = this.begin("undo_rotation").await?;
@@ -66,7 +66,7 @@ impl Service {
                 return Ok(this.nothing_to_commit().await?.done(RotationUndone::Overtaken));
             };
             tx.update_caller(&after).await?;
-            let changed: Entry<'_> = changed("caller.undo_rotation", &before, &after);
+            let changed: Entry<'_> = changed(AuditAction::CallerUndoRotation, &before, &after);
             let event = this.audit_event(&context, Entry { reason: Some(reason), ..changed })?;
             Ok(this.commit(tx, &event).await?.done(undone))
         })

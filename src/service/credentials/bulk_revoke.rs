@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
-    AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
     WorkspaceName,
 };
 use crate::service::audit::Entry;
@@ -94,7 +94,7 @@ impl Service {
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<BulkRevoked> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "credential.bulk_revoke", "credential")
+        let attempt = Attempt::new(&context, AuditAction::CredentialBulkRevoke)
             .acting_for(&request.acting_user)
             .asking(described(&request));
         let unchanged = attempt.clone();
@@ -121,7 +121,7 @@ impl Service {
                     break committed;
                 }
                 let many = Many {
-                    action: "credential.bulk_revoke",
+                    action: AuditAction::CredentialBulkRevoke,
                     asked: described(&request),
                     acting_user: acting_user.as_ref(),
                     ids: &ids,
@@ -243,7 +243,7 @@ impl Service {
         many: Many<'_>,
         why: impl Fn(CredentialId) -> Option<String> + Send,
     ) -> Result<(Committed, HashMap<CredentialId, (Credential, bool)>)> {
-        let mut tx = self.begin(many.action).await?;
+        let mut tx = self.begin(many.action.as_str()).await?;
         let found = tx.find_credentials(many.ids).await?;
         let now = self.clock.now();
         let live = found.iter().filter(|credential| credential.revoke_time.is_none());
@@ -261,7 +261,7 @@ impl Service {
             if is_live || many.also_revoked {
                 let reason = why(after.id);
                 let entry = Entry {
-                    action: "credential.revoke",
+                    action: AuditAction::CredentialRevoke,
                     target: AuditTarget::Credential(after.id),
                     acting_user: many.acting_user,
                     before: Some(view::credential(&before, now)),
@@ -293,7 +293,7 @@ impl Service {
 /// Many credentials to be revoked in one transaction.
 pub(in crate::service) struct Many<'a> {
     /// What the event for all of them says was done.
-    pub(in crate::service) action: &'static str,
+    pub(in crate::service) action: AuditAction,
     /// What was asked for, for the same event.
     pub(in crate::service) asked: Value,
     /// On whose behalf.

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::owner::{Held, NewOwner, creator};
 use super::retry::{Fingerprint, Retry};
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner,
-    RequestId, ScopeSet, Timestamp,
+    Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
+    IpAllowlist, Owner, RequestId, ScopeSet, Timestamp,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -104,12 +104,12 @@ impl Service {
     ) -> Result<Created> {
         let this = Arc::clone(self);
         let (action, owner) = match &request.owner {
-            NewOwner::Workspace(name) => ("key.create", json!({"workspace": name.as_str()})),
-            NewOwner::User(id, _) => ("pat.create", json!({"user_id": id.as_str()})),
+            NewOwner::Workspace(name) => {
+                (AuditAction::KeyCreate, json!({"workspace": name.as_str()}))
+            }
+            NewOwner::User(id, _) => (AuditAction::PatCreate, json!({"user_id": id.as_str()})),
         };
-        let attempt = Attempt::new(&context, action, "credential")
-            .acting_for(&request.acting_user)
-            .asking(owner);
+        let attempt = Attempt::new(&context, action).acting_for(&request.acting_user).asking(owner);
         // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
         self.run(attempt, Effect::Neutral, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;

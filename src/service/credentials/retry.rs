@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::limits::{REPLAY_AGE_MAX, REQUEST_ID_RETENTION};
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, RequestId,
-    Timestamp, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
+    RequestId, Timestamp, UserId,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Done, Transaction};
@@ -113,7 +113,7 @@ impl Service {
         self.lookup.expect(&token.digest());
         tx.replace_digest(id, &token.digest()).await?;
         let entry = Entry {
-            action: "credential.replay",
+            action: AuditAction::CredentialReplay,
             target: AuditTarget::Credential(id),
             acting_user,
             before: Some(view::credential(&before, now)),

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::owner::active_user;
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision,
+    UserId,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Done, Effect, Transaction};
@@ -52,10 +53,10 @@ impl Service {
         let (attempt, grant) = match &target {
             RevokeTarget::Id(id, _) => {
                 let target = AuditTarget::Credential(*id);
-                (Attempt::on(&context, "credential.revoke", &target), MANAGE)
+                (Attempt::on(&context, AuditAction::CredentialRevoke, &target), MANAGE)
             }
             RevokeTarget::Token(_) => {
-                (Attempt::new(&context, "credential.revoke", "credential"), REVOKE_BY_TOKEN)
+                (Attempt::new(&context, AuditAction::CredentialRevoke), REVOKE_BY_TOKEN)
             }
         };
         let attempt = attempt.acting_for(acting_user_id);
@@ -105,7 +106,7 @@ impl Service {
             tx.update_credential(&after).await?;
         }
         let entry = Entry {
-            action: "credential.revoke",
+            action: AuditAction::CredentialRevoke,
             target: AuditTarget::Credential(after.id),
             acting_user,
             before: Some(view::credential(&before, now)),

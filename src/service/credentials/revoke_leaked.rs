@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::bulk_revoke::Many;
 use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
-use crate::model::{Credential, CredentialId, Digest, Invalid, Reason as Why};
+use crate::model::{AuditAction, Credential, CredentialId, Digest, Invalid, Reason as Why};
 use crate::service::commit::Effect;
 use crate::service::{Attempt, Context, Result, Service, Violations};
 use crate::token::{digest_of_presented, digest_to_end, redact_tokens, scan};
@@ -50,7 +50,7 @@ impl Service {
         tokens: Vec<LeakedToken>,
     ) -> Result<Vec<LeakedTokenResult>> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "credential.revoke_leaked", "credential");
+        let attempt = Attempt::new(&context, AuditAction::CredentialRevokeLeaked);
         self.run(attempt, Effect::Narrows, async move {
             check(&tokens)?;
             let mut ids = Vec::with_capacity(tokens.len());
@@ -69,7 +69,7 @@ impl Service {
             }
             let real: Vec<_> = whys.keys().copied().collect();
             let many = Many {
-                action: "credential.revoke_leaked",
+                action: AuditAction::CredentialRevokeLeaked,
                 asked: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
                 acting_user: None,
                 ids: &real,

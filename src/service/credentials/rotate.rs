@@ -9,8 +9,8 @@ use super::retry::Fingerprint;
 use super::update::check_etag;
 use crate::model::limits::ENDING_MAX;
 use crate::model::{
-    AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest, Timestamp,
-    UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
+    Timestamp, UserId,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Done, Effect};
@@ -63,8 +63,8 @@ impl Service {
     /// [`Reason::CredentialsMaxReached`], and for a retry that comes too late [`Reason::RequestReplayed`].
     pub async fn rotate(self: &Arc<Self>, context: Context, request: Rotate) -> Result<Rotated> {
         let target = AuditTarget::Credential(request.id);
-        let attempt =
-            Attempt::on(&context, "credential.rotate", &target).acting_for(&request.acting_user);
+        let attempt = Attempt::on(&context, AuditAction::CredentialRotate, &target)
+            .acting_for(&request.acting_user);
         let this = Arc::clone(self);
         self.run(attempt, Effect::Narrows, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
@@ -173,7 +173,7 @@ impl Service {
         tx.update_credential(&after).await?;
         let acting_user = UserId::parse(&request.acting_user).ok();
         let entry = Entry {
-            action: "credential.revoke",
+            action: AuditAction::CredentialRevoke,
             target: AuditTarget::Credential(after.id),
             acting_user: acting_user.as_ref(),
             before: Some(view::credential(&before, time)),
@@ -238,7 +238,7 @@ fn rotation<'a>(
     now: Timestamp,
 ) -> Entry<'a> {
     Entry {
-        action: "credential.rotate",
+        action: AuditAction::CredentialRotate,
         target: AuditTarget::Credential(after.id),
         acting_user,
         before: before.map(|before| view::credential(before, now)),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why};
+use crate::model::{
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why,
+};
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
@@ -49,7 +51,8 @@ impl Service {
         request: SwitchCredential,
         on: bool,
     ) -> Result<Credential> {
-        let action = if on { "credential.enable" } else { "credential.disable" };
+        let action =
+            if on { AuditAction::CredentialEnable } else { AuditAction::CredentialDisable };
         let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::model::limits::BATCH_PAUSE;
-use crate::model::{AuditEvent, AuditTarget, Credential, Timestamp};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, Credential, Timestamp};
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect};
 use crate::service::{Attempt, Context, Reason, Result, Service, view};
@@ -65,7 +65,9 @@ impl Service {
         };
         untold.told_id = last.id;
         tx.save_untold(&untold).await?;
-        Ok(json!({"revoked_count_min": told_count + 1, "counted_by": "credential.revoke_owned"}))
+        Ok(
+            json!({"revoked_count_min": told_count + 1, "counted_by": AuditAction::CredentialRevokeOwned.as_str()}),
+        )
     }
 
     /// Tells of all that is untold and that nobody else is telling of; how many. `progress` hears after each batch how many
@@ -78,7 +80,7 @@ impl Service {
             return Ok(0);
         }
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&Context::operator("server"), "credential.revoke", "credential");
+        let attempt = Attempt::new(&Context::operator("server"), AuditAction::CredentialRevoke);
         // The watermark has taken away all that there was.
         self.run(attempt, Effect::Neutral, async move {
             let mut told = 0;
@@ -139,7 +141,7 @@ impl Service {
             let before = Credential { revoke_time: None, ..found.clone() };
             let after = Credential { revoke_time: Some(untold.revoke_time), ..found.clone() };
             let entry = Entry {
-                action: "credential.revoke",
+                action: AuditAction::CredentialRevoke,
                 target: AuditTarget::Credential(found.id),
                 acting_user: None,
                 before: Some(view::credential(&before, untold.revoke_time)),
@@ -158,7 +160,7 @@ impl Service {
             UntoldOwner::User(id) => AuditTarget::User(id.clone()),
         };
         let entry = Entry {
-            action: "credential.revoke_owned",
+            action: AuditAction::CredentialRevokeOwned,
             target,
             acting_user: None,
             before: None,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Annotations, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName, IpAllowlist,
-    ScopeSet, Timestamp,
+    Annotations, AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName,
+    IpAllowlist, ScopeSet, Timestamp,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -54,8 +54,8 @@ impl Service {
         request: UpdateCredential,
     ) -> Result<Credential> {
         let target = AuditTarget::Credential(request.id);
-        let attempt =
-            Attempt::on(&context, "credential.update", &target).acting_for(&request.acting_user);
+        let attempt = Attempt::on(&context, AuditAction::CredentialUpdate, &target)
+            .acting_for(&request.acting_user);
         let this = Arc::clone(self);
         let may_narrow = request.scopes.is_some()
             || request.expire_time.is_some()
@@ -86,7 +86,7 @@ impl Service {
                 tx.update_credential(&after).await?;
             }
             let entry = Entry {
-                action: "credential.update",
+                action: AuditAction::CredentialUpdate,
                 target: AuditTarget::Credential(id),
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),

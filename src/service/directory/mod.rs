@@ -13,7 +13,7 @@ use super::commit::{Done, Effect, Transaction};
 use super::page::Cursor;
 use super::{Attempt, Context, Page, PageRequest, Reason, Result, Service, Violations, view};
 use crate::model::{
-    AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
+    AuditAction, AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
     WorkspaceName, WorkspacePolicy,
 };
 use crate::store::{Lock, UntoldOwner};
@@ -85,7 +85,7 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "workspace.delete", "workspace")
+        let attempt = Attempt::new(&context, AuditAction::WorkspaceDelete)
             .asking(json!({"workspace": name.as_str()}));
         let unchanged = attempt.clone();
         self.run(attempt, Effect::Narrows, async move {
@@ -111,7 +111,7 @@ impl Service {
             tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
-                action: "workspace.delete",
+                action: AuditAction::WorkspaceDelete,
                 target: AuditTarget::Workspace(after.id),
                 acting_user: None,
                 before: Some(view::workspace(&before)),
@@ -128,7 +128,7 @@ impl Service {
     pub async fn put_user(self: &Arc<Self>, context: Context, request: PutUser) -> Result<User> {
         let this = Arc::clone(self);
         let PutUser { id, display_name, disabled } = request;
-        let attempt = Attempt::on(&context, "user.put", &AuditTarget::User(id.clone()));
+        let attempt = Attempt::on(&context, AuditAction::UserPut, &AuditTarget::User(id.clone()));
         self.run(attempt, Effect::narrows_if(disabled == Some(true)), async move {
             let now = this.clock.now();
             let mut tx = this.begin("put_user").await?;
@@ -159,7 +159,7 @@ impl Service {
                 tx.put_user(&after).await?;
             }
             let entry = Entry {
-                action: "user.put",
+                action: AuditAction::UserPut,
                 target: AuditTarget::User(after.id.clone()),
                 acting_user: None,
                 before: live.map(view::user),
@@ -192,7 +192,8 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        let attempt = Attempt::on(&context, "user.delete", &AuditTarget::User(id.clone()));
+        let attempt =
+            Attempt::on(&context, AuditAction::UserDelete, &AuditTarget::User(id.clone()));
         let unchanged = attempt.clone();
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
@@ -213,7 +214,7 @@ impl Service {
             let revoked = this.record_revoked(&mut *tx, &context, pats, now).await?;
             tx.put_user(&after).await?;
             let entry = Entry {
-                action: "user.delete",
+                action: AuditAction::UserDelete,
                 target: AuditTarget::User(after.id),
                 acting_user: None,
                 before: Some(view::user(&before)),
@@ -235,7 +236,7 @@ impl Service {
         role: Role,
     ) -> Result<Membership> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "membership.put", "membership").asking(
+        let attempt = Attempt::new(&context, AuditAction::MembershipPut).asking(
             json!({"workspace": workspace.as_str(), "user_id": user.as_str(), "role": role.as_str()}));
         // Who is made an owner cannot have been more.
         let effect = Effect::narrows_if(role < Role::Owner);
@@ -262,7 +263,7 @@ impl Service {
                 tx.put_membership(&after).await?;
             }
             let entry = Entry {
-                action: "membership.put",
+                action: AuditAction::MembershipPut,
                 target: AuditTarget::Membership(after.workspace_id.clone(), after.user_id.clone()),
                 acting_user: None,
                 before: before.as_ref().map(view::membership),
@@ -323,7 +324,7 @@ impl Service {
         allow_missing: bool,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "membership.delete", "membership")
+        let attempt = Attempt::new(&context, AuditAction::MembershipDelete)
             .asking(json!({"workspace": workspace.as_str(), "user_id": user.as_str()}));
         let unchanged = attempt.clone();
         self.run(attempt, Effect::Narrows, async move {
@@ -341,7 +342,7 @@ impl Service {
             };
             tx.delete_membership(&workspace.id, &user).await?;
             let entry = Entry {
-                action: "membership.delete",
+                action: AuditAction::MembershipDelete,
                 target: AuditTarget::Membership(workspace.id, user),
                 acting_user: None,
                 before: Some(view::membership(&before)),

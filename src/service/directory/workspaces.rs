@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::model::limits::{SLUG_RESERVATION, WORKSPACES_PUT_MAX};
 use crate::model::{
-    AuditTarget, Clock, DisplayName, Invalid, Permission, PolicyChange, Slug, Timestamp, Workspace,
-    WorkspaceId, WorkspacePolicy,
+    AuditAction, AuditTarget, Clock, DisplayName, Invalid, Permission, PolicyChange, Slug,
+    Timestamp, Workspace, WorkspaceId, WorkspacePolicy,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect, Transaction};
@@ -68,7 +68,7 @@ impl Service {
         request: PutWorkspace,
     ) -> Result<Workspace> {
         let target = AuditTarget::Workspace(request.id.clone());
-        let attempt = Attempt::on(&context, "workspace.put", &target);
+        let attempt = Attempt::on(&context, AuditAction::WorkspacePut, &target);
         let mut put = self.put_all(attempt, vec![request], |_| "workspace".to_owned()).await?;
         put.pop().ok_or_else(|| ServiceError::internal(&"a workspace that was put is not there"))
     }
@@ -81,8 +81,8 @@ impl Service {
         requests: Vec<PutWorkspace>,
     ) -> Result<Vec<Workspace>> {
         let ids: Vec<_> = requests.iter().map(|request| request.id.as_str()).collect();
-        let attempt = Attempt::new(&context, "workspace.put", "workspace")
-            .asking(json!({"workspace_ids": ids}));
+        let attempt =
+            Attempt::new(&context, AuditAction::WorkspacePut).asking(json!({"workspace_ids": ids}));
         self.put_all(attempt, requests, |i| format!("requests[{i}].workspace")).await
     }
 
@@ -170,7 +170,7 @@ impl Service {
         afters: &[Workspace],
     ) -> Result<Committed> {
         let entry = |(put, after): (&Put, &Workspace)| Entry {
-            action: "workspace.put",
+            action: AuditAction::WorkspacePut,
             target: AuditTarget::Workspace(after.id.clone()),
             acting_user: None,
             before: put

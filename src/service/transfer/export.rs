@@ -10,7 +10,7 @@ use super::super::{Context, Service};
 use super::record::Record;
 use super::{Column, TransferError, TransferFormat};
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditTarget, UserId, WorkspaceId};
+use crate::model::{AuditAction, AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
 impl Service {
@@ -53,7 +53,7 @@ impl Service {
         count: u64,
     ) -> Result<(), TransferError> {
         let entry = Entry {
-            action: "credential.export",
+            action: AuditAction::CredentialExport,
             target: AuditTarget::Credentials,
             acting_user: None,
             before: None,

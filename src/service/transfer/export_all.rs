@@ -12,7 +12,7 @@ use super::TransferError;
 use super::deployment::{CallerSaid, MembershipSaid, Said, UserSaid, VERSION, WorkspaceSaid};
 use super::record::Record;
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditTarget, Owner, UserId, WorkspaceId};
+use crate::model::{AuditAction, AuditTarget, Owner, UserId, WorkspaceId};
 use crate::store::ExportFilter;
 
 const PAGE: u32 = IMPORT_BATCH as u32;
@@ -71,7 +71,7 @@ impl Service {
         writing.line(&Said::End { records })?;
         writing.output.flush().map_err(TransferError::output)?;
         let entry = Entry {
-            action: "store.export",
+            action: AuditAction::StoreExport,
             target: AuditTarget::Store,
             acting_user: None,
             before: None,

@@ -20,8 +20,8 @@ use super::write::Batch;
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
-    AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User, Workspace,
-    WorkspacePolicy,
+    AuditAction, AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User,
+    Workspace, WorkspacePolicy,
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
@@ -34,7 +34,7 @@ const OPTIONS: ImportOptions =
 /// What became of a record.
 enum Put {
     /// It was written: what the audit log tells.
-    New(&'static str, AuditTarget, Value),
+    New(AuditAction, AuditTarget, Value),
     /// It is there, and the same.
     There,
     /// It is there, and differs; or cannot be.
@@ -117,7 +117,7 @@ impl Service {
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {
-            action: "store.import",
+            action: AuditAction::StoreImport,
             target: AuditTarget::Store,
             acting_user: None,
             before: None,
@@ -292,7 +292,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, Transfe
         }
         inserted => inserted?,
     }
-    Ok(Put::New("caller.create", AuditTarget::Caller(wanted.id), view::caller(&wanted)))
+    Ok(Put::New(AuditAction::CallerCreate, AuditTarget::Caller(wanted.id), view::caller(&wanted)))
 }
 
 async fn put_workspace(
@@ -330,7 +330,7 @@ async fn put_workspace(
         tx.put_workspace_policy(&wanted.id, policy).await?;
     }
     let after = view::with_policy(view::workspace(&wanted), policy.as_ref());
-    Ok(Put::New("workspace.put", AuditTarget::Workspace(wanted.id), after))
+    Ok(Put::New(AuditAction::WorkspacePut, AuditTarget::Workspace(wanted.id), after))
 }
 
 async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferError> {
@@ -349,7 +349,7 @@ async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferErr
     }
     tx.put_user(&wanted).await?;
     let after = view::user(&wanted);
-    Ok(Put::New("user.put", AuditTarget::User(wanted.id), after))
+    Ok(Put::New(AuditAction::UserPut, AuditTarget::User(wanted.id), after))
 }
 
 async fn put_membership(
@@ -375,7 +375,7 @@ async fn put_membership(
     }
     tx.put_membership(&wanted).await?;
     let target = AuditTarget::Membership(workspace.clone(), user.clone());
-    Ok(Put::New("membership.put", target, view::membership(&wanted)))
+    Ok(Put::New(AuditAction::MembershipPut, target, view::membership(&wanted)))
 }
 
 fn revoked(here: bool, there: bool) -> (&'static str, bool) {

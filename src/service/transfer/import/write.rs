@@ -15,7 +15,7 @@ use super::super::spool::Spooled;
 use super::batch::{Surroundings, Verdict, names};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditEvent, AuditTarget, Invalid};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
 
 /// How often a batch is tried that is in somebody's way, and how long to wait before each further try.
@@ -195,7 +195,7 @@ impl Service {
         self.record_imported(tx, context, &new).await?;
         let lines = batch.first().zip(batch.last()).map(|((first, _), (last, _))| (first, last));
         let entry = Entry {
-            action: "credential.import",
+            action: AuditAction::CredentialImport,
             target: AuditTarget::Credentials,
             acting_user: None,
             before: None,
@@ -220,7 +220,7 @@ impl Service {
         let mut events = Vec::with_capacity(imported.len());
         for StoredCredential { credential, .. } in imported {
             let entry = Entry {
-                action: "credential.import",
+                action: AuditAction::CredentialImport,
                 target: AuditTarget::Credential(credential.id),
                 acting_user: None,
                 before: None,
