@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::{at_least_one, duration};
 use super::record_args::BulkRevokeArgs;
-use crate::model::{Role, Scope};
+use crate::model::{CredentialKind, Role, Scope};
 
 /// What keys and personal access tokens are made of alike.
 #[derive(Debug, Args)]
@@ -165,7 +166,7 @@ pub(super) struct OwnerArgs {
     pub(super) user: Option<String>,
     /// Only this kind
     #[arg(long)]
-    pub(super) kind: Option<KindArg>,
+    pub(super) kind: Option<CredentialKind>,
 }
 
 /// Which credentials to list, and in which order.
@@ -206,10 +207,14 @@ pub(super) struct ListArgs {
     pub(super) limit: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum KindArg {
-    Key,
-    Pat,
+impl ValueEnum for CredentialKind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

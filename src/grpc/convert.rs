@@ -5,13 +5,12 @@ use std::time::Duration;
 use tonic::{Request, Status};
 
 use super::pb;
-use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
-    Invalid, Membership, Owner, PolicyChange, Role, Scope, ScopeSet, Timestamp, User, UserId,
-    Workspace, WorkspaceName, WorkspacePolicy,
+    Invalid, Membership, Owner, PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
+    User, UserId, Workspace, WorkspaceName, WorkspacePolicy,
 };
 use crate::service::{
     Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
@@ -286,7 +285,7 @@ pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
 
 pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
     let state = pb_state(credential.state(now)).into();
-    let kind = pb_kind(credential.kind()).into();
+    let kind = pb_kind(credential.kind).into();
     let etag = credential.etag();
     let (workspace_id, user_id, max_role) = match credential.owner {
         Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),
@@ -444,7 +443,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         });
         response.credential = Some(pb::IntrospectedCredential {
             id: credential.id.to_string(),
-            kind: pb_kind(credential.kind()).into(),
+            kind: pb_kind(credential.kind).into(),
             name: credential.name().to_owned(),
             hint: credential.hint().to_owned(),
             create_time: Some(timestamp(credential.create_time)),

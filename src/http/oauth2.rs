@@ -15,9 +15,8 @@ use zeroize::Zeroizing;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
-use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::model::{Permission, Scope, ScopeSet, Timestamp};
+use crate::model::{Permission, PrincipalFacts, Scope, ScopeSet, Timestamp};
 use crate::service::grant::REVOKE_BY_TOKEN;
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,

@@ -7,8 +7,7 @@
 use std::net::IpAddr;
 
 use super::{IntrospectionRequest, Reason, Result, Service};
-use crate::cache::{Facts, FoundFacts, PrincipalFacts};
-use crate::model::{CallerId, Digest};
+use crate::model::{CallerId, Digest, Facts, FoundFacts, PrincipalFacts};
 
 /// Whoever asks about a token.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use crate::model::{
     Annotations, AuditTarget, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner,
     RequestId, ScopeSet, Timestamp,
 };
-use crate::token::{Token, TokenKind};
+use crate::token::Token;
 
 pub use super::owner::NewOwner;
 
@@ -104,6 +104,7 @@ impl Service {
             NewOwner::Workspace(name) => ("key.create", json!({"workspace": name.as_str()})),
             NewOwner::User(id, _) => ("pat.create", json!({"user_id": id.as_str()})),
         };
+        let kind = request.owner.kind();
         let attempt = Attempt::new(&context, action, "credential")
             .acting_for(&request.acting_user)
             .asking(owner);
@@ -121,10 +122,10 @@ impl Service {
             }
             check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
             this.check_live(&mut *tx, &held, create_time, 0).await?;
-            let kind = token_kind(&held.owner);
-            let token = Token::mint(kind, &*this.random)?;
+            let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,
+                kind,
                 owner: held.owner,
                 generation: held.generation,
                 name: checked.name,
@@ -225,13 +226,6 @@ impl Service {
                 time
             }
         }
-    }
-}
-
-pub(super) const fn token_kind(owner: &Owner) -> TokenKind {
-    match owner {
-        Owner::Workspace(_) => TokenKind::Key,
-        Owner::User { .. } => TokenKind::Pat,
     }
 }
 

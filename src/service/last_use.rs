@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Service;
-use crate::cache::CredentialFacts;
-use crate::model::{CredentialId, LastUse};
+use crate::model::{CredentialFacts, CredentialId, LastUse};
 
 /// Parts that are locked each by itself, so that introspections seldom meet. A power of two.
 const SHARDS: usize = 64;

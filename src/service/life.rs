@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::audit::Entry;
 use super::commit::{Committed, Done, Effect};
-use super::credentials::{Expiration, check_request_id, token_kind};
+use super::credentials::{Expiration, check_request_id};
 use super::grant::MANAGE;
 use super::owner::{Held, creator};
 use super::retry::Fingerprint;
@@ -175,7 +175,7 @@ impl Service {
             let expire_time =
                 this.check_rotation(&mut *tx, &request, chosen, &before, &held, now).await?;
             let after = ended(&before, chosen, now);
-            let token = Token::mint(token_kind(&held.owner), &*this.random)?;
+            let token = Token::mint(before.kind.into(), &*this.random)?;
             let successor = Credential {
                 id,
                 generation: held.generation,

@@ -9,9 +9,8 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::{Introspection, IntrospectionRequest, Result, Service};
-use crate::cache::PrincipalFacts;
 use crate::decision::{Decision, Denial, www_authenticate};
-use crate::model::{CallerId, Scope, ScopeSet};
+use crate::model::{CallerId, PrincipalFacts, Scope, ScopeSet};
 use crate::token::bearer;
 
 /// The client's header that names the workspace.

@@ -20,7 +20,6 @@ mod filter;
 mod lineage;
 mod listing;
 mod location;
-mod looked_up;
 mod migrations;
 mod nouns;
 mod row;
@@ -41,7 +40,6 @@ pub use location::{
     backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with, others,
     pending, place, restore,
 };
-pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use nouns::{Change, ChangedEntity, ClaimedRequest, CredentialFilter, Lock, NameHolder};
 pub use postgres::{PoolSizes, PostgresStore};
@@ -53,9 +51,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    Owner, ReplicaId, Revision, Slug, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
-    WorkspacePolicy,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Facts, LastUse,
+    Membership, Owner, ReplicaId, Revision, Slug, StoreTime, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspacePolicy,
 };
 
 /// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer by default, and then
@@ -75,7 +73,7 @@ pub trait ReadStore: Send + Sync {
 
     /// All that an introspection of this digest is decided by, in one round trip. `workspace` is the slug or id that the
     /// request names.
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp>;
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts>;
 
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
@@ -189,7 +187,7 @@ pub trait ReadStore: Send + Sync {
 
     /// All that introspections of these digests are decided by, each with the workspace that it names, in their order:
     /// one statement or transaction, hence one snapshot.
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>>;
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>>;
 
     /// Whether there are credentials that died with their owner, of which the audit log has yet to tell.
     async fn has_untold(&self) -> Result<bool>;

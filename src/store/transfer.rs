@@ -1,6 +1,8 @@
 //! What import and export carry to and from the store, in batches.
 
-use crate::model::{Credential, CredentialId, Digest, Owner, User, UserId, Workspace, WorkspaceId};
+use crate::model::{
+    Credential, CredentialId, CredentialKind, Digest, Owner, User, UserId, Workspace, WorkspaceId,
+};
 
 /// A credential with the digest of its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub struct TakenCredential {
     pub id: CredentialId,
     /// Of its token.
     pub digest: Digest,
+    /// What it is.
+    pub kind: CredentialKind,
     /// Whose it is.
     pub owner: Owner,
 }

@@ -5,10 +5,10 @@ use sqlx::Row as _;
 use super::hosts::place;
 use super::session::locked;
 use super::{Result, Seen, Session, StoreError, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{Lock, LookedUp, row};
+use crate::store::{Lock, row};
 
 /// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
 /// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
@@ -38,7 +38,7 @@ macro_rules! look_up {
             $digest,
             " LEFT JOIN users AS u ON u.id = c.user_id \
              LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-             LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+             LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
                  (SELECT w.id FROM workspaces AS w WHERE w.id = ",
             $name,
             " AND w.delete_time IS NULL), \
@@ -55,7 +55,7 @@ pub(super) async fn look_up(
     db: &mut Session,
     digest: &Digest,
     workspace: Option<&str>,
-) -> Result<Seen<LookedUp>> {
+) -> Result<Seen<Facts>> {
     let row = db
         .query(look_up!("counter", "$1", "$2"))
         .bind(&digest.as_bytes()[..])
@@ -70,7 +70,7 @@ pub(super) async fn look_up(
 pub(super) async fn look_up_many(
     db: &mut Session,
     asked: &[(Digest, Option<String>)],
-) -> Result<Seen<Vec<LookedUp>>> {
+) -> Result<Seen<Vec<Facts>>> {
     let digests: Vec<_> = asked.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
     let names: Vec<_> = asked.iter().map(|(_, name)| name.clone()).collect();
     let rows = db
@@ -164,7 +164,7 @@ pub(super) async fn insert(
              $21, $22)",
     )
     .bind(credential.id.0)
-    .bind(i16::from(credential.kind().number()))
+    .bind(i16::from(credential.kind.number()))
     .bind(workspace)
     .bind(user)
     .bind(max_role)

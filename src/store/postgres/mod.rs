@@ -44,12 +44,12 @@ use self::session::{Purpose, Session, again, decide, read};
 use self::transaction::PostgresTx;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
-    ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
-    StoreError, StoredCredential, WriteTx,
+    ImportFound, ImportNames, Listed, ReadStore, Replicas, Result, RevokeFilter, Store, StoreError,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Facts, LastUse,
+    Membership, ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
     WorkspacePolicy,
 };
 
@@ -93,7 +93,7 @@ impl ReadStore for PostgresStore {
         Ok(())
     }
 
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
         decide!(self, db => credentials::look_up(db, digest, workspace))
     }
 
@@ -250,7 +250,7 @@ impl ReadStore for PostgresStore {
         read!(self, db => changes::time(db))
     }
 
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         if asked.is_empty() {
             return Ok(Vec::new());
         }

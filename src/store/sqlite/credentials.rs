@@ -3,17 +3,17 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Result, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
+use crate::store::row;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{LookedUp, row};
 
 /// All that an introspection of this digest is decided by: one statement, hence one snapshot.
 pub(super) async fn look_up(
     db: &mut SqliteConnection,
     digest: &Digest,
     workspace: Option<&str>,
-) -> Result<LookedUp> {
+) -> Result<Facts> {
     // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
     // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
     let row = sqlx::query(concat!(
@@ -32,7 +32,7 @@ pub(super) async fn look_up(
          LEFT JOIN credentials AS c ON c.digest = $1 \
          LEFT JOIN users AS u ON u.id = c.user_id \
          LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-         LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+         LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
              (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
              (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
          WHERE counter.id = 1"
@@ -48,7 +48,7 @@ pub(super) async fn look_up(
 pub(super) async fn look_up_many(
     db: &mut SqliteConnection,
     asked: &[(Digest, Option<String>)],
-) -> Result<Vec<LookedUp>> {
+) -> Result<Vec<Facts>> {
     let mut transaction = db.begin().await?;
     let mut answers = Vec::with_capacity(asked.len());
     for (digest, workspace) in asked {
@@ -103,7 +103,7 @@ pub(super) async fn insert(
              $21, $22)",
     )
     .bind(credential.id.0)
-    .bind(i16::from(credential.kind().number()))
+    .bind(i16::from(credential.kind.number()))
     .bind(workspace)
     .bind(user)
     .bind(max_role)

@@ -43,12 +43,12 @@ use self::transaction::SqliteTx;
 use self::watched::Watched;
 use super::{
     AuditFilter, Change, ChangeFeed, CredentialFilter, CredentialPosition, ExportFilter,
-    ImportFound, ImportNames, Listed, LookedUp, ReadStore, Replicas, Result, RevokeFilter, Store,
-    StoreError, StoredCredential, WriteTx,
+    ImportFound, ImportNames, Listed, ReadStore, Replicas, Result, RevokeFilter, Store, StoreError,
+    StoredCredential, WriteTx,
 };
 use crate::model::{
-    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, LastUse, Membership,
-    ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
+    AuditEvent, Caller, CallerId, Credential, CredentialId, Digest, EventId, Facts, LastUse,
+    Membership, ReplicaId, Revision, StoreTime, Timestamp, User, UserId, Workspace, WorkspaceId,
     WorkspacePolicy,
 };
 
@@ -125,7 +125,7 @@ impl ReadStore for SqliteStore {
         Ok(())
     }
 
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
         read!(self, db => credentials::look_up(db, digest, workspace))
     }
 
@@ -288,7 +288,7 @@ impl ReadStore for SqliteStore {
         read!(self, db => changes::time(db))
     }
 
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         read!(self, db => credentials::look_up_many(db, asked))
     }
 
