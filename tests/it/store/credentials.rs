@@ -1,8 +1,8 @@
 //! Keys and personal access tokens: the look-up that decides, and their life.
 
 use sophic_auth::model::{
-    Credential, CredentialFacts, DisplayName, IpAllowlist, LastUse, Owner, PrincipalFacts, Role,
-    Scope, ScopeSet, User, UserFacts, Workspace,
+    Credential, CredentialFacts, CredentialKind, DisplayName, IpAllowlist, LastUse, Owner,
+    OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, User, UserFacts, Workspace,
 };
 use sophic_auth::store::{Lock, StoreError};
 
@@ -20,6 +20,7 @@ on_every_store! {
     a_digest_that_nobody_has_gives_the_revision_alone,
     a_dead_owner_is_looked_up_as_it_is,
     every_time_and_last_use_is_kept,
+    every_kind_is_kept_and_looked_up,
     a_watermark_revokes_what_was_made_before_it,
     a_watermark_raised_by_hand_has_the_time_of_the_last_change,
     a_digest_is_unique_and_so_is_an_id,
@@ -163,6 +164,27 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
     assert_eq!(*looked_up.expect("it is there").credential, facts);
     assert_eq!(store.find_credential(no_ip.id).await.expect("a read"), Some(no_ip));
     assert_eq!(store.find_credential(credential_id(9)).await.expect("a read"), None);
+}
+
+/// A new kind without its migration fails here.
+async fn every_kind_is_kept_and_looked_up(store: TestStore) {
+    let (acme, ada) = acme_and_ada(&*store, Role::Owner).await;
+    for (number, kind) in (1..).zip(CredentialKind::ALL) {
+        let sample = match kind.owned_by() {
+            OwnerKind::Workspace => key(&acme, number),
+            OwnerKind::User => pat(&ada, number),
+        };
+        let credential = Credential { kind, ..sample };
+        write(&*store, async |tx| {
+            tx.insert_credential(&credential, &digest(number)).await.expect("it is made");
+        })
+        .await;
+        let found = store.look_up(&digest(number), None).await.expect("a read").found;
+        let facts = CredentialFacts::new(digest(number), &credential);
+        assert_eq!(*found.expect("it is there").credential, facts);
+        let kept = store.find_credential(credential.id).await.expect("a read");
+        assert_eq!(kept, Some(credential));
+    }
 }
 
 async fn a_watermark_revokes_what_was_made_before_it(store: TestStore) {
