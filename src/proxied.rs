@@ -8,9 +8,8 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::cache::PrincipalFacts;
 use crate::decision::{Decision, Denial, www_authenticate};
-use crate::model::{CallerId, Scope, ScopeSet};
+use crate::model::{CallerId, PrincipalFacts, Scope, ScopeSet};
 use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 use crate::token::bearer;
 

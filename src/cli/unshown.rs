@@ -119,7 +119,7 @@ async fn caller_revoked(service: &Arc<Service>, made: &Caller) -> String {
 }
 
 async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
-    let target = RevokeTarget::Id(made.id, Some(made.kind()));
+    let target = RevokeTarget::Id(made.id, Some(made.kind));
     fate(&made.id.to_string(), service.revoke(operator(), target, "", REASON).await)
 }
 

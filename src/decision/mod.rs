@@ -9,7 +9,9 @@ pub use challenge::www_authenticate;
 
 use std::net::IpAddr;
 
-use crate::model::{IpAllowlist, Role, Scope, ScopeSet, Timestamp, User, Workspace};
+use crate::model::{
+    CredentialKind, FoundFacts, OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
+};
 
 /// Why a presented token may not do what was asked; the first row of the table that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -178,70 +180,6 @@ impl Lack {
     }
 }
 
-/// A presented credential and what it is decided by, all of one revision.
-#[derive(Debug, Clone, Copy)]
-pub struct Snapshot<'a> {
-    /// The credential.
-    pub credential: Grant<'a>,
-    /// Whose it is. An owner that is not there counts as one that revoked everything: unknown is denied.
-    pub principal: Option<Principal<'a>>,
-    /// The workspace that the request names, if there is one of that name.
-    pub named_workspace: Option<&'a Workspace>,
-    /// The user's role in that workspace, if they are a member.
-    pub membership: Option<Role>,
-}
-
-/// What of a credential is decided by: what it was granted, to whom, and until when.
-#[derive(Debug, Clone, Copy)]
-pub struct Grant<'a> {
-    /// A personal access token's downscope: the effective role is never higher. Nothing: a key.
-    pub max_role: Option<Role>,
-    /// What it was granted.
-    pub scopes: ScopeSet,
-    /// The owner's watermark when it was made: below the owner's of today, it is revoked.
-    pub generation: i64,
-    /// When it was revoked, if it is.
-    pub revoke_time: Option<Timestamp>,
-    /// The first instant at which it is dead.
-    pub expire_time: Option<Timestamp>,
-    /// When it was disabled, if it is.
-    pub disable_time: Option<Timestamp>,
-    /// Where it may be presented from.
-    pub ip_allowlist: &'a IpAllowlist,
-}
-
-/// Whose a credential is.
-#[derive(Debug, Clone, Copy)]
-pub enum Principal<'a> {
-    /// A workspace's.
-    Workspace(&'a Workspace),
-    /// A user's.
-    User(&'a User),
-}
-
-impl Principal<'_> {
-    const fn generation(&self) -> i64 {
-        match self {
-            Self::Workspace(workspace) => workspace.generation,
-            Self::User(user) => user.generation,
-        }
-    }
-
-    const fn is_gone(&self) -> bool {
-        match self {
-            Self::Workspace(workspace) => workspace.delete_time.is_some(),
-            Self::User(user) => user.delete_time.is_some(),
-        }
-    }
-
-    const fn is_disabled(&self) -> bool {
-        match self {
-            Self::Workspace(workspace) => workspace.disabled,
-            Self::User(user) => user.disabled,
-        }
-    }
-}
-
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -310,26 +248,32 @@ impl Decision {
 }
 
 /// Decides rows 3 to 11 of the table; rows 1 and 2 are those in which there is no credential to decide about.
-pub fn decide(snapshot: &Snapshot<'_>, request: &Request<'_>, now: Timestamp) -> Decision {
-    match refuse_dead(snapshot, now) {
+pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
+    match refuse_dead(found, now) {
         Some(denial) => Decision::refused(denial),
-        None => decide_live(snapshot, request),
+        None => decide_live(found, request),
     }
 }
 
-/// Rows 3 and 4.
-fn refuse_dead(snapshot: &Snapshot<'_>, now: Timestamp) -> Option<Denial> {
-    let credential = snapshot.credential;
-    let outlived = snapshot.principal.is_none_or(|principal| {
-        credential.generation < principal.generation() || principal.is_gone()
-    });
+/// Rows 3 and 4. An owner that is not of the kind's sort counts as one that is not there, and that as one that revoked
+/// everything: unknown is denied.
+fn refuse_dead(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
+    let FoundFacts { credential, principal, .. } = found;
+    let owned = match (credential.kind.owned_by(), principal) {
+        (OwnerKind::Workspace, PrincipalFacts::Workspace(_))
+        | (OwnerKind::User, PrincipalFacts::User(_)) => true,
+        (OwnerKind::Workspace, PrincipalFacts::User(_))
+        | (OwnerKind::User, PrincipalFacts::Workspace(_)) => false,
+    };
+    let outlived =
+        !owned || credential.generation < principal.generation() || principal.is_deleted();
     if credential.revoke_time.is_some() || outlived {
         Some(Denial::TokenRevoked)
     } else if credential.expire_time.is_some_and(|expire_time| now >= expire_time) {
         Some(Denial::TokenExpired)
     } else if credential.disable_time.is_some() {
         Some(Denial::TokenDisabled)
-    } else if snapshot.principal.is_none_or(|principal| principal.is_disabled()) {
+    } else if principal.is_disabled() {
         Some(Denial::PrincipalDisabled)
     } else {
         None
@@ -337,16 +281,18 @@ fn refuse_dead(snapshot: &Snapshot<'_>, now: Timestamp) -> Option<Denial> {
 }
 
 /// Rows 5 to 11. What is in effect is worked out first, since a refusal reports it too.
-fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
-    let credential = snapshot.credential;
-    let role = effective_role(snapshot);
-    let scopes = match (credential.max_role, role) {
-        (None, _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
-        (Some(_), Some((role, _))) => credential.scopes.intersection(role.may_exercise()),
-        (Some(_), None) => ScopeSet::EMPTY,
+fn decide_live(found: &FoundFacts, request: &Request<'_>) -> Decision {
+    let credential = &*found.credential;
+    let role = effective_role(found);
+    let scopes = match (credential.kind, role) {
+        (CredentialKind::Key, _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
+        (CredentialKind::Pat, Some((role, _))) => {
+            credential.scopes.intersection(role.may_exercise())
+        }
+        (CredentialKind::Pat, None) => ScopeSet::EMPTY,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
-    decision.denial = refuse_place(snapshot, request, role);
+    decision.denial = refuse_place(found, request, role);
     if decision.denial.is_some() {
         return decision;
     }
@@ -359,20 +305,23 @@ fn decide_live(snapshot: &Snapshot<'_>, request: &Request<'_>) -> Decision {
     if let Some((role, _)) = role {
         decision.role_lacks = missing.difference(role.may_exercise());
     }
-    let key = credential.max_role.is_none();
-    if key && request.required_scopes.contains(Scope::Capture) {
+    let for_users = match credential.kind {
+        CredentialKind::Key => request.required_scopes.contains(Scope::Capture),
+        CredentialKind::Pat => false,
+    };
+    if for_users {
         decision.denial = Some(Denial::UserCredentialRequired);
     } else {
         decision.denial = Some(Denial::InsufficientScope);
-        decision.lack = Some(lack(snapshot, decision));
+        decision.lack = Some(lack(found, decision));
     }
     decision
 }
 
 /// Who is to be asked for what is missing.
-fn lack(snapshot: &Snapshot<'_>, decision: Decision) -> Lack {
-    // A key has no role.
-    let role = decision.role.and(snapshot.membership);
+fn lack(found: &FoundFacts, decision: Decision) -> Lack {
+    // Only a credential that acts in a role can lack by it.
+    let role = decision.role.and_then(|_| found.membership());
     let withheld = |role: Role| !decision.missing_scopes.difference(role.may_exercise()).is_empty();
     if role.is_some_and(withheld) {
         Lack::Role
@@ -385,33 +334,38 @@ fn lack(snapshot: &Snapshot<'_>, decision: Decision) -> Lack {
 
 /// Rows 5 to 8: from where, and in which workspace.
 fn refuse_place(
-    snapshot: &Snapshot<'_>,
+    found: &FoundFacts,
     request: &Request<'_>,
     role: Option<(Role, RoleCap)>,
 ) -> Option<Denial> {
-    if !snapshot.credential.ip_allowlist.allows(request.client_ip) {
+    if !found.credential.ip_allowlist.allows(request.client_ip) {
         return Some(Denial::IpNotAllowed);
     }
-    match (snapshot.credential.max_role, request.workspace) {
-        (None, None) => None,
-        (None, Some(named)) => {
+    match (found.credential.kind, request.workspace) {
+        (CredentialKind::Key, None) => None,
+        (CredentialKind::Key, Some(named)) => {
             let own = matches!(
-                snapshot.principal,
-                Some(Principal::Workspace(own)) if own.slug.as_str() == named || own.id.as_str() == named
+                &found.principal,
+                PrincipalFacts::Workspace(own) if own.slug.as_str() == named || own.id.as_str() == named
             );
             (!own).then_some(Denial::WorkspaceMismatch)
         }
-        (Some(_), None) => Some(Denial::WorkspaceRequired),
-        (Some(_), Some(_)) => role.is_none().then_some(Denial::NotAMember),
+        (CredentialKind::Pat, None) => Some(Denial::WorkspaceRequired),
+        (CredentialKind::Pat, Some(_)) => role.is_none().then_some(Denial::NotAMember),
     }
 }
 
 /// The lower of the membership's role and the downscope; none without a live workspace and a membership of it.
-fn effective_role(snapshot: &Snapshot<'_>) -> Option<(Role, RoleCap)> {
-    let max_role = snapshot.credential.max_role?;
-    let live = |workspace: &&Workspace| !workspace.disabled && workspace.delete_time.is_none();
-    snapshot.named_workspace.filter(live)?;
-    let membership = snapshot.membership?;
+fn effective_role(found: &FoundFacts) -> Option<(Role, RoleCap)> {
+    match found.credential.kind {
+        CredentialKind::Key => return None,
+        CredentialKind::Pat => {}
+    }
+    let named = found.named_workspace.as_deref()?;
+    if named.disabled || named.delete_time.is_some() {
+        return None;
+    }
+    let (max_role, membership) = (found.credential.max_role, found.membership()?);
     Some(if max_role < membership {
         (max_role, RoleCap::Token)
     } else {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tonic::{Request, Status};
 
 use super::pb;
-use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PolicyChange, Role,
-    Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName, WorkspacePolicy,
+    Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PolicyChange,
+    PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    WorkspacePolicy,
 };
 use crate::service::{
     Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
@@ -328,7 +328,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         });
         response.credential = Some(pb::IntrospectedCredential {
             id: credential.id.to_string(),
-            kind: pb_kind(credential.kind()).into(),
+            kind: pb_kind(credential.kind).into(),
             name: credential.name().to_owned(),
             hint: credential.hint().to_owned(),
             create_time: Some(timestamp(credential.create_time)),

@@ -15,9 +15,8 @@ use zeroize::Zeroizing;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
-use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::model::{Scope, ScopeSet, Timestamp};
+use crate::model::{PrincipalFacts, Scope, ScopeSet, Timestamp};
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };

@@ -5,7 +5,9 @@
 mod audit;
 mod caller;
 mod credential;
+mod credential_facts;
 mod digest;
+mod facts;
 mod ids;
 mod ip_allowlist;
 pub mod limits;
@@ -23,8 +25,10 @@ pub use audit::{AuditAction, AuditEvent, AuditTarget, TargetKind};
 pub use caller::{
     Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet, PreviousToken,
 };
-pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
+pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner, OwnerKind};
+pub use credential_facts::CredentialFacts;
 pub use digest::Digest;
+pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use ids::{
     CallerId, CredentialId, EventId, ReplicaId, RequestId, RotationId, Slug, UserId, WorkspaceId,
     WorkspaceName,

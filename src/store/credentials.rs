@@ -2,18 +2,18 @@
 
 use async_trait::async_trait;
 
-use super::{Lock, LookedUp, Result};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use super::{Lock, Result};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 
 /// Reads credentials one at a time, and answers the look-ups that introspections are decided by.
 #[async_trait]
 pub trait CredentialStore: Send + Sync {
     /// All that an introspection of this digest is decided by, in one round trip. `workspace` is the slug or id that the
     /// request names.
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp>;
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts>;
     /// All that introspections of these digests are decided by, each with the workspace that it names, in their order:
     /// one statement or transaction, hence one snapshot.
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>>;
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>>;
     /// The credential, with what its owner's watermark revokes in its `revoke_time`.
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
 }

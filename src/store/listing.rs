@@ -11,8 +11,8 @@ use async_trait::async_trait;
 
 use super::Result;
 use crate::model::{
-    Credential, CredentialId, CredentialKind, CredentialState, Digest, Scope, Timestamp, UserId,
-    WorkspaceId,
+    Credential, CredentialId, CredentialKind, CredentialState, Digest, OwnerKind, Scope, Timestamp,
+    UserId, WorkspaceId,
 };
 
 #[expect(unused_imports, reason = "the head of this file speaks of it")]
@@ -200,13 +200,13 @@ pub(super) fn narrow(filter: &CredentialFilter, driver: Driver) -> impl Iterator
     asked.into_iter().filter(|(asked, _)| *asked).map(|(_, narrow)| narrow)
 }
 
-/// Whether no credential can be what is asked for: each has one owner, which is also its kind.
+/// Whether no credential can be what is asked for: each has one owner, which is as its kind says.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
-    let kind = filter.kind;
+    let owned_by = filter.kind.map(CredentialKind::owned_by);
     let stranger = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
-        || (filter.workspace_id.is_some() && kind == Some(CredentialKind::Pat))
-        || (filter.user_id.is_some() && kind == Some(CredentialKind::Key))
+        || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))
+        || (filter.user_id.is_some() && owned_by == Some(OwnerKind::Workspace))
         || stranger.is_some_and(|(user, viewer)| user != viewer)
 }
 

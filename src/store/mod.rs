@@ -25,7 +25,6 @@ mod feed;
 mod lineage;
 mod listing;
 mod location;
-mod looked_up;
 mod migrations;
 mod policies;
 mod requests;
@@ -52,7 +51,6 @@ pub use location::{
     Location, backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with,
     others, pending, place, restore,
 };
-pub use looked_up::{Found, FoundPrincipal, LookedUp};
 pub use migrations::Migrated;
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::Result;
-use crate::model::{Credential, CredentialId, Digest, Owner, User, UserId, Workspace, WorkspaceId};
+use crate::model::{
+    Credential, CredentialId, CredentialKind, Digest, Owner, User, UserId, Workspace, WorkspaceId,
+};
 
 /// Reads what export writes, and what import compares with.
 #[async_trait]
@@ -86,6 +88,8 @@ pub struct TakenCredential {
     pub id: CredentialId,
     /// Of its token.
     pub digest: Digest,
+    /// What it is.
+    pub kind: CredentialKind,
     /// Whose it is.
     pub owner: Owner,
 }

@@ -24,7 +24,17 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::model::Digest;
+use crate::model::{CredentialKind, Digest};
+
+/// What the tokens of a credential are, by its kind; those of callers are the third.
+impl From<CredentialKind> for TokenKind {
+    fn from(kind: CredentialKind) -> Self {
+        match kind {
+            CredentialKind::Key => Self::Key,
+            CredentialKind::Pat => Self::Pat,
+        }
+    }
+}
 
 /// The raw text of a token, on its way to the one who asked for it.
 pub struct Token(Zeroizing<String>);

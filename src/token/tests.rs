@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Digest;
+use crate::model::{CredentialKind, Digest};
 
 /// Randomness by counting from a seed, so that a failure can be run again.
 struct Seeded(std::sync::Mutex<u64>);
@@ -26,6 +26,17 @@ impl Random for Seeded {
 fn minted(kind: TokenKind, seed: u64) -> String {
     let token = Token::mint(kind, &Seeded(seed.into())).expect("this source does not fail");
     token.expose().to_owned()
+}
+
+#[test]
+fn a_token_of_every_kind_of_credential_is_known_and_looked_up() {
+    for kind in CredentialKind::ALL {
+        let text = minted(kind.into(), 5);
+        assert_eq!(TokenKind::of(&text), Some(kind.into()), "{kind}");
+        assert_eq!(digest_of_presented(&text, false), Some(Digest::of(&text)), "{kind}");
+        assert_eq!(why_no_token(&text), None, "{kind}");
+        assert!(redact_tokens(&text).ends_with("[redacted]"), "{kind}");
+    }
 }
 
 fn kinds() -> impl Strategy<Value = TokenKind> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::record::BulkRevokeArgs;
 use super::{at_least_one, duration};
-use crate::model::{Role, Scope};
+use crate::model::{CredentialKind, Role, Scope};
 
 /// What keys and personal access tokens are made of alike.
 #[derive(Debug, Args)]
@@ -165,7 +166,7 @@ pub(in crate::cli) struct OwnerArgs {
     pub(in crate::cli) user: Option<String>,
     /// Only this kind
     #[arg(long)]
-    pub(in crate::cli) kind: Option<KindArg>,
+    pub(in crate::cli) kind: Option<CredentialKind>,
 }
 
 /// Which credentials to list, and in which order.
@@ -206,10 +207,14 @@ pub(in crate::cli) struct ListArgs {
     pub(in crate::cli) limit: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum KindArg {
-    Key,
-    Pat,
+impl ValueEnum for CredentialKind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

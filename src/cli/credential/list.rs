@@ -6,9 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::bulk_revoke;
-use crate::cli::args::credential::{
-    CredentialsCommand, KindArg, ListArgs, OrderArg, OwnerArgs, StateArg,
-};
+use crate::cli::args::credential::{CredentialsCommand, ListArgs, OrderArg, OwnerArgs, StateArg};
 use crate::cli::args::{Global, Output};
 use crate::cli::introspect::CouldNotTell;
 use crate::cli::{Outcome, flag, open, operator, output, refuse_token_output};
@@ -109,14 +107,10 @@ async fn fetch(
 fn whose(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
     let workspace = owner.workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
     let user = owner.user.map(|id| flag("--user", UserId::parse(&id)));
-    let kind = owner.kind.map(|kind| match kind {
-        KindArg::Key => CredentialKind::Key,
-        KindArg::Pat => CredentialKind::Pat,
-    });
     Ok(ListCredentials {
         workspace: workspace.transpose()?,
         user: user.transpose()?,
-        kind,
+        kind: owner.kind,
         ..ListCredentials::default()
     })
 }

@@ -69,7 +69,7 @@ async fn live(global: &Global, command: LifeCommand, kind: CredentialKind) -> an
             let service = open(global).await?;
             let shown = service.get_credential(&operator(), id, "").await?;
             // A key is no personal access token, and the reverse.
-            let shown = Some(shown).filter(|shown| shown.kind() == kind);
+            let shown = Some(shown).filter(|shown| shown.kind == kind);
             let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
             finish(global, service, &shown).await
         }

@@ -88,7 +88,7 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
 
 pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
     let state = pb_state(credential.state(now)).into();
-    let kind = convert::pb_kind(credential.kind()).into();
+    let kind = convert::pb_kind(credential.kind).into();
     let etag = credential.etag();
     let (workspace_id, user_id, max_role) = match credential.owner {
         Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),

@@ -5,9 +5,10 @@
 use bytes::{BufMut as _, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts};
 use crate::grpc::convert::{pb_denial, pb_kind, pb_role, pb_role_cap, scope_number};
-use crate::model::{Role, ScopeSet, Timestamp, Workspace};
+use crate::model::{
+    CredentialFacts, FoundFacts, PrincipalFacts, Role, ScopeSet, Timestamp, Workspace,
+};
 use crate::service::Introspection;
 
 /// Appends the message.
@@ -72,7 +73,7 @@ fn workspace(buffer: &mut BytesMut, workspace: &Workspace) {
 fn credential(buffer: &mut BytesMut, credential: &CredentialFacts) {
     message(buffer, 15, |buffer| {
         id(buffer, 1, credential.id.0);
-        number(buffer, 2, i32::from(pb_kind(credential.kind())).unsigned_abs().into());
+        number(buffer, 2, i32::from(pb_kind(credential.kind)).unsigned_abs().into());
         text(buffer, 3, credential.name());
         text(buffer, 4, credential.hint());
         time(buffer, 5, credential.create_time);

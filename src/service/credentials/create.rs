@@ -10,13 +10,13 @@ use super::owner::{Held, NewOwner, creator};
 use super::retry::{Fingerprint, Retry};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
-    IpAllowlist, Owner, RequestId, ScopeSet, Timestamp,
+    IpAllowlist, RequestId, ScopeSet, Timestamp,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
 use crate::service::{Attempt, Context, Result, Service, Violations, view};
-use crate::token::{Token, TokenKind};
+use crate::token::Token;
 
 /// When a credential dies by itself.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,7 @@ impl Service {
             }
             NewOwner::User(id, _) => (AuditAction::PatCreate, json!({"user_id": id.as_str()})),
         };
+        let kind = request.owner.kind();
         let attempt = Attempt::new(&context, action).acting_for(&request.acting_user).asking(owner);
         // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
         self.run(attempt, Effect::Neutral, async move {
@@ -124,10 +125,10 @@ impl Service {
             }
             check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
             this.check_live(&mut *tx, &held, create_time, 0).await?;
-            let kind = token_kind(&held.owner);
-            let token = Token::mint(kind, &*this.random)?;
+            let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,
+                kind,
                 owner: held.owner,
                 generation: held.generation,
                 name: checked.name,
@@ -206,13 +207,6 @@ impl Service {
                 time
             }
         }
-    }
-}
-
-pub(in crate::service) const fn token_kind(owner: &Owner) -> TokenKind {
-    match owner {
-        Owner::Workspace(_) => TokenKind::Key,
-        Owner::User { .. } => TokenKind::Pat,
     }
 }
 

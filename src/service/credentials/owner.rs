@@ -2,7 +2,7 @@
 
 use crate::model::{
     Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
-    Workspace, WorkspaceName,
+    Workspace, WorkspaceName, WorkspacePolicy,
 };
 use crate::policy::{self, Access, Rules};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
@@ -15,6 +15,16 @@ pub enum NewOwner {
     Workspace(WorkspaceName),
     /// A personal access token of this user, with this downscope.
     User(UserId, Role),
+}
+
+impl NewOwner {
+    /// What is made for it.
+    pub const fn kind(&self) -> CredentialKind {
+        match self {
+            Self::Workspace(_) => CredentialKind::Key,
+            Self::User(..) => CredentialKind::Pat,
+        }
+    }
 }
 
 /// An owner, held against change to the end of the transaction.
@@ -34,6 +44,7 @@ impl Service {
         acting_user: Option<&UserId>,
         owner: NewOwner,
     ) -> Result<Held> {
+        let kind = owner.kind();
         match owner {
             NewOwner::Workspace(name) => {
                 let lock = self.lock_of_workspace();
@@ -53,7 +64,7 @@ impl Service {
                     let role = membership.map(|membership| membership.role);
                     open(policy::keys_of_workspace(role), Reason::WorkspaceNotFound)?;
                 }
-                let rules = self.options.policy.for_keys(&policy.unwrap_or_default());
+                let rules = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
                 held_workspace(workspace, rules)
             }
             NewOwner::User(id, max_role) => {
@@ -69,7 +80,8 @@ impl Service {
                 let user = tx.find_user_row(&id, lock).await?;
                 let user =
                     user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
-                held_user(&user, max_role, self.options.policy.for_pats())
+                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
+                held_user(&user, max_role, rules)
             }
         }
     }
@@ -85,17 +97,17 @@ impl Service {
     ) -> Result<(Credential, Result<Held>)> {
         // Whose it is never changes, so it may be read before the locks are taken in their order.
         let known = tx.peek_credential(id).await?;
-        let held = match known.as_ref().map(|known| &known.owner) {
-            Some(Owner::Workspace(id)) => {
+        let held = match known.as_ref().map(|known| (known.kind, &known.owner)) {
+            Some((kind, Owner::Workspace(id))) => {
                 let workspace = tx.find_workspace_row(id, self.lock_of_workspace()).await?;
                 let policy = tx.find_workspace_policy(id, Lock::Update).await?.unwrap_or_default();
-                let rules = self.options.policy.for_keys(&policy);
+                let rules = self.options.policy.for_kind(kind, &policy);
                 let workspace = workspace.ok_or(ServiceError::from(Reason::WorkspaceNotFound));
                 workspace.and_then(|workspace| held_workspace(workspace, rules))
             }
-            Some(Owner::User { id, max_role }) => {
+            Some((kind, Owner::User { id, max_role })) => {
                 let user = tx.find_user_row(id, self.lock_of_user()).await?;
-                let rules = self.options.policy.for_pats();
+                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
                 let user = user.ok_or(ServiceError::from(Reason::UserNotFound));
                 user.and_then(|user| held_user(&user, *max_role, rules))
             }
@@ -182,7 +194,7 @@ async fn hold_known(
     }
     let credential = tx.find_credential(id, Lock::Update).await?;
     let credential = credential.ok_or(Reason::CredentialNotFound)?;
-    if kind.is_some_and(|kind| kind != credential.kind()) {
+    if kind.is_some_and(|kind| kind != credential.kind) {
         return Err(Reason::CredentialNotFound.into());
     }
     if let Some(user) = acting_user {

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::limits::{REPLAY_AGE_MAX, REQUEST_ID_RETENTION};
 use crate::model::{
-    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
-    RequestId, Timestamp, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialState, Digest, RequestId,
+    Timestamp, UserId,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Done, Transaction};
@@ -16,7 +16,7 @@ use crate::service::{
     Context, Created, FieldViolation, Reason, Requester, Result, Service, ServiceError, view,
 };
 use crate::store::{ClaimedRequest, Lock, WriteTx};
-use crate::token::{Token, TokenKind};
+use crate::token::Token;
 
 /// A request's id, with the fingerprint of its body.
 #[derive(Debug, Clone, Copy)]
@@ -101,11 +101,7 @@ impl Service {
         let before = before.ok_or_else(|| {
             ServiceError::from(Reason::RequestReplayed).with("credential_id", id.to_string())
         })?;
-        let kind = match before.kind() {
-            CredentialKind::Key => TokenKind::Key,
-            CredentialKind::Pat => TokenKind::Pat,
-        };
-        let token = Token::mint(kind, &*self.random)?;
+        let token = Token::mint(before.kind.into(), &*self.random)?;
         let mut credential = before.clone();
         credential.hint = token.hint();
         credential.version += 1;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::create::{Expiration, check_request_id, token_kind};
+use super::create::{Expiration, check_request_id};
 use super::owner::{Held, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
@@ -100,7 +100,7 @@ impl Service {
             let expire_time =
                 this.check_rotation(&mut *tx, &request, chosen, &before, &held, now).await?;
             let after = ended(&before, chosen, now);
-            let token = Token::mint(token_kind(&held.owner), &*this.random)?;
+            let token = Token::mint(before.kind.into(), &*this.random)?;
             let successor = Credential {
                 id,
                 generation: held.generation,

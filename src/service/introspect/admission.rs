@@ -6,8 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::cache::{Facts, FoundFacts, PrincipalFacts};
-use crate::model::{CallerId, Digest};
+use crate::model::{CallerId, Digest, Facts, FoundFacts, PrincipalFacts};
 use crate::service::{IntrospectionRequest, Reason, Result, Service};
 
 /// Whoever asks about a token.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::cache::CredentialFacts;
-use crate::model::{CredentialId, LastUse};
+use crate::model::{CredentialFacts, CredentialId, LastUse};
 use crate::service::Service;
 
 /// Parts that are locked each by itself, so that introspections seldom meet. A power of two.

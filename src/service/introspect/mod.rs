@@ -14,12 +14,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::cache::{Facts, FoundFacts, PrincipalFacts, Question, Term};
-use crate::decision::{
-    Decision, Denial, Grant, Principal, Request, Snapshot, decide, www_authenticate,
-};
+use crate::cache::{Question, Term};
+use crate::decision::{Decision, Denial, Request, decide, www_authenticate};
 use crate::model::{
-    CallerId, Digest, LastUse, Revision, ScopeSet, Timestamp, Workspace, WorkspaceName,
+    CallerId, Digest, Facts, FoundFacts, LastUse, PrincipalFacts, Revision, ScopeSet, Timestamp,
+    Workspace, WorkspaceName,
 };
 use crate::token::digest_of_presented;
 
@@ -225,7 +224,7 @@ impl Service {
             client_ip: request.client_ip,
         };
         let now = self.clock.now();
-        let decision = decide(&snapshot(&found), &asked, now);
+        let decision = decide(&found, &asked, now);
         if decision.is_active() {
             self.last_uses.note(&found.credential, LastUse { time: now, ip: asked.client_ip });
         }
@@ -271,31 +270,5 @@ fn question<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> Quest
         workspace: named(request).filter(|name| WorkspaceName::is_spelled(name)),
         at_least: Revision(request.at_least_revision),
         fresh: request.fresh,
-    }
-}
-
-fn snapshot(found: &FoundFacts) -> Snapshot<'_> {
-    let named_workspace = found.named_workspace.as_deref();
-    let (principal, membership) = match &found.principal {
-        PrincipalFacts::Workspace(workspace) => (Principal::Workspace(workspace), None),
-        PrincipalFacts::User(facts) => {
-            let role = named_workspace.and_then(|workspace| facts.role_in(&workspace.id));
-            (Principal::User(&facts.user), role)
-        }
-    };
-    let credential = &found.credential;
-    Snapshot {
-        credential: Grant {
-            max_role: credential.max_role,
-            scopes: credential.scopes,
-            generation: credential.generation,
-            revoke_time: credential.revoke_time,
-            expire_time: credential.expire_time,
-            disable_time: credential.disable_time,
-            ip_allowlist: &credential.ip_allowlist,
-        },
-        principal: Some(principal),
-        named_workspace,
-        membership,
     }
 }

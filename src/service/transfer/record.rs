@@ -84,7 +84,7 @@ impl Record {
         let last_use = credential.last_use;
         Self {
             id: Some(credential.id.to_string()),
-            kind: Some(credential.kind().to_string()),
+            kind: Some(credential.kind.to_string()),
             workspace,
             user,
             max_role,

@@ -7,10 +7,10 @@ use super::hosts::place;
 use super::session::{decide, locked, read};
 use super::transaction::{PostgresTx, verb};
 use super::{PostgresStore, Result, Seen, Session, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{CredentialStore, CredentialTx, Lock, LookedUp, row};
+use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
 /// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
 /// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
@@ -40,7 +40,7 @@ macro_rules! look_up {
             $digest,
             " LEFT JOIN users AS u ON u.id = c.user_id \
              LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-             LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+             LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
                  (SELECT w.id FROM workspaces AS w WHERE w.id = ",
             $name,
             " AND w.delete_time IS NULL), \
@@ -54,7 +54,7 @@ macro_rules! look_up {
 
 #[async_trait]
 impl CredentialStore for PostgresStore {
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
         decide!(self, async |db| {
             let row = db
                 .query(look_up!("counter", "$1", "$2"))
@@ -67,7 +67,7 @@ impl CredentialStore for PostgresStore {
         })
     }
 
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
@@ -154,7 +154,7 @@ impl CredentialTx for PostgresTx {
                      $21, $22)",
             )
             .bind(credential.id.0)
-            .bind(i16::from(credential.kind().number()))
+            .bind(i16::from(credential.kind.number()))
             .bind(workspace)
             .bind(user)
             .bind(max_role)

@@ -213,7 +213,7 @@ impl<'a> Arrays<'a> {
                 }
             };
             arrays.id.push(credential.id.0);
-            arrays.kind.push(i16::from(credential.kind().number()));
+            arrays.kind.push(i16::from(credential.kind.number()));
             arrays.workspace_id.push(workspace);
             arrays.user_id.push(user);
             arrays.max_role.push(max_role);

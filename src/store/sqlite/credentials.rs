@@ -5,18 +5,18 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::transaction::{SqliteTx, verb};
 use super::{Result, SqliteStore, at, read};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{CredentialStore, CredentialTx, Lock, LookedUp, row};
+use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
 #[async_trait]
 impl CredentialStore for SqliteStore {
-    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<LookedUp> {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
         read!(self, async |db| look_up(db, digest, workspace).await)
     }
 
-    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<LookedUp>> {
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         read!(self, async |db| {
             // One transaction, hence one snapshot. There is no round trip to save.
             let mut transaction = db.begin().await?;
@@ -79,7 +79,7 @@ impl CredentialTx for SqliteTx {
                      $21, $22)",
             )
             .bind(credential.id.0)
-            .bind(i16::from(credential.kind().number()))
+            .bind(i16::from(credential.kind.number()))
             .bind(workspace)
             .bind(user)
             .bind(max_role)
@@ -213,7 +213,7 @@ async fn look_up(
     db: &mut SqliteConnection,
     digest: &Digest,
     workspace: Option<&str>,
-) -> Result<LookedUp> {
+) -> Result<Facts> {
     // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
     // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
     let row = sqlx::query(concat!(
@@ -232,7 +232,7 @@ async fn look_up(
          LEFT JOIN credentials AS c ON c.digest = $1 \
          LEFT JOIN users AS u ON u.id = c.user_id \
          LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-         LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+         LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
              (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
              (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
          WHERE counter.id = 1"

@@ -150,7 +150,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
     let time = |time: Option<Timestamp>| time.map(at);
     json!([
         hex(credential.id.0.as_bytes()),
-        credential.kind().number(),
+        credential.kind.number(),
         workspace,
         user,
         max_role,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sophic_auth::grpc::pb::BulkRevokeRequest;
 use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::model::{
-    Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
-    Owner, Scope, Timestamp, WorkspaceId,
+    Annotations, AuditEvent, Credential, CredentialId, CredentialKind, Digest, DisplayName,
+    EventId, IpAllowlist, Owner, Scope, Timestamp, WorkspaceId,
 };
 use sophic_auth::store::{self, AuditFilter, RevokeFilter, Store};
 use tonic::{Request, Status};
@@ -101,6 +101,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
         let id = CredentialId::new(time, [3; 10]);
         let key = Credential {
             id,
+            kind: CredentialKind::Key,
             owner: Owner::Workspace(workspace.clone()),
             generation: 0,
             name: DisplayName::parse("ci").expect("a name"),

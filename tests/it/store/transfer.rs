@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use sophic_auth::model::{
-    Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
-    LastUse, Owner, Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId,
+    Annotations, AuditEvent, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
+    DisplayName, EventId, IpAllowlist, LastUse, Owner, Revision, Role, Scope, ScopeSet, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use sophic_auth::store::{
     ChangedEntity, ExportFilter, ImportNames, Lock, Store, StoreError, StoredCredential, Unique,
@@ -92,6 +92,7 @@ fn stored(n: u8) -> StoredCredential {
     let entries = BTreeMap::from([(text("team"), text("sé\"ar,ch")), (text("a"), text(""))]);
     let credential = Credential {
         id,
+        kind: if key { CredentialKind::Key } else { CredentialKind::Pat },
         owner,
         generation: if key { 3 } else { 0 },
         name: DisplayName::parse("clé 🔑, \"of\" all").expect("a name"),
@@ -139,7 +140,9 @@ async fn many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_ch
     assert_eq!(entities, [ChangedEntity::UnknownDigests]);
     assert_eq!(changes[0].revision, Revision(before.0 + 1));
     let found = store.look_up(&credentials[7].digest, None).await.expect("an answer").found;
-    assert_eq!(found.expect("it is found").credential, credentials[7].credential);
+    let StoredCredential { credential, digest } = &credentials[7];
+    let facts = CredentialFacts::new(*digest, credential);
+    assert_eq!(*found.expect("it is found").credential, facts);
 }
 
 async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store: TestStore) {

@@ -5,8 +5,7 @@ use std::fmt;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::clock_map::Keyed;
-use crate::model::{
+use super::{
     Credential, CredentialId, CredentialKind, Digest, IpAllowlist, LastUse, Owner, Role, ScopeSet,
     Timestamp,
 };
@@ -30,8 +29,10 @@ pub struct CredentialFacts {
     pub revoke_time: Option<Timestamp>,
     /// Where it may be presented from.
     pub ip_allowlist: IpAllowlist,
-    /// A personal access token's downscope; nothing: a key.
-    pub max_role: Option<Role>,
+    /// Which rules it is decided by.
+    pub kind: CredentialKind,
+    /// The downscope: the effective role is never higher. Of a kind that has no role: [`Role::Owner`], which bounds nothing.
+    pub max_role: Role,
     /// What it was granted.
     pub scopes: ScopeSet,
     name_at: u16,
@@ -50,8 +51,8 @@ impl CredentialFacts {
     /// Of the credential that has this digest.
     pub fn new(digest: Digest, credential: &Credential) -> Self {
         let (owner, max_role) = match &credential.owner {
-            Owner::Workspace(id) => (id.as_str(), None),
-            Owner::User { id, max_role } => (id.as_str(), Some(*max_role)),
+            Owner::Workspace(id) => (id.as_str(), Role::Owner),
+            Owner::User { id, max_role } => (id.as_str(), *max_role),
         };
         let name = credential.name.as_str();
         let mut texts = SmallVec::new();
@@ -63,6 +64,7 @@ impl CredentialFacts {
         Self {
             digest,
             id: credential.id,
+            kind: credential.kind,
             max_role,
             scopes: credential.scopes,
             generation: credential.generation,
@@ -75,14 +77,6 @@ impl CredentialFacts {
             texts,
             name_at: place(owner.len()),
             hint_at: place(owner.len() + name.len()),
-        }
-    }
-
-    /// Key or personal access token.
-    pub const fn kind(&self) -> CredentialKind {
-        match self.max_role {
-            None => CredentialKind::Key,
-            Some(_) => CredentialKind::Pat,
         }
     }
 
@@ -124,11 +118,42 @@ impl CredentialFacts {
     }
 }
 
-impl Keyed for CredentialFacts {
-    type Key = Digest;
+impl Eq for CredentialFacts {}
 
-    fn key(&self) -> &Digest {
-        &self.digest
+/// All that the store tells, which a use that is not written yet is no part of.
+impl PartialEq for CredentialFacts {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            digest,
+            generation,
+            expire_time,
+            disable_time,
+            revoke_time,
+            ip_allowlist,
+            kind,
+            max_role,
+            scopes,
+            name_at,
+            hint_at,
+            texts,
+            unwritten_use: _,
+            id,
+            create_time,
+        } = self;
+        *digest == other.digest
+            && *generation == other.generation
+            && *expire_time == other.expire_time
+            && *disable_time == other.disable_time
+            && *revoke_time == other.revoke_time
+            && *ip_allowlist == other.ip_allowlist
+            && *kind == other.kind
+            && *max_role == other.max_role
+            && *scopes == other.scopes
+            && *name_at == other.name_at
+            && *hint_at == other.hint_at
+            && *texts == other.texts
+            && *id == other.id
+            && *create_time == other.create_time
     }
 }
 
