@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::args::{Global, Output};
-use super::leaked_input::{Pieces, candidates};
+use super::leaked_input::{Input, candidates};
 use super::output::{Printed, Unprinted};
 use super::record_args::LeakedArgs;
 use super::{Outcome, files, open, operator, output, refuse_token_output};
@@ -26,12 +26,12 @@ pub(super) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Out
     refuse_token_output(global)?;
     let mut input = open_input(args.file)?;
     files::refuse_no_text(&mut input)?;
-    let mut pieces = Pieces::new(input);
+    let mut input = Input::new(input)?;
     let service = open(global).await?;
     let mut seen = Seen::default();
     let mut ended = Ended::default();
     let mut batch = Vec::new();
-    while let Some(piece) = pieces.next()? {
+    while let Some(piece) = input.next()? {
         let line = piece.line;
         candidates(&piece, &args.reason, |leaked| {
             if seen.is_news(&leaked) {

@@ -6,6 +6,7 @@
 mod activity;
 mod admission;
 mod audit;
+mod bucket;
 mod bulk;
 mod caller_rotation;
 mod caller_undo;
@@ -73,7 +74,7 @@ pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
-pub(crate) use transfer::{Nesting, Place};
+pub(crate) use transfer::{End, Pieces};
 pub use under_way::Reads;
 pub use unknown_rate::UnknownRate;
 pub use update::UpdateCredential;

@@ -140,8 +140,7 @@ impl Service {
                 if !known {
                     continue;
                 }
-                let mut line = String::new();
-                Record::of(stored).push_json(&mut line);
+                let line = Record::of(stored).to_json();
                 let fields = line.strip_prefix('{').unwrap_or_default();
                 writing.records += 1;
                 writeln!(writing.output, r#"{{"record":"credential",{fields}"#)

@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::{Result, at};
-use crate::model::{AuditEvent, Digest, EventId, Timestamp, UserId};
+use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
 use crate::store::{AuditFilter, row};
@@ -56,7 +56,7 @@ pub(super) async fn insert_many(db: &mut SqliteConnection, events: &[AuditEvent]
 /// A row as an array, in the order of the columns.
 fn fields(event: &AuditEvent) -> Value {
     json!([
-        Digest::hex_of(event.id.0.as_bytes()),
+        hex::encode(event.id.0.as_bytes()),
         at(event.time),
         event.action,
         event.caller,
