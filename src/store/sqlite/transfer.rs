@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{Result, at};
-use crate::model::{Credential, CredentialId, Owner, Timestamp, UserId};
+use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
@@ -63,7 +63,7 @@ pub(super) async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Resu
         .await?;
         found.users = rows.iter().map(row::user).collect::<Result<_>>()?;
     }
-    let digests: Vec<_> = names.digests.iter().map(|digest| digest.to_hex()).collect();
+    let digests: Vec<_> = names.digests.iter().map(Digest::to_hex).collect();
     let ids: Vec<_> = names.ids.iter().map(|id| hex::encode(id.0.as_bytes())).collect();
     let rows = sqlx::query(
         "SELECT id, digest, kind, workspace_id, user_id, max_role FROM credentials \
