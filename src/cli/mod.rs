@@ -219,16 +219,6 @@ fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
     parsed.map_err(|Invalid(description)| Usage(format!("{name} {description}")).into())
 }
 
-/// Bytes as text.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// `--output token` prints a token alone, so it goes only with what makes one.
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {

@@ -2,7 +2,7 @@
 
 use super::args::{Global, WorkspaceCommand};
 use super::progress::tell;
-use super::{every, flag, hex, open, operator, output, refuse_token_output};
+use super::{every, flag, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{PutWorkspace, Service, view};
 use crate::token::{OsRandom, random_array};
@@ -91,5 +91,5 @@ async fn known(
 
 fn made_id() -> anyhow::Result<WorkspaceId> {
     let random: [u8; 10] = random_array(&OsRandom)?;
-    flag("the id", WorkspaceId::parse(&format!("ws_{}", hex(&random))))
+    flag("the id", WorkspaceId::parse(&format!("ws_{}", hex::encode(random))))
 }

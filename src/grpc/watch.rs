@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use tokio_stream::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::pb;

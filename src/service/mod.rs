@@ -5,6 +5,7 @@
 
 mod activity;
 mod audit;
+mod bucket;
 mod callers;
 mod checks;
 mod clock;
@@ -58,7 +59,7 @@ pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
-pub(crate) use transfer::{Nesting, Place};
+pub(crate) use transfer::{End, Pieces};
 pub use under_way::Reads;
 pub use watch::Heard;
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::Stream;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
-use tokio_stream::Stream;
 
 use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::cache::Position;

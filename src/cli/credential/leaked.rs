@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::leaked_input::{Pieces, candidates};
+use super::leaked_input::{Input, candidates};
 use crate::cli::args::record::LeakedArgs;
 use crate::cli::args::{Global, Output};
 use crate::cli::output::{Printed, Unprinted};
@@ -26,12 +26,12 @@ pub(in crate::cli) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Re
     refuse_token_output(global)?;
     let mut input = open_input(args.file)?;
     files::refuse_no_text(&mut input)?;
-    let mut pieces = Pieces::new(input);
+    let mut input = Input::new(input)?;
     let service = open(global).await?;
     let mut seen = Seen::default();
     let mut ended = Ended::default();
     let mut batch = Vec::new();
-    while let Some(piece) = pieces.next()? {
+    while let Some(piece) = input.next()? {
         let line = piece.line;
         candidates(&piece, &args.reason, |leaked| {
             if seen.is_news(&leaked) {

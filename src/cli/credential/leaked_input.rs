@@ -1,14 +1,14 @@
 //! Where tokens stand in what a scanner prints, whatever scanner: JSON is taken apart, so that what is escaped is found and the
 //! place where it was found is kept, and the rest is text. A line of any length takes no more memory than a piece of it.
 
-use std::io::{BufRead, ErrorKind, Result};
+use std::io::{BufRead, Result};
 
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::model::Reason;
 use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
-use crate::service::{LeakedToken, Nesting, Place};
+use crate::service::{End, LeakedToken, Pieces};
 use crate::token::{scan, scan_across};
 
 /// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
@@ -22,18 +22,12 @@ const WORD_BYTES_MIN: usize = 8;
 /// Names of fields that say where.
 const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];
 
-/// Pieces of the input: its lines, or the elements of an array.
-pub(in crate::cli) struct Pieces<R> {
-    input: R,
-    /// Of an array, how deep the next byte stands in it.
-    nesting: Option<Nesting>,
-    /// Whether the input was looked at.
-    begun: bool,
-    line: u64,
-    buffer: Zeroizing<Vec<u8>>,
-    /// The beginning of the buffer is the end of the piece before.
+/// The input in pieces: its lines, or the elements of an array.
+pub(in crate::cli) struct Input<R> {
+    pieces: Pieces<R>,
+    /// The beginning of the next piece is the end of the last.
     cut: bool,
-    /// The end of the piece before.
+    /// The end of the last piece.
     before: Zeroizing<Vec<u8>>,
 }
 
@@ -48,72 +42,33 @@ pub(in crate::cli) struct Piece<'p> {
     whole: bool,
 }
 
-impl<R: BufRead> Pieces<R> {
-    pub(in crate::cli) fn new(input: R) -> Self {
-        let buffer = Zeroizing::new(Vec::with_capacity(PIECE_BYTES_MAX));
-        Self {
-            input,
-            nesting: None,
-            begun: false,
-            line: 1,
-            buffer,
-            cut: false,
-            before: Zeroizing::default(),
-        }
+impl<R: BufRead> Input<R> {
+    /// Looks at the first bytes to tell what it is.
+    pub(in crate::cli) fn new(mut input: R) -> Result<Self> {
+        let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
+        let is_array = first == Some(&b'[');
+        let pieces = if is_array {
+            Pieces::elements(input, PIECE_BYTES_MAX, 1)
+        } else {
+            Pieces::lines(input, PIECE_BYTES_MAX)
+        };
+        Ok(Self { pieces, cut: false, before: Zeroizing::default() })
     }
 
     /// The next one that has anything in it.
     pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
-        let was_cut = self.cut;
-        let end = self.buffer.len().saturating_sub(BEFORE);
+        let last = self.pieces.bytes();
         self.before.clear();
-        self.before.extend_from_slice(&self.buffer[end..]);
-        let kept = if was_cut { self.buffer.len() - OVERLAP } else { self.buffer.len() };
-        self.buffer.drain(..kept);
-        let (mut line, mut ended) = (self.line, false);
-        while !ended && self.buffer.len() < PIECE_BYTES_MAX {
-            let available = match self.input.fill_buf() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                available => available?,
-            };
-            if available.is_empty() {
-                break;
+        self.before.extend_from_slice(&last[last.len().saturating_sub(BEFORE)..]);
+        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP } else { 0 })? {
+            let was_cut = std::mem::replace(&mut self.cut, piece.end == End::Full);
+            if !self.pieces.bytes().trim_ascii().is_empty() {
+                let (bytes, before) = (self.pieces.bytes(), &self.before);
+                let whole = !was_cut && !self.cut;
+                return Ok(Some(Piece { line: piece.line, bytes, before, whole }));
             }
-            if !self.begun {
-                let first = available.iter().find(|byte| !byte.is_ascii_whitespace());
-                self.nesting = (first == Some(&b'[')).then(Nesting::default);
-                self.begun = true;
-            }
-            let mut taken = 0;
-            for byte in available {
-                taken += 1;
-                let end_of_line = *byte == b'\n';
-                ended = match self.nesting.as_mut().map(|nesting| nesting.step(*byte)) {
-                    None | Some(Place::Outside) => end_of_line,
-                    Some(Place::Open | Place::Comma | Place::Close) => true,
-                    Some(Place::Element) => false,
-                };
-                self.line += u64::from(end_of_line);
-                if self.buffer.is_empty() && byte.is_ascii_whitespace() {
-                    line = self.line;
-                } else if !ended {
-                    self.buffer.push(*byte);
-                }
-                ended &= !self.buffer.is_empty();
-                if ended || self.buffer.len() >= PIECE_BYTES_MAX {
-                    break;
-                }
-            }
-            self.input.consume(taken);
         }
-        self.cut = !ended && self.buffer.len() >= PIECE_BYTES_MAX;
-        if self.buffer.is_empty()
-            || (was_cut && self.buffer.len() <= OVERLAP && !ended && !self.cut)
-        {
-            return Ok(None);
-        }
-        let whole = !was_cut && !self.cut;
-        Ok(Some(Piece { line, bytes: &self.buffer, before: &self.before, whole }))
+        Ok(None)
     }
 }
 

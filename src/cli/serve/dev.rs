@@ -1,6 +1,6 @@
 //! `dev`: everything at once for a newcomer, on a store that is thrown away.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{OnHangup, check, open_files, until_stopped};
 use crate::cli::args::{DevArgs, Global, Output};
 use crate::cli::signals::Signals;
-use crate::cli::{Usage, asked, flag, hex, operator, output, refuse_token_output, unshown};
+use crate::cli::{Usage, asked, flag, operator, output, refuse_token_output, unshown};
 use crate::model::{
     AuditAction, Caller, Credential, DisplayName, Permission, Role, Scope, Slug, UserId,
     WorkspaceId, WorkspaceName,
@@ -19,7 +19,6 @@ use crate::service::{
     PutWorkspace, Rpc, Service,
 };
 use crate::store::{self, AuditFilter};
-use crate::token::{OsRandom, random_array};
 
 const WORKSPACE: &str = "demo";
 /// What tells a store that `dev` has made: it is the first that is written.
@@ -55,8 +54,8 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
                  names",
             );
         }
-        let folder = throwaway_folder()?;
-        (format!("sqlite:{}", folder.0.join("store.db").display()), Some(folder))
+        let folder = tempfile::Builder::new().prefix("sophic-auth-dev-").tempdir()?;
+        (format!("sqlite:{}", folder.path().join("store.db").display()), Some(folder))
     };
     let connections_max = open_files::connections_max(None);
     let config = Config::new(&url, args.ports.listen, args.ports.http_listen);
@@ -134,23 +133,6 @@ async fn has_mark(service: &Service) -> anyhow::Result<bool> {
     let page = PageRequest { size: 1, token: String::new() };
     let put = service.list_audit_events(&filter, &page).await?;
     Ok(put.items.iter().any(|event| event.refusal.is_none()))
-}
-
-/// A folder that goes when this does.
-struct Throwaway(PathBuf);
-
-impl Drop for Throwaway {
-    fn drop(&mut self) {
-        // What cannot be removed is in the folder for temporary files, which somebody else cleans.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn throwaway_folder() -> anyhow::Result<Throwaway> {
-    let random: [u8; 6] = random_array(&OsRandom)?;
-    let folder = std::env::temp_dir().join(format!("sophic-auth-dev-{}", hex(&random)));
-    std::fs::create_dir(&folder)?;
-    Ok(Throwaway(folder))
 }
 
 async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {

@@ -81,9 +81,7 @@ fn an_etag_is_quoted_as_rfc_9110_has_it() {
 fn a_digest_is_sha_256() {
     // FIPS 180-4, appendix B.1.
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let bytes: Vec<u8> = (0..32)
-        .map(|i| u8::from_str_radix(&abc[2 * i..2 * i + 2], 16).expect("hexadecimal"))
-        .collect();
+    let bytes = hex::decode(abc).expect("hexadecimal");
     let digest = Digest::of("abc");
     assert_eq!(digest.as_bytes().as_slice(), bytes);
     assert_eq!(Digest::from_bytes(&bytes), Some(digest));

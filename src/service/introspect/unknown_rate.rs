@@ -8,12 +8,12 @@
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache::ClockMap;
 use crate::model::limits::{COUNTED_CALLERS_MAX, COUNTED_PEERS_MAX};
 use crate::model::{BootClock, CallerId, Digest};
+use crate::service::bucket::{Bucket, Rate};
 use crate::service::edge::network;
 
 /// One client of a caller, where its address is known, may have this part of the caller's rate, and so may one credential with
@@ -22,10 +22,12 @@ const CLIENT_SHARE: u32 = 10;
 /// A caller that was quiet may present this much at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Counts by caller, or by network: the generic cell rate algorithm, on time since boot.
+/// Counts by caller, or by network, on time since boot.
 pub struct UnknownRate {
-    /// Between two unknown tokens; zero: no limit.
-    interval: Duration,
+    /// Of a caller, and of a network.
+    rate: Rate,
+    /// Of one client, and of one credential: no slower than one a second.
+    share: Rate,
     boot: Arc<dyn BootClock>,
     callers: Counts<CallerId>,
     /// By the network of a caller's client.
@@ -35,15 +37,16 @@ pub struct UnknownRate {
     credentials: Counts<Digest>,
 }
 
-/// Nanoseconds since boot at which the allowance of each is whole again.
-type Counts<K> = ClockMap<(K, Arc<AtomicU64>)>;
+type Counts<K> = ClockMap<(K, Arc<Bucket>)>;
 
 impl UnknownRate {
     /// So many a second; 0: no limit.
     pub fn new(per_second: u32, boot: Arc<dyn BootClock>) -> Self {
-        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
+        let interval = BURST.checked_div(per_second).unwrap_or_default();
+        let of_share = (interval * CLIENT_SHARE).min(BURST).max(interval);
         Self {
-            interval,
+            rate: Rate { interval, burst: BURST },
+            share: Rate { interval: of_share, burst: BURST },
             boot,
             callers: ClockMap::new(COUNTED_CALLERS_MAX),
             clients: ClockMap::new(COUNTED_PEERS_MAX),
@@ -54,73 +57,57 @@ impl UnknownRate {
 
     /// Whether the caller may have something looked up now, for a client at this address, if it says.
     pub fn admits(&self, caller: CallerId, client: Option<IpAddr>) -> bool {
-        let of_client = |ip| self.admits_one(&self.clients, &(caller, network(ip)));
-        self.admits_one(&self.callers, &caller) && client.is_none_or(of_client)
+        let of_client = |ip| self.admits_one(&self.clients, &(caller, network(ip)), self.share);
+        self.admits_one(&self.callers, &caller, self.rate) && client.is_none_or(of_client)
     }
 
     /// What the caller had looked up for this client was unknown.
     pub fn count(&self, caller: CallerId, client: Option<IpAddr>) {
-        self.count_one(&self.callers, caller, self.interval);
+        self.count_one(&self.callers, caller, self.rate);
         if let Some(ip) = client {
             let key = (caller, network(ip));
-            self.count_one(&self.clients, key, self.share());
+            self.count_one(&self.clients, key, self.share);
         }
-    }
-
-    /// Between two of one client, or of one credential: no slower than one a second.
-    fn share(&self) -> Duration {
-        (self.interval * CLIENT_SHARE).min(BURST).max(self.interval)
     }
 
     /// Whether the token of this digest may have another workspace looked up now.
     pub fn admits_workspace(&self, token: &Digest) -> bool {
-        self.admits_one(&self.credentials, token)
+        self.admits_one(&self.credentials, token, self.share)
     }
 
     /// A workspace that this token had looked up is none where it has a role.
     pub fn count_workspace(&self, token: &Digest) {
-        self.count_one(&self.credentials, *token, self.share());
+        self.count_one(&self.credentials, *token, self.share);
     }
 
     /// Whether a service token from this network may be looked up now.
     pub fn admits_network(&self, network: IpAddr) -> bool {
-        self.admits_one(&self.networks, &network)
+        self.admits_one(&self.networks, &network, self.rate)
     }
 
     /// A service token that this network had looked up was unknown.
     pub fn count_network(&self, network: IpAddr) {
-        self.count_one(&self.networks, network, self.interval);
+        self.count_one(&self.networks, network, self.rate);
     }
 
-    fn admits_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: &K) -> bool {
-        let Some(whole_at) = counts.get(key, shared) else { return true };
-        let now = self.boot.since_boot();
-        Duration::from_nanos(whole_at.load(Ordering::Relaxed)) <= now + BURST
+    fn admits_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: &K, rate: Rate) -> bool {
+        let bucket = counts.get(key, shared);
+        bucket.is_none_or(|bucket| bucket.has_room(self.boot.since_boot(), rate))
     }
 
-    fn count_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: K, interval: Duration) {
-        if interval.is_zero() {
+    fn count_one<K: Hash + Eq>(&self, counts: &Counts<K>, key: K, rate: Rate) {
+        if rate.interval.is_zero() {
             return;
         }
-        let whole_at = counts.get(&key, shared).unwrap_or_else(|| {
-            let new = Arc::new(AtomicU64::new(0));
+        let bucket = counts.get(&key, shared).unwrap_or_else(|| {
+            let new = Arc::new(Bucket::default());
             counts.insert_if((key, Arc::clone(&new)), || true);
             new
         });
-        let now = nanos(self.boot.since_boot());
-        let (more, most) = (nanos(interval), now + nanos(2 * BURST));
-        // Many may have been let in before any was counted: nobody pays for that for long. The update always gives a value,
-        // so it cannot fail.
-        let _ = whole_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
-            Some((at.max(now) + more).min(most))
-        });
+        bucket.take(self.boot.since_boot(), rate);
     }
 }
 
-fn shared<K>((_, whole_at): &(K, Arc<AtomicU64>)) -> Arc<AtomicU64> {
-    Arc::clone(whole_at)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+fn shared<K>((_, bucket): &(K, Arc<Bucket>)) -> Arc<Bucket> {
+    Arc::clone(bucket)
 }

@@ -98,9 +98,7 @@ impl<'o> Output<'o> {
                 writer.write_record(fields).map_err(unwritable)
             }
             Self::Jsonl(output) => {
-                let mut line = String::new();
-                record.push_json(&mut line);
-                writeln!(output, "{line}").map_err(TransferError::output)
+                writeln!(output, "{}", record.to_json()).map_err(TransferError::output)
             }
         }
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::transaction::{SqliteTx, verb};
 use super::{Result, SqliteStore, at, read};
-use crate::model::{AuditEvent, Digest, EventId, Timestamp, UserId};
+use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
 use crate::store::{AuditFilter, AuditStore, AuditTx, row};
@@ -132,7 +132,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
 /// A row as an array, in the order of the columns.
 fn fields(event: &AuditEvent) -> Value {
     json!([
-        Digest::hex_of(event.id.0.as_bytes()),
+        hex::encode(event.id.0.as_bytes()),
         at(event.time),
         event.action,
         event.caller,

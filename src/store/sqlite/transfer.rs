@@ -125,8 +125,8 @@ async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Result<ImportFo
         .await?;
         found.users = rows.iter().map(row::user).collect::<Result<_>>()?;
     }
-    let digests: Vec<_> = names.digests.iter().map(|digest| hex(digest.as_bytes())).collect();
-    let ids: Vec<_> = names.ids.iter().map(|id| hex(id.0.as_bytes())).collect();
+    let digests: Vec<_> = names.digests.iter().map(Digest::to_hex).collect();
+    let ids: Vec<_> = names.ids.iter().map(|id| hex::encode(id.0.as_bytes())).collect();
     let rows = sqlx::query(
         "SELECT id, digest, kind, workspace_id, user_id, max_role FROM credentials \
          WHERE digest IN (SELECT unhex(value) FROM json_each($1)) \
@@ -149,7 +149,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
     };
     let time = |time: Option<Timestamp>| time.map(at);
     json!([
-        hex(credential.id.0.as_bytes()),
+        hex::encode(credential.id.0.as_bytes()),
         credential.kind.number(),
         workspace,
         user,
@@ -157,7 +157,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         credential.generation,
         credential.name.as_str(),
         credential.hint,
-        hex(digest.as_bytes()),
+        digest.to_hex(),
         credential.scopes.bits(),
         credential.ip_allowlist.to_string(),
         row::annotations_text(&credential.annotations),
@@ -168,12 +168,8 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         time(credential.last_use.map(|last_use| last_use.time)),
         credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()),
         credential.creator,
-        credential.predecessor_id.map(|id| hex(id.0.as_bytes())),
-        hex(credential.family_id.0.as_bytes()),
+        credential.predecessor_id.map(|id| hex::encode(id.0.as_bytes())),
+        hex::encode(credential.family_id.0.as_bytes()),
         credential.version,
     ])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Digest::hex_of(bytes)
 }

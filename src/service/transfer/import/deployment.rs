@@ -14,8 +14,9 @@ use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;
 use super::super::deployment::Said;
+use super::super::spool::Spooled;
 use super::narrower::{Compared, Gone};
-use super::stage::{Staged, Unstaged};
+use super::stage::Staged;
 use super::write::Batch;
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
@@ -132,10 +133,10 @@ impl Service {
         &self,
         context: &Context,
         writing: &mut Writing<'_>,
-        mut lot: Unstaged,
+        mut lot: Spooled,
     ) -> Result<(), TransferError> {
         let damaged = |_| TransferError::temporary(std::io::ErrorKind::InvalidData.into());
-        while let Some((line, said)) = lot.next()? {
+        while let Some((line, said)) = lot.next(|text| serde_json::from_str(text).ok())? {
             let put = match said {
                 Said::Workspace(said) => {
                     let (workspace, policy) = said.read().map_err(damaged)?;

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::super::super::audit::Entry;
 use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
-use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
 use super::super::names::Reading;
 use super::super::spool::Spooled;
+use super::super::{TransferError, json};
 use super::batch::{Surroundings, Verdict, names};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
@@ -124,7 +124,8 @@ impl Service {
         let creator = context.requester_name();
         let mut batch = Batch::new();
         while batch.len() < usize::from(IMPORT_BATCH) {
-            let Some((line, record)) = spooled.next()? else { break };
+            let read = |text: &str| json::parse(text, &Reading::default()).ok();
+            let Some((line, record)) = spooled.next(read)? else { break };
             if tally.bad.contains(line) {
                 continue;
             }
