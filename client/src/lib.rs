@@ -10,7 +10,8 @@
 //! - `cache`, `flights`, `watch`: answers from memory, and when they are good
 //! - `call`, `error`, `observe`: making calls, what goes wrong, what is counted
 //! - `presented`, `introspection`, `scopes`, `token`: the words of question and answer
-//! - `generated`: the protocol, committed, so that nobody who uses this compiles protobuf
+//! - `generated`: the calls of the protocol, committed, so that nobody who uses this compiles protobuf; the messages are
+//!   those of `sophic-auth-protocol`
 //!
 //! # Example
 //!
@@ -40,7 +41,6 @@ mod layer;
 mod manage;
 mod observe;
 mod presented;
-mod redact;
 mod scopes;
 mod token;
 mod watch;
@@ -52,6 +52,8 @@ mod watch;
     reason = "generated; the proto has the documentation"
 )]
 pub mod pb {
+    pub use sophic_auth_protocol::pb::*;
+
     include!("generated/sophic.auth.v1.rs");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sophic_auth::grpc::pb::BulkRevokeRequest;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::model::{
     Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
     Owner, Scope, Timestamp, WorkspaceId,

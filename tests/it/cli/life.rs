@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{
     self, IntrospectRequest, ListCredentialsRequest, RotateRequest, RotateResponse,
 };

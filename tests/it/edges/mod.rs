@@ -10,7 +10,7 @@ mod unprinted;
 use std::process::Child;
 use std::time::Duration;
 
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{CreateKeyRequest, IntrospectRequest, Scope};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;

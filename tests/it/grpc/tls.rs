@@ -8,7 +8,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse};
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
