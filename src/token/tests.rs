@@ -222,29 +222,6 @@ fn tokens_are_redacted_wherever_they_stand_in_a_text() {
     assert!(matches!(redact_tokens("sophic_sophic_key_ no token"), std::borrow::Cow::Borrowed(_)));
 }
 
-/// The same file is read by `sophic-auth-client`, which shares no code with this.
-#[test]
-fn the_vectors_hold() {
-    let vectors = include_str!("../../tests/vectors/tokens.json");
-    let vectors: serde_json::Value = serde_json::from_str(vectors).expect("JSON");
-    for vector in vectors.as_array().expect("a list") {
-        let text = vector["text"].as_str().expect("a text");
-        let kind = TokenKind::of(text).map(|kind| match kind {
-            TokenKind::Key => "key",
-            TokenKind::Pat => "pat",
-            TokenKind::Service => "svc",
-        });
-        assert_eq!(kind, vector["kind"].as_str(), "{text}");
-        for (imported, field) in [(false, "digest"), (true, "digest_if_imported")] {
-            let digest = digest_of_presented(text, imported).map(|digest| {
-                let bytes = digest.as_bytes().iter();
-                bytes.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-            });
-            assert_eq!(digest.as_deref(), vector[field].as_str(), "{text}, {field}");
-        }
-    }
-}
-
 #[test]
 fn a_token_is_found_wherever_it_stands_however_it_is_escaped() {
     let token = Token::mint(TokenKind::Key, &OsRandom).expect("a token");

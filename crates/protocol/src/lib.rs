@@ -1,8 +1,22 @@
-//! The protocol that the server and its clients share.
+//! The protocol that the server and its clients share: its messages, and the words in them.
 //!
 //! # Layout
 //!
-//! - `generated`: the messages of `proto/sophic/auth/v1`, committed, so that nobody compiles protobuf to use this crate
+//! - `scope`, `role`: what a credential may be used for; each scope is declared once
+//! - `denial`, `challenge`: why a token is refused: name, HTTP status, text and `WWW-Authenticate`
+//! - `token`: how tokens are spelled and checked
+//! - `headers`: what a request presents
+//! - `generated`: the messages of `proto/sophic/auth/v1`, committed, so that no build compiles protobuf
+//!
+//! Everything is pure: no I/O, no clock, no randomness.
+
+mod challenge;
+mod denial;
+pub mod headers;
+mod invalid;
+mod role;
+mod scope;
+pub mod token;
 
 /// The messages of package `sophic.auth.v1`.
 #[expect(
@@ -14,3 +28,8 @@
 pub mod pb {
     include!("generated/sophic.auth.v1.rs");
 }
+
+pub use denial::{Denial, Lack};
+pub use invalid::{Invalid, listed};
+pub use role::Role;
+pub use scope::{Scope, ScopeSet};
