@@ -186,6 +186,25 @@ fn both_stores_have_the_same_migrations() {
     assert_eq!(numbers.len(), distinct.len(), "two migrations have one number: {sqlite:?}");
 }
 
+/// A scope more needs a migration too.
+#[test]
+fn the_newest_schema_takes_every_scope_and_no_bit_more() {
+    for database in ["sqlite", "postgres"] {
+        let folder = root().join("migrations").join(database);
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        let all: String =
+            files.iter().map(|path| std::fs::read_to_string(path).expect("a file")).collect();
+        let (_, newest) = all.rsplit_once("CHECK (scopes BETWEEN 0 AND ").expect("a check");
+        let (most, _) = newest.split_once(')').expect("its end");
+        let all_scopes = sophic_auth::model::ScopeSet::ALL.bits().to_string();
+        assert_eq!(most, all_scopes, "{database}");
+    }
+}
+
 #[test]
 fn both_stores_are_twins_file_by_file() {
     let files = |database: &str| {

@@ -7,17 +7,14 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
-use sophic_auth_protocol::Denial;
 use sophic_auth_protocol::headers::{self, WORKSPACE_HEADER};
+use sophic_auth_protocol::{Denial, ERROR_DOMAIN};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::Scopes;
 use crate::error::Error;
 use crate::introspection::Introspection;
-
-/// The domain of every `ErrorInfo`.
-const DOMAIN: &str = "auth.sophic.so";
 
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +159,8 @@ impl Refusal {
             503 => Code::Unavailable,
             _ => Code::PermissionDenied,
         };
-        let mut details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());
+        let mut details =
+            ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, HashMap::new());
         match self {
             Self::Denied(_) => {}
             Self::BadWorkspaceHeader => {

@@ -29,6 +29,9 @@ pub mod pb {
     include!("generated/sophic.auth.v1.rs");
 }
 
+/// The domain of the reason in every error (`google.rpc.ErrorInfo`).
+pub const ERROR_DOMAIN: &str = "auth.sophic.so";
+
 pub use denial::{Denial, Lack};
 pub use invalid::{Invalid, listed};
 pub use role::Role;

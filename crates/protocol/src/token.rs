@@ -104,4 +104,22 @@ mod tests {
             }
         }
     }
+
+    /// Pinned: the check characters are read by scanners that other people wrote.
+    #[test]
+    fn the_check_characters_are_crc32_in_base62() {
+        let signed = "sophic_key_00000000000000000000000000000000";
+        let crc = crc32fast::hash(signed.as_bytes());
+        let naive = {
+            let alphabet: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+            let mut rest = crc;
+            let mut digits = Vec::new();
+            for _ in 0..6 {
+                digits.insert(0, alphabet[(rest % 62) as usize]);
+                rest /= 62;
+            }
+            digits.into_iter().collect::<String>()
+        };
+        assert_eq!(TokenKind::of(&format!("{signed}{naive}")), Some(TokenKind::Key));
+    }
 }
