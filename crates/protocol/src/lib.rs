@@ -19,12 +19,7 @@ mod scope;
 pub mod token;
 
 /// The messages of package `sophic.auth.v1`.
-#[expect(
-    clippy::pedantic,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated; the proto has the documentation"
-)]
+#[expect(clippy::pedantic, reason = "generated; the proto has the documentation")]
 pub mod pb {
     include!("generated/sophic.auth.v1.rs");
 }
