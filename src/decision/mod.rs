@@ -1,143 +1,15 @@
 //! The decision (DESIGN §3): one pure function that every face speaks through. No clock, no I/O, no async, no allocation.
 
-mod challenge;
-
 #[cfg(test)]
 mod tests;
 
-pub use challenge::www_authenticate;
-
 use std::net::IpAddr;
+
+pub use sophic_auth_protocol::{Denial, Lack};
 
 use crate::model::{
     CredentialKind, FoundFacts, OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
 };
-
-/// Why a presented token may not do what was asked; the first row of the table that applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Denial {
-    /// Row 1: no token was presented.
-    TokenMissing,
-    /// Row 2: malformed, wrong check characters, or not known: one answer for all three.
-    TokenUnknown,
-    /// Row 3: revoked, by itself or with all that its owner had.
-    TokenRevoked,
-    /// Row 3: past its expiry.
-    TokenExpired,
-    /// Row 3: switched off.
-    TokenDisabled,
-    /// Row 4: the personal access token's user, or the key's workspace, is disabled.
-    PrincipalDisabled,
-    /// Row 5: the client's address is absent or outside the allowlist.
-    IpNotAllowed,
-    /// Row 6: a key, and another workspace is named.
-    WorkspaceMismatch,
-    /// Row 7: a personal access token, and no workspace is named.
-    WorkspaceRequired,
-    /// Row 8: the workspace is unknown or disabled, or the user is no member: one answer for all three.
-    NotAMember,
-    /// Row 9: capture is required, and a key is no user.
-    UserCredentialRequired,
-    /// Row 10: a required scope is not in effect.
-    InsufficientScope,
-    /// No row: it was not looked up, since there were too many before it that are nobody's. It says nothing of the token, and
-    /// is never given but in a batch, where the others have their answers: alone such a call fails.
-    UnknownTokensTooMany,
-}
-
-impl Denial {
-    /// All of them, in the order of the table.
-    pub const ALL: [Self; 13] = [
-        Self::TokenMissing,
-        Self::TokenUnknown,
-        Self::TokenRevoked,
-        Self::TokenExpired,
-        Self::TokenDisabled,
-        Self::PrincipalDisabled,
-        Self::IpNotAllowed,
-        Self::WorkspaceMismatch,
-        Self::WorkspaceRequired,
-        Self::NotAMember,
-        Self::UserCredentialRequired,
-        Self::InsufficientScope,
-        Self::UnknownTokensTooMany,
-    ];
-
-    /// Whether the token is good for something all the same.
-    pub const fn is_active(self) -> bool {
-        !matches!(
-            self,
-            Self::TokenMissing
-                | Self::TokenUnknown
-                | Self::TokenRevoked
-                | Self::TokenExpired
-                | Self::TokenDisabled
-                | Self::PrincipalDisabled
-                | Self::UnknownTokensTooMany
-        )
-    }
-
-    /// What to answer the client with.
-    pub const fn http_status(self) -> u16 {
-        match self {
-            Self::TokenMissing
-            | Self::TokenUnknown
-            | Self::TokenRevoked
-            | Self::TokenExpired
-            | Self::TokenDisabled
-            | Self::PrincipalDisabled => 401,
-            Self::WorkspaceRequired => 400,
-            Self::IpNotAllowed
-            | Self::WorkspaceMismatch
-            | Self::NotAMember
-            | Self::UserCredentialRequired
-            | Self::InsufficientScope => 403,
-            Self::UnknownTokensTooMany => 429,
-        }
-    }
-
-    /// Its name, as in the proto without the prefix.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenMissing => "TOKEN_MISSING",
-            Self::TokenUnknown => "TOKEN_UNKNOWN",
-            Self::TokenRevoked => "TOKEN_REVOKED",
-            Self::TokenExpired => "TOKEN_EXPIRED",
-            Self::TokenDisabled => "TOKEN_DISABLED",
-            Self::PrincipalDisabled => "PRINCIPAL_DISABLED",
-            Self::IpNotAllowed => "IP_NOT_ALLOWED",
-            Self::WorkspaceMismatch => "WORKSPACE_MISMATCH",
-            Self::WorkspaceRequired => "WORKSPACE_REQUIRED",
-            Self::NotAMember => "NOT_A_MEMBER",
-            Self::UserCredentialRequired => "USER_CREDENTIAL_REQUIRED",
-            Self::InsufficientScope => "INSUFFICIENT_SCOPE",
-            Self::UnknownTokensTooMany => "UNKNOWN_TOKENS_TOO_MANY",
-        }
-    }
-
-    /// Why, for people. Of a scope that is not in effect only the whole decision can say who lacks it.
-    const fn explanation(self) -> &'static str {
-        match self {
-            Self::TokenMissing => "no token was presented",
-            Self::TokenUnknown => "the token is not known",
-            Self::TokenRevoked => "the token was revoked",
-            Self::TokenExpired => "the token has expired",
-            Self::TokenDisabled => "the token is disabled",
-            Self::PrincipalDisabled => "the token's user or workspace is disabled",
-            Self::IpNotAllowed => "the token may not be used from this address",
-            Self::WorkspaceMismatch => "the key belongs to another workspace",
-            Self::WorkspaceRequired => {
-                "a personal access token needs a workspace: send x-sophic-workspace"
-            }
-            Self::NotAMember => "the user is not a member of this workspace",
-            Self::UserCredentialRequired => {
-                "this needs a user: use a personal access token, not a key"
-            }
-            Self::InsufficientScope => "a required scope is not in effect",
-            Self::UnknownTokensTooMany => "it was not looked up: too many before it were unknown",
-        }
-    }
-}
 
 /// Which of the two bounds of a personal access token set its effective role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,28 +26,6 @@ impl RoleCap {
         match self {
             Self::Membership => "membership",
             Self::Token => "token",
-        }
-    }
-}
-
-/// What keeps a required scope from being in effect: what would have to be another for it to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
-    /// The token was not granted it.
-    Token,
-    /// The token's downscope may not exercise it.
-    MaxRole,
-    /// The user's role in the workspace may not: no token of theirs would help.
-    Role,
-}
-
-impl Lack {
-    /// In words, for people.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::Token => "the token lacks a required scope",
-            Self::MaxRole => "the token's max_role does not allow a required scope",
-            Self::Role => "the user's role in this workspace does not allow a required scope",
         }
     }
 }
@@ -247,6 +97,11 @@ impl Decision {
     }
 }
 
+/// The `WWW-Authenticate` header to send with the refusal, empty when allowed; `required` are the scopes that were asked for.
+pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str {
+    decision.denial.map_or("", |denial| denial.challenge(decision.lack, required))
+}
+
 /// Decides rows 3 to 11 of the table; rows 1 and 2 are those in which there is no credential to decide about.
 pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
     match refuse_dead(found, now) {
@@ -285,7 +140,7 @@ fn decide_live(found: &FoundFacts, request: &Request<'_>) -> Decision {
     let credential = &*found.credential;
     let role = effective_role(found);
     let scopes = match (credential.kind, role) {
-        (CredentialKind::Key, _) => credential.scopes.difference(ScopeSet::of(&[Scope::Capture])),
+        (CredentialKind::Key, _) => credential.scopes.difference(ScopeSet::CAPTURE),
         (CredentialKind::Pat, Some((role, _))) => {
             credential.scopes.intersection(role.may_exercise())
         }

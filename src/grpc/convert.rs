@@ -10,7 +10,7 @@ use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PolicyChange,
     PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    WorkspacePolicy,
+    WorkspacePolicy, listed,
 };
 use crate::service::{
     Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
@@ -87,32 +87,25 @@ pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) 
         violations.add(field, format!("must have at most {SCOPES_MAX} entries"));
         return ScopeSet::EMPTY;
     }
-    let scopes = numbers.iter().filter_map(|number| match pb::Scope::try_from(*number) {
-        Ok(pb::Scope::Read) => Some(Scope::Read),
-        Ok(pb::Scope::Capture) => Some(Scope::Capture),
-        Ok(pb::Scope::Admin) => Some(Scope::Admin),
-        Ok(pb::Scope::Unspecified) | Err(_) => {
-            violations.add(field, "must be of SCOPE_READ, SCOPE_CAPTURE and SCOPE_ADMIN");
-            None
+    let scopes = numbers.iter().filter_map(|number| {
+        let scope = Scope::from_proto(*number);
+        if scope.is_none() {
+            let names = Scope::ALL.map(|scope| scope.to_proto().as_str_name());
+            violations.add(field, format!("must be of {}", listed(&names, " and ")));
         }
+        scope
     });
     scopes.collect()
 }
 
 /// A role; nothing for `ROLE_UNSPECIFIED`.
 pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Option<Role> {
-    match pb::Role::try_from(number) {
-        Ok(pb::Role::Viewer) => Some(Role::Viewer),
-        Ok(pb::Role::Member) => Some(Role::Member),
-        Ok(pb::Role::Admin) => Some(Role::Admin),
-        Ok(pb::Role::Owner) => Some(Role::Owner),
-        Ok(pb::Role::Unspecified) => None,
-        Err(_) => {
-            violations
-                .add(field, "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
-            None
-        }
+    let role = Role::from_proto(number);
+    if role.is_none() && number != pb::Role::Unspecified as i32 {
+        let names = Role::ALL.map(|role| role.to_proto().as_str_name());
+        violations.add(field, format!("must be one of {}", listed(&names, " and ")));
     }
+    role
 }
 
 /// A duration that is not negative.
@@ -149,18 +142,6 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
-    match scope {
-        Scope::Read => pb::Scope::Read,
-        Scope::Capture => pb::Scope::Capture,
-        Scope::Admin => pb::Scope::Admin,
-    }
-}
-
-pub(super) fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    scopes.iter().map(|scope| scope_number(scope).into()).collect()
-}
-
 pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
     match cap {
         RoleCap::Membership => pb::RoleCap::Membership,
@@ -168,37 +149,10 @@ pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
     }
 }
 
-pub(super) const fn pb_role(role: Role) -> pb::Role {
-    match role {
-        Role::Viewer => pb::Role::Viewer,
-        Role::Member => pb::Role::Member,
-        Role::Admin => pb::Role::Admin,
-        Role::Owner => pb::Role::Owner,
-    }
-}
-
 pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
-    }
-}
-
-pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
-    match denial {
-        Denial::TokenMissing => pb::Denial::TokenMissing,
-        Denial::TokenUnknown => pb::Denial::TokenUnknown,
-        Denial::TokenRevoked => pb::Denial::TokenRevoked,
-        Denial::TokenExpired => pb::Denial::TokenExpired,
-        Denial::TokenDisabled => pb::Denial::TokenDisabled,
-        Denial::PrincipalDisabled => pb::Denial::PrincipalDisabled,
-        Denial::IpNotAllowed => pb::Denial::IpNotAllowed,
-        Denial::WorkspaceMismatch => pb::Denial::WorkspaceMismatch,
-        Denial::WorkspaceRequired => pb::Denial::WorkspaceRequired,
-        Denial::NotAMember => pb::Denial::NotAMember,
-        Denial::UserCredentialRequired => pb::Denial::UserCredentialRequired,
-        Denial::InsufficientScope => pb::Denial::InsufficientScope,
-        Denial::UnknownTokensTooMany => pb::Denial::UnknownTokensTooMany,
     }
 }
 
@@ -258,7 +212,7 @@ pub(super) fn membership(membership: &Membership) -> pb::Membership {
     pb::Membership {
         workspace_id: membership.workspace_id.to_string(),
         user_id: membership.user_id.to_string(),
-        role: pb_role(membership.role).into(),
+        role: membership.role.to_proto().into(),
         create_time: Some(timestamp(membership.create_time)),
         update_time: Some(timestamp(membership.update_time)),
     }
@@ -283,12 +237,12 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
-    let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
+    let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| role.to_proto());
     let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),
-        denial: decision.denial.map_or(pb::Denial::Unspecified, pb_denial).into(),
+        denial: decision.denial.map_or(pb::Denial::Unspecified, Denial::to_proto).into(),
         http_status: decision.http_status().into(),
         www_authenticate: answer.www_authenticate.to_owned(),
         principal: None,
@@ -299,10 +253,10 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         }),
         role: role.into(),
         role_capped_by: cap.into(),
-        scopes: scope_numbers(decision.scopes),
-        missing_scopes: scope_numbers(decision.missing_scopes),
-        token_lacks_scopes: scope_numbers(decision.token_lacks),
-        role_lacks_scopes: scope_numbers(decision.role_lacks),
+        scopes: decision.scopes.to_proto(),
+        missing_scopes: decision.missing_scopes.to_proto(),
+        token_lacks_scopes: decision.token_lacks.to_proto(),
+        role_lacks_scopes: decision.role_lacks.to_proto(),
         credential: None,
         cache_ttl: Some(duration(answer.cache_ttl)),
         revision: answer.revision,

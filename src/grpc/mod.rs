@@ -18,7 +18,6 @@ pub mod health;
 mod introspect;
 mod message;
 mod protocol;
-mod redact;
 mod status;
 mod strangers;
 mod texts;
@@ -50,7 +49,9 @@ use crate::service::rpcs::request_bytes_max;
     reason = "generated; the proto has the documentation"
 )]
 pub mod pb {
-    tonic::include_proto!("sophic.auth.v1");
+    pub use sophic_auth_protocol::pb::*;
+
+    include!("generated/sophic.auth.v1.rs");
 }
 
 /// What is used of Envoy's protocol, in the folders of its packages, and of Google's, which it names.
@@ -65,20 +66,20 @@ pub mod envoy {
     pub mod config {
         pub mod core {
             pub mod v3 {
-                tonic::include_proto!("envoy.config.core.v3");
+                include!("generated/envoy.config.core.v3.rs");
             }
         }
     }
     pub mod service {
         pub mod auth {
             pub mod v3 {
-                tonic::include_proto!("envoy.service.auth.v3");
+                include!("generated/envoy.service.auth.v3.rs");
             }
         }
     }
     pub mod r#type {
         pub mod v3 {
-            tonic::include_proto!("envoy.r#type.v3");
+            include!("generated/envoy.r#type.v3.rs");
         }
     }
 }
@@ -87,12 +88,12 @@ pub mod envoy {
 pub mod google {
     /// The package.
     pub mod rpc {
-        tonic::include_proto!("google.rpc");
+        include!("generated/google.rpc.rs");
     }
 }
 
 /// Every file of the protocol, encoded, for reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
 /// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
 pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {

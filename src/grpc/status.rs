@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
+use sophic_auth_protocol::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::service::{Kind, Reason, ServiceError};
 
-/// The domain of every `ErrorInfo`.
-const DOMAIN: &str = "auth.sophic.so";
 /// When to try again after `UNAVAILABLE` and `RESOURCE_EXHAUSTED`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -38,7 +37,8 @@ impl From<ServiceError> for Status {
         let kind = error.reason.kind();
         let metadata: HashMap<String, String> =
             error.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let mut details = ErrorDetails::with_error_info(error.reason.code(), DOMAIN, metadata);
+        let mut details =
+            ErrorDetails::with_error_info(error.reason.code(), ERROR_DOMAIN, metadata);
         if !error.violations.is_empty() {
             let violations = error.violations.iter();
             let violations = violations

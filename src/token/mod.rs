@@ -3,7 +3,6 @@
 //!
 //! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
 
-mod bearer;
 mod format;
 mod imported;
 mod random;
@@ -12,13 +11,12 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use bearer::{bearer, credentials};
-pub use format::{
-    SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens, why_no_token,
-};
+pub use format::{digest_of_presented, digest_to_end, redact_tokens, why_no_token};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};
+pub use sophic_auth_protocol::headers::{self, bearer, credentials};
+pub use sophic_auth_protocol::token::{SCANNER_REGEX, TokenKind};
 
 use std::fmt;
 

@@ -15,8 +15,12 @@ pub(in crate::cli) struct NewCredential {
     /// What to call it
     #[arg(long)]
     pub(in crate::cli) name: String,
-    /// read, capture or admin; may be given more than once
-    #[arg(long = "scope", required = true, value_name = "SCOPE")]
+    #[arg(
+        long = "scope",
+        required = true,
+        value_name = "SCOPE",
+        help = format!("{}; may be given more than once", Scope::listed(" or "))
+    )]
     pub(in crate::cli) scopes: Vec<Scope>,
     #[command(flatten)]
     pub(in crate::cli) expiration: ExpirationArgs,
@@ -78,8 +82,14 @@ pub(in crate::cli) enum PatCommand {
         /// The user's id
         #[arg(long)]
         user: String,
-        /// The role that it acts in at the most: viewer, member, admin or owner [default: no bound]
-        #[arg(long, value_name = "ROLE")]
+        #[arg(
+            long,
+            value_name = "ROLE",
+            help = format!(
+                "The role that it acts in at the most: {} [default: no bound]",
+                Role::listed(" or ")
+            )
+        )]
         max_role: Option<Role>,
         #[command(flatten)]
         new: NewCredential,
@@ -178,8 +188,10 @@ pub(in crate::cli) struct ListArgs {
     /// Only what this creator made: user:ID, caller:NAME or operator:NAME
     #[arg(long, value_name = "CREATOR")]
     pub(in crate::cli) creator: Option<String>,
-    /// Only those that were granted this scope: read, capture or admin
-    #[arg(long)]
+    #[arg(
+        long,
+        help = format!("Only those that were granted this scope: {}", Scope::listed(" or "))
+    )]
     pub(in crate::cli) scope: Option<Scope>,
     /// Only those that are alive and expire before this, as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]

@@ -353,8 +353,7 @@ pub(super) enum MemberCommand {
         /// The user's id
         #[arg(long)]
         user: String,
-        /// viewer, member, admin or owner
-        #[arg(long)]
+        #[arg(long, help = Role::listed(" or "))]
         role: Role,
     },
     /// List the memberships of a workspace, of a user, or of both

@@ -53,12 +53,10 @@ pub(super) fn credential_id(
 
 /// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
 pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
-    match pb::Scope::try_from(number) {
-        Ok(pb::Scope::Unspecified) => None,
-        Ok(pb::Scope::Read | pb::Scope::Capture | pb::Scope::Admin) | Err(_) => {
-            convert::scopes(violations, field, &[number]).iter().next()
-        }
+    if number == pb::Scope::Unspecified as i32 {
+        return None;
     }
+    convert::scopes(violations, field, &[number]).iter().next()
 }
 
 pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder {
@@ -92,7 +90,7 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
     let etag = credential.etag();
     let (workspace_id, user_id, max_role) = match credential.owner {
         Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),
-        Owner::User { id, max_role } => (String::new(), id.to_string(), convert::pb_role(max_role)),
+        Owner::User { id, max_role } => (String::new(), id.to_string(), max_role.to_proto()),
     };
     let last_use_ip = credential.last_use.and_then(|last_use| last_use.ip);
     pb::Credential {
@@ -102,7 +100,7 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
         user_id,
         name: credential.name.to_string(),
         hint: credential.hint,
-        scopes: convert::scope_numbers(credential.scopes),
+        scopes: credential.scopes.to_proto(),
         max_role: max_role.into(),
         ip_allowlist: credential.ip_allowlist.iter().map(ToString::to_string).collect(),
         annotations: credential.annotations.entries().clone().into_iter().collect(),

@@ -62,13 +62,8 @@ pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionReque
 
 impl Fields<'_> {
     fn scope(&mut self, number: u64) -> Option<()> {
-        let scope = match number {
-            1 => Scope::Read,
-            2 => Scope::Capture,
-            3 => Scope::Admin,
-            _ => return None,
-        };
-        self.scopes = self.scopes.union(ScopeSet::of(&[scope]));
+        let scope = Scope::from_proto(i32::try_from(number).ok()?)?;
+        self.scopes = self.scopes.union(scope.into());
         self.scopes_len += 1;
         (self.scopes_len <= SCOPES_MAX).then_some(())
     }

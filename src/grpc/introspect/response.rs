@@ -5,7 +5,7 @@
 use bytes::{BufMut as _, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use crate::grpc::convert::{pb_denial, pb_kind, pb_role, pb_role_cap, scope_number};
+use crate::grpc::convert::{pb_kind, pb_role_cap};
 use crate::model::{
     CredentialFacts, FoundFacts, PrincipalFacts, Role, ScopeSet, Timestamp, Workspace,
 };
@@ -18,7 +18,7 @@ pub(super) fn write(answer: &Introspection, buffer: &mut BytesMut) {
     flag(buffer, 1, active);
     flag(buffer, 2, decision.is_allowed());
     if let Some(denial) = decision.denial {
-        number(buffer, 3, i32::from(pb_denial(denial)).unsigned_abs().into());
+        number(buffer, 3, i32::from(denial.to_proto()).unsigned_abs().into());
     }
     number(buffer, 4, decision.http_status().into());
     text(buffer, 5, answer.www_authenticate);
@@ -84,7 +84,7 @@ fn credential(buffer: &mut BytesMut, credential: &CredentialFacts) {
 }
 
 fn role_number(role: Role) -> u64 {
-    i32::from(pb_role(role)).unsigned_abs().into()
+    i32::from(role.to_proto()).unsigned_abs().into()
 }
 
 fn flag(buffer: &mut BytesMut, field: u32, value: bool) {
@@ -117,7 +117,7 @@ fn scopes(buffer: &mut BytesMut, field: u32, scopes: ScopeSet) {
         encode_key(field, WireType::LengthDelimited, buffer);
         encode_varint(scopes.iter().count() as u64, buffer);
         for scope in scopes.iter() {
-            encode_varint(i32::from(scope_number(scope)).unsigned_abs().into(), buffer);
+            encode_varint(i32::from(scope.to_proto()).unsigned_abs().into(), buffer);
         }
     }
 }

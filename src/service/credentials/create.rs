@@ -165,9 +165,7 @@ impl Service {
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {
         let mut violations = Violations::default();
         let name = violations.check("name", DisplayName::parse(&request.name));
-        if request.scopes.is_empty() {
-            violations.add("scopes", "must name at least one of read, capture, admin");
-        }
+        violations.check("scopes", request.scopes.not_empty());
         let cidrs = request.ip_allowlist.iter().map(String::as_str);
         let ip_allowlist = violations.check("ip_allowlist", IpAllowlist::parse(cidrs));
         let annotations = Annotations::parse(request.annotations.clone());

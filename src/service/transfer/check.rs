@@ -286,9 +286,7 @@ impl Problems<'_> {
         let scopes: Result<ScopeSet, Invalid> =
             texts.iter().map(|text| text.parse::<Scope>()).collect();
         let scopes = self.note("scopes", scopes)?;
-        if scopes.is_empty() {
-            self.add("scopes", "must name at least one of read, capture, admin");
-        }
+        self.note("scopes", scopes.not_empty());
         Some(scopes)
     }
 

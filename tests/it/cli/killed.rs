@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use sophic_auth::grpc::pb::BulkRevokeRequest;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::model::{
     Annotations, AuditEvent, Credential, CredentialId, CredentialKind, Digest, DisplayName,
     EventId, IpAllowlist, Owner, Scope, Timestamp, WorkspaceId,
 };
 use sophic_auth::store::{self, AuditFilter, RevokeFilter, Store};
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 
 use super::program::{Program, Serving, operator};

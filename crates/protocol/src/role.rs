@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Invalid, Scope, ScopeSet};
+use crate::pb;
+use crate::{Invalid, ScopeSet, listed};
 
 /// A role. The number is the store's too: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,11 +24,11 @@ impl Role {
     /// All of them, in ascending order.
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Member, Self::Admin, Self::Owner];
 
-    /// What it may exercise (DESIGN §1).
+    /// What it may exercise.
     pub const fn may_exercise(self) -> ScopeSet {
         match self {
-            Self::Viewer => ScopeSet::of(&[Scope::Read]),
-            Self::Member => ScopeSet::of(&[Scope::Read, Scope::Capture]),
+            Self::Viewer => ScopeSet::READ,
+            Self::Member => ScopeSet::READ.union(ScopeSet::CAPTURE),
             Self::Admin | Self::Owner => ScopeSet::ALL,
         }
     }
@@ -40,6 +41,26 @@ impl Role {
             Self::Admin => "admin",
             Self::Owner => "owner",
         }
+    }
+
+    /// The names of all, for a sentence, with `last` before the last one: `viewer, member, admin or owner` with `" or "`.
+    pub fn listed(last: &str) -> String {
+        listed(&Self::ALL.map(Self::as_str), last)
+    }
+
+    /// As in messages.
+    pub const fn to_proto(self) -> pb::Role {
+        match self {
+            Self::Viewer => pb::Role::Viewer,
+            Self::Member => pb::Role::Member,
+            Self::Admin => pb::Role::Admin,
+            Self::Owner => pb::Role::Owner,
+        }
+    }
+
+    /// From its number in messages; `None` for that of no role, and for one that this version does not know.
+    pub fn from_proto(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.to_proto() as i32 == number)
     }
 
     /// From the store's number.
@@ -64,6 +85,6 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        found.ok_or_else(|| Invalid::new("must be one of viewer, member, admin, owner"))
+        found.ok_or_else(|| Invalid(format!("must be one of {}", Self::listed(", "))))
     }
 }
