@@ -131,7 +131,7 @@ async fn a_use_never_moves_backwards_when_replicas_race(h: Harness) {
     };
     let mut racing = tokio::task::JoinSet::new();
     for micros in [5, 9, 1, 7, 3, 8, 2, 6, 4] {
-        let (store, mut uses) = (std::sync::Arc::clone(&store), uses(micros * 1_000_000));
+        let (store, mut uses) = (Arc::clone(&store), uses(micros * 1_000_000));
         if micros % 2 == 0 {
             uses.reverse();
         }
