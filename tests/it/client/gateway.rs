@@ -1,6 +1,5 @@
 //! The example gateway, as a newcomer runs it: the program itself, and the commands of the documentation.
 
-use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::stage::{Answer, Stage, bearer, send};
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     the_documented_commands_work_against_the_gateway,
@@ -40,7 +40,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         // If it has ended already there is nothing left to end.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        waits::end(&mut self.child);
     }
 }
 
@@ -54,12 +54,7 @@ impl Gateway {
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().expect("it is piped");
-        let line = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            std::io::BufReader::new(stdout).read_line(&mut line).expect("a line");
-            line
-        });
-        let line = line.await.expect("it speaks");
+        let line = waits::line(child.id(), &mut std::io::BufReader::new(stdout));
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let url = line["gateway"].as_str().and_then(|url| url.strip_prefix("http://"));
         let address = url.and_then(|address| address.parse().ok()).expect("a URL");

@@ -14,6 +14,7 @@ use tower::Layer as _;
 use super::stage::{Stage, remembered};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_grpc_service_lets_in_who_may_and_says_why_not,
@@ -111,13 +112,16 @@ async fn a_grpc_service_lets_in_who_may_and_says_why_not(stage: Stage) {
 
     assert!(remembered(&client, &stage.reading()).await.is_allowed());
     stage.revoke_key().await;
-    loop {
-        let outcome = check(&health, &[bearer(key)]).await;
-        if outcome.is_err() {
-            assert_refused(outcome, Code::Unauthenticated, "TOKEN_REVOKED");
-            break;
+    within("a revoked key is refused", async {
+        loop {
+            let outcome = check(&health, &[bearer(key)]).await;
+            if outcome.is_err() {
+                assert_refused(outcome, Code::Unauthenticated, "TOKEN_REVOKED");
+                break;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn a_single_service_can_be_wrapped(stage: Stage) {

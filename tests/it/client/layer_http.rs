@@ -11,6 +11,7 @@ use sophic_auth_client::{AuthLayer, ClientIp, Introspection, Scopes};
 use super::stage::{Answer, NOBODYS_KEY, STRANGER, Stage, bearer, revoke, send, serve};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     each_row_of_the_decision_is_answered_as_it_says,
@@ -143,13 +144,16 @@ async fn a_revoked_key_is_refused_through_the_layer(stage: Stage) {
         assert_eq!(ask(app, "/read", &stage.key, "").await.status, 200);
     }
     stage.revoke_key().await;
-    loop {
-        let answer = ask(app, "/read", &stage.key, "").await;
-        if answer.status != 200 {
-            assert_refused(&answer, 401, "TOKEN_REVOKED");
-            break;
+    within("a revoked key is refused", async {
+        loop {
+            let answer = ask(app, "/read", &stage.key, "").await;
+            if answer.status != 200 {
+                assert_refused(&answer, 401, "TOKEN_REVOKED");
+                break;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn the_handler_sees_who_it_is_and_no_token(stage: Stage) {
@@ -315,7 +319,10 @@ async fn what_cannot_be_told_is_refused(stage: Stage) {
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.json()["reason"], "AUTHORIZATION_UNAVAILABLE");
     proxy.set(Mode::Pass);
-    while ask(app, "/read", &stage.key, "").await.status != 200 {}
+    within("the service can be asked again", async {
+        while ask(app, "/read", &stage.key, "").await.status != 200 {}
+    })
+    .await;
     // A caller that the service does not know cannot tell either.
     let stranger =
         sophic_auth_client::Client::builder(proxy.url()).caller_token(STRANGER).without_cache();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::stage::{STRANGER, Stage};
 use crate::python::Python;
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     the_python_client_asks,
@@ -36,7 +37,7 @@ fn run(mut command: Command, stage: &Stage, caller_token: &str, token: &str) -> 
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(token.as_bytes()).expect("it reads");
     drop(stdin);
-    child.wait_with_output().expect("it ends")
+    waits::output(child)
 }
 
 /// `docs/python.md`: gRPC in Python makes an authority of such a list that is none, and HTTP/2 refuses it below us.

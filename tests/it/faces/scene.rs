@@ -2,7 +2,6 @@
 //! decision table (DESIGN §3) a request that comes to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sophic_auth::decision::{Denial, Lack};
 use sophic_auth::grpc::pb::{
@@ -14,6 +13,7 @@ use sophic_auth::service::{Context, CreateCaller};
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture};
+use crate::waits::eventually;
 
 /// The server and what there is to ask about.
 pub(crate) struct Scene {
@@ -80,9 +80,8 @@ impl Scene {
         };
         let response = self.root.auth().create_key(request).await.expect("a key is made");
         let token = response.into_inner().token;
-        while self.root.introspect(&token, "", &[]).await.active {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let expired = async || !self.root.introspect(&token, "", &[]).await.active;
+        eventually("the key has expired", expired).await;
         token
     }
 
