@@ -31,7 +31,7 @@ fn program() -> PathBuf {
 }
 
 /// A running gateway; it ends when it is dropped.
-struct Gateway {
+pub(super) struct Gateway {
     child: Child,
     address: SocketAddr,
 }
@@ -45,12 +45,12 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    async fn start(stage: &Stage) -> Self {
+    pub(super) async fn start(url: &str, caller_token: &str) -> Self {
         let mut command = Command::new(program());
         command
             .args(["--listen", "127.0.0.1:0", "--output", "json"])
-            .env("SOPHIC_AUTH_ENDPOINT", stage.h.running.grpc_url())
-            .env("SOPHIC_AUTH_CALLER_TOKEN", &stage.caller_token)
+            .env("SOPHIC_AUTH_ENDPOINT", url)
+            .env("SOPHIC_AUTH_CALLER_TOKEN", caller_token)
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().expect("it is piped");
@@ -61,11 +61,11 @@ impl Gateway {
         Self { child, address }
     }
 
-    async fn get(&self, path: &str, token: &str, workspace: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str, token: &str, workspace: &str) -> Answer {
         self.ask("GET", path, token, workspace, "").await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: &str,
         path: &str,
@@ -85,10 +85,11 @@ impl Gateway {
     }
 }
 
-const CAPTURE: &str = r#"{"title": "Standup", "text": "We ship the gateway on Friday."}"#;
+pub(super) const CAPTURE: &str =
+    r#"{"title": "Standup", "text": "We ship the gateway on Friday."}"#;
 
 async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let Stage { key, pat, .. } = &stage;
     // curl -H "Authorization: Bearer $KEY" http://127.0.0.1:…/api/v1/documents
     let answer = gateway.get("/api/v1/documents", key, "").await;
@@ -115,7 +116,7 @@ async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
 }
 
 async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "acme", CAPTURE).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let ada = json!({"user_id": "ada", "display_name": "User ada"});
@@ -129,7 +130,7 @@ async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
 }
 
 async fn search_and_grep_stay_in_their_workspace(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "acme", CAPTURE).await;
     assert_eq!(answer.status, 201);
     for (workspace, found) in [("acme", 1), ("globex", 0)] {
@@ -142,7 +143,7 @@ async fn search_and_grep_stay_in_their_workspace(stage: Stage) {
 }
 
 async fn tricks_with_paths_get_nobody_past_the_gateway(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let paths = [
         "//api/ingest/cli",
         "/api//ingest/cli",

@@ -31,7 +31,7 @@ fn by_method(parts: &http::request::Parts) -> Scopes {
 }
 
 /// Serves it behind a layer, which stands before the whole server or before the one service.
-async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
+pub(super) async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));
     let incoming = TcpIncoming::from(listener);
@@ -60,7 +60,7 @@ async fn check(
     health.clone().check(request(metadata)).await.map(drop)
 }
 
-fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
+pub(super) fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
     let mut request = Request::new(HealthCheckRequest::default());
     for (name, value) in metadata {
         let value: AsciiMetadataValue = value.parse().expect("a value");
@@ -69,11 +69,11 @@ fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
     request
 }
 
-fn bearer(token: &str) -> (&'static str, String) {
+pub(super) fn bearer(token: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {token}"))
 }
 
-fn workspace(name: &str) -> (&'static str, String) {
+pub(super) fn workspace(name: &str) -> (&'static str, String) {
     ("x-sophic-workspace", name.to_owned())
 }
 

@@ -295,7 +295,8 @@ async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
         }
     })
     .await;
-    assert_eq!(end.expect_err("it has stopped").code(), Code::Unavailable);
+    let end = end.expect_err("it has stopped");
+    assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "STOPPING"));
 }
 
 async fn watching_takes_the_permission(h: Harness) {
