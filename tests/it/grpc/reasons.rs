@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use sophic_auth::grpc::pb::{
-    CreateCallerRequest, CreateKeyRequest, IntrospectRequest, RevokeCallerRequest,
-    RotateCallerRequest, RotateRequest, Scope, WatchRequest, create_key_request,
+    CreateCallerRequest, CreateKeyRequest, GetCredentialRequest, IntrospectRequest,
+    RevokeCallerRequest, RotateCallerRequest, RotateRequest, Scope, WatchRequest,
+    create_key_request,
 };
 use sophic_auth::service::ServiceError;
 use sophic_auth::token::RandomError;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::refusal::{reason, refused};
 use super::watch::many_users;
 use crate::harness::{Actor, Harness};
+use crate::store::raw;
 use crate::stores::on_every_store;
 use crate::waits::{eventually, found};
 
@@ -25,6 +28,7 @@ on_every_store! {
     a_revision_that_is_not_there_yet_is_not_reached,
     a_store_that_another_holds_for_too_long_is_busy,
     a_watcher_that_reads_too_slowly_is_told_so,
+    a_row_that_cannot_be_read_is_a_fault_of_the_service,
 }
 
 async fn rotate_caller(root: &Actor, caller: &str) -> (Code, String) {
@@ -127,6 +131,21 @@ async fn a_watcher_that_reads_too_slowly_is_told_so(h: Harness) {
     eventually("the log is cut", cut).await;
     let status = found("the stream ends", async || stream.message().await.err()).await;
     assert_eq!((status.code(), &*reason(&status)), (Code::OutOfRange, "WATCHER_TOO_SLOW"));
+}
+
+async fn a_row_that_cannot_be_read_is_a_fault_of_the_service(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let credential_id = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
+    let damage = r#"UPDATE credentials SET annotations = '{"team": ["damaged"]}'"#;
+    raw::run(&h.database, damage).await;
+    let request = GetCredentialRequest { credential_id, ..Default::default() };
+    let status = root.auth().get_credential(request).await.expect_err("it cannot be read");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Internal, "INTERNAL"));
+    // Its log has more under the same id.
+    let info = status.get_details_error_info().expect("its details");
+    assert!(!info.metadata["id"].is_empty());
+    assert!(!format!("{status:?}").contains("damaged"), "{status:?}");
 }
 
 /// No test can take away the machine's random source: this is what each of the faces makes of its failure.
