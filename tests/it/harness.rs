@@ -23,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::stores::{Database, Fixture};
+use crate::waits::{PATIENCE, within};
 
 /// A running server, with a channel to it.
 pub(crate) struct Harness {
@@ -48,11 +49,7 @@ impl Harness {
         let mut config = Config::new(&database.url(), loopback, loopback);
         change(&mut config);
         let running = server::start(config).await.expect("the server starts");
-        let channel = Channel::from_shared(running.grpc_url())
-            .expect("a URL")
-            .connect()
-            .await
-            .expect("the server accepts");
+        let channel = endpoint(&running).connect().await.expect("the server accepts");
         Self { database, running, channel }
     }
 
@@ -102,8 +99,7 @@ impl Harness {
             counted.fetch_add(1, Ordering::Relaxed);
             async move { TcpStream::connect(address).await.map(TokioIo::new) }
         });
-        let endpoint = Endpoint::from_shared(self.running.grpc_url()).expect("a URL");
-        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = endpoint(&self.running).connect_with_connector(connector).await;
         (channel.expect("the server accepts"), connections)
     }
 
@@ -119,17 +115,15 @@ impl Harness {
 
     /// The same caller, on a connection of its own.
     pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
-        let channel = Channel::from_shared(self.running.grpc_url()).expect("a URL").connect().await;
-        Actor {
-            channel: channel.expect("the server accepts"),
-            credential: actor.credential.clone(),
-        }
+        let channel = endpoint(&self.running).connect().await.expect("the server accepts");
+        Actor { channel, credential: actor.credential.clone() }
     }
 
     /// Waits until another server answers from all that this one has committed.
     pub(crate) async fn settled(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
-        other.running.service.has_read(revision).await.expect("the server runs");
+        let has_read = other.running.service.has_read(revision);
+        within("the other server has heard of it", has_read).await.expect("the server runs");
     }
 
     /// Whoever has this service token.
@@ -137,6 +131,11 @@ impl Harness {
         let value = format!("Bearer {token}").parse().expect("a header");
         Actor { channel: self.channel.clone(), credential: Credential(Some(value)) }
     }
+}
+
+/// Where a server is called: a call that it does not answer fails, as every wait of the tests does.
+fn endpoint(running: &Running) -> Endpoint {
+    Endpoint::from_shared(running.grpc_url()).expect("a URL").timeout(PATIENCE)
 }
 
 /// Someone who calls.

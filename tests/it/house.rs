@@ -48,7 +48,7 @@ fn root() -> PathBuf {
 }
 
 /// Every Rust file under this folder, with its text; but for what is generated.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {

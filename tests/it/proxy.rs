@@ -1,6 +1,8 @@
 //! A TCP proxy that can be told to misbehave: to hold up, to delay, to cut, to lead elsewhere.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -10,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::waits::let_time_pass_until;
 
 /// How it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,7 @@ pub(crate) struct Proxy {
     cuts: watch::Sender<u64>,
     freezes: watch::Sender<u64>,
     target: watch::Sender<SocketAddr>,
+    refused: Arc<AtomicU32>,
     accepting: JoinHandle<()>,
 }
 
@@ -52,14 +57,21 @@ impl Proxy {
         let (cuts, cut) = watch::channel(0);
         let (freezes, freeze) = watch::channel(0);
         let (target, targets) = watch::channel(target);
+        let refused = Arc::<AtomicU32>::default();
+        let accept = accept(listener, modes, [cut, freeze], targets, Arc::clone(&refused));
         #[expect(clippy::disallowed_methods, reason = "it is aborted with the proxy")]
-        let accepting = tokio::spawn(accept(listener, modes, [cut, freeze], targets));
-        Self { address, mode, cuts, freezes, target, accepting }
+        let accepting = tokio::spawn(accept);
+        Self { address, mode, cuts, freezes, target, refused, accepting }
     }
 
     /// Its URL, in the clear.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many connections it has refused.
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Behaves so from now on.
@@ -88,10 +100,12 @@ async fn accept(
     modes: watch::Receiver<Mode>,
     [cut, freeze]: [watch::Receiver<u64>; 2],
     targets: watch::Receiver<SocketAddr>,
+    refused: Arc<AtomicU32>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         if *modes.borrow() == Mode::Refuse {
             reset(&client);
+            refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         let (modes, mut cut, target) = (modes.clone(), cut.clone(), *targets.borrow());
@@ -166,7 +180,7 @@ async fn pump(
             };
             let Ok(mode) = modes.wait_for(passes).await.map(|mode| *mode) else { break };
             if let Mode::Delay(delay) = mode {
-                tokio::time::sleep_until(came + delay).await;
+                let_time_pass_until("as slow as this network is", came + delay).await;
             }
             if write_all(to, &chunk).await.is_err() {
                 break;

@@ -12,6 +12,8 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::waits::{self, let_time_pass, within};
+
 /// Makes a test of each case for each database. What a case takes says what is set up for it: see [`Fixture`].
 macro_rules! on_every_store {
     ($($case:ident),+ $(,)?) => {
@@ -46,11 +48,13 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     case: impl FnOnce(F) -> R,
 ) {
     let database = Arc::new(database);
+    let name = std::any::type_name_of_val(&case);
     if !database.is_postgres() {
         // As the template of Postgres is.
         store::migrate(&database.url()).await.expect("it can be migrated");
     }
-    case(F::set_up(Arc::clone(&database)).await).await;
+    let whole = async { case(F::set_up(Arc::clone(&database)).await).await };
+    waits::test(name, whole).await;
     F::tear_down(&database).await;
     database.drop_database().await;
 }
@@ -198,17 +202,20 @@ fn with_database(url: &str, name: &str) -> String {
 /// Runs a statement of the cluster's own. Another test that copies the template at this moment may be in the way.
 async fn admin(statement: &str) {
     let mut tries = 0;
-    loop {
-        let mut connection =
-            PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
-        let statement = sqlx::AssertSqlSafe(statement.to_owned());
-        match sqlx::raw_sql(statement).execute(&mut connection).await {
-            Ok(_) => return,
-            Err(error) if tries == 50 => panic!("the cluster refuses: {error}"),
-            Err(_) => tries += 1,
+    within(statement, async {
+        loop {
+            let mut connection =
+                PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
+            let statement = sqlx::AssertSqlSafe(statement.to_owned());
+            match sqlx::raw_sql(statement).execute(&mut connection).await {
+                Ok(_) => return,
+                Err(error) if tries == 50 => panic!("the cluster refuses: {error}"),
+                Err(_) => tries += 1,
+            }
+            let_time_pass("between two tries", Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    })
+    .await;
 }
 
 async fn template() -> String {

@@ -1,6 +1,6 @@
 //! `dev`: everything at once, and commands that work when they are pasted.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::program::{Program, Serving, command, run, split};
 use crate::store::raw;
 use crate::stores::{Database, on_every_store};
+use crate::waits;
 
 on_every_store! {
     one_line_of_json_says_all_there_is,
@@ -160,7 +161,10 @@ fn paste(line: &str) -> (Option<i32>, String) {
         first.push(path);
         path = first;
     }
-    let output = Command::new("bash").arg("-c").arg(line).env("PATH", path).output().expect("bash");
+    let mut bash = Command::new("bash");
+    bash.arg("-c").arg(line).env("PATH", path).stdin(Stdio::null());
+    let bash = bash.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("bash");
+    let output = waits::output(bash);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), text + &errors)
@@ -184,8 +188,8 @@ fn the_printed_commands_work_when_pasted() {
     // The service's own ports are taken, whoever pastes this.
     let gateway = command("--example gateway").rsplit(' ').next().expect("an address");
     let mut help = super::program::command();
-    let help = help.args(["serve", "--help"]).output().expect("it runs").stdout;
-    let help = String::from_utf8(help).expect("text");
+    help.args(["serve", "--help"]);
+    let help = run(help, "").ok();
     assert!(help.contains("127.0.0.1:8080") && !help.contains(gateway), "{gateway}: {help}");
     for curl in lines.iter().filter(|line| line.trim().starts_with("curl ")) {
         assert!(curl.contains(&format!("http://{gateway}/")), "{curl}");

@@ -1,6 +1,6 @@
 //! What an operator who holds a dead token, or waits for a server, is told.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::process::{Child, ChildStderr, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::program::{Program, command, run, split};
 use crate::stores::on_every_store;
+use crate::waits::{self, eventually};
 
 on_every_store! {
     a_dead_token_tells_which_it_was_since_when_and_who_ended_it,
@@ -106,9 +107,10 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     server.json();
     // It listens before the store knows of it.
     let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
-    while store.list_replicas().await.expect("rows").replicas.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    eventually("the store knows of the server", async || {
+        !store.list_replicas().await.expect("rows").replicas.is_empty()
+    })
+    .await;
     store.close().await;
     // As the kernel kills it: its row stays, and whoever revokes waits until its lease cannot hold any more.
     drop(server);
@@ -120,7 +122,7 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
         "{line}"
     );
     kill_process(Pid::from_child(&revoke), Signal::INT).expect("it is there to be told");
-    let output = revoke.wait_with_output().expect("it ends");
+    let output = waits::output(revoke);
     assert_eq!(output.status.code(), Some(3));
     let last = String::from_utf8_lossy(&output.stderr).lines().last().map(str::to_owned);
     let last: Value = serde_json::from_str(&last.expect("a line")).expect("JSON");
@@ -129,7 +131,7 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     // The same command again waits on.
     let (revoke, line) = waits(&p, &id);
     assert!(line.starts_with("committed; waiting until replica "), "{line}");
-    let output = revoke.wait_with_output().expect("it ends");
+    let output = waits::output(revoke);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("revoked"));
 }
@@ -141,8 +143,7 @@ fn waits(p: &Program, id: &str) -> (Child, String) {
     let mut revoke = words.spawn().expect("it starts");
     let mut errors: BufReader<ChildStderr> =
         BufReader::new(revoke.stderr.take().expect("its errors"));
-    let mut line = String::new();
-    errors.read_line(&mut line).expect("a line");
+    let line = waits::line(revoke.id(), &mut errors);
     revoke.stderr = Some(errors.into_inner());
     (revoke, line)
 }

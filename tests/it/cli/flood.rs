@@ -1,7 +1,5 @@
 //! What strangers can make the server hold: messages that announce much and do not end, and headers that do not.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::future::join_all;
 use h2::client::SendRequest;
@@ -10,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::program::Program;
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     messages_that_do_not_end_cost_little_memory,
@@ -56,8 +55,7 @@ async fn messages_that_do_not_end_cost_little_memory(p: Program) {
                 (0..STREAMS).map(|_| unfinished(client.clone(), url.clone(), zeros.clone())),
             );
         }
-        let answered = tokio::time::timeout(Duration::from_secs(60), join_all(streams));
-        let answers = answered.await.expect("none is waited for");
+        let answers = within("none is waited for", join_all(streams)).await;
         assert!(answers.iter().flatten().count() > STREAMS, "{answers:?}");
         for status in answers.into_iter().flatten() {
             // Too large, or too many at once.
@@ -87,7 +85,7 @@ async fn health(url: &str) -> String {
     let mut stream = connected(url).await;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
     answer
 }
 

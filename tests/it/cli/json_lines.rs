@@ -8,6 +8,7 @@ use sophic_auth::service::Reason;
 
 use super::program::{Ended, Program, command, run, split};
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     every_line_of_every_command_is_json,
@@ -117,7 +118,7 @@ async fn every_failure_has_a_reason_and_its_exit_code(p: Program) {
 fn to_a_full_disk(command: &mut Command) -> Ended {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
     let command = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
-    let output = command.output().expect("it runs");
+    let output = waits::output(command.spawn().expect("it runs"));
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     Ended { code: output.status.code(), out: String::new(), err }
 }

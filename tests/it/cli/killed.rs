@@ -1,7 +1,5 @@
 //! A server that is killed in the middle of revoking many: whole batches are there, and a second run completes the work.
 
-use std::time::Duration;
-
 use sophic_auth::grpc::pb::BulkRevokeRequest;
 use sophic_auth::model::{
     Annotations, AuditEvent, Credential, CredentialId, CredentialKind, Digest, DisplayName,
@@ -13,6 +11,7 @@ use tonic::{Request, Status};
 
 use super::program::{Program, Serving, operator};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches,
@@ -33,9 +32,7 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
     let (server, url) = serve(&p);
     let killed = async {
         // As soon as the first batch is there the server is gone: dropping it kills it.
-        while left().await == all {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("the first batch is there", async || left().await < all).await;
         drop(server);
     };
     let (outcome, ()) = tokio::join!(revoke(&url, &caller), killed);
@@ -64,19 +61,22 @@ fn serve(p: &Program) -> (Serving, String) {
 async fn revoke(url: &str, caller: &str) -> Result<u64, Status> {
     let mut client = AuthServiceClient::connect(url.to_owned()).await.expect("it accepts");
     let (mut count, mut page_token) = (0, String::new());
-    loop {
-        let workspace = "acme".to_owned();
-        let message = BulkRevokeRequest { workspace, page_token, ..Default::default() };
-        let mut request = Request::new(message);
-        let value = format!("Bearer {caller}").parse().expect("a header");
-        request.metadata_mut().insert("authorization", value);
-        let done = client.bulk_revoke(request).await?.into_inner();
-        count += u64::try_from(done.revoked_count).expect("positive");
-        page_token = done.next_page_token;
-        if page_token.is_empty() {
-            return Ok(count);
+    within("all of them are revoked", async {
+        loop {
+            let workspace = "acme".to_owned();
+            let message = BulkRevokeRequest { workspace, page_token, ..Default::default() };
+            let mut request = Request::new(message);
+            let value = format!("Bearer {caller}").parse().expect("a header");
+            request.metadata_mut().insert("authorization", value);
+            let done = client.bulk_revoke(request).await?.into_inner();
+            count += u64::try_from(done.revoked_count).expect("positive");
+            page_token = done.next_page_token;
+            if page_token.is_empty() {
+                return Ok(count);
+            }
         }
-    }
+    })
+    .await
 }
 
 /// How many credentials the audit log says were revoked.
@@ -84,12 +84,15 @@ async fn revocations(store: &dyn Store) -> u64 {
     let action = Some("credential.revoke".to_owned());
     let filter = AuditFilter { action, ..AuditFilter::default() };
     let (mut count, mut after) = (0, None);
-    loop {
-        let page = store.list_audit_events(&filter, after, 1_000).await.expect("a page");
-        let Some(last) = page.last() else { return count };
-        after = Some(last.id);
-        count += page.len() as u64;
-    }
+    within("the last page of the log", async {
+        loop {
+            let page = store.list_audit_events(&filter, after, 1_000).await.expect("a page");
+            let Some(last) = page.last() else { return count };
+            after = Some(last.id);
+            count += page.len() as u64;
+        }
+    })
+    .await
 }
 
 /// Keys of the workspace, all in one transaction.

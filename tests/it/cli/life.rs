@@ -13,6 +13,7 @@ use tonic::{Request, Status};
 
 use super::program::{Program, operator};
 use crate::stores::on_every_store;
+use crate::waits::eventually;
 
 on_every_store! {
     a_key_is_shown_changed_switched_and_rotated,
@@ -302,9 +303,10 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
         }
         // Killed once there is something to lose.
         let begun = p.database.clone();
-        while count(&begun, "SELECT count(*) FROM requests").await < (round as i64 + 1) * 20 {
-            tokio::task::yield_now().await;
-        }
+        eventually("there is something to lose", async || {
+            count(&begun, "SELECT count(*) FROM requests").await >= (round as i64 + 1) * 20
+        })
+        .await;
         serving.signal(Signal::KILL);
         serving.end();
         let mut again = p.start(SERVE);

@@ -2,6 +2,7 @@
 
 use super::program::{Ended, Program, command, run, split};
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     what_is_not_there_fails,
@@ -103,7 +104,7 @@ async fn standard_input_that_is_no_token_is_refused(p: Program) {
     let mut input = child.stdin.take().expect("its input");
     std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("it reads");
     drop(input);
-    let output = child.wait_with_output().expect("it ends");
+    let output = waits::output(child);
     // Neither yes nor no.
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));

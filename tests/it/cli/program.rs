@@ -1,6 +1,6 @@
 //! Running the program: with nothing of the environment that would change what it does, and its input given.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::stores::{Database, Fixture};
+use crate::waits;
 
 /// The program on a database of its own.
 pub(crate) struct Program {
@@ -91,7 +92,8 @@ pub(crate) fn command() -> Command {
 
 /// Who the audit log says works here: the user whom the operating system knows.
 pub(crate) fn operator() -> String {
-    let output = Command::new("id").arg("-un").output().expect("it runs");
+    let id = Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("it runs");
+    let output = waits::output(id);
     format!("operator:{}", String::from_utf8(output.stdout).expect("UTF-8").trim_end())
 }
 
@@ -105,7 +107,7 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ended {
         .expect("it starts");
     // It may end without reading.
     let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("it ends");
+    let output = waits::output(child);
     Ended {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).expect("UTF-8"),
@@ -174,9 +176,7 @@ impl Serving {
 
     /// The next line that it says.
     pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("a line");
-        line
+        waits::line(self.child.id(), &mut self.out)
     }
 
     /// The same as JSON.
@@ -205,7 +205,7 @@ impl Serving {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> ExitStatus {
-        self.child.wait().expect("it ends")
+        waits::end(&mut self.child)
     }
 }
 
@@ -213,6 +213,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Killed, it ends.
+        waits::end(&mut self.child);
     }
 }

@@ -10,6 +10,7 @@ use tonic::{Request, Status};
 
 use super::program::{Program, Serving, split};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, found, let_time_pass};
 
 on_every_store! {
     the_first_line_says_where_it_listens,
@@ -80,14 +81,12 @@ async fn the_same_signal_twice_at_once_is_one_word(p: Program) {
     // Whoever says it again later has no patience.
     let mut serving = p.start(&format!("{SERVE} --drain-delay 1h"));
     serving.json();
-    let code = loop {
+    let status = found("it ends", async || {
         serving.signal(Signal::TERM);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        if let Some(status) = serving.ended() {
-            break status.code();
-        }
-    };
-    assert_eq!(code, Some(1));
+        let_time_pass("more than the same word said twice", Duration::from_millis(50)).await;
+        serving.ended()
+    });
+    assert_eq!(status.await.code(), Some(1));
 }
 
 async fn the_command_line_and_a_running_server_see_the_same(p: Program) {
@@ -185,9 +184,7 @@ async fn sighup_without_tls_changes_nothing_and_says_so(p: Program) {
     let mut serving = Serving::start_logging(p.command(&split(SERVE)), to);
     serving.json();
     serving.signal(Signal::HUP);
-    while !said().contains("SIGHUP changes nothing") {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    eventually("it says so", async || said().contains("SIGHUP changes nothing")).await;
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
     assert!(!said().contains("read anew\n"), "{}", said());

@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
@@ -17,9 +16,8 @@ use tonic_health::pb::health_client::HealthClient;
 use super::program::{Serving, command, run};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
+use crate::waits::{self, eventually};
 
-/// Far longer than it takes.
-const HANGS: Duration = Duration::from_secs(60);
 const SERVE: [&str; 7] =
     ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--output", "json"];
 
@@ -63,8 +61,8 @@ async fn a_server_waits_for_a_store_that_is_away_and_goes_on_when_it_comes() {
         let refused = client.introspect(IntrospectRequest::default()).await;
         assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
         proxy.set(Mode::Pass);
-        let serves = async { while status(grpc).await != ServingStatus::Serving {} };
-        tokio::time::timeout(HANGS, serves).await.expect("it goes on");
+        let serves = async || status(grpc).await == ServingStatus::Serving;
+        eventually("it goes on", serves).await;
         serving.signal(Signal::TERM);
         assert_eq!(serving.end().code(), Some(0));
         database.drop_database().await;
@@ -82,12 +80,14 @@ async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits()
         .spawn()
         .expect("it starts");
     let mut first = [0];
-    child.stdout.as_mut().expect("its output").read_exact(&mut first).expect("a line");
+    let (pid, out) = (child.id(), child.stdout.as_mut().expect("its output"));
+    waits::of_process("it prints", pid, || out.read_exact(&mut first)).expect("a line");
     let pid = rustix::process::Pid::from_child(&child);
-    // By now it has tried more than once, and said so once.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // However often it tries, it says so once.
+    let tried = proxy.refused();
+    eventually("it has tried again", async || proxy.refused() > tried + 2).await;
     rustix::process::kill_process(pid, Signal::TERM).expect("it is there to be told");
-    let ended = child.wait_with_output().expect("it ends");
+    let ended = waits::output(child);
     assert_eq!(ended.status.code(), Some(0));
     let said = String::from_utf8(ended.stderr).expect("UTF-8");
     assert_eq!(said.matches("waiting for it").count(), 1, "{said}");

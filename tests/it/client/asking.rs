@@ -13,6 +13,7 @@ use sophic_auth_client::{Client, Counters, Denial, ErrorKind, Presented, Princip
 use super::stage::{NOBODYS_KEY, Stage, caller_token};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::eventually;
 
 on_every_store! {
     an_answer_says_who_it_is_and_what_they_may,
@@ -160,7 +161,8 @@ async fn a_call_that_is_safe_is_made_again(stage: Stage) {
     proxy.cut();
     let presented = stage.reading();
     let (answer, ()) = tokio::join!(client.introspect(&presented), async {
-        super::stage::until(|| counters.retries.load(Ordering::Relaxed) > 0).await;
+        eventually("it is tried again", async || counters.retries.load(Ordering::Relaxed) > 0)
+            .await;
         proxy.set(Mode::Pass);
     });
     assert!(answer.expect("an answer").is_allowed());

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use sophic_auth::grpc::pb::{PutUserRequest, PutWorkspaceRequest, Role, User, Workspace};
 use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
 
-use super::stage::{Stage, answered, remembered, until, watching};
+use super::stage::{Stage, answered, remembered, watching};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, found, let_time_pass, within};
 
 on_every_store! {
     a_revoked_key_is_refused_when_the_change_is_heard,
@@ -28,13 +29,10 @@ const FOR_EVER: Duration = Duration::from_hours(1);
 /// Waits until a client that only listens refuses.
 async fn until_refused(client: &Client, presented: &Presented<'_>) -> (Denial, Duration) {
     let begun = Instant::now();
-    loop {
-        let answer = client.introspect(presented).await.expect("an answer");
-        if let Some(denial) = answer.denial() {
-            return (denial, begun.elapsed());
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let denial = found("it is refused", async || {
+        client.introspect(presented).await.expect("an answer").denial()
+    });
+    (denial.await, begun.elapsed())
 }
 
 async fn a_revoked_key_is_refused_when_the_change_is_heard(stage: Stage) {
@@ -96,9 +94,10 @@ async fn a_key_that_was_unknown_is_known_when_the_change_is_heard(stage: Stage) 
     let answer = client.introspect(&initech).await.expect("an answer");
     assert_eq!(answer.denial(), Some(Denial::NotAMember));
     stage.root.put_membership("initech", "ada", Role::Viewer).await;
-    while !client.introspect(&initech).await.expect("an answer").is_allowed() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is allowed there", async || {
+        client.introspect(&initech).await.expect("an answer").is_allowed()
+    })
+    .await;
 }
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -117,19 +116,22 @@ async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     stage.revoke_key().await;
     let revoked = Instant::now();
     let mut allowed = 0;
-    while revoked.elapsed() < 2 * LIMIT {
-        let begun = revoked.elapsed();
-        // An error lets nobody in either.
-        let is_allowed =
-            client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
-        assert!(!is_allowed || begun < LIMIT, "allowed {begun:?} after Revoke returned");
-        allowed += u32::from(is_allowed);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    within("twice the limit", async {
+        while revoked.elapsed() < 2 * LIMIT {
+            let begun = revoked.elapsed();
+            // An error lets nobody in either.
+            let is_allowed =
+                client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
+            assert!(!is_allowed || begun < LIMIT, "allowed {begun:?} after Revoke returned");
+            allowed += u32::from(is_allowed);
+            let_time_pass("between two questions", Duration::from_millis(1)).await;
+        }
+    })
+    .await;
     eprintln!("{allowed} answers from memory before the limit");
     // And it comes back by itself.
     proxy.set(Mode::Pass);
-    until(|| client.is_watching()).await;
+    eventually("it is watching", async || client.is_watching()).await;
     let answer = answered(&client, &presented).await;
     assert_eq!(answer.denial(), Some(Denial::TokenRevoked));
 }
@@ -167,7 +169,7 @@ async fn fills_that_race_with_changes_are_never_kept(stage: Stage) {
             let presented = Presented::new(&pat).in_workspace("acme").requiring(Scopes::CAPTURE);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 client.introspect(&presented).await.expect("an answer");
-                tokio::task::yield_now().await;
+                tokio::task::consume_budget().await;
             }
         });
     }
@@ -179,10 +181,11 @@ async fn fills_that_race_with_changes_are_never_kept(stage: Stage) {
             assert!(!client.introspect(&presented).await.expect("an answer").is_allowed());
         }
         stage.root.put_membership("acme", "ada", Role::Member).await;
-        while !client.introspect(&presented).await.expect("an answer").is_allowed() {
-            tokio::task::yield_now().await;
-        }
+        eventually("it is allowed again", async || {
+            client.introspect(&presented).await.expect("an answer").is_allowed()
+        })
+        .await;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    readers.join_all().await;
+    within("the readers stop", readers.join_all()).await;
 }

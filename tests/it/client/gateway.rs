@@ -1,6 +1,5 @@
 //! The example gateway, as a newcomer runs it: the program itself, and the commands of the documentation.
 
-use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::stage::{Answer, Stage, bearer, send};
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     the_documented_commands_work_against_the_gateway,
@@ -31,7 +31,7 @@ fn program() -> PathBuf {
 }
 
 /// A running gateway; it ends when it is dropped.
-struct Gateway {
+pub(super) struct Gateway {
     child: Child,
     address: SocketAddr,
 }
@@ -40,37 +40,32 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         // If it has ended already there is nothing left to end.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        waits::end(&mut self.child);
     }
 }
 
 impl Gateway {
-    async fn start(stage: &Stage) -> Self {
+    pub(super) async fn start(url: &str, caller_token: &str) -> Self {
         let mut command = Command::new(program());
         command
             .args(["--listen", "127.0.0.1:0", "--output", "json"])
-            .env("SOPHIC_AUTH_ENDPOINT", stage.h.running.grpc_url())
-            .env("SOPHIC_AUTH_CALLER_TOKEN", &stage.caller_token)
+            .env("SOPHIC_AUTH_ENDPOINT", url)
+            .env("SOPHIC_AUTH_CALLER_TOKEN", caller_token)
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().expect("it is piped");
-        let line = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            std::io::BufReader::new(stdout).read_line(&mut line).expect("a line");
-            line
-        });
-        let line = line.await.expect("it speaks");
+        let line = waits::line(child.id(), &mut std::io::BufReader::new(stdout));
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let url = line["gateway"].as_str().and_then(|url| url.strip_prefix("http://"));
         let address = url.and_then(|address| address.parse().ok()).expect("a URL");
         Self { child, address }
     }
 
-    async fn get(&self, path: &str, token: &str, workspace: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str, token: &str, workspace: &str) -> Answer {
         self.ask("GET", path, token, workspace, "").await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: &str,
         path: &str,
@@ -90,10 +85,11 @@ impl Gateway {
     }
 }
 
-const CAPTURE: &str = r#"{"title": "Standup", "text": "We ship the gateway on Friday."}"#;
+pub(super) const CAPTURE: &str =
+    r#"{"title": "Standup", "text": "We ship the gateway on Friday."}"#;
 
 async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let Stage { key, pat, .. } = &stage;
     // curl -H "Authorization: Bearer $KEY" http://127.0.0.1:…/api/v1/documents
     let answer = gateway.get("/api/v1/documents", key, "").await;
@@ -120,7 +116,7 @@ async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
 }
 
 async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "acme", CAPTURE).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let ada = json!({"user_id": "ada", "display_name": "User ada"});
@@ -134,7 +130,7 @@ async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
 }
 
 async fn search_and_grep_stay_in_their_workspace(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "acme", CAPTURE).await;
     assert_eq!(answer.status, 201);
     for (workspace, found) in [("acme", 1), ("globex", 0)] {
@@ -147,7 +143,7 @@ async fn search_and_grep_stay_in_their_workspace(stage: Stage) {
 }
 
 async fn tricks_with_paths_get_nobody_past_the_gateway(stage: Stage) {
-    let gateway = Gateway::start(&stage).await;
+    let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let paths = [
         "//api/ingest/cli",
         "/api//ingest/cli",

@@ -14,6 +14,7 @@ use tower::Layer as _;
 use super::stage::{Stage, remembered};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_grpc_service_lets_in_who_may_and_says_why_not,
@@ -30,7 +31,7 @@ fn by_method(parts: &http::request::Parts) -> Scopes {
 }
 
 /// Serves it behind a layer, which stands before the whole server or before the one service.
-async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
+pub(super) async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));
     let incoming = TcpIncoming::from(listener);
@@ -59,7 +60,7 @@ async fn check(
     health.clone().check(request(metadata)).await.map(drop)
 }
 
-fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
+pub(super) fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
     let mut request = Request::new(HealthCheckRequest::default());
     for (name, value) in metadata {
         let value: AsciiMetadataValue = value.parse().expect("a value");
@@ -68,11 +69,11 @@ fn request(metadata: &[(&'static str, String)]) -> Request<HealthCheckRequest> {
     request
 }
 
-fn bearer(token: &str) -> (&'static str, String) {
+pub(super) fn bearer(token: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {token}"))
 }
 
-fn workspace(name: &str) -> (&'static str, String) {
+pub(super) fn workspace(name: &str) -> (&'static str, String) {
     ("x-sophic-workspace", name.to_owned())
 }
 
@@ -111,13 +112,16 @@ async fn a_grpc_service_lets_in_who_may_and_says_why_not(stage: Stage) {
 
     assert!(remembered(&client, &stage.reading()).await.is_allowed());
     stage.revoke_key().await;
-    loop {
-        let outcome = check(&health, &[bearer(key)]).await;
-        if outcome.is_err() {
-            assert_refused(outcome, Code::Unauthenticated, "TOKEN_REVOKED");
-            break;
+    within("a revoked key is refused", async {
+        loop {
+            let outcome = check(&health, &[bearer(key)]).await;
+            if outcome.is_err() {
+                assert_refused(outcome, Code::Unauthenticated, "TOKEN_REVOKED");
+                break;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn a_single_service_can_be_wrapped(stage: Stage) {

@@ -1,19 +1,18 @@
-//! The layer in front of an axum application: every row of the decision, and every trick with headers and paths.
+//! The layer in front of an axum application: every trick with headers and paths. `rows.rs` has the rows of the decision.
 
 use std::net::SocketAddr;
 
 use axum::routing::get;
 use axum::{Extension, Router};
-use sophic_auth::grpc::pb::revoke_request::Credential;
-use sophic_auth::grpc::pb::{CreateKeyRequest, DisableRequest, PutUserRequest, Role, Scope, User};
+use sophic_auth::grpc::pb::{CreateKeyRequest, Scope};
 use sophic_auth_client::{AuthLayer, ClientIp, Introspection, Scopes};
 
-use super::stage::{Answer, NOBODYS_KEY, STRANGER, Stage, bearer, revoke, send, serve};
+use super::stage::{Answer, STRANGER, Stage, bearer, send, serve};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
-    each_row_of_the_decision_is_answered_as_it_says,
     a_revoked_key_is_refused_through_the_layer,
     the_handler_sees_who_it_is_and_no_token,
     headers_that_can_be_read_in_two_ways_are_refused,
@@ -38,7 +37,7 @@ async fn app(auth: AuthLayer) -> SocketAddr {
     serve(app).await
 }
 
-async fn ask(to: SocketAddr, path: &str, token: &str, workspace: &str) -> Answer {
+pub(super) async fn ask(to: SocketAddr, path: &str, token: &str, workspace: &str) -> Answer {
     let authorization = bearer(token);
     let mut headers: Vec<(&str, &[u8])> = Vec::new();
     if !token.is_empty() {
@@ -51,7 +50,7 @@ async fn ask(to: SocketAddr, path: &str, token: &str, workspace: &str) -> Answer
 }
 
 /// A refusal is a challenge and a problem (RFC 6750, RFC 9457), and nobody keeps it.
-fn assert_refused(answer: &Answer, status: u16, denial: &str) {
+pub(super) fn assert_refused(answer: &Answer, status: u16, denial: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"sophic\""), "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -63,79 +62,6 @@ fn assert_refused(answer: &Answer, status: u16, denial: &str) {
     assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
 }
 
-async fn each_row_of_the_decision_is_answered_as_it_says(stage: Stage) {
-    let (client, _) = stage.client().await;
-    let app = app(AuthLayer::http(client)).await;
-    let root = &stage.root;
-    let disabled = root.create_key("acme", &[Scope::Read]).await;
-    let credential_id = disabled.credential.expect("a credential").id;
-    let request = DisableRequest { credential_id, ..Default::default() };
-    let can_disable = root.auth().disable(request).await.is_ok();
-    let request = CreateKeyRequest {
-        workspace: "acme".to_owned(),
-        name: "elsewhere".to_owned(),
-        scopes: vec![Scope::Read.into()],
-        ip_allowlist: vec!["10.0.0.0/8".to_owned()],
-        ..Default::default()
-    };
-    let elsewhere = root.auth().create_key(request).await.expect("a key").into_inner().token;
-    root.put_user("gone").await;
-    root.put_membership("acme", "gone", Role::Member).await;
-    let gone = root.create_pat("gone", &[Scope::Read], Role::Owner).await.token;
-    let user = User {
-        id: "gone".into(),
-        display_name: "Gone".into(),
-        disabled: Some(true),
-        ..Default::default()
-    };
-    let request = PutUserRequest { user: Some(user) };
-    root.directory().put_user(request).await.expect("it is disabled");
-    let revoked = root.create_key("acme", &[Scope::Read]).await.token;
-    revoke(root, Credential::Token(revoked.clone())).await;
-
-    let (key, pat) = (stage.key.as_str(), stage.pat.as_str());
-    let almost = format!("{key}0");
-    let mut rows = vec![
-        ("/read", "", "", 401, "TOKEN_MISSING"),
-        ("/read", &almost, "", 401, "TOKEN_UNKNOWN"),
-        ("/read", NOBODYS_KEY, "", 401, "TOKEN_UNKNOWN"),
-        ("/read", &revoked, "", 401, "TOKEN_REVOKED"),
-        ("/read", &gone, "acme", 401, "PRINCIPAL_DISABLED"),
-        ("/read", &elsewhere, "", 403, "IP_NOT_ALLOWED"),
-        ("/read", key, "globex", 403, "WORKSPACE_MISMATCH"),
-        ("/read", pat, "", 400, "WORKSPACE_REQUIRED"),
-        ("/read", pat, "initech", 403, "NOT_A_MEMBER"),
-        ("/read", pat, "nowhere", 403, "NOT_A_MEMBER"),
-        ("/capture", key, "", 403, "USER_CREDENTIAL_REQUIRED"),
-        ("/admin", key, "", 403, "INSUFFICIENT_SCOPE"),
-        ("/capture", pat, "globex", 403, "INSUFFICIENT_SCOPE"),
-        ("/read", key, "", 200, ""),
-        ("/read", key, "acme", 200, ""),
-        ("/read", key, "id-of-acme", 200, ""),
-        ("/read", pat, "acme", 200, ""),
-        ("/read", pat, "globex", 200, ""),
-        ("/capture", pat, "acme", 200, ""),
-    ];
-    if can_disable {
-        rows.push(("/read", &disabled.token, "", 401, "TOKEN_DISABLED"));
-    }
-    // Once asked, once remembered.
-    for _ in 0..2 {
-        for (path, token, workspace, status, denial) in &rows {
-            let answer = ask(app, path, token, workspace).await;
-            assert_eq!(answer.status, *status, "{path} {workspace} {denial}: {answer:?}");
-            if *status != 200 {
-                assert_refused(&answer, *status, denial);
-            }
-        }
-    }
-    let answer = ask(app, "/read", "", "").await;
-    assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"sophic\"");
-    let answer = ask(app, "/capture", pat, "globex").await;
-    assert!(answer.header("www-authenticate").contains("error=\"insufficient_scope\""));
-    assert_eq!(answer.json()["missing_scopes"], serde_json::json!(["capture"]));
-}
-
 async fn a_revoked_key_is_refused_through_the_layer(stage: Stage) {
     let (client, _) = stage.client().await;
     let app = app(AuthLayer::http(client)).await;
@@ -143,13 +69,16 @@ async fn a_revoked_key_is_refused_through_the_layer(stage: Stage) {
         assert_eq!(ask(app, "/read", &stage.key, "").await.status, 200);
     }
     stage.revoke_key().await;
-    loop {
-        let answer = ask(app, "/read", &stage.key, "").await;
-        if answer.status != 200 {
-            assert_refused(&answer, 401, "TOKEN_REVOKED");
-            break;
+    within("a revoked key is refused", async {
+        loop {
+            let answer = ask(app, "/read", &stage.key, "").await;
+            if answer.status != 200 {
+                assert_refused(&answer, 401, "TOKEN_REVOKED");
+                break;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn the_handler_sees_who_it_is_and_no_token(stage: Stage) {
@@ -315,7 +244,10 @@ async fn what_cannot_be_told_is_refused(stage: Stage) {
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.json()["reason"], "AUTHORIZATION_UNAVAILABLE");
     proxy.set(Mode::Pass);
-    while ask(app, "/read", &stage.key, "").await.status != 200 {}
+    within("the service can be asked again", async {
+        while ask(app, "/read", &stage.key, "").await.status != 200 {}
+    })
+    .await;
     // A caller that the service does not know cannot tell either.
     let stranger =
         sophic_auth_client::Client::builder(proxy.url()).caller_token(STRANGER).without_cache();

@@ -10,5 +10,6 @@ mod layer_http;
 mod other_languages;
 mod outages;
 mod remembering;
+mod rows;
 mod secure;
 mod stage;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::stage::{STRANGER, Stage};
 use crate::python::Python;
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     the_python_client_asks,
@@ -21,13 +22,60 @@ fn given(variable: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("no {variable}: run scripts/test, which sets it")).into()
 }
 
-/// How the example in a language is run: workspace and scopes are its arguments.
-type Program<'a> = dyn Fn(&str, &[&str]) -> Command + Sync + 'a;
+/// Makes the command, of a workspace and scopes.
+type Run = dyn Fn(&str, &[&str]) -> Command + Send + Sync;
 
-/// Runs it with a token on its standard input.
-fn run(mut command: Command, stage: &Stage, caller_token: &str, token: &str) -> Output {
+/// The example in a language.
+pub(super) struct Language {
+    pub(super) name: &'static str,
+    command: Box<Run>,
+}
+
+impl Language {
+    pub(super) fn python() -> Self {
+        let python = Python::generate();
+        let command = move |workspace: &str, scopes: &[&str]| {
+            let mut command = python.command();
+            command.args(["examples/python/ask.py", "--workspace", workspace]);
+            for scope in scopes {
+                command.args(["--scope", scope]);
+            }
+            command
+        };
+        Self { name: "Python", command: Box::new(command) }
+    }
+
+    pub(super) fn node() -> Self {
+        // Node finds modules beside the file that asks for them.
+        let installed = given("SOPHIC_AUTH_TEST_NODE_EXAMPLE");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink(installed, folder.path().join("node_modules")).expect("a link");
+        std::fs::copy("examples/node/ask.mjs", folder.path().join("ask.mjs")).expect("a copy");
+        let protos = Path::new("proto").canonicalize().expect("it is there");
+        let command = move |workspace: &str, scopes: &[&str]| {
+            let mut command = Command::new("node");
+            command.arg(folder.path().join("ask.mjs")).arg(workspace).args(scopes);
+            command.env("SOPHIC_AUTH_PROTOS", &protos);
+            command
+        };
+        Self { name: "Node", command: Box::new(command) }
+    }
+
+    /// Runs it with a token on its standard input.
+    pub(super) fn ask(
+        &self,
+        (url, caller_token): (&str, &str),
+        token: &str,
+        workspace: &str,
+        scopes: &[&str],
+    ) -> Output {
+        run((self.command)(workspace, scopes), url, caller_token, token)
+    }
+}
+
+fn run(mut command: Command, url: &str, caller_token: &str, token: &str) -> Output {
     command
-        .env("SOPHIC_AUTH_ENDPOINT", stage.h.running.grpc_url())
+        .env("SOPHIC_AUTH_ENDPOINT", url)
         .env("SOPHIC_AUTH_CALLER_TOKEN", caller_token)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -36,7 +84,7 @@ fn run(mut command: Command, stage: &Stage, caller_token: &str, token: &str) -> 
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(token.as_bytes()).expect("it reads");
     drop(stdin);
-    child.wait_with_output().expect("it ends")
+    waits::output(child)
 }
 
 /// `docs/python.md`: gRPC in Python makes an authority of such a list that is none, and HTTP/2 refuses it below us.
@@ -58,15 +106,16 @@ for options in [], [("grpc.default_authority", "sophic-auth")]:
     let python = Python::generate();
     let mut command = python.command();
     command.args(["-c", program, &stage.key]);
-    let output = run(command, &stage, &stage.caller_token, "");
+    let output = run(command, &stage.h.running.grpc_url(), &stage.caller_token, "");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "INTERNAL\nTrue\n", "{errors}");
 }
 
 /// What every language must be told alike.
-fn assert_asks(stage: &Stage, program: &Program<'_>) {
+fn assert_asks(stage: &Stage, language: &Language) {
+    let url = stage.h.running.grpc_url();
     let ask = |token: &str, workspace: &str, scopes: &[&str]| {
-        let output = run(program(workspace, scopes), stage, &stage.caller_token, token);
+        let output = language.ask((&url, &stage.caller_token), token, workspace, scopes);
         let errors = String::from_utf8_lossy(&output.stderr);
         let answer: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("no answer but {errors}"));
@@ -85,7 +134,7 @@ fn assert_asks(stage: &Stage, program: &Program<'_>) {
     assert_eq!((code, &answer["denial"]), (Some(1), &json!("TOKEN_UNKNOWN")), "{answer}");
     assert!(answer["www_authenticate"].as_str().is_some_and(|text| text.contains("invalid_token")));
 
-    let output = run(program("", &["read"]), stage, STRANGER, &stage.key);
+    let output = language.ask((&url, STRANGER), &stage.key, "", &["read"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.starts_with("UNAUTHENTICATED"), "{errors}");
@@ -97,34 +146,9 @@ async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
 }
 
 async fn the_python_client_asks(stage: Stage) {
-    off_the_runtime(move || {
-        let python = Python::generate();
-        assert_asks(&stage, &|workspace, scopes| {
-            let mut command = python.command();
-            command.args(["examples/python/ask.py", "--workspace", workspace]);
-            for scope in scopes {
-                command.args(["--scope", scope]);
-            }
-            command
-        });
-    })
-    .await;
+    off_the_runtime(move || assert_asks(&stage, &Language::python())).await;
 }
 
 async fn the_node_client_asks(stage: Stage) {
-    off_the_runtime(move || {
-        // Node finds modules beside the file that asks for them.
-        let installed = given("SOPHIC_AUTH_TEST_NODE_EXAMPLE");
-        let folder = tempfile::tempdir().expect("a folder");
-        std::os::unix::fs::symlink(installed, folder.path().join("node_modules")).expect("a link");
-        let program = folder.path().join("ask.mjs");
-        std::fs::copy("examples/node/ask.mjs", &program).expect("a copy");
-        let protos = Path::new("proto").canonicalize().expect("it is there");
-        assert_asks(&stage, &|workspace, scopes| {
-            let mut command = Command::new("node");
-            command.arg(&program).arg(workspace).args(scopes).env("SOPHIC_AUTH_PROTOS", &protos);
-            command
-        });
-    })
-    .await;
+    off_the_runtime(move || assert_asks(&stage, &Language::node())).await;
 }

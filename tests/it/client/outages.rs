@@ -8,11 +8,12 @@ use sophic_auth::grpc::pb::revoke_request::Credential;
 use sophic_auth_client::{Client, ErrorKind, Presented, Scopes};
 use tokio::task::JoinSet;
 
-use super::stage::{Stage, caller_token, remembered, revoke, until, watching};
+use super::stage::{Stage, caller_token, remembered, revoke, watching};
 use crate::grpc::watch::many_users;
 use crate::harness::Harness;
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, let_time_pass, within};
 
 on_every_store! {
     a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be,
@@ -64,11 +65,11 @@ async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stag
                     Err(_) => &seen.failed,
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_micros(200)).await;
+                let_time_pass("an asker is paced", Duration::from_micros(200)).await;
             }
         });
     }
-    until(|| seen.allowed.load(Ordering::Relaxed) > 200).await;
+    eventually("some are allowed", async || seen.allowed.load(Ordering::Relaxed) > 200).await;
 
     // It goes, the key is revoked elsewhere meanwhile, and it comes back.
     proxy.set(Mode::Refuse);
@@ -79,15 +80,18 @@ async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stag
     revoke(&other.as_(&root), Credential::CredentialId(key_id)).await;
     let since = u64::try_from(start.elapsed().as_millis()).expect("a short test");
     dead_since.store(since, Ordering::Relaxed);
-    tokio::time::sleep(2 * LIMIT).await;
+    let_time_pass("long after the limit", 2 * LIMIT).await;
     let again = Harness::start(database, |_| {}).await;
     proxy.lead_to(again.running.grpc);
     proxy.set(Mode::Pass);
-    until(|| client.is_watching()).await;
+    eventually("it is watching", async || client.is_watching()).await;
     let before = seen.allowed.load(Ordering::Relaxed);
-    until(|| seen.allowed.load(Ordering::Relaxed) > before + 200).await;
+    eventually("some are allowed again", async || {
+        seen.allowed.load(Ordering::Relaxed) > before + 200
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
-    askers.join_all().await;
+    within("the askers stop", askers.join_all()).await;
     let Seen { allowed, failed, wrongly_allowed } = &*seen;
     eprintln!("{allowed:?} allowed, {failed:?} failed while the server was away");
     assert_eq!(wrongly_allowed.load(Ordering::Relaxed), 0);
@@ -103,7 +107,7 @@ async fn cut_off(stage: &Stage, bridge: Duration) -> (Client, Proxy) {
     assert!(remembered(&client, &stage.reading()).await.is_allowed());
     proxy.set(Mode::Refuse);
     proxy.cut();
-    until(|| !client.is_watching()).await;
+    eventually("it watches no more", async || !client.is_watching()).await;
     (client, proxy)
 }
 
@@ -125,7 +129,7 @@ async fn an_outage_is_bridged_if_asked_to_and_says_so(stage: Stage) {
     // What happened meanwhile is heard before anything is believed again.
     stage.revoke_key().await;
     proxy.set(Mode::Pass);
-    until(|| client.is_watching()).await;
+    eventually("it is watching", async || client.is_watching()).await;
     let answer = client.introspect(&stage.reading()).await.expect("an answer");
     assert!(!answer.is_allowed() && !answer.is_stale());
 }
@@ -151,7 +155,8 @@ async fn a_watch_that_resumes_in_time_keeps_what_is_remembered(stage: Stage) {
     let drops = counters.drops.load(Ordering::Relaxed);
     for round in 1..=3 {
         proxy.cut();
-        until(|| counters.watch_ups.load(Ordering::Relaxed) > round).await;
+        eventually("it watches again", async || counters.watch_ups.load(Ordering::Relaxed) > round)
+            .await;
         assert!(client.introspect_cached(&stage.reading()).is_some(), "round {round}");
     }
     assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
@@ -160,9 +165,10 @@ async fn a_watch_that_resumes_in_time_keeps_what_is_remembered(stage: Stage) {
     proxy.cut();
     stage.revoke_key().await;
     proxy.set(Mode::Pass);
-    while client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is refused", async || {
+        !client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed())
+    })
+    .await;
     assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
 }
 
@@ -182,9 +188,10 @@ async fn a_watch_that_resumes_far_behind_drops_nothing(stage: Stage) {
     let other = stage.h.another(|_| {}).await;
     proxy.lead_to(other.running.grpc);
     proxy.set(Mode::Pass);
-    until(|| count(&counters.watch_ups) > ups).await;
-    while client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it watches again", async || count(&counters.watch_ups) > ups).await;
+    eventually("it is refused", async || {
+        !client.introspect(&stage.reading()).await.is_ok_and(|answer| answer.is_allowed())
+    })
+    .await;
     assert_eq!(count(&counters.drops), drops);
 }

@@ -7,9 +7,10 @@ use sophic_auth_client::{Client, Counters, Denial, Presented, Scopes};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::stage::{NOBODYS_KEY, Stage, calls, remembered, until, watching};
+use super::stage::{NOBODYS_KEY, Stage, calls, remembered, watching};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::{Database, Fixture as _, on_every_store};
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_thousand_first_uses_at_once_make_one_call,
@@ -26,10 +27,13 @@ async fn a_million_answers_from_memory_make_no_call() {
     remembered(&client, &presented).await;
     let (hits, before) = (counters.hits.load(Ordering::Relaxed), calls(&counters));
     let mut asked = 0;
-    while counters.hits.load(Ordering::Relaxed) - hits < 1_000_000 {
-        assert!(client.introspect(&presented).await.expect("an answer").is_allowed());
-        asked += 1;
-    }
+    within("a million answers from memory", async {
+        while counters.hits.load(Ordering::Relaxed) - hits < 1_000_000 {
+            assert!(client.introspect(&presented).await.expect("an answer").is_allowed());
+            asked += 1;
+        }
+    })
+    .await;
     // The answer's own lifetime of a minute may have passed meanwhile, and on a busy machine a checkpoint may have come too
     // late: but for that each was a hit.
     let made = calls(&counters) - before;
@@ -51,7 +55,7 @@ async fn a_thousand_first_uses_at_once_make_one_call(stage: Stage) {
             client.introspect(&presented).await.expect("an answer").is_allowed()
         });
     }
-    assert!(asking.join_all().await.into_iter().all(|allowed| allowed));
+    assert!(within("all are answered", asking.join_all()).await.into_iter().all(|allowed| allowed));
     assert_eq!(calls(&counters) - before, 1);
 }
 
@@ -73,22 +77,30 @@ async fn who_goes_away_leaves_the_call_to_the_others(stage: Stage) {
     let mut tasks = JoinSet::new();
     let missed = misses();
     let mut first = tasks.spawn(ask(client.clone(), stage.key.clone()));
-    until(|| misses() > missed).await;
-    loop {
-        let (began, joined) = (misses(), || counters.joined.load(Ordering::Relaxed) > 0);
-        let next = tasks.spawn(ask(client.clone(), stage.key.clone()));
-        until(|| joined() || misses() > began).await;
-        if joined() {
-            break;
+    eventually("the first asks", async || misses() > missed).await;
+    within("somebody joins a call of somebody else", async {
+        loop {
+            let (began, joined) = (misses(), || counters.joined.load(Ordering::Relaxed) > 0);
+            let next = tasks.spawn(ask(client.clone(), stage.key.clone()));
+            eventually("the next asks", async || joined() || misses() > began).await;
+            if joined() {
+                break;
+            }
+            // A checkpoint that was on its way came in between, so it began a call of its own: the next may join that.
+            first = next;
         }
-        // A checkpoint that was on its way came in between, so it began a call of its own: the next may join that.
-        first = next;
-    }
+    })
+    .await;
     first.abort();
-    let gone = tasks.join_next().await.expect("it ends");
+    let gone = within("the first is gone", tasks.join_next()).await.expect("it ends");
     assert!(gone.expect_err("it went away").is_cancelled());
     proxy.set(Mode::Pass);
-    assert!(tasks.join_all().await.into_iter().all(|allowed| allowed));
+    assert!(
+        within("the others are answered", tasks.join_all())
+            .await
+            .into_iter()
+            .all(|allowed| allowed)
+    );
     assert_eq!(calls(&counters) - before, misses() - missed, "who joined made none");
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use sophic_auth::grpc::pb::revoke_request::Credential;
 use sophic_auth::grpc::pb::{RevokeRequest, Role, Scope};
@@ -15,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture};
+use crate::waits::{eventually, found, within};
 
 /// A well-formed service token that is nobody's, and a key that is nobody's.
 pub(super) const STRANGER: &str = "sophic_svc_0123456789ABCDEFGHIJKLMNOPQRSTUV10ECNS";
@@ -100,19 +100,8 @@ pub(super) async fn caller_token(h: &Harness, name: &str, permissions: &[Permiss
 pub(super) async fn watching(builder: Builder) -> (Client, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let client = builder.observer(counters.clone()).build().expect("a client");
-    until(|| client.is_watching()).await;
+    eventually("it is watching", async || client.is_watching()).await;
     (client, counters)
-}
-
-/// Waits until something is so. What never comes to be so ends the test in the end.
-pub(super) async fn until(is_so: impl Fn() -> bool) {
-    for _ in 0..6_000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came to be so");
 }
 
 /// Calls of the service made so far.
@@ -122,23 +111,21 @@ pub(super) fn calls(counters: &Counters) -> u64 {
 
 /// An answer from memory: asked for until it is there.
 pub(super) async fn remembered(client: &Client, presented: &Presented<'_>) -> Introspection {
-    loop {
-        if let Some(answer) = client.introspect_cached(presented) {
-            return answer;
+    within("an answer from memory", async {
+        loop {
+            if let Some(answer) = client.introspect_cached(presented) {
+                return answer;
+            }
+            // On a busy machine a short deadline may pass.
+            let _ = client.introspect(presented).await;
         }
-        // On a busy machine a short deadline may pass.
-        let _ = client.introspect(presented).await;
-    }
+    })
+    .await
 }
 
 /// An answer, asked for until there is one.
 pub(super) async fn answered(client: &Client, presented: &Presented<'_>) -> Introspection {
-    loop {
-        if let Ok(answer) = client.introspect(presented).await {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    found("an answer", async || client.introspect(presented).await.ok()).await
 }
 
 /// Serves an axum application on a port of its own.
@@ -187,7 +174,7 @@ pub(super) async fn send(
     let mut stream = TcpStream::connect(to).await.expect("it accepts");
     stream.write_all(&request).await.expect("it is sent");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("it answers");
+    within("an answer", stream.read_to_end(&mut answer)).await.expect("it answers");
     let answer = String::from_utf8(answer).expect("UTF-8");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

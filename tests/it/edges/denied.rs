@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tonic::Code;
 
-use super::{Remote, SERVE, page, reason, until, until_management};
+use super::{Remote, SERVE, page, reason, until_management};
 use crate::cli::program::{Program, Serving, command, split};
 use crate::cli::roles;
 use crate::store::raw;
 use crate::stores::Database;
+use crate::waits::eventually;
 
 /// A server, and who owns its database.
 struct Scene {
@@ -97,7 +98,7 @@ async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
 
     // What an introspection reads is what readiness is about.
     scene.owner("REVOKE SELECT ON credentials FROM :role").await;
-    until("it is not ready", async || page(&scene.http, "/readyz").await == 503).await;
+    eventually("it is not ready", async || page(&scene.http, "/readyz").await == 503).await;
     scene.owner("GRANT SELECT ON credentials TO :role").await;
     until_management(&scene.http, true).await;
     scene.end().await;
@@ -118,7 +119,7 @@ async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
     assert_eq!(thrown(), before, "{}", scene.said());
     scene.owner_anew("ALTER ROLE :role RESET default_transaction_read_only").await;
     until_management(&scene.http, true).await;
-    until("it writes", async || scene.remote.make_key("allowed").await.is_ok()).await;
+    eventually("it writes", async || scene.remote.make_key("allowed").await.is_ok()).await;
     scene.end().await;
 }
 

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Ending, Remote, SERVE, reason, until, until_management};
+use super::{Ending, Remote, SERVE, reason, until_management};
 use crate::cli::program::{run, split};
+use crate::waits::{self, eventually};
 
 /// Makes a file that takes all the room there is.
 fn fill(path: &Path) {
@@ -31,8 +32,7 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
     let mut server = Ending(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
+    let line = waits::line(server.0.id(), &mut std::io::BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let (grpc, http) = (urls["grpc"].as_str().expect("a URL"), urls["http"].as_str().expect("one"));
     // The disk, as it is seen from here.
@@ -74,7 +74,7 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     assert!(!remote.is_active("nobody's").await.expect("it answers all the same"));
 
     std::fs::remove_file(disk.join("filler")).expect("there is a file");
-    until("a key can be made", async || remote.make_key("after").await.is_ok()).await;
+    eventually("a key can be made", async || remote.make_key("after").await.is_ok()).await;
     for i in 0..5 {
         remote.make_key(&format!("later {i}")).await.expect("and it stays so");
     }

@@ -8,18 +8,15 @@ mod stuck_log;
 mod unprinted;
 
 use std::process::Child;
-use std::time::Duration;
 
 use sophic_auth::grpc::pb::{CreateKeyRequest, IntrospectRequest, Scope};
 use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
-const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
+use crate::waits::{self, eventually, within};
 
-/// So often a condition is looked at before it is given up, and so long after each look.
-const LOOKS: usize = 500;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
 /// A process that ends with the test.
 struct Ending(Child);
@@ -27,19 +24,9 @@ struct Ending(Child);
 impl Drop for Ending {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Killed, it ends.
+        waits::end(&mut self.0);
     }
-}
-
-/// Waits until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..LOOKS {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    panic!("it never came to this: {what}");
 }
 
 /// The status of a page.
@@ -55,7 +42,7 @@ async fn answer(http: &str, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it answers");
+    within("an answer", stream.read_to_string(&mut answer)).await.expect("it answers");
     let status = answer.split(' ').nth(1).expect("a status").parse().expect("a number");
     (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }
@@ -64,7 +51,7 @@ async fn answer(http: &str, path: &str) -> (u16, String) {
 async fn until_management(http: &str, works: bool) {
     let not = if works { "" } else { "not " };
     let wanted = (200, format!("ready\nmanagement: {not}ready\n"));
-    until(&wanted.1, async || answer(http, "/readyz").await == wanted).await;
+    eventually(&wanted.1, async || answer(http, "/readyz").await == wanted).await;
 }
 
 /// Whoever calls with this service token.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use super::{Remote, SERVE, page, reason, until};
+use super::{Remote, SERVE, page, reason};
 use crate::cli::program::{Program, Serving, split};
 use crate::stores::Database;
+use crate::waits::eventually;
 
 /// A store with a key, and a caller that may ask of it and manage it.
 struct Made {
@@ -38,7 +39,7 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
     let urls = server.json();
     let http = urls["http"].as_str().expect("a URL");
     let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
-    until("it is ready", async || page(http, "/readyz").await == 200).await;
+    eventually("it is ready", async || page(http, "/readyz").await == 200).await;
 
     let whole = std::fs::read(&file).expect("the file");
     let write = |bytes: &[u8]| {
@@ -47,17 +48,17 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
         std::os::unix::fs::FileExt::write_all_at(&file, bytes, 4096).expect("it is written");
     };
     write(&vec![0xa5; whole.len() - 4096]);
-    until("it is not ready", async || page(http, "/readyz").await == 503).await;
+    eventually("it is not ready", async || page(http, "/readyz").await == 503).await;
     let refused = remote.is_active(&key).await.expect_err("nothing is believed");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
     let said = |what: &str| std::fs::read_to_string(log.path()).expect("a log").contains(what);
-    until("it was looked at again", async || said("does not read well yet")).await;
+    eventually("it was looked at again", async || said("does not read well yet")).await;
     assert_eq!(page(http, "/readyz").await, 503, "and it stays so while it is damaged");
 
     write(&whole[4096..]);
-    until("it is ready", async || page(http, "/readyz").await == 200).await;
+    eventually("it is ready", async || page(http, "/readyz").await == 200).await;
     assert!(remote.is_active(&key).await.expect("an answer"));
-    until("it is written", async || remote.make_key("later").await.is_ok()).await;
+    eventually("it is written", async || remote.make_key("later").await.is_ok()).await;
     server.signal(Signal::TERM);
     assert_eq!(server.end().code(), Some(0));
     p.run("key list").ok();
@@ -74,13 +75,13 @@ async fn lost(harm: impl FnOnce(&Path)) {
     let http = urls["http"].as_str().expect("a URL");
     let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
     assert!(remote.is_active(&key).await.expect("an answer"));
-    until("it is ready", async || page(http, "/readyz").await == 200).await;
+    eventually("it is ready", async || page(http, "/readyz").await == 200).await;
 
     harm(&file);
     let refused = remote.make_key("lost").await.expect_err("it would be written into nothing");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
-    until("it answers no more", async || remote.is_active(&key).await.is_err()).await;
-    until("it is not ready", async || page(http, "/readyz").await == 503).await;
+    eventually("it answers no more", async || remote.is_active(&key).await.is_err()).await;
+    eventually("it is not ready", async || page(http, "/readyz").await == 503).await;
     let refused = remote.is_active(&key).await.expect_err("and it stays so");
     assert_eq!(refused.code(), tonic::Code::Unavailable, "no token is called dead");
 }

@@ -7,10 +7,11 @@ use rustix::process::Signal;
 use sophic_auth::store;
 use tempfile::TempDir;
 
-use super::{SERVE, until};
+use super::SERVE;
 use crate::cli::program::{Program, Serving, split};
 use crate::store::raw;
 use crate::stores::Database;
+use crate::waits::eventually;
 
 struct Scene {
     p: Program,
@@ -49,7 +50,7 @@ impl Scene {
 /// Waits until the server's row is in the store, and so in what is copied of it.
 async fn until_known(p: &Program) {
     let store = store::open_as_is(&p.database.url()).await.expect("it opens");
-    until("a server is known", async || {
+    eventually("a server is known", async || {
         !store.list_replicas().await.expect("the rows").replicas.is_empty()
     })
     .await;
@@ -149,7 +150,7 @@ async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
             scene.p.command(&split(&words)),
             log.reopen().expect("it opens").into(),
         );
-        until("it has begun", async || {
+        eventually("it has begun", async || {
             let begun = |path: &PathBuf| path.is_dir() && entries(path).len() > 1;
             entries(scene.backups.path()).iter().any(begun)
         })

@@ -1,6 +1,6 @@
 //! Whoever reads standard error is stuck: the server answers all the same, and says later what was lost.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufReader, Read as _};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Ending, Remote, SERVE, page};
 use crate::cli::program::{Program, split};
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     a_reader_of_the_log_that_is_stuck_holds_up_nobody,
@@ -22,9 +23,8 @@ async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
     let mut command = p.command(&split(&format!("{SERVE} --log trace --log-format json")));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = Ending(command.spawn().expect("it starts"));
-    let mut line = String::new();
     let out = server.0.stdout.take().expect("its output");
-    BufReader::new(out).read_line(&mut line).expect("a line");
+    let line = waits::line(server.0.id(), &mut BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
     for _ in 0..REQUESTS {
@@ -40,7 +40,7 @@ async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
     });
     remote.is_active("nobody's").await.expect("an answer");
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");
-    assert_eq!(server.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(waits::end(&mut server.0).code(), Some(0));
     let text = reader.join().expect("it reads").expect("UTF-8");
     let lost = text.lines().find(|line| line.contains("lines of the log were lost"));
     let lost: serde_json::Value = serde_json::from_str(lost.expect("it says so")).expect("JSON");
@@ -54,11 +54,12 @@ async fn the_last_lines_are_written_before_the_end(p: Program) {
     let mut command = p.command(&split(SERVE));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = Ending(command.spawn().expect("it starts"));
-    let mut line = String::new();
     let out = server.0.stdout.take().expect("its output");
-    BufReader::new(out).read_line(&mut line).expect("a line");
+    waits::line(server.0.id(), &mut BufReader::new(out));
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");
     let mut text = String::new();
-    server.0.stderr.take().expect("its log").read_to_string(&mut text).expect("UTF-8");
+    let mut log = server.0.stderr.take().expect("its log");
+    waits::of_process("its log ends", server.0.id(), || log.read_to_string(&mut text))
+        .expect("UTF-8");
     assert!(text.lines().last().expect("a line").contains("stopped"), "{text}");
 }

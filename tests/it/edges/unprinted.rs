@@ -1,7 +1,7 @@
 //! Output that fails: it is said, the exit code says it, and no token lives that nobody was shown.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufReader, Read as _};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,9 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use sophic_auth::model::{Caller, CallerIdentity, Digest};
 use sqlx::Connection as _;
 
-use super::{Ending, until};
+use super::Ending;
 use crate::cli::program::{Ended, Program, command, split};
 use crate::stores::on_every_store;
+use crate::waits::{self, eventually};
 
 on_every_store! {
     what_cannot_be_printed_fails,
@@ -36,7 +37,7 @@ fn to_nobody(mut command: Command) -> Ended {
 }
 
 fn ended(command: &mut Command) -> Ended {
-    let output = command.output().expect("it runs");
+    let output = waits::output(command.spawn().expect("it runs"));
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     Ended { code: output.status.code(), out: String::new(), err }
 }
@@ -214,7 +215,7 @@ async fn interrupted(p: Program) {
         let mut export = p.command(&["export".to_owned(), file.display().to_string()]);
         export.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut export = Ending(export.spawn().expect("it starts"));
-        until("a file is written", async || {
+        eventually("a file is written", async || {
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
                 (SELECT oid FROM pg_database WHERE datname = current_database())";
             let row = sqlx::raw_sql(waiting).fetch_one(&mut held).await.expect("it answers");
@@ -222,7 +223,7 @@ async fn interrupted(p: Program) {
         })
         .await;
         kill_process(Pid::from_child(&export.0), signal).expect("it is there");
-        assert_eq!(export.0.wait().expect("it ends").code(), Some(code), "{signal:?}");
+        assert_eq!(waits::end(&mut export.0).code(), Some(code), "{signal:?}");
         assert_eq!(entries(), 0, "{signal:?}");
     }
 }
@@ -257,20 +258,20 @@ async fn shown_first(p: Program) {
     let mut create = p.command(&split(words));
     create.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut create = Ending(create.spawn().expect("it starts"));
-    until("it is held up", async || {
+    eventually("it is held up", async || {
         let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = \
                        (SELECT oid FROM pg_database WHERE datname = current_database())";
         sqlx::query(waiting).fetch_optional(&mut held).await.expect("locks").is_some()
     })
     .await;
     kill_process(Pid::from_child(&create.0), Signal::INT).expect("it is there");
-    let mut said = String::new();
     let err = create.0.stderr.take().expect("its errors");
-    BufReader::new(err).read_line(&mut said).expect("a line");
+    let said = waits::line(create.0.id(), &mut BufReader::new(err));
     assert!(said.contains("once it is shown"), "{said}");
     sqlx::raw_sql("ROLLBACK").execute(&mut held).await.expect("it lets go");
     let mut token = String::new();
-    create.0.stdout.take().expect("its output").read_to_string(&mut token).expect("text");
-    create.0.wait().expect("it ends");
+    let mut out = create.0.stdout.take().expect("its output");
+    waits::of_process("a token", create.0.id(), || out.read_to_string(&mut token)).expect("text");
+    waits::end(&mut create.0);
     assert!(p.pipe(token.trim_end(), "introspect --scope read").ok().starts_with("ALLOWED"));
 }

@@ -315,7 +315,7 @@ async fn a_proxy_that_cannot_ask_lets_nobody_through() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_address_is_that_of_its_connection() {
     let scene = Scene::on_sqlite().await;
-    let elsewhere = scene.pat_for("203.0.113.0/24").await;
+    let elsewhere = scene.pat_for(&["203.0.113.0/24"]).await;
     for proxy in Proxy::all(&scene).await {
         for name in ["x-forwarded-for", "x-real-ip", "forwarded", "x-envoy-external-address"] {
             let call = Call::get(READ)

@@ -31,7 +31,7 @@ const ADDRESSES: [(&str, bool); 14] = [
 
 async fn an_address_that_cannot_be_read_refuses_allowlists_alone_at_every_face(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
-    let bound = scene.pat_for("203.0.113.0/24").await;
+    let bound = scene.pat_for(&["203.0.113.0/24"]).await;
     let bearer = format!("Bearer {}", scene.caller_token);
     let mut requests = Vec::new();
     let mut expected = Vec::new();

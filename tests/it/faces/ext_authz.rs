@@ -88,7 +88,7 @@ async fn what_the_operator_got_wrong_is_an_error(scene: Scene) {
 }
 
 async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
-    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for("203.0.113.0/24").await);
+    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for(&["203.0.113.0/24"]).await);
     for (address, of_key, of_pat) in
         [("unknown", 200, 403), ("203.0.113.7:51234", 200, 200), ("198.51.100.1:80", 200, 403)]
     {

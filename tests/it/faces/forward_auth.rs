@@ -135,7 +135,7 @@ async fn what_the_operator_got_wrong_lets_nobody_through(scene: Scene) {
 }
 
 async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Scene) {
-    let pat = scene.pat_for("203.0.113.0/24").await;
+    let pat = scene.pat_for(&["203.0.113.0/24"]).await;
     let table = [
         ("?client_ip_header=x-real-ip", &["203.0.113.7"][..], 200),
         ("?client_ip_header=X-Real-IP", &["203.0.113.7"], 200),
@@ -164,7 +164,7 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
 }
 
 async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
-    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for("203.0.113.0/24").await);
+    let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for(&["203.0.113.0/24"]).await);
     for address in ["unknown", "unix:", "_hidden", "203.0.113.7:x", "203.0.113.0/24", "", "a, "] {
         for (token, status) in [(&key, 200), (&pat, 403)] {
             let call = scene.ask("?scope=read&client_ip_header=x-real-ip");

@@ -7,6 +7,7 @@ use super::page::block;
 use super::process::{node_modules, program, venv};
 use super::scene::Scene;
 use crate::stores::on_every_store;
+use crate::waits::within;
 use sophic_auth::grpc::pb::Scope;
 
 on_every_store! {
@@ -15,14 +16,12 @@ on_every_store! {
 }
 
 async fn run(mut command: Command, scene: &Scene, token: &str) -> String {
-    let output = command
+    command
         .env("SOPHIC_AUTH_HTTP", scene.h.running.http_url())
         .env("CLIENT_ID", "proxy")
         .env("CLIENT_SECRET", &scene.caller_token)
-        .env("TOKEN", token)
-        .output()
-        .await
-        .expect("it runs");
+        .env("TOKEN", token);
+    let output = within("it ends", command.output()).await.expect("it runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {errors}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()

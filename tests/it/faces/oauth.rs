@@ -12,6 +12,7 @@ use crate::grpc::audit::of_action;
 use crate::grpc::retried::{brief, freeze};
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_live_token_is_described,
@@ -298,7 +299,7 @@ async fn too_much_is_refused_early(scene: Scene) {
         let _ = stream.write_all(chunk.as_bytes()).await;
     }
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let _ = within("an answer", stream.read_to_end(&mut answer)).await;
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
@@ -326,7 +327,7 @@ async fn what_does_not_come_is_not_waited_for(scene: Scene) {
     );
     stream.write_all(head.as_bytes()).await.expect("the head is sent");
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let _ = within("an answer", stream.read_to_end(&mut answer)).await;
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }

@@ -4,11 +4,12 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+
+use crate::waits::eventually;
 
 /// A program that listens.
 pub(crate) struct Process {
@@ -36,12 +37,13 @@ impl Process {
                 panic!("{command:?} does not start: {error}: run scripts/test, which installs it")
             });
         let mut process = Self { address, child, log, _folder: folder };
-        while TcpStream::connect(address).await.is_err() {
+        eventually(&format!("{command:?} accepts"), async || {
             if let Ok(Some(status)) = process.child.try_wait() {
                 panic!("it ended with {status}:\n{}", process.log());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            TcpStream::connect(address).await.is_ok()
+        })
+        .await;
         process
     }
 

@@ -7,7 +7,8 @@ use tokio::process::Command;
 
 use super::page::{SERVICE_TOKEN, filled};
 use super::process::{Process, free_address, program, venv};
-use super::scene::{Row, Scene};
+use super::scene::Scene;
+use super::table::Row;
 use super::upstream::Upstream;
 use super::wire::{Call, Reply};
 use sophic_auth::grpc::pb::Scope;
@@ -51,11 +52,11 @@ impl Proxy {
     }
 
     /// The request of a row of the table.
-    pub(crate) async fn ask(&self, row: &Row) -> Reply {
-        let call = match row.scope {
-            Scope::Capture => Call::body("/api/ingest/cli", "text/plain", b"captured"),
-            Scope::Admin => Call::get("/api/admin/keys"),
-            Scope::Read | Scope::Unspecified => Call::get("/api/v1/documents"),
+    pub(crate) async fn present(&self, row: &Row) -> Reply {
+        let call = match row.scopes {
+            [Scope::Capture] => Call::body("/api/ingest/cli", "text/plain", b"captured"),
+            [Scope::Admin] => Call::get("/api/admin/keys"),
+            _ => Call::get("/api/v1/documents"),
         };
         self.send(&row.presented_by(call)).await
     }

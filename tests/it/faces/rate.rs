@@ -16,6 +16,7 @@ use super::scene::{Scene, caller};
 use super::wire::{Call, Reply};
 use crate::harness::Actor;
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     every_face_answers_from_memory_while_its_caller_is_over_its_rate,
@@ -64,13 +65,17 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     let caller = scene.caller_token.clone();
     let proxy = scene.root.with_token(&caller);
     assert!(proxy.introspect(&known, "acme", &[]).await.allowed);
-    loop {
-        let answers = batch(&proxy, &[&known, &made_up(TokenKind::Key)]).await.expect("answers");
-        assert!(answers.responses[0].allowed);
-        if answers.responses[1].denial() == Denial::UnknownTokensTooMany {
-            break;
+    within("a made-up token is refused", async {
+        loop {
+            let answers =
+                batch(&proxy, &[&known, &made_up(TokenKind::Key)]).await.expect("answers");
+            assert!(answers.responses[0].allowed);
+            if answers.responses[1].denial() == Denial::UnknownTokensTooMany {
+                break;
+            }
         }
-    }
+    })
+    .await;
     // In memory, alone and by the hundred, beside what is refused by its spelling.
     assert!(proxy.introspect(&known, "acme", &[]).await.allowed);
     let many = batch(&proxy, &[vec![known.as_str(); 100], vec!["misspelt", ""]].concat()).await;
@@ -115,12 +120,15 @@ async fn one_token_cannot_have_workspaces_made_up_without_end_at_any_face(scene:
     let [flooder, other] = &pats;
     let mut names = (0..).map(|number| format!("made-up-{number}"));
     let mut name = || names.next().expect("there is no last number");
-    let refused = loop {
-        match ask(flooder, &name()).await {
-            Ok(answer) => assert_eq!(answer.denial(), Denial::NotAMember),
-            Err(status) => break status,
+    let refused = within("a made-up workspace is refused", async {
+        loop {
+            match ask(flooder, &name()).await {
+                Ok(answer) => assert_eq!(answer.denial(), Denial::NotAMember),
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(too_many(&refused), "UNKNOWN_TOKENS_TOO_MANY");
     // What is in memory is answered, and so is everybody else.
     assert!(ask(flooder, "acme").await.expect("it is in memory").allowed);
@@ -163,18 +171,19 @@ async fn a_real_token_is_revoked_over_oauth_while_its_caller_is_over_its_rate(sc
             .send(scene.http())
             .await
     };
-    let refused = loop {
-        let reply = revoke(&made_up(TokenKind::Key)).await;
-        if reply.status != 200 {
-            break reply;
+    let refused = within("a made-up token is refused", async {
+        loop {
+            let reply = revoke(&made_up(TokenKind::Key)).await;
+            if reply.status != 200 {
+                break reply;
+            }
         }
-    };
+    })
+    .await;
     assert_eq!((refused.status, &*refused.header("retry-after")), (429, "1"), "{refused:?}");
     // The filter may not be filled yet, but from now on.
     let probe = elsewhere.create_key("acme", &[Scope::Read]).await.token;
-    while revoke(&probe).await.status != 200 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    eventually("the filter is filled", async || revoke(&probe).await.status == 200).await;
     let token = elsewhere.create_key("acme", &[Scope::Read]).await.token;
     assert_eq!(revoke(&token).await.status, 200);
     assert!(!elsewhere.introspect(&token, "", &[]).await.active);
@@ -187,13 +196,16 @@ async fn made_up_service_tokens_are_bounded_by_address_at_every_face(scene: Scen
     let known = scene.root.with_token(&scene.caller_token);
     assert!(known.introspect(&key, "acme", &[]).await.allowed);
     let made_up_caller = || scene.root.with_token(&made_up(TokenKind::Service));
-    let refused = loop {
-        let request = IntrospectRequest { token: key.clone(), ..Default::default() };
-        let status = made_up_caller().auth().introspect(request).await.expect_err("nobody");
-        if status.code() != Code::Unauthenticated {
-            break status;
+    let refused = within("a made-up caller is refused", async {
+        loop {
+            let request = IntrospectRequest { token: key.clone(), ..Default::default() };
+            let status = made_up_caller().auth().introspect(request).await.expect_err("nobody");
+            if status.code() != Code::Unauthenticated {
+                break status;
+            }
         }
-    };
+    })
+    .await;
     let info = refused.get_details_error_info().expect("it says why");
     assert_eq!(info.reason, "UNKNOWN_CALLERS_TOO_MANY");
     assert_eq!(refused.code(), Code::ResourceExhausted);

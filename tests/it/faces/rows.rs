@@ -1,90 +1,202 @@
-//! Every row of the decision table (DESIGN §3) through every face: one verdict.
+//! The table through every face of the server, through real proxies, and through the command line.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sophic_auth::decision::Decision;
 use sophic_auth::grpc::envoy::config::core::v3 as core;
 use sophic_auth::grpc::envoy::service::auth::v3 as auth;
-use sophic_auth::grpc::pb::{self, Scope};
+use sophic_auth::grpc::pb::introspect_response::Principal;
+use sophic_auth::grpc::pb::{self, Role, RoleCap, Scope};
 use tonic::Request;
 
 use super::proxies::Proxy;
-use super::scene::{Row, Scene};
+use super::scene::Scene;
+use super::table::{Face, HERE, Row, Told, compare, names, run};
 use super::wire::Call;
+use crate::cli::program::{self, Program};
+use crate::stores::on_every_store;
+
+on_every_store! {
+    every_row_has_the_same_verdict_through_every_face,
+    every_row_has_the_same_verdict_on_the_command_line,
+}
+
+async fn every_row_has_the_same_verdict_through_every_face(scene: Scene) {
+    let rows = scene.rows().await;
+    run(&Grpc(&scene), &rows, rows.len()).await;
+    batch(&scene, &rows).await;
+    run(&OAuth(&scene), &rows, rows.len()).await;
+    run(&ForwardAuth(&scene), &rows, rows.len() - 2).await;
+    run(&ExtAuthz(&scene), &rows, rows.len() - 2).await;
+}
+
+async fn every_row_has_the_same_verdict_on_the_command_line(scene: Scene) {
+    let rows = scene.rows().await;
+    let program = Program { database: Arc::clone(&scene.h.database) };
+    run(&CommandLine(program), &rows, rows.len() - 3).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_row_has_the_same_verdict_through_every_face() {
+async fn every_row_has_the_same_verdict_through_every_proxy() {
     let scene = Scene::on_sqlite().await;
-    let proxies = Proxy::all(&scene).await;
-    for row in scene.rows().await {
-        grpc(&scene, &row).await;
-        oauth(&scene, &row).await;
-        forward_auth(&scene, &row).await;
-        ext_authz(&scene, &row).await;
-        for proxy in &proxies {
-            through(proxy, &row).await;
+    let rows = scene.rows().await;
+    for proxy in Proxy::all(&scene).await {
+        run(&proxy, &rows, 50).await;
+    }
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    let values = value.as_array()?.iter();
+    Some(values.map(|value| value.as_str().expect("a word").to_owned()).collect())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+struct Grpc<'a>(&'a Scene);
+
+fn request(row: &Row) -> pb::IntrospectRequest {
+    pb::IntrospectRequest {
+        token: row.token.clone(),
+        workspace: row.workspace.to_owned(),
+        required_scopes: row.scopes.iter().map(|scope| (*scope).into()).collect(),
+        client_ip: row.client_ip.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// What an answer says, with what is never said of a dead token, or of a workspace that is not the token's.
+pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
+    let denial = answer.denial().as_str_name().strip_prefix("DENIAL_").expect("a prefix");
+    let active = row.status() != 401;
+    assert_eq!((answer.active, answer.allowed), (active, row.denial.is_none()), "{row:?}");
+    assert_eq!(answer.principal.is_some(), active, "{row:?}");
+    assert_eq!(answer.credential.is_some(), active, "{row:?}");
+    let workspace = answer.workspace.as_ref().map(|workspace| workspace.slug.as_str());
+    match row.denial() {
+        "WORKSPACE_REQUIRED" | "NOT_A_MEMBER" => assert_eq!(workspace, None, "{row:?}"),
+        // Of a key the workspace is its own.
+        _ if active && row.denial() != "IP_NOT_ALLOWED" => {
+            assert_eq!(workspace, Some("acme"), "{row:?}");
+        }
+        _ if !active => assert_eq!(workspace, None, "{row:?}"),
+        _ => {}
+    }
+    if let Some(user) = row.user {
+        let credential = answer.credential.as_ref().expect("which");
+        assert_eq!(credential.kind(), pb::CredentialKind::Pat, "{row:?}");
+        assert!(matches!(&answer.principal, Some(Principal::User(who)) if who.id == user));
+    }
+    let nowhere = !active || row.denial() == "NOT_A_MEMBER";
+    assert!(!nowhere || answer.scopes.is_empty(), "{row:?}: {answer:?}");
+    let list = |scopes: Vec<Scope>| Some(names(&scopes).into_iter().map(str::to_owned).collect());
+    let role = match answer.role() {
+        Role::Unspecified => String::new(),
+        role => role.as_str_name().strip_prefix("ROLE_").expect("a prefix").to_lowercase(),
+    };
+    let cap = match answer.role_capped_by() {
+        RoleCap::Unspecified => String::new(),
+        cap => cap.as_str_name().strip_prefix("ROLE_CAP_").expect("a prefix").to_lowercase(),
+    };
+    Told {
+        status: u16::try_from(answer.http_status).expect("a status"),
+        denial: Some(denial.replace("UNSPECIFIED", "")),
+        challenge: Some(answer.www_authenticate.clone()),
+        missing: list(answer.missing_scopes().collect()),
+        token_lacks: list(answer.token_lacks_scopes().collect()),
+        role_lacks: list(answer.role_lacks_scopes().collect()),
+        granted: list(answer.scopes().collect()),
+        role: Some((role, cap)),
+    }
+}
+
+impl Face for Grpc<'_> {
+    fn name(&self) -> String {
+        "gRPC".to_owned()
+    }
+
+    async fn ask(&self, row: &Row) -> Told {
+        let answer = self.0.root.auth().introspect(request(row)).await.expect("an answer");
+        told(row, answer.get_ref())
+    }
+}
+
+/// All of them in one call.
+async fn batch(scene: &Scene, rows: &[Row]) {
+    let request = pb::BatchIntrospectRequest { requests: rows.iter().map(request).collect() };
+    let answers = scene.root.auth().batch_introspect(request).await.expect("answers").into_inner();
+    assert_eq!(answers.responses.len(), rows.len());
+    for (row, answer) in rows.iter().zip(&answers.responses) {
+        compare("a batch", row, &told(row, answer));
+    }
+}
+
+/// What is not active is all the same to RFC 7662, and no token is no request.
+struct OAuth<'a>(&'a Scene);
+
+impl Face for OAuth<'_> {
+    fn name(&self) -> String {
+        "RFC 7662".to_owned()
+    }
+
+    async fn ask(&self, row: &Row) -> Told {
+        let scope = row.scope_names(" ");
+        let mut fields = vec![("token", row.token.as_str()), ("scope", scope.as_str())];
+        fields.push(("workspace", row.workspace));
+        if !row.client_ip.is_empty() {
+            fields.push(("client_ip", row.client_ip));
+        }
+        let call = Call::form("/oauth2/introspect", &fields)
+            .header("authorization", &format!("Bearer {}", self.0.caller_token));
+        let reply = call.send(self.0.http()).await;
+        if row.token.is_empty() {
+            assert_eq!(reply.status, 400, "{row:?}");
+            return Told { status: 401, ..Told::default() };
+        }
+        let view = reply.json();
+        if view["active"] == false {
+            assert_eq!(view, json!({"active": false}), "{row:?}");
+            return Told { status: 401, ..Told::default() };
+        }
+        assert_eq!(view["allowed"], row.denial.is_none(), "{row:?}");
+        Told {
+            status: view["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
+            denial: Some(text(&view["denial"])),
+            role: Some((text(&view["role"]), text(&view["role_capped_by"]))),
+            ..Told::default()
         }
     }
 }
 
-fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Unspecified => "",
-        Scope::Read => "read",
-        Scope::Capture => "capture",
-        Scope::Admin => "admin",
-    }
-}
+struct ForwardAuth<'a>(&'a Scene);
 
-async fn grpc(scene: &Scene, row: &Row) {
-    let request = pb::IntrospectRequest {
-        token: row.token.clone(),
-        workspace: row.workspace.to_owned(),
-        required_scopes: vec![row.scope.into()],
-        client_ip: "127.0.0.1".to_owned(),
-        ..Default::default()
-    };
-    let answer = scene.root.auth().introspect(request).await.expect("an answer").into_inner();
-    let denial = answer.denial().as_str_name();
-    let denial = denial.strip_prefix("DENIAL_").expect("a prefix").replace("UNSPECIFIED", "");
-    assert_eq!(answer.http_status, i32::from(row.status()), "gRPC, {row:?}");
-    assert_eq!(denial, row.denial(), "gRPC, {row:?}");
-}
-
-/// What is not active is all the same to RFC 7662, and no token is no request.
-async fn oauth(scene: &Scene, row: &Row) {
-    let fields = [
-        ("token", row.token.as_str()),
-        ("workspace", row.workspace),
-        ("scope", scope_name(row.scope)),
-        ("client_ip", "127.0.0.1"),
-    ];
-    let call = Call::form("/oauth2/introspect", &fields)
-        .header("authorization", &format!("Bearer {}", scene.caller_token));
-    let reply = call.send(scene.http()).await;
-    if row.token.is_empty() {
-        assert_eq!(reply.status, 400, "RFC 7662, {row:?}");
-        return;
+impl Face for ForwardAuth<'_> {
+    fn name(&self) -> String {
+        "forward-auth".to_owned()
     }
-    let view = reply.json();
-    if row.status() == 401 {
-        assert_eq!(view, json!({"active": false}), "RFC 7662, {row:?}");
-        return;
-    }
-    assert_eq!(view["active"], true, "RFC 7662, {row:?}");
-    assert_eq!(view["allowed"], row.denial.is_none(), "RFC 7662, {row:?}");
-    assert_eq!(view["http_status"], row.status(), "RFC 7662, {row:?}");
-    let denial = view.get("denial").and_then(Value::as_str).unwrap_or_default();
-    assert_eq!(denial, row.denial(), "RFC 7662, {row:?}");
-}
 
-async fn forward_auth(scene: &Scene, row: &Row) {
-    let query = format!("?scope={}&client_ip_header=x-real-ip", scope_name(row.scope));
-    let call = row.presented_by(scene.ask(&query)).header("x-real-ip", "127.0.0.1");
-    let reply = call.send(scene.http()).await;
-    assert_eq!(reply.status, row.status(), "forward-auth, {row:?}");
-    assert_eq!(reply.header("x-sophic-denial"), row.denial(), "forward-auth, {row:?}");
+    fn can_ask(&self, row: &Row) -> bool {
+        row.fits_a_header()
+    }
+
+    async fn ask(&self, row: &Row) -> Told {
+        let query = format!("?scope={}&client_ip_header=x-real-ip", row.scope_names("+"));
+        let mut call = row.presented_by(self.0.ask(&query));
+        if !row.client_ip.is_empty() {
+            call = call.header("x-real-ip", row.client_ip);
+        }
+        let reply = call.send(self.0.http()).await;
+        let refused = row.denial.is_some();
+        Told {
+            status: reply.status,
+            denial: Some(reply.header("x-sophic-denial")),
+            challenge: Some(reply.header("www-authenticate")),
+            missing: refused.then(|| texts(&reply.json()["missing_scopes"])).flatten(),
+            ..Told::default()
+        }
+    }
 }
 
 /// A request as Envoy describes it, from 127.0.0.1.
@@ -92,7 +204,7 @@ pub(super) fn described(
     http: auth::attribute_context::HttpRequest,
     extensions: &[(&str, &str)],
 ) -> auth::AttributeContext {
-    let socket = core::SocketAddress { address: "127.0.0.1".to_owned() };
+    let socket = core::SocketAddress { address: HERE.to_owned() };
     let address = core::Address { address: Some(core::address::Address::SocketAddress(socket)) };
     auth::AttributeContext {
         source: Some(auth::attribute_context::Peer { address: Some(address) }),
@@ -127,50 +239,126 @@ fn owned(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-async fn ext_authz(scene: &Scene, row: &Row) {
-    let bearer = format!("Bearer {}", row.token);
-    let mut headers = Vec::new();
-    if !row.token.is_empty() {
-        headers.push(("authorization", bearer.as_str()));
+struct ExtAuthz<'a>(&'a Scene);
+
+impl Face for ExtAuthz<'_> {
+    fn name(&self) -> String {
+        "ext_authz".to_owned()
     }
-    if !row.workspace.is_empty() {
-        headers.push(("x-sophic-workspace", row.workspace));
+
+    fn can_ask(&self, row: &Row) -> bool {
+        row.fits_a_header()
     }
-    let attributes = described(joined(&headers), &[("scope", scope_name(row.scope))]);
-    let response = check(scene, attributes).await.expect("a verdict");
-    let verdict = match response.http_response.expect("it says how") {
-        auth::check_response::HttpResponse::OkResponse(_) => (200, String::new()),
-        auth::check_response::HttpResponse::DeniedResponse(denied) => {
-            let problem: Value = serde_json::from_str(&denied.body).expect("a problem body");
-            let denial = problem["denial"].as_str().expect("a word").to_owned();
-            (denied.status.expect("a status").code, denial)
+
+    async fn ask(&self, row: &Row) -> Told {
+        let bearer = format!("Bearer {}", row.token);
+        let mut headers = Vec::new();
+        if !row.token.is_empty() {
+            headers.push(("authorization", bearer.as_str()));
         }
-    };
-    assert_eq!(verdict, (i32::from(row.status()), row.denial().to_owned()), "ext_authz, {row:?}");
-}
-
-async fn through(proxy: &Proxy, row: &Row) {
-    let before = proxy.upstream.requests();
-    let reply = proxy.ask(row).await;
-    let (name, got) = (proxy.name, proxy.upstream.requests() - before);
-    assert_eq!(reply.status, row.status(), "{name}, {row:?}: {reply:?}\n{}", proxy.process.log());
-    assert_eq!(got, usize::from(row.denial.is_none()), "{name}, {row:?}");
-    if row.denial.is_none() {
-        return;
+        if !row.workspace.is_empty() {
+            headers.push(("x-sophic-workspace", row.workspace));
+        }
+        let mut attributes = described(joined(&headers), &[("scope", &row.scope_names(" "))]);
+        attributes.source = attributes.source.filter(|_| !row.client_ip.is_empty());
+        let address = attributes.source.as_mut().and_then(|source| source.address.as_mut());
+        if let Some(core::address::Address::SocketAddress(socket)) =
+            address.and_then(|address| address.address.as_mut())
+        {
+            row.client_ip.clone_into(&mut socket.address);
+        }
+        let response = check(self.0, attributes).await.expect("a verdict");
+        match response.http_response.expect("it says how") {
+            auth::check_response::HttpResponse::OkResponse(_) => {
+                Told { status: 200, denial: Some(String::new()), ..Told::default() }
+            }
+            auth::check_response::HttpResponse::DeniedResponse(denied) => {
+                let problem: Value = serde_json::from_str(&denied.body).expect("a problem body");
+                let headers = denied.headers.iter().filter_map(|option| option.header.as_ref());
+                let mut challenges = headers.filter(|header| header.key == "www-authenticate");
+                let challenge = challenges.next().expect("a challenge").value.clone();
+                let status = denied.status.expect("a status").code;
+                Told {
+                    status: status.try_into().expect("a status"),
+                    denial: Some(text(&problem["denial"])),
+                    challenge: Some(challenge),
+                    missing: texts(&problem["missing_scopes"]),
+                    ..Told::default()
+                }
+            }
+        }
     }
-    assert_eq!(reply.json()["denial"], row.denial(), "{name}, {row:?}");
-    assert_eq!(reply.json()["status"], row.status(), "{name}, {row:?}");
-    assert_eq!(reply.header("content-type"), "application/problem+json", "{name}, {row:?}");
-    assert_eq!(reply.header("cache-control"), "no-store", "{name}, {row:?}");
-    let challenge = reply.header("www-authenticate");
-    let refused = Decision::refused(row.denial.expect("a denial"));
-    let direct = sophic_auth::decision::www_authenticate(
-        &Decision { lack: row.lack(), ..refused },
-        [row.scope].into_iter().filter_map(model_scope).collect(),
-    );
-    assert_eq!(challenge, direct, "{name}, {row:?}");
 }
 
-fn model_scope(scope: Scope) -> Option<sophic_auth::model::Scope> {
-    scope_name(scope).parse().ok()
+impl Face for Proxy {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    /// The client is on this machine, and each path needs one scope.
+    fn can_ask(&self, row: &Row) -> bool {
+        row.fits_a_header() && row.client_ip == HERE && row.scopes.len() == 1
+    }
+
+    async fn ask(&self, row: &Row) -> Told {
+        let before = self.upstream.requests();
+        let reply = self.present(row).await;
+        let got = self.upstream.requests() - before;
+        let (name, log) = (self.name, self.process.log());
+        assert_eq!(got, usize::from(row.denial.is_none()), "{name}, {row:?}: {reply:?}\n{log}");
+        if row.denial.is_none() {
+            return Told { status: reply.status, ..Told::default() };
+        }
+        assert_eq!(reply.json()["status"], reply.status, "{name}, {row:?}");
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{name}, {row:?}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{name}, {row:?}");
+        Told {
+            status: reply.status,
+            denial: Some(text(&reply.json()["denial"])),
+            challenge: Some(reply.header("www-authenticate")),
+            missing: texts(&reply.json()["missing_scopes"]),
+            ..Told::default()
+        }
+    }
+}
+
+/// `introspect`, which has the token on its standard input.
+struct CommandLine(Program);
+
+impl Face for CommandLine {
+    fn name(&self) -> String {
+        "the command line".to_owned()
+    }
+
+    /// Without a token there is nothing to be asked, and no program is given a NUL.
+    fn can_ask(&self, row: &Row) -> bool {
+        !row.token.is_empty() && !row.workspace.contains('\0')
+    }
+
+    async fn ask(&self, row: &Row) -> Told {
+        let mut words = vec!["introspect", "--output", "json"];
+        for scope in names(row.scopes) {
+            words.extend(["--scope", scope]);
+        }
+        if !row.workspace.is_empty() {
+            words.extend(["--workspace", row.workspace]);
+        }
+        if !row.client_ip.is_empty() {
+            words.extend(["--client-ip", row.client_ip]);
+        }
+        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        let ended = program::run(self.0.command(&words), &row.token);
+        assert_eq!(ended.code, Some(i32::from(row.denial.is_some())), "{row:?}: {ended:?}");
+        let view: Value = serde_json::from_str(&ended.out).expect("JSON");
+        Told {
+            status: view["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
+            denial: Some(text(&view["denial"])),
+            challenge: Some(text(&view["www_authenticate"])),
+            missing: texts(&view["missing_scopes"]),
+            token_lacks: texts(&view["token_lacks_scopes"]),
+            role_lacks: texts(&view["role_lacks_scopes"]),
+            granted: texts(&view["scopes"]),
+            role: Some((text(&view["role"]), text(&view["role_capped_by"]))),
+        }
+    }
 }

@@ -1,10 +1,7 @@
-//! What every face is asked about: a server, a caller for the proxies, workspaces, users, and for each row of the
-//! decision table (DESIGN §3) a request that comes to it.
+//! What every face is asked about: a server, a caller for the proxies, workspaces, users, and their tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use sophic_auth::decision::{Denial, Lack};
 use sophic_auth::grpc::pb::{
     self, CreateKeyRequest, CreatePatRequest, PutUserRequest, PutWorkspaceRequest, Role, Scope,
     create_key_request,
@@ -14,6 +11,7 @@ use sophic_auth::service::{Context, CreateCaller};
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture};
+use crate::waits::eventually;
 
 /// The server and what there is to ask about.
 pub(crate) struct Scene {
@@ -38,12 +36,15 @@ impl Scene {
         for slug in ["acme", "globex", "closed"] {
             root.put_workspace(slug).await;
         }
-        for user in ["ada", "eve"] {
+        for user in ["ada", "eve", "vera", "olga"] {
             root.put_user(user).await;
         }
         root.put_membership("acme", "ada", Role::Member).await;
         root.put_membership("closed", "ada", Role::Owner).await;
         root.put_membership("acme", "eve", Role::Owner).await;
+        root.put_membership("acme", "vera", Role::Viewer).await;
+        root.put_membership("acme", "olga", Role::Owner).await;
+        root.put_membership("globex", "olga", Role::Owner).await;
         let caller_token = caller(&h, "proxy", &[Permission::Introspect]).await;
         Self { h, root, caller_token }
     }
@@ -67,7 +68,7 @@ impl Scene {
     }
 
     /// Makes a key that was good and is past its expiry.
-    async fn expired_key(&self) -> String {
+    pub(super) async fn expired_key(&self) -> String {
         let request = CreateKeyRequest {
             workspace: "acme".to_owned(),
             name: "short".to_owned(),
@@ -80,13 +81,12 @@ impl Scene {
         };
         let response = self.root.auth().create_key(request).await.expect("a key is made");
         let token = response.into_inner().token;
-        while self.root.introspect(&token, "", &[]).await.active {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let expired = async || !self.root.introspect(&token, "", &[]).await.active;
+        eventually("the key has expired", expired).await;
         token
     }
 
-    async fn disabled_key(&self) -> String {
+    pub(super) async fn disabled_key(&self) -> String {
         let made = self.root.create_key("acme", &[Scope::Read]).await;
         let credential_id = made.credential.expect("it is shown").id;
         let request = pb::DisableRequest { credential_id, ..Default::default() };
@@ -94,7 +94,7 @@ impl Scene {
         made.token
     }
 
-    async fn revoked_pat(&self) -> String {
+    pub(super) async fn revoked_pat(&self) -> String {
         let token = self.pat(&[Scope::Read]).await;
         let credential = Some(pb::revoke_request::Credential::Token(token.clone()));
         let request = pb::RevokeRequest { credential, ..Default::default() };
@@ -102,13 +102,26 @@ impl Scene {
         token
     }
 
+    /// A key that may be used from these addresses only.
+    pub(super) async fn key_for(&self, networks: &[&str]) -> String {
+        let request = CreateKeyRequest {
+            workspace: "acme".to_owned(),
+            name: "office".to_owned(),
+            scopes: vec![Scope::Read.into()],
+            ip_allowlist: networks.iter().map(|&network| network.to_owned()).collect(),
+            ..Default::default()
+        };
+        let response = self.root.auth().create_key(request).await.expect("a key is made");
+        response.into_inner().token
+    }
+
     /// A personal access token that may be used from these addresses only.
-    pub(crate) async fn pat_for(&self, network: &str) -> String {
+    pub(crate) async fn pat_for(&self, networks: &[&str]) -> String {
         let request = CreatePatRequest {
             user: "ada".to_owned(),
             name: "office".to_owned(),
             scopes: vec![Scope::Read.into()],
-            ip_allowlist: vec![network.to_owned()],
+            ip_allowlist: networks.iter().map(|&network| network.to_owned()).collect(),
             ..Default::default()
         };
         let response = self.root.auth().create_pat(request).await.expect("a token is made");
@@ -128,104 +141,9 @@ pub(crate) async fn caller(h: &Harness, name: &str, permissions: &[Permission]) 
     token.expect("it has a token").expose().to_owned()
 }
 
-/// A request that a client makes, and what is to come of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    /// The token; empty: there is none.
-    pub(crate) token: String,
-    /// What `x-sophic-workspace` names; empty: it is not there.
-    pub(crate) workspace: &'static str,
-    /// What the endpoint needs.
-    pub(crate) scope: Scope,
-    /// Why it is refused, if it is.
-    pub(crate) denial: Option<Denial>,
-}
-
-impl Row {
-    /// What to answer the client with.
-    pub(crate) fn status(&self) -> u16 {
-        self.denial.map_or(200, Denial::http_status)
-    }
-
-    /// What a challenge of row 10 must name.
-    pub(crate) fn lack(&self) -> Option<Lack> {
-        match self.name {
-            "10 the token lacks it" => Some(Lack::Token),
-            "10 the role lacks it" => Some(Lack::Role),
-            "10 the downscope" => Some(Lack::MaxRole),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn denial(&self) -> &'static str {
-        self.denial.map_or("", Denial::as_str)
-    }
-}
-
 impl Scene {
-    /// Every row of the table, most in more than one way. The client is at 127.0.0.1.
-    pub(crate) async fn rows(&self) -> Vec<Row> {
-        use Scope::{Admin, Capture, Read};
-        let key = self.key(&[Read, Capture]).await;
-        let pat = self.pat(&[Read, Capture, Admin]).await;
-        let viewer = self.root.create_pat("ada", &[Read, Capture], Role::Viewer).await.token;
-        let unknown = sophic_auth::token::Token::mint(
-            sophic_auth::token::TokenKind::Key,
-            &sophic_auth::token::OsRandom,
-        );
-        let unknown = unknown.expect("a token").expose().to_owned();
-        let bad_check = format!("{}{}", &key[..48], if key.ends_with('0') { '1' } else { '0' });
-        let of_disabled_user = self.root.create_pat("eve", &[Read], Role::Owner).await.token;
-        let of_disabled_workspace = self.root.create_key("closed", &[Read]).await.token;
-        let (here, elsewhere) =
-            (self.pat_for("127.0.0.0/8").await, self.pat_for("203.0.113.0/24").await);
-        let revoked = self.revoked_pat().await;
-        let expired = self.expired_key().await;
-        let disabled = self.disabled_key().await;
-        self.close().await;
-        let row = |name, token: &str, workspace, scope, denial| Row {
-            name,
-            token: token.to_owned(),
-            workspace,
-            scope,
-            denial,
-        };
-        vec![
-            row("1 no token", "", "acme", Read, Some(Denial::TokenMissing)),
-            row("2 malformed", "rubbish", "acme", Read, Some(Denial::TokenUnknown)),
-            row("2 bad check", &bad_check, "acme", Read, Some(Denial::TokenUnknown)),
-            row("2 unknown", &unknown, "acme", Read, Some(Denial::TokenUnknown)),
-            row("2 a caller's", &self.caller_token, "", Read, Some(Denial::TokenUnknown)),
-            row("3 revoked", &revoked, "acme", Read, Some(Denial::TokenRevoked)),
-            row("3 expired", &expired, "acme", Read, Some(Denial::TokenExpired)),
-            row("3 disabled", &disabled, "acme", Read, Some(Denial::TokenDisabled)),
-            row("4 user", &of_disabled_user, "acme", Read, Some(Denial::PrincipalDisabled)),
-            row("4 workspace", &of_disabled_workspace, "", Read, Some(Denial::PrincipalDisabled)),
-            row("5 elsewhere", &elsewhere, "acme", Read, Some(Denial::IpNotAllowed)),
-            row("6 slug", &key, "globex", Read, Some(Denial::WorkspaceMismatch)),
-            row("6 id", &key, "id-of-globex", Read, Some(Denial::WorkspaceMismatch)),
-            row("6 no workspace's name", &key, "no such", Read, Some(Denial::WorkspaceMismatch)),
-            row("7 none named", &pat, "", Read, Some(Denial::WorkspaceRequired)),
-            row("8 no member", &pat, "globex", Read, Some(Denial::NotAMember)),
-            row("8 disabled", &pat, "closed", Read, Some(Denial::NotAMember)),
-            row("8 unknown", &pat, "nowhere", Read, Some(Denial::NotAMember)),
-            row("9 capture", &key, "acme", Capture, Some(Denial::UserCredentialRequired)),
-            row("10 the token lacks it", &key, "acme", Admin, Some(Denial::InsufficientScope)),
-            row("10 the role lacks it", &pat, "acme", Admin, Some(Denial::InsufficientScope)),
-            row("10 the downscope", &viewer, "acme", Capture, Some(Denial::InsufficientScope)),
-            row("11 key", &key, "", Read, None),
-            row("11 key, by slug", &key, "acme", Read, None),
-            row("11 key, by id", &key, "id-of-acme", Read, None),
-            row("11 pat", &pat, "acme", Read, None),
-            row("11 pat, by id", &pat, "id-of-acme", Capture, None),
-            row("11 pat, downscoped", &viewer, "acme", Read, None),
-            row("11 from here", &here, "acme", Read, None),
-        ]
-    }
-
     /// Disables Eve, and the workspace `closed`.
-    async fn close(&self) {
+    pub(super) async fn close(&self) {
         let user = pb::User {
             id: "eve".to_owned(),
             display_name: "Eve".to_owned(),

@@ -1,10 +1,11 @@
 //! HTTP/1.1 to the byte, for what no HTTP client would send: two headers of one name, tabs, paths as they are written.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::waits::within;
 
 /// A request as it goes over the wire.
 #[derive(Debug, Clone)]
@@ -76,8 +77,7 @@ impl Call {
         // A peer that has refused by the headers alone may have closed already.
         let _ = stream.write_all(&bytes).await;
         let mut answer = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer));
-        if read.await.expect("an answer comes").is_err() {
+        if within("an answer", stream.read_to_end(&mut answer)).await.is_err() {
             assert!(!answer.is_empty(), "the connection was reset without an answer");
         }
         Reply::parse(&answer)

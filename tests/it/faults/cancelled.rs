@@ -11,12 +11,10 @@ use tonic::Request;
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture as _};
+use crate::waits::{cut_short, eventually};
 
 /// Calls of each kind.
 const CALLS: u64 = 300;
-/// Far longer than any transaction of ours takes, even on a machine that is busy.
-const HANGS: Duration = Duration::from_secs(60);
-
 fn hurried<T>(message: T, micros: u64) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(Duration::from_micros(micros));
@@ -44,8 +42,8 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
         first.create_key(hurried(create.clone(), micros)),
         second.revoke(hurried(revoke, micros)),
         third.introspect(hurried(ask.clone(), micros)),
-        tokio::time::timeout(going, fourth.create_key(create)),
-        tokio::time::timeout(going, fifth.introspect(ask)),
+        cut_short(going, fourth.create_key(create)),
+        cut_short(going, fifth.introspect(ask)),
     );
 }
 
@@ -56,13 +54,11 @@ async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
     let open = "SELECT count(*) FROM pg_stat_activity \
         WHERE datname = current_database() AND state LIKE 'idle in transaction%' \
         AND xact_start < $1::timestamptz";
-    let mut ended = async || loop {
+    eventually("every transaction that was open has ended", async || {
         let count = sqlx::query(open).bind(&now).fetch_one(&mut *database).await;
-        if count.expect("a count").get::<i64, _>(0) == 0 {
-            return;
-        }
-    };
-    tokio::time::timeout(HANGS, ended()).await.expect("a transaction that nobody will end");
+        count.expect("a count").get::<i64, _>(0) == 0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,9 +70,7 @@ async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write(
         let token = root.create_key("acme", &[Scope::Read]).await.token;
         give_up(&root, &token, turn).await;
     }
-    while !h.running.service.is_idle() {
-        tokio::task::yield_now().await;
-    }
+    eventually("all that was begun is over", async || h.running.service.is_idle()).await;
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
     until_what_is_open_now_has_ended(&mut database).await;
     for _ in 0..30 {

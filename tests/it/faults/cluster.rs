@@ -5,6 +5,8 @@ use std::process::Stdio;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::process::Command;
 
+use crate::waits::within;
+
 /// Runs by an ordinary user, in a folder that goes with this.
 pub(super) struct Cluster {
     pub(super) url: String,
@@ -16,7 +18,7 @@ impl Cluster {
     pub(super) async fn start() -> Self {
         let script = "postgres_start -c fsync=off && \
             printf '%s\\n' \"$POSTGRES_BIN\" \"$POSTGRES_DIR\" \"$POSTGRES_USER\" \"$SOPHIC_AUTH_TEST_POSTGRES_URL\"";
-        let output = bash(script).output().await.expect("bash runs");
+        let output = within("the cluster starts", bash(script).output()).await.expect("bash runs");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "Postgres does not start: {errors}");
@@ -29,26 +31,26 @@ impl Cluster {
 
     /// `fast` breaks every connection; `immediate` is a crash too.
     pub(super) async fn restart(&self, how: &str) {
-        let mut command = bash(&format!("postgres_restart {how}"));
-        let output = command.envs(self.variables.clone()).output().await.expect("bash runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.run(&format!("postgres_restart {how}")).await;
     }
 
     /// Starts a synchronous standby beside it; its port.
     pub(super) async fn standby(&self) -> u16 {
-        let mut command = bash("postgres_standby");
-        command.env("SOPHIC_AUTH_TEST_POSTGRES_URL", &self.url).envs(self.variables.clone());
-        let output = command.output().await.expect("bash runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let port = String::from_utf8(output.stdout).expect("UTF-8");
-        port.trim().parse().expect("a port")
+        self.run("postgres_standby").await.trim().parse().expect("a port")
     }
 
     /// Promotes the standby at this port, and comes back as a standby of it, which shows nothing newer.
     pub(super) async fn switch_over(&self, standby: u16) {
-        let mut command = bash(&format!("postgres_switch_over {standby}"));
-        let output = command.envs(self.variables.clone()).output().await.expect("bash runs");
+        self.run(&format!("postgres_switch_over {standby}")).await;
+    }
+
+    /// Does this of `scripts/lib/postgres.sh` with the cluster; what it prints.
+    async fn run(&self, script: &str) -> String {
+        let mut command = bash(script);
+        command.env("SOPHIC_AUTH_TEST_POSTGRES_URL", &self.url).envs(self.variables.clone());
+        let output = within(script, command.output()).await.expect("bash runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     /// Ends the connections of servers: those that listen, or all.

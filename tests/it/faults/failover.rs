@@ -14,9 +14,9 @@ use super::site::{patient, program, timed};
 use crate::cli::program::{Serving, run};
 use crate::harness::Actor;
 use crate::proxy::Proxy;
+use crate::waits::{eventually, found, let_time_pass, within};
 
 /// Far longer than anything here takes, even on a machine that is busy.
-const HANGS: Duration = Duration::from_secs(60);
 /// Asks of one server about one key, in a row.
 const ASKS: usize = 10;
 
@@ -95,9 +95,8 @@ impl Failover {
 
     /// Asks until this is the answer, from memory or not.
     async fn until(&self, key: &str, server: usize, active: bool) {
-        let said = async || while self.ask(key, server, true).await != Some(active) {};
         let what = format!("server {server} says {active}");
-        tokio::time::timeout(HANGS, said()).await.expect(&what);
+        eventually(&what, async || self.ask(key, server, true).await == Some(active)).await;
         assert_eq!(self.ask(key, server, false).await, Some(active));
     }
 
@@ -115,7 +114,7 @@ impl Failover {
 
     /// Makes a key at a server, which takes as long as it takes.
     async fn create(&self, server: usize) -> String {
-        let create = async || loop {
+        found("a key is made", async || {
             let request = CreateKeyRequest {
                 workspace: "acme".to_owned(),
                 name: "ci".to_owned(),
@@ -123,23 +122,19 @@ impl Failover {
                 ..Default::default()
             };
             let made = patient(self.root(server).auth().create_key(timed(request))).await;
-            if let Ok(made) = made {
-                return made.into_inner().token;
-            }
-        };
-        tokio::time::timeout(HANGS, create()).await.expect("a key is made")
+            made.ok().map(|made| made.into_inner().token)
+        })
+        .await
     }
 
     /// Revokes at a server, and again until it returns.
     async fn revoke(&self, key: &str, server: usize) {
-        let revoke = async || loop {
+        eventually("it is revoked", async || {
             let credential = Some(revoke_request::Credential::Token(key.to_owned()));
             let request = RevokeRequest { credential, ..Default::default() };
-            if patient(self.root(server).auth().revoke(timed(request))).await.is_ok() {
-                return;
-            }
-        };
-        tokio::time::timeout(HANGS, revoke()).await.expect("it is revoked");
+            patient(self.root(server).auth().revoke(timed(request))).await.is_ok()
+        })
+        .await;
     }
 
     /// Revokes with the command line, at the new primary.
@@ -147,7 +142,7 @@ impl Failover {
         let commands = keys
             .iter()
             .map(|key| command(url(&self.new.to_string()), &["key", "revoke", "-"], key.clone()));
-        futures::future::join_all(commands).await;
+        within("every command ends", futures::future::join_all(commands)).await;
     }
 
     /// New connections of the one server lead to either primary in turn, and none lives long, until this is done.
@@ -156,7 +151,7 @@ impl Failover {
             for target in [self.old, self.new].into_iter().cycle() {
                 self.proxy.lead_to(target);
                 self.proxy.cut();
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                let_time_pass("they lead there for a while", Duration::from_millis(200)).await;
             }
         };
         tokio::select! {

@@ -16,6 +16,7 @@ use cluster::Cluster;
 use site::{LEASE, Site};
 
 use crate::stores::Database;
+use crate::waits::{eventually, let_time_pass};
 
 fn rounds() -> usize {
     let asked = std::env::var("SOPHIC_AUTH_TEST_FAULT_ROUNDS").ok();
@@ -25,7 +26,7 @@ fn rounds() -> usize {
 /// A server stands still for some thousandths of a lease, with requests in its socket.
 async fn freeze(site: &Site, server: usize, thousandths: u32) {
     site.signal(server, Signal::STOP);
-    tokio::time::sleep(LEASE * thousandths / 1_000).await;
+    let_time_pass("this part of a lease", LEASE * thousandths / 1_000).await;
     site.signal(server, Signal::CONT);
     site.progress(3).await;
 }
@@ -34,7 +35,7 @@ async fn freeze(site: &Site, server: usize, thousandths: u32) {
 async fn replace_some(site: &Arc<Site>, server: usize) {
     site.signal(server, Signal::STOP);
     // All that is revoked now waits for it.
-    tokio::time::sleep(LEASE / 4).await;
+    let_time_pass("less than a lease", LEASE / 4).await;
     for other in [server, (server + 1) % site.servers()] {
         let site = Arc::clone(site);
         let replaced = tokio::task::spawn_blocking(move || site.replace(other));
@@ -89,9 +90,7 @@ async fn three_servers_keep_the_promise_through_every_fault() {
     site.assert_recovered().await;
     // Whoever was killed is waited for once more at the most.
     site.revoke_one_more().await;
-    while cluster.replicas().await != 3 {
-        tokio::task::yield_now().await;
-    }
+    eventually("three replicas are left", async || cluster.replicas().await == 3).await;
     report(&site);
 }
 
@@ -108,8 +107,8 @@ async fn a_server_and_the_command_line_keep_the_promise_on_one_file() {
             other.revoke_by_command(&first);
             second
         });
-        // At some moment of it, or after it.
-        tokio::time::sleep(Duration::from_millis(60 * (number as u64 % 5))).await;
+        let moment = Duration::from_millis(60 * (number as u64 % 5));
+        let_time_pass("up to some moment of it, or after it", moment).await;
         let other = Arc::clone(&site);
         let replaced = tokio::task::spawn_blocking(move || other.replace(0));
         replaced.await.expect("another starts");

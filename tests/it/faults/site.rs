@@ -20,6 +20,7 @@ use tonic::{Code, Request, Status};
 use super::history::{Event, History, Span};
 use crate::cli::program::{Serving, command, run};
 use crate::harness::Actor;
+use crate::waits::{cut_short, eventually, found, let_time_pass, within};
 
 /// As short as it may be.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -125,7 +126,9 @@ impl Site {
     pub(super) async fn progress(&self, more: usize) {
         let mut progress = self.progress.subscribe();
         let goal = *progress.borrow() + more;
-        progress.wait_for(|returned| *returned >= goal).await.expect("it goes on");
+        within("revocations return", progress.wait_for(|returned| *returned >= goal))
+            .await
+            .expect("it goes on");
     }
 
     fn stops(&self) -> bool {
@@ -136,10 +139,20 @@ impl Site {
     pub(super) fn load(self: &Arc<Self>, writers: usize, readers: usize) -> JoinSet<()> {
         let mut clients = JoinSet::new();
         for writer in 0..writers {
-            clients.spawn(Arc::clone(self).write(writer));
+            let (site, mut turn) = (Arc::clone(self), writer);
+            clients.spawn(async move {
+                while !site.stops() {
+                    site.write(&mut turn).await;
+                }
+            });
         }
         for reader in 0..readers {
-            clients.spawn(Arc::clone(self).read(reader));
+            let (site, server, mut turn) = (Arc::clone(self), reader % self.servers(), reader);
+            clients.spawn(async move {
+                while !site.stops() {
+                    site.read(server, &mut turn).await;
+                }
+            });
         }
         clients
     }
@@ -147,53 +160,50 @@ impl Site {
     /// Ends the load; every revocation that was begun is carried through first.
     pub(super) async fn finish(&self, clients: JoinSet<()>) {
         self.stopping.send_replace(true);
-        clients.join_all().await;
+        within("every client has carried its revocation through", clients.join_all()).await;
     }
 
-    async fn write(self: Arc<Self>, mut turn: usize) {
-        while !self.stops() {
-            turn += 1;
-            let Some(key) = self.create(turn % self.servers()).await else { continue };
-            for server in 0..self.servers() {
-                self.ask(&key, server).await;
-            }
-            {
-                let mut recent = self.recent.lock();
-                recent.push_back(key.clone());
-                if recent.len() > RECENT {
-                    recent.pop_front();
-                }
-            }
-            self.all.lock().push(key.clone());
-            // Some live on.
-            if turn.is_multiple_of(5) {
-                continue;
-            }
-            while !self.revoke(&key, turn % self.servers()).await {
-                turn += 1;
-            }
-            self.progress.send_modify(|returned| *returned += 1);
-            // At all of them at once, and at once: who would still say yes?
-            let asks = (0..self.servers()).map(|server| self.ask(&key, server));
-            futures::future::join_all(asks).await;
+    async fn write(&self, turn: &mut usize) {
+        *turn += 1;
+        let Some(key) = self.create(*turn % self.servers()).await else { return };
+        for server in 0..self.servers() {
+            self.ask(&key, server).await;
         }
+        {
+            let mut recent = self.recent.lock();
+            recent.push_back(key.clone());
+            if recent.len() > RECENT {
+                recent.pop_front();
+            }
+        }
+        self.all.lock().push(key.clone());
+        // Some live on.
+        if turn.is_multiple_of(5) {
+            return;
+        }
+        within("it is revoked", async {
+            while !self.revoke(&key, *turn % self.servers()).await {
+                *turn += 1;
+            }
+        })
+        .await;
+        self.progress.send_modify(|returned| *returned += 1);
+        // At all of them at once, and at once: who would still say yes?
+        let asks = (0..self.servers()).map(|server| self.ask(&key, server));
+        within("every server is asked", futures::future::join_all(asks)).await;
     }
 
-    async fn read(self: Arc<Self>, reader: usize) {
-        let server = reader % self.servers();
-        let mut turn = reader;
-        while !self.stops() {
-            turn = turn.wrapping_mul(31).wrapping_add(7);
-            let key = {
-                let recent = self.recent.lock();
-                (!recent.is_empty()).then(|| recent[turn % recent.len()].clone())
-            };
-            if let Some(key) = key {
-                self.ask(&key, server).await;
-            }
-            // Paced, so that this machine has time for the servers too.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+    async fn read(&self, server: usize, turn: &mut usize) {
+        *turn = turn.wrapping_mul(31).wrapping_add(7);
+        let key = {
+            let recent = self.recent.lock();
+            (!recent.is_empty()).then(|| recent[*turn % recent.len()].clone())
+        };
+        if let Some(key) = key {
+            self.ask(&key, server).await;
         }
+        let_time_pass("this machine needs time for the servers too", Duration::from_millis(2))
+            .await;
     }
 
     async fn create(&self, server: usize) -> Option<Key> {
@@ -263,12 +273,8 @@ impl Site {
 
     /// With the faults over: makes a key, and revokes it.
     pub(super) async fn revoke_one_more(&self) {
-        let key = loop {
-            if let Some(key) = self.create(0).await {
-                break key;
-            }
-        };
-        while !self.revoke(&key, 0).await {}
+        let key = found("a key is made", async || self.create(0).await).await;
+        eventually("it is revoked", async || self.revoke(&key, 0).await).await;
     }
 
     /// With the faults over, every server answers again, and all say the same of every key there ever was.
@@ -277,11 +283,7 @@ impl Site {
         for key in all {
             let mut said = Vec::new();
             for server in 0..self.servers() {
-                said.push(loop {
-                    if let Some(active) = self.ask(&key, server).await {
-                        break active;
-                    }
-                });
+                said.push(found("an answer", async || self.ask(&key, server).await).await);
             }
             assert!(said.iter().all(|active| *active == said[0]), "{}: {said:?}", key.0);
         }
@@ -296,8 +298,8 @@ pub(super) fn timed<T>(message: T) -> Request<T> {
 
 /// A server that is stopped does not keep deadlines. No error but these is allowed.
 pub(super) async fn patient<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    let late = |_| Status::deadline_exceeded("nobody answered");
-    let outcome = tokio::time::timeout(DEADLINE + LEASE, call).await.map_err(late)?;
+    let late = || Status::deadline_exceeded("nobody answered");
+    let outcome = cut_short(DEADLINE + LEASE, call).await.ok_or_else(late)?;
     if let Err(status) = &outcome {
         let fault = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted];
         // tonic's own words for a connection that broke under way, and for its own time limit.

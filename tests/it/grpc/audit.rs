@@ -1,7 +1,6 @@
 //! The audit log, as its readers get it: what was done and what was refused, by whom, on what, when.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde_json::Value;
 use sophic_auth::grpc::pb::{self, AuditEvent, ListAuditEventsRequest, Role, Scope};
@@ -12,6 +11,7 @@ use tonic::Code;
 
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     what_is_done_is_recorded_with_who_and_what,
@@ -30,15 +30,18 @@ on_every_store! {
 pub(crate) async fn events(reader: &Actor, filter: ListAuditEventsRequest) -> Vec<AuditEvent> {
     let mut events = Vec::new();
     let mut request = filter;
-    loop {
-        let page = reader.admin().list_audit_events(request.clone()).await.expect("a page");
-        let page = page.into_inner();
-        events.extend(page.events);
-        if page.next_page_token.is_empty() {
-            return events;
+    within("the last page of the log", async {
+        loop {
+            let page = reader.admin().list_audit_events(request.clone()).await.expect("a page");
+            let page = page.into_inner();
+            events.extend(page.events);
+            if page.next_page_token.is_empty() {
+                return events;
+            }
+            request.page_token = page.next_page_token;
         }
-        request.page_token = page.next_page_token;
-    }
+    })
+    .await
 }
 
 /// The events of this action.
@@ -356,15 +359,4 @@ async fn reading_the_log_takes_its_own_permission(h: Harness) {
     assert_eq!(refused.expect_err("it may not").code(), Code::PermissionDenied);
     let [event] = &of_action(&auditor, "audit.list").await[..] else { panic!("one event") };
     assert_eq!((&*event.caller, &*event.refusal), ("gateway", "PERMISSION_MISSING"));
-}
-
-/// Waits until the condition holds; it has to within a test's patience.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    for _ in 0..2_000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came to be: {what}");
 }

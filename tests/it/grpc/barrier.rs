@@ -17,6 +17,7 @@ use tonic::{Code, Request, Status};
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
 use crate::stores::on_every_store;
+use crate::waits::{eventually, let_time_pass, within};
 
 on_every_store! {
     a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease,
@@ -31,8 +32,6 @@ on_every_store! {
 const LEASE: Duration = Duration::from_secs(3);
 /// In which nobody's lease ends.
 const DEADLINE: Duration = Duration::from_millis(300);
-/// What has not happened by then does not happen.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
     let credential = Some(revoke_request::Credential::CredentialId(id.to_owned()));
@@ -58,7 +57,7 @@ fn assert_pending(outcome: Result<(), Status>) {
 
 /// Asks these in turn until one says that it is done; how many did not.
 async fn revoke_until_done(actors: &[&Actor], id: &str) -> usize {
-    let until_done = async {
+    within("the dead replica is given up", async {
         for (tries, actor) in actors.iter().cycle().enumerate() {
             match revoke(actor, id).await {
                 Ok(()) => return tries,
@@ -66,8 +65,8 @@ async fn revoke_until_done(actors: &[&Actor], id: &str) -> usize {
             }
         }
         0
-    };
-    tokio::time::timeout(PATIENCE, until_done).await.expect("the dead replica is given up")
+    })
+    .await
 }
 
 async fn a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease(h: Harness) {
@@ -161,8 +160,8 @@ async fn a_task_that_panics_is_started_again(h: Harness) {
     let revision = store.revision().await.expect("a revision");
     let clock = PanicsOnce::after(0);
     let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
-    let waited = tokio::time::timeout(PATIENCE, barrier.wait(revision)).await;
-    waited.expect("the task looks again").expect("no replica is behind");
+    let waited = within("the task looks again", barrier.wait(revision)).await;
+    waited.expect("no replica is behind");
     assert!(clock.has_panicked());
     barrier.stop().await;
 }
@@ -185,13 +184,11 @@ async fn a_replica_whose_sync_panics_starts_afresh(h: Harness) {
     };
     let stop = CancellationToken::new();
     let following = tokio::task::spawn(follow(replication, stop.clone()));
-    let answers_again = async {
-        let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
-        while !(boot.has_panicked() && local.row().is_some() && holds()) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, answers_again).await.expect("it registers anew");
+    let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
+    eventually("it registers anew", async || {
+        boot.has_panicked() && local.row().is_some() && holds()
+    })
+    .await;
     stop.cancel();
     following.await.expect("it ends in good order");
     let rows = h.database.open().await.list_replicas().await.expect("the rows");
@@ -215,8 +212,8 @@ mod notified {
         root.put_workspace("acme").await;
         root.create_key("acme", &[Scope::Read]).await;
         for _ in 0..3 {
-            let heard = tokio::time::timeout(PATIENCE, listener.recv()).await;
-            let heard = heard.expect("it is notified").expect("the connection holds");
+            let heard =
+                within("it is notified", listener.recv()).await.expect("the connection holds");
             assert!(heard.payload().parse::<u64>().is_ok(), "{}", heard.payload());
         }
     }
@@ -237,7 +234,7 @@ mod notified {
                  ('9223372036854775808'), ('-1'), ('')) AS forged (text)";
         loop {
             sqlx::raw_sql(statement).execute(&pool).await.expect("anybody may notify");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            let_time_pass("it goes on forging", Duration::from_millis(1)).await;
         }
     }
 

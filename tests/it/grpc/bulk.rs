@@ -10,6 +10,7 @@ use tonic::Code;
 use super::audit::{events, of_action};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::{block, within};
 
 on_every_store! {
     each_field_of_the_filter_restricts,
@@ -175,23 +176,26 @@ async fn what_time_is_not_enough_for_is_left_to_the_next_call(h: Harness) {
     let context = Context { deadline, ..Context::operator("test") };
     // The first batch takes more than half of the time.
     let first = service.bulk_revoke(context, request(String::new()), |_| {
-        std::thread::sleep(Duration::from_secs(5));
+        block("as a slow batch does", Duration::from_secs(5));
     });
     let first = first.await.expect("what it could");
     assert_eq!(first.count, 50);
     let spared = root.create_key("acme", &[Scope::Read]).await;
     let mut token = first.next_token;
     let mut count = first.count;
-    while !token.is_empty() {
-        let going_on = BulkRevokeRequest {
-            workspace: "acme".to_owned(),
-            page_token: token,
-            ..Default::default()
-        };
-        let more = revoke(&root, going_on).await;
-        count += u64::try_from(more.revoked_count).expect("a count");
-        token = more.next_page_token;
-    }
+    within("all of them are revoked", async {
+        while !token.is_empty() {
+            let going_on = BulkRevokeRequest {
+                workspace: "acme".to_owned(),
+                page_token: token,
+                ..Default::default()
+            };
+            let more = revoke(&root, going_on).await;
+            count += u64::try_from(more.revoked_count).expect("a count");
+            token = more.next_page_token;
+        }
+    })
+    .await;
     assert_eq!(count, 105);
     assert!(root.introspect(&spared.token, "acme", &[]).await.active, "made since it began");
 }

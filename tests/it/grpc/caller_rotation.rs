@@ -14,6 +14,7 @@ use super::refusal::{fields, refused};
 use super::retried::{brief, freeze};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::{found, within};
 
 on_every_store! {
     a_caller_rotates_itself_and_its_old_token_works_for_ten_minutes,
@@ -26,9 +27,6 @@ on_every_store! {
     a_caller_that_is_revoked_loses_both_tokens,
     an_overlap_is_not_negative_and_at_most_seven_days,
 }
-
-/// Between two calls of what ends by itself.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 const REQUEST: &str = "6f6f1d52-6b6e-4f0c-9d5e-2f8f2c1a7b11";
 
@@ -86,14 +84,13 @@ async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connecti
     let end = rotated.caller.expect("a caller").previous_token_expire_time.expect("it has an end");
     let end = SystemTime::try_from(end).expect("a time");
     for actor in [&gateway, &there] {
-        let refusal = loop {
+        let refusal = found("the old token is refused", async || {
             let asked = SystemTime::now();
-            match calls(actor).await {
-                Ok(()) => assert!(asked < end, "it is accepted after its end"),
-                Err(status) => break status,
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
+            let outcome = calls(actor).await;
+            assert!(outcome.is_err() || asked < end, "it is accepted after its end");
+            outcome.err()
+        })
+        .await;
         assert!(SystemTime::now() >= end, "not before its time");
         assert_eq!(refused::<()>(Err(refusal)), unknown());
         calls(&actor.with_token(&rotated.token)).await.expect("the new one is good");
@@ -107,13 +104,16 @@ async fn a_watch_by_the_old_token_ends_with_the_overlap(h: Harness) {
     let late = SystemTime::try_from(end).expect("a time") + std::time::Duration::from_secs(30);
     let stream = gateway.auth().watch(WatchRequest::default()).await.expect("it may listen");
     let mut stream = stream.into_inner();
-    let ended = loop {
-        match stream.message().await {
-            Ok(Some(_)) => assert!(SystemTime::now() < late, "it goes on after the end"),
-            Ok(None) => panic!("it ends with a reason"),
-            Err(status) => break status,
+    let ended = within("the watch ends with the overlap", async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => assert!(SystemTime::now() < late, "it goes on after the end"),
+                Ok(None) => panic!("it ends with a reason"),
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused::<()>(Err(ended)), unknown());
 }
 

@@ -11,6 +11,7 @@ use tonic_types::StatusExt as _;
 use super::refusal::{reason, refused};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_caller_is_made_shown_once_and_may_call,
@@ -114,19 +115,22 @@ async fn callers_are_listed_oldest_first_page_by_page(h: Harness) {
     revoke(&root, "c2").await.expect("it is revoked");
     let mut names = Vec::new();
     let mut page_token = String::new();
-    loop {
-        let request = ListCallersRequest { page_size: 2, page_token };
-        let page = root.admin().list_callers(request).await.expect("a page").into_inner();
-        assert!(page.callers.len() <= 2);
-        for caller in page.callers {
-            assert_eq!(caller.revoke_time.is_some(), caller.name == "c2");
-            names.push(caller.name);
+    within("the last page of callers", async {
+        loop {
+            let request = ListCallersRequest { page_size: 2, page_token };
+            let page = root.admin().list_callers(request).await.expect("a page").into_inner();
+            assert!(page.callers.len() <= 2);
+            for caller in page.callers {
+                assert_eq!(caller.revoke_time.is_some(), caller.name == "c2");
+                names.push(caller.name);
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
         }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+    })
+    .await;
     names.sort();
     assert_eq!(names, ["c0", "c1", "c2", "c3", "c4", "root"]);
 }

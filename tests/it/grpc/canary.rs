@@ -10,6 +10,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
+use crate::waits;
 
 on_every_store! {
     no_token_is_found_in_logs_errors_or_database_files,
@@ -70,7 +71,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
         rustix::process::Signal::TERM,
     )
     .expect("it is told to stop");
-    assert!(serving.wait().expect("it ends").success());
+    assert!(waits::end(&mut serving).success());
     // Nor after the log was folded into the file.
     for token in &secrets {
         assert!(!found(&token[11..43], &places));
@@ -86,9 +87,8 @@ fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
         .stderr(std::fs::File::create(log).expect("a file"))
         .spawn()
         .expect("it starts");
-    let mut line = String::new();
     let stdout = child.stdout.take().expect("its output");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
+    let line = waits::line(child.id(), &mut std::io::BufReader::new(stdout));
     (serde_json::from_str(&line).expect("JSON"), child)
 }
 
@@ -136,10 +136,13 @@ async fn a_password_in_the_url_is_never_repeated() {
     let error = server::start(Config::new(url, loopback, loopback)).await.map(drop);
     let error = error.expect_err("nobody is there");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-    let output = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))
+    let command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))
         .args(["user", "list", "--log", "trace", "--database-url", url])
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("it runs");
+    let output = waits::output(command);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && !text.contains("hunter2"), "{text}");
 }

@@ -14,6 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::{let_time_pass, within};
 
 on_every_store! {
     a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks,
@@ -26,8 +27,6 @@ on_every_store! {
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-/// For what must happen, and has not if a test waits for so long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn connected(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.expect("the port accepts");
@@ -40,7 +39,7 @@ pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
     let (mut reader, mut writer) = stream.into_split();
     let dribbling = async {
         for byte in dribble {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            let_time_pass("a byte now and then", Duration::from_millis(20)).await;
             if writer.write_all(&[*byte]).await.is_err() {
                 break;
             }
@@ -48,17 +47,14 @@ pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
         std::future::pending::<()>().await;
     };
     let mut rest = Vec::new();
-    let reading = async {
-        // Closed, or reset: either is the end.
-        let _ = reader.read_to_end(&mut rest).await;
-    };
-    let over = async {
+    within("the server ends it", async {
         tokio::select! {
-            () = reading => {}
+            // Closed, or reset: either is the end.
+            _ = reader.read_to_end(&mut rest) => {}
             () = dribbling => {}
         }
-    };
-    tokio::time::timeout(PATIENCE, over).await.expect("the server ends it");
+    })
+    .await;
 }
 
 async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: Harness) {
@@ -78,11 +74,11 @@ async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: 
         ends.push(ended(connected(http, bytes).await, b""));
         ends.push(ended(connected(http, bytes).await, long));
     }
-    futures::future::join_all(ends).await;
+    within("all of them are ended", futures::future::join_all(ends)).await;
     // The headers of a later request are given no more time than those of the first.
     let mut stream = connected(http, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let mut answer = [0; 15];
-    stream.read_exact(&mut answer).await.expect("an answer");
+    within("an answer", stream.read_exact(&mut answer)).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
     stream.write_all(b"GET /healthz HTTP/1.1\r\nx-long: ").await.expect("it is sent");
     ended(stream, long).await;
@@ -123,11 +119,11 @@ async fn silent_connections_shut_nobody_out(h: Harness) {
         let mut stream =
             connected(server.running.http, b"GET /healthz HTTP/1.0\r\nhost: x\r\n\r\n").await;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
+        within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
         assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
     let first = silent.drain(..2).map(|stream| ended(stream, b""));
-    futures::future::join_all(first).await;
+    within("the first are ended", futures::future::join_all(first)).await;
 }
 
 async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
@@ -143,8 +139,7 @@ async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
     let fresh = server.reconnected(&gateway).await;
     assert!(!fresh.introspect("nobody's", "", &[]).await.active);
     let (mut first, _) = watches.remove(0);
-    let over = async { while let Ok(Some(_)) = first.message().await {} };
-    tokio::time::timeout(PATIENCE, over).await.expect("it made room");
+    within("it made room", async { while let Ok(Some(_)) = first.message().await {} }).await;
 }
 
 async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
@@ -198,6 +193,9 @@ async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {
     }
     // Each is a checkpoint, and there are no more than a few from before.
     for _ in 0..5 {
-        watch.message().await.expect("it was not ended").expect("it goes on");
+        within("a checkpoint", watch.message())
+            .await
+            .expect("it was not ended")
+            .expect("it goes on");
     }
 }

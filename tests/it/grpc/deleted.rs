@@ -8,9 +8,10 @@ use sophic_auth::grpc::pb::{self, DeleteUserRequest, ListAuditEventsRequest, Rol
 use sophic_auth::service::Context;
 use tokio::task::JoinSet;
 
-use super::audit::{events, of_action, until};
+use super::audit::{events, of_action};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there,
@@ -29,7 +30,7 @@ async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyRe
         let root = root.clone();
         making.spawn(async move { root.create_key(workspace, &[Scope::Read]).await });
     }
-    making.join_all().await
+    within("all are made", making.join_all()).await
 }
 
 /// How often the end of each credential is told.
@@ -46,7 +47,7 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
 
 async fn all_told(h: &Harness) {
     let store = h.database.open().await;
-    until("all is told", async || !store.has_untold().await.expect("a read")).await;
+    eventually("all is told", async || !store.has_untold().await.expect("a read")).await;
 }
 
 async fn the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there(h: Harness) {
@@ -87,7 +88,7 @@ async fn the_tokens_of_a_deleted_user_are_told_of_too(h: Harness) {
         let root = root.clone();
         making.spawn(async move { root.create_pat("ada", &[Scope::Read], Role::Owner).await });
     }
-    making.join_all().await;
+    within("all are made", making.join_all()).await;
     let delete = DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
     root.directory().delete_user(delete).await.expect("they are deleted");
     // The server tells it by itself.

@@ -11,6 +11,7 @@ use super::refusal::{reason, refused};
 use super::wire::{self, Frames};
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_caller_without_the_permission_is_refused_before_its_request_is_looked_at,
@@ -57,15 +58,18 @@ async fn a_caller_that_is_not_known_is_told_so(h: Harness) {
 async fn too_many_requests_at_once_are_refused_with_a_time_to_try_again(h: Harness) {
     let narrow = h.another(|config| config.limits.requests_max = 1).await;
     let root = narrow.root().await;
-    let status = loop {
-        let all = (0..32).map(async |_| {
-            root.directory().list_workspaces(ListWorkspacesRequest::default()).await
-        });
-        let refused = futures::future::join_all(all).await.into_iter().find_map(Result::err);
-        if let Some(status) = refused {
-            break status;
+    let status = within("a request is refused for being one too many", async {
+        loop {
+            let all = (0..32).map(async |_| {
+                root.directory().list_workspaces(ListWorkspacesRequest::default()).await
+            });
+            let refused = futures::future::join_all(all).await.into_iter().find_map(Result::err);
+            if let Some(status) = refused {
+                break status;
+            }
         }
-    };
+    })
+    .await;
     assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
     let retry = status.get_details_retry_info().expect("when to try again");
     assert!(retry.retry_delay.is_some_and(|delay| delay > Duration::ZERO));
@@ -83,12 +87,15 @@ async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
     let hasty = h.another(|config| config.limits.request_timeout = Duration::from_nanos(1)).await;
     let mut directory = root.at(&hasty).directory();
     // One may be answered before anybody looks at the time.
-    let outcome = loop {
-        let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
-        if outcome.is_err() {
-            break outcome;
+    let outcome = within("a deadline has passed", async {
+        loop {
+            let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;
+            if outcome.is_err() {
+                break outcome;
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused(outcome), passed);
     hasty.running.stop().await;
 }

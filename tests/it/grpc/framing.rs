@@ -10,6 +10,7 @@ use super::refusal::reason;
 use super::wire::{self, Answer, Frames};
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_good_request_by_hand_is_answered,
@@ -244,7 +245,7 @@ async fn what_is_not_http_2_is_hung_up_on(h: Harness) {
         stream.shutdown().await.expect("no more is sent");
         let mut rest = Vec::new();
         // Closed, or reset: either is the end.
-        let _ = stream.read_to_end(&mut rest).await;
+        let _ = within("the server hangs up", stream.read_to_end(&mut rest)).await;
     }
     still_answers(&h, &token).await;
 }

@@ -17,6 +17,7 @@ use super::retried::brief;
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::{self, Database};
+use crate::waits::within;
 
 /// Longer than all of this takes.
 const LEASE: Duration = Duration::from_mins(2);
@@ -145,7 +146,7 @@ async fn take_all(actor: &Actor) -> Vec<(Taken, Result<(), Status>)> {
         let actor = actor.clone();
         calls.spawn(async move { (taken, take(&actor, taken).await) });
     }
-    calls.join_all().await
+    within("every call is answered", calls.join_all()).await
 }
 
 async fn no_retry_is_done_while_a_frozen_server_answers_as_before(h: Harness) {

@@ -9,10 +9,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Request;
 
-use super::connections::{PATIENCE, PREFACE, SETTINGS, connected, ended};
+use super::connections::{PREFACE, SETTINGS, connected, ended};
 use super::resets::{Raw, frame};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::{PATIENCE, eventually, let_time_pass, within};
 
 on_every_store! {
     headers_that_do_not_become_whole_end_their_connection,
@@ -51,12 +52,20 @@ async fn headers_that_do_not_become_whole_end_their_connection(h: Harness) {
             ends.push(ended(connected(port, &greeting_and(&[bytes])).await, dribble));
         }
         let mut alive = Raw::connect(port, HEALTH).await;
-        let mut ends = std::pin::pin!(futures::future::join_all(ends));
         // A peer that sends whole frames has all the time in the world.
-        while futures::poll!(&mut ends).is_pending() {
-            assert!(alive.lives().await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let alive = async {
+            loop {
+                assert!(alive.lives().await);
+                let_time_pass("a ping now and then", Duration::from_millis(20)).await;
+            }
+        };
+        within("all of them are ended", async {
+            tokio::select! {
+                _ = futures::future::join_all(ends) => {}
+                () = alive => {}
+            }
+        })
+        .await;
     }
 }
 
@@ -124,7 +133,7 @@ async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
     }
     // Those that there was no room for are ended.
     for _ in 0..40 {
-        tokio::time::timeout(PATIENCE, open.next()).await.expect("there is a bound");
+        within("there is a bound", open.next()).await;
     }
     // Of a caller, and what is short, there is room for.
     with_metadata(&caller, 60_000).await.expect("callers have a room of their own");
@@ -134,20 +143,16 @@ async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
         // Whoever is the first to want more, there is none for all of these.
         let more = (0..20).map(|_| async { ended(sent(*port, bytes).await, b"").await });
         let mut more: FuturesUnordered<_> = more.collect();
-        more.next().await.expect("one of them");
+        within("one of them is ended", more.next()).await.expect("one of them");
         drop(more);
     }
     drop(open);
     // It is given back with the connections.
-    let given_back = async {
-        loop {
-            let fresh = server.reconnected(&gateway).await;
-            if with_metadata(&fresh, 60_000).await.is_ok() {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, given_back).await.expect("there is room again");
+    eventually("there is room again", async || {
+        let fresh = server.reconnected(&gateway).await;
+        with_metadata(&fresh, 60_000).await.is_ok()
+    })
+    .await;
 }
 
 async fn long_metadata_are_passed_along(h: Harness) {
@@ -165,11 +170,14 @@ async fn long_metadata_are_passed_along(h: Harness) {
         request.extend(b"\r\n");
         stream.write_all(&request).await.expect("it is sent");
         let mut answer = [0; 15];
-        stream.read_exact(&mut answer).await.expect("an answer");
+        within("an answer", stream.read_exact(&mut answer)).await.expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
         let mut rest = Vec::new();
-        while !rest.ends_with(b"\r\n\r\nok\n") {
-            rest.push(stream.read_u8().await.expect("the rest of it"));
-        }
+        within("the rest of the answer", async {
+            while !rest.ends_with(b"\r\n\r\nok\n") {
+                rest.push(stream.read_u8().await.expect("the rest of it"));
+            }
+        })
+        .await;
     }
 }

@@ -13,6 +13,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use super::refusal::reason;
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     every_service_is_serving_once_the_store_answers,
@@ -40,12 +41,15 @@ pub(super) async fn status(h: &Harness, service: &str) -> ServingStatus {
 pub(super) async fn until(h: &Harness, service: &str, wanted: ServingStatus) {
     let request = HealthCheckRequest { service: service.to_owned() };
     let mut watch = HealthClient::new(h.channel()).watch(request).await.expect("a stream");
-    while let Some(now) = watch.get_mut().message().await.expect("a message") {
-        if now.status() == wanted {
-            return;
+    within(&format!("{service:?} is {wanted:?}"), async {
+        while let Some(now) = watch.get_mut().message().await.expect("a message") {
+            if now.status() == wanted {
+                return;
+            }
         }
-    }
-    panic!("the stream ended before {wanted:?}");
+        panic!("the stream ended before {wanted:?}");
+    })
+    .await;
 }
 
 async fn every_service_is_serving_once_the_store_answers(h: Harness) {
@@ -63,9 +67,12 @@ async fn who_watches_is_told_that_the_server_stops(h: Harness) {
     let stopping = tokio::task::spawn(slow.running.stop());
     let mut last = ServingStatus::Unknown;
     // To the end of the stream, which stopping does not wait for.
-    while let Ok(Some(now)) = watch.get_mut().message().await {
-        last = now.status();
-    }
+    within("the watch of a server that stops ends", async {
+        while let Ok(Some(now)) = watch.get_mut().message().await {
+            last = now.status();
+        }
+    })
+    .await;
     assert_eq!(last, ServingStatus::NotServing);
     stopping.await.expect("it stops");
 }
@@ -93,7 +100,8 @@ async fn the_protocol_describes_itself_in_both_versions(h: Harness) {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let responses = client.server_reflection_info(tokio_stream::once(request)).await;
-        let response = responses.expect("a stream").get_mut().message().await.expect("a message");
+        let response = within("an answer", responses.expect("a stream").get_mut().message()).await;
+        let response = response.expect("a message");
         let Some(MessageResponse::ListServicesResponse(list)) =
             response.expect("an answer").message_response
         else {
@@ -111,7 +119,8 @@ async fn the_protocol_describes_itself_in_both_versions(h: Harness) {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let responses = client.server_reflection_info(tokio_stream::once(request)).await;
-        let response = responses.expect("a stream").get_mut().message().await.expect("a message");
+        let response = within("an answer", responses.expect("a stream").get_mut().message()).await;
+        let response = response.expect("a message");
         let Some(MessageResponse::ListServicesResponse(list)) =
             response.expect("an answer").message_response
         else {
@@ -141,7 +150,7 @@ pub(super) async fn http(h: &Harness, request: &str) -> String {
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it is sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
     answer
 }
 
@@ -161,17 +170,20 @@ async fn the_http_port_tells_life_and_readiness(h: Harness) {
     let watch = HealthClient::new(draining.channel()).watch(request).await;
     let mut watch = watch.expect("a stream").into_inner();
     let stopping = tokio::task::spawn(draining.running.stop());
-    while let Ok(Some(now)) = watch.message().await {
-        if now.status() == ServingStatus::NotServing {
-            break;
+    within("the server says that it stops", async {
+        while let Ok(Some(now)) = watch.message().await {
+            if now.status() == ServingStatus::NotServing {
+                break;
+            }
         }
-    }
+    })
+    .await;
     // It says so while it still accepts.
     let mut stream = TcpStream::connect(address).await.expect("it still accepts");
     let get = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(get.as_bytes()).await.expect("it is sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     stopping.abort();
 }

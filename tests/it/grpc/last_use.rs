@@ -6,9 +6,9 @@ use std::time::Duration;
 use sophic_auth::grpc::pb::{self, IntrospectRequest, Scope};
 use sophic_auth::model::{CredentialId, LastUse, Timestamp};
 
-use super::audit::until;
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture, on_every_store};
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_use_is_written_by_and_by_with_the_clients_address,
@@ -60,10 +60,11 @@ async fn a_use_is_written_by_and_by_with_the_clients_address(Flushing(h): Flushi
     let id = key.credential.expect("a credential").id;
     assert_eq!(get(&root, &id).await.last_use_time, None);
     use_from(&root, &key.token, "192.0.2.7").await;
-    until("the use is written", async || get(&root, &id).await.last_use_time.is_some()).await;
+    eventually("the use is written", async || get(&root, &id).await.last_use_time.is_some()).await;
     assert_eq!(get(&root, &id).await.last_use_ip, "192.0.2.7");
     use_from(&root, &key.token, "").await;
-    until("the later use is written", async || get(&root, &id).await.last_use_ip.is_empty()).await;
+    eventually("the later use is written", async || get(&root, &id).await.last_use_ip.is_empty())
+        .await;
 }
 
 async fn what_was_not_written_yet_is_written_when_the_server_stops(h: Harness) {
@@ -137,9 +138,12 @@ async fn a_use_never_moves_backwards_when_replicas_race(h: Harness) {
         }
         racing.spawn(async move { store.write_last_uses(&uses).await });
     }
-    while let Some(outcome) = racing.join_next().await {
-        outcome.expect("no panic").expect("it is written");
-    }
+    within("all uses are written", async {
+        while let Some(outcome) = racing.join_next().await {
+            outcome.expect("no panic").expect("it is written");
+        }
+    })
+    .await;
     assert_eq!(store.write_last_uses(&uses(8_000_000)).await.expect("nothing to write"), 0);
     for id in ids {
         let row = store.find_credential(id).await.expect("a read").expect("a row");

@@ -10,6 +10,7 @@ use tonic::Status;
 use super::refusal::fields;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     each_filter_finds_what_it_says,
@@ -121,14 +122,17 @@ async fn each_order_is_as_it_says_page_by_page(h: Harness) {
         let mut request =
             ListCredentialsRequest { order: order.into(), page_size: 1, ..Default::default() };
         let mut found = Vec::new();
-        loop {
-            let page = list(&root, request.clone()).await.expect("a page");
-            found.extend(page.credentials.into_iter().map(|one| one.name));
-            if page.next_page_token.is_empty() {
-                break;
+        within("the last page of credentials", async {
+            loop {
+                let page = list(&root, request.clone()).await.expect("a page");
+                found.extend(page.credentials.into_iter().map(|one| one.name));
+                if page.next_page_token.is_empty() {
+                    break;
+                }
+                request.page_token = page.next_page_token;
             }
-            request.page_token = page.next_page_token;
-        }
+        })
+        .await;
         assert_eq!(found, expected, "{order:?}");
     }
 }

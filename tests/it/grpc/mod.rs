@@ -33,6 +33,7 @@ mod policy;
 mod pools;
 mod purge;
 mod put;
+mod reasons;
 mod refusal;
 mod reserved_slugs;
 mod resets;

@@ -17,13 +17,11 @@ use super::health::{http, status, until};
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::{Database, Fixture as _};
+use crate::waits::{PATIENCE, cut_short, within};
 
 const LEASE: Duration = Duration::from_secs(1);
 /// The name that health has for what needs the store.
 const MANAGEMENT: &str = "sophic.auth.v1.DirectoryService";
-/// Far longer than anything here takes: a request that hangs until its deadline takes this.
-const HANGS: Duration = Duration::from_secs(60);
-
 struct Outage {
     server: Harness,
     gateway: Actor,
@@ -62,33 +60,44 @@ impl Outage {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_cannot_tell() {
     let outage = outage(Duration::ZERO).await;
-    let refused = loop {
-        match outage.ask(&outage.key).await {
-            Ok(answer) => assert!(answer.allowed && !answer.stale, "never no because of a fault"),
-            Err(status) => break status,
+    let refused = within("the lease ends, and nobody can tell", async {
+        loop {
+            match outage.ask(&outage.key).await {
+                Ok(answer) => {
+                    assert!(answer.allowed && !answer.stale, "never no because of a fault")
+                }
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     outage.server.database.let_in().await;
     // It finds back by itself.
-    loop {
-        match outage.ask(&outage.key).await {
-            Ok(answer) => break assert!(answer.allowed && !answer.stale),
-            Err(status) => assert_eq!(status.code(), Code::Unavailable),
+    within("it finds back to its store", async {
+        loop {
+            match outage.ask(&outage.key).await {
+                Ok(answer) => break assert!(answer.allowed && !answer.stale),
+                Err(status) => assert_eq!(status.code(), Code::Unavailable),
+            }
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_grace_it_goes_on_with_what_it_knew_and_says_so() {
     let outage = outage(Duration::from_secs(3_600)).await;
-    loop {
-        let answer = outage.ask(&outage.key).await.expect("an answer");
-        assert!(answer.allowed);
-        if answer.stale {
-            break;
+    within("its answers are stale", async {
+        loop {
+            let answer = outage.ask(&outage.key).await.expect("an answer");
+            assert!(answer.allowed);
+            if answer.stale {
+                break;
+            }
         }
-    }
+    })
+    .await;
     // What it never knew, it cannot tell.
     let token = sophic_auth::token::Token::mint(
         sophic_auth::token::TokenKind::Key,
@@ -118,7 +127,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     let server = h
         .another(|config| {
             config.database_url = format!("{user}@{}/{name}", proxy.address);
-            config.limits.request_timeout = HANGS;
+            config.limits.request_timeout = PATIENCE;
             change(config);
         })
         .await;
@@ -178,7 +187,10 @@ async fn a_server_stops_being_ready_when_its_grace_is_over() {
     .await;
     cut.cut(Mode::Refuse);
     until(&cut.outage.server, MANAGEMENT, ServingStatus::NotServing).await;
-    while !cut.outage.ask(&cut.outage.key).await.expect("an answer").stale {}
+    within("its answers are stale", async {
+        while !cut.outage.ask(&cut.outage.key).await.expect("an answer").stale {}
+    })
+    .await;
     assert_eq!(status(&cut.outage.server, "").await, ServingStatus::Serving);
     until(&cut.outage.server, "", ServingStatus::NotServing).await;
     assert!(http(&cut.outage.server, "GET /readyz").await.starts_with("HTTP/1.1 503"));
@@ -216,9 +228,12 @@ async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refus
             assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
         };
         let first = async { tokio::join!(unknown(), list, write) };
-        tokio::time::timeout(HANGS / 3, first).await.expect("they do not hang");
+        cut_short(PATIENCE / 3, first).await.expect("they do not hang");
         until(&cut.outage.server, MANAGEMENT, ServingStatus::NotServing).await;
-        while !cut.outage.ask(&cut.outage.key).await.expect("what was known").stale {}
+        within("its answers are stale", async {
+            while !cut.outage.ask(&cut.outage.key).await.expect("what was known").stale {}
+        })
+        .await;
         // Many at once: were each to wait for the store, even a tenth of a second, this would take minutes.
         let begun = Instant::now();
         let mut askers = JoinSet::new();
@@ -231,14 +246,16 @@ async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refus
                 }
             });
         }
-        let all = tokio::time::timeout(HANGS, askers.join_all()).await;
-        all.expect("memory answers at once");
+        within("memory answers at once", askers.join_all()).await;
         eprintln!("{mode:?}: 1,600 stale answers in {:?}", begun.elapsed());
         let outage = Arc::into_inner(outage).expect("nobody asks any more");
         // It is found again without anybody's help.
         cut.proxy.set(Mode::Pass);
         until(&outage.server, MANAGEMENT, ServingStatus::Serving).await;
-        while outage.ask(&outage.key).await.expect("an answer").stale {}
+        within("its answers are fresh again", async {
+            while outage.ask(&outage.key).await.expect("an answer").stale {}
+        })
+        .await;
         Cut { outage, proxy: cut.proxy }.end().await;
     }
 }

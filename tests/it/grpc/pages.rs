@@ -6,6 +6,7 @@ use sophic_auth::grpc::pb::{ListCredentialsRequest, Scope};
 
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_thousand_credentials_are_listed_once_each_while_others_are_made,
@@ -21,15 +22,19 @@ async fn a_thousand_credentials_are_listed_once_each_while_others_are_made(h: Ha
     });
     let mut seen = Vec::new();
     let mut page_token = String::new();
-    loop {
-        let request = ListCredentialsRequest { page_size: 37, page_token, ..Default::default() };
-        let page = root.auth().list_credentials(request).await.expect("a page").into_inner();
-        seen.extend(page.credentials.into_iter().map(|credential| credential.id));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
+    within("the last page of credentials", async {
+        loop {
+            let request =
+                ListCredentialsRequest { page_size: 37, page_token, ..Default::default() };
+            let page = root.auth().list_credentials(request).await.expect("a page").into_inner();
+            seen.extend(page.credentials.into_iter().map(|credential| credential.id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
         }
-    }
+    })
+    .await;
     let others = others.await.expect("they are made");
     let mut sorted = seen.clone();
     sorted.sort();

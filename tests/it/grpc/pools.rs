@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::changing::{Stage, TABLE};
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, run};
+use crate::waits::within;
 
 /// Keys on each of which all is done that is done on behalf of somebody.
 const KEYS: usize = 30;
@@ -31,9 +32,12 @@ async fn with_one_of_each(h: Harness) {
         let root = root.clone();
         calls.spawn(async move { on_behalf(&root, key).await.map_err(|e| ("on behalf", e)) });
     }
-    while let Some(call) = calls.join_next().await {
-        call.expect("no panic").unwrap_or_else(|(rpc, status)| panic!("{rpc}: {status:?}"));
-    }
+    within("every call is done", async {
+        while let Some(call) = calls.join_next().await {
+            call.expect("no panic").unwrap_or_else(|(rpc, status)| panic!("{rpc}: {status:?}"));
+        }
+    })
+    .await;
 }
 
 /// Updates, rotates and revokes, for an acting user: what has most to read before it may.

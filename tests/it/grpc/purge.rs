@@ -6,9 +6,9 @@ use std::time::Duration;
 use sophic_auth::grpc::pb::{RevokeRequest, Scope, revoke_request};
 use sophic_auth::store::AuditFilter;
 
-use super::audit::until;
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture, on_every_store};
+use crate::waits::eventually;
 
 on_every_store! {
     what_is_dead_is_purged_under_load_and_what_lives_answers,
@@ -61,7 +61,7 @@ async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Pu
             AuditFilter { action: Some("credential.purge".to_owned()), ..AuditFilter::default() };
         store.list_audit_events(&filter, None, 1_000).await.expect("events").len()
     };
-    until("all that is dead is purged", async || purged().await == 30).await;
+    eventually("all that is dead is purged", async || purged().await == 30).await;
     let dead = store.list_dead(h.running.service.now(), 100).await.expect("ids");
     assert_eq!(dead, []);
     for token in one.iter().chain(&two) {
@@ -69,5 +69,5 @@ async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Pu
     }
     // All but the newest row, in time: the server itself has applied the rest.
     let rows = async || store.list_changes(Default::default(), 1_000).await.expect("rows").len();
-    until("the log is cut", async || rows().await == 1).await;
+    eventually("the log is cut", async || rows().await == 1).await;
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::{let_time_pass, within};
 
 on_every_store! {
     a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms,
@@ -39,7 +40,7 @@ async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: 
     };
     for _ in 0..20 {
         let calls: Vec<_> = (0..STREAMS).map(|_| tokio::task::spawn(call())).collect();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let_time_pass("they have no more patience", Duration::from_millis(50)).await;
         for call in calls {
             call.abort();
         }
@@ -99,22 +100,25 @@ impl Raw {
         if self.stream.write_all(&frame(6, 0, 0, b"12345678")).await.is_err() {
             return false;
         }
-        loop {
-            let mut head = [0; 9];
-            if self.stream.read_exact(&mut head).await.is_err() {
-                return false;
+        within("a ping is answered", async {
+            loop {
+                let mut head = [0; 9];
+                if self.stream.read_exact(&mut head).await.is_err() {
+                    return false;
+                }
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                let mut payload = vec![0; length];
+                if self.stream.read_exact(&mut payload).await.is_err() {
+                    return false;
+                }
+                match (head[3], head[4]) {
+                    (6, 1) if payload == b"12345678" => return true,
+                    (7, _) => return false,
+                    _ => {}
+                }
             }
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            let mut payload = vec![0; length];
-            if self.stream.read_exact(&mut payload).await.is_err() {
-                return false;
-            }
-            match (head[3], head[4]) {
-                (6, 1) if payload == b"12345678" => return true,
-                (7, _) => return false,
-                _ => {}
-            }
-        }
+        })
+        .await
     }
 }
 

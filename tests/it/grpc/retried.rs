@@ -13,6 +13,7 @@ use super::permissions::{paths, rule};
 use super::refusal::reason;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     every_rpc_that_changes_something_says_what_it_does_to_answers,
@@ -42,7 +43,7 @@ async fn all(actor: &Actor, stage: &Stage, rpcs: &[&'static str]) -> Vec<(String
         let (actor, stage) = (actor.clone(), stage.clone());
         calls.spawn(async move { (rpc.to_owned(), stage.call(&actor, rpc).await) });
     }
-    calls.join_all().await
+    within("every call is answered", calls.join_all()).await
 }
 
 fn is_pending(status: &Status) -> bool {

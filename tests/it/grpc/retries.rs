@@ -14,6 +14,7 @@ use super::refusal::{fields, reason};
 use super::rotate;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::within;
 
 on_every_store! {
     a_retry_gives_the_same_credential_a_fresh_token,
@@ -198,12 +199,15 @@ async fn a_request_id_is_a_uuid(h: Harness) {
 
 /// What a request id is for: a call that a busy server put off is sent again.
 async fn until_answered(actor: Actor) -> CreateKeyResponse {
-    loop {
-        match create(&actor, request()).await {
-            Ok(response) => return response,
-            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+    within("a key is made", async {
+        loop {
+            match create(&actor, request()).await {
+                Ok(response) => return response,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn one_hundred_that_race_make_one_credential(h: Harness) {

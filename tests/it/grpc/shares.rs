@@ -18,6 +18,7 @@ use super::refusal::reason;
 use crate::faces::wire::Call;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     one_caller_holds_half_of_all_requests_and_no_more,
@@ -27,8 +28,6 @@ on_every_store! {
 
 const BATCH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
 const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
-/// For what must happen, and has not if a test waits for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Watches of one caller.
 const WATCHES_MAX: usize = 2_048;
 
@@ -108,7 +107,10 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
     }
     // Half of what there is is held; what is past it is refused at once.
     for _ in 0..5 {
-        let refused = asking.next().await.expect("there are more").expect("an answer");
+        let refused = within("one is refused", asking.next())
+            .await
+            .expect("there are more")
+            .expect("an answer");
         assert_eq!(refused.headers()["grpc-status"], "8");
     }
     // So is what it asks on another connection, by HTTP, or with its next token.
@@ -121,9 +123,7 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
     assert!(asks(&server.reconnected(&other).await).await);
     assert_eq!(over_http(&server, &other).await, 200);
     drop((asking, bodies));
-    tokio::time::timeout(PATIENCE, async { while !asks(&holder).await {} })
-        .await
-        .expect("what is over is free");
+    eventually("what is over is free", async || asks(&holder).await).await;
     server.running.stop().await;
 }
 
@@ -140,19 +140,20 @@ async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
     assert!(asks(&many).await);
     let watch = async |actor: &Actor| actor.auth().watch(WatchRequest::default()).await;
     let mut watches = Vec::new();
-    while watches.len() < WATCHES_MAX {
-        let fresh = server.reconnected(&many).await;
-        let more = futures::future::join_all((0..128).map(|_| watch(&fresh))).await;
-        watches.extend(more.into_iter().map(|watch| watch.expect("a stream")));
-    }
+    within("there are as many watches as a caller may have", async {
+        while watches.len() < WATCHES_MAX {
+            let fresh = server.reconnected(&many).await;
+            let more = futures::future::join_all((0..128).map(|_| watch(&fresh))).await;
+            watches.extend(more.into_iter().map(|watch| watch.expect("a stream")));
+        }
+    })
+    .await;
     assert!(overloaded(watch(&many).await));
     assert!(overloaded(watch(&server.reconnected(&many).await).await));
     assert!(asks(&many).await, "it asks as before");
     drop(watch(&other).await.expect("another has its own"));
     watches.pop();
-    tokio::time::timeout(PATIENCE, async { while overloaded(watch(&many).await) {} })
-        .await
-        .expect("what is over is free");
+    eventually("what is over is free", async || !overloaded(watch(&many).await)).await;
     drop(watches);
     server.running.stop().await;
 }
@@ -177,12 +178,11 @@ async fn an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not(h:
     let unread_answer = response.await.expect("an answer");
     // It is under way, which is half of what there is.
     assert!(overloaded(reader.directory().list_workspaces(all()).await));
-    tokio::time::timeout(PATIENCE, unread.driver).await.expect("it ends").expect("it is no panic");
-    tokio::time::timeout(PATIENCE, async {
-        while overloaded(reader.directory().list_workspaces(all()).await) {}
+    within("its connection ends", unread.driver).await.expect("it is no panic");
+    eventually("what is over is free", async || {
+        !overloaded(reader.directory().list_workspaces(all()).await)
     })
-    .await
-    .expect("what is over is free");
+    .await;
     assert!(!watching.driver.is_finished(), "a Watch may be read when one likes");
     drop((watch, unread_answer));
     server.running.stop().await;

@@ -12,6 +12,7 @@ use tonic::Code;
 
 use crate::harness::Harness;
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     what_was_answered_before_the_end_has_happened,
@@ -59,16 +60,17 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
         })
         .collect();
     // Let it come to some load first: every client has been answered by then.
-    while h.running.service.revision().await.expect("a revision").0 < 40 {
-        tokio::task::yield_now().await;
-    }
+    eventually("every client has been answered", async || {
+        h.running.service.revision().await.expect("a revision").0 >= 40
+    })
+    .await;
     let Harness { database, running, .. } = h;
-    running.stop().await;
+    within("it stops", running.stop()).await;
     stopped.store(true, Ordering::SeqCst);
     let store = store::open_as_is(&database.url()).await.expect("it opens");
     let mut count = 0;
     for client in clients {
-        for id in client.await.expect("no panic") {
+        for id in within("a client ends", client).await.expect("no panic") {
             let id = CredentialId::parse(&id).expect("an id");
             assert!(store.find_credential(id).await.expect("a read").is_some(), "{id}");
             count += 1;
@@ -88,7 +90,7 @@ async fn silent_and_idle_connections_do_not_hold_it_up(h: Harness) {
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     let watch = health.watch(request).await.expect("a stream");
     let Harness { running, .. } = h;
-    running.stop().await;
+    within("it stops", running.stop()).await;
     drop((silent, silent_http, watch));
 }
 
@@ -101,7 +103,7 @@ async fn a_second_server_takes_over_where_the_first_stopped(h: Harness) {
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     let Harness { running, .. } = h;
-    running.stop().await;
+    within("it stops", running.stop()).await;
     assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     elsewhere.revoke_token(&key).await;
     assert!(!elsewhere.introspect(&key, "acme", &[Scope::Read]).await.active);

@@ -23,6 +23,7 @@ use super::headers::greeting_and;
 use super::refusal::refused;
 use super::resets::frame;
 use crate::stores::{Database, Fixture, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     a_caller_is_known_by_its_client_certificate,
@@ -271,13 +272,13 @@ async fn a_connection_that_says_nothing_ends_before_and_after_its_handshake(s: S
         unfinished.write_all(&hello).await.expect("it is sent");
         let mut encrypted = encrypted(&s, port).await;
         let (mut nothing, mut rest) = (Vec::new(), Vec::new());
-        let ends = async {
+        within("the server ends them", async {
             // Closed, or reset: either is the end.
             let _ = silent.read_to_end(&mut nothing).await;
             let _ = encrypted.read_to_end(&mut rest).await;
             let _ = unfinished.read_to_end(&mut rest).await;
-        };
-        tokio::time::timeout(Duration::from_secs(60), ends).await.expect("the server ends them");
+        })
+        .await;
     }
     s.running.stop().await;
 }

@@ -1,7 +1,6 @@
 //! A flood of made-up tokens is the flooder's own trouble.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sophic_auth::grpc::pb::{
     self, BatchIntrospectRequest, Denial, IntrospectRequest, IntrospectResponse, Scope,
@@ -15,6 +14,7 @@ use tonic::Code;
 use crate::harness::{Actor, Harness};
 use crate::stores::{Fixture as _, on_every_store};
 use crate::transfer::{Over, keys, legacy};
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_flooder_is_refused_look_ups_while_others_are_answered,
@@ -37,13 +37,18 @@ async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
     // The word that the key was made, heard late, would evict what was read before.
     h.settled(&server).await;
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
-    let refused = loop {
-        let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned();
-        match flooder.auth().introspect(IntrospectRequest { token, ..Default::default() }).await {
-            Ok(answer) => assert_eq!(answer.into_inner().denial(), Denial::TokenUnknown),
-            Err(status) => break status,
+    let refused = within("a made-up token is refused", async {
+        loop {
+            let token =
+                Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned();
+            match flooder.auth().introspect(IntrospectRequest { token, ..Default::default() }).await
+            {
+                Ok(answer) => assert_eq!(answer.into_inner().denial(), Denial::TokenUnknown),
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed, "what is in memory is answered");
     let gateway = h.gateway().await.at(&server);
@@ -69,12 +74,8 @@ async fn is_looked_up(gateway: &Actor) -> bool {
 /// Waits until the server's filter has this token, which was the last that was made.
 async fn knows(server: &Harness, token: &str) {
     let digest = Digest::of(token);
-    let known = async {
-        while !server.running.service.may_know(&digest) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), known).await.expect("the filter is filled");
+    let knows = async || server.running.service.may_know(&digest);
+    eventually("the filter is filled", knows).await;
 }
 
 async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
@@ -93,13 +94,14 @@ async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
         knows(server, keys.last().expect("a key")).await;
     }
     for gateway in [&gateway, &there] {
-        while is_looked_up(gateway).await {}
+        within("a made-up token is refused", async { while is_looked_up(gateway).await {} }).await;
     }
     let spray = async {
         loop {
             let calls = (0..50).map(|_| is_looked_up(&gateway));
-            futures::future::join_all(calls).await;
-            while is_looked_up(&there).await {}
+            within("all are answered", futures::future::join_all(calls)).await;
+            within("a made-up token is refused", async { while is_looked_up(&there).await {} })
+                .await;
         }
     };
     let customers = async {
@@ -143,7 +145,8 @@ async fn create_key(operator: &Arc<Service>) -> String {
 /// Goes on presenting made-up tokens, several at once.
 async fn spray(gateway: &Actor) {
     loop {
-        futures::future::join_all((0..50).map(|_| is_looked_up(gateway))).await;
+        let calls = (0..50).map(|_| is_looked_up(gateway));
+        within("all are answered", futures::future::join_all(calls)).await;
     }
 }
 
@@ -155,7 +158,7 @@ async fn what_is_made_elsewhere_during_a_spray_is_known_at_once(h: Harness) {
     let gateway = h.gateway().await.at(&flooded);
     let operator = open_service(&h.database.url(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
-    while is_looked_up(&gateway).await {}
+    within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let customers = async {
         for _ in 0..20 {
             let elsewhere = root.create_key("acme", &[Scope::Read]).await.token;
@@ -190,7 +193,7 @@ async fn a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate(h: Har
     knows(&server, &cold).await;
     h.settled(&server).await;
     assert!(gateway.introspect(&remembered, "acme", &[]).await.allowed);
-    while is_looked_up(&gateway).await {}
+    within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let asked = [remembered, made_up(), cold, "misspelt".to_owned(), made_up()];
     let answers = batch(&gateway, &asked).await;
     let denials: Vec<_> = answers.iter().map(IntrospectResponse::denial).collect();
@@ -213,12 +216,15 @@ async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harn
         let request = pb::RevokeRequest { credential, ..Default::default() };
         gateway.auth().revoke(request).await.map(tonic::Response::into_inner)
     };
-    let refused = loop {
-        match revoke(made_up()).await {
-            Ok(answer) => assert!(answer.effective_time.is_none()),
-            Err(status) => break status,
+    let refused = within("a made-up token is refused", async {
+        loop {
+            match revoke(made_up()).await {
+                Ok(answer) => assert!(answer.effective_time.is_none()),
+                Err(status) => break status,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     // It is one rate, whatever is asked.
     assert!(!is_looked_up(&gateway).await);
@@ -238,18 +244,21 @@ async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
         let request = IntrospectRequest { token: made_up(), client_ip, ..Default::default() };
         gateway.auth().introspect(request).await.map_err(|status| status.code())
     };
-    let refused = loop {
-        if let Err(code) = ask("2001:db8::1").await {
-            break code;
+    let refused = within("a made-up token is refused", async {
+        loop {
+            if let Err(code) = ask("2001:db8::1").await {
+                break code;
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused, Code::ResourceExhausted);
     // Its neighbours in the /64 are it; others are not, whatever it sends.
     for i in 0..20 {
         assert!(ask(&format!("192.0.2.{i}")).await.is_ok());
     }
     let neighbours = (0..50).map(|i| async move { ask(&format!("2001:db8::f:{i}")).await });
-    let refused = futures::future::join_all(neighbours).await;
+    let refused = within("all are answered", futures::future::join_all(neighbours)).await;
     assert!(refused.iter().any(Result::is_err), "the /64 is one client");
 }
 

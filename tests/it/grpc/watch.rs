@@ -13,6 +13,7 @@ use super::refusal::reason;
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
 use crate::stores::on_every_store;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_watcher_hears_what_changes,
@@ -36,20 +37,24 @@ async fn watch(actor: &Actor, cursor: &str) -> Result<Streaming<WatchResponse>, 
 }
 
 async fn next(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
-    stream.message().await.expect("no error").expect("no end")
+    within("a message", stream.message()).await.expect("no error").expect("no end")
 }
 
 /// Reads until all up to `revision` was sent; what was sent.
 async fn until(stream: &mut Streaming<WatchResponse>, revision: u64) -> Vec<(u64, Entity)> {
     let mut heard = Vec::new();
-    loop {
-        let response = next(stream).await;
-        let changes = response.changes.into_iter();
-        heard.extend(changes.map(|change| (change.revision, change.entity.expect("an entity"))));
-        if response.revision >= revision {
-            return heard;
+    within(&format!("revision {revision} is heard of"), async {
+        loop {
+            let response = next(stream).await;
+            let changes = response.changes.into_iter();
+            heard
+                .extend(changes.map(|change| (change.revision, change.entity.expect("an entity"))));
+            if response.revision >= revision {
+                return heard;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn revision(h: &Harness) -> u64 {
@@ -211,9 +216,7 @@ async fn a_cursor_that_the_log_was_cut_beyond_is_too_old(h: Harness) {
     let store = h.database.open().await;
     let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24));
     let cut = async || store.delete_changes(tomorrow.expect("a time"), 1_000).await.expect("rows");
-    while cut().await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the log is cut", async || cut().await > 0).await;
     let refused = watch(&root.at(&other), &cursor).await.expect_err("it is not kept any more");
     assert_eq!(refused.code(), Code::OutOfRange);
     assert_eq!(reason(&refused), "CURSOR_TOO_OLD");
@@ -265,12 +268,15 @@ async fn a_revoked_caller_hears_no_more(h: Harness) {
     next(&mut stream).await;
     let request = RevokeCallerRequest { caller: "gateway".to_owned() };
     root.admin().revoke_caller(request).await.expect("the caller is revoked");
-    let end = loop {
-        match stream.message().await {
-            Ok(Some(_)) => {}
-            other => break other,
+    let end = within("the watch of a caller that is no more ends", async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(end.expect_err("a dead caller").code(), Code::Unauthenticated);
 }
 
@@ -280,13 +286,17 @@ async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
     let mut stream = watch(&root.at(&other), "").await.expect("a stream");
     next(&mut stream).await;
     other.running.stop().await;
-    let end = loop {
-        match stream.message().await {
-            Ok(Some(_)) => {}
-            other => break other,
+    let end = within("the watch of a server that stops ends", async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
         }
-    };
-    assert_eq!(end.expect_err("it has stopped").code(), Code::Unavailable);
+    })
+    .await;
+    let end = end.expect_err("it has stopped");
+    assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "STOPPING"));
 }
 
 async fn watching_takes_the_permission(h: Harness) {

@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use tonic::Status;
 
 use crate::harness::Harness;
+use crate::waits::within;
 
 /// A request: its method, headers, and bytes of its body.
 pub(crate) struct Frames {
@@ -105,14 +106,17 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
         // The server may have answered, and closed its ear, already.
         let _ = sender.send_data(Bytes::from(frames.body), frames.ends);
     }
-    let (head, mut body) = response.await?.into_parts();
+    let (head, mut body) = within("an answer", response).await?.into_parts();
     let mut bytes = Vec::new();
-    while let Some(data) = body.data().await {
-        let data = data?;
-        let _ = body.flow_control().release_capacity(data.len());
-        bytes.extend(data);
-    }
-    let trailers = body.trailers().await?;
+    let trailers = within("the end of the body", async {
+        while let Some(data) = body.data().await {
+            let data = data?;
+            let _ = body.flow_control().release_capacity(data.len());
+            bytes.extend(data);
+        }
+        body.trailers().await
+    });
+    let trailers = trailers.await?;
     driver.abort();
     Ok(Answer { http: head.status, headers: head.headers, body: bytes, trailers })
 }

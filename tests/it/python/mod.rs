@@ -3,12 +3,13 @@
 //! first that does not.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::cli::program::Program;
 use crate::stores::on_every_store;
+use crate::waits;
 
 on_every_store! {
     a_python_client_walks_the_life_of_a_credential,
@@ -73,7 +74,9 @@ async fn a_python_client_walks_the_life_of_a_credential(p: Program) {
     }
     command.args(["--program", env!("CARGO_BIN_EXE_sophic-auth")]);
     command.args(["--database-url", &p.database.url()]);
-    let output = command.output().expect("it runs");
+    let walk = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Each step of it has its own limit.
+    let output = waits::test_output(walk.spawn().expect("it runs"));
     let steps = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     eprint!("{steps}{errors}");

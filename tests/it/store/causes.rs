@@ -1,7 +1,6 @@
 //! What a store says when it cannot be asked: what happened, and nothing else.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use sophic_auth::store::{self, StoreError};
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
@@ -9,6 +8,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use super::samples::workspace;
 use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
+use crate::waits::within;
 
 fn cause(error: &StoreError) -> String {
     let passing = error.is_outage() || matches!(error, StoreError::Busy(_));
@@ -87,6 +87,6 @@ async fn a_statement_that_takes_too_long_is_called_so() {
     let late = cause(&late);
     assert!(late.contains("a statement took too long"), "{late}");
     drop(locking);
-    tokio::time::timeout(Duration::from_secs(60), store.close()).await.expect("it closes");
+    within("it closes", store.close()).await;
     database.drop_database().await;
 }

@@ -11,6 +11,7 @@ use super::samples::{
     acme_and_ada, at, caller, digest, event, key, membership, pat, user, workspace, write,
 };
 use crate::stores::{TestStore, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     every_verb_that_may_turn_an_answer_around_appends_a_row,
@@ -172,14 +173,17 @@ async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store:
         })
         .collect();
     let mut followed = Revision(0);
-    while followed.0 < WRITERS * COMMITS {
-        for change in store.list_changes(followed, 100).await.expect("a page") {
-            assert_eq!(change.revision.0, followed.0 + 1, "no gap, ever");
-            followed = change.revision;
-            let ChangedEntity::User(id) = change.entity else { panic!("not a user") };
-            assert!(store.find_user(&id).await.expect("a read").is_some(), "{id}");
+    within("all changes are listed", async {
+        while followed.0 < WRITERS * COMMITS {
+            for change in store.list_changes(followed, 100).await.expect("a page") {
+                assert_eq!(change.revision.0, followed.0 + 1, "no gap, ever");
+                followed = change.revision;
+                let ChangedEntity::User(id) = change.entity else { panic!("not a user") };
+                assert!(store.find_user(&id).await.expect("a read").is_some(), "{id}");
+            }
         }
-    }
+    })
+    .await;
     for writer in writers {
         writer.await.expect("no writer fails");
     }

@@ -2,6 +2,7 @@
 
 use super::samples::{at, digest, key, workspace, write};
 use crate::stores::{TestStore, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     every_digest_is_on_one_page_be_it_dead_or_not,
@@ -21,12 +22,15 @@ async fn every_digest_is_on_one_page_be_it_dead_or_not(store: TestStore) {
     let mut expected: Vec<_> = (1..=7).map(digest).collect();
     expected.sort_by_key(|digest| *digest.as_bytes());
     let (mut pages, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.list_digests(after.as_ref(), 3).await.expect("a page");
-        assert!(page.len() <= 3, "{page:?}");
-        let Some(last) = page.last() else { break };
-        after = Some(*last);
-        pages.extend(page);
-    }
+    within("the last page of digests", async {
+        loop {
+            let page = store.list_digests(after.as_ref(), 3).await.expect("a page");
+            assert!(page.len() <= 3, "{page:?}");
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            pages.extend(page);
+        }
+    })
+    .await;
     assert_eq!(pages, expected);
 }

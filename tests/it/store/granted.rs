@@ -12,21 +12,12 @@ use super::pooler::pgbouncer;
 use super::raw;
 use super::samples::workspace;
 use crate::stores::Database;
-
-/// Far longer than it takes, even on a machine that is busy.
-const HANGS: Duration = Duration::from_secs(120);
+use crate::waits::{found, within};
 
 /// Has many read and write at once: none fails, and the log is followed all the while.
 async fn busy(store: &Arc<dyn Store>, id: u128) {
     // Where there are few indeed, the first try may only make room.
-    let feed = async {
-        loop {
-            if let Ok(feed) = store.open_feed().await {
-                return feed;
-            }
-        }
-    };
-    let mut feed = tokio::time::timeout(HANGS, feed).await.expect("it is followed");
+    let mut feed = found("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
     feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");
     let mut tasks = JoinSet::new();
@@ -43,12 +34,12 @@ async fn busy(store: &Arc<dyn Store>, id: u128) {
             Ok::<_, store::StoreError>(())
         });
     }
-    let done = async {
+    within("every task ends", async {
         while let Some(done) = tasks.join_next().await {
             done.expect("no panic").expect("none fails");
         }
-    };
-    tokio::time::timeout(HANGS, done).await.expect("nobody hangs");
+    })
+    .await;
     feed.deregister(replica).await.expect("it is still followed");
 }
 

@@ -2,16 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sophic_auth::store::{self, Store, StoreError};
 
 use super::samples::{workspace, write};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
-
-/// Far longer than it takes, even on a machine that is busy.
-const HANGS: Duration = Duration::from_secs(60);
+use crate::waits::{eventually, within};
 
 /// The URL with these hosts in place of its own, which is given too.
 fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
@@ -24,12 +21,12 @@ fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
 /// Until both a read and a write come through.
 async fn recovered(store: &Arc<dyn Store>) {
     let acme = workspace("acme");
-    let works = async || {
+    within("it goes on at the other host", async {
         while store.ping().await.is_err() || store.begin("test").await.map(drop).is_err() {}
         write(&**store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
         assert_eq!(store.find_workspace("acme").await, Ok(Some(acme.clone())));
-    };
-    tokio::time::timeout(HANGS, works()).await.expect("it goes on at the other host");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -99,8 +96,7 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
         if mode == Mode::Refuse {
             proxy.cut();
         }
-        let looked_for = async { while store.open_feed().await.is_ok() {} };
-        tokio::time::timeout(HANGS, looked_for).await.expect("it is missed");
+        eventually("it is missed", async || store.open_feed().await.is_err()).await;
         let again = async {
             loop {
                 drop(store.open_feed().await)
@@ -115,10 +111,9 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
         let known = async {
             tokio::select! { () = known => {}, () = again => {} }
         };
-        tokio::time::timeout(HANGS, known).await.expect("it is known to be away");
+        within("it is known to be away", known).await;
         proxy.set(Mode::Pass);
-        let found = async { while store.open_feed().await.is_err() {} };
-        tokio::time::timeout(HANGS, found).await.expect("it is found");
+        eventually("it is found", async || store.open_feed().await.is_ok()).await;
         recovered(&store).await;
         store.close().await;
     }

@@ -11,6 +11,7 @@ use super::samples::{
     at, digest, event, key, membership, pat, slug, user, user_id, workspace, workspace_id, write,
 };
 use crate::stores::{TestStore, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     credentials_are_listed_by_id_page_by_page,
@@ -187,17 +188,23 @@ async fn pages_give_each_credential_once_while_others_are_made(store: TestStore)
         }
     });
     let mut seen = Vec::new();
-    loop {
-        let all_made = others.is_finished();
-        let after = seen.last().map(|credential: &Credential| credential.id.into());
-        let filter = CredentialFilter::default();
-        let page =
-            store.list_credentials(&filter, at(0), after, 50).await.expect("a page").credentials;
-        if page.is_empty() && all_made {
-            break;
+    within("all that were made meanwhile are listed", async {
+        loop {
+            let all_made = others.is_finished();
+            let after = seen.last().map(|credential: &Credential| credential.id.into());
+            let filter = CredentialFilter::default();
+            let page = store
+                .list_credentials(&filter, at(0), after, 50)
+                .await
+                .expect("a page")
+                .credentials;
+            if page.is_empty() && all_made {
+                break;
+            }
+            seen.extend(page);
         }
-        seen.extend(page);
-    }
+    })
+    .await;
     others.await.expect("the others are made");
     assert_eq!(numbers(&seen), (1..=1_030).collect::<Vec<_>>());
 }
@@ -222,14 +229,17 @@ async fn workspaces_are_listed_by_the_bytes_of_their_ids_without_deleted_ones(st
     })
     .await;
     let mut ids = Vec::new();
-    loop {
-        let after = ids.last().map(|id: &String| workspace_id(id));
-        let page = store.list_workspaces(after.as_ref(), 3).await.expect("a page");
-        if page.is_empty() {
-            break;
+    within("the last page of workspaces", async {
+        loop {
+            let after = ids.last().map(|id: &String| workspace_id(id));
+            let page = store.list_workspaces(after.as_ref(), 3).await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            ids.extend(page.iter().map(|workspace| workspace.id.to_string()));
         }
-        ids.extend(page.iter().map(|workspace| workspace.id.to_string()));
-    }
+    })
+    .await;
     assert_eq!(ids, sorted(&IDS));
 }
 

@@ -4,6 +4,7 @@ use sophic_auth::model::{Credential, CredentialId, LastUse, User, Workspace};
 use sophic_auth::store::{RevokeFilter, Store};
 
 use super::samples::{at, credential_id, digest, event, key, pat, user, workspace, write};
+use super::transactions::waits_for;
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
@@ -89,14 +90,12 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     // Who looks meanwhile waits, and finds it revoked.
     let meanwhile = store.shared();
     let filter = keys.clone();
-    let waiting = tokio::spawn(async move {
+    let found = waits_for(tx, async move {
         let mut tx = meanwhile.begin("test").await.expect("a transaction");
         let found = tx.find_revocable(&filter, None, 3).await.expect("a page");
         ids(&found)
     });
-    tokio::task::yield_now().await;
-    tx.commit(&event()).await.expect("it commits");
-    let found = waiting.await.expect("it ends");
+    let found = found.await;
     assert_eq!(found, numbered([1, 3, 4]), "a page is full where there is more");
     // And so is what is below its owner's watermark.
     write(&*store, async |tx| {

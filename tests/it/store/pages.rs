@@ -12,6 +12,7 @@ use super::samples::{
     workspace_id, write,
 };
 use crate::stores::{TestStore, on_every_store};
+use crate::waits::within;
 
 on_every_store! {
     every_filter_in_every_order_gives_what_it_says,
@@ -117,17 +118,20 @@ fn expected(all: &[Credential], filter: &CredentialFilter) -> Vec<Credential> {
 /// What the store finds, in pages of this many.
 async fn listed(store: &TestStore, filter: &CredentialFilter, limit: u32) -> Vec<Credential> {
     let (mut found, mut after) = (Vec::<Credential>::new(), None);
-    loop {
-        let page = store.list_credentials(filter, now(), after, limit).await.expect("a page");
-        assert!(page.credentials.len() <= limit as usize);
-        let full = page.credentials.len() == limit as usize;
-        found.extend(page.credentials);
-        let last = found.last().map(|last| CredentialPosition::of(last, filter.order));
-        after = if full { last } else { page.resume };
-        if after.is_none() || (!full && page.resume.is_none()) {
-            return found;
+    within("the last page of credentials", async {
+        loop {
+            let page = store.list_credentials(filter, now(), after, limit).await.expect("a page");
+            assert!(page.credentials.len() <= limit as usize);
+            let full = page.credentials.len() == limit as usize;
+            found.extend(page.credentials);
+            let last = found.last().map(|last| CredentialPosition::of(last, filter.order));
+            after = if full { last } else { page.resume };
+            if after.is_none() || (!full && page.resume.is_none()) {
+                return found;
+            }
         }
-    }
+    })
+    .await
 }
 
 fn filters() -> Vec<CredentialFilter> {

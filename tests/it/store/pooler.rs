@@ -1,7 +1,6 @@
 //! A real PgBouncer, of which the URL says nothing.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use sophic_auth::store::{self, Store};
 use tempfile::TempDir;
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 use super::samples::{workspace, write};
 use crate::faces::process::{Process, free_address, program};
 use crate::stores::Database;
+use crate::waits::within;
 
 /// Starts one before the server of this database, with these settings on top.
 pub(super) async fn pgbouncer(url: &str, settings: &str) -> (Process, String) {
@@ -67,7 +67,7 @@ pub(super) async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
             failed
         });
     }
-    tasks.join_all().await.into_iter().sum()
+    within("every task ends", tasks.join_all()).await.into_iter().sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,8 +93,7 @@ async fn a_pooler_of_which_the_url_says_nothing_is_noticed_and_costs_nothing() {
             write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
             assert_eq!(store.find_workspace("acme").await, Ok(Some(acme)));
             drop(feed);
-            let closed = tokio::time::timeout(Duration::from_secs(60), store.close()).await;
-            closed.expect("it closes");
+            within("it closes", store.close()).await;
         }
         drop(pooler);
         database.drop_database().await;

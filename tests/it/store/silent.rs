@@ -13,9 +13,7 @@ use uuid::Uuid;
 use super::raw;
 use crate::proxy::Proxy;
 use crate::stores::Database;
-
-/// Far longer than it takes, even on a machine that is busy.
-const HANGS: Duration = Duration::from_secs(60);
+use crate::waits::{still_waits, within};
 
 /// Reads and begins to write, so many at once.
 async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
@@ -28,7 +26,7 @@ async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError>
             store.begin("test").await.map(drop)
         });
     }
-    let done = tokio::time::timeout(HANGS, all.join_all()).await.expect("none hangs");
+    let done = within("none hangs", all.join_all()).await;
     done.into_iter().collect()
 }
 
@@ -49,8 +47,7 @@ async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_a
         proxy.freeze();
         store.begin("test").await.map(drop).expect("it begins");
         at_once(&store, 64).await.expect("it works again");
-        let closed = tokio::time::timeout(HANGS, store.close()).await;
-        closed.expect("it does not wait for those that are silent");
+        within("it does not wait for those that are silent", store.close()).await;
     }
     database.drop_database().await;
 }
@@ -63,8 +60,8 @@ async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
-    let waiting = tokio::time::timeout(Duration::from_millis(100), store.find_workspace("acme"));
-    waiting.await.expect_err("it waits for the lock");
+    let waiting = store.find_workspace("acme");
+    still_waits(Duration::from_millis(100), "it has the lock", waiting).await;
     // The server works on it for some seconds more, and there is no other connection.
     store.revision().await.expect("its place is free");
     drop(locking);
@@ -90,7 +87,7 @@ async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
         other.fetch_one(row).await.expect("it is counted").get(0)
     };
     let before = sessions().await;
-    let follow = async {
+    still_waits(Duration::from_secs(3), "it gives up", async {
         for seq in 1.. {
             let Ok(mut feed) = store.open_feed().await else { continue };
             let incarnation = Some(incarnation.clone());
@@ -100,8 +97,8 @@ async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
                 feed.wait(Duration::from_millis(100)).await.expect("it waits");
             }
         }
-    };
-    tokio::time::timeout(Duration::from_secs(3), follow).await.expect_err("it goes on");
+    })
+    .await;
     let made = sessions().await - before;
     assert!(made < 40, "{made}");
     store.close().await;

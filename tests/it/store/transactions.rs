@@ -8,6 +8,7 @@ use sophic_auth::store::{Lock, Store, StoreError};
 
 use super::samples::{acme_and_ada, digest, event, key, name, user, workspace, write};
 use crate::stores::{TestStore, on_every_store};
+use crate::waits::{cut_short, still_waits, within};
 
 on_every_store! {
     what_is_not_committed_is_seen_by_nobody_else,
@@ -111,15 +112,14 @@ async fn a_reader_never_waits_for_a_writer(store: TestStore) {
 }
 
 /// Runs this in a task, sees that it waits, commits the transaction that it waits for, and gives what it comes to.
-async fn waits_for<T: Send + 'static>(
+pub(super) async fn waits_for<T: Send + 'static>(
     tx: Box<dyn sophic_auth::store::WriteTx>,
     waiter: impl Future<Output = T> + Send + 'static,
 ) -> T {
     let mut waiter = tokio::task::spawn(waiter);
-    let early = tokio::time::timeout(Duration::from_millis(150), &mut waiter).await;
-    assert!(early.is_err(), "it did not wait");
+    still_waits(Duration::from_millis(150), "it has what another holds", &mut waiter).await;
     tx.commit(&event()).await.expect("it commits");
-    waiter.await.expect("no panic")
+    within("it goes on", waiter).await.expect("no panic")
 }
 
 async fn who_would_change_a_row_waits_and_then_sees_what_came_before(store: TestStore) {
@@ -214,7 +214,7 @@ async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
             Ok::<_, StoreError>(())
         };
         // Out of time, or dropped without a commit: nothing may stay.
-        let _ = tokio::time::timeout(Duration::from_micros(micros * 20), work).await;
+        cut_short(Duration::from_micros(micros * 20), work).await;
     }
     for number in 0..10 {
         let kept = user(&format!("kept-{number}"));

@@ -13,6 +13,7 @@ use sophic_auth::store::{
 use sqlx::Connection as _;
 
 use crate::stores::{Database, TestStore, on_every_store};
+use crate::waits;
 
 on_every_store! {
     many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_change,
@@ -192,13 +193,16 @@ async fn an_export_goes_by_id_page_after_page_and_leaves_out_deleted_owners(stor
     insert(&*store, &credentials).await.expect("inserted");
     let mut seen = Vec::new();
     let mut after = None;
-    loop {
-        let page = store.export_credentials(&ExportFilter::default(), after, 4).await;
-        let page = page.expect("a page");
-        let Some(last) = page.last() else { break };
-        after = Some(last.credential.id);
-        seen.extend(page);
-    }
+    waits::within("the last page of credentials", async {
+        loop {
+            let page = store.export_credentials(&ExportFilter::default(), after, 4).await;
+            let page = page.expect("a page");
+            let Some(last) = page.last() else { break };
+            after = Some(last.credential.id);
+            seen.extend(page);
+        }
+    })
+    .await;
     assert_eq!(seen, credentials);
     let user_id = Some(UserId::parse("ada").expect("an id"));
     let filter = ExportFilter { user_id, ..ExportFilter::default() };

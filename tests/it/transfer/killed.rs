@@ -8,6 +8,7 @@ use sophic_auth::store::AuditFilter;
 use super::program::{command, run, text};
 use super::{Over, keys};
 use crate::stores::on_every_store;
+use crate::waits::{self, eventually, let_time_pass};
 
 on_every_store! {
     an_import_that_is_killed_is_completed_by_a_second_run,
@@ -36,12 +37,13 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &[]);
     let before = over.service.revision().await.expect("a revision");
-    while over.service.revision().await.expect("a revision").0 < before.0 + 3 {
+    eventually("three batches are written", async || {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be killed");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        over.service.revision().await.expect("a revision").0 >= before.0 + 3
+    })
+    .await;
     child.kill().expect("killed");
-    child.wait().expect("it ended");
+    waits::end(&mut child);
     let written = count(&over).await;
     assert!(written < LINES, "it was killed in the middle");
     assert_eq!(written % 1_000, 0, "whole batches");
@@ -70,11 +72,11 @@ async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
     let before = over.service.revision().await.expect("a revision");
-    // Somewhere between its start and its end, each time elsewhere.
-    let moment = u64::from(std::process::id() % 700) + 300;
-    tokio::time::sleep(Duration::from_millis(moment)).await;
+    // Each time elsewhere.
+    let moment = Duration::from_millis(u64::from(std::process::id() % 700) + 300);
+    let_time_pass("up to somewhere between its start and its end", moment).await;
     child.kill().expect("killed");
-    child.wait().expect("it ended");
+    waits::end(&mut child);
     let written = count(&over).await;
     assert!(written == 0 || written == LINES, "{written}");
     if written == 0 {

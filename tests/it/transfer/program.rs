@@ -9,6 +9,7 @@ use super::{keys, legacy};
 use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
+use crate::waits::{self, found};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
@@ -30,7 +31,7 @@ pub(super) fn run(database: &Database, args: &[&str], input: &str) -> Output {
     // A program that refuses its arguments reads nothing.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
-    child.wait_with_output().expect("it ends")
+    waits::output(child)
 }
 
 pub(super) fn command(database: &Database, args: &[&str]) -> Command {
@@ -56,13 +57,11 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     // What only widens is not waited for: the server hears of it in a moment.
-    let after = loop {
+    let after = found("the imported token is known", async || {
         let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
-        if after.active {
-            break after;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
+        after.active.then_some(after)
+    })
+    .await;
     assert!(after.allowed);
     assert_eq!(after.workspace.map(|workspace| workspace.slug), Some("acme".to_owned()));
     let known = run(&harness.database, &["introspect", "--accept-imported-tokens"], &legacy(1));

@@ -1,6 +1,7 @@
 """Who calls the service, and how its refusals are read."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -140,13 +141,14 @@ def race(*calls):
     gate = threading.Barrier(len(calls))
 
     def run(actor, call):
-        gate.wait()
+        gate.wait(PATIENCE_S)
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return actor.do(call)
             except Refused as refused:
                 # On a busy machine the last of a hundred may wait for their row for longer than a lock is waited for.
-                if refused.reason != "STORE_UNAVAILABLE":
+                if refused.reason != "STORE_UNAVAILABLE" or time.monotonic() > end:
                     return refused
 
     with ThreadPoolExecutor(len(calls)) as pool:
