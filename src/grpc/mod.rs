@@ -35,6 +35,7 @@ pub use answer::Answer;
 pub use connection::Connection;
 pub use gate::Gate;
 pub use permission::{Case, Rule, rule};
+pub use status::code;
 
 use std::sync::Arc;
 

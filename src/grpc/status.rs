@@ -13,7 +13,8 @@ const DOMAIN: &str = "auth.sophic.so";
 /// When to try again after `UNAVAILABLE` and `RESOURCE_EXHAUSTED`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-const fn code(kind: Kind) -> Code {
+/// A kind of failure as gRPC has it.
+pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
         Kind::PermissionDenied => Code::PermissionDenied,
