@@ -163,7 +163,11 @@ fn summary(file: &FileDescriptorProto, service: i32, method: i32) -> String {
 }
 
 fn names(any: PermissionSet) -> String {
-    any.iter().map(|one| code(one.as_str())).collect::<Vec<_>>().join(" or ")
+    let names: Vec<_> = any.iter().map(|one| code(one.as_str())).collect();
+    match names.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn listed(any: &[Permission]) -> String {
