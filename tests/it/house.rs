@@ -161,6 +161,22 @@ fn a_flag_is_declared_in_a_file_of_arguments() {
 }
 
 #[test]
+fn a_grpc_status_is_made_in_one_file() {
+    // What only reads a status, or turns one of ours into it.
+    let harmless = ["from", "from_header_map", "from_error"];
+    for (path, text) in
+        sources("src").into_iter().filter(|(path, _)| !path.ends_with("grpc/status.rs"))
+    {
+        for line in text.lines().map(code) {
+            let mut made = words_after(line, "Status::");
+            made.extend(words_after(line, "tonic::Status::"));
+            made.retain(|name| name.starts_with(char::is_lowercase) && !harmless.contains(name));
+            assert!(made.is_empty(), "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
 fn no_file_is_longer_than_a_reader_can_bear() {
     for folder in ["src", "tests"] {
         for (path, text) in sources(folder) {

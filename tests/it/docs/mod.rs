@@ -64,7 +64,7 @@ fn every_generated_table_is_current() {
         let fresh = with_block(page, &text, name, &block());
         if text != fresh && std::env::var_os("UPDATE").is_some() {
             // Whole or not at all: other tests read the page meanwhile.
-            let whole = root().join("target").join("page.md");
+            let whole = root().join(format!("{page}.new"));
             std::fs::write(&whole, fresh).expect("it can be written");
             std::fs::rename(&whole, root().join(page)).expect("it can be replaced");
         } else if text != fresh {
