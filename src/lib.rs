@@ -6,7 +6,7 @@
 //!
 //! - [`cli`]: the command line
 //! - [`server`]: assembly: a configuration becomes listeners, services and a store
-//! - [`grpc`], `http`: the faces, thin translations of `service`
+//! - [`grpc`], [`http`]: the faces, thin translations of `service`
 //! - [`proxied`]: what both faces say to a proxy that asks about a request
 //! - [`service`]: use cases, one file or folder per noun
 //! - [`cache`]: the seam between `service` and `store` where answers from memory come in
@@ -19,7 +19,7 @@ pub mod cache;
 pub mod cli;
 pub mod decision;
 pub mod grpc;
-mod http;
+pub mod http;
 pub mod model;
 pub mod policy;
 pub mod proxied;

@@ -41,6 +41,7 @@ use crate::model::Invalid;
 use crate::server;
 use crate::service::{Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
+pub use failure::{COMMAND_REASONS, CommandReason, exit_code};
 use operator::{operator, operator_who_rotates};
 use output::Unprinted;
 use presented::read_token;
@@ -96,6 +97,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure::of(&error).1)
         }
     }
+}
+
+/// Every command with its flags, variables, defaults and help texts: `docs/flags.md` is made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Whether `--output json` is asked for, where the rest of the command line could not be read.

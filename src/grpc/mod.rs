@@ -29,6 +29,7 @@ mod tests;
 pub use answer::Answer;
 pub use connection::Connection;
 pub use gate::Gate;
+pub use status::code;
 
 use std::sync::Arc;
 

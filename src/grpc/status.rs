@@ -15,7 +15,8 @@ use crate::service::{Kind, Reason, ServiceError};
 /// When to try again after `UNAVAILABLE` and `RESOURCE_EXHAUSTED`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-const fn code(kind: Kind) -> Code {
+/// A kind of failure as gRPC has it.
+pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
         Kind::PermissionDenied => Code::PermissionDenied,

@@ -28,6 +28,7 @@ use crate::service::{
     Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc, Service,
     ServiceError, UnderWay,
 };
+pub use problem::status;
 use problem::{Problem, Style};
 
 /// What the endpoints share.
