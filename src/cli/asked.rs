@@ -27,7 +27,7 @@ static LACKING: OnceLock<String> = OnceLock::new();
 pub(super) fn url(global: &Global) -> &str {
     let url = url_unasked(global);
     // What cannot be read is said, without it, by whatever opens it.
-    if let Ok(place) = store::place(url) {
+    if let Ok(place) = store::display_url(url) {
         // The first is the one.
         let _ = ASKED.set(place);
     }
@@ -56,7 +56,7 @@ pub(super) async fn look_for_rights(url: &str, error: &anyhow::Error) {
     if !denied {
         return;
     }
-    let lacking = tokio::time::timeout(LACKING_TIMEOUT, store::lacking(url)).await;
+    let lacking = tokio::time::timeout(LACKING_TIMEOUT, store::missing_rights(url)).await;
     let lacking = lacking.ok().and_then(Result::ok).flatten();
     let postgres = matches!(Location::parse(url), Ok(Location::Postgres(_)));
     let page = postgres.then(|| PAGE.to_owned());

@@ -18,7 +18,7 @@ pub trait BulkStore: Send + Sync {
     /// How many credentials the filter names.
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64>;
     /// Some credentials that were revoked or expired before `cutoff`, by themselves or with their owner's watermark.
-    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>>;
+    async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>>;
     /// Notes when and from where credentials were last used, in a transaction of its own, but for those of which a later
     /// use is known; how many it noted. No management call: it changes no answer, no etag, and goes into no log.
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64>;

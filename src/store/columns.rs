@@ -95,7 +95,7 @@ pub(super) struct Fields<'r, R> {
 }
 
 impl<'r, R: Columns> Fields<'r, R> {
-    pub(super) const fn of(row: &'r R, table: &'static str) -> Self {
+    pub(super) const fn new(row: &'r R, table: &'static str) -> Self {
         Self { row, next: 0, table }
     }
 
@@ -116,18 +116,18 @@ impl<'r, R: Columns> Fields<'r, R> {
         value.map(|value| make(value).ok_or_else(|| self.corrupt(column))).transpose()
     }
 
-    pub(super) fn some<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
+    pub(super) fn required<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| self.corrupt(column))
     }
 
     pub(super) fn int(&mut self, column: &'static str) -> Result<i64> {
         let value = self.maybe(column, R::int, Some)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn flag(&mut self, column: &'static str) -> Result<bool> {
         let value = self.maybe(column, R::flag, Some)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     /// Makes of an integer what it stands for.
@@ -137,7 +137,7 @@ impl<'r, R: Columns> Fields<'r, R> {
         make: impl FnOnce(i64) -> Option<T>,
     ) -> Result<T> {
         let value = self.maybe(column, R::int, make)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_text(&mut self, column: &'static str) -> Result<Option<String>> {
@@ -146,7 +146,7 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn text(&mut self, column: &'static str) -> Result<String> {
         let value = self.maybe_text(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_parsed<T>(
@@ -163,7 +163,7 @@ impl<'r, R: Columns> Fields<'r, R> {
         parse: impl FnOnce(&str) -> std::result::Result<T, Invalid>,
     ) -> Result<T> {
         let value = self.maybe_parsed(column, parse)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_digest(&mut self, column: &'static str) -> Result<Option<Digest>> {
@@ -176,7 +176,7 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn uuid(&mut self, column: &'static str) -> Result<Uuid> {
         let value = self.maybe_uuid(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_duration(&mut self, column: &'static str) -> Result<Option<Duration>> {
@@ -189,7 +189,7 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn time(&mut self, column: &'static str) -> Result<Timestamp> {
         let value = self.maybe_time(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     /// Reads the next `columns` if the first of them, a text that is never NULL in its table, says that there is a

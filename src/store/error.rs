@@ -18,7 +18,7 @@ pub enum StoreError {
     Unavailable(String),
     /// No room is left on the disk of the database. Nothing is written until there is; reading goes on.
     #[error("the store's disk is full: {0}")]
-    Full(String),
+    DiskFull(String),
     /// Another writer holds what is needed, or came first. Trying again helps.
     #[error("the store is busy: {0}")]
     Busy(String),
@@ -30,7 +30,7 @@ pub enum StoreError {
     Lost(String),
     /// It is known that the database is away, and why; it was not even asked.
     #[error("the store is out of reach: {0}")]
-    Away(String),
+    Unreachable(String),
     /// A pooler lost a prepared statement, or refuses what only a server of its own would take.
     #[error(
         "a transaction-mode pooler stands before Postgres (SQLSTATE {code}): add ?pgbouncer=true to the database URL"
@@ -77,7 +77,7 @@ pub enum StoreError {
     Unusable(String),
     /// What was given as the name of a store or of a file cannot be one: a URL, a path, a database that is not there.
     #[error("{0}")]
-    Misnamed(String),
+    InvalidLocation(String),
     /// A statement touched another number of rows than it must.
     #[error("a statement touched {actual} rows where it must touch {expected}")]
     RowsAffected {
@@ -97,7 +97,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether it is the database that is at fault for now, and nobody can tell what it would have said.
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Away(_) | Self::Pooler { .. })
+        matches!(self, Self::Unavailable(_) | Self::Unreachable(_) | Self::Pooler { .. })
     }
 
     /// Whether it shows that a pooler stands before the database, of which nobody said anything.
@@ -109,10 +109,10 @@ impl StoreError {
     pub fn cause(&self) -> String {
         match self {
             Self::Unavailable(text)
-            | Self::Away(text)
+            | Self::Unreachable(text)
             | Self::Denied(text)
             | Self::Unusable(text)
-            | Self::Misnamed(text) => text.clone(),
+            | Self::InvalidLocation(text) => text.clone(),
             error => error.to_string(),
         }
     }
@@ -203,7 +203,7 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable("the connection broke".to_owned())
             }
             sqlx::Error::Configuration(_) => {
-                Self::Misnamed("the database URL cannot be read".to_owned())
+                Self::InvalidLocation("the database URL cannot be read".to_owned())
             }
             // What is left is about decoding and binding. Their texts can hold values, so none is passed on.
             _ => Self::Refused { code: "sqlx".to_owned() },

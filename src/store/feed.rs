@@ -10,13 +10,13 @@ use crate::model::{ReplicaId, Revision};
 /// One life of a store: another after a restore, a promotion, or whatever else made its log no continuation of what a
 /// replica has seen. Opaque.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incarnation(pub String);
+pub struct IncarnationId(pub String);
 
 /// What a replica publishes with a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The store's life that it speaks of: in another, its revision would mean something else, and is not taken.
-    pub incarnation: Option<Incarnation>,
+    pub incarnation: Option<IncarnationId>,
     /// Everything that it answers from is as of this, or newer.
     pub applied: Revision,
     /// Its own number of this sync. Were the store to count, a count that it lost in a crash could come again, and the
@@ -30,7 +30,7 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
     /// The store's life.
-    pub incarnation: Incarnation,
+    pub incarnation: IncarnationId,
     /// The newest revision, in the same snapshot as the changes.
     pub revision: Revision,
     /// What comes after the revision that was published, in order; at most as many as were asked for.
@@ -54,7 +54,7 @@ pub struct Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replicas {
     /// The store's life.
-    pub incarnation: Incarnation,
+    pub incarnation: IncarnationId,
     /// The newest revision.
     pub revision: Revision,
     /// Those that may answer from memory.
@@ -84,8 +84,11 @@ pub enum Hint {
 #[async_trait]
 pub trait ChangeFeed: Send {
     /// Adds the replica's row, and commits that, before anything is read; then the store's life and newest revision.
-    async fn register(&mut self, id: ReplicaId, lease: Duration)
-    -> Result<(Incarnation, Revision)>;
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(IncarnationId, Revision)>;
 
     /// One statement on the primary: publishes, and gives what comes after what is applied. `None` if the replica's row
     /// is gone: it was given up.

@@ -22,14 +22,14 @@ use crate::model::limits::LIST_SCAN_MAX;
 #[async_trait]
 pub trait ListingStore: Send + Sync {
     /// Credentials after this place, in the filter's order, as [`super::CredentialStore::find_credential`] gives them. `now` is what their
-    /// state is as of. A page may be short and yet not the last: see [`Listed::resume`].
+    /// state is as of. A page may be short and yet not the last: see [`CredentialPage::resume`].
     async fn list_credentials(
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed>;
+    ) -> Result<CredentialPage>;
     /// How the database would find that page: its plan, line by line, for people and for tests.
     async fn explain_credentials(
         &self,
@@ -128,7 +128,7 @@ impl CredentialOrder {
 
 /// A page as the store gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listed {
+pub struct CredentialPage {
     /// The credentials, in their order.
     pub credentials: Vec<Credential>,
     /// Where the page ends before the list does, although it is short: the next one begins after this.
@@ -165,7 +165,7 @@ impl Driver {
     }
 
     /// Whether something is asked for that the index does not know of.
-    pub(super) fn leaves_to_filter(self, filter: &CredentialFilter) -> bool {
+    pub(super) fn needs_row_filter(self, filter: &CredentialFilter) -> bool {
         let owned = matches!(self, Self::Workspace | Self::User);
         filter.state.is_some()
             || filter.scope.is_some()
@@ -180,7 +180,7 @@ impl Driver {
 
 /// A filter with an index of its own, by which few rows may be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Narrow {
+pub(super) enum SelectiveFilter {
     Family,
     Creator,
     NamePrefix,
@@ -189,41 +189,48 @@ pub(super) enum Narrow {
 }
 
 /// Those that are asked for and that the walked index does not begin with.
-pub(super) fn narrow(filter: &CredentialFilter, driver: Driver) -> impl Iterator<Item = Narrow> {
+pub(super) fn selective_filters(
+    filter: &CredentialFilter,
+    driver: Driver,
+) -> impl Iterator<Item = SelectiveFilter> {
     let asked = [
-        (filter.family_id.is_some() && driver != Driver::Family, Narrow::Family),
-        (filter.creator.is_some() && driver != Driver::Creator, Narrow::Creator),
-        (filter.name_prefix.is_some(), Narrow::NamePrefix),
-        (filter.expires_before.is_some(), Narrow::ExpiresBefore),
-        (filter.unused_since.is_some(), Narrow::UnusedSince),
+        (filter.family_id.is_some() && driver != Driver::Family, SelectiveFilter::Family),
+        (filter.creator.is_some() && driver != Driver::Creator, SelectiveFilter::Creator),
+        (filter.name_prefix.is_some(), SelectiveFilter::NamePrefix),
+        (filter.expires_before.is_some(), SelectiveFilter::ExpiresBefore),
+        (filter.unused_since.is_some(), SelectiveFilter::UnusedSince),
     ];
-    asked.into_iter().filter(|(asked, _)| *asked).map(|(_, narrow)| narrow)
+    asked.into_iter().filter(|(asked, _)| *asked).map(|(_, filter)| filter)
 }
 
 /// Whether no credential can be what is asked for: each has one owner, which is as its kind says.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
     let owned_by = filter.kind.map(CredentialKind::owned_by);
-    let stranger = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
+    let other_viewer = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
         || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))
         || (filter.user_id.is_some() && owned_by == Some(OwnerKind::Workspace))
-        || stranger.is_some_and(|(user, viewer)| user != viewer)
+        || other_viewer.is_some_and(|(user, viewer)| user != viewer)
 }
 
 /// One page of the pages that several walks gave.
-pub(super) fn merge(order: CredentialOrder, parts: Vec<Listed>, limit: u32) -> Listed {
-    let place = |credential: &Credential| CredentialPosition::of(credential, order);
+pub(super) fn merge(
+    order: CredentialOrder,
+    parts: Vec<CredentialPage>,
+    limit: u32,
+) -> CredentialPage {
+    let position = |credential: &Credential| CredentialPosition::of(credential, order);
     let ends = parts.iter().filter_map(|part| part.resume);
     let end = ends.min_by(|one, other| order.compare(*one, *other));
     let mut credentials: Vec<_> = parts.into_iter().flat_map(|part| part.credentials).collect();
-    credentials.sort_by(|one, other| order.compare(place(one), place(other)));
+    credentials.sort_by(|one, other| order.compare(position(one), position(other)));
     if let Some(end) = end {
         // Behind it one of the walks has not looked yet.
-        credentials.retain(|credential| order.compare(place(credential), end).is_le());
+        credentials.retain(|credential| order.compare(position(credential), end).is_le());
     }
     credentials.truncate(limit as usize);
     let short = credentials.len() < limit as usize;
-    Listed { credentials, resume: end.filter(|_| short) }
+    CredentialPage { credentials, resume: end.filter(|_| short) }
 }
 
 /// The first text after all that begin with this one; `None` if there is none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::postgres::{self, PoolSizes};
 use super::sqlite;
-use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
+use super::{MigrationSummary, PostgresStore, Result, SqliteStore, Store, StoreError};
 
 /// Opens the database of this URL for a server, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. Where
 /// nothing is to be migrated, that takes no rights but to read.
@@ -23,28 +23,30 @@ pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
 
 /// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
 /// program's. Rights to read are enough, for reading.
-pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
+pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_as_is(&path).await?)),
-        Location::Postgres(_) => open_as_is_with(url, PoolSizes::default()).await,
+        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_existing(&path).await?)),
+        Location::Postgres(_) => open_existing_with(url, PoolSizes::default()).await,
     }
 }
 
 /// The same for a server, with so many connections to Postgres at the most.
-pub async fn open_as_is_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
+pub async fn open_existing_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path).await?),
-        Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open_as_is(url, sizes)).await?),
+        Location::Postgres(url) => {
+            Arc::new(Box::pin(PostgresStore::open_existing(url, sizes)).await?)
+        }
     })
 }
 
 /// Whether this URL's database may be away for a while, as a server may; a file that cannot be opened stays so.
-pub fn may_be_away(url: &str) -> bool {
+pub fn may_be_unreachable(url: &str) -> bool {
     matches!(Location::parse(url), Ok(Location::Postgres(_)))
 }
 
 /// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
-pub async fn migrate(url: &str) -> Result<Migrated> {
+pub async fn migrate(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
         Location::Postgres(url) => postgres::migrate(url).await,
@@ -52,46 +54,46 @@ pub async fn migrate(url: &str) -> Result<Migrated> {
 }
 
 /// What [`migrate`] would do; touches nothing.
-pub async fn pending(url: &str) -> Result<Migrated> {
+pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::pending(&path).await,
-        Location::Postgres(url) => postgres::pending(url).await,
+        Location::Sqlite(path) => sqlite::pending_migrations(&path).await,
+        Location::Postgres(url) => postgres::pending_migrations(url).await,
     }
 }
 
 /// What other programs have in this URL's database, in words, of one without a store. An SQLite file that has anything is
 /// refused by itself.
-pub async fn others(url: &str) -> Result<Option<String>> {
+pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
         Location::Sqlite(_) => Ok(None),
-        Location::Postgres(url) => postgres::others(url).await,
+        Location::Postgres(url) => postgres::foreign_tables(url).await,
     }
 }
 
 /// What whoever opens this URL's database may not do of what management needs, in words; nothing if they may do it all.
-pub async fn lacking(url: &str) -> Result<Option<String>> {
+pub async fn missing_rights(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => Ok(sqlite::lacking(&path)),
-        Location::Postgres(url) => postgres::lacking(url).await,
+        Location::Sqlite(path) => Ok(sqlite::missing_rights(&path)),
+        Location::Postgres(url) => postgres::missing_rights(url).await,
     }
 }
 
 /// Which store this URL speaks of, to be shown: without a password, and a file by its whole path.
-pub fn place(url: &str) -> Result<String> {
+pub fn display_url(url: &str) -> Result<String> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => {
             format!("sqlite:{}", std::path::absolute(&path).unwrap_or(path).display())
         }
-        Location::Postgres(url) => postgres::place_of_url(url)?,
+        Location::Postgres(url) => postgres::display_url(url)?,
     })
 }
 
-/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+/// WriteHealth a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
 pub async fn backup(url: &str, to: &Path) -> Result<()> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::backup(&path, to).await,
         Location::Postgres(_) => {
-            Err(StoreError::Misnamed("of Postgres, pg_dump makes backups".to_owned()))
+            Err(StoreError::InvalidLocation("of Postgres, pg_dump makes backups".to_owned()))
         }
     }
 }
@@ -101,7 +103,7 @@ pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
         Location::Postgres(_) => {
-            Err(StoreError::Misnamed("of Postgres, pg_restore restores backups".to_owned()))
+            Err(StoreError::InvalidLocation("of Postgres, pg_restore restores backups".to_owned()))
         }
     }
 }
@@ -121,7 +123,7 @@ impl<'u> Location<'u> {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.contains('?') {
                 let text = "a sqlite: URL takes no parameters, and its path must have no '?'";
-                return Err(StoreError::Misnamed(text.to_owned()));
+                return Err(StoreError::InvalidLocation(text.to_owned()));
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
@@ -129,6 +131,6 @@ impl<'u> Location<'u> {
             return Ok(Self::Postgres(url));
         }
         let text = "the database URL must begin with sqlite: or postgres://";
-        Err(StoreError::Misnamed(text.to_owned()))
+        Err(StoreError::InvalidLocation(text.to_owned()))
     }
 }

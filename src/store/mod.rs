@@ -26,13 +26,13 @@ mod lineage;
 mod listing;
 mod location;
 mod migrations;
+mod pending_ends;
 mod policies;
 mod requests;
 mod row;
 mod sql;
 mod transfer;
-mod untold;
-mod writes;
+mod write_health;
 
 pub mod postgres;
 pub mod sqlite;
@@ -44,14 +44,17 @@ pub use changes::{Change, ChangeStore, ChangedEntity};
 pub use credentials::{CredentialStore, CredentialTx};
 pub use directory::{DirectoryStore, DirectoryTx, NameHolder};
 pub use error::{StoreError, Unique};
-pub use feed::{ChangeFeed, FeedStore, Hint, Incarnation, Published, Replica, Replicas, Synced};
-pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
-pub use listing::{CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore};
-pub use location::{
-    Location, backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with,
-    others, pending, place, restore,
+pub use feed::{ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced};
+pub use lineage::{Admitted, Floor, Incarnation, Lineage, Origin, StaleOrigin};
+pub use listing::{
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
 };
-pub use migrations::Migrated;
+pub use location::{
+    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, missing_rights,
+    open, open_existing, open_existing_with, open_with, pending_migrations, restore,
+};
+pub use migrations::MigrationSummary;
+pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use requests::{ClaimedRequest, RequestTx};
@@ -60,7 +63,6 @@ pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
 };
-pub use untold::{Untold, UntoldOwner, UntoldStore, UntoldTx};
 
 use async_trait::async_trait;
 
@@ -68,7 +70,7 @@ use crate::model::{AuditEvent, Revision};
 
 /// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer by default, and then
 /// the deadline of the request comes first. A store that is away is another thing, and told sooner.
-const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+const PERMIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// What every method gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -85,7 +87,7 @@ pub trait ReadStore:
     + PolicyStore
     + CallerStore
     + AuditStore
-    + UntoldStore
+    + PendingEndsStore
     + ChangeStore
     + FeedStore
 {
@@ -94,7 +96,7 @@ pub trait ReadStore:
     async fn ping(&self) -> Result<()>;
 
     /// When the store is known to be away, and whoever waits for it waits in vain; never, where that cannot be known.
-    async fn gone(&self) -> StoreError {
+    async fn until_unreachable(&self) -> StoreError {
         std::future::pending().await
     }
 
@@ -120,7 +122,7 @@ pub trait WriteTx:
     + CallerTx
     + RequestTx
     + AuditTx
-    + UntoldTx
+    + PendingEndsTx
 {
     /// Commits all of it with the audit event and the rows of the change log; the newest revision.
     async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;

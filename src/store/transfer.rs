@@ -23,7 +23,7 @@ pub trait TransferStore: Send + Sync {
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
 }
 
-/// Writes what import reads.
+/// WriteHealth what import reads.
 #[async_trait]
 pub trait TransferTx: Send {
     /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].

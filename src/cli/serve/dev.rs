@@ -89,9 +89,9 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
 
 /// Refuses every store but one that is empty or that `dev` has made, before anything is changed in it.
 async fn refuse_anothers(url: &str) -> anyhow::Result<()> {
-    let pending = store::pending(url).await?;
+    let pending = store::pending_migrations(url).await?;
     if pending.from == 0 {
-        let Some(others) = store::others(url).await? else { return Ok(()) };
+        let Some(others) = store::foreign_tables(url).await? else { return Ok(()) };
         anyhow::bail!(Usage(format!(
             "dev writes only to a database that is empty or that it has made itself, and this one has other programs' tables \
              ({others}): name another with --database-url, or none"

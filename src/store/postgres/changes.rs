@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::hosts::place;
+use super::hosts::origin;
 use super::session::{decide, read, transact};
-use super::{PostgresStore, Result, Seen, Session, at};
+use super::{PostgresStore, Result, Session, StatementResult, sql_time};
 use crate::model::{Revision, StoreTime, Timestamp};
-use crate::store::{Change, ChangeStore, Place, row};
+use crate::store::{Change, ChangeStore, Origin, row};
 
 #[async_trait]
 impl ChangeStore for PostgresStore {
@@ -44,7 +44,7 @@ impl ChangeStore for PostgresStore {
                    AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas WHERE replicas.end_time IS NULL), \
                                            9223372036854775807)",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .execute(db.connection())
             .await?;
@@ -55,11 +55,11 @@ impl ChangeStore for PostgresStore {
     async fn revision(&self) -> Result<Revision> {
         decide!(self, async |db| {
             let row = db
-                .query(concat!("SELECT ", place!(), ", revision FROM counter WHERE id = 1"))
+                .query(concat!("SELECT ", origin!(), ", revision FROM counter WHERE id = 1"))
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            Ok(Seen { place, revision, what: Ok(revision) })
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            Ok(StatementResult { origin, revision, value: Ok(revision) })
         })
     }
 
@@ -75,13 +75,13 @@ impl ChangeStore for PostgresStore {
 
 /// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; where that was
 /// done, and the newest revision. One round trip, since the lock is held over all that comes after it.
-pub(super) async fn append(db: &mut Session) -> Result<(Place, Revision)> {
+pub(super) async fn append(db: &mut Session) -> Result<(Origin, Revision)> {
     let row = sqlx::raw_sql(concat!(
         "SET CONSTRAINTS ALL IMMEDIATE; SELECT ",
-        place!(),
+        origin!(),
         ", revision FROM counter WHERE id = 1"
     ))
     .fetch_one(db.connection())
     .await?;
-    row::placed(&row)
+    row::origin_and_revision(&row)
 }

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use sqlx::Row as _;
 
-use super::hosts::place;
+use super::hosts::origin;
 use super::session::{decide, locked, read};
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Seen, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, StatementResult, sql_time};
 use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
@@ -17,12 +17,12 @@ use crate::store::{CredentialStore, CredentialTx, Lock, row};
 /// first, so that a slug inserted by hand cannot take another workspace's place.
 macro_rules! look_up {
     ($from:literal, $digest:literal, $name:literal) => {
-        look_up!(place!(), $from, $digest, $name)
+        look_up!(origin!(), $from, $digest, $name)
     };
-    ($place:expr, $from:literal, $digest:literal, $name:literal) => {
+    ($origin:expr, $from:literal, $digest:literal, $name:literal) => {
         concat!(
             "SELECT ",
-            $place,
+            $origin,
             ", counter.revision, c.digest, ",
             credential_columns!("c.revoke_time"),
             ", ",
@@ -62,8 +62,8 @@ impl CredentialStore for PostgresStore {
                 .bind(workspace)
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            Ok(Seen { place, revision, what: row::placed_look_up(&row, digest) })
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            Ok(StatementResult { origin, revision, value: row::facts_after_origin(&row, digest) })
         })
     }
 
@@ -79,7 +79,7 @@ impl CredentialStore for PostgresStore {
                 .query(concat!(
                     look_up!(
                         // It would be worked out for each row.
-                        concat!("CASE WHEN asked.place = 1 THEN ", place!(), " END"),
+                        concat!("CASE WHEN asked.place = 1 THEN ", origin!(), " END"),
                         "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
                          CROSS JOIN counter",
                         "asked.digest",
@@ -93,10 +93,11 @@ impl CredentialStore for PostgresStore {
                 .await?;
             let first =
                 rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-            let (place, revision) = row::placed(first)?;
+            let (origin, revision) = row::origin_and_revision(first)?;
             let found = rows.iter().zip(asked);
-            let what = found.map(|(row, (digest, _))| row::placed_look_up(row, digest)).collect();
-            Ok(Seen { place, revision, what })
+            let value =
+                found.map(|(row, (digest, _))| row::facts_after_origin(row, digest)).collect();
+            Ok(StatementResult { origin, revision, value })
         })
     }
 
@@ -112,7 +113,7 @@ impl CredentialTx for PostgresTx {
         id: CredentialId,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             // Two statements: what the second reads of the owner was committed before the lock was had. One statement would
             // wait for the credential's row, and then read its owner as it was before the wait.
             let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
@@ -122,7 +123,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
-        verb!(self, async |db| find(db, id).await)
+        run!(self, async |db| find(db, id).await)
     }
 
     async fn find_credential_by_digest(
@@ -130,7 +131,7 @@ impl CredentialTx for PostgresTx {
         digest: &Digest,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(lock, "SELECT id FROM credentials WHERE digest = $1");
             db.query(statement).bind(&digest.as_bytes()[..]).execute(db.connection()).await?;
             find_by_digest(db, digest).await
@@ -138,7 +139,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (workspace, user, max_role) = match &credential.owner {
                 Owner::Workspace(id) => (Some(id.as_str()), None, None),
                 Owner::User { id, max_role } => {
@@ -165,11 +166,11 @@ impl CredentialTx for PostgresTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(at(credential.create_time))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
-            .bind(credential.last_use.map(|last_use| at(last_use.time)))
+            .bind(sql_time(credential.create_time))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
+            .bind(credential.last_use.map(|last_use| sql_time(last_use.time)))
             .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
             .bind(&credential.creator)
             .bind(credential.predecessor_id.map(|id| id.0))
@@ -182,7 +183,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let max_role = match &credential.owner {
                 Owner::Workspace(_) => None,
                 Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
@@ -200,9 +201,9 @@ impl CredentialTx for PostgresTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
             .bind(credential.version)
             .execute(db.connection())
             .await?;
@@ -211,7 +212,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("UPDATE credentials SET digest = $2 WHERE id = $1")
                 .bind(id.0)
@@ -227,7 +228,7 @@ impl CredentialTx for PostgresTx {
         id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = db
                 .query(concat!(
                     select_credentials!(),
@@ -239,7 +240,7 @@ impl CredentialTx for PostgresTx {
                  LIMIT 1"
                 ))
                 .bind(id.0)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .fetch_optional(db.connection())
                 .await?;
             row.as_ref().map(row::credential).transpose()
@@ -253,7 +254,7 @@ impl CredentialTx for PostgresTx {
         now: Timestamp,
         most: u32,
     ) -> Result<u32> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (statement, id) = match owner {
                 Owner::Workspace(id) => (
                     "SELECT count(*) FROM ( \
@@ -276,7 +277,7 @@ impl CredentialTx for PostgresTx {
                 .query(statement)
                 .bind(id)
                 .bind(generation)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .bind(i64::from(most))
                 .fetch_one(db.connection())
                 .await?;

@@ -18,7 +18,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
         (_, "08P01") if message.contains("unsupported startup parameter") => {
             StoreError::Pooler { code: code.to_owned() }
         }
-        (_, "53100") => StoreError::Full(text()),
+        (_, "53100") => StoreError::DiskFull(text()),
         (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
         // A deadlock, and what could not be serialized.
         (_, "40001" | "40P01") => StoreError::Busy(text()),
@@ -26,7 +26,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
         // Pages of a table or of an index that are damaged.
         (_, "XX001" | "XX002") => StoreError::Lost(text()),
         // A table that the role may not touch; or a primary that takes no writes from it. A standby is found out before: it
-        // refuses the transaction itself, see `judge_begin`.
+        // refuses the transaction itself, see `classify_begin_error`.
         (_, "42501" | "25006") => StoreError::Denied(text()),
         // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
         // A database that is closed. The idle or the whole transaction took too long, and the connection is gone.
@@ -38,7 +38,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
             StoreError::Unusable(format!("the schema cannot be made: {message}"))
         }
         // There is no database of this name.
-        ("3D", _) => StoreError::Misnamed(format!("Postgres says: {}", error.message())),
+        ("3D", _) => StoreError::InvalidLocation(format!("Postgres says: {}", error.message())),
         // Names of roles, which the operator gave.
         ("28", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::session::read;
-use super::{PostgresStore, Result, Session, at};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, Narrow};
+use crate::store::listing::{self, Driver, SelectiveFilter};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
-    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
 };
 
 type Query = QueryBuilder<Postgres>;
@@ -23,7 +23,7 @@ impl ListingStore for PostgresStore {
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed> {
+    ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
             for filter in walks(db, filter).await? {
@@ -45,10 +45,10 @@ impl ListingStore for PostgresStore {
             let mut plans = Vec::new();
             for filter in walks(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-                let (end, narrow) = walk.ways(db).await?;
+                let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN (COSTS OFF) ");
-                walk.push_page(&mut query, end, narrow);
-                for row in db.built(&mut query).fetch_all(db.connection()).await? {
+                walk.push_page(&mut query, end, selective);
+                for row in db.query_from(&mut query).fetch_all(db.connection()).await? {
                     plans.push(row.try_get(0)?);
                 }
             }
@@ -60,7 +60,7 @@ impl ListingStore for PostgresStore {
         read!(self, async |db| {
             let rows = db
                 .query(select_digests!())
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
@@ -72,7 +72,7 @@ impl ListingStore for PostgresStore {
         read!(self, async |db| {
             let rows = db
                 .query(concat!("EXPLAIN (COSTS OFF) ", select_digests!()))
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
@@ -91,7 +91,7 @@ async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<Creden
         return Ok(vec![filter.clone()]);
     };
     let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
-    for id in administered(db, user).await? {
+    for id in administered_workspaces(db, user).await? {
         walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
     }
     walks.retain(|walk| !listing::is_impossible(walk));
@@ -99,7 +99,7 @@ async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<Creden
 }
 
 /// The workspaces that the user is admin or owner of.
-async fn administered(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId>> {
+async fn administered_workspaces(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId>> {
     let rows = db.query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
     )
@@ -119,19 +119,22 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    async fn run(&self, db: &mut Session) -> Result<Listed> {
-        let (end, narrow) = self.ways(db).await?;
+    async fn run(&self, db: &mut Session) -> Result<CredentialPage> {
+        let (end, selective) = self.plan(db).await?;
         let mut query = Query::new("");
-        self.push_page(&mut query, end, narrow);
-        let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+        self.push_page(&mut query, end, selective);
+        let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
         let credentials: Vec<_> = rows.iter().map(row::credential).collect::<Result<_>>()?;
         let short = credentials.len() < self.limit as usize;
-        Ok(Listed { credentials, resume: end.filter(|_| short) })
+        Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
     /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
-    async fn ways(&self, db: &mut Session) -> Result<(Option<CredentialPosition>, Option<Narrow>)> {
-        if !self.driver.leaves_to_filter(self.filter) {
+    async fn plan(
+        &self,
+        db: &mut Session,
+    ) -> Result<(Option<CredentialPosition>, Option<SelectiveFilter>)> {
+        if !self.driver.needs_row_filter(self.filter) {
             return Ok((None, None));
         }
         let mut query = Query::new(match self.filter.order {
@@ -145,16 +148,17 @@ impl Walk<'_> {
         self.push_walked(&mut query, None);
         self.push_order(&mut query);
         query.push(" LIMIT 1 OFFSET ").push_bind(i64::from(LIST_SCAN_MAX) - 1);
-        let Some(end) = db.built(&mut query).fetch_optional(db.connection()).await? else {
+        let Some(end) = db.query_from(&mut query).fetch_optional(db.connection()).await? else {
             return Ok((None, None));
         };
-        for narrow in listing::narrow(self.filter, self.driver) {
+        for selective in listing::selective_filters(self.filter, self.driver) {
             let mut query = Query::new("SELECT count(*) FROM (SELECT 1 FROM credentials AS c");
-            self.push_narrow(&mut query, narrow);
+            self.push_selective(&mut query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX) + 1).push(") AS few");
-            let count: i64 = db.built(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
+            let count: i64 =
+                db.query_from(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
             if count <= i64::from(LIST_SCAN_MAX) {
-                return Ok((None, Some(narrow)));
+                return Ok((None, Some(selective)));
             }
         }
         Ok((Some(row::credential_position(&end)?), None))
@@ -164,11 +168,11 @@ impl Walk<'_> {
         &self,
         query: &mut Query,
         end: Option<CredentialPosition>,
-        narrow: Option<Narrow>,
+        selective: Option<SelectiveFilter>,
     ) {
-        if let Some(narrow) = narrow {
+        if let Some(selective) = selective {
             query.push("WITH credentials AS MATERIALIZED (SELECT c.* FROM credentials AS c");
-            self.push_narrow(query, narrow);
+            self.push_selective(query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX)).push(") ");
         }
         query.push(select_credentials!());
@@ -201,15 +205,15 @@ impl Walk<'_> {
                 if let Some(time) = filter.unused_since {
                     query
                         .push(" AND COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                        .push_bind(at(time));
+                        .push_bind(sql_time(time));
                 }
             }
             CredentialOrder::ExpireTime => {
                 query.push(" AND c.expire_time IS NOT NULL");
                 if let Some(time) = filter.expires_before {
-                    query.push(" AND c.expire_time < ").push_bind(at(time));
+                    query.push(" AND c.expire_time < ").push_bind(sql_time(time));
                     if self.after.is_none() {
-                        query.push(" AND c.expire_time > ").push_bind(at(self.now));
+                        query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
                     }
                 }
             }
@@ -256,14 +260,14 @@ impl Walk<'_> {
             push_prefix(query, prefix);
         }
         if let Some(time) = filter.expires_before {
-            query.push(" AND c.expire_time > ").push_bind(at(self.now));
-            query.push(" AND c.expire_time < ").push_bind(at(time));
+            query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
+            query.push(" AND c.expire_time < ").push_bind(sql_time(time));
             query.push(" AND NOT ").push(REVOKED);
         }
         if let Some(time) = filter.unused_since {
             query
                 .push(" AND COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                .push_bind(at(time));
+                .push_bind(sql_time(time));
         }
     }
 
@@ -279,31 +283,31 @@ impl Walk<'_> {
     }
 
     /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
-    fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
+    fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
-        match narrow {
-            Narrow::Family => query
+        match selective {
+            SelectiveFilter::Family => query
                 .push("c.family_id = ")
                 .push_bind(filter.family_id.map(|id| id.0))
                 .push(" ORDER BY c.family_id, c.id"),
-            Narrow::Creator => query
+            SelectiveFilter::Creator => query
                 .push("c.creator = ")
                 .push_bind(filter.creator.clone())
                 .push(" ORDER BY c.creator, c.id"),
-            Narrow::NamePrefix => {
+            SelectiveFilter::NamePrefix => {
                 push_prefix(query, filter.name_prefix.as_deref().unwrap_or_default());
                 query.push(" ORDER BY c.name COLLATE \"C\", c.id")
             }
-            Narrow::ExpiresBefore => query
+            SelectiveFilter::ExpiresBefore => query
                 .push("c.expire_time > ")
-                .push_bind(at(self.now))
+                .push_bind(sql_time(self.now))
                 .push(" AND c.expire_time < ")
-                .push_bind(filter.expires_before.map(at))
+                .push_bind(filter.expires_before.map(sql_time))
                 .push(" ORDER BY c.expire_time, c.id"),
-            Narrow::UnusedSince => query
+            SelectiveFilter::UnusedSince => query
                 .push("COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                .push_bind(filter.unused_since.map(at))
+                .push_bind(filter.unused_since.map(sql_time))
                 .push(" ORDER BY COALESCE(c.last_use_time, '-infinity'::timestamptz), c.id"),
         };
     }
@@ -316,7 +320,12 @@ enum Side {
     Through,
 }
 
-fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: CredentialPosition) {
+fn push_compared(
+    query: &mut Query,
+    order: CredentialOrder,
+    side: Side,
+    position: CredentialPosition,
+) {
     let operator = match (side, order) {
         (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
         (Side::After, _) => " > ",
@@ -325,7 +334,7 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
     };
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
-            query.push(" AND c.id").push(operator).push_bind(place.id.0);
+            query.push(" AND c.id").push(operator).push_bind(position.id.0);
             return;
         }
         CredentialOrder::LastUseTime => {
@@ -334,11 +343,11 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
         CredentialOrder::ExpireTime => " AND (c.expire_time, c.id)",
     };
     query.push(columns).push(operator).push("(");
-    match place.time {
-        Some(time) => query.push_bind(at(time)),
+    match position.time {
+        Some(time) => query.push_bind(sql_time(time)),
         None => query.push("'-infinity'::timestamptz"),
     };
-    query.push(", ").push_bind(place.id.0).push(")");
+    query.push(", ").push_bind(position.id.0).push(")");
 }
 
 fn push_prefix(query: &mut Query, prefix: &str) {
@@ -360,10 +369,10 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
         CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(sql_time(now)),
         CredentialState::Disabled | CredentialState::Active => query
             .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
-            .push_bind(at(now))
+            .push_bind(sql_time(now))
             .push(")"),
     };
     match state {
@@ -374,6 +383,6 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
 }
 
 /// No bytes at all come before every digest.
-fn place(after: Option<&Digest>) -> &[u8] {
+fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

@@ -6,33 +6,33 @@ mod audit;
 mod bulk;
 mod callers;
 mod changes;
+mod connection_guard;
 mod credentials;
 mod directory;
 mod error;
 mod feed;
-mod held;
 mod hosts;
-mod lane;
+mod inspect;
 mod listing;
-mod look;
 mod open;
+mod pending_ends;
+mod permits;
 mod policies;
 mod pools;
 mod primary;
-mod reach;
+mod reachability;
 mod requests;
 mod rights;
 mod session;
+mod shared_pool;
 mod transaction;
 mod transfer;
-mod turns;
-mod untold;
 mod url;
 
 pub(in crate::store) use error::failure;
-pub use open::{lacking, migrate, others, pending};
+pub use open::{foreign_tables, migrate, missing_rights, pending_migrations};
 pub use pools::PoolSizes;
-pub use url::place_of_url;
+pub use url::display_url;
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 
 use self::pools::Connections;
-use self::primary::{Primary, Seen};
+use self::primary::{Primary, StatementResult};
 use self::session::{Session, decide};
 use self::transaction::PostgresTx;
 use super::{ReadStore, Result, Store, StoreError, WriteTx};
@@ -55,25 +55,25 @@ pub struct PostgresStore {
 }
 
 /// A time as Postgres keeps it.
-fn at(time: Timestamp) -> OffsetDateTime {
+fn sql_time(time: Timestamp) -> OffsetDateTime {
     time.date_time()
 }
 
 #[async_trait]
 impl ReadStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
-        let doubts = self.primary.writes.doubts();
+        let doubts = self.primary.write_health.doubts();
         decide!(self, async |db| rights::ping(db).await)?;
         if let Some(doubts) = doubts {
             // Rolled back: a disk that is full is found when the rows are to be placed.
             rights::try_to_write(&mut self.begin_write().await?).await?;
-            self.primary.writes.prove(doubts);
+            self.primary.write_health.prove(doubts);
         }
         Ok(())
     }
 
-    async fn gone(&self) -> StoreError {
-        self.primary.reach.gone().await
+    async fn until_unreachable(&self) -> StoreError {
+        self.primary.reachability.until_unreachable().await
     }
 
     async fn close(&self) {

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::hosts::{self, Found};
-use super::look::schema;
+use super::hosts::{self, FoundPrimary};
+use super::inspect::schema;
 use super::pools::{Connections, PoolSizes};
 use super::primary::Primary;
 use super::session::Purpose;
 use super::{PostgresStore, rights, url};
-use crate::store::migrations::{self, Migrated, POSTGRES};
+use crate::store::migrations::{self, MigrationSummary, POSTGRES};
 use crate::store::{Result, StoreError};
 
 /// How long starting up waits for another process that is migrating.
 const MIGRATE_LOCK: &str =
     "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1936682088, 2)";
 /// What to say where a pooler is noticed of which the URL says nothing.
-pub(super) const POOLER_NOTICED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
+pub(super) const POOLER_DETECTED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
      from now on statements are not prepared by name, and the change log is polled; add ?pgbouncer=true to the URL";
 /// The database, where errors speak of it: they name it beside.
-const PLACE: &str = "the database";
+const DATABASE: &str = "the database";
 /// `server_version_num` of the oldest that is supported.
 const VERSION_MIN: i64 = 140_000;
 
@@ -29,14 +29,14 @@ impl PostgresStore {
     /// Opens the database and migrates it.
     pub async fn open(url: &str, sizes: PoolSizes) -> Result<Self> {
         migrate(url).await?;
-        Self::open_as_is(url, sizes).await
+        Self::open_existing(url, sizes).await
     }
 
     /// Opens the database, whose schema must be this program's.
-    pub async fn open_as_is(url: &str, sizes: PoolSizes) -> Result<Self> {
-        let (hosts, pooled, Found { host, mut connection }) = connect(url).await?;
-        refuse_unfit(&mut connection).await?;
-        schema(&mut connection).await?.refuse_other(PLACE, POSTGRES)?;
+    pub async fn open_existing(url: &str, sizes: PoolSizes) -> Result<Self> {
+        let (hosts, pooled, FoundPrimary { host, mut connection }) = connect(url).await?;
+        check_server(&mut connection).await?;
+        schema(&mut connection).await?.require_current(DATABASE, POSTGRES)?;
         connection.close().await?;
         let primary = Arc::new(Primary::new(hosts, host, pooled));
         let connections = Connections::new(Arc::clone(&primary), sizes);
@@ -49,23 +49,23 @@ impl PostgresStore {
 }
 
 /// Brings the database's schema to this program's version.
-pub async fn migrate(url: &str) -> Result<Migrated> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    refuse_unfit(&mut connection).await?;
+pub async fn migrate(url: &str) -> Result<MigrationSummary> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    check_server(&mut connection).await?;
     let schema = schema(&mut connection).await?;
-    if let Some(version) = schema.settled() {
+    if let Some(version) = schema.current_version() {
         connection.close().await?;
-        return Ok(Migrated::between(version, version, POSTGRES));
+        return Ok(MigrationSummary::between(version, version, POSTGRES));
     }
-    let found = schema.to_migrate(PLACE, POSTGRES)?;
-    let migrated = migrate_locked(&mut connection).await;
-    let migrated = migrated.map_err(|error| migrations::denied(found, POSTGRES, error))?;
+    let found = schema.version_to_migrate(DATABASE, POSTGRES)?;
+    let migrated = run_migrations(&mut connection).await;
+    let migrated = migrated.map_err(|error| migrations::denied_error(found, POSTGRES, error))?;
     connection.close().await?;
     Ok(migrated)
 }
 
 /// Does what is missing, as the owner of the schema.
-async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
+async fn run_migrations(connection: &mut PgConnection) -> Result<MigrationSummary> {
     // One transaction for all of it, so that its lock works through a pooler too.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
@@ -75,7 +75,7 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
     migrations::refuse_newer(from, POSTGRES)?;
     migrations::run(&mut *transaction, POSTGRES).await?;
     let to = version(&mut transaction).await?;
-    let migrated = Migrated::between(from, to, POSTGRES);
+    let migrated = MigrationSummary::between(from, to, POSTGRES);
     // sqlx prepares the migrator's statements by name, and a pooler would keep the names for its next client.
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     transaction.commit().await?;
@@ -83,26 +83,26 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
 }
 
 /// Which rights the role lacks, if it lacks any.
-pub async fn lacking(url: &str) -> Result<Option<String>> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    let lacking = rights::lacking(&mut connection).await?;
+pub async fn missing_rights(url: &str) -> Result<Option<String>> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    let missing = rights::missing_rights(&mut connection).await?;
     connection.close().await?;
-    Ok(lacking)
+    Ok(missing)
 }
 
 /// What [`migrate`] would do.
-pub async fn pending(url: &str) -> Result<Migrated> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    refuse_unfit(&mut connection).await?;
-    let from = schema(&mut connection).await?.to_migrate(PLACE, POSTGRES)?;
+pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    check_server(&mut connection).await?;
+    let from = schema(&mut connection).await?.version_to_migrate(DATABASE, POSTGRES)?;
     connection.close().await?;
-    Migrated::pending(from, POSTGRES)
+    MigrationSummary::pending(from, POSTGRES)
 }
 
 /// What other programs have in the database, where no schema of its own is named for this one; else what they have in that.
 /// What extensions have made is nobody's.
-pub async fn others(url: &str) -> Result<Option<String>> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
     let row = sqlx::raw_sql(
         "SELECT (SELECT string_agg(name, ', ' ORDER BY name) FROM ( \
              SELECT nspname || '.' || relname AS name \
@@ -122,12 +122,12 @@ pub async fn others(url: &str) -> Result<Option<String>> {
 }
 
 /// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.
-async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, Found)> {
+async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, FoundPrimary)> {
     let url::Parsed { hosts, mut pooled } = url::parse(url)?;
     let prepared = |pooled| hosts.iter().map(|host| prepare(host, pooled)).collect::<Vec<_>>();
     let mut found = hosts::find(&prepared(pooled)).await;
     if !pooled && found.as_ref().is_err_and(StoreError::is_pooler) {
-        tracing::warn!("{POOLER_NOTICED}");
+        tracing::warn!("{POOLER_DETECTED}");
         pooled = true;
         found = hosts::find(&prepared(pooled)).await;
     }
@@ -152,7 +152,7 @@ pub(super) fn prepare(host: &PgConnectOptions, pooled: bool) -> PgConnectOptions
 }
 
 /// Refuses a server that the promises could not rest on.
-async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
+async fn check_server(connection: &mut PgConnection) -> Result<()> {
     let row = sqlx::raw_sql(
         "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), \
              current_setting('synchronous_commit')",

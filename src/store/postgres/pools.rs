@@ -8,9 +8,9 @@ use parking_lot::RwLock;
 use sqlx::postgres::PgPoolOptions;
 
 use super::hosts::ACQUIRE_TIMEOUT;
-use super::lane::Lane;
 use super::primary::Primary;
 use super::session;
+use super::shared_pool::SharedPool;
 
 /// How long a connection is kept. Where several servers share what one database grants, each has its turn at more.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -34,9 +34,9 @@ impl Default for PoolSizes {
 #[derive(Debug)]
 pub(super) struct Pools {
     /// For transactions that write, so that readers who wait for a connection never wait for a lock.
-    pub(super) write: Lane,
+    pub(super) write: SharedPool,
     /// For what reads.
-    pub(super) read: Lane,
+    pub(super) read: SharedPool,
     pub(super) generation: u64,
 }
 
@@ -49,7 +49,7 @@ impl Pools {
         // A connection that broke while it was idle is found out by whoever begins a transaction on it, or by whose read
         // is run again: see `hold` and `read!`.
         let pool = |most| {
-            let pool = asking(primary, generation).max_connections(most);
+            let pool = pool_options(primary, generation).max_connections(most);
             pool.max_lifetime(LIFETIME).test_before_acquire(false)
         };
         // Behind a pooler reads are transactions too; without one, the timeout is the connection's own. What begins a
@@ -59,8 +59,8 @@ impl Pools {
         } else {
             options.options([("statement_timeout", session::DECIDING)])
         };
-        let read = Lane::new(pool(sizes.read).connect_lazy_with(options.clone()));
-        let write = Lane::new(pool(sizes.write).connect_lazy_with(options));
+        let read = SharedPool::new(pool(sizes.read).connect_lazy_with(options.clone()));
+        let write = SharedPool::new(pool(sizes.write).connect_lazy_with(options));
         Self { write, read, generation }
     }
 
@@ -72,7 +72,7 @@ impl Pools {
 }
 
 /// A pool whose every connection is asked where it leads before it is used.
-pub(super) fn asking(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
+pub(super) fn pool_options(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
     let primary = Arc::clone(primary);
     PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
         let primary = Arc::clone(&primary);
@@ -97,7 +97,8 @@ impl Connections {
 
     /// Those that were not thrown away; after the end, those that are closed.
     pub(super) fn pools(&self) -> Arc<Pools> {
-        let is_good = |pools: &Pools| !self.primary.is_thrown(pools.generation) || self.is_closed();
+        let is_good =
+            |pools: &Pools| !self.primary.is_discarded(pools.generation) || self.is_closed();
         let pools = Arc::clone(&self.pools.read());
         if is_good(&pools) {
             return pools;
@@ -111,9 +112,9 @@ impl Connections {
     }
 
     /// Closes a connection of those that all share, for one that is needed more; whether there was any.
-    pub(super) async fn give_one_up(&self) -> bool {
+    pub(super) async fn close_one(&self) -> bool {
         let pools = self.pools();
-        pools.read.give_one_up().await || pools.write.give_one_up().await
+        pools.read.close_one().await || pools.write.close_one().await
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::transaction::{PostgresTx, verb};
-use super::{Result, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{Result, Session, sql_time};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
@@ -17,7 +17,7 @@ impl RequestTx for PostgresTx {
         request: &ClaimedRequest,
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             // Without a lock first: those who come later need not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
@@ -37,8 +37,8 @@ impl RequestTx for PostgresTx {
                 .bind(request.request_id.0)
                 .bind(&request.fingerprint.as_bytes()[..])
                 .bind(request.credential_id.0)
-                .bind(at(request.create_time))
-                .bind(at(forget_before))
+                .bind(sql_time(request.create_time))
+                .bind(sql_time(forget_before))
                 .execute(db.connection())
                 .await?;
             if done.rows_affected() == 0 {
@@ -50,7 +50,7 @@ impl RequestTx for PostgresTx {
                      SELECT ctid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2 \
                          FOR UPDATE SKIP LOCKED)",
             )
-            .bind(at(forget_before))
+            .bind(sql_time(forget_before))
             .bind(FORGOTTEN_AT_ONCE)
             .execute(db.connection())
             .await?;

@@ -10,10 +10,10 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder};
 
-use super::held::Held;
-use super::lane::Lane;
+use super::connection_guard::ConnectionGuard;
 use super::pools::Pools;
-use super::primary::{Primary, thrown};
+use super::primary::{Primary, discarded_error};
+use super::shared_pool::SharedPool;
 use super::{PostgresStore, Result, StoreError};
 
 /// How long a statement may take whose result decides something: it looks a few rows up.
@@ -66,7 +66,7 @@ impl Purpose {
     }
 
     /// The pool it is of, and the other.
-    const fn lanes(self, pools: &Pools) -> (&Lane, &Lane) {
+    const fn pools_for(self, pools: &Pools) -> (&SharedPool, &SharedPool) {
         match self {
             Self::Decide | Self::Read => (&pools.read, &pools.write),
             Self::Write => (&pools.write, &pools.read),
@@ -79,7 +79,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that is held.
 pub(super) struct Session {
-    held: Held,
+    guard: ConnectionGuard,
     /// Whether statements are prepared by name and kept, which saves a round trip each.
     persistent: bool,
     /// What its connection is of: see [`Primary`].
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// The statement that was built.
-    pub(super) fn built<'q>(
+    pub(super) fn query_from<'q>(
         &self,
         query: &'q mut QueryBuilder<Postgres>,
     ) -> Query<'q, Postgres, PgArguments> {
@@ -101,37 +101,38 @@ impl Session {
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        self.held.connection()
+        self.guard.connection()
     }
 
     /// How long a statement on it may take, if the server sees to that.
     pub(super) const fn limit(&self) -> Option<Duration> {
-        self.held.limit()
+        self.guard.limit()
     }
 
     /// On a pool of a feed's own, whose connections are of this generation. Behind a pooler it is a transaction, which
     /// [`Self::commit`] ends.
-    pub(super) async fn of_feed(
+    pub(super) async fn for_feed(
         pool: &PgPool,
         primary: &Arc<Primary>,
         generation: u64,
     ) -> Result<Self> {
         let pooled = primary.pooled();
         let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
-        let held = primary.unless_thrown(generation, async {
+        let guard = primary.unless_discarded(generation, async {
             let connection = pool.acquire().await?;
-            let mut held = Held::new(connection, None, None, Arc::clone(primary), generation);
+            let mut guard =
+                ConnectionGuard::new(connection, None, None, Arc::clone(primary), generation);
             if let Some(begin) = begin {
-                held.begin(begin).await?;
+                guard.begin(begin).await?;
             }
-            Ok(held)
+            Ok(guard)
         });
-        let held = held.await?;
-        if primary.is_thrown(generation) {
-            return Err(thrown());
+        let guard = guard.await?;
+        if primary.is_discarded(generation) {
+            return Err(discarded_error());
         }
-        let held = held.map_err(|error| primary.judge_begin(generation, error))?;
-        Ok(Self { held, persistent: !pooled, generation })
+        let guard = guard.map_err(|error| primary.classify_begin_error(generation, error))?;
+        Ok(Self { guard, persistent: !pooled, generation })
     }
 
     /// Whether the server no longer answers on it.
@@ -141,14 +142,14 @@ impl Session {
 
     /// Commits, if it is a transaction.
     pub(super) async fn commit(self) -> Result<()> {
-        Ok(self.held.commit().await?)
+        Ok(self.guard.commit().await?)
     }
 }
 
 impl PostgresStore {
     /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
     /// broken: each that is found so is dropped, and at last a new one is made.
-    pub(super) async fn live_session(&self, purpose: Purpose) -> Result<Session> {
+    pub(super) async fn working_session(&self, purpose: Purpose) -> Result<Session> {
         for _ in 0..self.sizes.read {
             let mut session = self.session(purpose).await?;
             if !session.is_broken().await {
@@ -167,48 +168,59 @@ impl PostgresStore {
     /// that is made anew. Where the store is known to be away that is said at once. Without a transaction, it may have
     /// broken while it was idle.
     pub(super) async fn session(&self, purpose: Purpose) -> Result<Session> {
-        let mut failed = thrown();
+        let mut failed = discarded_error();
         for _ in 0..2 {
             if !self.connections.is_closed() {
-                self.primary.reach.refuse()?;
-                self.primary.find().await?;
+                self.primary.reachability.check()?;
+                self.primary.ensure_found().await?;
             }
             let pooled = self.primary.pooled();
             let pools = self.connections.pools();
             let generation = pools.generation;
-            let held = Box::pin(self.hold(&pools, purpose, pooled));
-            match self.primary.unless_thrown(generation, held).await {
-                Ok(Ok(held)) => return Ok(Session { held, persistent: !pooled, generation }),
+            let guard = Box::pin(self.acquire(&pools, purpose, pooled));
+            match self.primary.unless_discarded(generation, guard).await {
+                Ok(Ok(guard)) => return Ok(Session { guard, persistent: !pooled, generation }),
                 Ok(Err(sqlx::Error::PoolTimedOut)) => {
-                    failed = purpose.lanes(&pools).0.none_in_time();
+                    failed = purpose.pools_for(&pools).0.timeout_error();
                 }
-                Ok(Err(error)) => failed = self.primary.judge_begin(generation, error),
+                Ok(Err(error)) => failed = self.primary.classify_begin_error(generation, error),
                 Err(error) => failed = error,
             }
-            if !self.primary.is_thrown(generation) || self.connections.is_closed() {
+            if !self.primary.is_discarded(generation) || self.connections.is_closed() {
                 break;
             }
         }
         // Whoever was waiting when it was found to be away is told so too.
-        self.primary.reach.refuse()?;
+        self.primary.reachability.check()?;
         Err(failed)
     }
 
     /// A connection of these pools, in a transaction if it is to be in one: one that broke while it was idle is dropped.
-    async fn hold(&self, pools: &Pools, purpose: Purpose, pooled: bool) -> sqlx::Result<Held> {
-        let (lane, other) = purpose.lanes(pools);
+    async fn acquire(
+        &self,
+        pools: &Pools,
+        purpose: Purpose,
+        pooled: bool,
+    ) -> sqlx::Result<ConnectionGuard> {
+        let (pool, other) = purpose.pools_for(pools);
         let mut broken = 0;
         loop {
-            let (turn, connection) = lane.take(other).await?;
+            let (permit, connection) = pool.acquire(other).await?;
             let (primary, generation) = (Arc::clone(&self.primary), pools.generation);
-            let mut held = Held::new(connection, Some(turn), purpose.limit(), primary, generation);
-            let Some(begin) = purpose.begin(pooled) else { return Ok(held) };
-            match self.primary.first_answer(generation, held.begin(begin)).await {
-                Ok(()) => return Ok(held),
-                Err(error) if is_broken(&error) && broken < lane.most() => broken += 1,
+            let mut guard = ConnectionGuard::new(
+                connection,
+                Some(permit),
+                purpose.limit(),
+                primary,
+                generation,
+            );
+            let Some(begin) = purpose.begin(pooled) else { return Ok(guard) };
+            match self.primary.first_answer(generation, guard.begin(begin)).await {
+                Ok(()) => return Ok(guard),
+                Err(error) if is_broken(&error) && broken < pool.size() => broken += 1,
                 Err(error) => return Err(error),
             }
-            if self.primary.is_thrown(generation) {
+            if self.primary.is_discarded(generation) {
                 return Err(sqlx::Error::PoolClosed);
             }
         }
@@ -228,23 +240,23 @@ fn is_broken(error: &sqlx::Error) -> bool {
 
 /// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
 /// is not the primary.
-macro_rules! again {
+macro_rules! with_retry {
     ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
         let read = async |$db: &mut Session| $read.await;
         let mut session = $store.session($purpose).await?;
         let (generation, limit) = (session.generation, session.limit());
-        let first = $store.primary.while_kept(generation, limit, read(&mut session)).await;
+        let first = $store.primary.while_current(generation, limit, read(&mut session)).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
             $store.primary.notice_pooler(generation);
         }
         match first {
             Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
-                if $store.primary.is_thrown(generation) || session.is_broken().await =>
+                if $store.primary.is_discarded(generation) || session.is_broken().await =>
             {
                 drop(session);
-                let mut session = $store.live_session($purpose).await?;
+                let mut session = $store.working_session($purpose).await?;
                 let (generation, limit) = (session.generation, session.limit());
-                $store.primary.while_kept(generation, limit, read(&mut session)).await
+                $store.primary.while_current(generation, limit, read(&mut session)).await
             }
             outcome => outcome,
         }
@@ -255,9 +267,9 @@ macro_rules! again {
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, Session, again};
-        again!($store, Purpose::Read, |$db| async {
-            $store.primary.ask_behind_pooler($db).await?;
+        use $crate::store::postgres::session::{Purpose, Session, with_retry};
+        with_retry!($store, Purpose::Read, |$db| async {
+            $store.primary.check_behind_pooler($db).await?;
             $read
         })
     }};
@@ -267,9 +279,9 @@ macro_rules! read {
 macro_rules! decide {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, Session, again};
-        again!($store, Purpose::Decide, |$db| {
-            $store.primary.counted($db.generation, async { $read })
+        use $crate::store::postgres::session::{Purpose, Session, with_retry};
+        with_retry!($store, Purpose::Decide, |$db| {
+            $store.primary.run_deciding($db.generation, async { $read })
         })
     }};
 }
@@ -283,7 +295,7 @@ macro_rules! transact {
         if outcome.is_ok() {
             outcome = session.commit().await.and(outcome);
         }
-        $store.primary.writes.note(&outcome);
+        $store.primary.write_health.note(&outcome);
         outcome
     }};
 }
@@ -299,4 +311,4 @@ macro_rules! locked {
     };
 }
 
-pub(super) use {again, decide, locked, read, transact};
+pub(super) use {decide, locked, read, transact, with_retry};

@@ -17,34 +17,34 @@ pub(super) struct PostgresTx {
 }
 
 /// Runs a statement, and takes in how writing goes. On a connection that fell silent it is not waited for for ever.
-macro_rules! verb {
-    ($this:expr, async |$db:ident| $verb:expr) => {{
+macro_rules! run {
+    ($this:expr, async |$db:ident| $statement:expr) => {{
         let generation = $this.session.generation;
         let outcome = {
             let $db = &mut $this.session;
-            $this.primary.unless_lost(generation, async { $verb }).await
+            $this.primary.bounded_write(generation, async { $statement }).await
         };
-        $this.primary.writes.note(&outcome);
+        $this.primary.write_health.note(&outcome);
         outcome
     }};
 }
 
-pub(super) use verb;
+pub(super) use run;
 
 #[async_trait]
 impl WriteTx for PostgresTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
-        verb!(self, async |db| audit::insert(db, audit).await)?;
+        run!(self, async |db| audit::insert(db, audit).await)?;
         // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
         let floor = self.primary.floor();
-        let (place, revision) = verb!(self, async |db| changes::append(db).await)?;
+        let (origin, revision) = run!(self, async |db| changes::append(db).await)?;
         // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
-        self.primary.admit(self.session.generation, &floor, &place, revision)?;
+        self.primary.admit(self.session.generation, &floor, &origin, revision)?;
         let generation = self.session.generation;
-        let committed = self.primary.unless_lost(generation, self.session.commit()).await;
-        self.primary.writes.note(&committed);
+        let committed = self.primary.bounded_write(generation, self.session.commit()).await;
+        self.primary.write_health.note(&committed);
         committed?;
-        self.primary.confirm(&place, revision);
+        self.primary.confirm(&origin, revision);
         tracing::debug!(transaction = self.name, revision = revision.0, "committed");
         Ok(revision)
     }

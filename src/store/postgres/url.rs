@@ -66,14 +66,14 @@ const KNOWN_ELSEWHERE: [&str; 34] = [
     "tcp_user_timeout",
 ];
 /// What to say where a character stands as it is that separates the parts of a URL.
-const ENCODE: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
+const ENCODE_HINT: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
      database name: / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
 
 /// How TLS is asked for.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const PORTS: &str = "numbers from 1 to 65535";
 /// What a URL looks like.
-const FORM: &str = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+const URL_FORM: &str = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
 /// Hosts that a URL may name.
 const HOSTS_MAX: usize = 16;
@@ -89,15 +89,15 @@ pub(super) struct Parsed {
 
 /// Reads a URL.
 pub(super) fn parse(url: &str) -> Result<Parsed> {
-    refuse_unencoded(url)?;
+    check_encoding(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let bases = of_each_host(base)?;
+    let bases = url_for_each_host(base)?;
     let (user, _) = base.rsplit_once('@').unwrap_or_default();
-    let mut names_user =
+    let mut has_user =
         user.rsplit('/').next().is_some_and(|user| !user.is_empty() && !user.starts_with(':'));
-    let may_be_named = !query.contains('@');
+    let may_repeat_name = !query.contains('@');
     let mut pooled = false;
-    let mut kept = String::new();
+    let mut parameters = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
             ("pgbouncer", "true")
@@ -107,14 +107,14 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             // The primary is looked for in any case.
             ("pgbouncer", "false") | ("target_session_attrs", "primary" | "read-write") => {}
             ("target_session_attrs", _) => {
-                return unusable("target_session_attrs can only be primary: nothing else counts");
+                return reject("target_session_attrs can only be primary: nothing else counts");
             }
             ("pgbouncer", _) => return Err(bad_value("pgbouncer", "true and false")),
             (key @ ("statement_cache_capacity" | "statement-cache-capacity"), _) => {
                 return Err(bad_value(key, "0, which says that a pooler stands before Postgres"));
             }
             (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
-                return Err(refused(format!(
+                return Err(invalid_url(format!(
                     "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
                      the database's name: postgres://USER@A:5432,B:5432/DATABASE"
                 )));
@@ -122,19 +122,22 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             (key, value)
                 if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") =>
             {
-                refuse_value(key, value)?;
-                names_user |= key == "user" && !value.is_empty();
-                kept.push(if kept.is_empty() { '?' } else { '&' });
-                kept.push_str(parameter);
+                check_value(key, value)?;
+                has_user |= key == "user" && !value.is_empty();
+                parameters.push(if parameters.is_empty() { '?' } else { '&' });
+                parameters.push_str(parameter);
             }
-            (key, _) => return Err(unknown(key, parameter, may_be_named)),
+            (key, _) => return Err(unknown(key, parameter, may_repeat_name)),
         }
     }
-    if !names_user && std::env::var_os("PGUSER").is_none_or(|user| user.is_empty()) {
-        kept.push_str(if kept.is_empty() { "?user=" } else { "&user=" });
-        kept.extend(system_user()?.bytes().map(|byte| format!("%{byte:02X}")));
+    if !has_user && std::env::var_os("PGUSER").is_none_or(|user| user.is_empty()) {
+        parameters.push_str(if parameters.is_empty() { "?user=" } else { "&user=" });
+        parameters.extend(system_user()?.bytes().map(|byte| format!("%{byte:02X}")));
     }
-    let hosts = bases.iter().map(|base| one(&format!("{base}{kept}"))).collect::<Result<_>>()?;
+    let hosts = bases
+        .iter()
+        .map(|base| parse_single_host(&format!("{base}{parameters}")))
+        .collect::<Result<_>>()?;
     Ok(Parsed { hosts, pooled })
 }
 
@@ -142,7 +145,7 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
 fn system_user() -> Result<String> {
     match nix::unistd::User::from_uid(nix::unistd::geteuid()) {
         Ok(Some(user)) => Ok(user.name),
-        _ => unusable(
+        _ => reject(
             "the database URL names no user, and the operating system has no name for who runs this process: \
              postgres://USER@HOST/DATABASE",
         ),
@@ -151,7 +154,7 @@ fn system_user() -> Result<String> {
 
 /// What to say of a parameter that is not taken. The name of one that nobody knows is repeated only where it cannot be a part
 /// of a password.
-fn unknown(key: &str, parameter: &str, may_be_named: bool) -> StoreError {
+fn unknown(key: &str, parameter: &str, may_repeat_name: bool) -> StoreError {
     let lower = key.to_ascii_lowercase();
     let taken = KNOWN.iter().chain(&["options", "pgbouncer", "target_session_attrs"]);
     let what = if let Some(taken) = taken.into_iter().find(|taken| **taken == lower) {
@@ -159,32 +162,32 @@ fn unknown(key: &str, parameter: &str, may_be_named: bool) -> StoreError {
     } else if let Some(known) = KNOWN_ELSEWHERE.iter().find(|known| **known == lower) {
         format!("the parameter {known}, which is not taken")
     } else if parameter.contains('@') {
-        format!("a parameter that is not known, with an @ in it: {ENCODE}")
-    } else if may_be_named && key.len() <= 40 && key.bytes().all(is_of_name) {
+        format!("a parameter that is not known, with an @ in it: {ENCODE_HINT}")
+    } else if may_repeat_name && key.len() <= 40 && key.bytes().all(is_name_byte) {
         format!("the parameter {key}, which is not known")
     } else {
         "a parameter that is not known".to_owned()
     };
-    refused(format!(
+    invalid_url(format!(
         "the database URL has {what}; known are {}, options, target_session_attrs=primary, \
          pgbouncer=true",
         KNOWN.join(", ")
     ))
 }
 
-const fn is_of_name(byte: u8) -> bool {
+const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
 }
 
 /// The value itself is never repeated.
 fn bad_value(key: &str, allowed: &str) -> StoreError {
-    refused(format!(
+    invalid_url(format!(
         "the database URL has a value of the parameter {key} that is not taken; allowed are {allowed}"
     ))
 }
 
 /// Refuses a value that cannot be meant.
-fn refuse_value(key: &str, value: &str) -> Result<()> {
+fn check_value(key: &str, value: &str) -> Result<()> {
     match key {
         "sslmode" | "ssl-mode" if !SSL_MODES.contains(&&*value.to_ascii_lowercase()) => {
             Err(bad_value(key, &SSL_MODES.join(", ")))
@@ -202,7 +205,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// What a URL speaks of, without its password and its parameters.
-pub fn place_of_url(url: &str) -> Result<String> {
+pub fn display_url(url: &str) -> Result<String> {
     let Parsed { hosts, .. } = parse(url)?;
     let hosts_and_ports = hosts.iter().map(|options| match options.get_socket() {
         Some(socket) => socket.display().to_string(),
@@ -221,14 +224,14 @@ pub fn place_of_url(url: &str) -> Result<String> {
 
 /// Refuses a URL in which a character that separates its parts seems to be meant as it is. What comes of it otherwise is
 /// another host, or a database that is not there.
-fn refuse_unencoded(url: &str) -> Result<()> {
+fn check_encoding(url: &str) -> Result<()> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, _) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = base.split_once('/').unwrap_or((base, ""));
     // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
     let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
     if rest.contains('#') || misplaced {
-        return Err(refused(format!("the database URL cannot be read: {ENCODE}")));
+        return Err(invalid_url(format!("the database URL cannot be read: {ENCODE_HINT}")));
     }
     Ok(())
 }
@@ -240,16 +243,16 @@ fn query_holds_host(rest: &str) -> bool {
     !first.contains('=') && first.contains('@')
 }
 
-fn refused(text: String) -> StoreError {
-    StoreError::Misnamed(text)
+fn invalid_url(text: String) -> StoreError {
+    StoreError::InvalidLocation(text)
 }
 
 fn unreadable() -> StoreError {
-    refused(format!("the database URL cannot be read: {FORM}; {ENCODE}"))
+    invalid_url(format!("the database URL cannot be read: {URL_FORM}; {ENCODE_HINT}"))
 }
 
-fn unusable<T>(text: &str) -> Result<T> {
-    Err(refused(text.to_owned()))
+fn reject<T>(text: &str) -> Result<T> {
+    Err(invalid_url(text.to_owned()))
 }
 
 /// Whether there is a comma in it, spelled one way or the other.
@@ -258,7 +261,7 @@ fn is_list(value: &str) -> bool {
 }
 
 /// The URL, without its parameters, as it would be for each host alone.
-fn of_each_host(base: &str) -> Result<Vec<String>> {
+fn url_for_each_host(base: &str) -> Result<Vec<String>> {
     let Some((scheme, rest)) = base.split_once("://") else {
         return Err(unreadable());
     };
@@ -267,10 +270,10 @@ fn of_each_host(base: &str) -> Result<Vec<String>> {
     let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let hosts: Vec<_> = hosts.split(',').collect();
     if hosts.len() > HOSTS_MAX {
-        return unusable("the database URL names too many hosts");
+        return reject("the database URL names too many hosts");
     }
     if hosts.len() > 1 && hosts.iter().any(|host| host.is_empty() || host.starts_with(':')) {
-        return unusable("the database URL names several hosts, and one of them is empty");
+        return reject("the database URL names several hosts, and one of them is empty");
     }
     for host in &hosts {
         // After the address in brackets, if it is one of IPv6.
@@ -279,8 +282,8 @@ fn of_each_host(base: &str) -> Result<Vec<String>> {
             && !port.is_empty()
             && !is_port(port)
         {
-            return Err(refused(format!(
-                "the database URL has a port that cannot be one: allowed are {PORTS}; {FORM}; {ENCODE}"
+            return Err(invalid_url(format!(
+                "the database URL has a port that cannot be one: allowed are {PORTS}; {URL_FORM}; {ENCODE_HINT}"
             )));
         }
     }
@@ -288,7 +291,7 @@ fn of_each_host(base: &str) -> Result<Vec<String>> {
 }
 
 /// Reads the URL of one host.
-fn one(url: &str) -> Result<PgConnectOptions> {
+fn parse_single_host(url: &str) -> Result<PgConnectOptions> {
     let Ok(options) = PgConnectOptions::from_str(url) else {
         return Err(unreadable());
     };
@@ -313,13 +316,13 @@ mod tests {
 
     fn refusal(url: &str) -> String {
         match parse(url).expect_err("it is refused") {
-            StoreError::Misnamed(text) => text,
+            StoreError::InvalidLocation(text) => text,
             error => panic!("{error:?}"),
         }
     }
 
     #[test]
-    fn a_url_of_one_host_is_as_ever() {
+    fn a_url_with_one_host_is_parsed() {
         let parsed = parse("postgres://sophic:pw@db:6432/auth?pgbouncer=true").expect("it is one");
         assert!(parsed.pooled);
         let [options] = &parsed.hosts[..] else { panic!("one host") };
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_hosts_has_its_port_and_they_share_the_rest() {
+    fn several_hosts_have_their_own_ports_and_share_the_rest() {
         let url = "postgresql://sophic:p%2Cw@a:5433,10.0.0.2:5434,c:1/auth?application_name=x&\
                    target_session_attrs=read-write";
         let expected = [("a", 5433), ("10.0.0.2", 5434), ("c", 1)];
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_ipv6_stand_in_brackets() {
+    fn ipv6_addresses_are_in_brackets() {
         let expected = [("::1", 5433), ("fe80::2", 5432), ("b", 5434)];
         let read = hosts("postgres://sophic@[::1]:5433,[fe80::2]:5432,b:5434/auth");
         assert_eq!(read, expected.map(|(host, port)| (host.to_owned(), port)));
@@ -350,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_hold_what_separates_hosts() {
+    fn a_password_may_contain_commas() {
         assert_eq!(hosts("postgres://u:a,b@h:1/auth"), [("h".to_owned(), 1)]);
         let read = hosts("postgres://u:a,b@h:1,i:2/auth");
         assert_eq!(read, [("h".to_owned(), 1), ("i".to_owned(), 2)]);
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_and_never_repeated() {
+    fn an_invalid_url_is_refused_and_its_secrets_are_not_repeated() {
         let many = ["hunter2.example:1"; HOSTS_MAX + 1].join(",");
         let wrong = [
             "postgres:hunter2",
@@ -390,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_is_refused_is_named() {
+    fn a_refused_parameter_is_named() {
         for (url, named) in [
             ("postgres://u@a/auth?sslmode=require&channel_binding=require", "channel_binding"),
             ("postgres://u@a/auth?connect_timeout=10", "connect_timeout"),
@@ -404,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_refused_is_told_by_the_name_of_its_parameter_and_by_what_is_allowed() {
+    fn a_refused_value_is_reported_with_its_parameter_and_the_allowed_values() {
         for (url, named) in [
             ("postgres://u@a/auth?sslmode=bogus", ["parameter sslmode", "verify-full"]),
             ("postgres://u@a/auth?pgbouncer=yes", ["parameter pgbouncer", "true and false"]),
@@ -425,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn who_runs_this_is_the_user_where_nobody_is_named() {
+    fn the_default_user_is_the_one_that_runs_the_process() {
         let runs = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("it can be read");
         let runs = std::env::var("PGUSER").ok().or(runs.map(|user| user.name)).expect("a name");
         for (url, user) in [
@@ -440,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_with_what_separates_parts_gets_a_hint() {
+    fn an_unencoded_separator_in_a_password_gets_a_hint() {
         for password in ["a/b", "a?b", "a#b", "1/b", "1?b", "a?b=c", "a/b@c", "a?b@c"] {
             let refused = refusal(&format!("postgres://u:{password}@h:1/auth"));
             assert!(refused.contains("percent-encoded") && refused.contains("%2F"), "{refused}");

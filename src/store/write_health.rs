@@ -7,14 +7,14 @@ use super::{Result, StoreError};
 
 /// What is known of it.
 #[derive(Debug)]
-pub(super) struct Writes {
+pub(super) struct WriteHealth {
     /// How often there was a reason to doubt it. The first is that nobody has written yet.
     doubted: AtomicU64,
     /// How many of these are gone.
     proven: AtomicU64,
 }
 
-impl Writes {
+impl WriteHealth {
     /// Nobody has written yet.
     pub(super) const fn new() -> Self {
         Self { doubted: AtomicU64::new(1), proven: AtomicU64::new(0) }
@@ -22,7 +22,7 @@ impl Writes {
 
     /// Takes in how writing went.
     pub(super) fn note<T>(&self, outcome: &Result<T>) {
-        if let Err(StoreError::Full(_) | StoreError::Denied(_)) = outcome {
+        if let Err(StoreError::DiskFull(_) | StoreError::Denied(_)) = outcome {
             self.doubt();
         }
     }
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn a_doubt_that_arose_while_another_was_put_to_the_test_stays() {
-        let writes = Writes::new();
+        let writes = WriteHealth::new();
         let first = writes.doubts().expect("nobody has written yet");
-        writes.note::<()>(&Err(StoreError::Full("no room".to_owned())));
+        writes.note::<()>(&Err(StoreError::DiskFull("no room".to_owned())));
         writes.prove(first);
         let second = writes.doubts().expect("it failed meanwhile");
         writes.note(&Ok(()));

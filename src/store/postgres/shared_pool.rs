@@ -7,63 +7,63 @@ use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
 use sqlx::{Error, PgPool, Postgres};
 
-use super::turns::{PAUSE, Source, Tried, Turn, Turns};
-use crate::store::{StoreError, TURN_TIMEOUT};
+use super::permits::{AcquireOutcome, ConnectionSource, Permit, Permits, RETRY_PAUSE};
+use crate::store::{PERMIT_TIMEOUT, StoreError};
 
 /// How long one more connection is waited for before one of the pool's own will do too.
-const PATIENCE: Duration = Duration::from_millis(500);
+const NEW_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often it is looked whether one of them came free.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a pool may take to give up a connection that another needs more.
-const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A pool that all share.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct SharedPool {
     pool: PgPool,
-    turns: Turns,
+    permits: Permits,
     /// When it had none, and was last lent one.
-    lent: Mutex<Option<Instant>>,
+    last_lent: Mutex<Option<Instant>>,
 }
 
 /// One that asks, and one that lends a connection if that has none: they are alike.
-struct Asking<'a> {
-    lane: &'a Lane,
-    other: &'a Lane,
+struct Acquisition<'a> {
+    pool: &'a SharedPool,
+    other: &'a SharedPool,
 }
 
-impl Source for Asking<'_> {
+impl ConnectionSource for Acquisition<'_> {
     type Connection = PoolConnection<Postgres>;
 
-    async fn connect(&self) -> sqlx::Result<Tried<Self::Connection>> {
-        let pool = &self.lane.pool;
+    async fn connect(&self) -> sqlx::Result<AcquireOutcome<Self::Connection>> {
+        let pool = &self.pool.pool;
         let (mut acquiring, mut lending) = (pin!(pool.acquire()), pin!(self.other.lend()));
         // One that was refused a moment ago is not asked for by everybody.
-        let mut failed = self.lane.is_poor().then_some(Error::PoolTimedOut);
+        let mut failed = self.pool.was_refused_recently().then_some(Error::PoolTimedOut);
         if failed.is_none() {
-            match tokio::time::timeout(PATIENCE, &mut acquiring).await {
-                Ok(Ok(acquired)) => return Ok(Tried::Granted(acquired)),
+            match tokio::time::timeout(NEW_CONNECTION_TIMEOUT, &mut acquiring).await {
+                Ok(Ok(acquired)) => return Ok(AcquireOutcome::Granted(acquired)),
                 Ok(Err(error)) => failed = Some(error),
                 Err(_) => {}
             }
         }
         loop {
             if let Some(own) = pool.try_acquire() {
-                return Ok(Tried::Own(own));
+                return Ok(AcquireOutcome::Freed(own));
             }
-            let lends = !self.lane.has_any() && self.other.has_any();
+            let lends = !self.pool.has_any() && self.other.has_any();
             if let Some(error) = failed.take_if(|_| !lends) {
                 return Err(error);
             }
             tokio::select! {
                 biased;
                 acquired = &mut acquiring, if failed.is_none() => match acquired {
-                    Ok(acquired) => return Ok(Tried::Granted(acquired)),
+                    Ok(acquired) => return Ok(AcquireOutcome::Granted(acquired)),
                     Err(error) => failed = Some(error),
                 },
-                (turn, lent) = &mut lending, if lends => {
-                    *self.lane.lent.lock() = Some(Instant::now());
-                    return Ok(Tried::Lent(turn, lent));
+                (permit, lent) = &mut lending, if lends => {
+                    *self.pool.last_lent.lock() = Some(Instant::now());
+                    return Ok(AcquireOutcome::Lent(permit, lent));
                 }
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
@@ -71,68 +71,69 @@ impl Source for Asking<'_> {
     }
 
     fn idle(&self) -> usize {
-        self.lane.pool.num_idle()
+        self.pool.pool.num_idle()
     }
 }
 
-impl Lane {
+impl SharedPool {
     pub(super) fn new(pool: PgPool) -> Self {
-        let turns = Turns::new(pool.options().get_max_connections());
-        Self { pool, turns, lent: Mutex::default() }
+        let permits = Permits::new(pool.options().get_max_connections());
+        Self { pool, permits, last_lent: Mutex::default() }
     }
 
     /// A connection, as soon as it is this caller's turn.
-    pub(super) async fn take(
+    pub(super) async fn acquire(
         &self,
         other: &Self,
-    ) -> sqlx::Result<(Turn, PoolConnection<Postgres>)> {
-        self.turns.take(&Asking { lane: self, other }, TURN_TIMEOUT).await
+    ) -> sqlx::Result<(Permit, PoolConnection<Postgres>)> {
+        self.permits.acquire(&Acquisition { pool: self, other }, PERMIT_TIMEOUT).await
     }
 
     /// Connections that it may have at most.
-    pub(super) fn most(&self) -> u32 {
+    pub(super) fn size(&self) -> u32 {
         self.pool.options().get_max_connections()
     }
 
     fn has_any(&self) -> bool {
-        self.turns.held() + self.pool.num_idle() > 0
+        self.permits.in_use() + self.pool.num_idle() > 0
     }
 
     /// Whether it had none a moment ago.
-    fn is_poor(&self) -> bool {
-        !self.has_any() && self.lent.lock().is_some_and(|lent| lent.elapsed() < PAUSE)
+    fn was_refused_recently(&self) -> bool {
+        !self.has_any()
+            && self.last_lent.lock().is_some_and(|last_lent| last_lent.elapsed() < RETRY_PAUSE)
     }
 
     /// A connection of those that there are.
-    async fn lend(&self) -> (Turn, PoolConnection<Postgres>) {
+    async fn lend(&self) -> (Permit, PoolConnection<Postgres>) {
         loop {
-            if let Ok(turn) = self.turns.wait().await
+            if let Ok(permit) = self.permits.wait().await
                 && let Some(connection) = self.pool.try_acquire()
             {
-                return (turn.hold(&self.turns), connection);
+                return (permit.with_connection(&self.permits), connection);
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// Closes one of its connections, since whoever asks has none and the database grants no more; whether it did.
-    pub(super) async fn give_one_up(&self) -> bool {
-        let giving_up = async {
-            let turn = self.turns.wait().await.ok()?;
+    pub(super) async fn close_one(&self) -> bool {
+        let closing = async {
+            let permit = self.permits.wait().await.ok()?;
             let connection = self.pool.try_acquire()?;
             connection.close().await.ok()?;
-            drop(self.turns.withdraw(turn, self.pool.num_idle()));
+            drop(self.permits.withdraw(permit, self.pool.num_idle()));
             Some(())
         };
-        let given_up = tokio::time::timeout(GIVE_UP_TIMEOUT, giving_up);
-        self.has_any() && matches!(given_up.await, Ok(Some(())))
+        let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing);
+        self.has_any() && matches!(closed.await, Ok(Some(())))
     }
 
     /// What to say where a connection could not be had in time.
-    pub(super) fn none_in_time(&self) -> StoreError {
-        let held = self.turns.held();
-        StoreError::Unavailable(if held > 0 {
-            format!("all {held} connections of its pool are in use, and none came free in time")
+    pub(super) fn timeout_error(&self) -> StoreError {
+        let in_use = self.permits.in_use();
+        StoreError::Unavailable(if in_use > 0 {
+            format!("all {in_use} connections of its pool are in use, and none came free in time")
         } else {
             "no connection to it could be made in time".to_owned()
         })

@@ -8,31 +8,35 @@ use crate::model::{Credential, CredentialId, Timestamp, UserId, WorkspaceId};
 
 /// Tells whether the audit log has yet to tell of credentials that died with their owner.
 #[async_trait]
-pub trait UntoldStore: Send + Sync {
+pub trait PendingEndsStore: Send + Sync {
     /// Whether there are credentials that died with their owner, of which the audit log has yet to tell.
-    async fn has_untold(&self) -> Result<bool>;
+    async fn has_pending_ends(&self) -> Result<bool>;
 }
 
 /// Works through what the audit log has yet to tell.
 #[async_trait]
-pub trait UntoldTx: Send {
+pub trait PendingEndsTx: Send {
     /// The oldest of what the audit log has yet to tell that no other transaction holds, held.
-    async fn take_untold(&mut self) -> Result<Option<Untold>>;
+    async fn take_pending_ends(&mut self) -> Result<Option<PendingEnds>>;
     /// The next of its credentials, by id, with their owner's watermark in their `revoke_time`.
-    async fn list_untold(&mut self, untold: &Untold, limit: u32) -> Result<Vec<Credential>>;
+    async fn list_pending_ends(
+        &mut self,
+        pending: &PendingEnds,
+        limit: u32,
+    ) -> Result<Vec<Credential>>;
     /// Inserts it, or notes how far it has come.
-    async fn save_untold(&mut self, untold: &Untold) -> Result<()>;
+    async fn save_pending_ends(&mut self, pending: &PendingEnds) -> Result<()>;
     /// Drops it: all is told.
-    async fn delete_untold(&mut self, id: Uuid) -> Result<()>;
+    async fn delete_pending_ends(&mut self, id: Uuid) -> Result<()>;
 }
 
 /// Credentials that died with their owner, of which the audit log has yet to tell, each by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untold {
+pub struct PendingEnds {
     /// Its own; older ones come first.
     pub id: Uuid,
     /// Whose they were.
-    pub owner: UntoldOwner,
+    pub owner: PendingEndsOwner,
     /// The generation that they are of, which ended with the owner.
     pub generation: i64,
     /// When.
@@ -44,14 +48,14 @@ pub struct Untold {
     /// Why.
     pub reason: String,
     /// Those up to this one, by id, are told.
-    pub told_id: CredentialId,
+    pub last_written_id: CredentialId,
     /// So many are.
-    pub told_count: i64,
+    pub written_count: i64,
 }
 
 /// Whose credentials died.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UntoldOwner {
+pub enum PendingEndsOwner {
     /// Keys of this workspace.
     Workspace(WorkspaceId),
     /// Personal access tokens of this user.

@@ -24,7 +24,7 @@ const NAMES: &str = "SELECT DISTINCT name FROM ( \
      ORDER BY name";
 
 /// Where a store can be whose names are taken.
-const INSTEAD: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
+const ADVICE: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
      ?options=-c%20search_path%3Dsophic_auth at the end of the URL";
 
 /// What this connection's database holds. Outside of a transaction: what it asks may be refused.
@@ -32,21 +32,21 @@ pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
     if let Some(store) = store(connection).await? {
         return Ok(store);
     }
-    let ours: Vec<_> = migrations::made_names(POSTGRES).collect();
+    let ours: Vec<_> = migrations::created_names(POSTGRES).collect();
     let mut names = listed(connection, NAMES).await?;
     names.retain(|name| ours.contains(&name.as_str()));
     if !names.is_empty() {
         // Another process may have made the store between the two looks.
         let made = store(connection).await?;
-        return Ok(made.unwrap_or(Schema::Anothers { names, instead: INSTEAD }));
+        return Ok(made.unwrap_or(Schema::Occupied { names, advice: ADVICE }));
     }
     let tables = listed(connection, TABLES).await?;
-    Ok(if tables.is_empty() { Schema::Empty } else { Schema::Room(tables) })
+    Ok(if tables.is_empty() { Schema::Empty } else { Schema::Shared(tables) })
 }
 
 /// The store, if there is one.
 async fn store(connection: &mut PgConnection) -> Result<Option<Schema>> {
-    if !has_mark(connection).await? {
+    if !is_ours(connection).await? {
         return Ok(None);
     }
     let rows = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
@@ -60,7 +60,7 @@ async fn listed(connection: &mut PgConnection, statement: &'static str) -> Resul
 }
 
 /// Whether the migrations began with ours.
-async fn has_mark(connection: &mut PgConnection) -> Result<bool> {
+async fn is_ours(connection: &mut PgConnection) -> Result<bool> {
     // Of a table, for the reason that `version` has.
     let row =
         sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")
@@ -76,7 +76,7 @@ async fn has_mark(connection: &mut PgConnection) -> Result<bool> {
     .await
     .map_err(StoreError::from);
     match found {
-        Ok(Some(row)) => Ok(row.try_get::<String, _>(0)? == migrations::mark(POSTGRES)),
+        Ok(Some(row)) => Ok(row.try_get::<String, _>(0)? == migrations::first_checksum(POSTGRES)),
         // Refused where it has no such columns.
         Ok(None) | Err(StoreError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),
