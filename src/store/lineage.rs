@@ -1,8 +1,9 @@
-//! Which store a process has seen, and how far: what is read counts only from a primary that is not behind that. No I/O,
-//! so that the simulation in `tests/it/simulation` runs this too.
+//! The history of the store as one process has seen it. A result counts only if a primary returned it, and only if that
+//! primary is not behind what the process has already seen. No I/O, so that the simulation in `tests/it/simulation` can
+//! run the same code.
 //!
-//! A statement is judged by what was known *before* it was sent. What others learn while it is under way says nothing
-//! about it: it may well have been answered before that was so.
+//! A statement is checked against what the process knew *before* it sent the statement. The process may learn more
+//! while the statement is in flight, but the statement may have been answered before that.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,22 +13,23 @@ use uuid::Uuid;
 use super::IncarnationId;
 use crate::model::Revision;
 
-/// Lives that were left and are remembered.
+/// Number of superseded incarnations to remember.
 const SUPERSEDED_MAX: usize = 64;
 
-/// One life of a store: its log goes on in the order of its revisions as long as all three stay the same.
+/// One incarnation of a store: while all three fields stay the same, the change log continues in the order of its
+/// revisions. A restore or a promotion begins another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    /// A restore renews it, and so does `new-epoch`.
+    /// Epoch, replaced by a restore and by `new-epoch`.
     pub epoch: Uuid,
-    /// The database system, which its copies share.
+    /// Identifier of the database system. Physical copies share it.
     pub system: i64,
-    /// What a promotion counts on.
+    /// Timeline, which a promotion increments.
     pub timeline: u32,
 }
 
 impl Incarnation {
-    /// Reads what [`fmt::Display`] writes: epoch, system and timeline (in hexadecimal), with a slash between each.
+    /// Parses the output of [`fmt::Display`]: epoch, system and timeline (in hexadecimal), separated by slashes.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
         let epoch = Uuid::try_parse(parts.next()?).ok()?;
@@ -36,12 +38,12 @@ impl Incarnation {
         parts.next().is_none().then_some(Self { epoch, system, timeline })
     }
 
-    /// As replicas publish it.
+    /// Returns the text form that replicas publish.
     pub fn id(&self) -> IncarnationId {
         IncarnationId(self.to_string())
     }
 
-    /// Whether it comes later in the history of one and the same system.
+    /// Returns whether `self` is a later timeline of the same system.
     const fn is_promotion_of(&self, other: &Self) -> bool {
         self.system == other.system && self.timeline > other.timeline
     }
@@ -53,92 +55,93 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// Where a statement was answered, as the same statement says.
+/// The server that answered a statement, as reported by the statement itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A server in recovery: it follows another, and may be behind it by any length of time.
+    /// A server in recovery. It follows a primary, and may be behind it by any length of time.
     Standby,
-    /// A primary, in this life.
+    /// A primary in this incarnation.
     Primary(Incarnation),
 }
 
-/// What a process knew at one moment. Taken before a statement is sent, it is what the statement's result must not be
-/// behind.
+/// What a process knew at one moment. It is taken before a statement is sent, and the result of the statement must not
+/// be behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
-    /// The newest life, and the newest revision confirmed in it; nothing before the first statement.
+    /// Newest incarnation and the newest revision confirmed in it. `None` before the first statement.
     newest: Option<(Incarnation, Revision)>,
-    /// Lives left by then.
+    /// Number of incarnations superseded by then.
     superseded: u64,
 }
 
 impl Floor {
-    /// The newest life that was known.
+    /// Returns the newest incarnation that was known.
     pub fn incarnation(&self) -> Option<Incarnation> {
         self.newest.map(|(incarnation, _)| incarnation)
     }
 }
 
-/// What was admitted.
+/// Outcome of an admitted statement or connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
-    /// Nothing new.
+    /// The origin was already known.
     Unchanged,
-    /// It is of a life that this process had not seen, and another one is left for it: what leads to that one, or may
-    /// lead there, is to be thrown away.
+    /// The origin is an incarnation that this process had not seen, and it supersedes the previous one. Connections
+    /// that lead to the previous one, or may lead there, must be discarded.
     Moved,
 }
 
-/// Why what was read does not count.
+/// The reason why a result does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StaleOrigin {
     /// A standby answered.
     #[error("it is a standby, not the primary")]
     Standby,
-    /// A primary answered that another one has succeeded.
-    #[error("it is an older primary: timeline {seen}, and timeline {known} is known")]
+    /// A primary answered that another one has superseded.
+    #[error("it is an older primary, on timeline {seen}: timeline {known} is known")]
     OlderTimeline {
-        /// That of who answered.
+        /// Timeline of the server that answered.
         seen: u32,
-        /// The newest.
+        /// Newest timeline known to this process.
         known: u32,
     },
-    /// The database is, or was, of a life that this process has gone on from.
-    #[error("it is a database that another one has taken the place of")]
+    /// The database belongs to an incarnation that another one has superseded.
+    #[error("another database has superseded it")]
     Superseded,
-    /// The right life, but not all of it: a copy, or what a crash has left of it.
+    /// The incarnation is current, but its newest changes are missing: the database is a copy, or has lost changes in a
+    /// crash.
     #[error(
-        "it is behind what this process has seen: revision {seen}, and revision {known} is known; if it lost that for \
-         good, run sophic-auth new-epoch"
+        "it is behind: it is at revision {seen}, and this process has seen revision {known}; if those changes are lost \
+         for good, run sophic-auth new-epoch"
     )]
     Behind {
-        /// That of who answered.
+        /// Revision of the server that answered.
         seen: u64,
-        /// The newest.
+        /// Newest revision known to this process.
         known: u64,
     },
 }
 
-/// What this process has seen of its store.
+/// The history of the store as this process has seen it.
 #[derive(Debug, Clone, Default)]
 pub struct Lineage {
     newest: Option<(Incarnation, Revision)>,
-    /// Lives left, the last one at the end.
+    /// Superseded incarnations, the most recent one last.
     superseded: VecDeque<Incarnation>,
-    /// How many there were ever: `left` is the last of them.
+    /// Number of incarnations ever superseded. `superseded` holds the last of them.
     superseded_count: u64,
 }
 
 impl Lineage {
-    /// What is known now. To be taken before a statement is sent.
+    /// Returns what is known now. Call it before sending a statement.
     pub fn floor(&self) -> Floor {
         Floor { newest: self.newest, superseded: self.superseded_count }
     }
 
-    /// Takes in where a statement was answered that was sent after `floor` was taken, at which revision.
+    /// Checks the origin and revision of a statement that was sent after `floor` was taken, and follows the origin if
+    /// it is a new incarnation.
     ///
-    /// # Errors
-    /// If its result does not count.
+    /// A [`StaleOrigin`] if the result of the statement does not count.
     pub fn admit(
         &mut self,
         floor: &Floor,
@@ -156,10 +159,9 @@ impl Lineage {
         Ok(self.move_to(incarnation))
     }
 
-    /// Takes in where a connection leads that was made after `floor` was taken, and that says nothing of a revision.
+    /// Checks the origin of a connection that was opened after `floor` was taken and has not reported a revision.
     ///
-    /// # Errors
-    /// If nothing that it would say counts.
+    /// A [`StaleOrigin`] if no result on this connection would count.
     pub fn admit_connection(
         &mut self,
         floor: &Floor,
@@ -170,7 +172,8 @@ impl Lineage {
         Ok(self.move_to(incarnation))
     }
 
-    /// Notes that `revision` is confirmed in this incarnation: a sync has fetched it, or a commit of this process made it.
+    /// Records that `revision` is confirmed in this incarnation: a sync has fetched it, or a commit of this process
+    /// created it.
     pub fn confirm(&mut self, incarnation: &Incarnation, revision: Revision) {
         if let Some((known, newest)) = &mut self.newest
             && known == incarnation
@@ -179,7 +182,7 @@ impl Lineage {
         }
     }
 
-    /// Whether this life can be the store's, for a process that knew as much as `floor`.
+    /// Checks that this incarnation can be the current one, for a process that knew `floor`.
     fn check(&self, floor: &Floor, incarnation: Incarnation) -> Result<(), StaleOrigin> {
         let Some((known, _)) = floor.newest else { return Ok(()) };
         if incarnation == known {
@@ -196,11 +199,11 @@ impl Lineage {
             epoch_seen |= old.epoch == incarnation.epoch;
             system_seen |= old.system == incarnation.system;
         }
-        // A promotion, or what somebody has declared to be another life.
+        // A promotion, or a new epoch that an operator has declared.
         if incarnation.is_promotion_of(&known) || !epoch_seen {
             return Ok(());
         }
-        // A copy under another system, as an upgrade makes one. But not one that was gone on from.
+        // A copy under another system, such as an upgrade makes, unless this process has already left that system.
         let is_copy = incarnation.system != known.system && incarnation.epoch == known.epoch;
         if is_copy && !system_seen {
             return Ok(());
@@ -208,7 +211,7 @@ impl Lineage {
         Err(stale_origin(incarnation, known))
     }
 
-    /// Makes it the newest life, unless that is newer: it may have come while the statement was under way.
+    /// Makes this the newest incarnation. Does nothing if a newer one became known while the statement was in flight.
     fn move_to(&mut self, incarnation: Incarnation) -> Admitted {
         let Some((known, _)) = self.newest else {
             self.newest = Some((incarnation, Revision::default()));
@@ -243,7 +246,7 @@ mod tests {
         Incarnation { epoch: Uuid::from_u128(epoch), system, timeline }
     }
 
-    /// What a statement gives that is sent now, and answered at once.
+    /// Returns the outcome of a statement that is sent now and answered at once.
     fn answer(
         lineage: &mut Lineage,
         incarnation: Incarnation,
@@ -253,7 +256,7 @@ mod tests {
         lineage.admit(&floor, &Origin::Primary(incarnation), Revision(revision))
     }
 
-    /// One that has seen this life up to this revision.
+    /// Returns a lineage that has seen this incarnation up to this revision.
     fn lineage_at(incarnation: Incarnation, revision: u64) -> Lineage {
         let mut lineage = Lineage::default();
         assert_eq!(answer(&mut lineage, incarnation, revision), Ok(Admitted::Unchanged));
@@ -288,7 +291,7 @@ mod tests {
         // What was read and not confirmed is no measure.
         assert_eq!(answer(&mut lineage, first, 9), Ok(Admitted::Unchanged));
         assert_eq!(answer(&mut lineage, first, 5), Ok(Admitted::Unchanged));
-        // Nothing is taken back.
+        // An older revision does not lower what is confirmed.
         lineage.confirm(&first, Revision(3));
         assert_eq!(answer(&mut lineage, first, 4), Err(StaleOrigin::Behind { seen: 4, known: 5 }));
     }
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(answer(&mut lineage, second, 3), Ok(Admitted::Unchanged));
         let older = Err(StaleOrigin::OlderTimeline { seen: 1, known: 2 });
         assert_eq!(answer(&mut lineage, first, 9), older);
-        // One that was never seen, too.
+        // An older timeline that was never seen is refused as well.
         let mut lineage = lineage_at(incarnation(1, 1, 7), 5);
         let older = Err(StaleOrigin::OlderTimeline { seen: 6, known: 7 });
         assert_eq!(answer(&mut lineage, incarnation(1, 1, 6), 9), older);
@@ -313,9 +316,9 @@ mod tests {
         let mut lineage = lineage_at(first, 5);
         assert_eq!(answer(&mut lineage, second, 0), Ok(Admitted::Moved));
         assert_eq!(answer(&mut lineage, first, 9), Err(StaleOrigin::Superseded));
-        // Nor under another system.
+        // It is also refused under another system.
         assert_eq!(answer(&mut lineage, incarnation(1, 4, 1), 9), Err(StaleOrigin::Superseded));
-        // A restore of what was before it is a promotion, and counts.
+        // A restore of the earlier database is a promotion, and counts.
         assert_eq!(answer(&mut lineage, incarnation(1, 1, 4), 2), Ok(Admitted::Moved));
     }
 
@@ -334,7 +337,7 @@ mod tests {
             (incarnation(1, 1, 1), incarnation(1, 1, 2), incarnation(1, 1, 3));
         let mut lineage = lineage_at(first, 5);
         let floor = lineage.floor();
-        // Others learn of more while it is under way.
+        // Other statements learn more while this one is in flight.
         lineage.confirm(&first, Revision(8));
         let origin = Origin::Primary(first);
         assert_eq!(lineage.admit(&floor, &origin, Revision(6)), Ok(Admitted::Unchanged));
@@ -344,7 +347,7 @@ mod tests {
         for incarnation in [first, second] {
             let origin = Origin::Primary(incarnation);
             assert_eq!(lineage.admit(&floor, &origin, Revision(9)), Ok(Admitted::Unchanged));
-            // And takes nobody back.
+            // The lineage stays at the newest incarnation.
             assert_eq!(lineage.floor().incarnation(), Some(third));
         }
     }

@@ -1,4 +1,4 @@
-//! A URL becomes a database: the one place that knows which.
+//! Opens the database that a URL names. Only this module decides which database that is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use super::postgres::{self, PoolSizes};
 use super::sqlite;
 use super::{MigrationSummary, PostgresStore, Result, SqliteStore, Store, StoreError};
 
-/// Opens the database of this URL for a server, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. Where
-/// nothing is to be migrated, that takes no rights but to read.
+/// Opens the database for a server after migrating it. The URL is `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. If
+/// there is nothing to migrate, the right to read is enough.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     open_with(url, PoolSizes::default()).await
 }
 
-/// The same, with so many connections to Postgres at the most.
+/// Like [`open`], with these limits on connections to Postgres.
 pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
@@ -21,8 +21,8 @@ pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     })
 }
 
-/// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
-/// program's. Rights to read are enough, for reading.
+/// Opens an existing database without creating or migrating anything. Its schema must have this program's version. For
+/// reading, the right to read is enough.
 pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>> {
     match Location::parse(url)? {
         Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_existing(&path).await?)),
@@ -30,7 +30,7 @@ pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// The same for a server, with so many connections to Postgres at the most.
+/// Like [`open_existing`], for a server, with these limits on connections to Postgres.
 pub async fn open_existing_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path).await?),
@@ -40,12 +40,13 @@ pub async fn open_existing_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn S
     })
 }
 
-/// Whether this URL's database may be away for a while, as a server may; a file that cannot be opened stays so.
+/// Returns whether a failure to open this database may be temporary, as with a database server. A file that cannot be
+/// opened will not become available by itself.
 pub fn may_be_unreachable(url: &str) -> bool {
     matches!(Location::parse(url), Ok(Location::Postgres(_)))
 }
 
-/// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
+/// Migrates the schema to this program's version. Safe to run from several processes at once.
 pub async fn migrate(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
@@ -53,7 +54,7 @@ pub async fn migrate(url: &str) -> Result<MigrationSummary> {
     }
 }
 
-/// What [`migrate`] would do; touches nothing.
+/// Returns what [`migrate`] would do, without changing anything.
 pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::pending_migrations(&path).await,
@@ -61,8 +62,8 @@ pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     }
 }
 
-/// What other programs have in this URL's database, in words, of one without a store. An SQLite file that has anything is
-/// refused by itself.
+/// Returns the names of tables of other programs in a database without a store, or `None` if it has none. For SQLite it
+/// is always `None`: a file with other tables is refused when it is opened.
 pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
         Location::Sqlite(_) => Ok(None),
@@ -70,7 +71,7 @@ pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
     }
 }
 
-/// What whoever opens this URL's database may not do of what management needs, in words; nothing if they may do it all.
+/// Describes the rights that the database user lacks for management calls, or returns `None` if none is missing.
 pub async fn missing_rights(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
         Location::Sqlite(path) => Ok(sqlite::missing_rights(&path)),
@@ -78,7 +79,7 @@ pub async fn missing_rights(url: &str) -> Result<Option<String>> {
     }
 }
 
-/// Which store this URL speaks of, to be shown: without a password, and a file by its whole path.
+/// Returns the location of the store for messages, without a password. The path of a file is absolute.
 pub fn display_url(url: &str) -> Result<String> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => {
@@ -88,36 +89,36 @@ pub fn display_url(url: &str) -> Result<String> {
     })
 }
 
-/// WriteHealth a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+/// Writes a backup of the database to a new file. For SQLite only; Postgres has `pg_dump`.
 pub async fn backup(url: &str, to: &Path) -> Result<()> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::backup(&path, to).await,
-        Location::Postgres(_) => {
-            Err(StoreError::InvalidLocation("of Postgres, pg_dump makes backups".to_owned()))
-        }
+        Location::Postgres(_) => Err(StoreError::InvalidLocation(
+            "only SQLite stores are backed up here: for Postgres use pg_dump".to_owned(),
+        )),
     }
 }
 
-/// Begins to put a backup in the place of this URL's database. Of SQLite only, as [`backup`].
+/// Begins to replace the database with a backup. For SQLite only, like [`backup`].
 pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
-        Location::Postgres(_) => {
-            Err(StoreError::InvalidLocation("of Postgres, pg_restore restores backups".to_owned()))
-        }
+        Location::Postgres(_) => Err(StoreError::InvalidLocation(
+            "only SQLite stores are restored here: for Postgres use pg_restore".to_owned(),
+        )),
     }
 }
 
-/// Which database a URL speaks of.
+/// The database that a URL names.
 pub enum Location<'u> {
-    /// An SQLite file, by its path.
+    /// Path of an SQLite file.
     Sqlite(PathBuf),
-    /// A Postgres database, by its URL.
+    /// URL of a Postgres database.
     Postgres(&'u str),
 }
 
 impl<'u> Location<'u> {
-    /// By scheme. What is wrong is said without the URL, which may hold a password.
+    /// Parses a URL by its scheme. Errors do not repeat the URL, which may contain a password.
     pub fn parse(url: &'u str) -> Result<Self> {
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! What the audit log has yet to tell.
+//! Pending end events: audit events, still to be written, for credentials that ended with their owner.
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -6,54 +6,54 @@ use uuid::Uuid;
 use super::Result;
 use crate::model::{Credential, CredentialId, Timestamp, UserId, WorkspaceId};
 
-/// Tells whether the audit log has yet to tell of credentials that died with their owner.
+/// Reads whether there are pending end events.
 #[async_trait]
 pub trait PendingEndsStore: Send + Sync {
-    /// Whether there are credentials that died with their owner, of which the audit log has yet to tell.
+    /// Returns whether any end events are pending.
     async fn has_pending_ends(&self) -> Result<bool>;
 }
 
-/// Works through what the audit log has yet to tell.
+/// Works through the pending end events.
 #[async_trait]
 pub trait PendingEndsTx: Send {
-    /// The oldest of what the audit log has yet to tell that no other transaction holds, held.
+    /// Returns the oldest pending end events that no other transaction has locked, and locks them.
     async fn take_pending_ends(&mut self) -> Result<Option<PendingEnds>>;
-    /// The next of its credentials, by id, with their owner's watermark in their `revoke_time`.
+    /// Lists the next of the owner's credentials, by id, with the owner's watermark in their `revoke_time`.
     async fn list_pending_ends(
         &mut self,
         pending: &PendingEnds,
         limit: u32,
     ) -> Result<Vec<Credential>>;
-    /// Inserts it, or notes how far it has come.
+    /// Inserts the record, or updates its progress.
     async fn save_pending_ends(&mut self, pending: &PendingEnds) -> Result<()>;
-    /// Drops it: all is told.
+    /// Deletes the record: all its events are written.
     async fn delete_pending_ends(&mut self, id: Uuid) -> Result<()>;
 }
 
-/// Credentials that died with their owner, of which the audit log has yet to tell, each by itself.
+/// The credentials of one deleted owner whose end events are pending. Each credential gets its own event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingEnds {
-    /// Its own; older ones come first.
+    /// Id of the record. Older records come first.
     pub id: Uuid,
-    /// Whose they were.
+    /// Owner of the credentials.
     pub owner: PendingEndsOwner,
-    /// The generation that they are of, which ended with the owner.
+    /// Generation of the credentials, which ended with the owner.
     pub generation: i64,
-    /// When.
+    /// Time at which the credentials ended.
     pub revoke_time: Timestamp,
-    /// Who did it, as the log has it.
+    /// Caller that ended the owner, as the audit log names it.
     pub caller: String,
-    /// From where.
+    /// Address of that caller.
     pub remote_address: Option<String>,
-    /// Why.
+    /// Reason that the caller gave.
     pub reason: String,
-    /// Those up to this one, by id, are told.
+    /// Last credential whose event is written, by id. Column `told_id`.
     pub last_written_id: CredentialId,
-    /// So many are.
+    /// Number of events written. Column `told_count`.
     pub written_count: i64,
 }
 
-/// Whose credentials died.
+/// Owner whose credentials ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PendingEndsOwner {
     /// Keys of this workspace.

@@ -1,5 +1,5 @@
-//! From rows to nouns, once for both databases: every decoder is written over `columns.rs`, where each tells how it keeps
-//! what it reads. What does not fit is [`StoreError::Corrupt`], which names the column and never the value.
+//! Decodes rows into model types, for both databases. All decoders use `columns.rs`. A value that does not fit is
+//! [`StoreError::Corrupt`], which names the column but never the value.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -95,14 +95,14 @@ impl<R: Columns> Fields<'_, R> {
     }
 
     fn incarnation_and_revision(&mut self) -> Result<(IncarnationId, Revision)> {
-        // A standby has no timeline of its own to tell, and is not where replicas belong.
+        // A standby has no timeline, and replicas must not register with it.
         let incarnation = self.maybe_text("epoch")?;
         let incarnation =
             incarnation.ok_or_else(|| StoreError::Unavailable(StaleOrigin::Standby.to_string()))?;
         Ok((IncarnationId(incarnation), self.revision()?))
     }
 
-    /// Where a statement on Postgres was answered, of which a standby says nothing.
+    /// Reads the origin of a Postgres statement, which is NULL on a standby.
     fn origin(&mut self) -> Result<Origin> {
         let incarnation = self.maybe("epoch", R::text, Incarnation::parse)?;
         Ok(incarnation.map_or(Origin::Standby, Origin::Primary))
@@ -151,7 +151,7 @@ impl<R: Columns> Fields<'_, R> {
     }
 }
 
-/// What a change is of; else the column that is not as it must be.
+/// Decodes the entity of a change. The error is the name of the invalid column.
 fn changed_entity(
     entity: &str,
     id: &str,
@@ -178,7 +178,7 @@ fn parse_annotations(text: &str) -> std::result::Result<Annotations, Invalid> {
     Annotations::parse(entries)
 }
 
-/// Annotations as the store keeps them: a JSON object.
+/// Encodes annotations as the store keeps them: a JSON object.
 pub(super) fn annotations_text(annotations: &Annotations) -> String {
     let object = annotations.entries().iter();
     serde_json::Value::Object(
@@ -209,7 +209,7 @@ pub(super) fn membership(row: &impl Columns) -> Result<Membership> {
     })
 }
 
-/// Reads a workspace's id, and until when the name is reserved, if it is.
+/// Reads a workspace's id and the end of the name's reservation, if it is reserved.
 pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
     let mut fields = Fields::new(row, "workspaces");
     Ok(NameHolder {
@@ -231,7 +231,7 @@ pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> 
     Ok(StoredCredential { credential, digest: fields.required("digest", digest)? })
 }
 
-/// Reads a credential's digest alone.
+/// Reads a credential's digest.
 pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
     let mut fields = Fields::new(row, "credentials");
     let digest = fields.maybe_digest("digest")?;
@@ -248,13 +248,13 @@ pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
     Ok(TakenCredential { id, digest, kind, owner })
 }
 
-/// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner
-/// and of the name asked for, `user_columns`, and the user's roles.
+/// Reads the columns that `look_up` selects: the revision, the digest, `credential_columns`, `workspace_columns` of the
+/// owner and of the requested workspace, `user_columns`, and the user's roles.
 pub(super) fn facts(row: &impl Columns, digest: &Digest) -> Result<Facts> {
     read_facts(Fields::new(row, "counter"), digest)
 }
 
-/// The same, behind where the statement was answered.
+/// Reads the same columns after the origin of the statement.
 pub(super) fn facts_after_origin(row: &impl Columns, digest: &Digest) -> Result<Facts> {
     read_facts(Fields { row, table: "counter", next: ORIGIN_COLUMNS - 1 }, digest)
 }
@@ -263,7 +263,7 @@ fn read_facts(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<F
     let revision = fields.revision()?;
     fields.table = "credentials";
     let found_digest = fields.maybe_digest("digest")?;
-    // The index has found it; this compares all of it, in a time that tells nothing.
+    // The index has found the digest. This comparison covers all of it in constant time.
     let Some(_) = found_digest.filter(|found| found.equals(digest)) else {
         return Ok(Facts::new(revision, None));
     };
@@ -286,7 +286,7 @@ fn read_facts(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<F
     Ok(Facts::new(revision, Some(found)))
 }
 
-/// Roles by workspace, as `look_up` joins them: `<workspace>=<role>` with commas between.
+/// Parses roles by workspace, as `look_up` joins them: `<workspace>=<role>`, separated by commas.
 fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
     let role = |entry: &str| {
         let (workspace, role) = entry.split_once('=')?;
@@ -314,12 +314,12 @@ pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, Works
     Ok((id, policy))
 }
 
-/// A duration as the store keeps it; what is longer than any time that can be told is that.
+/// Encodes a duration in microseconds, as the store keeps it. A longer duration is cut to the maximum.
 pub(super) fn duration_micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Reads the time and the id that a list is ordered by.
+/// Reads the time and the id by which a list is ordered.
 pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPosition> {
     let mut fields = Fields::new(row, "credentials");
     Ok(CredentialPosition {
@@ -343,7 +343,7 @@ pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
     })
 }
 
-/// Reads what the audit log has yet to tell, column by column of its table.
+/// Reads pending end events: all columns of the table `untold`.
 pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
     let mut fields = Fields::new(row, "untold");
     Ok(PendingEnds {
@@ -370,8 +370,7 @@ pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
     Fields::new(row, "callers").caller()
 }
 
-/// Reads where a statement on Postgres was answered, and the newest revision, and then `caller_columns`, unless there is
-/// none.
+/// Reads the caller that follows the origin and the revision, or `None` if the row has none.
 pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> {
     let mut fields = Fields { row, table: "callers", next: ORIGIN_COLUMNS };
     if fields.maybe_uuid("id")?.is_none() {
@@ -400,15 +399,15 @@ pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
     })
 }
 
-/// Reads where a statement on Postgres was answered.
+/// Reads the origin of a Postgres statement.
 pub(super) fn origin(row: &impl Columns) -> Result<Origin> {
     Fields::new(row, "counter").origin()
 }
 
-/// Columns that [`placed`] reads.
+/// Number of columns that [`origin_and_revision`] reads.
 const ORIGIN_COLUMNS: usize = 2;
 
-/// Reads where a statement on Postgres was answered, and the newest revision.
+/// Reads the origin of a Postgres statement and the newest revision.
 pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revision)> {
     let mut fields = Fields::new(row, "counter");
     Ok((fields.origin()?, fields.revision()?))
@@ -421,27 +420,27 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
     Ok(Revision(number))
 }
 
-/// Reads what a store knows of the time.
+/// Reads the store's clock and the time of the newest audit event.
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
     let mut fields = Fields::new(row, "audit_events");
     let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
     Ok(StoreTime { now, newest_event, lately: None })
 }
 
-/// Reads where the last events begin.
+/// Reads the time of the first recent audit event, and of the event before it.
 pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
     let mut fields = Fields::new(row, "audit_events");
     let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
     Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
 }
 
-/// Reads a store's life and its newest revision.
+/// Reads the store's incarnation and newest revision.
 pub(super) fn incarnation_and_revision(row: &impl Columns) -> Result<(IncarnationId, Revision)> {
     Fields::new(row, "counter").incarnation_and_revision()
 }
 
-/// Reads rows of `list_replicas`: the store's life and newest revision, and a replica with whether it has ended, unless
-/// there is none.
+/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
+/// ended. A row without a replica id has no replica.
 pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
     let (incarnation, revision) = self::incarnation_and_revision(first)?;
@@ -464,7 +463,8 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     Ok(Replicas { incarnation, revision, replicas, ended })
 }
 
-/// Reads rows of a sync: the store's life and newest revision, a column to pass over, and a change, unless there is none.
+/// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row
+/// without a change has NULL there.
 pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
     let Some(first) = rows.first() else { return Ok(None) };
     let (incarnation, revision) = self::incarnation_and_revision(first)?;

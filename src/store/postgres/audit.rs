@@ -1,4 +1,4 @@
-//! The audit log: appended to, read, and cut by retention.
+//! The audit log: appending, listing and retention.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
@@ -22,7 +22,7 @@ impl AuditStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
         read!(self, async |db| {
-            // Only what the filter asks for stands in the statement, so that each has its index.
+            // Only the conditions in the filter go into the statement, so that Postgres can use the index for them.
             let mut query = QueryBuilder::<Postgres>::new(concat!(
                 "SELECT ",
                 audit_event_columns!(),
@@ -60,7 +60,7 @@ impl AuditStore for PostgresStore {
 impl AuditTx for PostgresTx {
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
         run!(self, async |db| {
-            // One statement: they go in as arrays, one for each column.
+            // One statement for all events, with an array for each column.
             if events.is_empty() {
                 return Ok(());
             }
@@ -116,7 +116,7 @@ impl AuditTx for PostgresTx {
     }
 }
 
-/// Appends an event.
+/// Appends one event.
 pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
     db.query(concat!(
         "INSERT INTO audit_events (",

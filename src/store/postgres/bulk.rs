@@ -1,4 +1,4 @@
-//! Credentials by the batch: ending, purging, and noting the use of many in few statements.
+//! Bulk operations on credentials, with few statements for many rows: revoking, purging, and recording last uses.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
@@ -46,7 +46,7 @@ impl BulkStore for PostgresStore {
 
     async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // Dead by themselves, which has its indexes, or with their owner.
+            // Credentials revoked or expired by themselves, which have indexes, or with their owner.
             let rows = db.query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \
@@ -74,13 +74,14 @@ impl BulkStore for PostgresStore {
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            // Replicas race, and none may turn back what another wrote.
+            // Several replicas write at once, and none may overwrite a later time.
             let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
             let times: Vec<OffsetDateTime> =
                 uses.iter().map(|(_, last_use)| sql_time(last_use.time)).collect();
             let ips: Vec<Option<String>> =
                 uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
-            // The rows are locked in the order of ids first, so that two replicas that flush at once do not wait for each other.
+            // Lock the rows in the order of their ids first, so that two replicas that flush at the same time do not
+            // deadlock.
             let done = db
                 .query(
                     "WITH used AS ( \
@@ -110,7 +111,8 @@ impl BulkStore for PostgresStore {
 impl BulkTx for PostgresTx {
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
         run!(self, async |db| {
-            // In the order of ids, as everybody who locks many does; and two statements, as for one credential.
+            // Lock in the order of ids, like every statement that locks many rows. Two statements, for the reason given
+            // in `find_credential`.
             db.query("SELECT id FROM credentials WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
                 .bind(uuids(ids))
                 .execute(db.connection())
@@ -131,8 +133,8 @@ impl BulkTx for PostgresTx {
         limit: u32,
     ) -> Result<Vec<Credential>> {
         run!(self, async |db| {
-            // One statement is enough, since the owners are held: of a row that it waited for it sees what was committed, and
-            // leaves it out if that is revoked.
+            // One statement is enough, because the owners are locked. After waiting for a row it sees the committed
+            // version, and skips a row that has been revoked.
             let mut query = select_revocable(filter, after, limit);
             query.push(" FOR NO KEY UPDATE OF c");
             let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
@@ -182,7 +184,8 @@ fn select_revocable(
     query
 }
 
-/// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
+/// Adds the conditions of the filter, and that the credential is not revoked, either by itself or by its owner's
+/// watermark.
 fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {

@@ -1,4 +1,4 @@
-//! Services that call this one.
+//! Callers: services with a service token or a client certificate.
 
 use async_trait::async_trait;
 
@@ -11,7 +11,8 @@ use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
 use crate::store::{CallerStore, CallerTx, Lock, row};
 
-/// The caller that a condition names, and where that is answered, be there one or not.
+/// Selects the caller that meets the condition, after the origin and the revision. The row exists even if there is no
+/// such caller.
 macro_rules! find_with_origin {
     ($condition:literal) => {
         concat!(
@@ -36,7 +37,7 @@ impl CallerStore for PostgresStore {
                 .fetch_one(db.connection())
                 .await?;
             let (origin, revision) = row::origin_and_revision(&row)?;
-            // The index has found it; this compares all of it, in a time that tells nothing.
+            // The index has found the digest. This comparison covers all of it in constant time.
             let value = row::caller_after_origin(&row)
                 .map(|caller| caller.filter(|caller| caller.has_token(digest)));
             Ok(StatementResult { origin, revision, value })
@@ -143,7 +144,7 @@ impl CallerTx for PostgresTx {
     }
 }
 
-/// The caller of this id, revoked or not.
+/// Returns the caller of this id, even if it is revoked.
 async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
     let row = db
         .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
@@ -153,7 +154,7 @@ async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
     row.as_ref().map(row::caller).transpose()
 }
 
-/// The caller of this name, unless revoked.
+/// Returns the caller of this name, unless it is revoked.
 async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
     let row = db
         .query(concat!(
@@ -167,7 +168,7 @@ async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
     row.as_ref().map(row::caller).transpose()
 }
 
-/// The digest of its service token, or the name in its certificate.
+/// Returns the digest of the caller's service token, or the name in its certificate.
 fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     match &caller.identity {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
@@ -175,7 +176,7 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     }
 }
 
-/// The digest of its token from before the last rotation.
+/// Returns the digest of the caller's token from before the last rotation.
 fn previous_digest(caller: &Caller) -> Option<&[u8]> {
     caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

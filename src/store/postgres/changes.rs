@@ -1,4 +1,4 @@
-//! The change log, as its readers see it, and its purging: triggers write it.
+//! The change log: reading and purging. Triggers write it.
 
 use async_trait::async_trait;
 
@@ -12,7 +12,7 @@ use crate::store::{Change, ChangeStore, Origin, row};
 impl ChangeStore for PostgresStore {
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         read!(self, async |db| {
-            // A revision beyond what the database can count to has nothing after it.
+            // No change can follow a revision above the maximum of `bigint`.
             let after = i64::try_from(after.0).unwrap_or(i64::MAX);
             let rows = db
                 .query(
@@ -32,8 +32,8 @@ impl ChangeStore for PostgresStore {
 
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
         transact!(self, async |db| {
-            // Every condition is an upper bound on a prefix, so that what stays has no gap: a row behind a younger one stays
-            // with it.
+            // Each condition is an upper bound on a prefix of the log, so the remaining rows have no gap. An old row
+            // after a younger one remains too.
             let done = db.query(
                 "WITH head AS (SELECT revision, commit_time FROM changes ORDER BY revision LIMIT $2) \
                  DELETE FROM changes \
@@ -73,8 +73,8 @@ impl ChangeStore for PostgresStore {
     }
 }
 
-/// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; where that was
-/// done, and the newest revision. One round trip, since the lock is held over all that comes after it.
+/// Runs the deferred triggers, which append this transaction's changes and lock the counter. Returns the origin of the
+/// statement and the newest revision. It is one round trip, because the lock is held until the commit.
 pub(super) async fn append(db: &mut Session) -> Result<(Origin, Revision)> {
     let row = sqlx::raw_sql(concat!(
         "SET CONSTRAINTS ALL IMMEDIATE; SELECT ",

@@ -1,4 +1,4 @@
-//! A connection while it is held, and its way back to its pool: it never waits for a peer that may not be there any more.
+//! A guard for a pooled connection. Returning the connection to its pool never waits for a server that may be gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use sqlx::{PgConnection, Postgres};
 use super::permits::Permit;
 use super::primary::{Primary, UNANSWERED};
 
-/// How long it may take to roll back, and to answer what was not waited for, before it is closed instead.
+/// Time limit for the rollback and for outstanding answers before a returned connection is closed instead.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is held. Dropping it rolls back and gives it back.
+/// A pooled connection in use. Dropping the guard rolls back and returns the connection to its pool.
 pub(super) struct ConnectionGuard {
-    /// Until it is dropped.
+    /// `None` only while the guard is being dropped.
     connection: Option<PoolConnection<Postgres>>,
-    /// At the pools that all share; given back after the connection.
+    /// Permit of a shared pool, released after the connection. `None` for a connection of a feed.
     permit: Option<Permit>,
     state: State,
-    /// How long a statement on it may take, if the server sees to that.
+    /// Time limit that the server enforces for a statement. `None` if there is no limit.
     limit: Option<Duration>,
-    /// Since when there may be a statement on it.
+    /// Time since which a statement may be running.
     started: Instant,
     primary: Arc<Primary>,
     generation: u64,
@@ -29,16 +29,16 @@ pub(super) struct ConnectionGuard {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In no transaction.
+    /// Outside a transaction.
     Idle,
-    /// In one.
+    /// In a transaction.
     InTransaction,
-    /// A BEGIN or a COMMIT is under way, or has failed.
+    /// A BEGIN or COMMIT is in flight or has failed.
     Unknown,
 }
 
 impl ConnectionGuard {
-    /// Of this generation.
+    /// Guards a connection of this generation.
     pub(super) fn new(
         connection: PoolConnection<Postgres>,
         permit: Option<Permit>,
@@ -58,7 +58,7 @@ impl ConnectionGuard {
         self.limit
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction with the statement `begin`.
     pub(super) async fn begin(&mut self, begin: &'static str) -> sqlx::Result<()> {
         self.state = State::Unknown;
         sqlx::raw_sql(begin).execute(self.connection()).await?;
@@ -67,7 +67,7 @@ impl ConnectionGuard {
         Ok(())
     }
 
-    /// Commits, if it is in a transaction.
+    /// Commits the transaction, if there is one.
     pub(super) async fn commit(mut self) -> sqlx::Result<()> {
         if self.state == State::InTransaction {
             self.state = State::Unknown;
@@ -83,14 +83,15 @@ impl Drop for ConnectionGuard {
         let Some(connection) = self.connection.take() else { return };
         let runtime = tokio::runtime::Handle::try_current();
         let (Ok(runtime), true) = (runtime, self.state != State::Unknown) else {
-            // Its place is free at once. Without a farewell: the server finds out by itself, and rolls back.
+            // Frees the pool's slot at once, without closing the session. The server notices the closed socket and
+            // rolls back.
             drop(connection.detach());
             return;
         };
         let (in_transaction, permit, limit, started) =
             (self.state == State::InTransaction, self.permit.take(), self.limit, self.started);
         let (primary, generation) = (Arc::clone(&self.primary), self.generation);
-        // Not on a tracker: it is bounded, and the pool, as long as it is open, does not close without it.
+        // This task needs no tracker: its duration is bounded, and an open pool does not close without it.
         runtime.spawn(async move {
             if !return_to_pool(connection, in_transaction).await
                 && limit.is_some_and(|limit| started.elapsed() > limit)
@@ -102,7 +103,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Rolls back, if need be, and gives it back, or closes it; whether the server answered.
+/// Rolls back if necessary, then returns the connection to its pool or closes it. Returns whether the server answered.
 async fn return_to_pool(mut connection: PoolConnection<Postgres>, in_transaction: bool) -> bool {
     if in_transaction {
         let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *connection);
@@ -112,6 +113,7 @@ async fn return_to_pool(mut connection: PoolConnection<Postgres>, in_transaction
             return rolled_back.is_ok();
         }
     }
-    // sqlx tests it, which takes in the answer to what was not waited for. Where it is late it is closed: this drops it.
+    // sqlx pings the connection, which also receives the answer to an abandoned statement. If that takes too long, the
+    // connection is dropped and thereby closed.
     tokio::time::timeout(RETURN_TIMEOUT, connection.return_to_pool()).await.is_ok()
 }

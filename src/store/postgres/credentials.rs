@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
+//! Keys and personal access tokens: the lookup that decides introspections, and management.
 
 use async_trait::async_trait;
 use sqlx::Row as _;
@@ -12,9 +12,10 @@ use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
-/// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
-/// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
-/// first, so that a slug inserted by hand cannot take another workspace's place.
+/// Selects the facts that decide an introspection, for these expressions for the digest and the workspace name. It
+/// starts from the counter, so that an unknown digest still returns the origin and the revision. Ids and slugs share
+/// one namespace. The id is tried first, so that a slug inserted by hand cannot take the place of another workspace's
+/// id.
 macro_rules! look_up {
     ($from:literal, $digest:literal, $name:literal) => {
         look_up!(origin!(), $from, $digest, $name)
@@ -78,14 +79,14 @@ impl CredentialStore for PostgresStore {
             let rows = db
                 .query(concat!(
                     look_up!(
-                        // It would be worked out for each row.
-                        concat!("CASE WHEN asked.place = 1 THEN ", origin!(), " END"),
-                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
+                        // Otherwise Postgres would compute it for every row.
+                        concat!("CASE WHEN asked.position = 1 THEN ", origin!(), " END"),
+                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, position) \
                          CROSS JOIN counter",
                         "asked.digest",
                         "asked.name"
                     ),
-                    " ORDER BY asked.place"
+                    " ORDER BY asked.position"
                 ))
                 .bind(digests)
                 .bind(names)
@@ -114,8 +115,8 @@ impl CredentialTx for PostgresTx {
         lock: Lock,
     ) -> Result<Option<Credential>> {
         run!(self, async |db| {
-            // Two statements: what the second reads of the owner was committed before the lock was had. One statement would
-            // wait for the credential's row, and then read its owner as it was before the wait.
+            // Two statements, so that the second reads an owner that was committed before the lock was granted. A
+            // single statement would wait for the credential's row and then return its owner as of before the wait.
             let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
             db.query(statement).bind(id.0).execute(db.connection()).await?;
             find(db, id).await
@@ -281,13 +282,13 @@ impl CredentialTx for PostgresTx {
                 .bind(i64::from(most))
                 .fetch_one(db.connection())
                 .await?;
-            // No more than `most`, which is a u32.
+            // At most `most`, which is a `u32`.
             Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
         })
     }
 }
 
-/// The credential of this id.
+/// Returns the credential of this id.
 async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.id = $1"))
@@ -297,7 +298,7 @@ async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> 
     row.as_ref().map(row::credential).transpose()
 }
 
-/// The credential of this digest.
+/// Returns the credential of this digest.
 async fn find_by_digest(db: &mut Session, digest: &Digest) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.digest = $1"))

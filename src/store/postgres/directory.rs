@@ -1,4 +1,4 @@
-//! Workspaces and their names, users, memberships.
+//! The directory: workspaces and their names, users, and memberships.
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder};
@@ -80,7 +80,7 @@ impl DirectoryStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Membership>> {
         read!(self, async |db| {
-            // Only what is asked for stands in the statement, so that each has its index.
+            // Only the requested conditions go into the statement, so that Postgres can use the index for them.
             let (after_workspace, after_user) =
                 after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
             let mut query = QueryBuilder::<Postgres>::new(concat!(
@@ -106,7 +106,7 @@ impl DirectoryStore for PostgresStore {
 impl DirectoryTx for PostgresTx {
     async fn lock_workspace_names(&mut self) -> Result<()> {
         run!(self, async |db| {
-            // Two keys of 32 bits: the first says that it is ours ("soph"), the second which lock it is.
+            // Two keys of 32 bits. The first marks the lock as ours ("soph"), and the second is the number of the lock.
             db.query("SELECT pg_advisory_xact_lock(1936682088, 1)")
                 .execute(db.connection())
                 .await?;
@@ -168,7 +168,7 @@ impl DirectoryTx for PostgresTx {
 
     async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>> {
         run!(self, async |db| {
-            // Whom the name leads to is asked twice: it may have been given to another while this waited for the lock.
+            // Resolve the name again after the lock is granted: another workspace may have taken it in the meantime.
             let Some(found) = find_workspace(db, name).await? else { return Ok(None) };
             find_workspace_row_locked(db, &found.id, lock).await?;
             Ok(find_workspace(db, name).await?.filter(|again| again.id == found.id))
@@ -316,7 +316,7 @@ impl DirectoryTx for PostgresTx {
     }
 }
 
-/// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
+/// Returns the workspace of this slug or id, unless it is deleted. The id is tried first, as in `look_up`.
 async fn find_workspace(db: &mut Session, name: &str) -> Result<Option<Workspace>> {
     let row = db
         .query(concat!(
@@ -332,7 +332,7 @@ async fn find_workspace(db: &mut Session, name: &str) -> Result<Option<Workspace
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The workspace of this id, deleted or not, whose row stays locked to the end of the transaction.
+/// Returns the workspace of this id, even if it is deleted, and locks its row until the end of the transaction.
 async fn find_workspace_row_locked(
     db: &mut Session,
     id: &WorkspaceId,
@@ -343,7 +343,7 @@ async fn find_workspace_row_locked(
     find_workspace_row(db, id).await
 }
 
-/// The workspace of this id, deleted or not.
+/// Returns the workspace of this id, even if it is deleted.
 async fn find_workspace_row(db: &mut Session, id: &WorkspaceId) -> Result<Option<Workspace>> {
     let row = db
         .query(concat!("SELECT ", workspace_columns!("w"), " FROM workspaces AS w WHERE w.id = $1"))
@@ -353,7 +353,7 @@ async fn find_workspace_row(db: &mut Session, id: &WorkspaceId) -> Result<Option
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The user of this id, deleted or not.
+/// Returns the user of this id, even if it is deleted.
 async fn find_user_row(db: &mut Session, id: &UserId) -> Result<Option<User>> {
     let row = db
         .query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
@@ -363,7 +363,7 @@ async fn find_user_row(db: &mut Session, id: &UserId) -> Result<Option<User>> {
     row.as_ref().map(row::user).transpose()
 }
 
-/// The user's membership of the workspace.
+/// Returns the user's membership of the workspace.
 async fn find_membership(
     db: &mut Session,
     workspace: &WorkspaceId,

@@ -1,4 +1,4 @@
-//! Following the change log: connections that nothing else waits for, one to sync on and one that listens.
+//! The change feed: two connections that nothing else waits for, one for syncs and one that listens for notifications.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::store::{
     ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
 };
 
-/// What the triggers notify.
+/// Channel on which the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
 
-/// How often to look where nothing can be listened to: behind a pooler.
+/// Polling interval behind a pooler, which does not support LISTEN.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a connection of its own is waited for before one is taken from those that all share.
+/// Time to wait for a new connection before the shared pools give up one of theirs.
 const OWN_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[async_trait]
@@ -75,25 +75,25 @@ impl FeedStore for PostgresStore {
     }
 }
 
-/// Two connections at the most.
+/// The change feed of one replica. It has at most two connections.
 pub(super) struct PostgresFeed {
     pool: PgPool,
     primary: Arc<Primary>,
-    /// The generation of all its connections: where that is thrown away, the replica opens another feed.
+    /// Generation of its connections. When they are discarded, the replica opens another feed.
     generation: u64,
     listener: Option<PgListener>,
 }
 
 impl PostgresFeed {
-    /// Connects as the store does.
+    /// Connects with the settings of the store.
     pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
         let primary = Arc::clone(&store.primary);
-        // A feed is opened anew after a sync that failed: this is how a store that was away is found again. The host may
-        // be a primary that another one has succeeded: cut off from its standby it still answers what reads, and takes
-        // no sync.
+        // A replica opens a new feed after a failed sync, so this probe also detects that an unreachable store has
+        // returned. The current host may be a primary that has been superseded: if it is cut off from its standby, it
+        // still answers reads but accepts no sync.
         primary.back_off().await;
         if let Err(error) = primary.probe().await {
-            // The database may be there, and grant no more connections than others of this process hold.
+            // The database may be reachable but refuse further connections because this process holds too many.
             if !store.connections.close_one().await {
                 return Err(error);
             }
@@ -103,8 +103,8 @@ impl PostgresFeed {
         let options = if primary.pooled() {
             options
         } else {
-            // A server that does not answer must not hold up giving up. What the row of a replica says is for those who
-            // wait for it, and nothing that anybody would miss: memory works on where a primary is to take no writes.
+            // A server that does not answer must not delay the detection of an outage. Replicas write their rows even
+            // while the primary rejects writes by default, so that memory keeps answering.
             options.options([
                 ("statement_timeout", "5s"),
                 ("lock_timeout", "2s"),
@@ -120,7 +120,7 @@ impl PostgresFeed {
             if let Ok(pool) = tokio::time::timeout(OWN_CONNECTION_TIMEOUT, &mut pool).await {
                 return pool;
             }
-            // What follows the log comes first: without it, memory answers nothing.
+            // The feed takes precedence: without it, memory answers nothing.
             store.connections.close_one().await;
             pool.await
         };
@@ -137,10 +137,10 @@ impl PostgresFeed {
         self.primary.classify_error(self.generation, error)
     }
 
-    /// The newest revision of all that has been notified meanwhile.
+    /// Waits for a notification and returns the newest revision among all that have arrived.
     async fn next_hint(&mut self) -> Result<Hint> {
         let listener = self.listener().await?;
-        // None: the connection was lost and made anew, and what was notified meanwhile is lost.
+        // `None` means that the connection was lost and restored, so notifications may have been missed.
         let Some(first) = listener.try_recv().await? else { return Ok(Hint::Look) };
         let mut newest = hint(first.payload());
         while let Some(next) = listener.next_buffered() {
@@ -181,7 +181,8 @@ impl PostgresFeed {
         .await
         .map_err(|error| self.classify_error(error))?;
         db.commit().await?;
-        // Only now that everybody sees the row: what is read before it, nobody would wait for.
+        // Read only now, when the row is visible to all. Nobody would wait for a replica to apply changes after an
+        // earlier read.
         let floor = self.primary.floor();
         let mut db = self.session().await?;
         let row = db
@@ -202,8 +203,8 @@ impl PostgresFeed {
     ) -> Result<Option<Synced>> {
         let mut db = self.session().await?;
         let floor = self.primary.floor();
-        // An UPDATE, so that only the primary can answer it. With standbys that commits wait for, this one waits too: on
-        // a primary that was cut off it hangs, and the lease ends. Without, it waits for the disk only where a crash
+        // An UPDATE, so that only the primary can answer. If commits wait for standbys, this one waits too: on a
+        // primary that is cut off it hangs, and the lease ends. Without standbys, it waits for the disk only if a crash
         // must not lose it.
         let rows = db
             .query(concat!(
@@ -290,7 +291,7 @@ impl ChangeFeed for PostgresFeed {
         match tokio::time::timeout(longest, self.next_hint()).await {
             Ok(Ok(hint)) => Ok(hint),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the listener broke: looking now and then until there is another");
+                tracing::debug!(%error, "the listener broke: polling until it is restored");
                 self.listener = None;
                 tokio::time::sleep_until(started + longest).await;
                 Ok(Hint::Look)
@@ -304,7 +305,7 @@ impl ChangeFeed for PostgresFeed {
     }
 }
 
-/// The revision that a notification names. Nothing: it is of another version of the schema, or somebody else's.
+/// Parses the revision in a notification. `None` if another schema version or another program sent it.
 fn hint(payload: &str) -> Option<Revision> {
     payload.parse().ok().map(Revision)
 }

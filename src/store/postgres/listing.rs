@@ -1,4 +1,4 @@
-//! Pages of credentials: how `store::listing` walks an index, in SQL.
+//! Pages of credentials: the SQL for the plans of `store::listing`.
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, Row as _};
@@ -81,7 +81,7 @@ impl ListingStore for PostgresStore {
     }
 }
 
-/// What is walked: one index, or what a user sees, which is an index of each owner.
+/// Splits a filter into walks along one index each. What a user may see takes one walk for each owner.
 async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<CredentialFilter>> {
     if listing::is_impossible(filter) {
         return Ok(Vec::new());
@@ -98,7 +98,7 @@ async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<Creden
     Ok(walks)
 }
 
-/// The workspaces that the user is admin or owner of.
+/// Returns the workspaces in which the user is an admin or owner.
 async fn administered_workspaces(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId>> {
     let rows = db.query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
@@ -109,7 +109,7 @@ async fn administered_workspaces(db: &mut Session, user: &UserId) -> Result<Vec<
     rows.iter().map(row::workspace_id).collect()
 }
 
-/// One walk along one index.
+/// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
@@ -129,7 +129,8 @@ impl Walk<'_> {
         Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
-    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
+    /// Returns the position at which the walk must end, if any, or the selective filter whose few rows are all read
+    /// instead.
     async fn plan(
         &self,
         db: &mut Session,
@@ -182,7 +183,7 @@ impl Walk<'_> {
         query.push(" LIMIT ").push_bind(i64::from(self.limit));
     }
 
-    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    /// Adds the range of the index to walk: its leading columns, after the start of the page, and up to `end`.
     fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -226,11 +227,11 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row.
+    /// Adds the conditions that are checked row by row.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
-            // Asked once, not of each row.
+            // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query
                     .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
@@ -282,7 +283,7 @@ impl Walk<'_> {
         });
     }
 
-    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
+    /// Adds a selective filter, ordered by its own index, so that Postgres uses no other.
     fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -313,7 +314,7 @@ impl Walk<'_> {
     }
 }
 
-/// Which side of a place, in the list's order.
+/// Side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,
@@ -364,7 +365,8 @@ fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>
 const REVOKED: &str =
     "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
 
-/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+/// Adds the condition for a state. The order of precedence is that of
+/// [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
 fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
@@ -382,7 +384,7 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     };
 }
 
-/// No bytes at all come before every digest.
+/// Returns the bytes of the digest. The empty slice, for `None`, sorts before every digest.
 fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

@@ -1,6 +1,8 @@
-//! The store in a Postgres database, 14 or later: native column types, one pool that reads and one that writes.
+//! The Postgres store, for version 14 or later. It uses native column types and two connection pools: one for reads,
+//! one for writes.
 //!
-//! All SQL for Postgres is here and nothing else. `diff -r` against `sqlite` shows the dialect.
+//! This module contains all SQL for Postgres, and nothing else. `diff -r` against `sqlite` shows the differences
+//! between the dialects.
 
 mod audit;
 mod bulk;
@@ -46,7 +48,7 @@ use self::transaction::PostgresTx;
 use super::{ReadStore, Result, Store, StoreError, WriteTx};
 use crate::model::Timestamp;
 
-/// The store in a Postgres database.
+/// A store in a Postgres database.
 #[derive(Debug)]
 pub struct PostgresStore {
     connections: Connections,
@@ -54,7 +56,7 @@ pub struct PostgresStore {
     sizes: PoolSizes,
 }
 
-/// A time as Postgres keeps it.
+/// Converts a time to the type that Postgres stores.
 fn sql_time(time: Timestamp) -> OffsetDateTime {
     time.date_time()
 }
@@ -65,7 +67,7 @@ impl ReadStore for PostgresStore {
         let doubts = self.primary.write_health.doubts();
         decide!(self, async |db| rights::ping(db).await)?;
         if let Some(doubts) = doubts {
-            // Rolled back: a disk that is full is found when the rows are to be placed.
+            // The transaction is rolled back. A full disk already shows when the rows are written.
             rights::try_to_write(&mut self.begin_write().await?).await?;
             self.primary.write_health.prove(doubts);
         }

@@ -1,4 +1,4 @@
-//! What the audit log has yet to tell.
+//! Pending end events of credentials that ended with their owner.
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, Row as _};
@@ -26,7 +26,7 @@ impl PendingEndsStore for PostgresStore {
 impl PendingEndsTx for PostgresTx {
     async fn take_pending_ends(&mut self) -> Result<Option<PendingEnds>> {
         run!(self, async |db| {
-            // Two who take at once get two, or one of them none.
+            // With SKIP LOCKED, two transactions never take the same record.
             let row = db.query("SELECT id, workspace_id, user_id, generation, revoke_time, caller, remote_address, reason, \
          told_id, told_count FROM untold ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED")
                 .fetch_optional(db.connection())

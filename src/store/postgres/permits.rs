@@ -1,6 +1,6 @@
-//! Permits at the connections of a pool. A turn is waited for as long as anybody may wait; with a turn, there is a connection to
-//! be had at once, or none. There are as many as the database grants connections: each that it refuses while there are others
-//! takes a turn away, and now and then one is tried again.
+//! Permits for the connections of a pool. Waiting happens here: the holder of a permit gets a connection at once, or
+//! none. There is one permit for each connection that the database grants. If the database refuses a connection while
+//! the pool has others, one permit is withdrawn, and it is retried now and then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,40 +11,40 @@ use sqlx::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-/// How long a connection that was refused is not asked for again.
+/// Time before a refused connection is requested again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// At most as many as the pool may have connections, first come, first served.
+/// The permits of a pool, as many as its maximum size, granted first come, first served.
 #[derive(Debug)]
 pub(super) struct Permits {
     size: usize,
     free: Arc<Semaphore>,
-    /// Connections that are held, or on their way back.
+    /// Number of connections in use or being returned.
     in_use: Arc<AtomicUsize>,
     withheld: Mutex<Withheld>,
-    /// Counts those who had a turn and got no connection.
+    /// Number of permits whose holder got no connection.
     failures: watch::Sender<u64>,
 }
 
-/// Connections that the pool may have and the database does not grant.
+/// Permits withdrawn because the database granted no connection for them.
 #[derive(Debug)]
 struct Withheld {
     count: usize,
-    /// When one was last refused, or tried again.
+    /// Time of the last refusal or retry.
     last: Instant,
 }
 
-/// Somebody's turn, until it is dropped.
+/// A permit, released on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,
-    /// Whether nobody has it after this.
+    /// Whether the permit is withdrawn instead of released.
     is_withdrawn: bool,
     in_use: Option<Arc<AtomicUsize>>,
 }
 
 impl Permit {
-    /// A connection is held with it.
+    /// Marks that a connection is in use with this permit.
     pub(super) fn with_connection(mut self, permits: &Permits) -> Self {
         permits.in_use.fetch_add(1, Ordering::AcqRel);
         self.in_use = Some(Arc::clone(&permits.in_use));
@@ -63,22 +63,22 @@ impl Drop for Permit {
     }
 }
 
-/// How a try to get a connection went.
+/// Outcome of an attempt to get a connection.
 pub(super) enum AcquireOutcome<T> {
-    /// One more was granted, or was idle.
+    /// A new or an idle connection.
     Granted(T),
-    /// One of the pool's own came free while one more was waited for.
+    /// A connection that was returned while a new one was awaited.
     Freed(T),
-    /// The pool has none, and another lends one, with a turn there.
+    /// A connection of another pool, with a permit of that pool, because this pool has none.
     Lent(Permit, T),
 }
 
-/// What to try with a turn, and what else there is.
+/// Source of connections for the holder of a permit.
 pub(super) trait ConnectionSource {
     type Connection;
-    /// Gets a connection.
+    /// Tries to get a connection.
     async fn connect(&self) -> sqlx::Result<AcquireOutcome<Self::Connection>>;
-    /// Connections that nobody holds.
+    /// Returns the number of idle connections.
     fn idle(&self) -> usize;
 }
 
@@ -94,14 +94,14 @@ impl Permits {
         }
     }
 
-    /// Connections that are held, or on their way back.
+    /// Number of connections in use or being returned.
     pub(super) fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Acquire)
     }
 
-    /// Waits for a turn, and takes a connection with it. Where the database grants no more than there are, one of those
-    /// is waited for. Where there are none, and another who had a turn got none meanwhile, there is no use in waiting:
-    /// each would find the same, one after the other.
+    /// Waits for a permit and takes a connection with it. If the database grants no further connection, waits for one
+    /// of those in use. Fails at once if the pool has no connection and another waiter got none in the meantime: each
+    /// waiter would find the same, one after the other.
     pub(super) async fn acquire<S: ConnectionSource>(
         &self,
         source: &S,
@@ -141,14 +141,14 @@ impl Permits {
         }
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     pub(super) async fn wait(&self) -> sqlx::Result<Permit> {
         let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Error::PoolClosed)?;
         Ok(Permit { permit: Some(permit), is_withdrawn: false, in_use: None })
     }
 
-    /// The database grants no more than there are, of which so many are idle: this turn is the last of its kind for now.
-    /// One is left in any case.
+    /// Withdraws a permit because the database grants no more connections than there are, of which `idle` are idle. One
+    /// permit always remains.
     pub(super) fn withdraw(&self, mut permit: Permit, idle: usize) -> Permit {
         let mut withheld = self.withheld.lock();
         withheld.last = Instant::now();
@@ -159,7 +159,7 @@ impl Permits {
         permit
     }
 
-    /// Gives a turn back that was taken away, if it is time to ask for one more.
+    /// Restores a withdrawn permit if it is time to retry a connection.
     fn retry_withheld(&self) {
         let mut withheld = self.withheld.lock();
         if withheld.count > 0 && withheld.last.elapsed() >= RETRY_PAUSE {
@@ -169,12 +169,13 @@ impl Permits {
     }
 }
 
-/// Whether a connection may be had another time: the server is away or full, or a pooler leaves who comes waiting.
+/// Returns whether a later attempt may succeed: the server is unreachable or full, or a pooler keeps new clients
+/// waiting.
 fn is_transient(error: &Error) -> bool {
     match error {
         Error::PoolTimedOut | Error::Io(_) => true,
         Error::Database(error) => error.code().is_some_and(|code| {
-            // A lack of resources, a server that starts, and what a pooler says that is full.
+            // A lack of resources, a server that is starting, or a pooler that is full.
             code.starts_with("53") || matches!(&*code, "57P03" | "08P01" | "08006" | "08004")
         }),
         _ => false,
@@ -187,7 +188,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Grants as many connections as there are permits, and has none that is idle.
+    /// Grants as many connections as the semaphore has permits, and never has an idle one.
     struct Grants(Semaphore);
 
     impl ConnectionSource for Grants {
@@ -229,7 +230,7 @@ mod tests {
         let (first, ()) = permits.acquire(&grants, LONG).await.expect("a permit");
         let mut second = Box::pin(permits.acquire(&grants, LONG));
         assert!(futures::poll!(&mut second).is_pending());
-        // It waits for the only one, and asks for no other meanwhile.
+        // It waits for the only connection, and requests no other in the meantime.
         assert_eq!(permits.withheld.lock().count, 2);
         grants.0.add_permits(1);
         drop(first);

@@ -1,4 +1,4 @@
-//! What workspaces ask of their keys beyond the server's own policy.
+//! Workspace policies: limits on the keys of one workspace, beyond the server's policy.
 
 use async_trait::async_trait;
 
@@ -90,7 +90,7 @@ impl PolicyTx for PostgresTx {
     }
 }
 
-/// The policy of this workspace, if it has one.
+/// Returns the policy of this workspace, if it has one.
 async fn find(db: &mut Session, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
     let row = db.query(
         "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \

@@ -1,5 +1,5 @@
-//! Whether the store is known to be away. While it is, one prober, the feed of the change log, tries it again and again, and
-//! everybody else is refused at once: many who wait for the same time limits would only hold up what memory can answer.
+//! Tracks whether the store is reachable. While it is not, only the change feed probes it, and all other requests are
+//! refused at once. If they all waited for the same timeouts, they would delay answers from memory.
 
 use std::time::{Duration, Instant};
 
@@ -8,40 +8,41 @@ use tokio::sync::watch;
 
 use crate::store::{Result, StoreError};
 
-/// A prober that has not tried for so long is gone, and nobody would hear of the store's return.
+/// Time after which a prober counts as gone. Without a prober nobody would notice that the store is back.
 const PROBER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A store that answered so lately is there, whatever else fails: it may only take no more connections.
+/// Time for which a store counts as reachable after an answer, even if new connections fail: it may only be out of
+/// connections.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// What is known of it.
+/// Whether the store is reachable.
 #[derive(Debug)]
 pub(super) struct Reachability {
-    /// Why it is away; nothing: it is there, as far as is known.
+    /// Reason why the store is unreachable. `None` if it is reachable as far as is known.
     unreachable: watch::Sender<Option<String>>,
-    /// When the prober last began or ended a try; nothing: there is none.
+    /// Time at which the last probe began or ended. `None` if there is no prober.
     last_probe: Mutex<Option<Instant>>,
-    /// When a statement was last answered.
+    /// Time of the last answer to a statement.
     last_answer: Mutex<Instant>,
 }
 
 impl Reachability {
-    /// It is there.
+    /// Starts with a reachable store.
     pub(super) fn new() -> Self {
         let (last_probe, last_answer) = (Mutex::default(), Mutex::new(Instant::now()));
         Self { unreachable: watch::channel(None).0, last_probe, last_answer }
     }
 
-    /// A statement was answered.
+    /// Records that a statement was answered.
     pub(super) fn note_answer(&self) {
         *self.last_answer.lock() = Instant::now();
     }
 
-    /// The prober is at work.
+    /// Records that a probe began or ended.
     pub(super) fn note_probe(&self) {
         *self.last_probe.lock() = Some(Instant::now());
     }
 
-    /// Whether it has answered lately.
+    /// Returns whether the store has answered recently.
     pub(super) fn answered_recently(&self) -> bool {
         self.last_answer.lock().elapsed() < RECENT
     }
@@ -50,19 +51,19 @@ impl Reachability {
         self.last_probe.lock().is_some_and(|last| last.elapsed() < PROBER_TIMEOUT)
     }
 
-    /// A search has failed so: whether it is known to be away from now on, and was not before.
+    /// Records a failed search. Returns whether the store counts as unreachable from now on and did not before.
     pub(super) fn note_failed_search(&self, error: &StoreError) -> bool {
         let unreachable = self.has_prober() && !self.answered_recently();
         unreachable && self.unreachable.send_replace(Some(error.cause())).is_none()
     }
 
-    /// It is there, or there again.
+    /// Records that the store is reachable.
     pub(super) fn note_reachable(&self) {
         self.note_answer();
         self.unreachable.send_if_modified(|unreachable| unreachable.take().is_some());
     }
 
-    /// Refuses, if it is known to be away and its return would be heard of.
+    /// Returns an error if the store is known to be unreachable and a prober would notice its return.
     pub(super) fn check(&self) -> Result<()> {
         match &*self.unreachable.borrow() {
             Some(why) if self.has_prober() => Err(StoreError::Unreachable(why.clone())),
@@ -70,7 +71,7 @@ impl Reachability {
         }
     }
 
-    /// When it is known to be away.
+    /// Resolves when the store is known to be unreachable.
     pub(super) async fn until_unreachable(&self) -> StoreError {
         let mut unreachable = self.unreachable.subscribe();
         let why = unreachable
@@ -78,7 +79,7 @@ impl Reachability {
             .await
             .ok()
             .and_then(|unreachable| unreachable.clone());
-        // The sender lives as long as this.
+        // `wait_for` cannot fail: the sender lives as long as `self`.
         StoreError::Unreachable(why.unwrap_or_default())
     }
 }

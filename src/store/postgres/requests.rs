@@ -1,4 +1,4 @@
-//! Request ids of calls that made a credential.
+//! Request ids, which keep a retry from creating a second credential.
 
 use async_trait::async_trait;
 
@@ -7,7 +7,7 @@ use super::{Result, Session, sql_time};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
-/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
+/// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
 const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
@@ -18,12 +18,12 @@ impl RequestTx for PostgresTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         run!(self, async |db| {
-            // Without a lock first: those who come later need not wait for each other.
+            // Read without a lock first, so that later retries do not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
                 return Ok(Some(earlier));
             }
-            // Of two that race, the second waits here for the first to commit or to fail.
+            // If two requests race, the second waits here until the first has committed or failed.
             let done = db
                 .query(
                     "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \

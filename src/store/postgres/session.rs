@@ -1,7 +1,7 @@
-//! A connection while it is held, with or without a transaction, and how to get one that is alive.
+//! Sessions: a pooled connection in use, with or without a transaction, and how to get one that works.
 //!
-//! Behind a transaction-mode pooler each transaction may be on another server connection. So there reads too are
-//! transactions, no statement is prepared by name, and settings are made by `SET LOCAL`.
+//! Behind a transaction-mode pooler each transaction may run on another server connection. So reads are transactions
+//! there too, statements are not prepared by name, and settings use `SET LOCAL`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,36 +16,36 @@ use super::primary::{Primary, discarded_error};
 use super::shared_pool::SharedPool;
 use super::{PostgresStore, Result, StoreError};
 
-/// How long a statement may take whose result decides something: it looks a few rows up.
+/// Time limit for a statement whose result decides something. Such a statement looks up a few rows.
 pub(super) const DECIDING: &str = "2s";
 const DECIDING_LIMIT: Duration = Duration::from_secs(2);
-/// How long all of any other read may take, each of whose statements has five seconds by [`Purpose::Read`]'s BEGIN: longer than
-/// a request may, so that a database that is slow and answers loses no connection over it. Those that fell silent are found
-/// by what decides, of which readiness asks something each second.
+/// Time limit for all other reads as a whole; each of their statements has five seconds (see [`Purpose::begin`]). It is
+/// longer than a request may take, so that a slow database does not lose its connections. The deciding statements
+/// detect a dead connection sooner: readiness sends one each second.
 const READING_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a session is for.
+/// Purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A statement whose result decides something.
+    /// A statement whose result decides something, such as an introspection.
     Decide,
-    /// Reading for management, which may take longer.
+    /// Reads for management, which may take longer.
     Read,
     /// A transaction that writes.
     Write,
 }
 
 impl Purpose {
-    /// How its transaction begins, if it is one.
+    /// Returns the statements that begin the transaction, or `None` if the session needs none.
     const fn begin(self, pooled: bool) -> Option<&'static str> {
         match self {
             Self::Decide if pooled => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'"),
             Self::Decide => None,
             Self::Read => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'"),
-            // No statement_timeout: a COMMIT that it ends under synchronous replication has happened, and says so in a
-            // warning only. Waiting for locks is bounded instead, and so is holding them for a process that is gone.
-            // READ WRITE is what a standby refuses. A primary that is to take no writes for now, as while it is moved, is
-            // respected: it refuses each by itself.
+            // A `statement_timeout` could end a COMMIT that waits for synchronous replication: such a COMMIT has
+            // happened, and only a warning says so. Instead, waiting for locks is bounded, and so is the time that a
+            // vanished process holds them. A standby refuses READ WRITE. A primary that is set to reject writes, for
+            // example while it is being moved, must stay that way: each write then fails by itself.
             Self::Write => Some(
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                  SELECT set_config('transaction_read_only', current_setting('default_transaction_read_only'), true); \
@@ -56,7 +56,7 @@ impl Purpose {
         }
     }
 
-    /// How long a statement may take, if that is bounded.
+    /// Returns the time limit for a statement, or `None` if there is none.
     const fn limit(self) -> Option<Duration> {
         match self {
             Self::Decide => Some(DECIDING_LIMIT),
@@ -65,7 +65,7 @@ impl Purpose {
         }
     }
 
-    /// The pool it is of, and the other.
+    /// Returns the pool for this purpose, and the other pool.
     const fn pools_for(self, pools: &Pools) -> (&SharedPool, &SharedPool) {
         match self {
             Self::Decide | Self::Read => (&pools.read, &pools.write),
@@ -74,25 +74,25 @@ impl Purpose {
     }
 }
 
-/// How long a connection may take to say that it is alive.
+/// Time limit for a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is held.
+/// A pooled connection in use, with or without a transaction.
 pub(super) struct Session {
     guard: ConnectionGuard,
-    /// Whether statements are prepared by name and kept, which saves a round trip each.
+    /// Whether statements are prepared by name and cached, which saves a round trip each.
     persistent: bool,
-    /// What its connection is of: see [`Primary`].
+    /// Generation of the connection; see [`Primary`].
     pub(super) generation: u64,
 }
 
 impl Session {
-    /// A statement, to run on [`Self::connection`].
+    /// Returns a statement to run on [`Self::connection`].
     pub(super) fn query<'q>(&self, sql: &'static str) -> Query<'q, Postgres, PgArguments> {
         sqlx::query(sql).persistent(self.persistent)
     }
 
-    /// The statement that was built.
+    /// Returns the statement of a query builder, to run on [`Self::connection`].
     pub(super) fn query_from<'q>(
         &self,
         query: &'q mut QueryBuilder<Postgres>,
@@ -104,13 +104,13 @@ impl Session {
         self.guard.connection()
     }
 
-    /// How long a statement on it may take, if the server sees to that.
+    /// Returns the time limit that the server enforces for a statement, or `None` if there is none.
     pub(super) const fn limit(&self) -> Option<Duration> {
         self.guard.limit()
     }
 
-    /// On a pool of a feed's own, whose connections are of this generation. Behind a pooler it is a transaction, which
-    /// [`Self::commit`] ends.
+    /// Begins a session on the pool of a feed, whose connections belong to this generation. Behind a pooler it is a
+    /// transaction, which [`Self::commit`] ends.
     pub(super) async fn for_feed(
         pool: &PgPool,
         primary: &Arc<Primary>,
@@ -135,20 +135,20 @@ impl Session {
         Ok(Self { guard, persistent: !pooled, generation })
     }
 
-    /// Whether the server no longer answers on it.
+    /// Returns whether the server does not answer a ping.
     pub(super) async fn is_broken(&mut self) -> bool {
         !matches!(tokio::time::timeout(PING_TIMEOUT, self.connection().ping()).await, Ok(Ok(())))
     }
 
-    /// Commits, if it is a transaction.
+    /// Commits the transaction, if there is one.
     pub(super) async fn commit(self) -> Result<()> {
         Ok(self.guard.commit().await?)
     }
 }
 
 impl PostgresStore {
-    /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
-    /// broken: each that is found so is dropped, and at last a new one is made.
+    /// Returns a session for reading whose connection answers a ping. After a restart of the server all idle
+    /// connections are broken: this drops one after the other until a new one is opened.
     pub(super) async fn working_session(&self, purpose: Purpose) -> Result<Session> {
         for _ in 0..self.sizes.read {
             let mut session = self.session(purpose).await?;
@@ -159,14 +159,14 @@ impl PostgresStore {
         Err(StoreError::Unavailable("its connections keep breaking".to_owned()))
     }
 
-    /// A transaction that writes.
+    /// Begins a transaction that writes.
     pub(super) async fn begin_write(&self) -> Result<Session> {
         self.session(Purpose::Write).await
     }
 
-    /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
-    /// that is made anew. Where the store is known to be away that is said at once. Without a transaction, it may have
-    /// broken while it was idle.
+    /// Returns a session on a connection to the last known primary. If the connections are discarded in the meantime,
+    /// it tries once more on a new one. If the store is known to be unreachable, it fails at once. Without a
+    /// transaction the connection may have broken while it was idle.
     pub(super) async fn session(&self, purpose: Purpose) -> Result<Session> {
         let mut failed = discarded_error();
         for _ in 0..2 {
@@ -190,12 +190,13 @@ impl PostgresStore {
                 break;
             }
         }
-        // Whoever was waiting when it was found to be away is told so too.
+        // A caller that was waiting when the store became unreachable gets that error.
         self.primary.reachability.check()?;
         Err(failed)
     }
 
-    /// A connection of these pools, in a transaction if it is to be in one: one that broke while it was idle is dropped.
+    /// Acquires a connection from these pools and begins the transaction, if there is one. Drops connections that broke
+    /// while they were idle.
     async fn acquire(
         &self,
         pools: &Pools,
@@ -227,7 +228,7 @@ impl PostgresStore {
     }
 }
 
-/// Whether the server ended the connection, with or without saying so.
+/// Returns whether the server closed the connection, with or without an error message.
 fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
@@ -238,8 +239,7 @@ fn is_broken(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
-/// is not the primary.
+/// Runs a read. Repeats it once if its connection broke while it was idle, or does not lead to the primary.
 macro_rules! with_retry {
     ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
         let read = async |$db: &mut Session| $read.await;
@@ -263,7 +263,7 @@ macro_rules! with_retry {
     }};
 }
 
-/// Runs a read that decides nothing: that its connection led to the primary when it was made is enough.
+/// Runs a read that decides nothing. It is enough that its connection led to the primary when it was opened.
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
@@ -275,7 +275,8 @@ macro_rules! read {
     }};
 }
 
-/// Runs a read whose result decides something: it counts only if it shows the primary itself.
+/// Runs a read whose result decides something. The result counts only if its own statement shows that the primary
+/// answered.
 macro_rules! decide {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
@@ -286,7 +287,7 @@ macro_rules! decide {
     }};
 }
 
-/// Runs what writes, in a transaction of its own, to its commit.
+/// Runs a write in its own transaction and commits it.
 macro_rules! transact {
     ($store:expr, async |$db:ident| $write:expr) => {{
         let mut session = $store.begin_write().await?;
@@ -300,8 +301,8 @@ macro_rules! transact {
     }};
 }
 
-/// The statement with the row lock that is asked for. Keys never change, so the weaker kind of exclusive lock will do:
-/// it does not hold up the foreign keys of others.
+/// Adds the row lock to a statement. Keys never change, so the weaker exclusive lock is enough, and it does not block
+/// foreign key checks of other transactions.
 macro_rules! locked {
     ($lock:expr, $sql:literal) => {
         match $lock {

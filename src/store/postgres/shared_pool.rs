@@ -1,4 +1,4 @@
-//! A pool and the turns at its connections: what it does where the database grants fewer of them than it may have.
+//! A connection pool with permits, for the case that the database grants fewer connections than the pool may have.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -10,23 +10,24 @@ use sqlx::{Error, PgPool, Postgres};
 use super::permits::{AcquireOutcome, ConnectionSource, Permit, Permits, RETRY_PAUSE};
 use crate::store::{PERMIT_TIMEOUT, StoreError};
 
-/// How long one more connection is waited for before one of the pool's own will do too.
+/// Time to wait for a new connection before one that was returned to the pool is taken too.
 const NEW_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often it is looked whether one of them came free.
+/// Polling interval for returned connections.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a pool may take to give up a connection that another needs more.
+/// Time limit for closing a connection that another pool needs more.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A pool that all share.
+/// A pool shared by all requests.
 #[derive(Debug)]
 pub(super) struct SharedPool {
     pool: PgPool,
     permits: Permits,
-    /// When it had none, and was last lent one.
+    /// Time at which this pool had no connection and was last lent one.
     last_lent: Mutex<Option<Instant>>,
 }
 
-/// One that asks, and one that lends a connection if that has none: they are alike.
+/// A request for a connection of `pool`, to which `other` lends one if `pool` has none. Both pools use the same
+/// settings.
 struct Acquisition<'a> {
     pool: &'a SharedPool,
     other: &'a SharedPool,
@@ -38,7 +39,7 @@ impl ConnectionSource for Acquisition<'_> {
     async fn connect(&self) -> sqlx::Result<AcquireOutcome<Self::Connection>> {
         let pool = &self.pool.pool;
         let (mut acquiring, mut lending) = (pin!(pool.acquire()), pin!(self.other.lend()));
-        // One that was refused a moment ago is not asked for by everybody.
+        // A connection that was refused a moment ago is not requested again by every caller.
         let mut failed = self.pool.was_refused_recently().then_some(Error::PoolTimedOut);
         if failed.is_none() {
             match tokio::time::timeout(NEW_CONNECTION_TIMEOUT, &mut acquiring).await {
@@ -81,7 +82,7 @@ impl SharedPool {
         Self { pool, permits, last_lent: Mutex::default() }
     }
 
-    /// A connection, as soon as it is this caller's turn.
+    /// Waits for a permit and returns a connection with it.
     pub(super) async fn acquire(
         &self,
         other: &Self,
@@ -89,7 +90,7 @@ impl SharedPool {
         self.permits.acquire(&Acquisition { pool: self, other }, PERMIT_TIMEOUT).await
     }
 
-    /// Connections that it may have at most.
+    /// Returns the maximum number of connections.
     pub(super) fn size(&self) -> u32 {
         self.pool.options().get_max_connections()
     }
@@ -98,13 +99,13 @@ impl SharedPool {
         self.permits.in_use() + self.pool.num_idle() > 0
     }
 
-    /// Whether it had none a moment ago.
+    /// Returns whether the pool has no connection and was refused one a moment ago.
     fn was_refused_recently(&self) -> bool {
         !self.has_any()
             && self.last_lent.lock().is_some_and(|last_lent| last_lent.elapsed() < RETRY_PAUSE)
     }
 
-    /// A connection of those that there are.
+    /// Waits for an idle connection of this pool, to lend it to another.
     async fn lend(&self) -> (Permit, PoolConnection<Postgres>) {
         loop {
             if let Ok(permit) = self.permits.wait().await
@@ -116,7 +117,8 @@ impl SharedPool {
         }
     }
 
-    /// Closes one of its connections, since whoever asks has none and the database grants no more; whether it did.
+    /// Closes one connection, because the database grants no more and another pool has none. Returns whether one was
+    /// closed.
     pub(super) async fn close_one(&self) -> bool {
         let closing = async {
             let permit = self.permits.wait().await.ok()?;
@@ -129,7 +131,7 @@ impl SharedPool {
         self.has_any() && matches!(closed.await, Ok(Some(())))
     }
 
-    /// What to say where a connection could not be had in time.
+    /// Error for a connection that was not available in time.
     pub(super) fn timeout_error(&self) -> StoreError {
         let in_use = self.permits.in_use();
         StoreError::Unavailable(if in_use > 0 {
@@ -139,9 +141,9 @@ impl SharedPool {
         })
     }
 
-    /// Makes no more connections, and keeps none that comes back.
+    /// Stops opening connections, and closes those that are returned.
     pub(super) fn retire(&self) {
-        // It is marked so at the call; those that are held are waited for elsewhere.
+        // The call marks the pool as closed at once. Nothing waits for the connections in use.
         drop(self.pool.close());
     }
 

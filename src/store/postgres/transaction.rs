@@ -1,4 +1,4 @@
-//! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`](crate::store::Lock) asks for.
+//! A transaction that writes, at isolation level READ COMMITTED. Rows are locked as [`Lock`](crate::store::Lock) says.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::{Result, Session, audit, changes};
 use crate::model::{AuditEvent, Revision};
 use crate::store::WriteTx;
 
-/// Dropping it rolls back.
+/// A transaction that writes. Dropping it rolls back.
 pub(super) struct PostgresTx {
     pub(super) session: Session,
     pub(super) primary: Arc<Primary>,
     pub(super) name: &'static str,
 }
 
-/// Runs a statement, and takes in how writing goes. On a connection that fell silent it is not waited for for ever.
+/// Runs a statement of the transaction and records its outcome. On a dead connection the wait is bounded.
 macro_rules! run {
     ($this:expr, async |$db:ident| $statement:expr) => {{
         let generation = $this.session.generation;
@@ -35,10 +35,11 @@ pub(super) use run;
 impl WriteTx for PostgresTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
         run!(self, async |db| audit::insert(db, audit).await)?;
-        // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
+        // Run the deferred triggers last: they lock the counter, for which every other writer waits.
         let floor = self.primary.floor();
         let (origin, revision) = run!(self, async |db| changes::append(db).await)?;
-        // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
+        // If the server is not the primary, or is behind, then so was everything that the transaction has read, and it
+        // must not commit.
         self.primary.admit(self.session.generation, &floor, &origin, revision)?;
         let generation = self.session.generation;
         let committed = self.primary.bounded_write(generation, self.session.commit()).await;

@@ -1,4 +1,4 @@
-//! Import and export: many credentials in one statement. Lists go in as arrays.
+//! Import and export of credentials, with arrays as parameters, so that one statement handles many rows.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
@@ -51,8 +51,7 @@ impl TransferStore for PostgresStore {
 impl TransferTx for PostgresTx {
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
         run!(self, async |db| {
-            // The owners are held in the order of their ids.
-            // First the locks and then the look, as in `find_credential`.
+            // Lock the owners in the order of their ids, then read them, as in `find_credential`.
             db.query(
                 "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
             )
@@ -73,11 +72,11 @@ impl TransferTx for PostgresTx {
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
         run!(self, async |db| {
-            // One change is logged for all: that what was unknown may be known.
+            // One row of the change log covers all of them: unknown digests may have become known.
             if credentials.is_empty() {
                 return Ok(());
             }
-            // To the end of the transaction, since that is when the triggers run that it is for.
+            // The setting lasts until the end of the transaction, because the triggers that read it run then.
             db.query("SET LOCAL sophic_auth.bulk = 'on'").execute(db.connection()).await?;
             let rows = Arrays::of(credentials);
             let done = db
@@ -132,7 +131,7 @@ impl TransferTx for PostgresTx {
     }
 }
 
-/// What is there of what a batch names.
+/// Reads the existing entries among those that a batch names.
 async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
     let mut found = ImportFound::default();
     if !names.workspaces.is_empty() {
@@ -175,7 +174,7 @@ async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
     Ok(found)
 }
 
-/// Rows turned on their side: an array for each column.
+/// The columns of many rows: one array for each column.
 #[derive(Default)]
 struct Arrays<'a> {
     id: Vec<Uuid>,

@@ -1,5 +1,5 @@
-//! The URL of a Postgres database: read strictly, and never repeated in a text, since it may hold a password. It may name
-//! several hosts, as libpq has it: `postgres://user@a:5432,b:5433/db`. sqlx takes one.
+//! Parses the URL of a Postgres database. Parsing is strict, and errors never repeat the URL, because it may contain a
+//! password. A URL may name several hosts, as in libpq: `postgres://user@a:5432,b:5433/db`. sqlx takes only one.
 
 use std::str::FromStr as _;
 
@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::store::{Result, StoreError};
 
-/// Parameters that sqlx knows. It would log what it does not know with its value, a misspelt password too.
+/// Parameters that sqlx knows. It logs any other parameter with its value, which may be a password if the name is
+/// misspelt.
 const KNOWN: [&str; 16] = [
     "sslmode",
     "ssl-mode",
@@ -27,8 +28,8 @@ const KNOWN: [&str; 16] = [
     "application_name",
 ];
 
-/// Parameters that other clients know: to be named where they are refused. What nobody knows is not repeated: it may be a
-/// part of a password.
+/// Parameters that other clients know, and that an error may therefore repeat. Any other name could be a part of a
+/// password.
 const KNOWN_ELSEWHERE: [&str; 34] = [
     "channel_binding",
     "client_encoding",
@@ -65,29 +66,29 @@ const KNOWN_ELSEWHERE: [&str; 34] = [
     "statement_timeout",
     "tcp_user_timeout",
 ];
-/// What to say where a character stands as it is that separates the parts of a URL.
+/// Advice for a URL with an unencoded separator.
 const ENCODE_HINT: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
      database name: / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
 
-/// How TLS is asked for.
+/// Values of `sslmode`.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const PORTS: &str = "numbers from 1 to 65535";
-/// What a URL looks like.
-const URL_FORM: &str = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+/// Form of a URL.
+const URL_FORM: &str = "the form is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
-/// Hosts that a URL may name.
+/// Maximum number of hosts in a URL.
 const HOSTS_MAX: usize = 16;
 
-/// What a URL says.
+/// A parsed URL.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    /// How to connect to each host, in the order of the URL; one at the least.
+    /// Options for connecting to each host, in the order of the URL. There is at least one.
     pub(super) hosts: Vec<PgConnectOptions>,
-    /// Whether it says that a transaction-mode pooler stands between: `pgbouncer=true` or `statement_cache_capacity=0`.
+    /// Whether the URL declares a transaction-mode pooler: `pgbouncer=true` or `statement_cache_capacity=0`.
     pub(super) pooled: bool,
 }
 
-/// Reads a URL.
+/// Parses a URL.
 pub(super) fn parse(url: &str) -> Result<Parsed> {
     check_encoding(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
@@ -104,19 +105,21 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
             | ("statement_cache_capacity" | "statement-cache-capacity", "0") => {
                 pooled = true;
             }
-            // The primary is looked for in any case.
+            // The program always searches for the primary.
             ("pgbouncer", "false") | ("target_session_attrs", "primary" | "read-write") => {}
             ("target_session_attrs", _) => {
-                return reject("target_session_attrs can only be primary: nothing else counts");
+                return reject(
+                    "target_session_attrs must be primary, because only the primary counts",
+                );
             }
             ("pgbouncer", _) => return Err(bad_value("pgbouncer", "true and false")),
             (key @ ("statement_cache_capacity" | "statement-cache-capacity"), _) => {
-                return Err(bad_value(key, "0, which says that a pooler stands before Postgres"));
+                return Err(bad_value(key, "0, which declares a pooler in front of Postgres"));
             }
             (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
                 return Err(invalid_url(format!(
-                    "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
-                     the database's name: postgres://USER@A:5432,B:5432/DATABASE"
+                    "the database URL has the parameter {key}, which does not allow several hosts: list them before \
+                     the database's name, as in postgres://USER@A:5432,B:5432/DATABASE"
                 )));
             }
             (key, value)
@@ -141,35 +144,34 @@ pub(super) fn parse(url: &str) -> Result<Parsed> {
     Ok(Parsed { hosts, pooled })
 }
 
-/// Who runs this process, as other clients take it where nobody is named.
+/// Returns the name of the user that runs this process: the default user, as in other clients.
 fn system_user() -> Result<String> {
     match nix::unistd::User::from_uid(nix::unistd::geteuid()) {
         Ok(Some(user)) => Ok(user.name),
         _ => reject(
-            "the database URL names no user, and the operating system has no name for who runs this process: \
+            "the database URL names no user, and the operating system has no name for the user of this process: write \
              postgres://USER@HOST/DATABASE",
         ),
     }
 }
 
-/// What to say of a parameter that is not taken. The name of one that nobody knows is repeated only where it cannot be a part
-/// of a password.
+/// Error for a parameter that is not accepted. An unknown name is repeated only if it cannot be a part of a password.
 fn unknown(key: &str, parameter: &str, may_repeat_name: bool) -> StoreError {
     let lower = key.to_ascii_lowercase();
     let taken = KNOWN.iter().chain(&["options", "pgbouncer", "target_session_attrs"]);
     let what = if let Some(taken) = taken.into_iter().find(|taken| **taken == lower) {
         format!("the parameter {taken} in capitals: it is written {taken}")
     } else if let Some(known) = KNOWN_ELSEWHERE.iter().find(|known| **known == lower) {
-        format!("the parameter {known}, which is not taken")
+        format!("the parameter {known}, which is not supported")
     } else if parameter.contains('@') {
-        format!("a parameter that is not known, with an @ in it: {ENCODE_HINT}")
+        format!("an unknown parameter that contains an @: {ENCODE_HINT}")
     } else if may_repeat_name && key.len() <= 40 && key.bytes().all(is_name_byte) {
         format!("the parameter {key}, which is not known")
     } else {
-        "a parameter that is not known".to_owned()
+        "an unknown parameter".to_owned()
     };
     invalid_url(format!(
-        "the database URL has {what}; known are {}, options, target_session_attrs=primary, \
+        "the database URL has {what}; supported are {}, options, target_session_attrs=primary, \
          pgbouncer=true",
         KNOWN.join(", ")
     ))
@@ -179,14 +181,14 @@ const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
 }
 
-/// The value itself is never repeated.
+/// Error for a value that is not accepted. It does not repeat the value.
 fn bad_value(key: &str, allowed: &str) -> StoreError {
     invalid_url(format!(
-        "the database URL has a value of the parameter {key} that is not taken; allowed are {allowed}"
+        "the database URL has an invalid value of the parameter {key}; allowed are {allowed}"
     ))
 }
 
-/// Refuses a value that cannot be meant.
+/// Checks the value of a parameter.
 fn check_value(key: &str, value: &str) -> Result<()> {
     match key {
         "sslmode" | "ssl-mode" if !SSL_MODES.contains(&&*value.to_ascii_lowercase()) => {
@@ -204,7 +206,7 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// What a URL speaks of, without its password and its parameters.
+/// Returns the URL for messages, without password and parameters.
 pub fn display_url(url: &str) -> Result<String> {
     let Parsed { hosts, .. } = parse(url)?;
     let hosts_and_ports = hosts.iter().map(|options| match options.get_socket() {
@@ -215,20 +217,20 @@ pub fn display_url(url: &str) -> Result<String> {
         None => format!("{}:{}", options.get_host(), options.get_port()),
     });
     let shown = hosts_and_ports.collect::<Vec<_>>().join(",");
-    // There is one host at the least, and they share user and database.
+    // There is at least one host, and all share the user and the database.
     let (user, database) = hosts.first().map_or(("", ""), |options| {
         (options.get_username(), options.get_database().unwrap_or(options.get_username()))
     });
     Ok(format!("postgres://{user}@{shown}/{database}"))
 }
 
-/// Refuses a URL in which a character that separates its parts seems to be meant as it is. What comes of it otherwise is
-/// another host, or a database that is not there.
+/// Refuses a URL that seems to contain an unencoded separator. Parsed literally, it would name another host or a
+/// database that does not exist.
 fn check_encoding(url: &str) -> Result<()> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, _) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = base.split_once('/').unwrap_or((base, ""));
-    // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
+    // Everything after a `#` would be dropped silently. The hosts and the user come before the path.
     let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
     if rest.contains('#') || misplaced {
         return Err(invalid_url(format!("the database URL cannot be read: {ENCODE_HINT}")));
@@ -236,7 +238,7 @@ fn check_encoding(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether what follows the first ? looks like the end of a password and a host.
+/// Returns whether the text after the first `?` looks like the end of a password and a host.
 fn query_holds_host(rest: &str) -> bool {
     let after = rest.split_once('?').map_or("", |(_, after)| after);
     let first = after.split('&').next().unwrap_or("");
@@ -255,18 +257,18 @@ fn reject<T>(text: &str) -> Result<T> {
     Err(invalid_url(text.to_owned()))
 }
 
-/// Whether there is a comma in it, spelled one way or the other.
+/// Returns whether the value contains a comma, encoded or not.
 fn is_list(value: &str) -> bool {
     value.contains(',') || value.to_ascii_lowercase().contains("%2c")
 }
 
-/// The URL, without its parameters, as it would be for each host alone.
+/// Returns the URL without its parameters, once for each host.
 fn url_for_each_host(base: &str) -> Result<Vec<String>> {
     let Some((scheme, rest)) = base.split_once("://") else {
         return Err(unreadable());
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // A password may hold commas, and hosts hold no @.
+    // A password may contain commas, and a host never contains an `@`.
     let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let hosts: Vec<_> = hosts.split(',').collect();
     if hosts.len() > HOSTS_MAX {
@@ -276,27 +278,27 @@ fn url_for_each_host(base: &str) -> Result<Vec<String>> {
         return reject("the database URL names several hosts, and one of them is empty");
     }
     for host in &hosts {
-        // After the address in brackets, if it is one of IPv6.
+        // Skip an IPv6 address in brackets.
         let after = host.rsplit_once(']').map_or(*host, |(_, after)| after);
         if let Some((_, port)) = after.split_once(':')
             && !port.is_empty()
             && !is_port(port)
         {
             return Err(invalid_url(format!(
-                "the database URL has a port that cannot be one: allowed are {PORTS}; {URL_FORM}; {ENCODE_HINT}"
+                "the database URL has an invalid port: allowed are {PORTS}; {URL_FORM}; {ENCODE_HINT}"
             )));
         }
     }
     Ok(hosts.iter().map(|host| format!("{scheme}://{user}{host}{path}")).collect())
 }
 
-/// Reads the URL of one host.
+/// Parses a URL with one host.
 fn parse_single_host(url: &str) -> Result<PgConnectOptions> {
     let Ok(options) = PgConnectOptions::from_str(url) else {
         return Err(unreadable());
     };
     let bare = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    // The brackets are the URL's, and no part of an address.
+    // The brackets belong to the URL, not to the address.
     let bare = bare.map(str::to_owned);
     Ok(match bare {
         Some(host) => options.host(&host),

@@ -22,8 +22,8 @@ const STEPS: i32 = 10_000;
 /// How long the end of a copy that is given up is waited for.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// WriteHealth the copy beside its place and moves it there when it is whole and on the disk. A copy by `cp` would miss what is
-/// in the write-ahead log.
+/// Writes the copy next to its target and moves it there when it is complete and on the disk. A copy by `cp` would miss
+/// what is
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::existing(path)?;
