@@ -193,7 +193,7 @@ impl From<sqlx::Error> for StoreError {
                     sqlite::failure(&*error)
                 }
             }
-            sqlx::Error::Io(error) => of_io(&error),
+            sqlx::Error::Io(error) => io_failure(&error),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::PoolTimedOut => {
                 let text = "all connections of its pool are in use, and none came free in time";
@@ -213,7 +213,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// Explains an I/O error in terms of the database's host.
-fn of_io(error: &std::io::Error) -> StoreError {
+fn io_failure(error: &std::io::Error) -> StoreError {
     let text = error.to_string();
     StoreError::Unavailable(match error.kind() {
         ErrorKind::ConnectionRefused => format!("nothing listens at its address: {text}"),

@@ -3,7 +3,7 @@
 //!
 //! A page walks one index in order, starting after the previous page. Conditions that the index does not cover are
 //! checked row by row, for at most [`LIST_SCAN_MAX`] rows; after those the page ends early. Before that happens, the
-//! plan looks for a selective filter: one with an index of its own that matches few rows, all of which are then read
+//! plan looks for a selective filter: one that has an index and matches few rows, all of which are then read
 //! and sorted. So the cost of a page does not grow with the store.
 
 use std::cmp::Ordering;
@@ -58,7 +58,7 @@ pub struct CredentialFilter {
     pub kind: Option<CredentialKind>,
     /// Credentials in this state.
     pub state: Option<CredentialState>,
-    /// Credentials that this user may see: the user's own personal access tokens, and the keys of workspaces in which
+    /// Credentials that this user may see: the user's personal access tokens, and the keys of workspaces in which
     /// the user is an admin or owner.
     pub visible_to: Option<UserId>,
     /// Credentials made by this creator.

@@ -10,7 +10,7 @@
 //!    Triggers write the rows of the change log, so a change made with `psql` is logged too.
 //! 4. A dropped [`WriteTx`] is rolled back. `service` runs each transaction in its own task, never in the future of a
 //!    request, because the client can cancel that.
-//! 5. Locks are taken in this order, to avoid deadlocks: requests, workspace names, workspaces, their policies, users,
+//! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
 //!    memberships, credentials, callers, and the revision counter last.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.

@@ -17,7 +17,7 @@ const RECENT: Duration = Duration::from_secs(1);
 /// Whether the store is reachable.
 #[derive(Debug)]
 pub(super) struct Reachability {
-    /// Reason why the store is unreachable. `None` if it is reachable as far as is known.
+    /// Reason why the store is unreachable. `None` while it counts as reachable.
     unreachable: watch::Sender<Option<String>>,
     /// Time at which the last probe began or ended. `None` if there is no prober.
     last_probe: Mutex<Option<Instant>>,

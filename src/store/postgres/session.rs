@@ -21,7 +21,7 @@ pub(super) const DECIDING: &str = "2s";
 const DECIDING_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit for all other reads as a whole; each of their statements has five seconds (see [`Purpose::begin`]). It is
 /// longer than a request may take, so that a slow database does not lose its connections. The deciding statements
-/// detect a dead connection sooner: readiness sends one each second.
+/// detect a broken connection sooner: readiness sends one each second.
 const READING_LIMIT: Duration = Duration::from_secs(30);
 
 /// Purpose of a session.

@@ -16,7 +16,7 @@ pub(super) struct PostgresTx {
     pub(super) name: &'static str,
 }
 
-/// Runs a statement of the transaction and records its outcome. On a dead connection the wait is bounded.
+/// Runs a statement of the transaction and records its outcome. On an unresponsive connection the wait is bounded.
 macro_rules! run {
     ($this:expr, async |$db:ident| $statement:expr) => {{
         let generation = $this.session.generation;
