@@ -6,7 +6,7 @@ use super::args::{Global, IntrospectArgs, Output};
 use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
-use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
+use crate::service::{CredentialEnd, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_no_token;
 
 /// There is no answer, neither yes nor no.
@@ -18,7 +18,7 @@ pub(super) struct CouldNotTell;
 struct Told {
     answer: Introspection,
     /// Of a credential that is revoked, expired or disabled, how it came to that: no face tells it.
-    ended: Option<Ended>,
+    ended: Option<CredentialEnd>,
     /// Why the text can be no token, where it cannot.
     no_token: Option<String>,
 }
@@ -69,7 +69,9 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
         })
         .await?;
     let ended = match &answer.found {
-        Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
+        Some(found) if !answer.decision.is_active() => {
+            service.find_end(found.credential.id).await?
+        }
         _ => None,
     };
     service.close().await;
@@ -80,8 +82,8 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
 }
 
 /// Which credential it was, since when it is dead, and by whom.
-fn epitaph(ended: &Ended) -> String {
-    let Ended { credential, state, time, event } = ended;
+fn epitaph(ended: &CredentialEnd) -> String {
+    let CredentialEnd { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
         Owner::User { id, .. } => format!("user {id}"),

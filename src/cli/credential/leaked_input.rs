@@ -8,7 +8,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::model::Reason;
 use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
-use crate::service::{End, LeakedToken, Pieces};
+use crate::service::{ChunkEnd, Chunks, LeakedToken};
 use crate::token::{scan, scan_across};
 
 /// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
@@ -24,7 +24,7 @@ const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];
 
 /// The input in pieces: its lines, or the elements of an array.
 pub(in crate::cli) struct Input<R> {
-    pieces: Pieces<R>,
+    chunks: Chunks<R>,
     /// The beginning of the next piece is the end of the last.
     cut: bool,
     /// The end of the last piece.
@@ -47,25 +47,25 @@ impl<R: BufRead> Input<R> {
     pub(in crate::cli) fn new(mut input: R) -> Result<Self> {
         let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
         let is_array = first == Some(&b'[');
-        let pieces = if is_array {
-            Pieces::elements(input, PIECE_BYTES_MAX, 1)
+        let chunks = if is_array {
+            Chunks::elements(input, PIECE_BYTES_MAX, 1)
         } else {
-            Pieces::lines(input, PIECE_BYTES_MAX)
+            Chunks::lines(input, PIECE_BYTES_MAX)
         };
-        Ok(Self { pieces, cut: false, before: Zeroizing::default() })
+        Ok(Self { chunks, cut: false, before: Zeroizing::default() })
     }
 
     /// The next one that has anything in it.
     pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
-        let last = self.pieces.bytes();
+        let last = self.chunks.bytes();
         self.before.clear();
         self.before.extend_from_slice(&last[last.len().saturating_sub(BEFORE)..]);
-        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP } else { 0 })? {
-            let was_cut = std::mem::replace(&mut self.cut, piece.end == End::Full);
-            if !self.pieces.bytes().trim_ascii().is_empty() {
-                let (bytes, before) = (self.pieces.bytes(), &self.before);
+        while let Some(chunk) = self.chunks.next(if self.cut { OVERLAP } else { 0 })? {
+            let was_cut = std::mem::replace(&mut self.cut, chunk.end == ChunkEnd::Full);
+            if !self.chunks.bytes().trim_ascii().is_empty() {
+                let (bytes, before) = (self.chunks.bytes(), &self.before);
                 let whole = !was_cut && !self.cut;
-                return Ok(Some(Piece { line: piece.line, bytes, before, whole }));
+                return Ok(Some(Piece { line: chunk.line, bytes, before, whole }));
             }
         }
         Ok(None)
@@ -74,12 +74,12 @@ impl<R: BufRead> Input<R> {
 
 /// Gives what may be tokens in a piece, each with what is said of it; `reason` where nothing is.
 pub(in crate::cli) fn candidates(
-    piece: &Piece<'_>,
+    chunk: &Piece<'_>,
     reason: &str,
     mut each: impl FnMut(LeakedToken),
 ) {
-    let text = piece.bytes.trim_ascii();
-    let is_json = piece.whole && matches!(text.first(), Some(b'{' | b'[' | b'"'));
+    let text = chunk.bytes.trim_ascii();
+    let is_json = chunk.whole && matches!(text.first(), Some(b'{' | b'[' | b'"'));
     let mut found: Vec<Zeroizing<String>> = Vec::new();
     let mut note = |token: &str| {
         if !found.iter().any(|known| known.as_str() == token) {
@@ -101,8 +101,8 @@ pub(in crate::cli) fn candidates(
         wipe(&mut value);
     } else {
         scan(text, &mut note);
-        scan_across(piece.before, text, &mut note);
-        let is_word = piece.whole
+        scan_across(chunk.before, text, &mut note);
+        let is_word = chunk.whole
             && (WORD_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_graphic)
             && !contains(text);

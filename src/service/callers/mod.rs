@@ -4,7 +4,7 @@ mod rotate;
 mod undo_rotation;
 
 pub use rotate::{RotateCaller, RotatedCaller};
-pub use undo_rotation::RotationUndone;
+pub use undo_rotation::UndoRotationOutcome;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl PresentedCaller {
     }
 }
 
-/// A caller that was authenticated, to be recognized without another look-up while [`Service::still_knows`] it.
+/// A caller that was authenticated, to be recognized without another look-up while [`Service::is_still_known`] it.
 #[derive(Debug, Clone)]
 pub struct KnownCaller {
     /// The caller.
@@ -131,8 +131,9 @@ impl Service {
 
     /// Whether nothing has changed of any caller since this one was authenticated, and its token has not ended. Whether
     /// memory, which says so, may be believed is for [`Self::may_believe`].
-    pub fn still_knows(&self, known: &KnownCaller) -> bool {
-        known.generation == self.lookup.callers_generation() && !self.proof_has_ended(&known.caller)
+    pub fn is_still_known(&self, known: &KnownCaller) -> bool {
+        known.generation == self.lookup.callers_generation()
+            && !self.token_has_expired(&known.caller)
     }
 
     /// Asks the store, within what strangers from one network may cost it. Who is in memory does not come here, so a flood
@@ -154,7 +155,7 @@ impl Service {
 
     /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked
     /// for wherever an authenticated caller is remembered.
-    fn proof_has_ended(&self, caller: &Caller) -> bool {
+    fn token_has_expired(&self, caller: &Caller) -> bool {
         caller.proof_end().is_some_and(|end| self.clock.now() >= end)
     }
 
@@ -232,14 +233,14 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
             let mut tx = this.begin("revoke_caller").await?;
-            let before = find(&mut *tx, &id_or_name).await?;
+            let before = lock_caller(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
             let changes = after != before;
             if changes {
                 tx.update_caller(&after).await?;
             }
-            let entry = changed(AuditAction::CallerRevoke, &before, &after);
+            let entry = change_entry(AuditAction::CallerRevoke, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
@@ -266,9 +267,9 @@ impl Service {
                 violations.add("name", "name or permissions is required");
             }
             violations.finish()?;
-            refuse_excess(&context, permissions)?;
+            refuse_permissions_not_held(&context, permissions)?;
             let mut tx = this.begin("update_caller").await?;
-            let before = live(find(&mut *tx, &request.caller).await?)?;
+            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
             let mut after = before.clone();
             if let Some(name) = name {
                 if name != before.name
@@ -285,7 +286,7 @@ impl Service {
             if changes {
                 tx.update_caller(&after).await.map_err(name_conflict)?;
             }
-            let entry = changed(AuditAction::CallerUpdate, &before, &after);
+            let entry = change_entry(AuditAction::CallerUpdate, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
@@ -304,7 +305,7 @@ pub(super) fn attempt(context: &Context, action: AuditAction, id_or_name: &str) 
 }
 
 /// The caller of this id or name, held for a change.
-pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
+pub(super) async fn lock_caller(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     let caller = match CallerId::parse(id_or_name) {
         Ok(id) => tx.find_caller(id, Lock::Update).await?,
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
@@ -312,11 +313,11 @@ pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Calle
     caller.ok_or_else(|| Reason::CallerNotFound.into())
 }
 
-pub(super) fn live(caller: Caller) -> Result<Caller> {
+pub(super) fn require_not_revoked(caller: Caller) -> Result<Caller> {
     if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
 }
 
-pub(super) fn changed<'a>(action: AuditAction, before: &Caller, after: &Caller) -> Entry<'a> {
+pub(super) fn change_entry<'a>(action: AuditAction, before: &Caller, after: &Caller) -> Entry<'a> {
     Entry {
         action,
         target: AuditTarget::Caller(after.id),
@@ -335,7 +336,10 @@ fn parse_permissions(violations: &mut Violations, permissions: &[String]) -> Per
 }
 
 /// That the requester holds all of these itself.
-pub(super) fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
+pub(super) fn refuse_permissions_not_held(
+    context: &Context,
+    permissions: PermissionSet,
+) -> Result<()> {
     let Requester::Caller(caller) = &context.requester else { return Ok(()) };
     let excess = permissions.difference(caller.permissions);
     if excess.is_empty() {
@@ -360,7 +364,7 @@ fn check(
     let san = san.and_then(|san| violations.check("certificate_san", CertificateSan::parse(san)));
     let Some(name) = name else { return Err(violations.into_error()) };
     violations.finish()?;
-    refuse_excess(context, permissions)?;
+    refuse_permissions_not_held(context, permissions)?;
     Ok((name, permissions, san))
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{attempt, changed, find, live, refuse_excess};
+use super::{attempt, change_entry, lock_caller, refuse_permissions_not_held, require_not_revoked};
 use crate::model::limits::{
     CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, ENDING_MAX, REPLAY_AGE_MAX,
 };
@@ -71,9 +71,9 @@ impl Service {
             let rotation = RotationId::new(now, random);
             let mut tx = this.begin("rotate_caller").await?;
             let claimed = CredentialId(rotation.0);
-            let earlier = this.claim(&mut *tx, &context, retry, claimed, now).await?;
-            let before = live(find(&mut *tx, &request.caller).await?)?;
-            refuse_excess(&context, before.permissions)?;
+            let earlier = this.claim_request_id(&mut *tx, &context, retry, claimed, now).await?;
+            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
+            refuse_permissions_not_held(&context, before.permissions)?;
             let CallerIdentity::Token(old) = before.identity else {
                 return Err(Reason::CallerHasNoToken.into());
             };
@@ -96,7 +96,7 @@ impl Service {
                 AuditAction::CallerRotate
             };
             tx.update_caller(&after).await?;
-            let event = this.audit_event(&context, changed(action, &before, &after))?;
+            let event = this.audit_event(&context, change_entry(action, &before, &after))?;
             let committed = this.commit(tx, &event).await?;
             let old_hint = (!overlap.is_zero()).then_some(old_hint);
             let rotated = RotatedCaller { caller: after.clone(), token, end_pending: false, old_hint };
@@ -131,7 +131,7 @@ impl Service {
         }
         let after = Caller { previous: None, ..before.clone() };
         tx.update_caller(&after).await?;
-        let entry: Entry<'_> = changed(AuditAction::CallerEndPreviousToken, &before, &after);
+        let entry: Entry<'_> = change_entry(AuditAction::CallerEndPreviousToken, &before, &after);
         let event = self.audit_event(context, entry)?;
         Ok((self.commit(tx, &event).await?, after))
     }

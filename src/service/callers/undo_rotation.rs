@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{attempt, changed};
+use super::{attempt, change_entry};
 use crate::model::{AuditAction, Caller, CallerIdentity};
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -12,13 +12,13 @@ use crate::token::{Token, TokenKind};
 
 /// What holds once a rotation was taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RotationUndone {
+pub enum UndoRotationOutcome {
     /// The token from before is the caller's own again, for as long as before.
-    OldGoesOn,
+    OldTokenValid,
     /// The caller has no token that anybody knows: the one from before had ended.
-    OldHasEnded,
+    OldTokenExpired,
     /// Another rotation, or a revocation, came meanwhile: the caller is as that left it.
-    Overtaken,
+    Superseded,
 }
 
 impl Service {
@@ -29,7 +29,7 @@ impl Service {
         context: Context,
         rotated: &RotatedCaller,
         reason: &'static str,
-    ) -> Result<RotationUndone> {
+    ) -> Result<UndoRotationOutcome> {
         let this = Arc::clone(self);
         let (id, old_hint) = (rotated.caller.id, rotated.old_hint.clone());
         let lost = rotated.token.digest();
@@ -40,7 +40,7 @@ impl Service {
             let before = tx.find_caller(id, Lock::Update).await?;
             let Some(before) = before.filter(|before| before.revoke_time.is_none()) else {
                 drop(tx);
-                return Ok(this.nothing_to_commit().await?.done(RotationUndone::Overtaken));
+                return Ok(this.nothing_to_commit().await?.done(UndoRotationOutcome::Superseded));
             };
             let mut after = Caller { previous: None, ..before.clone() };
             let undone = if before.identity == CallerIdentity::Token(lost) {
@@ -50,23 +50,23 @@ impl Service {
                     after.hint = hint;
                     // A retry of the rotation would end the old token without an overlap.
                     after.rotation = None;
-                    RotationUndone::OldGoesOn
+                    UndoRotationOutcome::OldTokenValid
                 } else {
                     // Of a token that nobody is given.
                     let nobodys = Token::mint(TokenKind::Service, &*this.random)?;
                     after.identity = CallerIdentity::Token(nobodys.digest());
                     after.hint = String::new();
-                    RotationUndone::OldHasEnded
+                    UndoRotationOutcome::OldTokenExpired
                 }
             } else if before.previous.is_some_and(|previous| previous.digest == lost) {
                 // Rotated once more meanwhile, which lets the lost token live on for a while: it does not.
-                RotationUndone::Overtaken
+                UndoRotationOutcome::Superseded
             } else {
                 drop(tx);
-                return Ok(this.nothing_to_commit().await?.done(RotationUndone::Overtaken));
+                return Ok(this.nothing_to_commit().await?.done(UndoRotationOutcome::Superseded));
             };
             tx.update_caller(&after).await?;
-            let changed: Entry<'_> = changed(AuditAction::CallerUndoRotation, &before, &after);
+            let changed: Entry<'_> = change_entry(AuditAction::CallerUndoRotation, &before, &after);
             let event = this.audit_event(&context, Entry { reason: Some(reason), ..changed })?;
             Ok(this.commit(tx, &event).await?.done(undone))
         })

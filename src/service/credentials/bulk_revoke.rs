@@ -42,7 +42,7 @@ pub struct BulkRevoke {
     pub created_before: Option<Timestamp>,
     /// Not used since this, or never.
     pub last_used_before: Option<Timestamp>,
-    /// Tell how many, and show a sample, and end none.
+    /// Tell how batch, and show a sample, and end none.
     pub dry_run: bool,
     /// Why, for the audit log.
     pub reason: String,
@@ -66,17 +66,17 @@ pub struct BulkRevoked {
 }
 
 /// Where a call begins.
-struct Place {
+struct Start {
     cursor: Cursor,
     /// What is made from then on was made by somebody who could not know of the first call: it stays, and the walk ends.
-    begun: Timestamp,
+    begin_time: Timestamp,
     after: Option<CredentialId>,
 }
 
-impl Place {
+impl Start {
     /// The token that goes on after this credential.
-    fn token(&self, after: CredentialId) -> String {
-        self.cursor.token(&format!("{} {after}", self.begun.unix_micros()))
+    fn token_after(&self, after: CredentialId) -> String {
+        self.cursor.token(&format!("{} {after}", self.begin_time.unix_micros()))
     }
 }
 
@@ -96,13 +96,13 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::CredentialBulkRevoke)
             .acting_for(&request.acting_user)
-            .asking(described(&request));
+            .asking(describe_filter(&request));
         let unchanged = attempt.clone();
         let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
         self.run(attempt, effect, async move {
-            let (why, acting_user) = this.check_bulk(&request).await?;
-            let place = this.place(&request)?;
-            let filter = this.revoke_filter(&request, place.begun).await?;
+            let (why, acting_user) = this.check_bulk_revoke(&request).await?;
+            let start = this.start_of(&request)?;
+            let filter = this.revoke_filter(&request, start.begin_time).await?;
             let stop = context.deadline.map(|deadline| {
                 let now = Instant::now();
                 now + deadline.saturating_duration_since(now) / 2
@@ -110,7 +110,7 @@ impl Service {
             if request.dry_run {
                 return this.dry_run(&unchanged, &filter, why.as_deref()).await;
             }
-            let (mut count, mut after, mut next_token) = (0, place.after, String::new());
+            let (mut count, mut after, mut next_token) = (0, start.after, String::new());
             let mut committed: Option<Committed> = None;
             let committed = loop {
                 let batch = this.store.list_revocable(&filter, after, BATCH).await?;
@@ -120,14 +120,14 @@ impl Service {
                 if let Some(committed) = committed.filter(|_| ids.is_empty()) {
                     break committed;
                 }
-                let many = Many {
+                let batch = RevocationBatch {
                     action: AuditAction::CredentialBulkRevoke,
-                    asked: described(&request),
+                    summary: describe_filter(&request),
                     acting_user: acting_user.as_ref(),
                     ids: &ids,
-                    also_revoked: false,
+                    include_revoked: false,
                 };
-                let (batch, revoked) = this.revoke_many(&context, many, |_| why.clone()).await?;
+                let (batch, revoked) = this.revoke_many(&context, batch, |_| why.clone()).await?;
                 let all = committed.map_or(batch, |committed| committed.and(batch));
                 committed = Some(all);
                 count += revoked.values().filter(|(_, now)| *now).count() as u64;
@@ -138,7 +138,7 @@ impl Service {
                 tokio::time::sleep(BATCH_PAUSE).await;
                 let late = stop.is_some_and(|stop| Instant::now() >= stop);
                 if let Some(after) = after.filter(|_| late || this.tasks.is_closed()) {
-                    next_token = place.token(after);
+                    next_token = start.token_after(after);
                     break all;
                 }
             };
@@ -166,7 +166,10 @@ impl Service {
         Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
     }
 
-    async fn check_bulk(&self, request: &BulkRevoke) -> Result<(Option<String>, Option<UserId>)> {
+    async fn check_bulk_revoke(
+        &self,
+        request: &BulkRevoke,
+    ) -> Result<(Option<String>, Option<UserId>)> {
         let mut violations = Violations::default();
         let restricts = request.workspace.is_some()
             || request.user.is_some()
@@ -201,22 +204,27 @@ impl Service {
     }
 
     /// Where it begins: now, or where an earlier call of the same filter stopped.
-    fn place(&self, request: &BulkRevoke) -> Result<Place> {
+    fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
         let page = PageRequest { size: 0, token: request.page_token.clone() };
-        let cursor = Cursor::new(&page, format!("bulk_revoke {}", described(&filter)))?;
+        let cursor = Cursor::new(&page, format!("bulk_revoke {}", describe_filter(&filter)))?;
         let earlier = cursor.after.as_deref().and_then(|position| {
-            let (begun, after) = position.split_once(' ')?;
-            let begun = Timestamp::from_unix_micros(begun.parse().ok()?)?;
-            Some((begun, CredentialId::parse(after).ok()?))
+            let (begin_time, after) = position.split_once(' ')?;
+            let begin_time = Timestamp::from_unix_micros(begin_time.parse().ok()?)?;
+            Some((begin_time, CredentialId::parse(after).ok()?))
         });
         let now = self.clock.now();
-        let (begun, after) = earlier.map_or((now, None), |(begun, after)| (begun, Some(after)));
+        let (begin_time, after) =
+            earlier.map_or((now, None), |(begin_time, after)| (begin_time, Some(after)));
         // Nobody has begun in the future.
-        Ok(Place { cursor, begun: begun.min(now), after })
+        Ok(Start { cursor, begin_time: begin_time.min(now), after })
     }
 
-    async fn revoke_filter(&self, request: &BulkRevoke, begun: Timestamp) -> Result<RevokeFilter> {
+    async fn revoke_filter(
+        &self,
+        request: &BulkRevoke,
+        begin_time: Timestamp,
+    ) -> Result<RevokeFilter> {
         let workspace_id = match &request.workspace {
             Some(name) => Some(self.get_workspace(name).await?.id),
             None => None,
@@ -230,7 +238,9 @@ impl Service {
             user_id,
             family_id: request.family_id,
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
-            created_before: Some(request.created_before.map_or(begun, |time| time.min(begun))),
+            created_before: Some(
+                request.created_before.map_or(begin_time, |time| time.min(begin_time)),
+            ),
             last_used_before: request.last_used_before,
         })
     }
@@ -240,11 +250,11 @@ impl Service {
     pub(in crate::service) async fn revoke_many(
         &self,
         context: &Context,
-        many: Many<'_>,
+        batch: RevocationBatch<'_>,
         why: impl Fn(CredentialId) -> Option<String> + Send,
     ) -> Result<(Committed, HashMap<CredentialId, (Credential, bool)>)> {
-        let mut tx = self.begin(many.action.as_str()).await?;
-        let found = tx.find_credentials(many.ids).await?;
+        let mut tx = self.begin(batch.action.as_str()).await?;
+        let found = tx.find_credentials(batch.ids).await?;
         let now = self.clock.now();
         let live = found.iter().filter(|credential| credential.revoke_time.is_none());
         let live: Vec<_> = live.map(|credential| credential.id).collect();
@@ -258,12 +268,12 @@ impl Service {
                 after.revoke_time = Some(now);
                 after.version += 1;
             }
-            if is_live || many.also_revoked {
+            if is_live || batch.include_revoked {
                 let reason = why(after.id);
                 let entry = Entry {
                     action: AuditAction::CredentialRevoke,
                     target: AuditTarget::Credential(after.id),
-                    acting_user: many.acting_user,
+                    acting_user: batch.acting_user,
                     before: Some(view::credential(&before, now)),
                     after: Some(view::credential(&after, now)),
                     reason: reason.as_deref(),
@@ -278,11 +288,11 @@ impl Service {
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {
-            action: many.action,
+            action: batch.action,
             target: AuditTarget::Credentials,
-            acting_user: many.acting_user,
+            acting_user: batch.acting_user,
             before: None,
-            after: Some(json!({"asked": many.asked, "revoked_count": live.len()})),
+            after: Some(json!({"asked": batch.summary, "revoked_count": live.len()})),
             reason: None,
         };
         let committed = self.commit(tx, &self.audit_event(context, entry)?).await?;
@@ -290,22 +300,22 @@ impl Service {
     }
 }
 
-/// Many credentials to be revoked in one transaction.
-pub(in crate::service) struct Many<'a> {
+/// RevocationBatch credentials to be revoked in one transaction.
+pub(in crate::service) struct RevocationBatch<'a> {
     /// What the event for all of them says was done.
     pub(in crate::service) action: AuditAction,
     /// What was asked for, for the same event.
-    pub(in crate::service) asked: Value,
+    pub(in crate::service) summary: Value,
     /// On whose behalf.
     pub(in crate::service) acting_user: Option<&'a UserId>,
     /// Which.
     pub(in crate::service) ids: &'a [CredentialId],
     /// Whether those that are revoked already have an event too.
-    pub(in crate::service) also_revoked: bool,
+    pub(in crate::service) include_revoked: bool,
 }
 
 /// The filter as the audit log has it: what is set.
-fn described(request: &BulkRevoke) -> Value {
+fn describe_filter(request: &BulkRevoke) -> Value {
     let fields = [
         ("workspace", request.workspace.as_ref().map(ToString::to_string)),
         ("user_id", request.user.as_ref().map(ToString::to_string)),

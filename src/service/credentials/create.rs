@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::owner::{Held, NewOwner, creator};
-use super::retry::{Fingerprint, Retry};
+use super::owner::{LockedOwner, NewOwner, creator};
+use super::retry::{Fingerprint, RequestKey};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
     IpAllowlist, RequestId, ScopeSet, Timestamp,
@@ -83,7 +83,7 @@ struct Checked {
     ip_allowlist: IpAllowlist,
     annotations: Annotations,
     expire_time: Option<Timestamp>,
-    retry: Option<Retry>,
+    retry: Option<RequestKey>,
 }
 
 impl Service {
@@ -118,19 +118,20 @@ impl Service {
             let (create_time, random) = this.stamp()?;
             let id = CredentialId::new(create_time, random);
             let mut tx = this.begin("create_credential").await?;
-            let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
-            let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
+            let earlier =
+                this.claim_request_id(&mut *tx, &context, checked.retry, id, create_time).await?;
+            let locked = this.lock_new_owner(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
                 return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
-            check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
-            this.check_live(&mut *tx, &held, create_time, 0).await?;
+            check_lifetime(&locked, request.expiration, checked.expire_time, create_time)?;
+            this.check_live_max(&mut *tx, &locked, create_time, 0).await?;
             let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,
                 kind,
-                owner: held.owner,
-                generation: held.generation,
+                owner: locked.owner,
+                generation: locked.generation,
                 name: checked.name,
                 hint: token.hint(),
                 scopes: request.scopes,
@@ -210,14 +211,14 @@ impl Service {
 
 /// That the policy lets a credential live so long.
 pub(in crate::service) fn check_lifetime(
-    held: &Held,
+    locked: &LockedOwner,
     asked: Option<Expiration>,
     expire_time: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<()> {
     let lifetime = expire_time.map(|expire_time| expire_time.saturating_since(now));
     let mut violations = Violations::default();
-    violations.check(Expiration::field(asked), held.rules.check_lifetime(lifetime));
+    violations.check(Expiration::field(asked), locked.rules.check_lifetime(lifetime));
     violations.finish()
 }
 
@@ -226,12 +227,12 @@ pub(in crate::service) fn check_request_id(
     violations: &mut Violations,
     id: &str,
     fingerprint: impl FnOnce() -> Digest,
-) -> Option<Retry> {
+) -> Option<RequestKey> {
     if id.is_empty() {
         return None;
     }
     let id = violations.check("request_id", RequestId::parse(id))?;
-    Some(Retry { id, fingerprint: fingerprint() })
+    Some(RequestKey { id, fingerprint: fingerprint() })
 }
 
 fn fingerprint(request: &CreateCredential) -> Digest {

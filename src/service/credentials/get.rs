@@ -1,6 +1,6 @@
 //! Showing one credential.
 
-use super::owner::see;
+use super::owner::require_visible;
 use crate::model::{Credential, CredentialId, Owner};
 use crate::service::grant::READ;
 use crate::service::{Context, Reason, Result, Service};
@@ -23,7 +23,7 @@ impl Service {
                 Owner::Workspace(workspace) => self.store.find_membership(workspace, user).await?,
                 Owner::User { .. } => None,
             };
-            see(user, &credential, role)?;
+            require_visible(user, &credential, role)?;
         }
         Ok(credential)
     }

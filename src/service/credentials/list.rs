@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::owner::open;
+use super::owner::require_access;
 use crate::model::limits::NAME_BYTES_MAX;
 use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Scope, Timestamp, UserId, Workspace,
@@ -109,7 +109,7 @@ impl Service {
         if let Some(user) = acting_user {
             let membership = self.store.find_membership(&workspace.id, user).await?;
             let access = policy::keys_of_workspace(membership.map(|membership| membership.role));
-            open(access, Reason::WorkspaceNotFound)?;
+            require_access(access, Reason::WorkspaceNotFound)?;
         }
         Ok(workspace)
     }
@@ -117,7 +117,7 @@ impl Service {
     async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {
         match acting_user {
             Some(acting_user) => {
-                open(policy::pats_of_user(acting_user, user), Reason::UserNotFound)
+                require_access(policy::pats_of_user(acting_user, user), Reason::UserNotFound)
             }
             None => self.get_user(user).await.map(drop),
         }

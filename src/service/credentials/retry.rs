@@ -20,7 +20,7 @@ use crate::token::Token;
 
 /// A request's id, with the fingerprint of its body.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::service) struct Retry {
+pub(in crate::service) struct RequestKey {
     pub(in crate::service) id: RequestId,
     pub(in crate::service) fingerprint: Digest,
 }
@@ -58,15 +58,15 @@ impl Service {
     ///
     /// # Errors
     /// If it did with another body.
-    pub(in crate::service) async fn claim(
+    pub(in crate::service) async fn claim_request_id(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
-        retry: Option<Retry>,
+        retry: Option<RequestKey>,
         credential_id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        let Some(Retry { id: request_id, fingerprint }) = retry else { return Ok(None) };
+        let Some(RequestKey { id: request_id, fingerprint }) = retry else { return Ok(None) };
         let requester = match &context.requester {
             Requester::Caller(caller) => format!("caller:{}", caller.id),
             Requester::Operator(name) => format!("operator:{name}"),

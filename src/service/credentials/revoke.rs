@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::owner::active_user;
+use super::owner::lock_active_user;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision,
     UserId,
@@ -68,18 +68,19 @@ impl Service {
             let why = violations.check("reason", Why::parse(&reason));
             violations.finish()?;
             let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
-            let held = match &target {
+            let locked = match &target {
                 RevokeTarget::Token(text) => {
-                    this.hold_of_token(&context, text, acting_user.as_ref()).await?
+                    this.lock_credential_by_token(&context, text, acting_user.as_ref()).await?
                 }
                 RevokeTarget::Id(id, kind) => {
                     let mut tx = this.begin("revoke").await?;
-                    let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
-                    Some((tx, held))
+                    let locked =
+                        this.lock_credential(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
+                    Some((tx, locked))
                 }
             };
-            if let Some((tx, before)) = held {
-                return this.revoke_held(&context, tx, before, acting_user.as_ref(), why).await;
+            if let Some((tx, before)) = locked {
+                return this.revoke_locked(&context, tx, before, acting_user.as_ref(), why).await;
             }
             let nobodys = json!({"real": false});
             let committed = this.commit_unchanged(None, &unchanged, nobodys, why).await?;
@@ -90,7 +91,7 @@ impl Service {
     }
 
     /// Ends it, if it is not ended already.
-    async fn revoke_held(
+    async fn revoke_locked(
         &self,
         context: &Context,
         mut tx: Transaction,
@@ -120,7 +121,7 @@ impl Service {
 
     /// A transaction that holds the credential of this text, whatever its shape; nothing if it is no credential's. It is
     /// looked for without a transaction first, since anybody's text comes here, and writers wait for each other.
-    async fn hold_of_token(
+    async fn lock_credential_by_token(
         &self,
         context: &Context,
         text: &str,
@@ -138,7 +139,7 @@ impl Service {
         }
         let mut tx = self.begin("revoke_by_token").await?;
         if let Some(user) = acting_user {
-            active_user(&mut *tx, user).await?;
+            lock_active_user(&mut *tx, user).await?;
         }
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
         Ok(credential.map(|credential| (tx, credential)))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::bulk_revoke::Many;
+use super::bulk_revoke::RevocationBatch;
 use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
 use crate::model::{AuditAction, Credential, CredentialId, Digest, Invalid, Reason as Why};
 use crate::service::commit::Effect;
@@ -68,23 +68,24 @@ impl Service {
                 ids.push(first);
             }
             let real: Vec<_> = whys.keys().copied().collect();
-            let many = Many {
+            let batch = RevocationBatch {
                 action: AuditAction::CredentialRevokeLeaked,
-                asked: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
+                summary: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
                 acting_user: None,
                 ids: &real,
-                also_revoked: true,
+                include_revoked: true,
             };
             let why =
                 |id| whys.get(&id).filter(|whys| !whys.is_empty()).map(|whys| whys.join("; "));
-            let (committed, revoked) = this.revoke_many(&context, many, why).await?;
-            let mut told = HashSet::new();
+            let (committed, revoked) = this.revoke_many(&context, batch, why).await?;
+            let mut reported = HashSet::new();
             let result = |id: Option<CredentialId>| {
                 let found = id.and_then(|id| revoked.get(&id));
                 LeakedTokenResult {
                     credential: found.map(|(credential, _)| credential.clone()),
                     // Where a token was found twice, the first answer has it.
-                    revoked_now: found.is_some_and(|(found, now)| told.insert(found.id) && *now),
+                    revoked_now: found
+                        .is_some_and(|(found, now)| reported.insert(found.id) && *now),
                 }
             };
             Ok(committed.done(ids.into_iter().map(result).collect()))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::{Expiration, check_request_id};
-use super::owner::{Held, creator};
+use super::owner::{LockedOwner, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
 use crate::model::limits::ENDING_MAX;
@@ -76,13 +76,13 @@ impl Service {
             let (now, random) = this.stamp()?;
             let id = CredentialId::new(now, random);
             let mut tx = this.begin("rotate").await?;
-            let earlier = this.claim(&mut *tx, &context, retry, id, now).await?;
-            let (before, held) = this
-                .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
+            let earlier = this.claim_request_id(&mut *tx, &context, retry, id, now).await?;
+            let (before, locked) = this
+                .lock_credential_and_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
             // Of a retry whose owner may make nothing any more it is as good not to know: the predecessor ends by itself.
             let overlap =
-                request.overlap.or_else(|| Some(held.as_ref().ok()?.rules.default_overlap()));
+                request.overlap.or_else(|| Some(locked.as_ref().ok()?.rules.default_overlap()));
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
                 let rotated = made.map(|Created { credential, token }| Rotated {
@@ -95,15 +95,15 @@ impl Service {
                 return Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await);
             }
             check_etag(&request.etag, &before)?;
-            let held = check_alive(&before, now).and(held)?;
+            let locked = check_not_ended(&before, now).and(locked)?;
             let chosen = overlap.unwrap_or_default();
             let expire_time =
-                this.check_rotation(&mut *tx, &request, chosen, &before, &held, now).await?;
-            let after = ended(&before, chosen, now);
+                this.check_rotation(&mut *tx, &request, chosen, &before, &locked, now).await?;
+            let after = with_end_after(&before, chosen, now);
             let token = Token::mint(before.kind.into(), &*this.random)?;
             let successor = Credential {
                 id,
-                generation: held.generation,
+                generation: locked.generation,
                 hint: token.hint(),
                 create_time: now,
                 expire_time,
@@ -117,9 +117,9 @@ impl Service {
             this.lookup.expect(&token.digest());
             tx.insert_credential(&successor, &token.digest()).await?;
             // An event for each of the two, so that each has its own story.
-            let made = rotation(acting_user.as_ref(), None, &successor, now);
+            let made = rotation_entry(acting_user.as_ref(), None, &successor, now);
             tx.insert_audit_events(&[this.audit_event(&context, made)?]).await?;
-            let ended = rotation(acting_user.as_ref(), Some(&before), &after, now);
+            let ended = rotation_entry(acting_user.as_ref(), Some(&before), &after, now);
             let event = this.audit_event(&context, ended)?;
             let rotated =
                 Rotated { credential: successor, token, predecessor: after, end_pending: false };
@@ -191,7 +191,7 @@ impl Service {
         request: &Rotate,
         overlap: Duration,
         before: &Credential,
-        held: &Held,
+        locked: &LockedOwner,
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
         if let Some(successor) = tx.find_successor(before.id, now).await? {
@@ -199,7 +199,7 @@ impl Service {
             return Err(error.with("successor_id", successor.id.to_string()));
         }
         let mut violations = Violations::default();
-        violations.check("overlap", held.rules.check_overlap(overlap));
+        violations.check("overlap", locked.rules.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
         let lifetime = match request.expiration {
             Some(Expiration::At(time)) => Some(time.saturating_since(now)),
@@ -207,22 +207,22 @@ impl Service {
             None => before.expire_time.map(|end| end.saturating_since(before.create_time)),
         };
         let lifetime = if request.expiration.is_some() {
-            violations.check(field, held.rules.check_lifetime(lifetime));
+            violations.check(field, locked.rules.check_lifetime(lifetime));
             lifetime
         } else {
-            violations.check(field, held.rules.inherited_lifetime(lifetime)).flatten()
+            violations.check(field, locked.rules.inherited_lifetime(lifetime)).flatten()
         };
         violations.finish()?;
         if !overlap.is_zero() {
             // The one that is succeeded gives its place to the successor, and lives on for a while beside it.
-            self.check_live(tx, held, now, 1).await?;
+            self.check_live_max(tx, locked, now, 1).await?;
         }
         Ok(lifetime.map(|lifetime| now.saturating_add(lifetime)))
     }
 }
 
 /// Refuses what is dead already.
-fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
+fn check_not_ended(credential: &Credential, now: Timestamp) -> Result<()> {
     match credential.state(now) {
         CredentialState::Active | CredentialState::Disabled => Ok(()),
         CredentialState::Expired => Err(Reason::CredentialExpired.into()),
@@ -231,7 +231,7 @@ fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
 }
 
 /// What the audit log keeps of one side of a rotation.
-fn rotation<'a>(
+fn rotation_entry<'a>(
     acting_user: Option<&'a UserId>,
     before: Option<&Credential>,
     after: &Credential,
@@ -248,7 +248,7 @@ fn rotation<'a>(
 }
 
 /// The credential with its end after the overlap; without one it has so long until it is revoked, in a step of its own.
-fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
+fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
     let end = now.saturating_add(if overlap.is_zero() { ENDING_MAX } else { overlap });

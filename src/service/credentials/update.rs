@@ -66,7 +66,8 @@ impl Service {
             let now = this.clock.now();
             let mut tx = this.begin("update_credential").await?;
             let id = request.id;
-            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            let before =
+                this.lock_credential(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             check_etag(&request.etag, &before)?;
             if before.revoke_time.is_some() {
                 return Err(Reason::CredentialRevoked.into());

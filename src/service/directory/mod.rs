@@ -94,7 +94,7 @@ impl Service {
             tx.lock_workspace_names().await?;
             let Some(before) = tx.find_workspace(name.as_str(), Lock::Update).await? else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
                     .await;
             };
             let after = Workspace {
@@ -200,7 +200,9 @@ impl Service {
             let mut tx = this.begin("delete_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let Some(before) = before.filter(|user| user.delete_time.is_none()) else {
-                return this.missing(tx, &unchanged, allow_missing, Reason::UserNotFound).await;
+                return this
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::UserNotFound)
+                    .await;
             };
             let after = User {
                 generation: before.generation + 1,
@@ -331,13 +333,13 @@ impl Service {
             let mut tx = this.begin("delete_membership").await?;
             let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
                     .await;
             };
             let before = tx.find_membership(&workspace.id, &user, Lock::Update).await?;
             let Some(before) = before else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::MembershipNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::MembershipNotFound)
                     .await;
             };
             tx.delete_membership(&workspace.id, &user).await?;
@@ -356,7 +358,7 @@ impl Service {
     }
 
     /// Of what was to be deleted and is not there: refused, or allowed.
-    async fn missing(
+    async fn finish_missing(
         &self,
         tx: Transaction,
         attempt: &Attempt,

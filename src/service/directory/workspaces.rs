@@ -31,7 +31,7 @@ pub struct PutWorkspace {
 }
 
 /// A workspace that is put: what it was, and what it is to be.
-pub(in crate::service) struct Naming<'a> {
+pub(in crate::service) struct NameClaim<'a> {
     /// Its row, deleted or not.
     pub(in crate::service) before: Option<&'a Workspace>,
     /// Which.
@@ -41,14 +41,14 @@ pub(in crate::service) struct Naming<'a> {
 }
 
 /// What one that was put was before, and what became of it.
-struct Put {
+struct WorkspaceChange {
     before: Option<Workspace>,
     /// Before, and now.
     policies: (Option<WorkspacePolicy>, Option<WorkspacePolicy>),
     changed: bool,
 }
 
-impl Naming<'_> {
+impl NameClaim<'_> {
     /// The slug that it gives up. A deleted workspace's was reserved when it was deleted.
     fn given_up(&self) -> Option<&Slug> {
         let live = self.before.filter(|before| before.delete_time.is_none());
@@ -69,8 +69,11 @@ impl Service {
     ) -> Result<Workspace> {
         let target = AuditTarget::Workspace(request.id.clone());
         let attempt = Attempt::on(&context, AuditAction::WorkspacePut, &target);
-        let mut put = self.put_all(attempt, vec![request], |_| "workspace".to_owned()).await?;
-        put.pop().ok_or_else(|| ServiceError::internal(&"a workspace that was put is not there"))
+        let mut workspaces =
+            self.put_all(attempt, vec![request], |_| "workspace".to_owned()).await?;
+        workspaces
+            .pop()
+            .ok_or_else(|| ServiceError::internal(&"a workspace that was put is not there"))
     }
 
     /// The same of several workspaces, of all or of none: names are as free as they are when all of it is done, so that
@@ -108,23 +111,24 @@ impl Service {
             for i in order {
                 befores[i] = tx.find_workspace_row(&requests[i].id, Lock::Update).await?;
             }
-            let mut afters = afters(&requests, &befores, field, now)?;
-            let namings = afters.iter().zip(&befores).map(|(after, before)| Naming {
+            let mut afters = updated_workspaces(&requests, &befores, field, now)?;
+            let claims = afters.iter().zip(&befores).map(|(after, before)| NameClaim {
                 before: before.as_ref(),
                 id: &after.id,
                 slug: &after.slug,
             });
-            let namings: Vec<_> = namings.collect();
-            claim_names(&mut *tx, &namings, &*this.clock)
+            let claims: Vec<_> = claims.collect();
+            claim_names(&mut *tx, &claims, &*this.clock)
                 .await
-                .map_err(|error| told(&context, error))?;
-            make_way(&mut *tx, &namings, now).await?;
-            let mut puts = Vec::with_capacity(requests.len());
+                .map_err(|error| hide_other_ids(&context, error))?;
+            free_exchanged_slugs(&mut *tx, &claims, now).await?;
+            let mut changes = Vec::with_capacity(requests.len());
             for (i, (request, before)) in requests.iter().zip(befores).enumerate() {
                 let before = before.filter(|before| before.delete_time.is_none());
-                puts.push(this.put_one(&mut *tx, request, before, &mut afters[i], field(i)).await?);
+                changes
+                    .push(this.put_one(&mut *tx, request, before, &mut afters[i], field(i)).await?);
             }
-            let committed = this.commit_put(&context, tx, &puts, &afters).await?;
+            let committed = this.commit_put(&context, tx, &changes, &afters).await?;
             Ok(committed.done(afters))
         })
         .await
@@ -138,7 +142,7 @@ impl Service {
         before: Option<Workspace>,
         after: &mut Workspace,
         field: String,
-    ) -> Result<Put> {
+    ) -> Result<WorkspaceChange> {
         let same = before.clone().filter(|before| {
             *before == Workspace { update_time: before.update_time, ..after.clone() }
         });
@@ -158,7 +162,7 @@ impl Service {
             }
             None => true,
         };
-        Ok(Put { before, policies, changed })
+        Ok(WorkspaceChange { before, policies, changed })
     }
 
     /// With an event for each.
@@ -166,22 +170,21 @@ impl Service {
         &self,
         context: &Context,
         mut tx: Transaction,
-        puts: &[Put],
+        changes: &[WorkspaceChange],
         afters: &[Workspace],
     ) -> Result<Committed> {
-        let entry = |(put, after): (&Put, &Workspace)| Entry {
+        let entry = |(change, after): (&WorkspaceChange, &Workspace)| Entry {
             action: AuditAction::WorkspacePut,
             target: AuditTarget::Workspace(after.id.clone()),
             acting_user: None,
-            before: put
-                .before
-                .as_ref()
-                .map(|before| view::with_policy(view::workspace(before), put.policies.0.as_ref())),
-            after: Some(view::with_policy(view::workspace(after), put.policies.1.as_ref())),
+            before: change.before.as_ref().map(|before| {
+                view::with_policy(view::workspace(before), change.policies.0.as_ref())
+            }),
+            after: Some(view::with_policy(view::workspace(after), change.policies.1.as_ref())),
             reason: None,
         };
-        let changed = puts.iter().any(|put| put.changed);
-        let mut entries: Vec<_> = puts.iter().zip(afters).map(entry).collect();
+        let changed = changes.iter().any(|change| change.changed);
+        let mut entries: Vec<_> = changes.iter().zip(afters).map(entry).collect();
         let last = entries.pop();
         let last = last.ok_or_else(|| ServiceError::internal(&"nothing was put"))?;
         let events: Result<Vec<_>> =
@@ -233,7 +236,7 @@ fn check_ids(requests: &[PutWorkspace], field: fn(usize) -> String) -> Result<()
 }
 
 /// The workspaces as they are to be.
-fn afters(
+fn updated_workspaces(
     requests: &[PutWorkspace],
     befores: &[Option<Workspace>],
     field: fn(usize) -> String,
@@ -276,54 +279,58 @@ fn afters(
 /// and that none of them takes (DESIGN §5).
 pub(in crate::service) async fn claim_names(
     tx: &mut dyn WriteTx,
-    namings: &[Naming<'_>],
+    claims: &[NameClaim<'_>],
     clock: &dyn Clock,
 ) -> Result<()> {
     // No name is freed by a clock that runs ahead.
     let (now, certain) = (clock.now(), clock.certain());
-    for naming in namings {
-        let holder = tx.find_name_holder(naming.slug.as_str(), certain).await?;
+    for claim in claims {
+        let holder = tx.find_name_holder(claim.slug.as_str(), certain).await?;
         let gives_it_up = |holder: &NameHolder| {
-            let given_up = |other: &Naming<'_>| other.given_up() == Some(naming.slug);
-            namings.iter().any(|other| *other.id == holder.workspace_id && given_up(other))
+            let given_up = |other: &NameClaim<'_>| other.given_up() == Some(claim.slug);
+            claims.iter().any(|other| *other.id == holder.workspace_id && given_up(other))
         };
-        let holder = holder.filter(|holder| holder.workspace_id != *naming.id);
+        let holder = holder.filter(|holder| holder.workspace_id != *claim.id);
         if let Some(holder) = holder.filter(|holder| !gives_it_up(holder)) {
-            return Err(held(Reason::SlugTaken, &holder));
+            return Err(name_taken(Reason::SlugTaken, &holder));
         }
-        if namings
+        if claims
             .iter()
-            .any(|other| other.id != naming.id && other.id.as_str() == naming.slug.as_str())
+            .any(|other| other.id != claim.id && other.id.as_str() == claim.slug.as_str())
         {
             return Err(Reason::SlugTaken.into());
         }
-        if naming.before.is_none() {
-            let holder = tx.find_name_holder(naming.id.as_str(), certain).await?;
-            if let Some(holder) = holder.filter(|holder| holder.workspace_id != *naming.id) {
-                return Err(held(Reason::WorkspaceIdTaken, &holder));
+        if claim.before.is_none() {
+            let holder = tx.find_name_holder(claim.id.as_str(), certain).await?;
+            if let Some(holder) = holder.filter(|holder| holder.workspace_id != *claim.id) {
+                return Err(name_taken(Reason::WorkspaceIdTaken, &holder));
             }
         }
     }
-    for naming in namings {
-        if let Some(given_up) = naming.given_up() {
-            reserve(tx, given_up, naming.id, now).await?;
+    for claim in claims {
+        if let Some(given_up) = claim.given_up() {
+            reserve(tx, given_up, claim.id, now).await?;
         }
     }
-    for naming in namings {
-        tx.release_slug(naming.slug).await?;
+    for claim in claims {
+        tx.release_slug(claim.slug).await?;
     }
     Ok(())
 }
 
 /// Within the transaction, those whose slug another of them takes are deleted until they are put: no two have one slug at
 /// any moment.
-async fn make_way(tx: &mut dyn WriteTx, namings: &[Naming<'_>], now: Timestamp) -> Result<()> {
-    for naming in namings {
+async fn free_exchanged_slugs(
+    tx: &mut dyn WriteTx,
+    claims: &[NameClaim<'_>],
+    now: Timestamp,
+) -> Result<()> {
+    for claim in claims {
         let wanted =
-            naming.given_up().is_some_and(|slug| namings.iter().any(|other| other.slug == slug));
-        if let Some(before) = naming.before.filter(|_| wanted) {
-            let away = Workspace { delete_time: Some(now), ..before.clone() };
-            tx.put_workspace(&away).await?;
+            claim.given_up().is_some_and(|slug| claims.iter().any(|other| other.slug == slug));
+        if let Some(before) = claim.before.filter(|_| wanted) {
+            let set_aside = Workspace { delete_time: Some(now), ..before.clone() };
+            tx.put_workspace(&set_aside).await?;
         }
     }
     Ok(())
@@ -341,7 +348,7 @@ pub(in crate::service) async fn reserve(
 }
 
 /// Whose the name is, and of one that was given up also until when.
-fn held(reason: Reason, holder: &NameHolder) -> ServiceError {
+fn name_taken(reason: Reason, holder: &NameHolder) -> ServiceError {
     let (error, id) = (ServiceError::from(reason), holder.workspace_id.as_str());
     match holder.release_time {
         Some(time) => error.with("reserved_until", time.to_string()).with("reclaimed_by_id", id),
@@ -350,7 +357,7 @@ fn held(reason: Reason, holder: &NameHolder) -> ServiceError {
 }
 
 /// What the requester may know: the ids of other workspaces are for who may read the directory.
-fn told(context: &Context, error: ServiceError) -> ServiceError {
+fn hide_other_ids(context: &Context, error: ServiceError) -> ServiceError {
     if context.permits(Permission::DirectoryRead) {
         return error;
     }

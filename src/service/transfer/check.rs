@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use super::names::Reading;
+use super::names::ColumnOptions;
 use super::record::Record;
-use super::{digest_text, when};
+use super::{digest_text, time_text};
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
@@ -16,25 +16,25 @@ use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct LineError {
     /// In words, with the columns.
     pub(super) reason: String,
     /// Why nothing of the file is to be imported, if that.
-    pub(super) stops: Option<Stop>,
+    pub(super) refuses_file: Option<FileRefusal>,
 }
 
 /// What is not to happen by half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum FileRefusal {
     /// A token may stand in the clear where none must.
     ExposesToken,
     /// Digests may stand where tokens must.
     DigestAsToken,
 }
 
-impl From<Invalid> for Bad {
+impl From<Invalid> for LineError {
     fn from(Invalid(reason): Invalid) -> Self {
-        Self { reason, stops: None }
+        Self { reason, refuses_file: None }
     }
 }
 
@@ -44,13 +44,17 @@ pub(super) struct Defaults<'a> {
     pub(super) creator: &'a str,
     /// For an id.
     pub(super) random: [u8; 10],
-    pub(super) reading: &'a Reading,
+    pub(super) columns: &'a ColumnOptions,
 }
 
 /// The credential that a record is of. The owner is as it is named there, which may be by slug, and its generation is
 /// not known yet: see `resolve`.
-pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCredential, Bad> {
-    let mut problems = Problems { reading: defaults.reading, reasons: Vec::new(), stops: None };
+pub(super) fn check(
+    record: &Record,
+    defaults: &Defaults<'_>,
+) -> Result<StoredCredential, LineError> {
+    let mut problems =
+        Problems { columns: defaults.columns, reasons: Vec::new(), refuses_file: None };
     problems.refuse_tokens(record);
     let kind = problems.kind(record);
     let owner = kind.and_then(|kind| problems.owner(record, kind));
@@ -122,14 +126,14 @@ struct Times {
 
 /// What is wrong so far.
 struct Problems<'r> {
-    reading: &'r Reading,
+    columns: &'r ColumnOptions,
     reasons: Vec<String>,
-    stops: Option<Stop>,
+    refuses_file: Option<FileRefusal>,
 }
 
 impl Problems<'_> {
     fn add(&mut self, column: &str, what: impl Display) {
-        self.reasons.push(format!("{}: {what}", self.reading.shown(column)));
+        self.reasons.push(format!("{}: {what}", self.columns.shown(column)));
     }
 
     fn note<T>(&mut self, column: &str, parsed: Result<T, Invalid>) -> Option<T> {
@@ -157,11 +161,11 @@ impl Problems<'_> {
         self.optional(column, text, parse)
     }
 
-    fn finish(self) -> Result<(), Bad> {
+    fn finish(self) -> Result<(), LineError> {
         if self.reasons.is_empty() {
             return Ok(());
         }
-        Err(Bad { reason: self.reasons.join("; "), stops: self.stops })
+        Err(LineError { reason: self.reasons.join("; "), refuses_file: self.refuses_file })
     }
 
     /// A token in any column but its own would be stored as it stands.
@@ -181,7 +185,7 @@ impl Problems<'_> {
         for (column, text) in all {
             if contains_token(text) || token.is_some_and(|token| text.contains(token)) {
                 self.add(column, "a token stands in it in the clear");
-                self.stops = Some(Stop::ExposesToken);
+                self.refuses_file = Some(FileRefusal::ExposesToken);
             }
         }
         let is_token = |text: &str| {
@@ -190,7 +194,7 @@ impl Problems<'_> {
         };
         if record.digest.as_deref().is_some_and(is_token) {
             self.add("digest", "is no digest, and may be a token in the clear");
-            self.stops = Some(Stop::ExposesToken);
+            self.refuses_file = Some(FileRefusal::ExposesToken);
         }
     }
 
@@ -216,11 +220,11 @@ impl Problems<'_> {
     }
 
     fn owner(&mut self, record: &Record, kind: CredentialKind) -> Option<Owner> {
-        let strangers = match kind.owned_by() {
+        let foreign_columns = match kind.owned_by() {
             OwnerKind::Workspace => [("user", &record.user), ("max_role", &record.max_role)],
             OwnerKind::User => [("workspace", &record.workspace), ("max_role", &None)],
         };
-        for (column, _) in strangers.into_iter().filter(|(_, text)| text.is_some()) {
+        for (column, _) in foreign_columns.into_iter().filter(|(_, text)| text.is_some()) {
             self.add(column, format_args!("does not go with a {kind}"));
         }
         match kind.owned_by() {
@@ -253,17 +257,19 @@ impl Problems<'_> {
             }
             (Some(text), None) => {
                 let digest = digest_text::parse(text)
-                    .ok_or_else(|| Invalid::new(digest_text::instead(text)));
+                    .ok_or_else(|| Invalid::new(digest_text::describe_mismatch(text)));
                 (self.note("digest", digest)?, "imported".to_owned())
             }
             (None, Some(token)) => {
-                if !self.reading.tokens_look_like_digests && digest_text::looks_like_one(&token.0) {
+                if !self.columns.tokens_look_like_digests
+                    && digest_text::looks_like_digest(&token.0)
+                {
                     self.add(
                         "token",
                         "looks like a digest: a SHA-256 belongs into the column digest (--rename token=digest), and if these \
                          are the tokens themselves, say --tokens-look-like-digests",
                     );
-                    self.stops = self.stops.or(Some(Stop::DigestAsToken));
+                    self.refuses_file = self.refuses_file.or(Some(FileRefusal::DigestAsToken));
                     return None;
                 }
                 self.note("token", digest_imported(&token.0, kind?.into()))?
@@ -293,7 +299,7 @@ impl Problems<'_> {
     fn times(&mut self, record: &Record, now: Timestamp) -> Times {
         let latest = now.checked_add(IMPORT_CLOCK_SKEW).unwrap_or(now);
         let mut past = |column: &str, text: &Option<String>| {
-            let time = self.optional(column, text.as_deref(), when::parse)?;
+            let time = self.optional(column, text.as_deref(), time_text::parse)?;
             if time > latest {
                 self.add(column, "must not be in the future");
             }
@@ -303,8 +309,8 @@ impl Problems<'_> {
         let disable = past("disable_time", &record.disable_time);
         let revoke = past("revoke_time", &record.revoke_time);
         let last_use = past("last_use_time", &record.last_use_time);
-        let revoked = self.optional("revoked", record.revoked.as_deref(), truth);
-        let enabled = self.optional("enabled", record.enabled.as_deref(), truth);
+        let revoked = self.optional("revoked", record.revoked.as_deref(), parse_bool);
+        let enabled = self.optional("enabled", record.enabled.as_deref(), parse_bool);
         for (column, contradicts) in [
             ("revoked", revoked == Some(false) && revoke.is_some()),
             ("enabled", enabled == Some(true) && disable.is_some()),
@@ -316,7 +322,7 @@ impl Problems<'_> {
         let revoke = revoke.or((revoked == Some(true)).then_some(now.max(create)));
         let disable = disable.or((enabled == Some(false)).then_some(now.max(create)));
         let expires = record.expire_time.as_deref().filter(|text| *text != "infinity");
-        let expire = self.optional("expire_time", expires, when::parse);
+        let expire = self.optional("expire_time", expires, time_text::parse);
         if expire.is_some_and(|time| time <= create) {
             self.add("expire_time", "must be after create_time");
         }
@@ -330,7 +336,7 @@ impl Problems<'_> {
 }
 
 /// As databases write it.
-fn truth(text: &str) -> Result<bool, Invalid> {
+fn parse_bool(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" => Ok(true),
         "false" | "f" | "0" | "no" => Ok(false),

@@ -53,14 +53,14 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 
 /// Whether a token's text may well be a digest, of whatever kind: nobody would notice, since an import takes the digest of
 /// that, and the tokens themselves are unknown then.
-pub(super) fn looks_like_one(text: &str) -> bool {
+pub(super) fn looks_like_digest(text: &str) -> bool {
     parse(text).is_some()
         || is_password_hash(text)
         || other_hash(text).is_some_and(|(_, sure)| sure)
 }
 
 /// What stands where a SHA-256 should, in words.
-pub(super) fn instead(text: &str) -> &'static str {
+pub(super) fn describe_mismatch(text: &str) -> &'static str {
     if is_password_hash(text) {
         return "is a salted password hash (PBKDF2, bcrypt, Argon2 or the like) and no SHA-256: no token can ever be found by \
                 it. Make new tokens";

@@ -9,7 +9,7 @@ use crate::model::{CredentialId, Digest};
 /// Files; of ten million lines, each is then some 25 MB.
 const PARTS: usize = 32;
 /// What it is, its bytes, and its line.
-const NOTE: usize = 1 + 32 + 8;
+const ENTRY_BYTES: usize = 1 + 32 + 8;
 
 /// What was noted.
 pub(super) struct Duplicates {
@@ -49,10 +49,10 @@ impl Duplicates {
             file.rewind()?;
             let mut notes = Vec::new();
             BufReader::new(file).read_to_end(&mut notes)?;
-            let mut notes: Vec<&[u8]> = notes.chunks_exact(NOTE).collect();
+            let mut notes: Vec<&[u8]> = notes.chunks_exact(ENTRY_BYTES).collect();
             // The line stands last and big-endian, so that the first of the same comes first.
             notes.sort_unstable();
-            for same in notes.chunk_by(|a, b| a[..NOTE - 8] == b[..NOTE - 8]) {
+            for same in notes.chunk_by(|a, b| a[..ENTRY_BYTES - 8] == b[..ENTRY_BYTES - 8]) {
                 let [first, others @ ..] = same else { continue };
                 let column = if first[0] == 0 { "digest" } else { "id" };
                 let first = line_of(first);
@@ -73,5 +73,5 @@ impl Duplicates {
 }
 
 fn line_of(note: &[u8]) -> u64 {
-    note[NOTE - 8..].iter().fold(0, |line, byte| line << 8 | u64::from(*byte))
+    note[ENTRY_BYTES - 8..].iter().fold(0, |line, byte| line << 8 | u64::from(*byte))
 }

@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 
-use super::names::Reading;
+use super::names::ColumnOptions;
 use super::reader::Reader;
 use super::{TransferError, TransferFormat, digest_text};
 use crate::model::Digest;
@@ -26,18 +26,19 @@ pub struct FoundToken {
 pub fn find_token<R: BufRead>(
     input: R,
     format: TransferFormat,
-    reading: Reading,
+    columns: ColumnOptions,
     token: &str,
 ) -> Result<FoundToken, TransferError> {
     let digest = Digest::of(token);
-    let mut reader = Reader::new(input, format, reading)?;
+    let mut reader = Reader::new(input, format, columns)?;
     let mut found = FoundToken { unit: reader.unit(), at: Vec::new(), records: 0 };
     while let Some((line, record)) = reader.next()? {
         found.records += 1;
         let Ok(record) = record else { continue };
-        let of = record.digest.as_deref().and_then(digest_text::parse);
-        let of = of.or_else(|| record.token.as_ref().map(|token| Digest::of(&token.0)));
-        if of.is_some_and(|of| of.equals(&digest)) {
+        let record_digest = record.digest.as_deref().and_then(digest_text::parse);
+        let record_digest =
+            record_digest.or_else(|| record.token.as_ref().map(|token| Digest::of(&token.0)));
+        if record_digest.is_some_and(|record_digest| record_digest.equals(&digest)) {
             found.at.push(line);
         }
     }

@@ -15,31 +15,31 @@ use serde_json::{Error, Result, from_str};
 use zeroize::Zeroizing;
 
 use super::Column;
-use super::names::{Reading, Unknown, unknown};
+use super::names::{ColumnError, ColumnOptions, unknown_columns};
 use super::record::{Record, Secret, list};
 use crate::model::Invalid;
 
 /// Reads an object.
-pub(super) fn parse(text: &str, reading: &Reading) -> std::result::Result<Record, Invalid> {
+pub(super) fn parse(text: &str, columns: &ColumnOptions) -> std::result::Result<Record, Invalid> {
     let at = |what: &str, byte: usize| Invalid::new(format!("{what} (at byte {byte})"));
     let Pairs(pairs): Pairs<&RawValue> =
-        from_str(text).map_err(|error| at(no_object(&error), error.column()))?;
+        from_str(text).map_err(|error| at(describe_syntax_error(&error), error.column()))?;
     let mut record = Record::default();
     let mut seen = [false; Column::ALL.len()];
-    let mut strange = Vec::new();
+    let mut unknown = Vec::new();
     for (i, (name, value)) in pairs.iter().enumerate() {
         let value = value.get();
         let begins = value.as_ptr().addr() - text.as_ptr().addr();
-        let column = match reading.column(name) {
+        let column = match columns.column(name) {
             Ok(Some(column)) => column,
             Ok(None) => continue,
-            Err(Unknown::Salted(Invalid(why))) => return Err(at(&why, begins)),
-            Err(Unknown::Name) => {
-                strange.push((i + 1, name.as_str()));
+            Err(ColumnError::Salted(Invalid(why))) => return Err(at(&why, begins)),
+            Err(ColumnError::Unknown) => {
+                unknown.push((i + 1, name.as_str()));
                 continue;
             }
         };
-        let shown = || reading.shown(column.as_str());
+        let shown = || columns.shown(column.as_str());
         if std::mem::replace(&mut seen[column as usize], true) {
             return Err(at(&format!("{}: stands twice", shown()), begins));
         }
@@ -47,11 +47,11 @@ pub(super) fn parse(text: &str, reading: &Reading) -> std::result::Result<Record
             let byte = begins + error.column();
             match error.classify() {
                 Category::Data => at(&format!("{}: {}", shown(), must_be(column)), byte),
-                _ => at(no_object(&error), byte),
+                _ => at(describe_syntax_error(&error), byte),
             }
         })?;
     }
-    if strange.is_empty() { Ok(record) } else { Err(at(&unknown(&strange), text.len())) }
+    if unknown.is_empty() { Ok(record) } else { Err(at(&unknown_columns(&unknown), text.len())) }
 }
 
 /// Reads what stands in a CSV field for annotations.
@@ -67,7 +67,7 @@ pub(super) fn annotations_text(entries: &BTreeMap<String, String>) -> String {
 }
 
 /// Why a line is no record: never what stands there.
-fn no_object(error: &Error) -> &'static str {
+fn describe_syntax_error(error: &Error) -> &'static str {
     match error.classify() {
         Category::Eof => "it ends in the middle of its object",
         Category::Data => "it is not one JSON object with each field once",

@@ -4,6 +4,7 @@
 //! million lines take no more memory than a thousand. Reading blocks; it is the command line that does this.
 
 mod check;
+mod chunks;
 mod column;
 mod deployment;
 mod digest_text;
@@ -11,29 +12,28 @@ mod duplicates;
 mod elements;
 mod epoch;
 mod export;
-mod export_all;
+mod export_deployment;
 mod find;
 mod import;
 mod json;
 mod line_set;
 mod lines;
 mod names;
-mod pieces;
 mod reader;
 mod record;
 mod spool;
-mod strict;
-mod when;
+mod strict_csv;
+mod time_text;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chunks::{ChunkEnd, Chunks};
 pub use column::Column;
 pub use deployment::DEPLOYMENT_BEGINS;
 pub use find::{FoundToken, find_token};
-pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};
-pub use names::Reading;
-pub(crate) use pieces::{End, Pieces};
+pub use import::{Import, ImportObserver, ImportOptions, ImportPhase, ImportReport};
+pub use names::ColumnOptions;
 
 use super::ServiceError;
 use crate::store::StoreError;

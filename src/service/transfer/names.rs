@@ -7,7 +7,7 @@ use crate::model::limits::IMPORTED_TOKEN_BYTES_MIN;
 
 /// How a file's columns are to be read, beside those that are named as here.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
+pub struct ColumnOptions {
     /// The name there, and the column that it is here.
     pub renamed: Vec<(String, Column)>,
     /// What stands in a column where a record leaves it empty.
@@ -39,14 +39,14 @@ const SALTED: [(&str, &str); 4] = [
     ),
 ];
 
-impl Reading {
+impl ColumnOptions {
     /// The column that is named so; nothing if it is passed over.
-    pub(super) fn column(&self, name: &str) -> Result<Option<Column>, Unknown> {
+    pub(super) fn column(&self, name: &str) -> Result<Option<Column>, ColumnError> {
         if self.ignored.iter().any(|ignored| ignored == name) {
             return Ok(None);
         }
         if let Some((_, why)) = SALTED.into_iter().find(|(salted, _)| *salted == name) {
-            return Err(Unknown::Salted(Invalid::new(format!("{name}: {why}"))));
+            return Err(ColumnError::Salted(Invalid::new(format!("{name}: {why}"))));
         }
         if let Some((_, column)) = self.renamed.iter().find(|(from, _)| from == name) {
             return Ok(Some(*column));
@@ -54,7 +54,7 @@ impl Reading {
         match Column::parse(name) {
             Some(column) => Ok(Some(column)),
             None if self.ignore_unknown => Ok(None),
-            None => Err(Unknown::Name),
+            None => Err(ColumnError::Unknown),
         }
     }
 
@@ -66,16 +66,17 @@ impl Reading {
 }
 
 /// Why a name is none.
-pub(super) enum Unknown {
+pub(super) enum ColumnError {
     /// It is not one of the format's.
-    Name,
+    Unknown,
     /// It is known too well.
     Salted(Invalid),
 }
 
 /// What to say of names that are none, in their places.
-pub(super) fn unknown(names: &[(usize, &str)]) -> String {
-    let shown = names.iter().map(|(place, name)| show(*place, name)).collect::<Vec<_>>().join(", ");
+pub(super) fn unknown_columns(names: &[(usize, &str)]) -> String {
+    let shown =
+        names.iter().map(|(place, name)| show_name(*place, name)).collect::<Vec<_>>().join(", ");
     format!(
         "not columns of the format: {shown}. --rename FROM=TO gives one its name here, --ignore-columns passes over it, and \
          `import --help` has the format"
@@ -83,7 +84,7 @@ pub(super) fn unknown(names: &[(usize, &str)]) -> String {
 }
 
 /// The name as it stands there, unless it may be something else: where a header was forgotten, that is a token.
-fn show(place: usize, name: &str) -> String {
+fn show_name(place: usize, name: &str) -> String {
     let digits = name.bytes().filter(u8::is_ascii_digit).count();
     let is_word =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' ' | '.' | ':' | '/');

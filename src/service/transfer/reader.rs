@@ -4,9 +4,9 @@ use std::io::{BufRead, ErrorKind, Read as _};
 
 use super::elements::Elements;
 use super::lines::{Line, Lines};
-use super::names::{Reading, Unknown, unknown};
+use super::names::{ColumnError, ColumnOptions, unknown_columns};
 use super::record::Record;
-use super::strict::{BOM, NoCsv, Strict};
+use super::strict_csv::{BOM, MalformedInput, StrictCsv};
 use super::{Column, TransferError, TransferFormat, json};
 use crate::model::Invalid;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
@@ -17,11 +17,11 @@ const NULL: &[u8] = b"\\N";
 /// Reads records.
 pub(super) struct Reader<R: BufRead> {
     source: Source<R>,
-    reading: Reading,
+    columns: ColumnOptions,
 }
 
 enum Source<R: BufRead> {
-    Csv(Box<Table<Input<R>>>),
+    Csv(Box<CsvRecords<Input<R>>>),
     Lines(Lines<Input<R>>),
     /// With how many there were.
     Array(Elements<Input<R>>, u64),
@@ -32,14 +32,14 @@ type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
 
 /// The number of the line on which a record begins, or of the element of an array that it is, and the record or what is
 /// wrong with it.
-pub(super) type Read = (u64, Result<Record, Invalid>);
+pub(super) type NumberedRecord = (u64, Result<Record, Invalid>);
 
 impl<R: BufRead> Reader<R> {
     /// Reads the header, if the format has one.
     pub(super) fn new(
         mut input: R,
         format: TransferFormat,
-        reading: Reading,
+        columns: ColumnOptions,
     ) -> Result<Self, TransferError> {
         // A byte that is no white space, and what is before it.
         let mut seen = Vec::new();
@@ -61,13 +61,13 @@ impl<R: BufRead> Reader<R> {
         let kept = if is_array { vec![first] } else { seen };
         let input = std::io::Cursor::new(kept).chain(input);
         let source = match format {
-            TransferFormat::Csv => Source::Csv(Box::new(Table::new(input, &reading)?)),
+            TransferFormat::Csv => Source::Csv(Box::new(CsvRecords::new(input, &columns)?)),
             TransferFormat::Jsonl if is_array => {
                 Source::Array(Elements::new(input, lines_before + 1), 0)
             }
             TransferFormat::Jsonl => Source::Lines(Lines::new(input)),
         };
-        Ok(Self { source, reading })
+        Ok(Self { source, columns })
     }
 
     /// Bytes read so far.
@@ -88,54 +88,56 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next record; nothing at the end. Empty lines are passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Read>, TransferError> {
+    pub(super) fn next(&mut self) -> Result<Option<NumberedRecord>, TransferError> {
         let read = match &mut self.source {
             Source::Csv(table) => table.next()?,
             Source::Lines(lines) => loop {
-                match lines.next().map_err(refused)? {
+                match lines.next().map_err(into_transfer_error)? {
                     Some((_, Line::Text(text))) if text.trim_ascii().is_empty() => {}
-                    line => break line.map(|(number, line)| (number, object(line, &self.reading))),
+                    line => {
+                        break line.map(|(number, line)| (number, parse_line(line, &self.columns)));
+                    }
                 }
             },
             Source::Array(elements, count) => {
                 *count += 1;
-                let element = elements.next().map_err(refused)?;
-                element.map(|(_, element)| (*count, object(element, &self.reading)))
+                let element = elements.next().map_err(into_transfer_error)?;
+                element.map(|(_, element)| (*count, parse_line(element, &self.columns)))
             }
         };
         Ok(read.map(|(number, record)| {
-            let preset = |mut record: Record| record.preset(&self.reading.preset).map(|()| record);
+            let preset = |mut record: Record| record.preset(&self.columns.preset).map(|()| record);
             (number, record.and_then(preset))
         }))
     }
 }
 
-fn object(line: Line<'_>, reading: &Reading) -> Result<Record, Invalid> {
+fn parse_line(line: Line<'_>, columns: &ColumnOptions) -> Result<Record, Invalid> {
     match line {
-        Line::Text(text) => json::parse(text, reading),
+        Line::Text(text) => json::parse(text, columns),
         Line::TooLong => Err(too_long()),
         Line::NotUtf8 => Err(Invalid::new("it is not UTF-8")),
     }
 }
 
 /// The records of a CSV file.
-struct Table<R> {
-    reader: csv::Reader<Strict<R>>,
+struct CsvRecords<R> {
+    reader: csv::Reader<StrictCsv<R>>,
     /// As the header has them; nothing for those that are passed over.
     columns: Vec<Option<Column>>,
     row: csv::ByteRecord,
     /// This program wrote it, so that what looks like nothing is text.
-    ours: bool,
+    is_own_export: bool,
 }
 
-impl<R: BufRead> Table<R> {
-    fn new(input: R, reading: &Reading) -> Result<Self, TransferError> {
+impl<R: BufRead> CsvRecords<R> {
+    fn new(input: R, columns: &ColumnOptions) -> Result<Self, TransferError> {
         let mut builder = csv::ReaderBuilder::new();
         // The header is read here, and how many fields there are is said of each record.
         builder.has_headers(false).flexible(true);
-        let reader = builder.from_reader(Strict::new(input));
+        let reader = builder.from_reader(StrictCsv::new(input));
         let row = csv::ByteRecord::new();
-        let mut table = Self { reader, columns: Vec::new(), row, ours: false };
+        let mut table = Self { reader, columns: Vec::new(), row, is_own_export: false };
         let Some(line) = table.advance()? else { return Err(TransferError::Empty) };
         let malformed = |reason| TransferError::Malformed { line, reason };
         let names: Result<Vec<_>, _> = table.row.iter().map(std::str::from_utf8).collect();
@@ -147,27 +149,27 @@ impl<R: BufRead> Table<R> {
                 "the header is one column: its fields seem to be separated by {other}, and must be by commas"
             )));
         }
-        let mut strange = Vec::new();
+        let mut unknown = Vec::new();
         for (i, name) in names.iter().enumerate() {
-            match reading.column(name) {
+            match columns.column(name) {
                 Ok(Some(column)) if table.columns.contains(&Some(column)) => {
-                    let name = reading.shown(column.as_str());
+                    let name = columns.shown(column.as_str());
                     return Err(malformed(format!("the header names {name} twice")));
                 }
                 Ok(column) => table.columns.push(column),
-                Err(Unknown::Name) => strange.push((i + 1, *name)),
-                Err(Unknown::Salted(Invalid(why))) => return Err(malformed(why)),
+                Err(ColumnError::Unknown) => unknown.push((i + 1, *name)),
+                Err(ColumnError::Salted(Invalid(why))) => return Err(malformed(why)),
             }
         }
-        if !strange.is_empty() {
-            return Err(malformed(unknown(&strange)));
+        if !unknown.is_empty() {
+            return Err(malformed(unknown_columns(&unknown)));
         }
         if let Some((from, _)) =
-            reading.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
+            columns.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
         {
             return Err(malformed(format!("--rename names {from}, and there is no such column")));
         }
-        table.ours = table.columns.iter().copied().eq(Column::exported().map(Some));
+        table.is_own_export = table.columns.iter().copied().eq(Column::exported().map(Some));
         Ok(table)
     }
 
@@ -177,14 +179,14 @@ impl<R: BufRead> Table<R> {
             Ok(true) => Ok(Some(self.reader.get_mut().next_start())),
             Ok(false) => Ok(None),
             Err(error) => Err(match error.into_kind() {
-                csv::ErrorKind::Io(error) => refused(error),
+                csv::ErrorKind::Io(error) => into_transfer_error(error),
                 // Nothing else is asked of it.
-                other => refused(std::io::Error::other(format!("{other:?}"))),
+                other => into_transfer_error(std::io::Error::other(format!("{other:?}"))),
             }),
         }
     }
 
-    fn next(&mut self) -> Result<Option<Read>, TransferError> {
+    fn next(&mut self) -> Result<Option<NumberedRecord>, TransferError> {
         Ok(self.advance()?.map(|line| (line, self.record())))
     }
 
@@ -202,7 +204,7 @@ impl<R: BufRead> Table<R> {
         let mut record = Record::default();
         for (column, field) in self.columns.iter().zip(&self.row) {
             let Some(column) = column else { continue };
-            if field == NULL && !self.ours {
+            if field == NULL && !self.is_own_export {
                 continue;
             }
             let text = std::str::from_utf8(field)
@@ -225,9 +227,9 @@ fn too_long() -> Invalid {
 }
 
 /// What the input was refused for, or why it cannot be read.
-fn refused(error: std::io::Error) -> TransferError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<NoCsv>()) {
-        Some(NoCsv { line, reason }) => {
+fn into_transfer_error(error: std::io::Error) -> TransferError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<MalformedInput>()) {
+        Some(MalformedInput { line, reason }) => {
             TransferError::Malformed { line: *line, reason: (*reason).to_owned() }
         }
         None => TransferError::input(error),

@@ -8,12 +8,12 @@ use super::TransferError;
 use super::lines::{Line, Lines};
 
 /// Being filled. The file has no name, and is gone with this process, however it ends.
-pub(super) struct Spool(BufWriter<File>);
+pub(super) struct SpoolWriter(BufWriter<File>);
 
 /// Being emptied.
-pub(super) struct Spooled(Lines<BufReader<File>>);
+pub(super) struct SpoolReader(Lines<BufReader<File>>);
 
-impl Spool {
+impl SpoolWriter {
     pub(super) fn new() -> Result<Self, TransferError> {
         let file = tempfile::tempfile().map_err(TransferError::temporary)?;
         Ok(Self(BufWriter::new(file)))
@@ -24,15 +24,15 @@ impl Spool {
         writeln!(self.0, "{number}\t{line}").map_err(TransferError::temporary)
     }
 
-    pub(super) fn read(self) -> Result<Spooled, TransferError> {
+    pub(super) fn read(self) -> Result<SpoolReader, TransferError> {
         let file = self.0.into_inner().map_err(std::io::IntoInnerError::into_error);
         let mut file = file.map_err(TransferError::temporary)?;
         file.rewind().map_err(TransferError::temporary)?;
-        Ok(Spooled(Lines::new(BufReader::new(file))))
+        Ok(SpoolReader(Lines::new(BufReader::new(file))))
     }
 }
 
-impl Spooled {
+impl SpoolReader {
     /// The next line's number, and what is read of it.
     pub(super) fn next<T>(
         &mut self,

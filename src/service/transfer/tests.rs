@@ -8,16 +8,16 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use super::elements::Elements;
 use super::line_set::LineSet;
 use super::lines::{Line, Lines};
-use super::names::Reading;
-use super::strict::Strict;
-use super::{Column, digest_text, json, when};
+use super::names::ColumnOptions;
+use super::strict_csv::StrictCsv;
+use super::{Column, digest_text, json, time_text};
 use crate::model::Digest;
 use crate::token::{OsRandom, Token, TokenKind};
 
 /// The rows of a CSV file, each with the line on which it begins, or why it is none.
 fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
     // A small buffer, so that what matters comes in pieces.
-    let input = Strict::new(BufReader::with_capacity(3, text.as_bytes()));
+    let input = StrictCsv::new(BufReader::with_capacity(3, text.as_bytes()));
     let mut builder = csv::ReaderBuilder::new();
     let mut reader = builder.has_headers(false).flexible(true).from_reader(input);
     let (mut rows, mut row) = (Vec::new(), csv::StringRecord::new());
@@ -29,7 +29,7 @@ fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
 }
 
 #[test]
-fn rows_come_apart_by_the_rules_and_are_numbered_by_the_line_on_which_they_begin() {
+fn rows_are_split_by_rfc_4180_and_numbered_by_the_line_on_which_they_begin() {
     for (text, wanted) in [
         ("", &[][..]),
         ("a", &[(1, &["a"][..])]),
@@ -52,7 +52,7 @@ fn rows_come_apart_by_the_rules_and_are_numbered_by_the_line_on_which_they_begin
 }
 
 #[test]
-fn what_is_no_csv_is_refused_with_the_line_on_which_its_record_begins() {
+fn a_file_that_is_not_csv_is_refused_with_the_line_on_which_the_bad_record_begins() {
     for (text, line, what) in [
         ("a\n\"b\nc\nd\n", 2, "never closed"),
         ("a\n\n\"", 3, "never closed"),
@@ -87,7 +87,7 @@ fn a_time_is_read_however_it_is_spelled() {
         ("1704110400123.5", "2024-01-01T12:00:00.1235Z"),
         ("1704110400123456", "2024-01-01T12:00:00.123456Z"),
     ] {
-        assert_eq!(when::parse(text).expect(text).to_string(), wanted, "{text}");
+        assert_eq!(time_text::parse(text).expect(text).to_string(), wanted, "{text}");
     }
     for text in [
         "",
@@ -106,7 +106,7 @@ fn a_time_is_read_however_it_is_spelled() {
         "2024-01-01 12:00:00 Europe/Berlin",
         "-infinity",
     ] {
-        when::parse(text).expect_err(text);
+        time_text::parse(text).expect_err(text);
     }
 }
 
@@ -132,7 +132,7 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         bytes.map(|byte| format!("{byte:02X}")).join(":"),
     ] {
         assert!(digest_text::parse(&text).is_some_and(|read| read == digest), "{text}");
-        assert!(digest_text::looks_like_one(&text), "{text}");
+        assert!(digest_text::looks_like_digest(&text), "{text}");
     }
     for hash in [
         "pbkdf2_sha256$1$a$b",
@@ -141,12 +141,15 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         "$argon2id$v=19$m=1$a$b",
         "pbkdf2:sha256:1$a$b",
     ] {
-        assert!(digest_text::is_password_hash(hash) && digest_text::looks_like_one(hash), "{hash}");
+        assert!(
+            digest_text::is_password_hash(hash) && digest_text::looks_like_digest(hash),
+            "{hash}"
+        );
     }
     let sha512 = [*bytes, *bytes].concat();
     for other in [STANDARD.encode(&sha512), URL_SAFE_NO_PAD.encode(&sha512), "ab".repeat(64)] {
         assert!(digest_text::parse(&other).is_none(), "{other}");
-        assert!(digest_text::looks_like_one(&other), "{other}");
+        assert!(digest_text::looks_like_digest(&other), "{other}");
     }
     let ours = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
     for token in [
@@ -158,7 +161,7 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         "glpat-Zx9QwErTyUiOpAsDfGhJ",
         "sk_live_51H8xYzAbCdEfGhIjKlMnOpQrStUvWx",
     ] {
-        assert!(!digest_text::looks_like_one(token), "{token}");
+        assert!(!digest_text::looks_like_digest(token), "{token}");
     }
 }
 
@@ -223,7 +226,7 @@ fn a_set_of_lines_counts_each_once() {
 
 #[test]
 fn every_column_is_a_field_of_json_and_is_found_by_its_name() {
-    let parse = |text: &str| json::parse(text, &Reading::default());
+    let parse = |text: &str| json::parse(text, &ColumnOptions::default());
     for column in Column::ALL {
         let name = column.as_str();
         assert_eq!(Column::parse(name), Some(column));

@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::check::Bad;
+use super::super::check::LineError;
 use crate::model::{
     CredentialId, Digest, Invalid, Owner, Slug, User, UserId, Workspace, WorkspaceId,
 };
 use crate::store::{ImportFound, ImportNames, StoredCredential, TakenCredential};
 
 /// What becomes of a line.
-pub(super) enum Verdict {
+pub(super) enum LineOutcome {
     /// It is new, and has been given its owner's id and generation.
     New,
     /// It is new, and so is its owner.
-    Orphan,
+    OwnerMissing,
     /// It is there.
-    There,
+    Exists,
     /// It cannot be.
-    Bad(Bad),
+    Rejected(LineError),
 }
 
 /// What a batch names.
@@ -39,7 +39,7 @@ pub(super) fn names<'a>(batch: impl Iterator<Item = &'a StoredCredential>) -> Im
 }
 
 /// What is in the store of what a batch names.
-pub(super) struct Surroundings<'f> {
+pub(super) struct ExistingRows<'f> {
     ids: HashMap<&'f str, &'f Workspace>,
     slugs: HashMap<&'f str, &'f Workspace>,
     users: HashMap<&'f str, &'f User>,
@@ -48,8 +48,8 @@ pub(super) struct Surroundings<'f> {
     create_missing: bool,
 }
 
-impl<'f> Surroundings<'f> {
-    pub(super) fn of(found: &'f ImportFound, create_missing: bool) -> Self {
+impl<'f> ExistingRows<'f> {
+    pub(super) fn new(found: &'f ImportFound, create_missing: bool) -> Self {
         let workspaces = || found.workspaces.iter();
         Self {
             ids: workspaces().map(|workspace| (workspace.id.as_str(), workspace)).collect(),
@@ -62,7 +62,7 @@ impl<'f> Surroundings<'f> {
     }
 
     /// Gives the credential its owner's id and generation, and says what becomes of it.
-    pub(super) fn resolve(&self, stored: &mut StoredCredential) -> Verdict {
+    pub(super) fn resolve(&self, stored: &mut StoredCredential) -> LineOutcome {
         let owned = match &stored.credential.owner {
             Owner::Workspace(name) => self.workspace(name),
             Owner::User { id, .. } => self.user(id),
@@ -76,21 +76,22 @@ impl<'f> Surroundings<'f> {
                 true
             }
             Ok(None) => false,
-            Err(bad) => return Verdict::Bad(bad.into()),
+            Err(bad) => return LineOutcome::Rejected(bad.into()),
         };
         if let Some(taken) = self.by_digest.get(&stored.digest) {
             let credential = &stored.credential;
-            let there = taken.kind == credential.kind && same(&taken.owner, &credential.owner);
-            return if there {
-                Verdict::There
+            let exists =
+                taken.kind == credential.kind && same_owner(&taken.owner, &credential.owner);
+            return if exists {
+                LineOutcome::Exists
             } else {
-                bad("digest: a credential of another owner has it")
+                rejected("digest: a credential of another owner has it")
             };
         }
         if self.by_id.contains_key(&stored.credential.id) {
-            return bad("id: another credential has it, of another digest");
+            return rejected("id: another credential has it, of another digest");
         }
-        if has_owner { Verdict::New } else { Verdict::Orphan }
+        if has_owner { LineOutcome::New } else { LineOutcome::OwnerMissing }
     }
 
     /// The workspace's id and generation; ids come first, as everywhere. Nothing if it is to be made.
@@ -122,7 +123,7 @@ impl<'f> Surroundings<'f> {
 }
 
 /// Whether it is the same owner; the downscope may have changed since.
-fn same(one: &Owner, other: &Owner) -> bool {
+fn same_owner(one: &Owner, other: &Owner) -> bool {
     match (one, other) {
         (Owner::Workspace(one), Owner::Workspace(other)) => one == other,
         (Owner::User { id: one, .. }, Owner::User { id: other, .. }) => one == other,
@@ -132,6 +133,6 @@ fn same(one: &Owner, other: &Owner) -> bool {
     }
 }
 
-fn bad(reason: &str) -> Verdict {
-    Verdict::Bad(Invalid::new(reason).into())
+fn rejected(reason: &str) -> LineOutcome {
+    LineOutcome::Rejected(Invalid::new(reason).into())
 }

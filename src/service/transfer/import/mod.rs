@@ -4,7 +4,7 @@
 
 mod batch;
 mod deployment;
-mod narrower;
+mod narrowing;
 mod owners;
 mod stage;
 mod write;
@@ -13,18 +13,18 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::super::{Context, Service, under_way};
-use super::check::{Bad, Defaults, Stop, check};
+use super::check::{Defaults, FileRefusal, LineError, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
-use super::names::Reading;
+use super::names::ColumnOptions;
 use super::reader::Reader;
 use super::record::Record;
-use super::spool::Spool;
+use super::spool::SpoolWriter;
 use super::{TransferError, TransferFormat};
 use crate::model::limits::IMPORT_BATCH;
 use crate::store::StoredCredential;
 use crate::token::random_array;
-use batch::{Surroundings, Verdict};
+use batch::{ExistingRows, LineOutcome};
 
 /// What to import.
 pub struct Import<R> {
@@ -33,7 +33,7 @@ pub struct Import<R> {
     /// How it is written there.
     pub format: TransferFormat,
     /// What its columns are.
-    pub reading: Reading,
+    pub columns: ColumnOptions,
     /// How to go about it.
     pub options: ImportOptions,
 }
@@ -57,7 +57,7 @@ pub struct ImportReport {
     /// Credentials that were written.
     pub written: u64,
     /// Lines whose credential was there already, with the same owner.
-    pub there: u64,
+    pub existing: u64,
     /// Of those, lines whose credential may do less here than the file says: it stays so.
     pub kept: u64,
     /// Lines that were reported.
@@ -76,7 +76,7 @@ pub enum ImportPhase {
 }
 
 /// Who is told how it goes.
-pub trait ImportWatch: Send {
+pub trait ImportObserver: Send {
     /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
     /// what stands there.
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
@@ -92,42 +92,42 @@ struct Tally {
     unit: &'static str,
     lines: u64,
     bad: LineSet,
-    there: LineSet,
+    existing: LineSet,
     kept: u64,
-    stops: Option<Stop>,
+    refuses_file: Option<FileRefusal>,
 }
 
 impl Tally {
     fn new(unit: &'static str) -> Self {
-        let (bad, there) = (LineSet::default(), LineSet::default());
-        Self { unit, lines: 0, bad, there, kept: 0, stops: None }
+        let (bad, existing) = (LineSet::default(), LineSet::default());
+        Self { unit, lines: 0, bad, existing, kept: 0, refuses_file: None }
     }
 
-    fn kept(&mut self, watch: &mut dyn ImportWatch, line: u64, what: &str) {
+    fn kept(&mut self, observer: &mut dyn ImportObserver, line: u64, what: &str) {
         self.kept += 1;
-        watch.kept(self.unit, line, what);
+        observer.kept(self.unit, line, what);
     }
 
-    fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
-        if bad.stops == Some(Stop::ExposesToken) || self.stops.is_none() {
-            self.stops = bad.stops;
+    fn bad(&mut self, observer: &mut dyn ImportObserver, line: u64, bad: &LineError) {
+        if bad.refuses_file == Some(FileRefusal::ExposesToken) || self.refuses_file.is_none() {
+            self.refuses_file = bad.refuses_file;
         }
-        self.there.remove(line);
+        self.existing.remove(line);
         if self.bad.insert(line) {
-            watch.bad(self.unit, line, &bad.reason);
+            observer.bad(self.unit, line, &bad.reason);
         }
     }
 
-    fn found_there(&mut self, lines: &[u64]) {
+    fn note_existing(&mut self, lines: &[u64]) {
         for line in lines {
-            self.there.insert(*line);
+            self.existing.insert(*line);
         }
     }
 
     const fn report(&self, written: u64, nothing_written: Option<&'static str>) -> ImportReport {
         let (lines, kept) = (self.lines, self.kept);
-        let (there, bad) = (self.there.len(), self.bad.len());
-        ImportReport { lines, written, there, kept, bad, nothing_written }
+        let (existing, bad) = (self.existing.len(), self.bad.len());
+        ImportReport { lines, written, existing, kept, bad, nothing_written }
     }
 }
 
@@ -135,14 +135,14 @@ impl Service {
     /// Imports. It runs in the future of whoever asks, who is at the command line: nobody else can cancel it.
     ///
     /// # Errors
-    /// Those of the input and of the store. Bad lines are no error: they are reported, and counted.
+    /// Those of the input and of the store. LineError lines are no error: they are reported, and counted.
     pub async fn import<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
-        let importing = Box::pin(self.import_all(context, import, watch));
+        let importing = Box::pin(self.import_all(context, import, observer));
         under_way::run(context.deadline, importing).await
     }
 
@@ -150,18 +150,18 @@ impl Service {
         self: &Arc<Self>,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
         let options = import.options;
         let mut tally = Tally::new("line");
-        let mut spool = Spool::new()?;
-        self.check_all(context, import, watch, &mut tally, &mut spool).await?;
-        let nothing_written = if let Some(stop) = tally.stops {
+        let mut spool = SpoolWriter::new()?;
+        self.check_all(context, import, observer, &mut tally, &mut spool).await?;
+        let nothing_written = if let Some(stop) = tally.refuses_file {
             Some(match stop {
-                Stop::ExposesToken => {
+                FileRefusal::ExposesToken => {
                     "a token may stand in it in the clear where none must: take it out, and treat the file as a secret"
                 }
-                Stop::DigestAsToken => {
+                FileRefusal::DigestAsToken => {
                     "tokens in it look like digests, and the tokens that those are of would be unknown"
                 }
             })
@@ -177,9 +177,9 @@ impl Service {
         }
         let spooled = spool.read()?;
         if options.all_or_nothing {
-            self.write_at_once(context, options, watch, &mut tally, spooled).await
+            self.write_in_one_transaction(context, options, observer, &mut tally, spooled).await
         } else {
-            self.write_in_batches(context, options, watch, &mut tally, spooled).await
+            self.write_in_batches(context, options, observer, &mut tally, spooled).await
         }
     }
 
@@ -188,52 +188,64 @@ impl Service {
         &self,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        spool: &mut Spool,
+        spool: &mut SpoolWriter,
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
-        let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
+        let mut reader = Reader::new(import.input, import.format, import.columns.clone())?;
         tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
-        let gone = self.gone().await?;
+        let removed = self.load_removed().await?;
         let mut more = true;
         while more {
-            let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
+            let mut batch: Vec<(u64, Result<StoredCredential, LineError>)> = Vec::new();
             while batch.len() < usize::from(IMPORT_BATCH) {
                 let Some((line, record)) = reader.next()? else {
                     more = false;
                     break;
                 };
                 let random = random_array(&*self.random).map_err(super::ServiceError::from)?;
-                let (now, reading) = (self.clock.now(), &import.reading);
-                let defaults = Defaults { now, creator: &creator, random, reading };
-                batch.push((line, record.map_err(Bad::from).and_then(|r| check(&r, &defaults))));
+                let (now, columns) = (self.clock.now(), &import.columns);
+                let defaults = Defaults { now, creator: &creator, random, columns };
+                batch.push((
+                    line,
+                    record.map_err(LineError::from).and_then(|r| check(&r, &defaults)),
+                ));
             }
             let good = batch.iter().filter_map(|(_, checked)| checked.as_ref().ok());
             let found = self.store.find_imported(&batch::names(good)).await?;
-            let surroundings = Surroundings::of(&found, import.options.create_missing);
+            let existing = ExistingRows::new(&found, import.options.create_missing);
             tally.lines += batch.len() as u64;
             for (line, checked) in batch {
-                let verdict = checked.map(|mut stored| {
-                    let verdict = surroundings.resolve(&mut stored);
-                    (if gone.has(&stored, &verdict) { narrower::buried() } else { verdict }, stored)
+                let outcome = checked.map(|mut stored| {
+                    let outcome = existing.resolve(&mut stored);
+                    (
+                        if removed.forbids(&stored, &outcome) {
+                            narrowing::purged_error()
+                        } else {
+                            outcome
+                        },
+                        stored,
+                    )
                 });
-                match verdict {
-                    Err(bad) | Ok((Verdict::Bad(bad), _)) => tally.bad(watch, line, &bad),
-                    Ok((verdict, stored)) => {
+                match outcome {
+                    Err(bad) | Ok((LineOutcome::Rejected(bad), _)) => {
+                        tally.bad(observer, line, &bad)
+                    }
+                    Ok((outcome, stored)) => {
                         duplicates
                             .note(line, &stored.digest, stored.credential.id)
                             .map_err(TransferError::temporary)?;
-                        if matches!(verdict, Verdict::There) {
-                            tally.there.insert(line);
+                        if matches!(outcome, LineOutcome::Exists) {
+                            tally.existing.insert(line);
                         } else {
                             spool.push(line, &Record::of(&stored).to_json())?;
                         }
                     }
                 }
             }
-            watch.progress(ImportPhase::Check, reader.bytes(), None);
+            observer.progress(ImportPhase::Check, reader.bytes(), None);
         }
         let found = duplicates.find(|found| {
             let (column, first) = (found.column, found.first);
@@ -241,7 +253,7 @@ impl Service {
                 "line" => format!("{column}: is the same as on line {first}"),
                 unit => format!("{column}: is the same as in {unit} {first}"),
             };
-            tally.bad(watch, found.line, &Bad { reason, stops: None });
+            tally.bad(observer, found.line, &LineError { reason, refuses_file: None });
         });
         found.map_err(TransferError::temporary)
     }

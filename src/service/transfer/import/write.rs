@@ -8,12 +8,12 @@ use serde_json::json;
 use super::super::super::audit::Entry;
 use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
-use super::super::check::{Bad, Defaults, check};
-use super::super::names::Reading;
-use super::super::spool::Spooled;
+use super::super::check::{Defaults, LineError, check};
+use super::super::names::ColumnOptions;
+use super::super::spool::SpoolReader;
 use super::super::{TransferError, json};
-use super::batch::{Surroundings, Verdict, names};
-use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
+use super::batch::{ExistingRows, LineOutcome, names};
+use super::{ImportObserver, ImportOptions, ImportPhase, ImportReport, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
@@ -24,10 +24,10 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// What a batch came to, once committed.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct BatchOutcome {
     pub(super) written: u64,
-    pub(super) there: Vec<u64>,
-    pub(super) bad: Vec<(u64, Bad)>,
+    pub(super) existing: Vec<u64>,
+    pub(super) bad: Vec<(u64, LineError)>,
     pub(super) event: Option<AuditEvent>,
 }
 
@@ -38,14 +38,14 @@ impl Service {
         self: &Arc<Self>,
         context: &Context,
         options: ImportOptions,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        mut spooled: Spooled,
+        mut spooled: SpoolReader,
     ) -> Result<ImportReport, TransferError> {
         let (mut written, mut done) = (0, 0);
-        let lines = tally.lines - tally.bad.len() - tally.there.len();
+        let lines = tally.lines - tally.bad.len() - tally.existing.len();
         loop {
-            let batch = self.take(context, tally, &mut spooled)?;
+            let batch = self.next_batch(context, tally, &mut spooled)?;
             if batch.is_empty() {
                 return Ok(tally.report(written, None));
             }
@@ -65,36 +65,36 @@ impl Service {
             };
             written += outcome.written;
             done += batch.len() as u64;
-            tally.found_there(&outcome.there);
+            tally.note_existing(&outcome.existing);
             for (line, bad) in outcome.bad {
-                tally.bad(watch, line, &bad);
+                tally.bad(observer, line, &bad);
             }
-            watch.progress(ImportPhase::Write, done, Some(lines));
+            observer.progress(ImportPhase::Write, done, Some(lines));
         }
     }
 
-    pub(super) async fn write_at_once(
+    pub(super) async fn write_in_one_transaction(
         self: &Arc<Self>,
         context: &Context,
         options: ImportOptions,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        mut spooled: Spooled,
+        mut spooled: SpoolReader,
     ) -> Result<ImportReport, TransferError> {
         let (mut written, mut done) = (0, 0);
-        let lines = tally.lines - tally.bad.len() - tally.there.len();
+        let lines = tally.lines - tally.bad.len() - tally.existing.len();
         let mut tx = self.begin("import").await?;
         let mut last_event: Option<AuditEvent> = None;
         loop {
-            let batch = self.take(context, tally, &mut spooled)?;
+            let batch = self.next_batch(context, tally, &mut spooled)?;
             if batch.is_empty() {
                 break;
             }
-            let outcome = self.write_within(&mut *tx, context, options, &batch).await?;
-            tally.found_there(&outcome.there);
+            let outcome = self.write_batch_in(&mut *tx, context, options, &batch).await?;
+            tally.note_existing(&outcome.existing);
             if !outcome.bad.is_empty() {
                 for (line, bad) in outcome.bad {
-                    tally.bad(watch, line, &bad);
+                    tally.bad(observer, line, &bad);
                 }
                 let reason = "there are bad lines, and it was to be all or nothing";
                 return Ok(tally.report(0, Some(reason)));
@@ -106,7 +106,7 @@ impl Service {
             {
                 tx.insert_audit_events(std::slice::from_ref(&before)).await?;
             }
-            watch.progress(ImportPhase::Write, done, Some(lines));
+            observer.progress(ImportPhase::Write, done, Some(lines));
         }
         let report = tally.report(written, None);
         let Some(event) = last_event else { return Ok(report) };
@@ -115,23 +115,23 @@ impl Service {
     }
 
     /// The next lines that are good still.
-    pub(super) fn take(
+    pub(super) fn next_batch(
         &self,
         context: &Context,
         tally: &Tally,
-        spooled: &mut Spooled,
+        spooled: &mut SpoolReader,
     ) -> Result<Batch, TransferError> {
         let creator = context.requester_name();
         let mut batch = Batch::new();
         while batch.len() < usize::from(IMPORT_BATCH) {
-            let read = |text: &str| json::parse(text, &Reading::default()).ok();
+            let read = |text: &str| json::parse(text, &ColumnOptions::default()).ok();
             let Some((line, record)) = spooled.next(read)? else { break };
             if tally.bad.contains(line) {
                 continue;
             }
             // It was given an id when it was checked first, so this one is never used.
-            let (now, reading) = (self.clock.now(), &Reading::default());
-            let defaults = Defaults { now, creator: &creator, random: [0; 10], reading };
+            let (now, columns) = (self.clock.now(), &ColumnOptions::default());
+            let defaults = Defaults { now, creator: &creator, random: [0; 10], columns };
             let stored = check(&record, &defaults).map_err(|_| {
                 TransferError::temporary(std::io::Error::from(std::io::ErrorKind::InvalidData))
             })?;
@@ -145,47 +145,47 @@ impl Service {
         context: &Context,
         options: ImportOptions,
         batch: &Batch,
-    ) -> Result<Outcome, TransferError> {
+    ) -> Result<BatchOutcome, TransferError> {
         let mut tx = self.begin("import").await?;
-        let mut outcome = self.write_within(&mut *tx, context, options, batch).await?;
+        let mut outcome = self.write_batch_in(&mut *tx, context, options, batch).await?;
         let Some(event) = outcome.event.take() else { return Ok(outcome) };
         let committed = self.commit(tx, &event).await?;
         Ok(self.settle(context, Effect::Widens, committed.done(outcome)).await?)
     }
 
     /// Writes what is new of a batch. Without anything new, it has changed nothing.
-    pub(super) async fn write_within(
+    pub(super) async fn write_batch_in(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
         options: ImportOptions,
         batch: &[(u64, StoredCredential)],
-    ) -> Result<Outcome, TransferError> {
+    ) -> Result<BatchOutcome, TransferError> {
         let names = names(batch.iter().map(|(_, stored)| stored));
         if options.create_missing {
             // Before any owner is locked, since names of workspaces come first in the order of locks.
             let found = tx.peek_imported(&names).await?;
-            let surroundings = Surroundings::of(&found, true);
+            let existing = ExistingRows::new(&found, true);
             let is_orphan = |stored: &StoredCredential| {
-                matches!(surroundings.resolve(&mut stored.clone()), Verdict::Orphan)
+                matches!(existing.resolve(&mut stored.clone()), LineOutcome::OwnerMissing)
             };
             let orphans = batch.iter().map(|(_, stored)| stored).filter(|stored| is_orphan(stored));
             let orphans: Vec<_> = orphans.cloned().collect();
             if !orphans.is_empty() {
-                self.make_owners(tx, context, &orphans).await?;
+                self.create_owners(tx, context, &orphans).await?;
             }
         }
         let found = tx.find_imported(&names).await?;
-        let surroundings = Surroundings::of(&found, options.create_missing);
-        let mut outcome = Outcome::default();
+        let existing = ExistingRows::new(&found, options.create_missing);
+        let mut outcome = BatchOutcome::default();
         let mut new = Vec::new();
         for (line, stored) in batch {
             let mut stored = stored.clone();
-            match surroundings.resolve(&mut stored) {
-                Verdict::New => new.push(stored),
-                Verdict::There => outcome.there.push(*line),
-                Verdict::Bad(bad) => outcome.bad.push((*line, bad)),
-                Verdict::Orphan => outcome.bad.push((*line, unmakeable())),
+            match existing.resolve(&mut stored) {
+                LineOutcome::New => new.push(stored),
+                LineOutcome::Exists => outcome.existing.push(*line),
+                LineOutcome::Rejected(bad) => outcome.bad.push((*line, bad)),
+                LineOutcome::OwnerMissing => outcome.bad.push((*line, owner_cannot_be_created())),
             }
         }
         outcome.written = new.len() as u64;
@@ -234,7 +234,7 @@ impl Service {
     }
 }
 
-fn unmakeable() -> Bad {
+fn owner_cannot_be_created() -> LineError {
     Invalid::new(
         "its owner cannot be made: it was deleted here (`workspace put` and `user put` make it again), or its name is another's, or \
          was until less than 30 days ago",

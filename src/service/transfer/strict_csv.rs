@@ -13,7 +13,7 @@ pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Where it is no CSV, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {reason}")]
-pub(super) struct NoCsv {
+pub(super) struct MalformedInput {
     /// Where the record begins.
     pub(super) line: u64,
     /// Never what stands there.
@@ -38,7 +38,7 @@ enum State {
 }
 
 /// Bytes on their way to the `csv` crate.
-pub(super) struct Strict<R> {
+pub(super) struct StrictCsv<R> {
     input: R,
     state: State,
     line: u64,
@@ -50,7 +50,7 @@ pub(super) struct Strict<R> {
     starts: VecDeque<u64>,
 }
 
-impl<R: BufRead> Strict<R> {
+impl<R: BufRead> StrictCsv<R> {
     pub(super) fn new(input: R) -> Self {
         let (state, starts) = (State::Between, VecDeque::new());
         Self { input, state, line: 1, begun: 1, length: 0, bytes: 0, starts }
@@ -114,11 +114,11 @@ impl<R: BufRead> Strict<R> {
     }
 
     fn refuse<T>(&self, reason: &'static str) -> Result<T> {
-        Err(Error::new(ErrorKind::InvalidData, NoCsv { line: self.begun, reason }))
+        Err(Error::new(ErrorKind::InvalidData, MalformedInput { line: self.begun, reason }))
     }
 }
 
-impl<R: BufRead> Read for Strict<R> {
+impl<R: BufRead> Read for StrictCsv<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut read = self.input.read(buffer)?;
         if self.bytes == 0 && buffer[..read].starts_with(BOM) {

@@ -6,7 +6,7 @@ use std::io::{BufRead, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 /// Reads pieces.
-pub(crate) struct Pieces<R> {
+pub(crate) struct Chunks<R> {
     input: R,
     /// Of an array, where the next byte stands in it; nothing if the pieces are lines.
     nesting: Option<Nesting>,
@@ -16,18 +16,18 @@ pub(crate) struct Pieces<R> {
     bytes: u64,
 }
 
-/// One that was read: [`Pieces::bytes`] has it.
+/// One that was read: [`Chunks::bytes`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct Chunk {
     /// The line on which it begins, from 1.
     pub(crate) line: u64,
     /// What ends it.
-    pub(crate) end: End,
+    pub(crate) end: ChunkEnd,
 }
 
 /// What ends a piece, and is no part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ChunkEnd {
     /// A line break that stands in no array.
     Line,
     /// The opening bracket of the array.
@@ -42,7 +42,7 @@ pub(crate) enum End {
     Input,
 }
 
-impl<R: BufRead> Pieces<R> {
+impl<R: BufRead> Chunks<R> {
     /// Lines of fewer bytes than these, or the parts of longer ones.
     pub(crate) fn lines(input: R, bytes_max: usize) -> Self {
         // As large at once as it will be: growing would leave unwiped copies behind.
@@ -73,7 +73,7 @@ impl<R: BufRead> Pieces<R> {
 
     /// Reads the next piece, with the last `kept` bytes of the one before it in front; nothing at the end of the input. White
     /// space before an element is passed over.
-    pub(crate) fn next(&mut self, kept: usize) -> Result<Option<Piece>> {
+    pub(crate) fn next(&mut self, kept: usize) -> Result<Option<Chunk>> {
         let done = self.buffer.len().saturating_sub(kept);
         self.buffer.drain(..done);
         let (mut line, mut any) = (self.line, false);
@@ -83,7 +83,7 @@ impl<R: BufRead> Pieces<R> {
                 available => available?,
             };
             if available.is_empty() {
-                return Ok(any.then_some(Piece { line, end: End::Input }));
+                return Ok(any.then_some(Chunk { line, end: ChunkEnd::Input }));
             }
             any = true;
             let (mut taken, mut end) = (0, None);
@@ -91,17 +91,17 @@ impl<R: BufRead> Pieces<R> {
                 taken += 1;
                 self.line += u64::from(*byte == b'\n');
                 end = match self.nesting.as_mut().map(|nesting| nesting.step(*byte)) {
-                    None | Some(Place::Outside) if *byte == b'\n' => Some(End::Line),
-                    Some(Place::Open) => Some(End::Open),
-                    Some(Place::Comma) => Some(End::Comma),
-                    Some(Place::Close) => Some(End::Close),
+                    None | Some(ByteRole::Outside) if *byte == b'\n' => Some(ChunkEnd::Line),
+                    Some(ByteRole::Open) => Some(ChunkEnd::Open),
+                    Some(ByteRole::Comma) => Some(ChunkEnd::Comma),
+                    Some(ByteRole::Close) => Some(ChunkEnd::Close),
                     Some(_) if self.buffer.is_empty() && byte.is_ascii_whitespace() => {
                         line = self.line;
                         None
                     }
-                    None | Some(Place::Element | Place::Outside) => {
+                    None | Some(ByteRole::Element | ByteRole::Outside) => {
                         self.buffer.push(*byte);
-                        (self.buffer.len() >= self.bytes_max).then_some(End::Full)
+                        (self.buffer.len() >= self.bytes_max).then_some(ChunkEnd::Full)
                     }
                 };
                 if end.is_some() {
@@ -111,19 +111,19 @@ impl<R: BufRead> Pieces<R> {
             self.input.consume(taken);
             self.bytes += taken as u64;
             if let Some(end) = end {
-                return Ok(Some(Piece { line, end }));
+                return Ok(Some(Chunk { line, end }));
             }
         }
     }
 
     /// The same to its end, and whether it was longer than the buffer: nothing is kept of it then.
-    pub(super) fn next_whole(&mut self) -> Result<Option<(Piece, bool)>> {
+    pub(super) fn next_whole(&mut self) -> Result<Option<(Chunk, bool)>> {
         let Some(first) = self.next(0)? else { return Ok(None) };
         let mut end = first.end;
-        while end == End::Full {
-            end = self.next(0)?.map_or(End::Input, |rest| rest.end);
+        while end == ChunkEnd::Full {
+            end = self.next(0)?.map_or(ChunkEnd::Input, |rest| rest.end);
         }
-        Ok(Some((Piece { end, ..first }, first.end == End::Full)))
+        Ok(Some((Chunk { end, ..first }, first.end == ChunkEnd::Full)))
     }
 }
 
@@ -136,7 +136,7 @@ struct Nesting {
 }
 
 /// What a byte is to the array.
-enum Place {
+enum ByteRole {
     /// Its opening bracket.
     Open,
     /// Part of an element, or white space about it.
@@ -151,26 +151,26 @@ enum Place {
 
 impl Nesting {
     /// Goes on by a byte.
-    const fn step(&mut self, byte: u8) -> Place {
+    const fn step(&mut self, byte: u8) -> ByteRole {
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';
             self.escaped = !self.escaped && byte == b'\\';
-            return Place::Element;
+            return ByteRole::Element;
         }
         match byte {
             b'[' | b'{' => {
                 self.depth += 1;
-                if self.depth == 1 { Place::Open } else { Place::Element }
+                if self.depth == 1 { ByteRole::Open } else { ByteRole::Element }
             }
             b']' | b'}' if self.depth > 0 => {
                 self.depth -= 1;
-                if self.depth == 0 { Place::Close } else { Place::Element }
+                if self.depth == 0 { ByteRole::Close } else { ByteRole::Element }
             }
-            _ if self.depth == 0 => Place::Outside,
-            b',' if self.depth == 1 => Place::Comma,
+            _ if self.depth == 0 => ByteRole::Outside,
+            b',' if self.depth == 1 => ByteRole::Comma,
             _ => {
                 self.in_string = byte == b'"';
-                Place::Element
+                ByteRole::Element
             }
         }
     }

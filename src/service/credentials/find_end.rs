@@ -12,7 +12,7 @@ const PAGE: u32 = 1_000;
 
 /// What ended a credential.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct CredentialEnd {
     /// The credential.
     pub credential: Credential,
     /// What it is: revoked, expired or disabled.
@@ -25,7 +25,7 @@ pub struct Ended {
 
 impl Service {
     /// How this credential ended; nothing if it is alive or not there.
-    pub async fn end_of(&self, id: CredentialId) -> Result<Option<Ended>> {
+    pub async fn find_end(&self, id: CredentialId) -> Result<Option<CredentialEnd>> {
         let Some(credential) = self.store.find_credential(id).await? else { return Ok(None) };
         let state = credential.state(self.clock.now());
         let (field, time) = match state {
@@ -35,12 +35,12 @@ impl Service {
             CredentialState::Revoked => ("revoke_time", credential.revoke_time),
         };
         let Some(time) = time else { return Ok(None) };
-        let event = self.last_change_of(id, field).await?;
-        Ok(Some(Ended { credential, state, time, event }))
+        let event = self.find_last_change(id, field).await?;
+        Ok(Some(CredentialEnd { credential, state, time, event }))
     }
 
     /// The newest event of a credential that changed this field.
-    async fn last_change_of(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
+    async fn find_last_change(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
         let filter = AuditFilter {
             target_kind: Some("credential".to_owned()),
             target_id: Some(id.to_string()),
@@ -51,12 +51,12 @@ impl Service {
             let page = self.store.list_audit_events(&filter, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(found) };
             after = Some(last.id);
-            found = page.into_iter().rfind(|event| changed(event, field)).or(found);
+            found = page.into_iter().rfind(|event| changes_field(event, field)).or(found);
         }
     }
 }
 
-fn changed(event: &AuditEvent, field: &str) -> bool {
+fn changes_field(event: &AuditEvent, field: &str) -> bool {
     let value = |text: &Option<String>| {
         let view: Value = serde_json::from_str(text.as_deref()?).ok()?;
         view.get(field).cloned()
