@@ -1,4 +1,4 @@
-//! Taking a caller's rotation back, where nobody was shown the token that it made.
+//! Undoing the rotation of a caller whose new token could not be shown.
 
 use std::sync::Arc;
 
@@ -10,20 +10,21 @@ use crate::service::{Context, Result, RotatedCaller, Service};
 use crate::store::Lock;
 use crate::token::{Token, TokenKind};
 
-/// What holds once a rotation was taken back.
+/// Outcome of undoing a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndoRotationOutcome {
-    /// The token from before is the caller's own again, for as long as before.
+    /// The old token is again the token of the caller and does not expire.
     OldTokenValid,
-    /// The caller has no token that anybody knows: the one from before had ended.
+    /// No usable token is left, because the old token had ended.
     OldTokenExpired,
-    /// Another rotation, or a revocation, came meanwhile: the caller is as that left it.
+    /// Another rotation or a revocation came first. The caller is as that left it.
     Superseded,
 }
 
 impl Service {
-    /// Ends the token that a rotation made and that nobody has seen. What the rotation has ended stays so: the token from before
-    /// goes on where it was to live on and does, and the one before that does not come back.
+    /// Ends the new token of a rotation, which nobody has seen. The old token becomes the token of the caller again if
+    /// the rotation had an overlap and the old token has not expired. A still older token that the rotation ended stays
+    /// ended.
     pub async fn undo_rotation(
         self: &Arc<Self>,
         context: Context,
@@ -52,14 +53,14 @@ impl Service {
                     after.rotation = None;
                     UndoRotationOutcome::OldTokenValid
                 } else {
-                    // Of a token that nobody is given.
+                    // The caller gets a token that is never shown.
                     let nobodys = Token::mint(TokenKind::Service, &*this.random)?;
                     after.identity = CallerIdentity::Token(nobodys.digest());
                     after.hint = String::new();
                     UndoRotationOutcome::OldTokenExpired
                 }
             } else if before.previous.is_some_and(|previous| previous.digest == lost) {
-                // Rotated once more meanwhile, which lets the lost token live on for a while: it does not.
+                // A later rotation keeps the lost token valid for its overlap. It ends here.
                 UndoRotationOutcome::Superseded
             } else {
                 drop(tx);

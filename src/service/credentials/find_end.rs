@@ -1,5 +1,5 @@
-//! How a credential came to its end, for an operator who holds its token and the store. No face asks this: whoever merely
-//! holds a dead token learns nothing from it.
+//! How a credential ended, for an operator with access to the store. No network face offers this, so that a stolen
+//! token reveals nothing about its credential.
 
 use serde_json::Value;
 
@@ -7,24 +7,25 @@ use crate::model::{AuditEvent, Credential, CredentialId, CredentialState, Timest
 use crate::service::{Result, Service};
 use crate::store::AuditFilter;
 
-/// Events in a page.
+/// Number of events in a page.
 const PAGE: u32 = 1_000;
 
-/// What ended a credential.
+/// How a credential ended.
 #[derive(Debug, Clone)]
 pub struct CredentialEnd {
     /// The credential.
     pub credential: Credential,
-    /// What it is: revoked, expired or disabled.
+    /// Revoked, expired or disabled.
     pub state: CredentialState,
-    /// Since when.
+    /// When it ended.
     pub time: Timestamp,
-    /// The event that says who did it; of an expiry, who set it. Nothing if the audit log no longer has it, or not yet.
+    /// Event that ended the credential, or for an expiry the event that set it. `None` if the audit log does not have
+    /// it, because it was purged or is not yet written.
     pub event: Option<AuditEvent>,
 }
 
 impl Service {
-    /// How this credential ended; nothing if it is alive or not there.
+    /// Returns how this credential ended. `None` if it is active or does not exist.
     pub async fn find_end(&self, id: CredentialId) -> Result<Option<CredentialEnd>> {
         let Some(credential) = self.store.find_credential(id).await? else { return Ok(None) };
         let state = credential.state(self.clock.now());
@@ -39,7 +40,7 @@ impl Service {
         Ok(Some(CredentialEnd { credential, state, time, event }))
     }
 
-    /// The newest event of a credential that changed this field.
+    /// Returns the newest event that changed this field of the credential.
     async fn find_last_change(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
         let filter = AuditFilter {
             target_kind: Some("credential".to_owned()),

@@ -1,4 +1,4 @@
-//! Showing one credential.
+//! Reading one credential.
 
 use super::owner::require_visible;
 use crate::model::{Credential, CredentialId, Owner};
@@ -6,7 +6,7 @@ use crate::service::grant::READ;
 use crate::service::{Context, Reason, Result, Service};
 
 impl Service {
-    /// One credential, if the acting user may see it.
+    /// Returns the credential if the acting user may see it.
     pub async fn get_credential(
         &self,
         context: &Context,

@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: one file for each thing that is done with one, and what these share.
+//! Keys and personal access tokens: one file for each operation, and the parts that they share.
 
 mod bulk_revoke;
 mod create;

@@ -1,4 +1,4 @@
-//! The owner of a credential that is made or changed, held against change, and whether the acting user may.
+//! Locks on a credential and its owner, and the check that the acting user may manage it.
 
 use crate::model::{
     Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
@@ -8,17 +8,17 @@ use crate::policy::{self, Access, Rules};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
 use crate::store::{Lock, WriteTx};
 
-/// Whose a new credential is to be.
+/// Owner of a credential to create.
 #[derive(Debug, Clone)]
 pub enum NewOwner {
-    /// A key of this workspace, by slug or id.
+    /// Workspace of a key, by slug or id.
     Workspace(WorkspaceName),
-    /// A personal access token of this user, with this downscope.
+    /// User of a personal access token, and the highest role that it may exercise.
     User(UserId, Role),
 }
 
 impl NewOwner {
-    /// What is made for it.
+    /// Returns the kind of credential that this owner gets.
     pub const fn kind(&self) -> CredentialKind {
         match self {
             Self::Workspace(_) => CredentialKind::Key,
@@ -27,17 +27,17 @@ impl NewOwner {
     }
 }
 
-/// An owner, held against change to the end of the transaction.
+/// An owner that is locked until the end of the transaction.
 pub(in crate::service) struct LockedOwner {
     pub(in crate::service) owner: Owner,
-    /// Its watermark.
+    /// Watermark of the owner: credentials of an earlier generation are revoked.
     pub(in crate::service) generation: i64,
-    /// What holds for its credentials.
+    /// Policy for the credentials of this owner.
     pub(in crate::service) rules: Rules,
 }
 
 impl Service {
-    /// The owner of a new credential; nothing is made for one that may not use it.
+    /// Locks the owner of a new credential. Fails if the owner is disabled.
     pub(in crate::service) async fn lock_new_owner(
         &self,
         tx: &mut dyn WriteTx,
@@ -71,7 +71,8 @@ impl Service {
                 let lock = self.lock_of_user();
                 if let Some(user) = acting_user {
                     if *user == id {
-                        // The stronger lock first: two that both hold the weaker one would wait for each other.
+                        // Takes the stronger lock first. Two transactions that both hold the weaker lock would wait for
+                        // each other.
                         tx.find_user_row(&id, lock).await?;
                     }
                     lock_active_user(tx, user).await?;
@@ -86,8 +87,8 @@ impl Service {
         }
     }
 
-    /// The credential, held to be changed, and then its owner too, for an acting user who may see it. What its owner lacks
-    /// is only told once the credential may be seen.
+    /// Locks the credential and its owner for a change, if the acting user may see the credential. The inner result is
+    /// the error of an owner that cannot be used. It is returned only after the credential is known to be visible.
     pub(in crate::service) async fn lock_credential_and_owner(
         &self,
         tx: &mut dyn WriteTx,
@@ -95,7 +96,7 @@ impl Service {
         kind: Option<CredentialKind>,
         acting_user: Option<&UserId>,
     ) -> Result<(Credential, Result<LockedOwner>)> {
-        // Whose it is never changes, so it may be read before the locks are taken in their order.
+        // The owner of a credential never changes, so it may be read before the locks are taken in their order.
         let peeked = tx.peek_credential(id).await?;
         let locked = match peeked.as_ref().map(|peeked| (peeked.kind, &peeked.owner)) {
             Some((kind, Owner::Workspace(id))) => {
@@ -117,7 +118,7 @@ impl Service {
         Ok((credential, locked))
     }
 
-    /// The credential, held to be changed, for an acting user who may see it.
+    /// Locks the credential for a change, if the acting user may see it.
     pub(in crate::service) async fn lock_credential(
         &self,
         tx: &mut dyn WriteTx,
@@ -125,7 +126,7 @@ impl Service {
         kind: Option<CredentialKind>,
         acting_user: Option<&UserId>,
     ) -> Result<Credential> {
-        // Only whose it is, which never changes, and only for the locks that an acting user takes before it.
+        // Only the owner is used, which never changes. It decides which locks come before the credential.
         let peeked = match acting_user {
             Some(_) => tx.peek_credential(id).await?,
             None => None,
@@ -133,7 +134,7 @@ impl Service {
         lock_peeked_credential(tx, peeked.as_ref(), id, kind, acting_user).await
     }
 
-    /// Refuses one more live credential than there may be; `counted` of them are known not to count.
+    /// Fails if the owner already has the maximum number of live credentials, not counting `counted` of them.
     pub(in crate::service) async fn check_live_max(
         &self,
         tx: &mut dyn WriteTx,
@@ -151,7 +152,7 @@ impl Service {
         Err(error.with("max", most.to_string()))
     }
 
-    /// Where credentials are counted, those who make them wait for each other.
+    /// With a maximum, transactions that create credentials must wait for each other, or each would count too few.
     const fn lock_of_workspace(&self) -> Lock {
         if self.options.policy.keys.live_max.is_some() { Lock::Update } else { Lock::Share }
     }
@@ -177,7 +178,7 @@ fn usable_user(user: &User, max_role: Role, rules: Rules) -> Result<LockedOwner>
     Ok(LockedOwner { owner, generation: user.generation, rules })
 }
 
-/// Takes the locks that are left, in their order: the acting user, their membership, the credential.
+/// Takes the remaining locks in their order: the acting user, their membership, the credential.
 async fn lock_peeked_credential(
     tx: &mut dyn WriteTx,
     peeked: Option<&Credential>,
@@ -203,7 +204,7 @@ async fn lock_peeked_credential(
     Ok(credential)
 }
 
-/// The acting user, held against change.
+/// Locks the acting user. Fails if the user is disabled or does not exist.
 pub(in crate::service) async fn lock_active_user(
     tx: &mut dyn WriteTx,
     id: &UserId,
@@ -213,7 +214,7 @@ pub(in crate::service) async fn lock_active_user(
     active.ok_or_else(|| Reason::ActingUserNotActive.into())
 }
 
-/// Turns what the policy says into an answer.
+/// Turns an answer of the policy into a result. `hidden` is the error for what the acting user may not see.
 pub(in crate::service) fn require_access(access: Access, hidden: Reason) -> Result<()> {
     match access {
         Access::Allowed => Ok(()),
@@ -222,7 +223,7 @@ pub(in crate::service) fn require_access(access: Access, hidden: Reason) -> Resu
     }
 }
 
-/// That the acting user may see the credential, which is to manage it.
+/// Fails unless the acting user may see the credential. A user who may see it may also manage it.
 pub(in crate::service) fn require_visible(
     user: &UserId,
     credential: &Credential,
@@ -232,7 +233,7 @@ pub(in crate::service) fn require_visible(
     require_access(policy::credential(user, credential, role), Reason::CredentialNotFound)
 }
 
-/// Who made it, as `Credential::creator` has it.
+/// Returns the creator in the form that [`Credential::creator`] has.
 pub(in crate::service) fn creator(context: &Context, acting_user: Option<&UserId>) -> String {
     match (acting_user, &context.requester) {
         (Some(user), _) => format!("user:{user}"),

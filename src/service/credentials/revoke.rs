@@ -1,4 +1,4 @@
-//! Ending one credential for good, by its id or by its token.
+//! Revocation of one credential, by its id or by its token.
 
 use std::sync::Arc;
 
@@ -19,29 +19,29 @@ use crate::token::digest_to_end;
 
 /// What to revoke.
 pub enum RevokeTarget {
-    /// The credential of this id; of this kind only, if one is given.
+    /// The credential with this id. If a kind is given, it must be of that kind.
     Id(CredentialId, Option<CredentialKind>),
-    /// Whatever credential this presented text is the token of.
+    /// The credential that this presented text is the token of.
     Token(zeroize::Zeroizing<String>),
 }
 
-/// What a revocation came to.
+/// Result of a revocation.
 #[derive(Debug, Clone)]
 pub struct Revoked {
-    /// The credential; nothing if the text was no credential's.
+    /// The credential. `None` if no credential has this token.
     pub credential: Option<Credential>,
-    /// The store's revision that contains the revocation.
+    /// Revision of the store that contains the revocation.
     pub revision: Revision,
 }
 
 impl Service {
-    /// Ends a credential for good; what is ended already stays so, since when it was first.
+    /// Revokes a credential for good. A credential that is already revoked keeps its first revoke time.
     ///
     /// # Errors
-    /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) for an acting user whom nobody knows, by token
-    /// too, where none is needed: the audit log believes none.
-    /// [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for a text that is nobody's token, of a caller
-    /// that has sent too many of those.
+    /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) if the acting user is unknown or
+    /// disabled. A revocation by token needs no acting user, but one that is named must be valid, because the audit log
+    /// records it. [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for an unknown token
+    /// from a caller that has exceeded its rate of those.
     pub async fn revoke(
         self: &Arc<Self>,
         context: Context,
@@ -90,7 +90,7 @@ impl Service {
         .await
     }
 
-    /// Ends it, if it is not ended already.
+    /// Revokes the locked credential, unless it is already revoked.
     async fn revoke_locked(
         &self,
         context: &Context,
@@ -119,8 +119,9 @@ impl Service {
         Ok(committed.done(Revoked { credential: Some(after), revision }))
     }
 
-    /// A transaction that holds the credential of this text, whatever its shape; nothing if it is no credential's. It is
-    /// looked for without a transaction first, since anybody's text comes here, and writers wait for each other.
+    /// Locks the credential of this token text, which may have any shape, and returns the transaction. `None` if no
+    /// credential has this token. Callers may send any text, and writers wait for each other, so the first look-up runs
+    /// outside a transaction.
     async fn lock_credential_by_token(
         &self,
         context: &Context,

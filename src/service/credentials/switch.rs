@@ -10,21 +10,21 @@ use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
 use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
 
-/// A credential to be switched off or on.
+/// A credential to disable or enable.
 #[derive(Debug, Clone)]
 pub struct SwitchCredential {
-    /// Which.
+    /// Id of the credential.
     pub id: CredentialId,
-    /// Of this kind only, if one is given.
+    /// Kind that the credential must be of, if given.
     pub kind: Option<CredentialKind>,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
-    /// Why, for the audit log; may be empty.
+    /// Free text for the audit log. May be empty.
     pub reason: String,
 }
 
 impl Service {
-    /// Switches a credential off until it is enabled again. What is revoked stays so.
+    /// Disables a credential until it is enabled again. A revoked credential stays as it is.
     pub async fn disable(
         self: &Arc<Self>,
         context: Context,
@@ -33,10 +33,10 @@ impl Service {
         self.switch(context, request, false).await
     }
 
-    /// Switches a disabled credential on again.
+    /// Enables a disabled credential.
     ///
     /// # Errors
-    /// [`Reason::CredentialRevoked`]: revoking is for good.
+    /// [`Reason::CredentialRevoked`], because a revocation is final.
     pub async fn enable(
         self: &Arc<Self>,
         context: Context,

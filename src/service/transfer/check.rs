@@ -1,4 +1,4 @@
-//! Is a record a credential? Gathers all that is wrong with it, and never repeats a value.
+//! Validation of records. All errors of a record are collected. An error never repeats a value from the file.
 
 use std::fmt::Display;
 
@@ -14,21 +14,21 @@ use crate::model::{
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
 
-/// What is wrong with a line.
+/// Why a line is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LineError {
-    /// In words, with the columns.
+    /// Description of the errors, with the names of the columns.
     pub(super) reason: String,
-    /// Why nothing of the file is to be imported, if that.
+    /// Why the whole file must be refused, if it must.
     pub(super) refuses_file: Option<FileRefusal>,
 }
 
-/// What is not to happen by half.
+/// Reason to refuse the whole file instead of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileRefusal {
-    /// A token may stand in the clear where none must.
+    /// A token may be in the clear in a column that is stored as it is.
     ExposesToken,
-    /// Digests may stand where tokens must.
+    /// The token column may contain digests.
     DigestAsToken,
 }
 
@@ -38,17 +38,17 @@ impl From<Invalid> for LineError {
     }
 }
 
-/// What stands in for what a record leaves out.
+/// Values for the fields that a record leaves out.
 pub(super) struct Defaults<'a> {
     pub(super) now: Timestamp,
     pub(super) creator: &'a str,
-    /// For an id.
+    /// Randomness for a new id.
     pub(super) random: [u8; 10],
     pub(super) columns: &'a ColumnOptions,
 }
 
-/// The credential that a record is of. The owner is as it is named there, which may be by slug, and its generation is
-/// not known yet: see `resolve`.
+/// Builds the credential of a record. Its owner is as the record names it, possibly by slug, and its generation is not
+/// yet known. `ExistingRows::resolve` sets both.
 pub(super) fn check(
     record: &Record,
     defaults: &Defaults<'_>,
@@ -75,7 +75,7 @@ pub(super) fn check(
     let predecessor_id =
         problems.optional("predecessor_id", record.predecessor_id.as_deref(), CredentialId::parse);
     if predecessor_id.is_some() && family.is_none() {
-        problems.add("predecessor_id", "goes only with family_id");
+        problems.add("predecessor_id", "must be empty without family_id");
     }
     match (kind.zip(owner), secret, name, scopes, ip_allowlist, annotations, problems.finish()) {
         (
@@ -110,12 +110,12 @@ pub(super) fn check(
             Ok(StoredCredential { credential, digest })
         }
         (.., Err(bad)) => Err(bad),
-        // What is missing has been noted.
+        // The missing field has already been reported.
         (.., Ok(())) => Err(Invalid::new("it is incomplete").into()),
     }
 }
 
-/// The times of a credential.
+/// Times of a credential.
 struct Times {
     create: Timestamp,
     expire: Option<Timestamp>,
@@ -124,7 +124,7 @@ struct Times {
     last_use: Option<LastUse>,
 }
 
-/// What is wrong so far.
+/// The errors so far.
 struct Problems<'r> {
     columns: &'r ColumnOptions,
     reasons: Vec<String>,
@@ -168,7 +168,7 @@ impl Problems<'_> {
         Err(LineError { reason: self.reasons.join("; "), refuses_file: self.refuses_file })
     }
 
-    /// A token in any column but its own would be stored as it stands.
+    /// Rejects tokens in columns other than `token`, because those are stored in the clear.
     fn refuse_tokens(&mut self, record: &Record) {
         let plain = [
             ("id", &record.id),
@@ -184,7 +184,7 @@ impl Problems<'_> {
         let token = record.token.as_ref().map(|token| token.0.as_str());
         for (column, text) in all {
             if contains_token(text) || token.is_some_and(|token| text.contains(token)) {
-                self.add(column, "a token stands in it in the clear");
+                self.add(column, "contains a token in the clear");
                 self.refuses_file = Some(FileRefusal::ExposesToken);
             }
         }
@@ -193,12 +193,12 @@ impl Problems<'_> {
             contains_token(text) || (!known && may_be_token(text.trim_start_matches("\\x")))
         };
         if record.digest.as_deref().is_some_and(is_token) {
-            self.add("digest", "is no digest, and may be a token in the clear");
+            self.add("digest", "is not a digest, and may be a token in the clear");
             self.refuses_file = Some(FileRefusal::ExposesToken);
         }
     }
 
-    /// Without one, a workspace's is a key, and a user's a personal access token.
+    /// Without a kind, a workspace means a key, and a user means a personal access token.
     fn kind(&mut self, record: &Record) -> Option<CredentialKind> {
         let Some(name) = record.kind.as_deref() else {
             let kind = match (&record.workspace, &record.user) {
@@ -207,7 +207,10 @@ impl Problems<'_> {
                 (None, None) | (Some(_), Some(_)) => None,
             };
             if kind.is_none() {
-                self.add("kind", "is missing, and not clear from workspace and user");
+                self.add(
+                    "kind",
+                    "is missing, and must be given unless exactly one of workspace and user is",
+                );
             }
             return kind;
         };
@@ -240,7 +243,7 @@ impl Problems<'_> {
         }
     }
 
-    /// The digest and the hint.
+    /// Returns the digest and the hint.
     fn digest(
         &mut self,
         record: &Record,
@@ -248,11 +251,11 @@ impl Problems<'_> {
     ) -> Option<(Digest, String)> {
         let (digest, own_hint) = match (&record.digest, &record.token) {
             (Some(_), Some(_)) => {
-                self.add("token", "goes only without digest");
+                self.add("token", "must be empty if digest is given");
                 return None;
             }
             (None, None) => {
-                self.add("digest", "is missing, and token too");
+                self.add("digest", "is missing: give digest or token");
                 return None;
             }
             (Some(text), None) => {
@@ -266,8 +269,8 @@ impl Problems<'_> {
                 {
                     self.add(
                         "token",
-                        "looks like a digest: a SHA-256 belongs into the column digest (--rename token=digest), and if these \
-                         are the tokens themselves, say --tokens-look-like-digests",
+                        "looks like a digest: a SHA-256 belongs in the column digest (--rename token=digest). If these are \
+                         the tokens themselves, use --tokens-look-like-digests",
                     );
                     self.refuses_file = self.refuses_file.or(Some(FileRefusal::DigestAsToken));
                     return None;
@@ -277,7 +280,10 @@ impl Problems<'_> {
         };
         if is_placeholder(&digest) {
             let column = if record.token.is_some() { "token" } else { "digest" };
-            self.add(column, "is that of no token, but of nothing, or of a word in its place");
+            self.add(
+                column,
+                "is not a token, but empty text or a placeholder, or the digest of one",
+            );
             return None;
         }
         let Some(hint) = &record.hint else { return Some((digest, own_hint)) };
@@ -316,7 +322,7 @@ impl Problems<'_> {
             ("enabled", enabled == Some(true) && disable.is_some()),
         ] {
             if contradicts {
-                self.add(column, "contradicts the time of its end");
+                self.add(column, "contradicts the time in revoke_time or disable_time");
             }
         }
         let revoke = revoke.or((revoked == Some(true)).then_some(now.max(create)));
@@ -328,14 +334,14 @@ impl Problems<'_> {
         }
         let ip = self.optional("last_use_ip", record.last_use_ip.as_deref(), parse_client_ip);
         if ip.is_some() && last_use.is_none() {
-            self.add("last_use_ip", "goes only with last_use_time");
+            self.add("last_use_ip", "must be empty without last_use_time");
         }
         let last_use = last_use.map(|time| LastUse { time, ip });
         Times { create, expire, disable, revoke, last_use }
     }
 }
 
-/// As databases write it.
+/// Accepts the spellings that databases write.
 fn parse_bool(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" => Ok(true),

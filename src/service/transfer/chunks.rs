@@ -1,14 +1,14 @@
-//! The one reader of bounded lines: cuts a stream into its lines, or into the elements of a JSON array, and holds no more
-//! of it than one buffer. The buffer is wiped, since tokens may have stood in it.
+//! Bounded reading: splits a stream into lines, or into the elements of a JSON array, with one buffer of fixed size.
+//! The buffer is wiped on drop, because it may have held tokens.
 
 use std::io::{BufRead, ErrorKind, Result};
 
 use zeroize::Zeroizing;
 
-/// Reads pieces.
+/// Reads a stream in chunks.
 pub(crate) struct Chunks<R> {
     input: R,
-    /// Of an array, where the next byte stands in it; nothing if the pieces are lines.
+    /// Position within a JSON array. `None` if the chunks are lines.
     nesting: Option<Nesting>,
     buffer: Zeroizing<Vec<u8>>,
     bytes_max: usize,
@@ -16,19 +16,19 @@ pub(crate) struct Chunks<R> {
     bytes: u64,
 }
 
-/// One that was read: [`Chunks::bytes`] has it.
+/// A chunk that was read. [`Chunks::bytes`] returns its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// The line on which it begins, from 1.
+    /// Line on which the chunk begins, counted from 1.
     pub(crate) line: u64,
-    /// What ends it.
+    /// Delimiter that ends the chunk.
     pub(crate) end: ChunkEnd,
 }
 
-/// What ends a piece, and is no part of it.
+/// Delimiter that ends a chunk. It is not part of the chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChunkEnd {
-    /// A line break that stands in no array.
+    /// A line break outside an array.
     Line,
     /// The opening bracket of the array.
     Open,
@@ -36,43 +36,43 @@ pub(crate) enum ChunkEnd {
     Comma,
     /// The closing bracket of the array.
     Close,
-    /// Nothing: the buffer is full, and the next piece goes on with it.
+    /// None: the buffer is full, and the next chunk continues this one.
     Full,
     /// The end of the input.
     Input,
 }
 
 impl<R: BufRead> Chunks<R> {
-    /// Lines of fewer bytes than these, or the parts of longer ones.
+    /// Splits the input into lines. A line of `bytes_max` bytes or more comes in several chunks.
     pub(crate) fn lines(input: R, bytes_max: usize) -> Self {
-        // As large at once as it will be: growing would leave unwiped copies behind.
+        // Allocated in full at once, because growing would leave copies in memory that are not wiped.
         let buffer = Zeroizing::new(Vec::with_capacity(bytes_max));
         Self { input, nesting: None, buffer, bytes_max, line: 1, bytes: 0 }
     }
 
-    /// The same of the elements of an array. `line` is the one on which the input begins.
+    /// Splits a JSON array into its elements. `line` is the line on which the input begins.
     pub(crate) fn elements(input: R, bytes_max: usize, line: u64) -> Self {
         let nesting = Some(Nesting::default());
         Self { nesting, line, ..Self::lines(input, bytes_max) }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(crate) const fn bytes_read(&self) -> u64 {
         self.bytes
     }
 
-    /// The line of the next byte.
+    /// Returns the line of the next byte.
     pub(crate) const fn line(&self) -> u64 {
         self.line
     }
 
-    /// The piece that was read last.
+    /// Returns the bytes of the last chunk.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Reads the next piece, with the last `kept` bytes of the one before it in front; nothing at the end of the input. White
-    /// space before an element is passed over.
+    /// Reads the next chunk and keeps the last `kept` bytes of the previous one in front of it. Skips white space
+    /// before an element. Returns `None` at the end of the input.
     pub(crate) fn next(&mut self, kept: usize) -> Result<Option<Chunk>> {
         let done = self.buffer.len().saturating_sub(kept);
         self.buffer.drain(..done);
@@ -116,7 +116,8 @@ impl<R: BufRead> Chunks<R> {
         }
     }
 
-    /// The same to its end, and whether it was longer than the buffer: nothing is kept of it then.
+    /// Reads to the end of a line or element. The flag says that it was longer than the buffer. Its content is then
+    /// incomplete.
     pub(super) fn next_whole(&mut self) -> Result<Option<(Chunk, bool)>> {
         let Some(first) = self.next(0)? else { return Ok(None) };
         let mut end = first.end;
@@ -127,7 +128,7 @@ impl<R: BufRead> Chunks<R> {
     }
 }
 
-/// How deep in the text of an array a byte stands.
+/// State of the scan through a JSON array.
 #[derive(Debug, Default)]
 struct Nesting {
     depth: u32,
@@ -135,22 +136,22 @@ struct Nesting {
     escaped: bool,
 }
 
-/// What a byte is to the array.
+/// Role of a byte in the array.
 enum ByteRole {
-    /// Its opening bracket.
+    /// The opening bracket of the array.
     Open,
-    /// Part of an element, or white space about it.
+    /// Part of an element, or white space around it.
     Element,
-    /// A comma between two.
+    /// A comma between two elements.
     Comma,
-    /// Its closing bracket.
+    /// The closing bracket of the array.
     Close,
-    /// Before the array, or after it.
+    /// Before or after the array.
     Outside,
 }
 
 impl Nesting {
-    /// Goes on by a byte.
+    /// Advances by one byte.
     const fn step(&mut self, byte: u8) -> ByteRole {
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';

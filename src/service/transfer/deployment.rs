@@ -1,5 +1,5 @@
-//! A whole deployment as JSON lines: each says in `record` what it is. Workspaces come first, then users, memberships,
-//! credentials and callers, which is the order in which they are locked, and a last line says that it is whole.
+//! File format of a whole deployment: JSON lines, each with its type in `record`. The order is workspaces, users,
+//! memberships, credentials, callers, which is the order of their locks. The last line shows that the file is complete.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::model::{
     WorkspacePolicy,
 };
 
-/// How the first line of such a file begins.
+/// Start of the first line of a deployment file.
 pub const DEPLOYMENT_BEGINS: &[u8] = br#"{"record":"deployment""#;
-/// The only version there is so far.
+/// The only version of the format.
 pub(super) const VERSION: u32 = 1;
 
-/// What a line that is no credential's says.
+/// Any line except that of a credential.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub(super) enum DeploymentRecord {
@@ -30,7 +30,7 @@ pub(super) enum DeploymentRecord {
     User(UserRecord),
     Membership(MembershipRecord),
     Caller(CallerRecord),
-    /// The last line: how many records there are between.
+    /// The last line, with the number of records in the file.
     End {
         records: u64,
     },
@@ -52,7 +52,7 @@ pub(super) struct WorkspaceRecord {
     policy: Option<PolicyRecord>,
 }
 
-/// In microseconds, the finest that both databases keep.
+/// Durations are in microseconds, the precision of both databases.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyRecord {
@@ -112,7 +112,7 @@ pub(super) struct CallerRecord {
     rotation_id: Option<String>,
 }
 
-/// The line of a credential: [`Record`] reads it, as it does those of an import.
+/// The line of a credential. A [`Record`] is read from it, as in other imports.
 #[derive(Debug, Serialize)]
 pub(super) struct TaggedCredential<'r> {
     record: &'static str,
@@ -138,7 +138,7 @@ fn micros(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A generation counts from nothing.
+/// Rejects a negative generation.
 fn check_generation(generation: i64) -> Result<i64, Invalid> {
     Some(generation).filter(|generation| *generation >= 0).ok_or_else(|| Invalid::new("generation"))
 }
@@ -277,9 +277,9 @@ impl CallerRecord {
         let rotation = self.rotation_id.as_deref().map(uuid::Uuid::parse_str).transpose();
         let permissions: Result<_, Invalid> =
             self.permissions.iter().map(|text| text.parse::<Permission>()).collect();
-        // It is shown to people: a hint that is a token would be one for them.
+        // The hint is shown to people, so it must not be a token.
         if crate::token::contains_token(&self.hint) || self.hint.len() > 64 {
-            return Err(Invalid::new("hint must be short, and no token"));
+            return Err(Invalid::new("hint must be at most 64 bytes, and not a token"));
         }
         Ok(Caller {
             id: CallerId::parse(&self.id)?,

@@ -1,5 +1,5 @@
-//! The elements of one JSON array, however it is laid out, a bounded number of bytes each: what stands in one is for the
-//! JSON library to judge, and only where one ends is found here.
+//! The elements of a JSON array in any layout, each of bounded length. This only finds where an element ends. The JSON
+//! parser validates it.
 
 use std::io::{BufRead, Error, ErrorKind, Result};
 
@@ -8,28 +8,28 @@ use super::lines::Line;
 use super::strict_csv::MalformedInput;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
-/// Reads them.
+/// Reads the elements of a JSON array.
 pub(super) struct Elements<R> {
     chunks: Chunks<R>,
-    /// After the last bracket, nothing may come.
+    /// Whether the closing bracket was read. Nothing may follow it.
     closed: bool,
-    /// After a comma, another element must come.
+    /// Whether a comma was read. An element must follow it.
     expected: bool,
 }
 
 impl<R: BufRead> Elements<R> {
-    /// The input begins with the bracket, on this line.
+    /// The input begins with the opening bracket, on this line.
     pub(super) fn new(input: R, line: u64) -> Self {
         let chunks = Chunks::elements(input, IMPORT_LINE_BYTES_MAX + 1, line);
         Self { chunks, closed: false, expected: false }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) const fn bytes(&self) -> u64 {
         self.chunks.bytes_read()
     }
 
-    /// The next one and the line on which it begins.
+    /// Returns the next element and the line on which it begins.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line<'_>)>> {
         while let Some((chunk, too_long)) = self.chunks.next_whole()? {
             let is_empty = self.chunks.bytes().is_empty() && !too_long;
@@ -45,7 +45,7 @@ impl<R: BufRead> Elements<R> {
                         return Ok(Some((chunk.line, Line::from_chunks(&self.chunks, too_long))));
                     }
                     if expected || chunk.end == ChunkEnd::Comma {
-                        let reason = "a comma in the JSON array has nothing beside it";
+                        let reason = "an element is missing beside a comma of the JSON array";
                         return refuse(chunk.line, reason);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Export of everything that an import can bring back: the directory, credentials and callers.
+//! Export of a whole deployment: the directory, credentials and callers.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -21,8 +21,8 @@ use crate::store::ExportFilter;
 
 const PAGE: u32 = IMPORT_BATCH as u32;
 
-/// Where it goes, and what went there. The owners are remembered, since what is made meanwhile may be of one who was not there
-/// when the owners were written; nothing else is.
+/// The output and what was written to it. Only the owners are remembered. They are needed because a credential created
+/// during the export may belong to an owner that was created after the owners were written.
 struct DeploymentExport<'o> {
     output: &'o mut (dyn Write + Send),
     progress: &'o mut (dyn FnMut(u64) + Send),
@@ -33,7 +33,7 @@ struct DeploymentExport<'o> {
 
 impl DeploymentExport<'_> {
     fn line(&mut self, record: &impl Serialize) -> Result<(), TransferError> {
-        // Structs of strings, numbers and flags are always JSON.
+        // A struct of strings, numbers and flags always serializes.
         let line = serde_json::to_string(record).unwrap_or_default();
         writeln!(self.output, "{line}").map_err(TransferError::output)
     }
@@ -45,8 +45,8 @@ impl DeploymentExport<'_> {
 }
 
 impl Service {
-    /// Writes all workspaces, users, memberships, credentials and callers; how many. Each page is of one moment and the whole is
-    /// not: stop writing, or export again.
+    /// Writes all workspaces, users, memberships, credentials and callers, and returns their number. Each page is a
+    /// consistent snapshot, but the whole export is not. For a consistent export, stop all writes.
     pub async fn export_deployment(
         &self,
         context: &Context,

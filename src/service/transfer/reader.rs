@@ -1,4 +1,4 @@
-//! From lines to records, in either format.
+//! Reads records from CSV, JSON lines or a JSON array.
 
 use std::io::{BufRead, ErrorKind, Read as _};
 
@@ -11,7 +11,7 @@ use super::{Column, TransferError, TransferFormat, json};
 use crate::model::Invalid;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
-/// How databases write that there is nothing.
+/// How databases write a null value in CSV.
 const NULL: &[u8] = b"\\N";
 
 /// Reads records.
@@ -23,25 +23,24 @@ pub(super) struct Reader<R: BufRead> {
 enum Source<R: BufRead> {
     Csv(Box<CsvRecords<Input<R>>>),
     Lines(Lines<Input<R>>),
-    /// With how many there were.
+    /// The array, and the number of elements read.
     Array(Elements<Input<R>>, u64),
 }
 
-/// What was looked at to tell what it is, and the rest.
+/// The bytes read to detect the format, followed by the rest of the input.
 type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
 
-/// The number of the line on which a record begins, or of the element of an array that it is, and the record or what is
-/// wrong with it.
+/// The number of the line or array element, and the record or why it is invalid.
 pub(super) type NumberedRecord = (u64, Result<Record, Invalid>);
 
 impl<R: BufRead> Reader<R> {
-    /// Reads the header, if the format has one.
+    /// Detects the format of the input and reads the CSV header.
     pub(super) fn new(
         mut input: R,
         format: TransferFormat,
         columns: ColumnOptions,
     ) -> Result<Self, TransferError> {
-        // A byte that is no white space, and what is before it.
+        // Everything up to and including the first byte that is not white space.
         let mut seen = Vec::new();
         let first = loop {
             let mut byte = [0];
@@ -70,7 +69,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Self { source, columns })
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) fn bytes(&self) -> u64 {
         match &self.source {
             Source::Csv(table) => table.reader.get_ref().bytes(),
@@ -79,7 +78,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// What the numbers are of.
+    /// Returns the unit of the record numbers.
     pub(super) const fn unit(&self) -> &'static str {
         match &self.source {
             Source::Csv(_) | Source::Lines(_) => "line",
@@ -87,7 +86,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// The next record; nothing at the end. Empty lines are passed over.
+    /// Returns the next record, or `None` at the end. Skips empty lines.
     pub(super) fn next(&mut self) -> Result<Option<NumberedRecord>, TransferError> {
         let read = match &mut self.source {
             Source::Csv(table) => table.next()?,
@@ -123,17 +122,17 @@ fn parse_line(line: Line<'_>, columns: &ColumnOptions) -> Result<Record, Invalid
 /// The records of a CSV file.
 struct CsvRecords<R> {
     reader: csv::Reader<StrictCsv<R>>,
-    /// As the header has them; nothing for those that are passed over.
+    /// The columns of the header. `None` for an ignored one.
     columns: Vec<Option<Column>>,
     row: csv::ByteRecord,
-    /// This program wrote it, so that what looks like nothing is text.
+    /// Whether this program wrote the file. Then `\N` is text and not a null value.
     is_own_export: bool,
 }
 
 impl<R: BufRead> CsvRecords<R> {
     fn new(input: R, columns: &ColumnOptions) -> Result<Self, TransferError> {
         let mut builder = csv::ReaderBuilder::new();
-        // The header is read here, and how many fields there are is said of each record.
+        // The header is read below, and the number of fields is checked for each record.
         builder.has_headers(false).flexible(true);
         let reader = builder.from_reader(StrictCsv::new(input));
         let row = csv::ByteRecord::new();
@@ -146,7 +145,7 @@ impl<R: BufRead> CsvRecords<R> {
         };
         if let Some(other) = another_separator(&names) {
             return Err(malformed(format!(
-                "the header is one column: its fields seem to be separated by {other}, and must be by commas"
+                "the header is one column: its fields seem to be separated by {other}, but must be separated by commas"
             )));
         }
         let mut unknown = Vec::new();
@@ -167,20 +166,20 @@ impl<R: BufRead> CsvRecords<R> {
         if let Some((from, _)) =
             columns.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
         {
-            return Err(malformed(format!("--rename names {from}, and there is no such column")));
+            return Err(malformed(format!("--rename names {from}, but there is no such column")));
         }
         table.is_own_export = table.columns.iter().copied().eq(Column::exported().map(Some));
         Ok(table)
     }
 
-    /// Reads a row; the line on which it begins.
+    /// Reads the next row and returns the line on which it begins.
     fn advance(&mut self) -> Result<Option<u64>, TransferError> {
         match self.reader.read_byte_record(&mut self.row) {
             Ok(true) => Ok(Some(self.reader.get_mut().next_start())),
             Ok(false) => Ok(None),
             Err(error) => Err(match error.into_kind() {
                 csv::ErrorKind::Io(error) => into_transfer_error(error),
-                // Nothing else is asked of it.
+                // The reader is not configured to return any other kind.
                 other => into_transfer_error(std::io::Error::other(format!("{other:?}"))),
             }),
         }
@@ -215,7 +214,7 @@ impl<R: BufRead> CsvRecords<R> {
     }
 }
 
-/// What stands between the names of a header that has only one, if they are not separated by commas.
+/// Returns the separator that the header seems to use instead of commas.
 fn another_separator(names: &[&str]) -> Option<&'static str> {
     let [name] = names else { return None };
     let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")];
@@ -226,7 +225,7 @@ fn too_long() -> Invalid {
     Invalid::new(format!("it is longer than {IMPORT_LINE_BYTES_MAX} bytes"))
 }
 
-/// What the input was refused for, or why it cannot be read.
+/// Turns an error of a reader into one of the transfer.
 fn into_transfer_error(error: std::io::Error) -> TransferError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<MalformedInput>()) {
         Some(MalformedInput { line, reason }) => {

@@ -1,4 +1,4 @@
-//! Lines, fields, numbers: what needs no store.
+//! Tests that need no store: lines, fields, digests and times.
 
 use std::io::BufReader;
 
@@ -14,9 +14,9 @@ use super::{Column, digest_text, json, time_text};
 use crate::model::Digest;
 use crate::token::{OsRandom, Token, TokenKind};
 
-/// The rows of a CSV file, each with the line on which it begins, or why it is none.
+/// Returns the rows of a CSV file, each with its first line, or the error.
 fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
-    // A small buffer, so that what matters comes in pieces.
+    // A small buffer, so that records span several reads.
     let input = StrictCsv::new(BufReader::with_capacity(3, text.as_bytes()));
     let mut builder = csv::ReaderBuilder::new();
     let mut reader = builder.has_headers(false).flexible(true).from_reader(input);
@@ -59,7 +59,7 @@ fn a_file_that_is_not_csv_is_refused_with_the_line_on_which_the_bad_record_begin
         ("\"\"\"", 1, "never closed"),
         ("\"a\"b\n", 1, "text between"),
         ("a,\"b\" \n", 1, "text between"),
-        ("a\nb\"c\n", 2, "must stand in quotes"),
+        ("a\nb\"c\n", 2, "must be in quotes"),
         ("a\rb\n", 1, "carriage return"),
         ("a\r", 1, "carriage return"),
     ] {
@@ -165,7 +165,7 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
     }
 }
 
-/// The elements of an array, or why it is none.
+/// Returns the elements of an array, or the error.
 fn elements(text: &str) -> Result<Vec<(u64, String)>, String> {
     let mut elements = Elements::new(BufReader::with_capacity(3, text.as_bytes()), 1);
     let mut all = Vec::new();
@@ -191,7 +191,7 @@ fn the_elements_of_an_array_come_one_by_one_however_it_is_laid_out() {
 fn lines_are_numbered_and_bounded_however_they_end() {
     let long = "x".repeat(200_000);
     let text = format!("\u{feff}a\r\n\nb\n{long}\nc");
-    // A small buffer, so that lines are put together of many reads.
+    // A small buffer, so that lines span several reads.
     let mut lines = Lines::new(BufReader::with_capacity(3, text.as_bytes()));
     let mut seen = Vec::new();
     while let Some((number, line)) = lines.next().expect("it reads") {

@@ -219,7 +219,7 @@ async fn bad_json_is_reported_by_line(over: Over) {
     assert_eq!(told.lines(), wanted);
     assert_eq!(report.written, 2);
     let reason = |line: u64| told.bad.iter().find(|(l, _)| *l == line).map(|(_, r)| r.as_str());
-    assert!(reason(4).is_some_and(|reason| reason.starts_with("name: stands twice")));
+    assert!(reason(4).is_some_and(|reason| reason.starts_with("name: is given twice")));
     assert!(reason(10).is_some_and(|reason| reason.starts_with("name: must be a string")));
     assert!(reason(11).is_some_and(|reason| reason.contains("format: password")));
     assert!(reason(13).is_some_and(|reason| reason.contains("longer than")));
@@ -323,7 +323,7 @@ async fn a_digest_of_another_owner_is_a_conflict(over: Over) {
     let (report, told) = over
         .import_csv(&format!("id,workspace,name,scopes,token\n{id},w,n,read,{}\n", legacy(8)))
         .await;
-    assert_eq!(told.bad, [(2, "id: another credential has it, of another digest".to_owned())]);
+    assert_eq!(told.bad, [(2, "id: another credential with another digest has it".to_owned())]);
     assert_eq!(report.written, 0);
 }
 

@@ -1,5 +1,5 @@
-//! Import of a whole deployment: all of it in one transaction, or nothing. What is there already, and is the same, is left as it
-//! is; what is there and differs is a conflict.
+//! Import of a whole deployment in one transaction. A record that exists and is equal is skipped. A record that exists
+//! and differs is a conflict, and then nothing is written.
 
 use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
@@ -26,30 +26,30 @@ use crate::model::{
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
-/// It names slugs, and who bore them before must be dead in every memory.
+/// A new workspace takes a slug that may have belonged to another one. No replica may still resolve the slug to that.
 const EFFECT: Effect = Effect::Narrows;
-/// All in one transaction.
+/// A deployment is always imported in one transaction.
 const OPTIONS: ImportOptions =
     ImportOptions { all_or_nothing: true, dry_run: false, create_missing: false };
 
-/// What became of a record.
+/// Outcome of a record.
 enum RecordOutcome {
-    /// It was written: what the audit log tells.
+    /// It was written. The fields are for the audit event.
     Written(AuditAction, AuditTarget, Value),
-    /// It is there, and the same.
+    /// It exists and is equal.
     Unchanged,
-    /// It is there, and differs; or cannot be.
+    /// It exists and differs, or cannot be written.
     Rejected(LineError),
-    /// The same, found by trying to write it: no more can be asked of the transaction.
+    /// Inserting it failed with a conflict, after which the transaction cannot be used.
     Conflict(LineError),
 }
 
-/// The transaction, with what is to be told of it.
+/// State of an import: its transaction, and its results so far.
 struct DeploymentImport<'w> {
     tx: Transaction,
     tally: &'w mut Tally,
     observer: &'w mut dyn ImportObserver,
-    /// What must not come back.
+    /// What was removed from the store and must not come back.
     removed: Removed,
     events: Vec<AuditEvent>,
     written: u64,
@@ -57,10 +57,10 @@ struct DeploymentImport<'w> {
 }
 
 impl Service {
-    /// Imports what [`Self::export_deployment`] has written.
+    /// Imports a file that [`Self::export_deployment`] wrote.
     ///
     /// # Errors
-    /// Those of the input and of the store, and a file that is not whole. Records that are bad or in conflict are reported, and
+    /// If the input or the store fails, or if the file is incomplete. Bad and conflicting records are reported, and
     /// then nothing is written.
     pub async fn import_deployment<R: BufRead + Send>(
         self: &Arc<Self>,
@@ -82,7 +82,7 @@ impl Service {
     ) -> Result<ImportReport, TransferError> {
         let mut tally = Tally::new("line");
         let staged = self.stage(context, input, observer, &mut tally)?;
-        let nothing = "there are bad records, and a deployment is imported whole or not at all";
+        let nothing = "there are bad records, and a deployment is imported in full or not at all";
         if tally.bad.len() > 0 {
             return Ok(tally.report(0, Some(nothing)));
         }
@@ -112,7 +112,7 @@ impl Service {
         }
         let report = tally.report(written, None);
         if written == 0 {
-            // An earlier run may have written it all, and not seen the end of its wait.
+            // An earlier run may have written everything without waiting for the replicas to the end.
             drop(tx);
             let nothing = self.nothing_to_commit().await?;
             return Ok(self.settle(context, EFFECT, nothing.done(report)).await?);
@@ -192,7 +192,7 @@ impl Service {
         let (purged, batch) = split_purged(import, batch).await?;
         for (line, id) in purged {
             import.tally.existing.insert(line);
-            let what = format!("credential {id} died here and was dropped: it stays dead");
+            let what = format!("credential {id} was purged here, and stays ended");
             import.tally.kept(import.observer, line, &what);
         }
         let outcome = self.write_batch_in(&mut *import.tx, context, OPTIONS, &batch).await?;
@@ -213,7 +213,7 @@ impl Service {
     }
 }
 
-/// What is alive in the file, and died here so long ago that it has no row any more; and the rest.
+/// Splits off the credentials that are not revoked in the file but were purged here.
 async fn split_purged(
     import: &mut DeploymentImport<'_>,
     batch: Batch,
@@ -224,7 +224,7 @@ async fn split_purged(
     if ids.is_empty() {
         return Ok((Vec::new(), batch));
     }
-    // One that an earlier import brought back is compared as any other.
+    // A credential that an earlier import brought back has a row, and is compared like any other.
     let found: HashSet<_> =
         import.tx.find_credentials(&ids).await?.iter().map(|found| found.id).collect();
     let is_purged = |id: CredentialId| ids.contains(&id) && !found.contains(&id);
@@ -233,7 +233,8 @@ async fn split_purged(
     Ok((purged.iter().map(|(line, stored)| (*line, stored.credential.id)).collect(), rest))
 }
 
-/// What is there must be the same one, and may do no more than in the file. What may do less stays so, and is told.
+/// Checks that the credentials that exist are the same and have no more rights than in the file. Those with fewer
+/// rights keep them, which is reported.
 async fn compare(
     import: &mut DeploymentImport<'_>,
     existing: &[&(u64, StoredCredential)],
@@ -253,17 +254,16 @@ async fn compare(
             }
             if in_file.is_empty() {
                 let what = here.join(", ");
-                let what = format!(
-                    "credential {id} is {what} here, and not so in the file: it stays as it is here"
-                );
+                let what =
+                    format!("credential {id} is {what} here but not in the file, and stays so");
                 import.tally.kept(import.observer, *line, &what);
                 continue;
             }
             let what = in_file.join(", ");
             let first = if in_file == ["revoked"] { "revoke it first" } else { "change it first" };
-            format!("credential: it is {what} in the file, and not so here: {first}")
+            format!("credential: it is {what} in the file but not here: {first}")
         } else {
-            "credential: its digest is here already, under another id".to_owned()
+            "credential: a credential with another id has its digest here".to_owned()
         };
         import.tally.bad(import.observer, *line, &Invalid::new(reason).into());
     }
@@ -285,11 +285,11 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
     }
     let alive = wanted.revoke_time.is_none();
     if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
-        return Ok(rejected("caller: its name is another's here"));
+        return Ok(rejected("caller: another caller has its name here"));
     }
     match tx.insert_caller(&wanted).await {
         Err(StoreError::Conflict(_)) => {
-            let reason = "caller: its digest or certificate_san is another's here";
+            let reason = "caller: another caller has its digest or certificate_san here";
             return Ok(RecordOutcome::Conflict(Invalid::new(reason).into()));
         }
         inserted => inserted?,
@@ -310,7 +310,7 @@ async fn put_workspace(
     let found = tx.find_workspace_row(&wanted.id, Lock::Update).await?;
     if let Some(found) = found {
         if found.delete_time.is_some() {
-            return Ok(rejected("workspace: one of its id was deleted here"));
+            return Ok(rejected("workspace: a workspace with this id was deleted here"));
         }
         let asked = tx.find_workspace_policy(&wanted.id, Lock::Share).await?;
         return Ok(differs(
@@ -328,7 +328,7 @@ async fn put_workspace(
     match claim_names(&mut **tx, &[claim], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => {
             return Ok(rejected(
-                "workspace: its slug or id is another's here, or reserved for another",
+                "workspace: another workspace has its slug or id here, or reserves it",
             ));
         }
         claimed => claimed?,
@@ -344,7 +344,7 @@ async fn put_workspace(
 async fn put_user(tx: &mut Transaction, wanted: User) -> Result<RecordOutcome, TransferError> {
     if let Some(found) = tx.find_user_row(&wanted.id, Lock::Update).await? {
         if found.delete_time.is_some() {
-            return Ok(rejected("user: one of this id was deleted here"));
+            return Ok(rejected("user: a user with this id was deleted here"));
         }
         return Ok(differs(
             "user",
@@ -372,16 +372,14 @@ async fn put_membership(
         || user_row.is_none_or(|row| row.delete_time.is_some())
     {
         return Ok(rejected(
-            "membership: its workspace or its user is neither here nor in the file",
+            "membership: its workspace or user exists neither here nor in the file",
         ));
     }
     if let Some(found) = tx.find_membership(workspace, user, Lock::Update).await? {
         return Ok(differs("membership", &[("role", found.role != wanted.role)]));
     }
     if removed.has_membership(&wanted) {
-        return Ok(rejected(
-            "membership: it was removed here: `member put` brings it back, and no import does",
-        ));
+        return Ok(rejected("membership: it was removed here. Only `member put` brings it back"));
     }
     tx.put_membership(&wanted).await?;
     let target = AuditTarget::Membership(workspace.clone(), user.clone());
@@ -389,16 +387,16 @@ async fn put_membership(
 }
 
 fn revoked(here: bool, in_file: bool) -> (&'static str, bool) {
-    let name = if here { "revoke_time (revoked here)" } else { "revoke_time (alive here)" };
+    let name = if here { "revoke_time (revoked here)" } else { "revoke_time (not revoked here)" };
     (name, here != in_file)
 }
 
 fn disabled(here: bool, in_file: bool) -> (&'static str, bool) {
-    let name = if here { "disabled (it is here)" } else { "disabled (it is in the file)" };
+    let name = if here { "disabled (disabled here)" } else { "disabled (disabled in the file)" };
     (name, here != in_file)
 }
 
-/// It is there: the same, or with what differs.
+/// Compares the fields of a record that exists.
 fn differs(what: &str, fields: &[(&str, bool)]) -> RecordOutcome {
     let differing = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name);
     let differing: Vec<_> = differing.collect();
@@ -406,7 +404,7 @@ fn differs(what: &str, fields: &[(&str, bool)]) -> RecordOutcome {
         return RecordOutcome::Unchanged;
     }
     let fields = differing.join(", ");
-    rejected(&format!("{what}: one of its id is here already, and differs in {fields}"))
+    rejected(&format!("{what}: one with this id exists here, and differs in {fields}"))
 }
 
 fn rejected(reason: &str) -> RecordOutcome {

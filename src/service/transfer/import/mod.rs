@@ -1,6 +1,6 @@
-//! Import: checks everything, and then writes it in batches. Whatever it is ended by, running it again goes on where it
-//! was: what is there already, by digest and owner, is left as it is. No policy is asked: what lives elsewhere already is taken
-//! over as it is.
+//! Import: checks all lines and then writes them in batches. An interrupted import can be run again, because a
+//! credential that exists with the same digest and owner is skipped. The policy is not applied, since the credentials
+//! are already in use elsewhere.
 
 mod batch;
 mod deployment;
@@ -26,69 +26,68 @@ use crate::store::StoredCredential;
 use crate::token::random_array;
 use batch::{ExistingRows, LineOutcome};
 
-/// What to import.
+/// What to import, and how.
 pub struct Import<R> {
-    /// Where it is read.
+    /// Where to read from.
     pub input: R,
-    /// How it is written there.
+    /// Format of the input.
     pub format: TransferFormat,
-    /// What its columns are.
+    /// Mapping of its columns.
     pub columns: ColumnOptions,
-    /// How to go about it.
+    /// Options of the import.
     pub options: ImportOptions,
 }
 
-/// How to go about an import.
+/// Options of an import.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ImportOptions {
-    /// Write nothing if any line is bad, and else all in one transaction.
+    /// Write all lines in one transaction, or none if any line is bad.
     pub all_or_nothing: bool,
-    /// Check only.
+    /// Check the lines and write nothing.
     pub dry_run: bool,
-    /// Make the users and workspaces that are not there.
+    /// Create the users and workspaces that do not exist.
     pub create_missing: bool,
 }
 
-/// What an import came to.
+/// Result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportReport {
-    /// Lines with something in them.
+    /// Number of lines that are not empty.
     pub lines: u64,
-    /// Credentials that were written.
+    /// Number of credentials that were written.
     pub written: u64,
-    /// Lines whose credential was there already, with the same owner.
+    /// Number of lines whose credential already exists with the same owner.
     pub existing: u64,
-    /// Of those, lines whose credential may do less here than the file says: it stays so.
+    /// Number of those whose credential has fewer rights here than in the file. They keep those.
     pub kept: u64,
-    /// Lines that were reported.
+    /// Number of bad lines.
     pub bad: u64,
-    /// Why nothing was written, if for a reason that is not said with a line.
+    /// Why nothing was written, unless the errors of the lines say it.
     pub nothing_written: Option<&'static str>,
 }
 
-/// What an import is at.
+/// Phase of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportPhase {
-    /// Checking: so many bytes were read.
+    /// Checking. Progress counts bytes.
     Check,
-    /// Writing: so many lines are done.
+    /// Writing. Progress counts lines.
     Write,
 }
 
-/// Who is told how it goes.
+/// Receives the events of an import.
 pub trait ImportObserver: Send {
-    /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
-    /// what stands there.
+    /// Reports a bad record by its `line`, or by its `element` in an array. The reason never repeats the input.
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
-    /// What a record names may do less here than it says, and stays so. No fault of the record.
+    /// Reports that something has fewer rights here than in the file, and keeps those. This is not an error.
     fn kept(&mut self, _unit: &'static str, _number: u64, _what: &str) {}
-    /// So much is done; of so many lines, if that is known.
+    /// Reports progress. `lines` is the total number of lines, if known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
 }
 
-/// What is known of the lines so far.
+/// Counts of the lines so far.
 struct Tally {
-    /// What the numbers are of.
+    /// Unit of the line numbers.
     unit: &'static str,
     lines: u64,
     bad: LineSet,
@@ -132,10 +131,10 @@ impl Tally {
 }
 
 impl Service {
-    /// Imports. It runs in the future of whoever asks, who is at the command line: nobody else can cancel it.
+    /// Imports credentials. Only the command line calls this, so no client can cancel the future.
     ///
     /// # Errors
-    /// Those of the input and of the store. LineError lines are no error: they are reported, and counted.
+    /// If the input or the store fails. Bad lines are not errors. They are reported and counted.
     pub async fn import<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
@@ -159,14 +158,14 @@ impl Service {
         let nothing_written = if let Some(stop) = tally.refuses_file {
             Some(match stop {
                 FileRefusal::ExposesToken => {
-                    "a token may stand in it in the clear where none must: take it out, and treat the file as a secret"
+                    "a column other than token may contain a token in the clear: remove it, and treat the file as a secret"
                 }
                 FileRefusal::DigestAsToken => {
-                    "tokens in it look like digests, and the tokens that those are of would be unknown"
+                    "values in the token column look like digests, and the real tokens would be unknown"
                 }
             })
         } else if options.all_or_nothing && tally.bad.len() > 0 {
-            Some("there are bad lines, and it was to be all or nothing")
+            Some("there are bad lines, and --all-or-nothing was given")
         } else if options.dry_run {
             Some("it was a dry run")
         } else {
@@ -183,7 +182,7 @@ impl Service {
         }
     }
 
-    /// Reads and checks every line, against the store too, and spools what is good and not there yet.
+    /// Reads and checks every line, also against the store. Spools the credentials that are good and new.
     async fn check_all<R: BufRead + Send>(
         &self,
         context: &Context,

@@ -1,5 +1,5 @@
-//! What was taken away here since, and must not come back by a file from before: what a credential may do here and there, and
-//! what the audit log says was ended and is no longer there to be compared.
+//! Protection against an old file: rights that were taken away here since its export must not come back. Rows are
+//! compared field by field. For rows that no longer exist, the audit log says what was removed.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,26 +12,26 @@ use crate::model::{
 };
 use crate::store::{AuditFilter, StoredCredential};
 
-/// Events that are fetched at once.
+/// Number of events in a page.
 const PAGE: u32 = 1_000;
 
-/// Who may do less by a credential: whoever has it here, or whoever has it in the file.
+/// In which fields a credential has fewer rights here or in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Narrowing {
-    /// In what it is narrower here.
+    /// Fields in which it has fewer rights here.
     pub(super) here: Vec<&'static str>,
-    /// In what it is narrower in the file.
+    /// Fields in which it has fewer rights in the file.
     pub(super) in_file: Vec<&'static str>,
 }
 
 impl Narrowing {
-    /// A credential as it is here, and as it is in the file.
+    /// Compares a credential here with the one in the file.
     pub(super) fn of(here: &Credential, in_file: &Credential) -> Self {
         let mut compared = Self::default();
         let (ours, theirs) = (here.revoke_time.is_some(), in_file.revoke_time.is_some());
         compared.note("revoked", ours && !theirs, theirs && !ours);
         if ours || theirs {
-            // Whatever else it was, it is dead.
+            // The other fields do not matter for a revoked credential.
             return compared;
         }
         let (ours, theirs) = (here.disable_time.is_some(), in_file.disable_time.is_some());
@@ -49,19 +49,20 @@ impl Narrowing {
         compared
     }
 
-    /// Of two sets each may be narrower than the other.
+    /// Records a difference. One of two sets need not contain the other, so both sides may have fewer rights.
     fn note(&mut self, what: &'static str, here: bool, in_file: bool) {
         self.here.extend(here.then_some(what));
         self.in_file.extend(in_file.then_some(what));
     }
 }
 
-/// Never comes last.
+/// Sorts a credential that never expires last.
 fn end(credential: &Credential) -> (bool, Option<Timestamp>) {
     (credential.expire_time.is_none(), credential.expire_time)
 }
 
-/// Whether it refuses addresses that the other does not, as far as their entries show; one without entries refuses none.
+/// Whether the first list refuses addresses that the second allows. Only the texts of the entries are compared. An
+/// empty list refuses none.
 fn refuses(one: &IpAllowlist, other: &IpAllowlist) -> bool {
     let entries =
         |list: &IpAllowlist| list.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
@@ -78,7 +79,7 @@ fn role(credential: &Credential) -> Option<Role> {
     }
 }
 
-/// What was ended here and has no row any more, by the audit log, as far back as that goes.
+/// Memberships and credentials that were removed here and no longer have a row, as far as the audit log goes back.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
     memberships: HashSet<String>,
@@ -93,26 +94,26 @@ impl Removed {
         self.memberships.contains(&id)
     }
 
-    /// Whether this credential died and was dropped, and is alive in the file.
+    /// Whether this credential is not revoked in the file but was purged here.
     pub(super) fn has_credential(&self, credential: &Credential) -> bool {
         credential.revoke_time.is_none() && self.purged.contains(&credential.id)
     }
 
-    /// The same of a line whose credential is not there.
+    /// Whether the line would bring back a purged credential.
     pub(super) fn forbids(&self, stored: &StoredCredential, outcome: &LineOutcome) -> bool {
         let is_new = matches!(outcome, LineOutcome::New | LineOutcome::OwnerMissing);
         is_new && self.has_credential(&stored.credential)
     }
 }
 
-/// What is said of such a line where nothing else goes with it.
+/// Returns the outcome for such a line.
 pub(super) fn purged_error() -> LineOutcome {
-    let reason = "id: this credential died here and was dropped: it stays dead; left out, the id makes it another one";
+    let reason = "id: this credential was purged here, and stays ended. Without an id it is imported as a new credential";
     LineOutcome::Rejected(Invalid::new(reason).into())
 }
 
 impl Service {
-    /// Asks the audit log.
+    /// Reads the removed memberships and credentials from the audit log.
     pub(super) async fn load_removed(&self) -> Result<Removed, TransferError> {
         let mut removed = Removed::default();
         self.each_event(AuditAction::MembershipDelete, |event| {
@@ -126,7 +127,7 @@ impl Service {
         Ok(removed)
     }
 
-    /// Every event of this action that found something to do.
+    /// Calls `each` for every event of this action that removed something.
     async fn each_event(
         &self,
         action: AuditAction,

@@ -1,4 +1,4 @@
-//! Owners that an import makes on its way, in the transaction that writes what they own.
+//! Creation of missing owners during an import, in the transaction that writes their credentials.
 
 use super::super::super::audit::Entry;
 use super::super::super::directory::workspaces::{NameClaim, claim_names};
@@ -11,7 +11,7 @@ use crate::model::{
 use crate::store::{Lock, StoredCredential, WriteTx};
 
 impl Service {
-    /// Makes the owners of these credentials, so far as they are not there and can be.
+    /// Creates the owners of these credentials, where they do not exist and can be created.
     pub(super) async fn create_owners(
         &self,
         tx: &mut dyn WriteTx,
@@ -69,8 +69,8 @@ impl Service {
     }
 }
 
-/// Its id is its slug and its name. Nothing if it is there by now, if its name is another's, or if it was deleted: no file from
-/// before brings that back.
+/// Creates a workspace with its id as slug and name. `None` if it exists by now, if the slug belongs to another one, or
+/// if it was deleted, because an old file must not bring it back.
 async fn create_workspace(
     tx: &mut dyn WriteTx,
     id: WorkspaceId,
@@ -102,7 +102,7 @@ async fn create_workspace(
     Ok(Some(workspace))
 }
 
-/// Their id is their name. Nothing if they are there by now, or were deleted.
+/// Creates a user with their id as name. `None` if they exist by now or were deleted.
 async fn create_user(
     tx: &mut dyn WriteTx,
     id: UserId,
@@ -111,7 +111,7 @@ async fn create_user(
     if tx.find_user_row(&id, Lock::Update).await?.is_some() {
         return Ok(None);
     }
-    // What an id is spelled with is a name too.
+    // Every id is also a valid name.
     let display_name: Result<DisplayName, Invalid> = DisplayName::parse(id.as_str());
     let Ok(display_name) = display_name else { return Ok(None) };
     let user = User {

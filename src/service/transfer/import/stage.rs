@@ -1,4 +1,4 @@
-//! Reading the file of a deployment: all of it is checked and kept in temporary files before the store is asked anything.
+//! Reads the file of a deployment. All of it is checked and spooled before the store is used.
 
 use std::io::BufRead;
 
@@ -19,17 +19,17 @@ use crate::model::Invalid;
 use crate::store::StoredCredential;
 use crate::token::random_array;
 
-/// What a line is.
+/// The type of a record.
 #[derive(Deserialize)]
 struct RecordTag {
     record: String,
 }
 
-/// The order of the records: that in which the store is locked.
+/// The order of the records, which is also the order of their locks.
 const ORDER: [&str; 7] =
     ["deployment", "workspace", "user", "membership", "credential", "caller", "end"];
 
-/// What passed, kind by kind.
+/// The spooled records, by type.
 pub(super) struct Staged {
     /// Workspaces, users and memberships.
     pub(super) directory: SpoolWriter,
@@ -37,7 +37,7 @@ pub(super) struct Staged {
     pub(super) callers: SpoolWriter,
 }
 
-/// A line that was read, by what becomes of it.
+/// A valid line.
 enum StagedLine {
     Kept,
     Credential(Box<StoredCredential>),
@@ -45,7 +45,7 @@ enum StagedLine {
 }
 
 impl Service {
-    /// Reads all of it. What is wrong with a record is told and counted; what is wrong with the file ends it.
+    /// Reads the file. Bad records are reported and counted. An error in the file itself ends the import.
     pub(super) fn stage<R: BufRead>(
         &self,
         context: &Context,
@@ -67,15 +67,15 @@ impl Service {
                 continue;
             }
             if last.is_some() {
-                return refuse("there is more after the record that is the end");
+                return refuse("there is more after the record `end`");
             }
             let tag = serde_json::from_str::<RecordTag>(text).ok();
             let found = tag.and_then(|tag| ORDER.iter().position(|name| *name == tag.record));
             let Some(found) = found else {
-                return refuse("it is no JSON object with a `record` that is known");
+                return refuse("it is not a JSON object with a known `record`");
             };
             if found < kind || (found == 0) != (tally.lines == 0 && kind == 0 && number == 1) {
-                return refuse("its records are not in the order in which they are exported");
+                return refuse("its records are not in the order of an export");
             }
             kind = found;
             match self.read_line(context, ORDER[kind], text) {
@@ -110,7 +110,7 @@ impl Service {
         Ok(staged)
     }
 
-    /// Checks a line by itself.
+    /// Checks one line.
     fn read_line(
         &self,
         context: &Context,
@@ -126,18 +126,16 @@ impl Service {
             let stored = check(&json::parse(text, &columns)?, &defaults)?;
             return Ok(StagedLine::Credential(Box::new(stored)));
         }
-        // serde's own words repeat what they have read.
+        // The messages of serde repeat the input.
         let record = serde_json::from_str::<DeploymentRecord>(text).map_err(|error| {
             let at = error.column();
-            Invalid::new(format!("its fields are not those of a {kind} (at byte {at})"))
+            Invalid::new(format!("it does not have the fields of a {kind} (at byte {at})"))
         })?;
         let named = |Invalid(reason)| LineError::from(Invalid::new(format!("{kind}: {reason}")));
         match record {
             DeploymentRecord::Deployment { version: VERSION, .. } => {}
             DeploymentRecord::Deployment { .. } => {
-                return Err(
-                    Invalid::new("it is of a version that this program does not know").into()
-                );
+                return Err(Invalid::new("this program does not know its version").into());
             }
             DeploymentRecord::End { records } => return Ok(StagedLine::End(records)),
             DeploymentRecord::Workspace(record) => drop(record.read().map_err(named)?),
@@ -149,11 +147,11 @@ impl Service {
     }
 }
 
-/// Whether the file is all there.
+/// Checks that the file is complete.
 fn check_complete(tally: &Tally, last: Option<(u64, u64)>) -> Result<(), TransferError> {
     let (line, reason) = match last {
         Some((_, records)) if records == tally.lines => return Ok(()),
-        Some((line, _)) => (line, "there are not as many records as its last line says"),
+        Some((line, _)) => (line, "there are not as many records as the last line says"),
         None => (tally.lines + 1, "its last line is missing: it was cut off"),
     };
     Err(TransferError::Malformed { line, reason: reason.to_owned() })

@@ -1,4 +1,4 @@
-//! Writing what passed the check: a transaction for each batch, or one for all.
+//! Writes the spooled records, in one transaction per batch or in one for all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,12 @@ use crate::model::limits::IMPORT_BATCH;
 use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
 
-/// How often a batch is tried that is in somebody's way, and how long to wait before each further try.
+/// How often a batch that conflicts with another writer is tried, and the pause after the first try. Each later pause
+/// is longer.
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
-/// What a batch came to, once committed.
+/// Result of a batch.
 #[derive(Default)]
 pub(super) struct BatchOutcome {
     pub(super) written: u64,
@@ -52,8 +53,8 @@ impl Service {
             let mut tries = 1;
             let outcome = loop {
                 match self.write_batch(context, options, &batch).await {
-                    // Somebody else wrote the same meanwhile, or holds a lock, or the connection broke: where it broke in
-                    // the commit, what was written is found there.
+                    // Another writer wrote the same rows or holds a lock, or the connection broke. If it broke during
+                    // the commit, the next try finds the rows and skips them.
                     Err(TransferError::Store(
                         StoreError::Conflict(_) | StoreError::Unavailable(_) | StoreError::Busy(_),
                     )) if tries < TRIES => {
@@ -96,7 +97,7 @@ impl Service {
                 for (line, bad) in outcome.bad {
                     tally.bad(observer, line, &bad);
                 }
-                let reason = "there are bad lines, and it was to be all or nothing";
+                let reason = "there are bad lines, and --all-or-nothing was given";
                 return Ok(tally.report(0, Some(reason)));
             }
             written += outcome.written;
@@ -114,7 +115,7 @@ impl Service {
         Ok(self.settle(context, Effect::Widens, committed.done(report)).await?)
     }
 
-    /// The next lines that are good still.
+    /// Returns the next records that are still good.
     pub(super) fn next_batch(
         &self,
         context: &Context,
@@ -129,7 +130,7 @@ impl Service {
             if tally.bad.contains(line) {
                 continue;
             }
-            // It was given an id when it was checked first, so this one is never used.
+            // The record got an id in the first check, so the empty randomness is never used.
             let (now, columns) = (self.clock.now(), &ColumnOptions::default());
             let defaults = Defaults { now, creator: &creator, random: [0; 10], columns };
             let stored = check(&record, &defaults).map_err(|_| {
@@ -153,7 +154,7 @@ impl Service {
         Ok(self.settle(context, Effect::Widens, committed.done(outcome)).await?)
     }
 
-    /// Writes what is new of a batch. Without anything new, it has changed nothing.
+    /// Writes the new credentials of a batch. If none is new, the transaction has changed nothing.
     pub(super) async fn write_batch_in(
         &self,
         tx: &mut dyn WriteTx,
@@ -163,7 +164,7 @@ impl Service {
     ) -> Result<BatchOutcome, TransferError> {
         let names = names(batch.iter().map(|(_, stored)| stored));
         if options.create_missing {
-            // Before any owner is locked, since names of workspaces come first in the order of locks.
+            // Before any owner is locked, because workspace names come first in the order of locks.
             let found = tx.peek_imported(&names).await?;
             let existing = ExistingRows::new(&found, true);
             let is_orphan = |stored: &StoredCredential| {
@@ -210,7 +211,7 @@ impl Service {
         Ok(outcome)
     }
 
-    /// An event for each, so that each has its own story, from its beginning here.
+    /// Writes an event for each credential, so that the audit log of each starts with its import.
     async fn record_imported(
         &self,
         tx: &mut dyn WriteTx,
@@ -236,8 +237,8 @@ impl Service {
 
 fn owner_cannot_be_created() -> LineError {
     Invalid::new(
-        "its owner cannot be made: it was deleted here (`workspace put` and `user put` make it again), or its name is another's, or \
-         was until less than 30 days ago",
+        "its owner cannot be created: it was deleted here (`workspace put` or `user put` creates it again), or another \
+         workspace has its name or had it less than 30 days ago",
     )
     .into()
 }
