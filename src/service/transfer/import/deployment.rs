@@ -239,7 +239,7 @@ async fn compare(
     import: &mut DeploymentImport<'_>,
     existing: &[&(u64, StoredCredential)],
 ) -> Result<(), TransferError> {
-    if in_file.is_empty() {
+    if existing.is_empty() {
         return Ok(());
     }
     let ids: Vec<_> = existing.iter().map(|(_, stored)| stored.credential.id).collect();
