@@ -28,7 +28,7 @@ impl NewFile {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
             anyhow::bail!(UsageError(format!(
-                "{} is there already: it is not written over",
+                "{} exists, and is not written over",
                 path.display()
             )));
         }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_there_before_all_of_it_is_and_nothing_is_written_over() {
+    fn a_file_appears_only_when_it_is_complete_and_overwrites_nothing() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("export.csv");
         let begin = || {

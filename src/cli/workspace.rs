@@ -77,7 +77,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
     Ok(())
 }
 
-/// The workspace that is meant, if it is there already: the one of the id, or else of the slug.
+/// Returns the id of the existing workspace that a `put` updates, by its id or else by its slug.
 async fn known(
     service: &Service,
     id: Option<&WorkspaceId>,
@@ -85,7 +85,7 @@ async fn known(
 ) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
     let found = service.find_workspace(name).await?.map(|workspace| workspace.id);
-    // What is found by an id may be another, which has it as its slug.
+    // The lookup also finds a workspace that has this id as its slug.
     Ok(found.filter(|found| id.is_none_or(|id| id == found)))
 }
 

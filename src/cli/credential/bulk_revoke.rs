@@ -1,4 +1,4 @@
-//! `credentials revoke`: many at once, with a progress bar where somebody watches.
+//! `credentials revoke`: bulk revocation, with a progress bar on a terminal.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow
 async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<BulkRevoked> {
     let preview = BulkRevoke { dry_run: true, ..request.clone() };
     let total = service.bulk_revoke(operator(), preview, |_| ()).await?.count;
-    // The template is the one that was tried.
+    // The template is a valid literal.
     let style = ProgressStyle::with_template("revoking {bar:30} {pos}/{len} {per_sec} {eta}");
     let bar =
         ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

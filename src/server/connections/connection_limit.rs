@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_asked_nothing_for_longest_goes_and_no_caller_with_requests_under_way() {
+    fn the_longest_idle_connection_is_evicted_and_none_with_a_callers_request() {
         let limit = ConnectionLimit::new(3);
         let (first, second, third) = (acquire(&limit), acquire(&limit), acquire(&limit));
         let (first, second, third) =
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_left_is_free_and_one_that_was_lost_is_not_given_back_twice() {
+    fn a_dropped_permit_admits_another_and_an_evicted_one_is_not_released_twice() {
         let limit = ConnectionLimit::new(1);
         let lost = acquire(&limit).expect("room");
         let other = acquire(&limit).expect("the first goes");

@@ -79,7 +79,7 @@ mod tests {
     use super::{BYTES_MAX, HeaderBudget, UNCOUNTED_BYTES, UNIT};
 
     #[test]
-    fn what_is_beyond_a_connections_own_is_bounded_and_given_back() {
+    fn bytes_beyond_the_uncounted_ones_are_bounded_and_released() {
         let budget = Arc::<HeaderBudget>::default();
         let (mut first, mut second, mut caller) =
             (budget.reserve(), budget.reserve(), budget.reserve());

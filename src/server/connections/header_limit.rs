@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_handed_on_when_it_is_whole_and_all_else_at_once() {
+    fn a_header_block_is_released_when_it_is_complete_and_all_else_at_once() {
         let before = [PREFACE, &frame(4, 0, 6), &frame(6, 0, 8), &frame(1, 4, 20)].concat();
         let block = [frame(1, 1, 90), frame(9, 0, 0), frame(9, 0, 200), frame(9, 4, 7)].concat();
         let all = [&before[..], &block, &frame(0, 0, 50), &block, &block, &frame(0, 1, 9)].concat();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_longer_than_any_is_handed_on_for_h2_to_refuse() {
+    fn a_too_long_header_block_is_released_for_h2_to_refuse() {
         let mut connection = TestConnection::new(false);
         let begun = [PREFACE, &frame(4, 0, 0), &frame(1, 0, 9)].concat();
         connection.send(&begun, 8_192).expect("it is handed on");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_takes_room_and_what_is_whole_takes_none() {
+    fn only_incomplete_headers_count_toward_the_budget() {
         let mut connection = TestConnection::new(true);
         let request = [b"GET / HTTP/1.1\r\nx-long: ".to_vec(), vec![b'a'; 3_000]].concat();
         for _ in 0..20 {
