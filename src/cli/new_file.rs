@@ -116,20 +116,20 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("export.csv");
         let begin = || {
-            let new = NewFile::create(&path).expect("it can be made");
-            new.file().write_all(b"whole").expect("it is written");
+            let new = NewFile::create(&path).expect("the file is created");
+            new.file().write_all(b"whole").expect("the write succeeds");
             new
         };
         drop(begin());
         assert_eq!(names(folder.path()), [] as [PathBuf; 0]);
         let (first, second) = (begin(), begin());
         if matches!(first.draft, Draft::Unnamed(_)) {
-            assert_eq!(names(folder.path()), [] as [PathBuf; 0], "were it killed now");
+            assert_eq!(names(folder.path()), [] as [PathBuf; 0], "a kill would leave no file");
         }
         first.keep().expect("the name is free");
         second.keep().expect_err("the name is taken");
         assert_eq!(names(folder.path()), std::slice::from_ref(&path));
         assert_eq!(std::fs::read(&path).expect("the file"), b"whole");
-        NewFile::create(&path).expect_err("it is there");
+        NewFile::create(&path).expect_err("the file exists");
     }
 }

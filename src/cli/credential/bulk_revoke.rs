@@ -19,14 +19,17 @@ pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow
     let revoked = if dry_run || !output::is_terminal() {
         service.bulk_revoke(operator(), request, |_| ()).await?
     } else {
-        watched(&service, request).await?
+        revoke_with_progress(&service, request).await?
     };
-    show(global.output, &service, dry_run, &revoked)?;
+    print(global.output, &service, dry_run, &revoked)?;
     service.close().await;
     Ok(())
 }
 
-async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<BulkRevoked> {
+async fn revoke_with_progress(
+    service: &Arc<Service>,
+    request: BulkRevoke,
+) -> anyhow::Result<BulkRevoked> {
     let preview = BulkRevoke { dry_run: true, ..request.clone() };
     let total = service.bulk_revoke(operator(), preview, |_| ()).await?.count;
     // The template is a valid literal.
@@ -40,7 +43,7 @@ async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<
     Ok(revoked?)
 }
 
-fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> PrintResult {
+fn print(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> PrintResult {
     let now = service.now();
     let sample: Vec<_> =
         revoked.sample.iter().map(|credential| view::credential(credential, now)).collect();

@@ -160,7 +160,7 @@ mod tests {
         }
         for bad in [frame(SETTINGS, 1, 0), frame(PING, 0, 8)] {
             assert!(!received(&[&bad]));
-            assert!(!received(&[&bad, &frame(SETTINGS, 0, 0)]), "it comes too late");
+            assert!(!received(&[&bad, &frame(SETTINGS, 0, 0)]), "SETTINGS must come first");
         }
     }
 

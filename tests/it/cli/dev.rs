@@ -79,7 +79,7 @@ async fn dev_refuses_a_database_with_tables_of_other_programs() {
     raw::run(&p.database, "CREATE TABLE customers (id int); CREATE SCHEMA own").await;
     let error = run(on(&p), "").failed(2);
     assert!(error.contains("public.customers") && error.contains("--database-url"), "{error}");
-    raw::try_run(&p.database, "SELECT 1 FROM credentials").await.expect_err("nothing is made");
+    raw::try_run(&p.database, "SELECT 1 FROM credentials").await.expect_err("the command fails");
     let mut own = command();
     let url = format!("{}?options=-c%20search_path%3Down", p.database.url());
     own.args(split(DEV)).args(["--database-url", &url]);
@@ -211,7 +211,7 @@ fn the_printed_commands_work_when_pasted() {
     dev.signal(Signal::INT);
     assert_eq!(dev.end().code(), Some(0));
     let left = std::fs::read_dir(folder.path()).expect("a folder").count();
-    assert_eq!(left, 0, "the store was thrown away");
+    assert_eq!(left, 0, "the temporary store is deleted");
 }
 
 /// The line without the parts that change from run to run.

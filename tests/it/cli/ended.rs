@@ -106,8 +106,8 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     let mut server = p.start(lease);
     server.json();
     // The server listens before it is registered in the store.
-    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
-    eventually("the store knows of the server", async || {
+    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
+    eventually("the server is registered in the store", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })
     .await;
@@ -121,7 +121,7 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
         said.starts_with("committed; waiting until replica ") && said.contains(" pid "),
         "{line}"
     );
-    kill_process(Pid::from_child(&revoke), Signal::INT).expect("it is there to be told");
+    kill_process(Pid::from_child(&revoke), Signal::INT).expect("the signal is sent");
     let output = waits::output(revoke);
     assert_eq!(output.status.code(), Some(3));
     let last = String::from_utf8_lossy(&output.stderr).lines().last().map(str::to_owned);
@@ -140,7 +140,7 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
 fn waits(p: &Program, id: &str) -> (Child, String) {
     let mut words = p.command(&split(&format!("key revoke {id}")));
     let words = words.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut revoke = words.spawn().expect("it starts");
+    let mut revoke = words.spawn().expect("the process starts");
     let mut errors: BufReader<ChildStderr> =
         BufReader::new(revoke.stderr.take().expect("its errors"));
     let line = waits::line(revoke.id(), &mut errors);

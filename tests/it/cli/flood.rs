@@ -90,8 +90,8 @@ async fn health(url: &str) -> String {
 }
 
 async fn connected(url: &str) -> TcpStream {
-    let address = url.strip_prefix("http://").expect("in the clear");
-    TcpStream::connect(address).await.expect("it accepts")
+    let address = url.strip_prefix("http://").expect("a plaintext URL");
+    TcpStream::connect(address).await.expect("the server accepts the connection")
 }
 
 async fn incomplete_headers_cost_little_memory(p: Program) {

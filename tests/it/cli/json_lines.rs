@@ -123,7 +123,7 @@ async fn every_failure_has_a_reason_and_its_exit_code(p: Program) {
 fn to_a_full_disk(command: &mut Command) -> Ended {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
     let command = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
-    let output = waits::output(command.spawn().expect("it runs"));
+    let output = waits::output(command.spawn().expect("the program runs"));
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     Ended { code: output.status.code(), out: String::new(), err }
 }

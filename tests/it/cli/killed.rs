@@ -32,7 +32,7 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
     let (server, url) = serve(&p);
     let killed = async {
         // Kills the server, by dropping it, as soon as the first batch is committed.
-        eventually("the first batch is there", async || left().await < all).await;
+        eventually("the first batch is committed", async || left().await < all).await;
         drop(server);
     };
     let (outcome, ()) = tokio::join!(revoke(&url, &caller), killed);
@@ -59,7 +59,7 @@ fn serve(p: &Program) -> (Serving, String) {
 
 /// Returns the number of revoked credentials. A busy machine needs several calls.
 async fn revoke(url: &str, caller: &str) -> Result<u64, Status> {
-    let mut client = AuthServiceClient::connect(url.to_owned()).await.expect("it accepts");
+    let mut client = AuthServiceClient::connect(url.to_owned()).await.expect("the server accepts the connection");
     let (mut count, mut page_token) = (0, String::new());
     within("all of them are revoked", async {
         loop {
@@ -123,7 +123,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
             version: 1,
         };
         let digest = Digest::of(&format!("key {number}"));
-        tx.insert_credential(&key, &digest).await.expect("it is made");
+        tx.insert_credential(&key, &digest).await.expect("the creation succeeds");
     }
     let event = AuditEvent {
         id: EventId::in_order(at(1), [1; 10]),
@@ -139,5 +139,5 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
         reason: None,
         refusal: None,
     };
-    tx.commit(&event).await.expect("it commits");
+    tx.commit(&event).await.expect("the commit succeeds");
 }

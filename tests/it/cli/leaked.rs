@@ -53,7 +53,7 @@ async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
     // The second time, and from a file.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("list.txt");
-    std::fs::write(&file, format!("{first}\n")).expect("it is written");
+    std::fs::write(&file, format!("{first}\n")).expect("the write succeeds");
     let again = p.run(&format!("leaked {} --output json", file.display())).json();
     assert_eq!(again["real"][0]["revoked_now"], false);
     let table = p.run(&format!("leaked {}", file.display()));
@@ -178,7 +178,7 @@ async fn binary_input_is_refused_unread(p: Program) {
         (wide(&token), "it is UTF-16"),
         (b"PK\x03\x04".to_vec(), "it is a ZIP archive"),
     ] {
-        std::fs::write(&file, bytes).expect("it is written");
+        std::fs::write(&file, bytes).expect("the write succeeds");
         let shown = file.display();
         for words in [
             format!("leaked {shown}"),

@@ -78,7 +78,7 @@ async fn dead_replica(p: &Program) {
     let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
-    feed.register(id, std::time::Duration::from_mins(1)).await.expect("it is registered");
+    feed.register(id, std::time::Duration::from_mins(1)).await.expect("the replica is registered");
 }
 
 async fn a_rotation_interrupted_while_it_waits_has_printed_its_token(p: Program) {
@@ -215,7 +215,7 @@ const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --outp
 /// A client of the server that printed this line.
 async fn client(line: &Value) -> AuthServiceClient<Channel> {
     let url = line["grpc"].as_str().expect("a URL").to_owned();
-    AuthServiceClient::connect(url).await.expect("it accepts")
+    AuthServiceClient::connect(url).await.expect("the server accepts the connection")
 }
 
 fn by<T>(caller: &str, message: T) -> Request<T> {
@@ -268,7 +268,7 @@ async fn rotate_until_gone(
     let mut shown = vec![first];
     for number in 0.. {
         let request = RotateRequest {
-            credential_id: shown.last().expect("one").0.clone(),
+            credential_id: shown.last().expect("there is one").0.clone(),
             request_id: uuid::Uuid::from_u128(worker << 64 | number).to_string(),
             ..Default::default()
         };
@@ -303,7 +303,7 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
         }
         // Killed once some rotations are done.
         let begun = p.database.clone();
-        eventually("there is something to lose", async || {
+        eventually("some rotations are done", async || {
             count(&begun, "SELECT count(*) FROM requests").await >= (round as i64 + 1) * 20
         })
         .await;
@@ -312,10 +312,10 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
         let mut again = p.start(SERVE);
         let mut client = client(&again.json()).await;
         for worker in workers {
-            let (shown, unanswered) = worker.await.expect("it ends");
+            let (shown, unanswered) = worker.await.expect("the process ends");
             let whole = check_family(&mut client, &caller, &shown).await;
             // A retry of the unanswered call leads to exactly one successor.
-            let rotated = client.rotate(by(&caller, unanswered)).await.expect("it is rotated");
+            let rotated = client.rotate(by(&caller, unanswered)).await.expect("the rotation succeeds");
             let rotated = rotated.into_inner();
             let id = rotated.credential.expect("the successor").id;
             let family = family(&mut client, &caller, &shown[0].0).await;
@@ -323,8 +323,8 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
             assert_eq!(family.len(), shown.len() + 1, "{whole} before");
             assert!(active(&mut client, &caller, &rotated.token).await);
             assert!(!rotated.end_pending);
-            let (_, old) = shown.last().expect("one");
-            assert!(!active(&mut client, &caller, old).await, "the second step was made up for");
+            let (_, old) = shown.last().expect("there is one");
+            assert!(!active(&mut client, &caller, old).await, "a retry completes the second step");
         }
         again.signal(Signal::TERM);
         assert_eq!(again.end().code(), Some(0));
@@ -340,17 +340,17 @@ async fn check_family(
     let family = family(client, caller, &shown[0].0).await;
     assert!([shown.len(), shown.len() + 1].contains(&family.len()), "{}", family.len());
     let ids: BTreeSet<_> = family.iter().map(|one| &one.id).collect();
-    assert!(shown.iter().all(|(id, _)| ids.contains(id)), "what was acknowledged is there");
+    assert!(shown.iter().all(|(id, _)| ids.contains(id)), "acknowledged rotations are kept");
     // All but the last are revoked, and each one's predecessor is the one before it.
     for (one, next) in family.iter().zip(&family[1..]) {
         assert_eq!(next.predecessor_id, one.id);
-        let end = one.revoke_time.or(one.expire_time).expect("it ends, at the latest by itself");
+        let end = one.revoke_time.or(one.expire_time).expect("the process ends");
         let made = next.create_time.expect("a time");
         // A server killed before the second step leaves the old token valid for a minute. A retry ends it.
         assert!((0..=60).contains(&(end.seconds - made.seconds)), "{end:?} {made:?}");
     }
     assert!(family.last().is_some_and(|last| last.revoke_time.is_none()));
-    let (last, before) = shown.split_last().expect("one");
+    let (last, before) = shown.split_last().expect("there is one");
     for (_, token) in before {
         assert!(!active(client, caller, token).await);
     }

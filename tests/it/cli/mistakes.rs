@@ -100,9 +100,9 @@ async fn standard_input_that_is_not_a_token_is_refused(p: Program) {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the process starts");
     let mut input = child.stdin.take().expect("its input");
-    std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("it reads");
+    std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("the program reads it");
     drop(input);
     let output = waits::output(child);
     // Not an answer.

@@ -91,7 +91,7 @@ pub(crate) fn command() -> Command {
 
 /// The operator in the audit log: the user of the operating system.
 pub(crate) fn operator() -> String {
-    let id = Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("it runs");
+    let id = Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("the program runs");
     let output = waits::output(id);
     format!("operator:{}", String::from_utf8(output.stdout).expect("UTF-8").trim_end())
 }
@@ -103,7 +103,7 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ended {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the process starts");
     // The program may end without reading its input.
     let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
     let output = waits::output(child);
@@ -168,7 +168,7 @@ impl Serving {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .expect("it starts");
+            .expect("the process starts");
         let out = BufReader::new(child.stdout.take().expect("its output"));
         Self { child, out }
     }
@@ -187,19 +187,19 @@ impl Serving {
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
+        let status = std::fs::read_to_string(path).expect("the program runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
         let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
         kib * 1_024
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it is there to be told");
+        kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
     }
 
     /// Exit status, if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it is this one's child")
+        self.child.try_wait().expect("the process is our child")
     }
 
     /// Waits until the process ends.

@@ -63,7 +63,7 @@ async fn an_export_ends_quietly_when_its_reader_closes_the_pipe(p: Program) {
     let mut command = p.command(&["audit".to_owned(), "export".to_owned()]);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let status = command.stdout(writer).status().expect("it runs");
+    let status = command.stdout(writer).status().expect("the program runs");
     assert!(status.success(), "{status}");
 }
 
@@ -97,7 +97,7 @@ async fn purge_deletes_credentials_that_ended_long_ago(p: Program) {
         let count = |name: &str| purged[name].as_u64().expect("a count");
         (count("purged_credential_count"), count("purged_change_count"))
     };
-    assert_eq!(purge(""), (0, 0), "nothing is so old");
+    assert_eq!(purge(""), (0, 0), "no event is that old");
     assert_eq!(purge("--dead-after 1us --changes-after 0s"), (1, 0));
     let (credentials, changes) = purge("--dead-after 0s --changes-after 1us");
     assert!(credentials == 0 && changes > 3, "{changes}");

@@ -174,7 +174,7 @@ async fn a_read_only_file_can_be_read() {
             let error = as_nobody(&url, words).failed(1);
             assert!(error.contains("a server has to write to it"), "{error}");
         }
-        assert_eq!(names(), ["store.db"], "nothing is left beside it");
+        assert_eq!(names(), ["store.db"], "no other file is left");
     }
     mode(folder, 0o755);
 }

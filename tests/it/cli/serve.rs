@@ -28,7 +28,7 @@ const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --outp
 
 /// Whether the token has the scope `read`, by an introspection of this caller.
 async fn allowed(grpc: &str, caller: &str, token: &str) -> Result<bool, Status> {
-    let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+    let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("the server accepts the connection");
     let request = IntrospectRequest {
         token: token.to_owned(),
         required_scopes: vec![1],
@@ -101,7 +101,7 @@ async fn the_command_line_and_a_running_server_see_the_same(p: Program) {
     p.run(&format!("key revoke {}", made["credential"]["id"].as_str().expect("an id"))).ok();
     assert!(!allowed(grpc, &caller, token).await.expect("an answer"));
     p.run("caller revoke gateway").ok();
-    allowed(grpc, &caller, token).await.expect_err("it may no longer call");
+    allowed(grpc, &caller, token).await.expect_err("the caller is revoked");
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
 }
@@ -179,12 +179,12 @@ async fn zero_means_no_limit_or_is_refused(p: Program) {
 
 async fn sighup_without_tls_is_logged_and_changes_nothing(p: Program) {
     let log = tempfile::NamedTempFile::new().expect("a file");
-    let said = || std::fs::read_to_string(log.path()).expect("it can be read");
-    let to = std::process::Stdio::from(log.reopen().expect("it opens"));
+    let said = || std::fs::read_to_string(log.path()).expect("the file is readable");
+    let to = std::process::Stdio::from(log.reopen().expect("the store opens"));
     let mut serving = Serving::start_logging(p.command(&split(SERVE)), to);
     serving.json();
     serving.signal(Signal::HUP);
-    eventually("it says so", async || said().contains("SIGHUP changes nothing")).await;
+    eventually("the log has the line", async || said().contains("SIGHUP changes nothing")).await;
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
     assert!(!said().contains("read anew\n"), "{}", said());

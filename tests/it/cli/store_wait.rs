@@ -40,7 +40,7 @@ fn serve(url: &str) -> Command {
 
 async fn status(grpc: &str) -> ServingStatus {
     let channel = Channel::from_shared(grpc.to_owned()).expect("a URL").connect().await;
-    let mut client = HealthClient::new(channel.expect("it accepts"));
+    let mut client = HealthClient::new(channel.expect("the server accepts the connection"));
     // The health server closes its connections when the real server starts.
     match client.check(HealthCheckRequest::default()).await {
         Ok(answer) => answer.into_inner().status(),
@@ -57,12 +57,12 @@ async fn a_server_waits_for_a_store_that_is_down_and_starts_when_it_is_up() {
         let line = serving.json();
         let grpc = line["grpc"].as_str().expect("a URL");
         assert_eq!(status(grpc).await, ServingStatus::NotServing);
-        let mut client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+        let mut client = AuthServiceClient::connect(grpc.to_owned()).await.expect("the server accepts the connection");
         let refused = client.introspect(IntrospectRequest::default()).await;
-        assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        assert_eq!(refused.expect_err("the request fails").code(), Code::Unavailable);
         proxy.set(Mode::Pass);
         let serves = async || status(grpc).await == ServingStatus::Serving;
-        eventually("it goes on", serves).await;
+        eventually("the server starts", serves).await;
         serving.signal(Signal::TERM);
         assert_eq!(serving.end().code(), Some(0));
         database.drop_database().await;
@@ -78,15 +78,15 @@ async fn a_waiting_server_logs_the_reason_and_stops_on_a_signal() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the process starts");
     let mut first = [0];
     let (pid, out) = (child.id(), child.stdout.as_mut().expect("its output"));
     waits::of_process("it prints", pid, || out.read_exact(&mut first)).expect("a line");
     let pid = rustix::process::Pid::from_child(&child);
     // It logs this once, however often it tries.
     let tried = proxy.refused();
-    eventually("it has tried again", async || proxy.refused() > tried + 2).await;
-    rustix::process::kill_process(pid, Signal::TERM).expect("it is there to be told");
+    eventually("the server has tried again", async || proxy.refused() > tried + 2).await;
+    rustix::process::kill_process(pid, Signal::TERM).expect("the signal is sent");
     let ended = waits::output(child);
     assert_eq!(ended.status.code(), Some(0));
     let said = String::from_utf8(ended.stderr).expect("UTF-8");
