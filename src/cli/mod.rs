@@ -128,7 +128,7 @@ fn has_output_flag(value: Option<&str>) -> bool {
 
 /// Parses the command line and the environment variables.
 fn parse() -> clap::error::Result<Cli> {
-    let mut command = variables::without_empty(Cli::command());
+    let mut command = variables::ignore_empty(Cli::command());
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let given = |matches: &clap::ArgMatches| {

@@ -31,8 +31,8 @@ pub(super) fn read_token_from(input: impl Read) -> Result<Zeroizing<String>, Usa
 /// Strips white space, quotes, and the words of an `Authorization` header from around a token.
 fn strip_wrapping(text: &str) -> &str {
     let text = unquoted(trimmed(text));
-    let text = after(text, "authorization:").map_or(text, trimmed);
-    match after(text, "bearer") {
+    let text = strip_prefix_ignoring_case(text, "authorization:").map_or(text, trimmed);
+    match strip_prefix_ignoring_case(text, "bearer") {
         Some(rest) if rest.starts_with(char::is_whitespace) => unquoted(trimmed(rest)),
         _ => text,
     }
@@ -50,7 +50,7 @@ fn trimmed(text: &str) -> &str {
 }
 
 /// Returns the text after a prefix, which is compared without case.
-fn after<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+fn strip_prefix_ignoring_case<'t>(text: &'t str, word: &str) -> Option<&'t str> {
     let (head, rest) = text.split_at_checked(word.len())?;
     head.eq_ignore_ascii_case(word).then_some(rest)
 }

@@ -14,14 +14,14 @@ const CLIENT_VARIABLES: [&str; 2] = ["SOPHIC_AUTH_ENDPOINT", "SOPHIC_AUTH_CALLER
 const SIMILARITY_MIN: f64 = 0.85;
 
 /// Returns the command without the variables that are set to the empty string.
-pub(super) fn without_empty(command: Command) -> Command {
+pub(super) fn ignore_empty(command: Command) -> Command {
     let is_empty = |arg: &Arg| {
         let value = arg.get_env().and_then(std::env::var_os);
         value.is_some_and(|value| value.is_empty())
     };
     command
         .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::<OsStr>::Reset) } else { arg })
-        .mut_subcommands(without_empty)
+        .mut_subcommands(ignore_empty)
 }
 
 /// Warns of unknown variables with the prefix of this program.
@@ -56,14 +56,14 @@ fn unknown(
             && !name.starts_with(TEST_PREFIX)
             && !known.contains(name)
             && !CLIENT_VARIABLES.contains(&name.as_str())
-            && !is_of_kubernetes(name, value)
+            && !is_set_by_kubernetes(name, value)
     })
     .map(|(name, _)| name)
     .collect()
 }
 
 /// Whether Kubernetes sets this variable, in every container, for a Service named `sophic-auth`.
-fn is_of_kubernetes(name: &str, value: &str) -> bool {
+fn is_set_by_kubernetes(name: &str, value: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let port = rest == "PORT" || rest.starts_with("PORT_");
     let by_port = port && (value.contains("://") || rest.contains("_TCP") || rest.contains("_UDP"));

@@ -94,8 +94,11 @@ mod tests {
     fn the_longest_idle_connection_is_evicted_and_none_with_a_callers_request() {
         let limit = ConnectionLimit::new(3);
         let (first, second, third) = (acquire(&limit), acquire(&limit), acquire(&limit));
-        let (first, second, third) =
-            (first.expect("there is a free permit"), second.expect("there is a free permit"), third.expect("there is a free permit"));
+        let (first, second, third) = (
+            first.expect("there is a free permit"),
+            second.expect("there is a free permit"),
+            third.expect("there is a free permit"),
+        );
         let busy = first.activity.begin();
         busy.of_a_caller();
         third.activity.asked();
@@ -131,7 +134,8 @@ mod tests {
         drop(other);
         assert!(limit.connections.lock().by_number.is_empty());
         let unbounded = ConnectionLimit::new(0);
-        let many: Vec<_> = (0..100).map(|_| acquire(&unbounded).expect("there is a free permit")).collect();
+        let many: Vec<_> =
+            (0..100).map(|_| acquire(&unbounded).expect("there is a free permit")).collect();
         assert!(many.iter().all(|permit| !permit.activity.has_ended()));
     }
 }

@@ -144,7 +144,7 @@ mod tests {
         [head, vec![0; length]].concat()
     }
 
-    fn received(chunks: &[&[u8]]) -> bool {
+    fn settings_received(chunks: &[&[u8]]) -> bool {
         let mut frames = FrameTracker::default();
         chunks.iter().any(|chunk| frames.receive(chunk).settings)
     }
@@ -152,15 +152,18 @@ mod tests {
     #[test]
     fn only_a_complete_settings_frame_completes_the_handshake() {
         for good in [frame(SETTINGS, 0, 0), frame(SETTINGS, 0, 6)] {
-            assert!(received(&[&good]));
-            assert!(received(&[&[good.as_slice(), b"more"].concat()]));
+            assert!(settings_received(&[&good]));
+            assert!(settings_received(&[&[good.as_slice(), b"more"].concat()]));
             let bytes: Vec<_> = good.chunks(1).collect();
-            assert!(received(&bytes));
-            assert!(!received(&bytes[..bytes.len() - 1]));
+            assert!(settings_received(&bytes));
+            assert!(!settings_received(&bytes[..bytes.len() - 1]));
         }
         for bad in [frame(SETTINGS, 1, 0), frame(PING, 0, 8)] {
-            assert!(!received(&[&bad]));
-            assert!(!received(&[&bad, &frame(SETTINGS, 0, 0)]), "SETTINGS must come first");
+            assert!(!settings_received(&[&bad]));
+            assert!(
+                !settings_received(&[&bad, &frame(SETTINGS, 0, 0)]),
+                "SETTINGS must come first"
+            );
         }
     }
 
@@ -168,11 +171,11 @@ mod tests {
     #[test]
     fn a_header_block_is_complete_only_with_its_last_frame() {
         for begins in [HEADERS, PUSH_PROMISE] {
-            a_block_that_begins_with(begins);
+            check_header_block(begins);
         }
     }
 
-    fn a_block_that_begins_with(kind: u8) {
+    fn check_header_block(kind: u8) {
         let before = [frame(PING, 0, 8), frame(HEADERS, END_HEADERS, 20)].concat();
         let block = [
             frame(kind, 1, 30),

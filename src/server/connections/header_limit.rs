@@ -296,7 +296,10 @@ mod tests {
         assert_eq!(connection.send(&more, 8_192).expect("the block is held back"), b"");
         let received = connection.send(&frame(9, 0, 200), 8_192).expect("the bytes are released");
         assert!(received.len() > BLOCK_BYTES_MAX);
-        assert_eq!(connection.send(b"anything", 8_192).expect("the bytes are released"), b"anything");
+        assert_eq!(
+            connection.send(b"anything", 8_192).expect("the bytes are released"),
+            b"anything"
+        );
     }
 
     #[test]
@@ -308,8 +311,10 @@ mod tests {
             assert_eq!(connection.send(&request, 8_192).expect("the request fits"), request);
             drop(connection.activity.begin());
         }
-        let error =
-            connection.send(&request.repeat(3), 8_192).map(drop).expect_err("the budget is exhausted");
+        let error = connection
+            .send(&request.repeat(3), 8_192)
+            .map(drop)
+            .expect_err("the budget is exhausted");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
 
         let mut connection = TestConnection::new(true);

@@ -59,7 +59,9 @@ fn serve(p: &Program) -> (Serving, String) {
 
 /// Returns the number of revoked credentials. A busy machine needs several calls.
 async fn revoke(url: &str, caller: &str) -> Result<u64, Status> {
-    let mut client = AuthServiceClient::connect(url.to_owned()).await.expect("the server accepts the connection");
+    let mut client = AuthServiceClient::connect(url.to_owned())
+        .await
+        .expect("the server accepts the connection");
     let (mut count, mut page_token) = (0, String::new());
     within("all of them are revoked", async {
         loop {

@@ -315,7 +315,8 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
             let (shown, unanswered) = worker.await.expect("the process ends");
             let whole = check_family(&mut client, &caller, &shown).await;
             // A retry of the unanswered call leads to exactly one successor.
-            let rotated = client.rotate(by(&caller, unanswered)).await.expect("the rotation succeeds");
+            let rotated =
+                client.rotate(by(&caller, unanswered)).await.expect("the rotation succeeds");
             let rotated = rotated.into_inner();
             let id = rotated.credential.expect("the successor").id;
             let family = family(&mut client, &caller, &shown[0].0).await;

@@ -91,7 +91,8 @@ pub(crate) fn command() -> Command {
 
 /// The operator in the audit log: the user of the operating system.
 pub(crate) fn operator() -> String {
-    let id = Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("the program runs");
+    let id =
+        Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("the program runs");
     let output = waits::output(id);
     format!("operator:{}", String::from_utf8(output.stdout).expect("UTF-8").trim_end())
 }

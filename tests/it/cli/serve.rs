@@ -28,7 +28,9 @@ const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --outp
 
 /// Whether the token has the scope `read`, by an introspection of this caller.
 async fn allowed(grpc: &str, caller: &str, token: &str) -> Result<bool, Status> {
-    let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("the server accepts the connection");
+    let client = AuthServiceClient::connect(grpc.to_owned())
+        .await
+        .expect("the server accepts the connection");
     let request = IntrospectRequest {
         token: token.to_owned(),
         required_scopes: vec![1],

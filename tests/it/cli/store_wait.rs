@@ -57,7 +57,9 @@ async fn a_server_waits_for_a_store_that_is_down_and_starts_when_it_is_up() {
         let line = serving.json();
         let grpc = line["grpc"].as_str().expect("a URL");
         assert_eq!(status(grpc).await, ServingStatus::NotServing);
-        let mut client = AuthServiceClient::connect(grpc.to_owned()).await.expect("the server accepts the connection");
+        let mut client = AuthServiceClient::connect(grpc.to_owned())
+            .await
+            .expect("the server accepts the connection");
         let refused = client.introspect(IntrospectRequest::default()).await;
         assert_eq!(refused.expect_err("the request fails").code(), Code::Unavailable);
         proxy.set(Mode::Pass);
