@@ -338,13 +338,13 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
         tracing::warn!(%error, "the store could not be asked for the time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
-    let (health, report) = grpc::health::face(ready.clone()).await;
+    let (health, report) = grpc::health::health_service(ready.clone()).await;
     let routes = grpc::routes(&service, health, config.reflection);
     let requests = Requests::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
-    let face = http::Face::new(Arc::clone(&service), issuer, Arc::clone(&requests));
+    let face = http::HttpFace::new(Arc::clone(&service), issuer, Arc::clone(&requests));
     let parts = Parts {
         grpc_listener,
         http_listener,
@@ -371,7 +371,7 @@ struct Parts {
     service: Arc<Service>,
     replica: replica::Replica,
     gate: Arc<Gate>,
-    face: Arc<http::Face>,
+    face: Arc<http::HttpFace>,
     requests: Arc<Requests>,
     ready_sender: watch::Sender<Readiness>,
     ready: watch::Receiver<Readiness>,

@@ -76,18 +76,24 @@ async fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
 
     let certificates = &ports.certificates;
     let connections = Connections::new(limits, certificates.clone(), Protocol::Grpc, &room);
-    let (health, report) = grpc::health::face(ready.clone()).await;
+    let (health, report) = grpc::health::health_service(ready.clone()).await;
     spawn(report);
-    let routes = grpc::health::alone(health);
-    spawn(connections.accept(another(&ports.grpc, config.listen)?, accepting.clone(), move |_: Peer| {
-        let routes = routes.clone();
-        service_fn(move |request| {
+    let routes = grpc::health::health_routes(health);
+    spawn(connections.accept(
+        another(&ports.grpc, config.listen)?,
+        accepting.clone(),
+        move |_: Peer| {
             let routes = routes.clone();
-            async move { Ok::<_, Infallible>(grpc::health::answer_alone(routes, request).await) }
-        })
-    }));
+            service_fn(move |request| {
+                let routes = routes.clone();
+                async move {
+                    Ok::<_, Infallible>(grpc::health::answer_before_startup(routes, request).await)
+                }
+            })
+        },
+    ));
     let connections = Connections::new(limits, certificates.clone(), Protocol::Http, &room);
-    let http = http::health_alone(ready);
+    let http = http::health_router(ready);
     let accept = another(&ports.http, config.http_listen)?;
     spawn(connections.accept(accept, accepting.clone(), move |peer: Peer| {
         let http = http.clone();

@@ -19,7 +19,7 @@ pub(in crate::cli) struct NewCredential {
         long = "scope",
         required = true,
         value_name = "SCOPE",
-        help = format!("{}; may be given more than once", Scope::listed(" or "))
+        help = format!("{}; may be given more than once", Scope::join_names(" or "))
     )]
     pub(in crate::cli) scopes: Vec<Scope>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub(in crate::cli) enum PatCommand {
             value_name = "ROLE",
             help = format!(
                 "The role that it acts in at the most: {} [default: no bound]",
-                Role::listed(" or ")
+                Role::join_names(" or ")
             )
         )]
         max_role: Option<Role>,
@@ -190,7 +190,7 @@ pub(in crate::cli) struct ListArgs {
     pub(in crate::cli) creator: Option<String>,
     #[arg(
         long,
-        help = format!("Only those that were granted this scope: {}", Scope::listed(" or "))
+        help = format!("Only those that were granted this scope: {}", Scope::join_names(" or "))
     )]
     pub(in crate::cli) scope: Option<Scope>,
     /// Only those that are alive and expire before this, as 2027-01-31T12:00:00Z

@@ -353,7 +353,7 @@ pub(super) enum MemberCommand {
         /// The user's id
         #[arg(long)]
         user: String,
-        #[arg(long, help = Role::listed(" or "))]
+        #[arg(long, help = Role::join_names(" or "))]
         role: Role,
     },
     /// List the memberships of a workspace, of a user, or of both
