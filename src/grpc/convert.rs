@@ -92,7 +92,7 @@ pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) 
         let scope = Scope::from_proto(*number);
         if scope.is_none() {
             let names = Scope::ALL.map(|scope| scope.to_proto().as_str_name());
-            violations.add(field, format!("must be of {}", join_names(&names, " and ")));
+            violations.add(field, format!("must be one of {}", join_names(&names, " and ")));
         }
         scope
     });

@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn an_unauthenticated_request_reserves_no_memory() {
-        let mut nobody = MemoryReservation::unauthenticated();
-        assert!(nobody.grow_to(UNCOUNTED_BYTES_MAX).is_ok());
-        assert!(nobody.grow_by(1).is_err());
+        let mut reservation = MemoryReservation::unauthenticated();
+        assert!(reservation.grow_to(UNCOUNTED_BYTES_MAX).is_ok());
+        assert!(reservation.grow_by(1).is_err());
     }
 }

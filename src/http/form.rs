@@ -35,7 +35,7 @@ impl Form {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
-            (_, Some(_)) => Err(Malformed("a field is there more than once")),
+            (_, Some(_)) => Err(Malformed("a field occurs more than once")),
         }
     }
 
@@ -64,7 +64,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
                     .split_at_checked(2)
                     .filter(|(digits, _)| hex::decode_to_slice(digits, &mut byte).is_ok());
                 let Some((_, after)) = digits else {
-                    return Err(Malformed("a % stands before no two hexadecimal digits"));
+                    return Err(Malformed("a % must be followed by two hexadecimal digits"));
                 };
                 rest = after;
                 byte[0]

@@ -130,7 +130,7 @@ async fn read_body(body: &mut Body) -> Result<Form, Problem> {
     match read.await {
         Ok(Ok(body)) => Ok(Form::decode(&body.to_bytes())?),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge),
-        Ok(Err(_)) => Err(Problem::Malformed("the body broke off")),
+        Ok(Err(_)) => Err(Problem::Malformed("the body ended early")),
         Err(_) => Err(Problem::TooSlow),
     }
 }

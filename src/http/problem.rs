@@ -88,12 +88,12 @@ impl Problem {
         match self {
             Self::Service(error) => error.to_string(),
             Self::Malformed(detail) => (*detail).to_owned(),
-            Self::Method => "this endpoint has no such method".to_owned(),
+            Self::Method => "this endpoint does not have this method".to_owned(),
             Self::MediaType => {
                 "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
             }
             Self::TooLarge => "the body is larger than a form may be: 16 KiB".to_owned(),
-            Self::TooSlow => "the body took too long to come".to_owned(),
+            Self::TooSlow => "the body did not arrive in time".to_owned(),
         }
     }
 

@@ -28,7 +28,7 @@ pub(in crate::grpc) async fn introspect_many(
     let messages = request.into_inner().requests;
     let mut violations = Violations::default();
     if messages.len() > BATCH_MAX {
-        violations.add("requests", format!("must be at most {BATCH_MAX}"));
+        violations.add("requests", format!("must have at most {BATCH_MAX} entries"));
         return convert::refuse(violations);
     }
     let requests: Vec<_> = messages
