@@ -226,7 +226,7 @@ pub(super) struct ReplayBody {
 
 impl ReplayBody {
     /// Restores the whole body.
-    pub(super) fn of(received: ReceivedMessage) -> Result<Self> {
+    pub(super) fn from_received(received: ReceivedMessage) -> Result<Self> {
         let (read, rest) = match received {
             ReceivedMessage::Message(frame) => (frame, None),
             ReceivedMessage::Other(read, rest) => (read, rest),

@@ -59,6 +59,7 @@ pub(super) struct UnauthenticatedRequests {
     reflection: Arc<RequestLimit>,
 }
 
+/// Requests in flight of one kind, at most `max`.
 #[derive(Debug)]
 struct RequestLimit {
     max: usize,
@@ -103,14 +104,15 @@ impl UnauthenticatedRequests {
         }
         if !activity.is_known() {
             let limit = if reflection { &self.reflection } else { &self.health };
-            permit.slot = Some((Arc::clone(limit), limit.enter(activity)));
+            permit.slot = Some((Arc::clone(limit), limit.insert(activity)));
         }
         Ok(permit)
     }
 }
 
 impl RequestLimit {
-    fn enter(&self, activity: &Arc<Activity>) -> u64 {
+    /// Adds a request, and returns its number. At the limit, closes the connection with the oldest request.
+    fn insert(&self, activity: &Arc<Activity>) -> u64 {
         let mut state = self.state.lock();
         while state.by_age.len() >= self.max {
             let Some((_, oldest)) = state.by_age.pop_first() else { break };
@@ -184,19 +186,19 @@ mod tests {
         let caller = Arc::new(Activity::default());
         let kept = requests.enter(&caller, false).expect("there is room");
         caller.begin().of_a_caller();
-        let (mut activities, mut limit) = (Vec::new(), vec![kept]);
+        let (mut activities, mut permits) = (Vec::new(), vec![kept]);
         for _ in 0..HEALTH_MAX {
             let activity = Arc::new(Activity::default());
-            limit.push(requests.enter(&activity, false).expect("there is room"));
+            permits.push(requests.enter(&activity, false).expect("there is room"));
             activities.push(activity);
         }
         assert!(activities.iter().all(|activity| !activity.has_ended()), "a caller takes no slot");
-        limit.push(requests.enter(&Arc::new(Activity::default()), false).expect("room is made"));
+        permits.push(requests.enter(&Arc::new(Activity::default()), false).expect("room is made"));
         let ended = activities.iter().map(|activity| activity.has_ended());
         let ended: Vec<_> = ended.enumerate().filter(|(_, ended)| *ended).collect();
         assert_eq!(ended, [(0, true)]);
         assert!(!caller.has_ended());
-        drop(limit);
+        drop(permits);
         assert!(requests.health.state.lock().by_age.is_empty());
     }
 
@@ -209,10 +211,10 @@ mod tests {
                 activity.begin().of_a_caller();
             }
             let enter = || requests.enter(&activity, false);
-            let limit: Vec<_> = (0..PER_CONNECTION_MAX).map(|_| enter()).collect();
-            assert!(limit.iter().all(Result::is_ok));
+            let permits: Vec<_> = (0..PER_CONNECTION_MAX).map(|_| enter()).collect();
+            assert!(permits.iter().all(Result::is_ok));
             assert!(enter().is_err() && enter().is_err());
-            drop(limit);
+            drop(permits);
             assert!(enter().is_ok(), "a request that ended frees its permit");
         }
     }

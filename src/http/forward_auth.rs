@@ -112,6 +112,6 @@ fn client_ip(service: &Service, headers: &HeaderMap, name: &str) -> Option<IpAdd
     service.client_address(name, last)
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+fn header_values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
 }
