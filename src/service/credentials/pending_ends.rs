@@ -70,8 +70,8 @@ impl Service {
         )
     }
 
-    /// Tells of all that is untold and that nobody else is telling of; how batch. `progress` hears after each batch how many
-    /// it were so far.
+    /// Writes the pending end events that no other transaction has locked, and returns how many it wrote. After each batch
+    /// `progress` receives the number so far.
     pub async fn tell_revoked(
         self: &Arc<Self>,
         progress: impl Fn(u64) + Send + Sync + 'static,

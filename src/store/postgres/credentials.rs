@@ -80,13 +80,13 @@ impl CredentialStore for PostgresStore {
                 .query(concat!(
                     look_up!(
                         // Otherwise Postgres would compute it for every row.
-                        concat!("CASE WHEN asked.position = 1 THEN ", origin!(), " END"),
-                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, position) \
+                        concat!("CASE WHEN asked.ordinal = 1 THEN ", origin!(), " END"),
+                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, ordinal) \
                          CROSS JOIN counter",
                         "asked.digest",
                         "asked.name"
                     ),
-                    " ORDER BY asked.position"
+                    " ORDER BY asked.ordinal"
                 ))
                 .bind(digests)
                 .bind(names)

@@ -67,7 +67,7 @@ impl PendingEndsTx for SqliteTx {
             sqlx::query("INSERT INTO untold ( \
          id, workspace_id, user_id, generation, revoke_time, caller, remote_address, reason, told_id, told_count) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-         ON CONFLICT (id) DO UPDATE SET last_written_id = excluded.told_id, told_count = excluded.written_count")
+         ON CONFLICT (id) DO UPDATE SET told_id = excluded.told_id, told_count = excluded.told_count")
             .bind(pending.id)
             .bind(workspace_id)
             .bind(user_id)
