@@ -1,4 +1,4 @@
-//! The revocation barrier, the side of a process that revokes: drives a [`Lookout`] with the store. One task looks for all
+//! The revocation barrier, the side of a process that revokes: drives a [`ReplicaMonitor`] with the store. One task looks for all
 //! who wait, and goes on when those who asked have left.
 
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{BarrierError, Local, Lookout, LookoutAction, LookoutEvent, patience};
+use super::{
+    BarrierError, LocalReplica, MonitorAction, MonitorEvent, ReplicaMonitor, stall_timeout,
+};
 use crate::model::{BootClock, ReplicaId, Revision};
 use crate::store::{Replica, Replicas, Store, StoreError};
 
@@ -26,7 +28,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a process waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct BarrierStatus {
     /// Until every replica has applied this revision, which is committed.
     pub revision: Revision,
     /// The replicas that have not, each with the time after which one that has died is given up; none is known while the
@@ -34,9 +36,9 @@ pub struct Waiting {
     pub replicas: Vec<(ReplicaId, Duration)>,
 }
 
-impl Waiting {
+impl BarrierStatus {
     /// When the last of the replicas is given up if all have died; nothing where none is known.
-    pub fn longest(&self) -> Option<Duration> {
+    pub fn longest_wait(&self) -> Option<Duration> {
         self.replicas.iter().map(|(_, longest)| *longest).max()
     }
 }
@@ -50,9 +52,9 @@ struct Shared {
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
     /// This process's own replica, if it is one: asked directly.
-    local: Option<Arc<Local>>,
-    lookout: Mutex<Lookout<oneshot::Sender<Outcome>>>,
-    arrived: Notify,
+    local: Option<Arc<LocalReplica>>,
+    monitor: Mutex<ReplicaMonitor<oneshot::Sender<Outcome>>>,
+    waiter_added: Notify,
     started: AtomicBool,
     /// Whether the last look failed.
     failing: AtomicBool,
@@ -62,11 +64,16 @@ struct Shared {
 
 impl Barrier {
     /// Over this store. It looks from the first wait on, in a task of its own, until it is stopped or dropped.
-    pub fn new(store: Arc<dyn Store>, boot: Arc<dyn BootClock>, local: Option<Arc<Local>>) -> Self {
-        let (lookout, arrived) = (Mutex::default(), Notify::new());
+    pub fn new(
+        store: Arc<dyn Store>,
+        boot: Arc<dyn BootClock>,
+        local: Option<Arc<LocalReplica>>,
+    ) -> Self {
+        let (monitor, waiter_added) = (Mutex::default(), Notify::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (started, failing) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Shared { store, boot, local, lookout, arrived, started, failing, stop, tasks };
+        let shared =
+            Shared { store, boot, local, monitor, waiter_added, started, failing, stop, tasks };
         Self(Arc::new(shared))
     }
 
@@ -80,10 +87,10 @@ impl Barrier {
 
     /// Waits a moment until this process itself answers from `revision`, which is committed: a caller who asks the server
     /// that it told sees what it said. Where that takes longer it is no matter: what only gives may come late.
-    pub async fn settle_here(&self, revision: Revision) {
+    pub async fn settle_locally(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
-        local.prompt(revision);
-        local.reach(revision, SETTLE_TIMEOUT).await;
+        local.request_sync(revision);
+        local.wait_until_applied(revision, SETTLE_TIMEOUT).await;
     }
 
     /// Waits until no replica answers from before `revision`, which is committed.
@@ -92,23 +99,24 @@ impl Barrier {
     /// If that cannot be told any more. There is no time limit here: the caller brings one.
     pub async fn wait(&self, revision: Revision) -> Outcome {
         if let Some(local) = &self.0.local {
-            local.prompt(revision);
+            local.request_sync(revision);
         }
         self.start();
         let (done, outcome) = oneshot::channel();
-        self.0.lookout.lock().arrive(revision, done);
-        self.0.arrived.notify_one();
-        outcome.await.unwrap_or(Err(BarrierError::AnotherLife))
+        self.0.monitor.lock().add_waiter(revision, done);
+        self.0.waiter_added.notify_one();
+        outcome.await.unwrap_or(Err(BarrierError::IncarnationChanged))
     }
 
     /// What is waited for now, if anything is.
-    pub fn waiting(&self) -> Option<Waiting> {
-        let lookout = self.0.lookout.lock();
-        if lookout.is_idle() {
+    pub fn status(&self) -> Option<BarrierStatus> {
+        let monitor = self.0.monitor.lock();
+        if monitor.is_idle() {
             return None;
         }
-        let behind = lookout.behind().iter().map(|(id, lease)| (*id, patience(*lease)));
-        Some(Waiting { revision: lookout.newest_wanted(), replicas: behind.collect() })
+        let behind =
+            monitor.lagging_replicas().iter().map(|(id, lease)| (*id, stall_timeout(*lease)));
+        Some(BarrierStatus { revision: monitor.newest_awaited(), replicas: behind.collect() })
     }
 
     /// Ends the task that looks. To be called when nobody waits any more.
@@ -144,7 +152,7 @@ impl Shared {
     async fn run(self: Arc<Self>) {
         let stopped = self.stop.cancelled();
         let turns = async {
-            let mut event = LookoutEvent::Due;
+            let mut event = MonitorEvent::Due;
             loop {
                 event = self.perform(self.on(event)).await;
             }
@@ -155,50 +163,50 @@ impl Shared {
         }
     }
 
-    async fn perform(&self, action: LookoutAction) -> LookoutEvent {
+    async fn perform(&self, action: MonitorAction) -> MonitorEvent {
         match action {
-            LookoutAction::Look => self.look().await,
-            LookoutAction::Fence(id, seq) => {
+            MonitorAction::ReadRows => self.read_rows().await,
+            MonitorAction::Fence(id, seq) => {
                 let fence = self.store.fence_replica(id, seq);
                 let fenced = tokio::time::timeout(STATEMENT_TIMEOUT, fence).await;
-                self.outcome(fenced, LookoutEvent::Fenced)
+                self.outcome(fenced, MonitorEvent::Fenced)
             }
-            LookoutAction::Rest(pause) => {
+            MonitorAction::Wait(pause) => {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = self.arrived.notified() => {}
+                    () = self.waiter_added.notified() => {}
                 }
-                LookoutEvent::Due
+                MonitorEvent::Due
             }
         }
     }
 
-    fn on(&self, event: LookoutEvent) -> LookoutAction {
+    fn on(&self, event: MonitorEvent) -> MonitorAction {
         let now = self.boot.since_boot();
-        let mut lookout = self.lookout.lock();
-        lookout.retain(|done| !done.is_closed());
-        let action = lookout.on(event, now, |row, rows| self.known(row, rows));
-        for (done, outcome) in lookout.take_released() {
+        let mut monitor = self.monitor.lock();
+        monitor.retain_waiters(|done| !done.is_closed());
+        let action = monitor.on(event, now, |row, rows| self.locally_applied(row, rows));
+        for (done, outcome) in monitor.take_released() {
             // A caller who went away needs no word.
             let _ = done.send(outcome);
         }
         action
     }
 
-    async fn look(&self) -> LookoutEvent {
-        let wanted = self.lookout.lock().newest_wanted();
+    async fn read_rows(&self) -> MonitorEvent {
+        let wanted = self.monitor.lock().newest_awaited();
         if let Some(local) = &self.local {
-            local.reach(wanted, LOCAL_TIMEOUT).await;
+            local.wait_until_applied(wanted, LOCAL_TIMEOUT).await;
         }
         let rows = tokio::time::timeout(STATEMENT_TIMEOUT, self.store.list_replicas()).await;
-        self.outcome(rows, LookoutEvent::Rows)
+        self.outcome(rows, MonitorEvent::Rows)
     }
 
     fn outcome<T>(
         &self,
         outcome: Result<Result<T, StoreError>, tokio::time::error::Elapsed>,
-        event: impl FnOnce(T) -> LookoutEvent,
-    ) -> LookoutEvent {
+        event: impl FnOnce(T) -> MonitorEvent,
+    ) -> MonitorEvent {
         let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
         match outcome.map_err(late).and_then(|outcome| outcome) {
             Ok(value) => {
@@ -207,20 +215,21 @@ impl Shared {
             }
             Err(error) => {
                 // While nobody waits it is no matter; an outage is told once.
-                let told = self.lookout.lock().is_idle() || self.failing.load(Ordering::Relaxed);
-                if told {
+                let is_logged =
+                    self.monitor.lock().is_idle() || self.failing.load(Ordering::Relaxed);
+                if is_logged {
                     tracing::debug!(%error, "the replicas could not be looked at");
                 } else {
                     self.failing.store(true, Ordering::Relaxed);
                     tracing::warn!(%error, "the replicas could not be looked at: calls that take something away wait");
                 }
-                LookoutEvent::Failed
+                MonitorEvent::Failed
             }
         }
     }
 
     /// What is known here of this process's own replica before its row says so.
-    fn known(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
-        self.local.as_ref()?.known(row.id, &rows.incarnation)
+    fn locally_applied(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
+        self.local.as_ref()?.applied_by(row.id, &rows.incarnation)
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting until memory has caught up with the store as it is now: for whoever is about to refuse something because it is not
+//! BarrierStatus until memory has caught up with the store as it is now: for whoever is about to refuse something because it is not
 //! known here, and has to be sure that nobody has just made it somewhere else.
 //!
 //! What is asked of the store is its newest revision, by a read that begins after the question; all who ask meanwhile share
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use super::Local;
+use super::LocalReplica;
 use crate::model::Revision;
 use crate::store::{Result, Store};
 
@@ -26,10 +26,10 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 /// Those who wait, and what they wait for.
 pub(super) struct CatchUp {
     store: Arc<dyn Store>,
-    local: Arc<Local>,
-    room: Semaphore,
+    local: Arc<LocalReplica>,
+    permits: Semaphore,
     /// Counts the questions.
-    asked: AtomicU64,
+    tickets: AtomicU64,
     newest: Mutex<Newest>,
 }
 
@@ -37,32 +37,32 @@ pub(super) struct CatchUp {
 struct Newest {
     revision: Revision,
     /// The read began after all questions up to this one.
-    asked: u64,
-    begun: Option<Instant>,
+    tickets: u64,
+    read_at: Option<Instant>,
 }
 
 impl CatchUp {
-    pub(super) fn new(store: Arc<dyn Store>, local: Arc<Local>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, local: Arc<LocalReplica>) -> Self {
         Self {
             store,
             local,
-            room: Semaphore::new(WAITING_MAX),
-            asked: AtomicU64::new(0),
-            newest: Mutex::new(Newest { revision: Revision::default(), asked: 0, begun: None }),
+            permits: Semaphore::new(WAITING_MAX),
+            tickets: AtomicU64::new(0),
+            newest: Mutex::new(Newest { revision: Revision::default(), tickets: 0, read_at: None }),
         }
     }
 
     /// Waits until this process has applied all that was committed before this was called; not at all where too many wait,
     /// and not for long where that takes long.
     pub(super) async fn wait(&self) {
-        let Ok(_place) = self.room.try_acquire() else { return };
+        let Ok(_permit) = self.permits.try_acquire() else { return };
         let caught_up = async {
             // Where the store cannot be asked nothing more will be known.
             if let Ok(newest) = self.newest().await
-                && self.local.has_yet_to_apply(newest)
+                && self.local.lags_behind(newest)
             {
-                self.local.prompt(newest);
-                self.local.reach(newest, PATIENCE).await;
+                self.local.request_sync(newest);
+                self.local.wait_until_applied(newest, PATIENCE).await;
             }
         };
         // Whoever waits looks for itself afterwards.
@@ -71,16 +71,16 @@ impl CatchUp {
 
     /// The store's newest revision, of a read that begins after this was called.
     async fn newest(&self) -> Result<Revision> {
-        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let ticket = self.tickets.fetch_add(1, Ordering::AcqRel) + 1;
         let mut newest = self.newest.lock().await;
-        if newest.asked < question {
-            if let Some(begun) = newest.begun {
-                tokio::time::sleep_until(begun + READ_PAUSE).await;
+        if newest.tickets < ticket {
+            if let Some(read_at) = newest.read_at {
+                tokio::time::sleep_until(read_at + READ_PAUSE).await;
             }
-            newest.begun = Some(Instant::now());
-            let asked = self.asked.load(Ordering::Acquire);
+            newest.read_at = Some(Instant::now());
+            let tickets = self.tickets.load(Ordering::Acquire);
             newest.revision = self.store.revision().await?;
-            newest.asked = asked;
+            newest.tickets = tickets;
         }
         Ok(newest.revision)
     }

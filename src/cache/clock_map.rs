@@ -45,7 +45,7 @@ struct Shard<T> {
 }
 
 struct Slot<T> {
-    kept: T,
+    value: T,
     touched: AtomicBool,
 }
 
@@ -64,30 +64,30 @@ impl<T: Keyed> ClockMap<T> {
     {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
-        let slot = shard.slots.find(hash, is(key))?;
+        let slot = shard.slots.find(hash, has_key(key))?;
         // A store only where it changes something, so that readers do not take the line from each other.
         if !slot.touched.load(Ordering::Relaxed) {
             slot.touched.store(true, Ordering::Relaxed);
         }
-        Some(read(&slot.kept))
+        Some(read(&slot.value))
     }
 
     /// Keeps this if the question, asked under the lock that [`Self::remove`] takes too, is answered yes.
-    pub fn insert_if(&self, kept: T, question: impl FnOnce() -> bool) -> bool {
-        let hash = self.hasher.hash_one(kept.key());
+    pub fn insert_if(&self, value: T, condition: impl FnOnce() -> bool) -> bool {
+        let hash = self.hasher.hash_one(value.key());
         let mut shard = self.shard(hash).write();
-        if !question() {
+        if !condition() {
             return false;
         }
-        if let Some(slot) = shard.slots.find_mut(hash, is(kept.key())) {
-            slot.kept = kept;
+        if let Some(slot) = shard.slots.find_mut(hash, has_key(value.key())) {
+            slot.value = value;
             return true;
         }
         while shard.slots.len() >= shard.capacity {
             shard.evict_one();
         }
-        let slot = Slot { kept, touched: AtomicBool::new(false) };
-        shard.slots.insert_unique(hash, slot, |slot| self.hasher.hash_one(slot.kept.key()));
+        let slot = Slot { value, touched: AtomicBool::new(false) };
+        shard.slots.insert_unique(hash, slot, |slot| self.hasher.hash_one(slot.value.key()));
         true
     }
 
@@ -98,7 +98,7 @@ impl<T: Keyed> ClockMap<T> {
     {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash).write();
-        if let Ok(entry) = shard.slots.find_entry(hash, is(key)) {
+        if let Ok(entry) = shard.slots.find_entry(hash, has_key(key)) {
             entry.remove();
         }
     }
@@ -128,11 +128,11 @@ impl<T: Keyed> ClockMap<T> {
     }
 }
 
-fn is<T: Keyed, Q: Eq + ?Sized>(key: &Q) -> impl Fn(&Slot<T>) -> bool
+fn has_key<T: Keyed, Q: Eq + ?Sized>(key: &Q) -> impl Fn(&Slot<T>) -> bool
 where
     T::Key: Borrow<Q>,
 {
-    move |slot| slot.kept.key().borrow() == key
+    move |slot| slot.value.key().borrow() == key
 }
 
 impl<T> Shard<T> {
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_inserted_is_found_until_it_is_removed() {
+    fn an_entry_is_found_until_it_is_removed() {
         let map = ClockMap::new(10_000);
         for key in 0..5_000_u32 {
             assert!(map.insert_if((key, key * 2), || true));
@@ -166,20 +166,20 @@ mod tests {
             map.remove(&key);
         }
         for key in 0..5_000 {
-            assert_eq!(map.get(&key, |kept| kept.1), (key % 3 != 0).then_some(key * 2));
+            assert_eq!(map.get(&key, |value| value.1), (key % 3 != 0).then_some(key * 2));
         }
     }
 
     #[test]
-    fn what_is_answered_no_is_not_kept_and_leaves_what_was_there() {
+    fn a_failed_condition_leaves_the_old_value() {
         let map = ClockMap::new(10);
         assert!(map.insert_if((1, 'a'), || true));
         assert!(!map.insert_if((1, 'b'), || false));
-        assert_eq!(map.get(&1, |kept| kept.1), Some('a'));
+        assert_eq!(map.get(&1, |value| value.1), Some('a'));
     }
 
     #[test]
-    fn it_never_grows_past_its_capacity_and_spares_what_is_used() {
+    fn the_map_stays_within_its_capacity_and_keeps_entries_in_use() {
         let map = ClockMap::new(64 * 100);
         for key in 0..100_u32 {
             map.insert_if((key, ()), || true);
@@ -198,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn cleared_it_is_empty() {
+    fn clear_empties_the_map() {
         let map = ClockMap::new(100);
         map.insert_if(("a", 1), || true);
         map.clear();
-        assert_eq!((map.get("a", |kept| kept.1), map.len()), (None, 0));
+        assert_eq!((map.get("a", |value| value.1), map.len()), (None, 0));
     }
 }

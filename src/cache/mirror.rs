@@ -3,7 +3,7 @@
 //!
 //! The rules (CATALOGUE E-SPEC, E4, E6):
 //! 1. Everything here is as of `applied` or newer. A change is applied in this order: raise `admitted`, evict, detach
-//!    fills under way ([`Flights::detach`](super::flights::Flights::detach)), raise `applied`.
+//!    fills under way ([`StoreReads::detach`](super::store_reads::StoreReads::detach)), raise `applied`.
 //! 2. A fill is of one revision, and is kept only if that is not behind `admitted`: checked and inserted as one step under
 //!    the shard's lock, which evicting takes too.
 //! 3. An eviction names one entity. Nothing is keyed by request, and there is no reverse index.
@@ -26,18 +26,18 @@ const UNKNOWN_MAX: usize = 65_536;
 
 /// A value, and the revision that it was read at.
 #[derive(Debug)]
-struct Remembered<T> {
+struct Entry<T> {
     revision: Revision,
     value: Arc<T>,
 }
 
-impl<T> Clone for Remembered<T> {
+impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
         Self { revision: self.revision, value: Arc::clone(&self.value) }
     }
 }
 
-impl<T: Keyed> Keyed for Remembered<T> {
+impl<T: Keyed> Keyed for Entry<T> {
     type Key = T::Key;
 
     fn key(&self) -> &T::Key {
@@ -72,14 +72,14 @@ impl Keyed for Workspace {
 /// What is in memory.
 pub struct Mirror {
     /// Counts the times at which everything was dropped: a fill of another life is not kept.
-    life: AtomicU64,
+    generation: AtomicU64,
     /// Fills of older revisions are not kept.
-    admitted: AtomicU64,
+    fill_floor: AtomicU64,
     /// All changes up to this one are applied.
     applied: AtomicU64,
-    credentials: ClockMap<Remembered<CredentialFacts>>,
-    users: ClockMap<Remembered<UserFacts>>,
-    workspaces: ClockMap<Remembered<Workspace>>,
+    credentials: ClockMap<Entry<CredentialFacts>>,
+    users: ClockMap<Entry<UserFacts>>,
+    workspaces: ClockMap<Entry<Workspace>>,
     /// Where a slug was last seen. Only a hint: the workspace itself says whether it still has it.
     slugs: ClockMap<(Box<str>, Arc<Workspace>)>,
     /// Names of no workspace.
@@ -100,8 +100,8 @@ impl Mirror {
     /// Empty; holds at most about so many credentials, and as many users and workspaces.
     pub fn new(capacity: usize) -> Self {
         Self {
-            life: AtomicU64::new(0),
-            admitted: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            fill_floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             credentials: ClockMap::new(capacity),
             users: ClockMap::new(capacity),
@@ -123,8 +123,8 @@ impl Mirror {
     }
 
     /// To be read before the store is, for [`Self::remember`].
-    pub fn life(&self) -> u64 {
-        self.life.load(Ordering::Acquire)
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Counts up whenever what is known of callers was dropped.
@@ -143,7 +143,7 @@ impl Mirror {
     }
 
     /// All that an introspection is decided by, if all of it is here and not older than `at_least`.
-    pub fn recall(
+    pub fn cached_facts(
         &self,
         digest: &Digest,
         workspace: Option<&str>,
@@ -170,7 +170,7 @@ impl Mirror {
                 let named = match workspace {
                     None => None,
                     Some(name) => {
-                        let (read, named) = self.named(name)?;
+                        let (read, named) = self.workspace_by_name(name)?;
                         as_of(read);
                         named
                     }
@@ -183,7 +183,7 @@ impl Mirror {
     }
 
     /// The workspace of this slug or id; nothing if that is not known here.
-    fn named(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
+    fn workspace_by_name(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
         let hint = self.slugs.get(name, |(_, hint)| Arc::clone(hint));
         let hinted = hint.and_then(|hint| self.workspaces.get(&hint.id, Clone::clone));
         let hinted = hinted.filter(|workspace| workspace.value.slug.as_str() == name);
@@ -195,24 +195,24 @@ impl Mirror {
     }
 
     /// Keeps what was read of the store, part by part, as far as it is not behind; `life` was read before that.
-    pub fn remember(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, life: u64) {
+    pub fn insert(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, generation: u64) {
         let revision = facts.revision;
-        let fresh = || self.admits(revision, life);
+        let fresh = || self.accepts_fill(revision, generation);
         let Some(found) = &facts.found else {
             self.unknown.insert_if((*digest, revision), fresh);
             return;
         };
         let value = Arc::clone(&found.credential);
-        self.credentials.insert_if(Remembered { revision, value }, fresh);
+        self.credentials.insert_if(Entry { revision, value }, fresh);
         match &found.principal {
-            PrincipalFacts::Workspace(own) => self.remember_workspace(own, revision, life),
+            PrincipalFacts::Workspace(own) => self.insert_workspace(own, revision, generation),
             PrincipalFacts::User(user) => {
                 let value = Arc::clone(user);
-                self.users.insert_if(Remembered { revision, value }, fresh);
+                self.users.insert_if(Entry { revision, value }, fresh);
             }
         }
         match (&found.named_workspace, workspace) {
-            (Some(named), _) => self.remember_workspace(named, revision, life),
+            (Some(named), _) => self.insert_workspace(named, revision, generation),
             (None, Some(name)) if matches!(found.principal, PrincipalFacts::User(_)) => {
                 self.unknown_names.insert_if((name.into(), revision), fresh);
             }
@@ -220,22 +220,22 @@ impl Mirror {
         }
     }
 
-    fn remember_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, life: u64) {
+    fn insert_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, generation: u64) {
         let value = Arc::clone(workspace);
-        let fresh = || self.admits(revision, life);
-        self.workspaces.insert_if(Remembered { revision, value }, fresh);
+        let fresh = || self.accepts_fill(revision, generation);
+        self.workspaces.insert_if(Entry { revision, value }, fresh);
         // Only a hint: the workspace itself says whether it has that slug.
         let hint = Arc::clone(workspace);
         self.slugs.insert_if((workspace.slug.as_str().into(), hint), || true);
     }
 
     /// Asked under the lock of the shard that is inserted into.
-    fn admits(&self, revision: Revision, life: u64) -> bool {
-        revision.0 >= self.admitted.load(Ordering::Acquire) && self.life() == life
+    fn accepts_fill(&self, revision: Revision, generation: u64) -> bool {
+        revision.0 >= self.fill_floor.load(Ordering::Acquire) && self.generation() == generation
     }
 
     /// The caller of this service token: nothing if that is not known here, `Some(None)` if there is none.
-    pub fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
+    pub fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
         match self.callers.get(digest, |(_, caller)| Arc::clone(caller)) {
             Some(caller) => Some(Some(caller)),
             None => self.unknown_callers.get(digest, |_| None),
@@ -243,13 +243,13 @@ impl Mirror {
     }
 
     /// The caller of this certificate's name.
-    pub fn recall_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
+    pub fn cached_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
         self.callers_by_san.get(san, |(_, caller)| caller.clone())
     }
 
     /// Keeps the caller, unless what is known of callers was dropped since `generation` was read, which was before the
     /// store was.
-    pub fn remember_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
+    pub fn insert_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
         let fresh = || self.callers_generation() == generation;
         match caller {
             Some(caller) => self.callers.insert_if((*digest, caller), fresh),
@@ -257,8 +257,8 @@ impl Mirror {
         };
     }
 
-    /// As [`Self::remember_caller`].
-    pub fn remember_caller_by_san(
+    /// As [`Self::insert_caller`].
+    pub fn insert_caller_by_san(
         &self,
         san: &CertificateSan,
         caller: Option<Arc<Caller>>,
@@ -270,13 +270,13 @@ impl Mirror {
 
     /// Begins to apply changes up to `revision`: from here on no older fill is kept.
     pub fn evict(&self, changes: &[Change], revision: Revision) {
-        self.admitted.fetch_max(revision.0, Ordering::AcqRel);
+        self.fill_floor.fetch_max(revision.0, Ordering::AcqRel);
         for change in changes {
             match &change.entity {
                 ChangedEntity::Credential(digest) => {
                     self.credentials.remove(digest);
                     self.unknown.remove(digest);
-                    self.known_digests.note(digest);
+                    self.known_digests.insert(digest);
                 }
                 ChangedEntity::User(id) => self.users.remove(id),
                 ChangedEntity::Workspace(id) => {
@@ -287,21 +287,21 @@ impl Mirror {
                 ChangedEntity::Caller(_) => self.drop_callers(),
                 ChangedEntity::UnknownDigests => {
                     self.unknown.clear();
-                    self.known_digests.lose();
+                    self.known_digests.mark_incomplete();
                 }
             }
         }
     }
 
     /// Ends applying: everything is as of `revision` now.
-    pub fn publish(&self, revision: Revision) {
+    pub fn set_applied(&self, revision: Revision) {
         self.applied.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     /// Drops everything, and goes on from `revision`, be it lower than before: another life of the store.
-    pub fn start_over(&self, revision: Revision) {
+    pub fn reset(&self, revision: Revision) {
         // First: what was read in the life before is not kept while this empties, nor after it.
-        self.life.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.credentials.clear();
         self.users.clear();
         self.workspaces.clear();
@@ -310,9 +310,9 @@ impl Mirror {
         self.unknown.clear();
         self.drop_callers();
         self.applied.store(revision.0, Ordering::Release);
-        self.admitted.store(revision.0, Ordering::Release);
+        self.fill_floor.store(revision.0, Ordering::Release);
         // Of what was committed before this the log tells nothing.
-        self.known_digests.lose();
+        self.known_digests.mark_incomplete();
     }
 
     fn drop_callers(&self) {

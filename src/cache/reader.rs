@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::{Board, Boarded};
-use super::{Lease, Mirror, Question, Term};
+use super::reads_in_flight::{JoinOutcome, ReadsInFlight};
+use super::{FactsQuery, Lease, LeaseSnapshot, Mirror};
 use crate::model::{Digest, Facts};
 
 /// What one read of the store is for.
@@ -14,7 +14,7 @@ pub type ReadKey = (Digest, Option<String>);
 
 /// What to do where memory does not answer.
 #[derive(Debug)]
-pub enum Miss {
+pub enum MissAction {
     /// Wait for the read whose ticket is on the board, and ask [`Reader::suffices`] of what it finds.
     Join,
     /// Read the store, and take what that finds to [`Reader::land`].
@@ -28,7 +28,7 @@ pub struct Fill {
     /// The number on the board; nothing for a read that nobody may join.
     number: Option<u64>,
     /// The life of the mirror from before the read.
-    life: u64,
+    generation: u64,
 }
 
 impl Fill {
@@ -42,13 +42,13 @@ impl Fill {
 pub struct Reader<T> {
     mirror: Arc<Mirror>,
     lease: Arc<Lease>,
-    board: Board<ReadKey, T>,
+    reads: ReadsInFlight<ReadKey, T>,
 }
 
 impl<T: Clone> Reader<T> {
     /// Over these parts.
     pub fn new(mirror: Arc<Mirror>, lease: Arc<Lease>) -> Self {
-        Self { mirror, lease, board: Board::default() }
+        Self { mirror, lease, reads: ReadsInFlight::default() }
     }
 
     /// What is in memory.
@@ -62,67 +62,67 @@ impl<T: Clone> Reader<T> {
     }
 
     /// The reads that are under way.
-    pub const fn board(&self) -> &Board<ReadKey, T> {
-        &self.board
+    pub const fn reads_in_flight(&self) -> &ReadsInFlight<ReadKey, T> {
+        &self.reads
     }
 
-    /// What memory says: to be believed only if [`Self::may_believe`] says so afterwards, with a term from before this.
-    pub fn recall(&self, question: &Question<'_>) -> Option<Facts> {
-        if question.fresh {
+    /// What memory says: to be believed only if [`Self::lease_held_since`] says so afterwards, with a term from before this.
+    pub fn cached_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
+        if query.fresh {
             return None;
         }
-        self.mirror.recall(question.digest, question.workspace, question.at_least)
+        self.mirror.cached_facts(query.digest, query.workspace, query.at_least)
     }
 
     /// Whether what was read of memory since `term` was taken may be believed; `now` was read after memory was.
-    pub fn may_believe(&self, term: Term, now: Duration) -> bool {
-        self.lease.has_held(term, now)
+    pub fn lease_held_since(&self, snapshot: LeaseSnapshot, now: Duration) -> bool {
+        self.lease.held_since(snapshot, now)
     }
 
     /// Where to find what memory does not answer. A new read goes on the board with this ticket; the ticket of a read to
     /// join takes its place.
-    pub fn look_up(&self, question: &Question<'_>, now: Duration, ticket: &mut T) -> Miss {
-        if question.fresh {
-            return Miss::Read(self.read(question));
+    pub fn on_miss(&self, query: &FactsQuery<'_>, now: Duration, ticket: &mut T) -> MissAction {
+        if query.fresh {
+            return MissAction::Read(self.unshared_read(query));
         }
         // What a read under way finds may be as old as the read: like an answer from memory, it is to be believed only
         // while the lease holds.
-        let may_join = || self.lease.has_held(self.lease.term(), now);
-        let fill = self.read(question);
-        match self.board.join_or_begin(&fill.key, may_join, ticket) {
-            Boarded::Joined => Miss::Join,
-            Boarded::Began(number) => Miss::Read(Fill { number: Some(number), ..fill }),
+        let may_join = || self.lease.held_since(self.lease.snapshot(), now);
+        let fill = self.unshared_read(query);
+        match self.reads.join_or_start(&fill.key, may_join, ticket) {
+            JoinOutcome::Joined => MissAction::Join,
+            JoinOutcome::Started(number) => MissAction::Read(Fill { number: Some(number), ..fill }),
         }
     }
 
     /// A read that nobody may join.
-    pub fn read(&self, question: &Question<'_>) -> Fill {
-        Fill { key: question.owned(), number: None, life: self.mirror.life() }
+    pub fn unshared_read(&self, query: &FactsQuery<'_>) -> Fill {
+        Fill { key: query.owned(), number: None, generation: self.mirror.generation() }
     }
 
     /// Takes a read off the board, whatever came of it.
-    pub fn end(&self, fill: &Fill) {
+    pub fn discard(&self, fill: &Fill) {
         if let Some(number) = fill.number {
-            self.board.land(&fill.key, number);
+            self.reads.remove(&fill.key, number);
         }
     }
 
     /// Takes in what a read found: it is remembered, unless memory has moved on meanwhile.
-    pub fn land(&self, fill: &Fill, facts: &Facts) {
+    pub fn complete(&self, fill: &Fill, facts: &Facts) {
         let (digest, workspace) = &fill.key;
-        self.mirror.remember(digest, workspace.as_deref(), facts, fill.life);
-        self.end(fill);
+        self.mirror.insert(digest, workspace.as_deref(), facts, fill.generation);
+        self.discard(fill);
     }
 
     /// Whether what a joined read found answers this question too: the read may have begun before the caller had seen the
     /// revision that it asks for. If not, [`Self::read`] again.
-    pub fn suffices(&self, question: &Question<'_>, facts: &Facts) -> bool {
-        facts.revision >= question.at_least
+    pub fn suffices(&self, query: &FactsQuery<'_>, facts: &Facts) -> bool {
+        facts.revision >= query.at_least
     }
 
     /// Whether what was last known is wanted rather than nothing, where the store is out of reach: the lease ended less than
     /// `grace` ago (`--outage-grace`).
-    pub fn may_bridge(&self, grace: Duration, now: Duration) -> bool {
+    pub fn may_serve_stale(&self, grace: Duration, now: Duration) -> bool {
         self.lease.ended_since(now).is_some_and(|ended| ended < grace)
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Follower, FollowerAction, FollowerEvent, Local, SYNC_CHANGES_MAX, Tail};
+use super::{
+    ChangeApplier, Follower, FollowerAction, FollowerEvent, LocalReplica, SYNC_CHANGES_MAX,
+};
 use crate::model::{BootClock, Clock, ReplicaId};
 use crate::store::{ChangeFeed, Result, Store, StoreError};
 use crate::token::{Random, random_array};
@@ -21,13 +23,13 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the sync loop works with.
-pub struct Replication {
+pub struct FollowerParts {
     /// The database.
     pub store: Arc<dyn Store>,
     /// What a sync means.
-    pub tail: Tail,
+    pub applier: ChangeApplier,
     /// How the process sees it.
-    pub local: Arc<Local>,
+    pub local: Arc<LocalReplica>,
     /// How long to answer after a sync.
     pub lease: Duration,
     /// What leases are counted on.
@@ -40,9 +42,9 @@ pub struct Replication {
 
 /// Follows the log until `stop`, then marks the replica's row as ended, so that nobody waits for it. Should a turn of it
 /// panic, it starts afresh: a server whose memory is never true again would read the store for every answer.
-pub async fn follow(replication: Replication, stop: CancellationToken) {
-    let Replication { store, tail, local, lease, boot, clock, random } = replication;
-    let mut follower = Follower::new(tail, Arc::clone(&local), lease);
+pub async fn follow_change_log(parts: FollowerParts, stop: CancellationToken) {
+    let FollowerParts { store, applier, local, lease, boot, clock, random } = parts;
+    let mut follower = Follower::new(applier, Arc::clone(&local), lease);
     // A server that takes connections and says nothing must not hold this up for ever.
     let patience = lease / 2;
     let mut driver = Driver {
@@ -70,7 +72,7 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
 async fn drive(
     follower: &mut Follower,
     driver: &mut Driver,
-    local: &Local,
+    local: &LocalReplica,
     stop: &CancellationToken,
 ) {
     let mut event = FollowerEvent::Due;
@@ -81,13 +83,13 @@ async fn drive(
         let action = follower.on(event, driver.boot.since_boot());
         let outcome = match action {
             FollowerAction::End => return,
-            FollowerAction::Rest(pause) => {
+            FollowerAction::Disconnect(pause) => {
                 driver.rest(pause, stop).await;
                 Ok(FollowerEvent::Due)
             }
             FollowerAction::Wait(longest) => tokio::select! {
                 heard = driver.wait(longest) => heard,
-                () = local.prompted() => Ok(FollowerEvent::Prompted),
+                () = local.sync_requested() => Ok(FollowerEvent::SyncRequested),
                 () = stop.cancelled() => Ok(FollowerEvent::Due),
             },
             other => driver.perform(other).await,
@@ -146,7 +148,7 @@ impl Driver {
         let hint = self.feed()?.wait(longest).await?;
         // A feed that hears nothing says so when the time is over: that is no hint.
         let over = begun.elapsed() >= longest;
-        Ok(if over { FollowerEvent::Due } else { FollowerEvent::Heard(hint) })
+        Ok(if over { FollowerEvent::Due } else { FollowerEvent::Notified(hint) })
     }
 
     async fn perform(&mut self, action: FollowerAction) -> Result<FollowerEvent> {
@@ -168,11 +170,11 @@ impl Driver {
                 let sync = self.feed()?.sync(id, &published, SYNC_CHANGES_MAX);
                 Ok(FollowerEvent::Synced(bounded(patience, sync).await?))
             }
-            FollowerAction::Leave(id) => {
+            FollowerAction::Deregister(id) => {
                 bounded(patience, self.feed()?.deregister(id)).await?;
-                Ok(FollowerEvent::Left)
+                Ok(FollowerEvent::Deregistered)
             }
-            FollowerAction::Wait(_) | FollowerAction::Rest(_) | FollowerAction::End => {
+            FollowerAction::Wait(_) | FollowerAction::Disconnect(_) | FollowerAction::End => {
                 Ok(FollowerEvent::Due)
             }
         }

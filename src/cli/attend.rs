@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output;
 use super::signals::Signals;
-use crate::cache::Waiting;
+use crate::cache::BarrierStatus;
 use crate::service::Service;
 
 /// A wait that is over sooner is not worth a word.
@@ -135,7 +135,7 @@ impl Attended {
         Err(Interrupted::Committed {
             revision: waiting.revision.0,
             who: named(service, &waiting).await,
-            longest: waiting.longest().unwrap_or_default().as_secs().max(1),
+            longest: waiting.longest_wait().unwrap_or_default().as_secs().max(1),
         }
         .into())
     }
@@ -161,7 +161,7 @@ impl Progress {
         }
         self.said = Some(Instant::now());
         let (who, seconds) = (named(service, &waiting).await, since.elapsed().as_secs());
-        output::note(&match waiting.longest().map(|longest| longest.as_secs()) {
+        output::note(&match waiting.longest_wait().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
                 "committed; waiting until {who} confirms it: {seconds} s so far; a server that has died is given up after \
                  {longest} s"
@@ -182,7 +182,7 @@ impl Progress {
 }
 
 /// The replicas that are waited for, by their ids and as their processes named themselves.
-async fn named(service: &Service, waiting: &Waiting) -> String {
+async fn named(service: &Service, waiting: &BarrierStatus) -> String {
     let mut names = Vec::new();
     for (id, _) in &waiting.replicas {
         let host = tokio::time::timeout(NAME_TIMEOUT, service.replica_host(*id)).await;

@@ -86,12 +86,12 @@ impl Gate {
         if !in_time || message::is_encoded(headers) || refuse_foreign(request).is_some() {
             return None;
         }
-        let term = self.service.term();
+        let snapshot = self.service.lease_snapshot();
         let caller = connection.last_caller(&self.service, headers)?;
         if !caller.permissions.contains(Permission::Introspect) {
             return None;
         }
-        introspect::answer_at_once(&self.service, caller.id, term, request.body_mut(), read)
+        introspect::answer_at_once(&self.service, caller.id, snapshot, request.body_mut(), read)
     }
 
     async fn handle_in_time(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Filling, KnownDigests};
+use crate::cache::{FilterRebuild, KnownDigests};
 use crate::store::{Result, Store};
 
 /// Digests of one page, and the pause after it: ten million take less than a minute.
@@ -21,15 +21,15 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Fills, again and again, until `stop`.
 pub(super) async fn keep(store: Arc<dyn Store>, known: Arc<KnownDigests>, stop: CancellationToken) {
     let work = async {
-        let mut filled = 0;
+        let mut rebuilt = 0;
         loop {
-            known.wanted(filled).await;
+            known.rebuild_needed(rebuilt).await;
             let begun = Instant::now();
-            match fill(&*store, &known).await {
-                Ok(filling) => {
-                    let digests = filling.digests();
-                    match known.end(filling) {
-                        Some(number) => filled = number,
+            match rebuild(&*store, &known).await {
+                Ok(rebuild) => {
+                    let digests = rebuild.digest_count();
+                    match known.finish_rebuild(rebuild) {
+                        Some(number) => rebuilt = number,
                         // There are more than there was room for: at once with more room.
                         None => continue,
                     }
@@ -51,20 +51,20 @@ pub(super) async fn keep(store: Arc<dyn Store>, known: Arc<KnownDigests>, stop: 
     }
 }
 
-async fn fill(store: &dyn Store, known: &KnownDigests) -> Result<Filling> {
-    let mut filling = known.begin();
+async fn rebuild(store: &dyn Store, known: &KnownDigests) -> Result<FilterRebuild> {
+    let mut rebuild = known.begin_rebuild();
     let mut after = None;
     let mut told = Instant::now();
     loop {
         let page = store.list_digests(after.as_ref(), PAGE).await?;
-        filling.add(&page);
+        rebuild.add(&page);
         after = page.last().copied();
         if page.len() < PAGE as usize {
-            return Ok(filling);
+            return Ok(rebuild);
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            tracing::info!(digests = filling.digests(), "reading which tokens exist");
+            tracing::info!(digests = rebuild.digest_count(), "reading which tokens exist");
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cache::patience;
+use crate::cache::stall_timeout;
 use crate::cli::Usage;
 use crate::cli::args::serve::{Ports, ServeArgs};
 
@@ -64,7 +64,7 @@ fn tls(args: &ServeArgs, wrong: &mut Vec<String>) {
 fn doubtful(args: &ServeArgs) -> Vec<String> {
     let mut doubtful = Vec::new();
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
-    let dead = patience(args.lease);
+    let dead = stall_timeout(args.lease);
     if !args.request_timeout.is_zero() && args.request_timeout <= dead {
         doubtful.push(format!(
             "a revocation waits up to {} for a server that died (--lease and a margin), which is not less than \

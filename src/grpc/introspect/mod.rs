@@ -21,7 +21,7 @@ use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
 use super::message::{self, PREFIX};
-use crate::cache::Term;
+use crate::cache::LeaseSnapshot;
 use crate::model::CallerId;
 use crate::service::{Introspection, Result, Rpc, Service};
 
@@ -33,13 +33,13 @@ const ANSWER_BYTES: usize = 512;
 pub(super) fn answer_at_once(
     service: &Service,
     asker: CallerId,
-    term: Term,
+    snapshot: LeaseSnapshot,
     body: &mut Incoming,
     read: &mut Bytes,
 ) -> Option<Result<Response<Once>>> {
     let message = message::at_once(body, read, Rpc::Introspect.row().request_bytes_max)?;
     let request = request::read(message, asker)?;
-    let answer = service.introspect_from_memory(&request, term).transpose()?;
+    let answer = service.introspect_from_memory(&request, snapshot).transpose()?;
     Some(answer.map(|answer| respond(&answer)))
 }
 

@@ -88,7 +88,7 @@ impl Service {
     ) -> Result<Arc<Caller>> {
         let caller = match presented {
             PresentedCaller::Token(digest) => {
-                let found = match self.lookup.recall_caller(digest) {
+                let found = match self.lookup.cached_caller(digest) {
                     Some(known) => known,
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
@@ -119,18 +119,19 @@ impl Service {
         presented: &PresentedCaller,
         peer: Option<&Peer>,
     ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
-        let (term, generation) = (self.lookup.term(), self.lookup.callers_generation());
+        let (snapshot, generation) =
+            (self.lookup.lease_snapshot(), self.lookup.callers_generation());
         let caller = self.authenticate(presented, peer).await?;
         // What was found without memory says nothing of the generation.
         let known = self
             .lookup
-            .may_believe(term)
+            .lease_held_since(snapshot)
             .then(|| KnownCaller { caller: Arc::clone(&caller), generation });
         Ok((caller, known))
     }
 
     /// Whether nothing has changed of any caller since this one was authenticated, and its token has not ended. Whether
-    /// memory, which says so, may be believed is for [`Self::may_believe`].
+    /// memory, which says so, may be believed is for [`Self::lease_held_since`].
     pub fn still_knows(&self, known: &KnownCaller) -> bool {
         known.generation == self.lookup.callers_generation() && !self.proof_has_ended(&known.caller)
     }

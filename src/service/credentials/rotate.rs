@@ -114,7 +114,7 @@ impl Service {
                 ..before.clone()
             };
             tx.update_credential(&after).await?;
-            this.lookup.expect(&token.digest());
+            this.lookup.note_new_digest(&token.digest());
             tx.insert_credential(&successor, &token.digest()).await?;
             // An event for each of the two, so that each has its own story.
             let made = rotation(acting_user.as_ref(), None, &successor, now);

@@ -1,17 +1,17 @@
 //! What parts of a process, the store and the clients say to each other, and what can go wrong.
 
-use sophic_auth::cache::Term;
+use sophic_auth::cache::LeaseSnapshot;
 use sophic_auth::model::{Digest, Facts, ReplicaId, Revision};
 use sophic_auth::store::{Hint, Incarnation, Place, Published, Replicas, Synced};
 
 use super::client::Request;
-use super::store::Wanted;
+use super::store::Mutation;
 
 /// Which part of a process: each does one thing at a time, and can be held up by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thread {
     /// The one that follows the log.
-    Tail,
+    Follower,
     /// Those that work: requests, and the task that looks at the replicas.
     Work,
 }
@@ -20,25 +20,25 @@ pub(super) enum Thread {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) process: usize,
-    pub(super) life: u32,
+    pub(super) generation: u32,
     pub(super) thread: Thread,
 }
 
 /// What a process asks of the store.
 #[derive(Debug, Clone)]
-pub(super) enum Query {
+pub(super) enum Statement {
     Connect,
     InsertRow(ReplicaId),
     State,
     Sync(ReplicaId, Published),
-    Beat(ReplicaId),
+    Heartbeat(ReplicaId),
     EndRow(ReplicaId),
     Replicas,
     Fence(ReplicaId, i64),
     LookUp(Digest, Option<String>),
-    Commit(Wanted),
+    Commit(Mutation),
     /// The second half of a commit whose number was drawn before.
-    CommitAs(Wanted, u64),
+    CommitAs(Mutation, u64),
 }
 
 /// What comes back.
@@ -67,7 +67,7 @@ pub(super) enum Pool {
     Feed,
 }
 
-impl Query {
+impl Statement {
     pub(super) const fn pool(&self) -> Pool {
         match self {
             Self::LookUp(..) | Self::Replicas => Pool::Read,
@@ -76,7 +76,7 @@ impl Query {
             | Self::InsertRow(_)
             | Self::State
             | Self::Sync(..)
-            | Self::Beat(_)
+            | Self::Heartbeat(_)
             | Self::EndRow(_) => Pool::Feed,
         }
     }
@@ -84,38 +84,38 @@ impl Query {
 
 /// What happens to a part of a process.
 #[derive(Debug, Clone)]
-pub(super) enum Arrival {
+pub(super) enum Message {
     Start,
     Reply(u64, Reply),
     /// A time that was set is over.
     Time(u64),
     /// This process has committed something.
-    Prompt,
+    SyncRequested,
     /// A notification.
-    Heard(Hint),
+    Notified(Hint),
     /// Time for a heartbeat beside the tail.
-    Beat,
+    Heartbeat,
     /// The task that looks at the replicas panics.
-    Die,
+    MonitorPanics,
     /// The word to stop.
     Stop,
     Exit,
-    Ask(Request),
+    Introspect(Request),
     /// The facts were read of memory: may they be believed?
-    Believe(Request, Facts, Term),
-    Operate(u64, Wanted),
+    CheckLease(Request, Facts, LeaseSnapshot),
+    Mutate(u64, Mutation),
 }
 
 #[derive(Debug)]
 pub(super) enum Event {
-    At(Address, Arrival),
+    At(Address, Message),
     AtStore {
         from: Address,
         call: u64,
-        query: Query,
+        statement: Statement,
         connection: u32,
     },
-    Nature(Fault),
+    Fault(Fault),
     /// The standby has a commit of this life: those who listen are notified.
     Notify(Incarnation, Revision),
     /// Somebody asks, or asks for a change.
@@ -148,7 +148,7 @@ pub(super) enum Fault {
     /// Somebody who may connect notifies what never happened.
     Forge,
     /// The task of a process that looks at the replicas panics.
-    LookoutDies,
+    MonitorPanics,
     /// A process is killed, and none starts in its place.
     Death,
     /// The row of a replica is deleted by hand.

@@ -17,13 +17,13 @@ pub(super) const END: u64 = 13 * L;
 
 /// A safeguard that is left out, to see that the checker bites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(super) enum Omission {
     /// Revoke returns when it has committed.
     NoWait,
     /// A fill is kept without asking whether it is behind what was applied.
     FillUnchecked,
     /// Fills that were begun before a change are let go only after the acknowledgement.
-    DetachedTooLate,
+    LateDetach,
     /// They are never let go.
     NoDetach,
     /// A fill under way may be joined after the lease.
@@ -33,43 +33,43 @@ pub(super) enum Broken {
     /// A replica is given up when the database's clock is past the time in its row.
     DatabaseClock,
     /// State is read, and believed, before the row is there.
-    ReadBeforeRegistered,
+    StateReadBeforeRow,
     /// A call that finds the state as asked returns at once.
     RetryAtOnce,
     /// A deletion that finds nothing to delete returns at once.
-    MissingAtOnce,
+    NotFoundAtOnce,
     /// The lease counts from the reply.
     LeaseFromReply,
     /// The lease counts on a clock that stops while the machine is suspended.
     ClockStops,
     /// A replica that lags is given up at first sight.
-    FencedAtOnce,
+    GivenUpAtOnce,
     /// A row stands still since before it was read.
-    SeenBeforeRead,
+    ObservedBeforeRead,
     /// Numbers are drawn when a transaction begins.
     Sequence,
     /// Another life of the store goes unnoticed.
-    EpochIgnored,
+    IncarnationIgnored,
     /// What was applied in another life counts as an acknowledgement in this one.
-    AcknowledgedInAnotherLife,
+    AcknowledgedInAnotherIncarnation,
     /// The store counts syncs, and may count the same again after a crash.
     StoreCounts,
     /// A crash may lose any sync.
-    SyncsForgotten,
+    NondurableSyncs,
     /// A wait is judged by rows that were read before it began.
-    JudgedByEarlierLook,
+    ReleasedByEarlierRows,
     /// What a notification says is taken for applied.
-    HintApplied,
+    HintTakenForApplied,
     /// What was seen of the rows is forgotten when nobody waits any more.
-    StandstillForgotten,
+    ObservationsForgotten,
     /// The task that looks at the rows is not started again.
-    LookoutStaysDead,
+    MonitorNotRestarted,
     /// What a standby says is believed.
-    StandbyBelieved,
+    StandbyTrusted,
     /// The row of a replica that vanished without a mark is taken for one that left.
-    VanishedForgotten,
+    VanishedRowIgnored,
     /// What was read under a lease that ran out is believed under the next.
-    LaterLease,
+    CheckedAgainstLaterLease,
     /// A replica takes leave while its lease holds, and goes on answering.
     LeaseOutlivesRow,
 }
@@ -77,7 +77,7 @@ pub(super) enum Broken {
 /// The faults of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    pub(super) broken: Option<Broken>,
+    pub(super) omission: Option<Omission>,
     /// Processes beside the command line's.
     pub(super) servers: usize,
     /// Clocks run fast or slow by up to so many parts in a million.
@@ -106,7 +106,7 @@ pub(super) struct Plan {
     /// there too.
     pub(super) demotions: bool,
     /// The database's clock of the wall is set.
-    pub(super) steps: bool,
+    pub(super) clock_steps: bool,
     /// How long a client waits for a Revoke before it tries again, here or elsewhere.
     pub(super) deadline: u64,
     /// Whether it waits longer each time.
@@ -114,7 +114,7 @@ pub(super) struct Plan {
     /// Notifications are forged: one in so much time.
     pub(super) forged_every: Option<u64>,
     /// The task that looks at the replicas panics now and then.
-    pub(super) lookout_dies: bool,
+    pub(super) monitor_panics: bool,
     /// A process dies for good.
     pub(super) deaths: bool,
     /// Rows of replicas are deleted by hand.
@@ -122,42 +122,42 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn draw(rng: &mut Rng, broken: Option<Broken>) -> Self {
+    pub(super) fn draw(rng: &mut Rng, omission: Option<Omission>) -> Self {
         let mut often = |times| rng.in_thousand(times);
         let (pauses, stalls, slow) = (often(600), often(500), often(500));
         let (restarts, store_crashes) = (often(500), often(350));
-        let (promotions, steps) = (often(300), often(500));
+        let (promotions, clock_steps) = (often(300), often(500));
         let demotions = promotions && often(600);
-        let (more_patient, lookout_dies, deaths) = (often(600), often(300), often(250));
+        let (more_patient, monitor_panics, deaths) = (often(600), often(300), often(250));
         // Only a process that has looked before the row vanished can know of it.
         let vanishing = often(200) && !restarts && !store_crashes && !promotions;
         Self {
-            broken,
-            servers: 2 + rng.place(4),
-            drift: [0, 500, 10_000, 15_000][rng.place(4)],
+            omission,
+            servers: 2 + rng.index(4),
+            drift: [0, 500, 10_000, 15_000][rng.index(4)],
             pauses,
             stalls,
             slow,
-            slow_ones: [10, 20, 60][rng.place(3)],
-            store_pause: [L, 3 * L][rng.place(2)],
-            loss: [0, 0, 2, 20][rng.place(4)],
-            notify_loss: [0, 100, 1_000][rng.place(3)],
+            slow_ones: [10, 20, 60][rng.index(3)],
+            store_pause: [L, 3 * L][rng.index(2)],
+            loss: [0, 0, 2, 20][rng.index(4)],
+            notify_loss: [0, 100, 1_000][rng.index(3)],
             restarts,
             store_crashes,
             promotions,
             demotions,
-            steps,
-            deadline: [L / 10, L / 2, 2 * L, 4 * L][rng.place(4)],
+            clock_steps,
+            deadline: [L / 10, L / 2, 2 * L, 4 * L][rng.index(4)],
             more_patient,
-            forged_every: [None, None, Some(20 * MS), Some(MS)][rng.place(4)],
-            lookout_dies,
+            forged_every: [None, None, Some(20 * MS), Some(MS)][rng.index(4)],
+            monitor_panics,
             deaths: deaths && !vanishing,
             vanishing,
         }
     }
 
     /// Whether a safeguard is left out.
-    pub(super) fn is(&self, broken: Broken) -> bool {
-        self.broken == Some(broken)
+    pub(super) fn omits(&self, omission: Omission) -> bool {
+        self.omission == Some(omission)
     }
 }

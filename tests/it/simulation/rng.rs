@@ -27,7 +27,7 @@ impl Rng {
     }
 
     /// A place in something of this length.
-    pub(super) fn place(&mut self, len: usize) -> usize {
+    pub(super) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).expect("below a length")
     }
 

@@ -15,7 +15,7 @@ use sophic_auth::model::{
 use sophic_auth::store::{Change, ChangedEntity, Incarnation, Life};
 
 use self::rows::Row;
-use super::plan::{Broken, Plan};
+use super::plan::{Omission, Plan};
 
 /// What an answer is made of. Every change gives it a version of its own, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,7 @@ pub(super) enum Entity {
 
 /// A change that somebody asks for: how something is to be, so that the same can be asked twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Mutation {
     /// A key, or a personal access token.
     Create(usize),
     Revoke(usize),
@@ -46,7 +46,7 @@ pub(super) enum Effect {
     Widens,
 }
 
-impl Wanted {
+impl Mutation {
     pub(super) const fn entity(self) -> Entity {
         match self {
             Self::Create(at) | Self::Revoke(at) => Entity::Credential(at),
@@ -82,7 +82,7 @@ struct Tables {
 
 /// A commit that may still be lost in a promotion: nobody was told of it.
 #[derive(Clone)]
-struct Untold {
+struct UnconfirmedCommit {
     call: u64,
     before: Tables,
 }
@@ -94,18 +94,18 @@ pub(super) struct Store {
     timeline: u32,
     rows: BTreeMap<ReplicaId, Row>,
     /// What is on disk of them.
-    kept: BTreeMap<ReplicaId, Row>,
+    on_disk: BTreeMap<ReplicaId, Row>,
     /// Of every replica that there ever was.
     ids: Vec<ReplicaId>,
     /// By the database's clock, for those who would believe it.
     expiries: BTreeMap<ReplicaId, i64>,
-    broken: Option<Broken>,
+    omission: Option<Omission>,
     /// The next version of anything.
     version: i64,
     promotions: bool,
     /// For a sequence: the next number.
     drawn: u64,
-    untold: Vec<Untold>,
+    unconfirmed: Vec<UnconfirmedCommit>,
     /// Since when each version is, by entity: revision and version, in order.
     pub(super) history: BTreeMap<Entity, Vec<(u64, i64)>>,
     /// Who had a name since which revision.
@@ -122,16 +122,16 @@ pub(super) fn digest(at: usize) -> Digest {
     Digest::from_bytes(&bytes).expect("32 bytes")
 }
 
-pub(super) fn credential_at(digest: &Digest) -> usize {
+pub(super) fn index_of_digest(digest: &Digest) -> usize {
     let bytes = digest.as_bytes()[..8].try_into().expect("8 bytes");
-    usize::try_from(u64::from_be_bytes(bytes)).expect("it was made of one")
+    usize::try_from(u64::from_be_bytes(bytes)).expect("it was created of one")
 }
 
 pub(super) fn workspace_id(at: usize) -> WorkspaceId {
     WorkspaceId::parse(&format!("w{at}")).expect("an id")
 }
 
-pub(super) fn at_of(id: &str) -> usize {
+pub(super) fn index_of_id(id: &str) -> usize {
     id[1..].parse().expect("a number")
 }
 
@@ -209,14 +209,14 @@ impl Store {
             changes: BTreeMap::new(),
             timeline: 1,
             rows: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            on_disk: BTreeMap::new(),
             ids: Vec::new(),
             expiries: BTreeMap::new(),
-            broken: plan.broken,
+            omission: plan.omission,
             version: 1,
             promotions: plan.promotions,
             drawn: 0,
-            untold: Vec::new(),
+            unconfirmed: Vec::new(),
             history: BTreeMap::new(),
             names: SLUGS.iter().enumerate().map(holder).collect(),
         }
@@ -244,11 +244,11 @@ impl Store {
             };
             let (principal, named_workspace) = match &credential.owner {
                 Owner::Workspace(id) => {
-                    let own = &self.tables.workspaces[at_of(id.as_str())];
+                    let own = &self.tables.workspaces[index_of_id(id.as_str())];
                     (PrincipalFacts::Workspace(own.clone().into()), None)
                 }
                 Owner::User { id, .. } => {
-                    let (user, roles) = self.tables.users[at_of(id.as_str())].clone();
+                    let (user, roles) = self.tables.users[index_of_id(id.as_str())].clone();
                     let facts = UserFacts { user, roles: roles.into() };
                     (PrincipalFacts::User(facts.into()), workspace.and_then(named))
                 }
@@ -269,20 +269,20 @@ impl Store {
     /// Commits a change, if it changes anything; the revision to wait for, and the version that is there now.
     pub(super) fn commit(
         &mut self,
-        wanted: Wanted,
+        mutation: Mutation,
         call: u64,
         drawn: Option<u64>,
     ) -> (Revision, i64, bool) {
         let before = self.promotions.then(|| self.tables.clone());
         let version = self.version + 1;
-        let (entity, changed) = match wanted {
-            Wanted::Create(at) => {
+        let (entity, changed) = match mutation {
+            Mutation::Create(at) => {
                 let new =
                     self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
-                assert!(new.is_none(), "made once");
+                assert!(new.is_none(), "created once");
                 (ChangedEntity::Credential(digest(at)), true)
             }
-            Wanted::Revoke(at) => {
+            Mutation::Revoke(at) => {
                 // Its making may have been lost in a promotion.
                 let Some(row) = self.tables.credentials.get_mut(&digest(at)) else {
                     return (self.revision(), 0, false);
@@ -295,13 +295,13 @@ impl Store {
                 }
                 (ChangedEntity::Credential(digest(at)), changed)
             }
-            Wanted::PutUser(at, disabled) => {
+            Mutation::PutUser(at, disabled) => {
                 let user = &mut self.tables.users[at].0;
                 let changed = user.disabled != disabled;
                 user.disabled = disabled;
                 (self.touch_user(at, changed, version), changed)
             }
-            Wanted::PutRole(at, workspace, role) => {
+            Mutation::PutRole(at, workspace, role) => {
                 let roles = &mut self.tables.users[at].1;
                 let id = workspace_id(workspace);
                 let before = roles.iter().find(|(of, _)| *of == id).map(|(_, role)| *role);
@@ -309,7 +309,7 @@ impl Store {
                 roles.extend(role.map(|role| (id, role)));
                 (self.touch_user(at, before != role, version), before != role)
             }
-            Wanted::PutWorkspace(at, slug, disabled) => {
+            Mutation::PutWorkspace(at, slug, disabled) => {
                 self.put_workspace(at, SLUGS[slug], disabled, version)
             }
         };
@@ -318,16 +318,16 @@ impl Store {
             let number = drawn.unwrap_or(self.tables.revision + 1);
             self.tables.revision = self.tables.revision.max(number);
             self.changes.insert(number, Change { revision: Revision(number), entity });
-            self.history.entry(wanted.entity()).or_default().push((number, version));
+            self.history.entry(mutation.entity()).or_default().push((number, version));
             self.note_names();
         }
         // What changes nothing is recorded too, and waits for the standby like all else.
-        self.untold.extend(before.map(|before| Untold { call, before }));
+        self.unconfirmed.extend(before.map(|before| UnconfirmedCommit { call, before }));
         self.flush();
         if changed {
             return (self.changes_end(drawn), version, true);
         }
-        let version = self.version_of(wanted.entity());
+        let version = self.version_of(mutation.entity());
         (self.revision(), version, false)
     }
 
@@ -387,20 +387,20 @@ impl Store {
     }
 
     /// Whoever made this call knows that it was committed: it is on the standby too.
-    pub(super) fn told(&mut self, call: u64) {
-        if let Some(at) = self.untold.iter().position(|untold| untold.call == call) {
-            self.untold.drain(..=at);
+    pub(super) fn mark_confirmed(&mut self, call: u64) {
+        if let Some(at) = self.unconfirmed.iter().position(|unconfirmed| unconfirmed.call == call) {
+            self.unconfirmed.drain(..=at);
         }
     }
 
     /// Whoever reads, or is notified, sees what is on the standby: it is committed to nobody before.
-    pub(super) fn seen(&mut self) {
-        self.untold.clear();
+    pub(super) fn mark_all_confirmed(&mut self) {
+        self.unconfirmed.clear();
     }
 
     /// Forgets what was not kept.
     pub(super) fn crash(&mut self) {
-        self.rows = self.kept.clone();
+        self.rows = self.on_disk.clone();
     }
 
     /// What was written long enough ago is on disk.
@@ -411,8 +411,8 @@ impl Store {
     /// Begins another life, without the last `lost` commits that nobody was told of: the calls that made them.
     pub(super) fn promote(&mut self, lost: usize) -> Vec<u64> {
         self.timeline += 1;
-        let lost = lost.min(self.untold.len());
-        let gone = self.untold.split_off(self.untold.len() - lost);
+        let lost = lost.min(self.unconfirmed.len());
+        let gone = self.unconfirmed.split_off(self.unconfirmed.len() - lost);
         if let Some(first) = gone.first() {
             self.tables = first.before.clone();
             let newest = self.tables.revision;
@@ -422,6 +422,6 @@ impl Store {
             }
             self.note_names();
         }
-        gone.iter().map(|untold| untold.call).collect()
+        gone.iter().map(|unconfirmed| unconfirmed.call).collect()
     }
 }

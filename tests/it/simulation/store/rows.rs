@@ -3,7 +3,7 @@
 use sophic_auth::model::{ReplicaId, Revision};
 use sophic_auth::store::{Incarnation, Published, Replica, Replicas, Synced};
 
-use super::super::plan::{Broken, LEASE};
+use super::super::plan::{LEASE, Omission};
 use super::Store;
 
 /// The row of a replica.
@@ -17,7 +17,7 @@ pub(super) struct Row {
 impl Store {
     /// Commits, and waits for the disk.
     pub(super) fn flush(&mut self) {
-        self.kept = self.rows.clone();
+        self.on_disk = self.rows.clone();
     }
 
     pub(in crate::simulation) fn insert_row(&mut self, id: ReplicaId, now: u64, wall: i64) {
@@ -44,13 +44,16 @@ impl Store {
         wall: i64,
     ) -> Option<Synced> {
         let (incarnation, revision) = self.state();
-        let broken = self.broken;
+        let omission = self.omission;
         let row = self.live(id)?;
         let same = published.incarnation.as_ref() == Some(&incarnation)
-            || matches!(broken, Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored));
+            || matches!(
+                omission,
+                Some(Omission::AcknowledgedInAnotherIncarnation | Omission::IncarnationIgnored)
+            );
         row.applied = if same { published.applied } else { Revision(0) };
-        row.seq = match broken {
-            Some(Broken::StoreCounts) => row.seq + 1,
+        row.seq = match omission {
+            Some(Omission::StoreCounts) => row.seq + 1,
             _ => published.seq,
         };
         self.expiries.insert(id, wall);
@@ -63,7 +66,7 @@ impl Store {
     }
 
     /// For the heartbeat beside the tail.
-    pub(in crate::simulation) fn beat(&mut self, id: ReplicaId, seq: i64) -> bool {
+    pub(in crate::simulation) fn heartbeat(&mut self, id: ReplicaId, seq: i64) -> bool {
         self.live(id).map(|row| row.seq = seq).is_some()
     }
 
@@ -107,7 +110,7 @@ impl Store {
         let live = self.rows.values().filter(|row| !row.ended).map(|row| &row.replica);
         let replicas: Vec<_> = live.cloned().collect();
         let ended = self.rows.values().filter(|row| row.ended).map(|row| row.replica.id).collect();
-        let over = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
-        (Replicas { incarnation, revision, replicas, ended }, over)
+        let expired_rows = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
+        (Replicas { incarnation, revision, replicas, ended }, expired_rows)
     }
 }

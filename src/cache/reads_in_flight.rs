@@ -8,64 +8,64 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// What [`Board::join_or_begin`] did.
+/// What [`ReadsInFlight::join_or_start`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Boarded {
+pub enum JoinOutcome {
     /// There was a read to join.
     Joined,
     /// There was none; a new one has this number.
-    Began(u64),
+    Started(u64),
 }
 
 /// The reads that may be joined, by what they read; `T` is what they are waited for by.
 #[derive(Debug)]
-pub struct Board<K, T> {
-    under_way: Arc<Mutex<HashMap<K, (u64, T)>>>,
-    numbers: Arc<AtomicU64>,
+pub struct ReadsInFlight<K, T> {
+    reads: Arc<Mutex<HashMap<K, (u64, T)>>>,
+    next_number: Arc<AtomicU64>,
 }
 
-impl<K, T> Default for Board<K, T> {
+impl<K, T> Default for ReadsInFlight<K, T> {
     fn default() -> Self {
-        Self { under_way: Arc::default(), numbers: Arc::default() }
+        Self { reads: Arc::default(), next_number: Arc::default() }
     }
 }
 
-impl<K, T> Clone for Board<K, T> {
+impl<K, T> Clone for ReadsInFlight<K, T> {
     fn clone(&self) -> Self {
-        Self { under_way: Arc::clone(&self.under_way), numbers: Arc::clone(&self.numbers) }
+        Self { reads: Arc::clone(&self.reads), next_number: Arc::clone(&self.next_number) }
     }
 }
 
-impl<K: Hash + Eq + Clone, T: Clone> Board<K, T> {
+impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
     /// Joins the read of this key that is under way, if `may_join` allows it, and gives its ticket; puts a new one with this
     /// ticket on the board otherwise. `may_join` is asked once the read was found, so the read was on the board when it
     /// was allowed.
-    pub fn join_or_begin(
+    pub fn join_or_start(
         &self,
         key: &K,
         may_join: impl FnOnce() -> bool,
         ticket: &mut T,
-    ) -> Boarded {
-        let mut under_way = self.under_way.lock();
-        if let Some((_, other)) = under_way.get(key).filter(|_| may_join()) {
+    ) -> JoinOutcome {
+        let mut reads = self.reads.lock();
+        if let Some((_, other)) = reads.get(key).filter(|_| may_join()) {
             *ticket = other.clone();
-            return Boarded::Joined;
+            return JoinOutcome::Joined;
         }
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        under_way.insert(key.clone(), (number, ticket.clone()));
-        Boarded::Began(number)
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        reads.insert(key.clone(), (number, ticket.clone()));
+        JoinOutcome::Started(number)
     }
 
     /// Takes a read off the board, unless another has taken its place.
-    pub fn land(&self, key: &K, number: u64) {
-        let mut under_way = self.under_way.lock();
-        if under_way.get(key).is_some_and(|(other, _)| *other == number) {
-            under_way.remove(key);
+    pub fn remove(&self, key: &K, number: u64) {
+        let mut reads = self.reads.lock();
+        if reads.get(key).is_some_and(|(other, _)| *other == number) {
+            reads.remove(key);
         }
     }
 
     /// Lets nobody join what is under way now: it may have been read before a change.
-    pub fn detach(&self) {
-        self.under_way.lock().clear();
+    pub fn detach_all(&self) {
+        self.reads.lock().clear();
     }
 }

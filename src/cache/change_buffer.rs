@@ -14,25 +14,25 @@ const CHANGES_MAX: usize = 65_536;
 
 /// How far the log has been read, and when: `number` counts the syncs that it was confirmed by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Position {
+pub struct LogPosition {
     /// The store's life; nothing before the first sync.
     pub incarnation: Option<Incarnation>,
     /// Everything up to this is in the ring, or has left it.
     pub revision: Revision,
     /// Counts syncs with the primary.
-    pub number: u64,
+    pub syncs: u64,
 }
 
 /// The reader has fallen behind what is kept, or the store began another life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooOld;
+pub struct NotBuffered;
 
 /// The ring.
 #[derive(Debug)]
-pub struct Hub {
+pub struct ChangeBuffer {
     ring: RwLock<Ring>,
     /// Nothing once it is closed: then those who wait are told.
-    position: Mutex<Option<watch::Sender<Position>>>,
+    position: Mutex<Option<watch::Sender<LogPosition>>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,21 +43,21 @@ struct Ring {
     incarnation: Option<Incarnation>,
 }
 
-impl Default for Hub {
+impl Default for ChangeBuffer {
     fn default() -> Self {
         Self {
             ring: RwLock::default(),
-            position: Mutex::new(Some(watch::channel(Position::default()).0)),
+            position: Mutex::new(Some(watch::channel(LogPosition::default()).0)),
         }
     }
 }
 
-impl Hub {
+impl ChangeBuffer {
     /// Where the log is; to be told when it moves, or is confirmed, and, by an error, when there is no more.
-    pub fn position(&self) -> watch::Receiver<Position> {
+    pub fn position(&self) -> watch::Receiver<LogPosition> {
         match &*self.position.lock() {
             Some(sender) => sender.subscribe(),
-            None => watch::channel(Position::default()).1,
+            None => watch::channel(LogPosition::default()).1,
         }
     }
 
@@ -75,22 +75,22 @@ impl Hub {
         incarnation: &Incarnation,
         after: Revision,
         limit: usize,
-    ) -> Result<Vec<Change>, TooOld> {
+    ) -> Result<Vec<Change>, NotBuffered> {
         let ring = self.ring.read();
         if ring.incarnation.as_ref() != Some(incarnation) || after < ring.floor {
-            return Err(TooOld);
+            return Err(NotBuffered);
         }
         let newest = ring.newest();
         if after > newest {
-            return Err(TooOld);
+            return Err(NotBuffered);
         }
         // Revisions are gapless, so the place of each is known.
-        let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| TooOld)?;
+        let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| NotBuffered)?;
         Ok(ring.changes.iter().skip(begin).take(limit).cloned().collect())
     }
 
     /// Another life of the store begins at `revision`.
-    pub(super) fn start_over(&self, incarnation: &Incarnation, revision: Revision) {
+    pub(super) fn reset(&self, incarnation: &Incarnation, revision: Revision) {
         {
             let mut ring = self.ring.write();
             ring.changes.clear();
@@ -124,7 +124,7 @@ impl Hub {
         sender.send_if_modified(|position| {
             let moved = position.revision != revision;
             position.revision = revision;
-            position.number += u64::from(confirmed);
+            position.syncs += u64::from(confirmed);
             moved || confirmed
         });
     }

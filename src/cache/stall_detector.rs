@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::patience;
+use super::stall_timeout;
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Incarnation, Replica, Replicas};
 
@@ -18,7 +18,7 @@ const GRACE_PARTS: u32 = 10;
 
 /// A row, and since when it looks so.
 #[derive(Debug, Clone)]
-struct Seen {
+struct ObservedRow {
     row: Replica,
     since: Duration,
     /// Since when it has been looked at without a gap.
@@ -27,69 +27,69 @@ struct Seen {
 
 /// What was seen of each row.
 #[derive(Debug, Default)]
-pub struct Standstill {
-    seen: HashMap<ReplicaId, Seen>,
+pub struct StallDetector {
+    observed: HashMap<ReplicaId, ObservedRow>,
     /// Replicas whose rows vanished, and since when at the latest: each may answer for a lease from then on.
     vanished: Vec<(Replica, Duration)>,
     incarnation: Option<Incarnation>,
-    looked: Duration,
+    last_observed: Duration,
 }
 
-impl Standstill {
+impl StallDetector {
     /// Notes the rows, which were read before `now` (since boot); those that may be given up: their lease cannot hold
     /// any more. Were `now` from before the reading, a sync between the two would count as older than it is.
     ///
     /// A row that has vanished without a mark counts as a replica that syncs no more, so it is added to the rows for as
     /// long as its lease can hold.
-    pub fn look(&mut self, rows: &mut Replicas, now: Duration) -> Vec<(ReplicaId, i64)> {
+    pub fn observe(&mut self, rows: &mut Replicas, now: Duration) -> Vec<(ReplicaId, i64)> {
         if self.incarnation.as_ref() != Some(&rows.incarnation) {
             self.incarnation = Some(rows.incarnation.clone());
             // What was applied in another life says nothing of this one.
-            let all = self.seen.values_mut().map(|seen| &mut seen.row);
+            let all = self.observed.values_mut().map(|observed| &mut observed.row);
             let all = all.chain(self.vanished.iter_mut().map(|(row, _)| row));
             all.for_each(|row| row.applied = Revision::default());
         }
-        self.note_vanished(rows, now);
+        self.track_vanished(rows, now);
         // Nobody can have applied what is not there: such a number was written by hand.
         let head = rows.revision;
         for row in rows.replicas.iter_mut().filter(|row| row.applied > head) {
             row.applied = Revision::default();
         }
-        let gap = now.saturating_sub(self.looked);
-        self.looked = now;
-        let mut over = Vec::new();
+        let gap = now.saturating_sub(self.last_observed);
+        self.last_observed = now;
+        let mut stalled = Vec::new();
         for row in &rows.replicas {
-            let new = Seen { row: row.clone(), since: now, watched_since: now };
-            let seen = self.seen.entry(row.id).or_insert_with(|| new.clone());
-            if seen.row.seq != row.seq {
-                *seen = new;
+            let new = ObservedRow { row: row.clone(), since: now, watched_since: now };
+            let observed = self.observed.entry(row.id).or_insert_with(|| new.clone());
+            if observed.row.seq != row.seq {
+                *observed = new;
             } else if gap > (row.lease / GAP_PARTS).max(GAP_MIN) {
-                seen.watched_since = now;
+                observed.watched_since = now;
             }
-            seen.row.applied = row.applied;
-            let still = now.saturating_sub(seen.since) >= patience(row.lease);
-            if still && now.saturating_sub(seen.watched_since) >= row.lease / GRACE_PARTS {
-                over.push((row.id, row.seq));
+            observed.row.applied = row.applied;
+            let is_stalled = now.saturating_sub(observed.since) >= stall_timeout(row.lease);
+            if is_stalled && now.saturating_sub(observed.watched_since) >= row.lease / GRACE_PARTS {
+                stalled.push((row.id, row.seq));
             }
         }
         rows.replicas.extend(self.vanished.iter().map(|(row, _)| row.clone()));
-        over
+        stalled
     }
 
-    fn note_vanished(&mut self, rows: &Replicas, now: Duration) {
-        let (seen, vanished) = (&mut self.seen, &mut self.vanished);
+    fn track_vanished(&mut self, rows: &Replicas, now: Duration) {
+        let (observed, vanished) = (&mut self.observed, &mut self.vanished);
         vanished.retain(|(row, since)| {
             let back = rows.ended.contains(&row.id) || rows.replicas.iter().any(|r| r.id == row.id);
-            !back && now.saturating_sub(*since) < patience(row.lease)
+            !back && now.saturating_sub(*since) < stall_timeout(row.lease)
         });
-        seen.retain(|id, seen| {
+        observed.retain(|id, observed| {
             let there = rows.replicas.iter().any(|row| row.id == *id);
             if !there && !rows.ended.contains(id) {
                 tracing::error!(
                     replica = %id,
-                    "the row of a replica is gone, and it was not seen to leave: waiting out its lease"
+                    "the row of a replica is gone, and it was not observed to leave: waiting out its lease"
                 );
-                vanished.push((seen.row.clone(), now));
+                vanished.push((observed.row.clone(), now));
             }
             there
         });
@@ -97,6 +97,6 @@ impl Standstill {
 
     /// The shortest lease of those seen.
     pub fn shortest_lease(&self) -> Option<Duration> {
-        self.seen.values().map(|seen| seen.row.lease).min()
+        self.observed.values().map(|observed| observed.row.lease).min()
     }
 }

@@ -4,47 +4,47 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Lookup, Question, Term};
+use super::{FactsQuery, LeaseSnapshot, Lookup};
 use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store};
 
 /// No memory.
-pub struct Direct(pub Arc<dyn Store>);
+pub struct UncachedLookup(pub Arc<dyn Store>);
 
 #[async_trait]
-impl Lookup for Direct {
-    fn term(&self) -> Term {
-        Term::NONE
+impl Lookup for UncachedLookup {
+    fn lease_snapshot(&self) -> LeaseSnapshot {
+        LeaseSnapshot::NONE
     }
 
-    fn may_believe(&self, _: Term) -> bool {
+    fn lease_held_since(&self, _: LeaseSnapshot) -> bool {
         false
     }
 
-    fn recall(&self, _: &Question<'_>, _: Term) -> Option<Facts> {
+    fn cached_facts(&self, _: &FactsQuery<'_>, _: LeaseSnapshot) -> Option<Facts> {
         None
     }
 
-    async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        self.0.look_up(question.digest, question.workspace).await
+    async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts> {
+        self.0.look_up(query.digest, query.workspace).await
     }
 
-    async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
-        let asked: Vec<_> = questions.iter().map(Question::owned).collect();
+    async fn look_up_many(&self, queries: &[FactsQuery<'_>]) -> Result<Vec<Facts>> {
+        let asked: Vec<_> = queries.iter().map(FactsQuery::owned).collect();
         self.0.look_up_many(&asked).await
     }
 
-    fn recall_caller(&self, _: &Digest) -> Option<Option<Arc<Caller>>> {
+    fn cached_caller(&self, _: &Digest) -> Option<Option<Arc<Caller>>> {
         None
     }
 
-    fn may_know(&self, _: &Digest) -> bool {
+    fn may_exist(&self, _: &Digest) -> bool {
         false
     }
 
     async fn catch_up(&self) {}
 
-    fn expect(&self, _: &Digest) {}
+    fn note_new_digest(&self, _: &Digest) {}
 
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
         Ok(self.0.find_caller_by_digest(digest).await?.map(Arc::new))

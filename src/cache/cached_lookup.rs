@@ -7,16 +7,16 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::catch_up::CatchUp;
-use super::flights::{Flights, Ticket};
 use super::reader::Reader;
-use super::{Lease, Local, Lookup, Mirror, Question, Term};
+use super::store_reads::{StoreReads, Ticket};
+use super::{FactsQuery, Lease, LeaseSnapshot, LocalReplica, Lookup, Mirror};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store, StoreError};
 
 /// Memory before the store.
-pub struct Cached {
+pub struct CachedLookup {
     reader: Arc<Reader<Ticket>>,
-    flights: Flights,
+    store_reads: StoreReads,
     catch_up: CatchUp,
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
@@ -24,32 +24,32 @@ pub struct Cached {
     outage_grace: Duration,
 }
 
-impl Cached {
+impl CachedLookup {
     /// Over these parts. Reads of the store are tasks of `tasks`.
     pub fn new(
         store: Arc<dyn Store>,
         mirror: Arc<Mirror>,
-        local: Arc<Local>,
+        local: Arc<LocalReplica>,
         lease: Arc<Lease>,
         boot: Arc<dyn BootClock>,
         outage_grace: Duration,
         tasks: TaskTracker,
     ) -> Self {
         let reader = Arc::new(Reader::new(mirror, lease));
-        let flights = Flights {
+        let store_reads = StoreReads {
             reader: Arc::clone(&reader),
             store: Arc::clone(&store),
             boot: Arc::clone(&boot),
             tasks,
         };
         let catch_up = CatchUp::new(Arc::clone(&store), local);
-        Self { reader, flights, catch_up, store, boot, outage_grace }
+        Self { reader, store_reads, catch_up, store, boot, outage_grace }
     }
 
     /// Lets nobody join a read that is under way; for the tail.
-    pub fn detach(&self) -> impl Fn() + Send + use<> {
-        let board = self.reader.board().clone();
-        move || board.detach()
+    pub fn detach_hook(&self) -> impl Fn() + Send + use<> {
+        let reads = self.reader.reads_in_flight().clone();
+        move || reads.detach_all()
     }
 
     fn mirror(&self) -> &Mirror {
@@ -57,132 +57,133 @@ impl Cached {
     }
 
     /// What was last known rather than nothing, after this failure.
-    fn bridge(&self, question: &Question<'_>, error: StoreError) -> Result<Facts> {
-        let known = if self.may_bridge(&error) { self.reader.recall(question) } else { None };
+    fn stale_facts(&self, query: &FactsQuery<'_>, error: StoreError) -> Result<Facts> {
+        let known =
+            if self.may_serve_stale(&error) { self.reader.cached_facts(query) } else { None };
         known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
     }
 
     /// Whether what was last known is wanted rather than nothing, after this failure.
-    fn may_bridge(&self, error: &StoreError) -> bool {
-        error.is_outage() && self.bridges()
+    fn may_serve_stale(&self, error: &StoreError) -> bool {
+        error.is_outage() && self.serves_stale()
     }
 }
 
 #[async_trait]
-impl Lookup for Cached {
-    fn term(&self) -> Term {
-        self.reader.lease().term()
+impl Lookup for CachedLookup {
+    fn lease_snapshot(&self) -> LeaseSnapshot {
+        self.reader.lease().snapshot()
     }
 
-    fn may_believe(&self, term: Term) -> bool {
-        self.reader.may_believe(term, self.boot.since_boot())
+    fn lease_held_since(&self, snapshot: LeaseSnapshot) -> bool {
+        self.reader.lease_held_since(snapshot, self.boot.since_boot())
     }
 
-    fn recall(&self, question: &Question<'_>, term: Term) -> Option<Facts> {
-        let facts = self.reader.recall(question)?;
+    fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts> {
+        let facts = self.reader.cached_facts(query)?;
         // After the reading: the lease has to hold when the last of it was read.
-        self.may_believe(term).then_some(facts)
+        self.lease_held_since(snapshot).then_some(facts)
     }
 
-    async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        self.flights.look_up(question).await.or_else(|error| self.bridge(question, error))
+    async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts> {
+        self.store_reads.look_up(query).await.or_else(|error| self.stale_facts(query, error))
     }
 
-    async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
-        let term = self.term();
+    async fn look_up_many(&self, queries: &[FactsQuery<'_>]) -> Result<Vec<Facts>> {
+        let snapshot = self.lease_snapshot();
         let mut answers: Vec<Option<Facts>> =
-            questions.iter().map(|question| self.recall(question, term)).collect();
+            queries.iter().map(|query| self.cached_facts(query, snapshot)).collect();
         let missed: Vec<_> = answers
             .iter()
-            .zip(questions)
+            .zip(queries)
             .filter(|(answer, _)| answer.is_none())
-            .map(|(_, question)| question.owned())
+            .map(|(_, query)| query.owned())
             .collect();
         if missed.is_empty() {
             return Ok(answers.into_iter().flatten().collect());
         }
-        let life = self.mirror().life();
+        let generation = self.mirror().generation();
         let read = self.store.look_up_many(&missed).await;
         let mut read = match read {
             Ok(read) => Ok(read.into_iter()),
             Err(error) => Err(error),
         };
-        let holes = answers.iter_mut().zip(questions).filter(|(answer, _)| answer.is_none());
-        for (hole, question) in holes {
+        let gaps = answers.iter_mut().zip(queries).filter(|(answer, _)| answer.is_none());
+        for (gap, query) in gaps {
             let facts = match &mut read {
                 Ok(read) => {
                     let facts = read.next().ok_or(StoreError::RowsAffected {
                         expected: missed.len() as u64,
                         actual: 0,
                     })?;
-                    self.mirror().remember(question.digest, question.workspace, &facts, life);
+                    self.mirror().insert(query.digest, query.workspace, &facts, generation);
                     facts
                 }
-                Err(error) => self.bridge(question, error.clone())?,
+                Err(error) => self.stale_facts(query, error.clone())?,
             };
-            *hole = Some(facts);
+            *gap = Some(facts);
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
-    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
-        let term = self.term();
-        let known = self.mirror().recall_caller(digest)?;
-        self.may_believe(term).then_some(known)
+    fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
+        let snapshot = self.lease_snapshot();
+        let known = self.mirror().cached_caller(digest)?;
+        self.lease_held_since(snapshot).then_some(known)
     }
 
-    fn may_know(&self, digest: &Digest) -> bool {
-        self.mirror().known_digests().may_have(digest)
+    fn may_exist(&self, digest: &Digest) -> bool {
+        self.mirror().known_digests().may_contain(digest)
     }
 
     async fn catch_up(&self) {
         self.catch_up.wait().await;
     }
 
-    fn expect(&self, digest: &Digest) {
-        self.mirror().known_digests().note(digest);
+    fn note_new_digest(&self, digest: &Digest) {
+        self.mirror().known_digests().insert(digest);
     }
 
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>> {
-        if let Some(caller) = self.recall_caller(digest) {
+        if let Some(caller) = self.cached_caller(digest) {
             return Ok(caller);
         }
         let generation = self.mirror().callers_generation();
         match self.store.find_caller_by_digest(digest).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror().remember_caller(digest, caller.clone(), generation);
+                self.mirror().insert_caller(digest, caller.clone(), generation);
                 Ok(caller)
             }
-            Err(error) if self.may_bridge(&error) => {
-                self.mirror().recall_caller(digest).ok_or(error)
+            Err(error) if self.may_serve_stale(&error) => {
+                self.mirror().cached_caller(digest).ok_or(error)
             }
             Err(error) => Err(error),
         }
     }
 
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>> {
-        let term = self.term();
-        let known = self.mirror().recall_caller_by_san(san);
-        if let Some(caller) = known.filter(|_| self.may_believe(term)) {
+        let snapshot = self.lease_snapshot();
+        let known = self.mirror().cached_caller_by_san(san);
+        if let Some(caller) = known.filter(|_| self.lease_held_since(snapshot)) {
             return Ok(caller);
         }
         let generation = self.mirror().callers_generation();
         match self.store.find_caller_by_san(san.as_str()).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror().remember_caller_by_san(san, caller.clone(), generation);
+                self.mirror().insert_caller_by_san(san, caller.clone(), generation);
                 Ok(caller)
             }
-            Err(error) if self.may_bridge(&error) => {
-                self.mirror().recall_caller_by_san(san).ok_or(error)
+            Err(error) if self.may_serve_stale(&error) => {
+                self.mirror().cached_caller_by_san(san).ok_or(error)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn bridges(&self) -> bool {
-        self.reader.may_bridge(self.outage_grace, self.boot.since_boot())
+    fn serves_stale(&self) -> bool {
+        self.reader.may_serve_stale(self.outage_grace, self.boot.since_boot())
     }
 
     fn revision(&self) -> Revision {

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::verdict::is_behind;
-use super::{BarrierError, Standstill, Wait};
+use super::barrier_wait::is_behind;
+use super::{BarrierError, BarrierWait, StallDetector};
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Replica, Replicas};
 
@@ -24,7 +24,7 @@ const IDLE_PARTS: u32 = 10;
 
 /// What happened.
 #[derive(Debug)]
-pub enum LookoutEvent {
+pub enum MonitorEvent {
     /// The pause is over, somebody has begun to wait, or the machine is started, be it once more.
     Due,
     /// The rows, as they were read after the action that asked for them.
@@ -37,69 +37,73 @@ pub enum LookoutEvent {
 
 /// What to do next. One at a time: the outcome of each is an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LookoutAction {
+pub enum MonitorAction {
     /// Read the rows from the primary.
-    Look,
+    ReadRows,
     /// Mark this row as ended if it still stands at this number.
     Fence(ReplicaId, i64),
     /// Wait so long, or until somebody begins to wait.
-    Rest(Duration),
+    Wait(Duration),
 }
 
 #[derive(Debug)]
-enum At {
-    Resting,
-    Looking,
-    Fencing { id: ReplicaId, lease: Duration, rows: Replicas, over: Vec<(ReplicaId, i64)> },
+enum State {
+    Waiting,
+    ReadingRows,
+    Fencing { id: ReplicaId, lease: Duration, rows: Replicas, stalled: Vec<(ReplicaId, i64)> },
 }
 
 #[derive(Debug)]
 struct Waiter<W> {
-    wait: Wait,
+    wait: BarrierWait,
     /// Whether the look that is under way began after this one came: the rows of an earlier one say nothing about it.
-    looked_for: bool,
-    who: W,
+    rows_requested: bool,
+    handle: W,
 }
 
 /// The state machine; `W` is who waits.
 #[derive(Debug)]
-pub struct Lookout<W> {
-    standstill: Standstill,
+pub struct ReplicaMonitor<W> {
+    stall_detector: StallDetector,
     waiters: Vec<Waiter<W>>,
-    at: At,
+    state: State,
     pause: Duration,
     /// When the last wait that came is no longer looked for eagerly; nothing: one came since the last event.
     eager_until: Option<Duration>,
     released: Vec<(W, Result<(), BarrierError>)>,
     /// Whom the newest wait waits for, as the last look showed it, each with its lease.
-    behind: Vec<(ReplicaId, Duration)>,
+    lagging: Vec<(ReplicaId, Duration)>,
 }
 
-impl<W> Default for Lookout<W> {
+impl<W> Default for ReplicaMonitor<W> {
     fn default() -> Self {
         Self {
-            standstill: Standstill::default(),
+            stall_detector: StallDetector::default(),
             waiters: Vec::new(),
-            at: At::Resting,
+            state: State::Waiting,
             pause: PAUSE_MIN,
             eager_until: Some(Duration::ZERO),
             released: Vec::new(),
-            behind: Vec::new(),
+            lagging: Vec::new(),
         }
     }
 }
 
-impl<W> Lookout<W> {
-    /// Begins to wait for a revision, which is committed. If the machine rests, [`LookoutEvent::Due`] is to follow.
-    pub fn arrive(&mut self, revision: Revision, who: W) {
-        self.waiters.push(Waiter { wait: Wait::new(revision), looked_for: false, who });
+impl<W> ReplicaMonitor<W> {
+    /// Begins to wait for a revision, which is committed. If the machine rests, [`MonitorEvent::Due`] is to follow.
+    pub fn add_waiter(&mut self, revision: Revision, handle: W) {
+        self.waiters.push(Waiter {
+            wait: BarrierWait::new(revision),
+            rows_requested: false,
+            handle,
+        });
         self.eager_until = None;
         self.pause = PAUSE_MIN;
     }
 
     /// Forgets those who have gone away.
-    pub fn retain(&mut self, mut stays: impl FnMut(&W) -> bool) {
-        self.waiters.retain(|waiter| stays(&waiter.who));
+    pub fn retain_waiters(&mut self, mut keep: impl FnMut(&W) -> bool) {
+        self.waiters.retain(|waiter| keep(&waiter.handle));
     }
 
     /// Whether nobody waits.
@@ -108,14 +112,14 @@ impl<W> Lookout<W> {
     }
 
     /// The newest revision that somebody waits for.
-    pub fn newest_wanted(&self) -> Revision {
+    pub fn newest_awaited(&self) -> Revision {
         self.waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default()
     }
 
     /// The replicas that the newest wait waits for, each with its lease, as the last look showed them. None is known while
     /// the rows cannot be read.
-    pub fn behind(&self) -> &[(ReplicaId, Duration)] {
-        if self.is_idle() { &[] } else { &self.behind }
+    pub fn lagging_replicas(&self) -> &[(ReplicaId, Duration)] {
+        if self.is_idle() { &[] } else { &self.lagging }
     }
 
     /// Those who need wait no longer, and what came of it; each is given once.
@@ -127,97 +131,101 @@ impl<W> Lookout<W> {
     /// beside its row: of the replica in this process.
     pub fn on(
         &mut self,
-        event: LookoutEvent,
+        event: MonitorEvent,
         now: Duration,
-        known: impl Fn(&Replica, &Replicas) -> Option<Revision>,
-    ) -> LookoutAction {
+        locally_applied: impl Fn(&Replica, &Replicas) -> Option<Revision>,
+    ) -> MonitorAction {
         self.eager_until.get_or_insert(now + EAGER);
-        let at = std::mem::replace(&mut self.at, At::Resting);
-        match (at, event) {
-            (_, LookoutEvent::Due) => self.look(),
-            (At::Looking, LookoutEvent::Rows(mut rows)) => {
-                let over = self.standstill.look(&mut rows, now);
-                self.fence_next(rows, over, now, known)
+        let state = std::mem::replace(&mut self.state, State::Waiting);
+        match (state, event) {
+            (_, MonitorEvent::Due) => self.read_rows(),
+            (State::ReadingRows, MonitorEvent::Rows(mut rows)) => {
+                let stalled = self.stall_detector.observe(&mut rows, now);
+                self.fence_next(rows, stalled, now, locally_applied)
             }
-            (At::Fencing { id, lease, mut rows, over }, LookoutEvent::Fenced(fenced)) => {
+            (State::Fencing { id, lease, mut rows, stalled }, MonitorEvent::Fenced(fenced)) => {
                 if fenced {
                     tracing::warn!(replica = %id, ?lease, "a replica stood still for its whole lease, and was given up");
                     rows.replicas.retain(|row| row.id != id);
                     rows.ended.push(id);
                 }
-                self.fence_next(rows, over, now, known)
+                self.fence_next(rows, stalled, now, locally_applied)
             }
             // Those who wait do so until their time is over, and are told then.
-            (_, LookoutEvent::Failed | LookoutEvent::Rows(_) | LookoutEvent::Fenced(_)) => {
+            (_, MonitorEvent::Failed | MonitorEvent::Rows(_) | MonitorEvent::Fenced(_)) => {
                 self.pause = PAUSE_MAX;
-                self.behind.clear();
-                self.rest()
+                self.lagging.clear();
+                self.pause()
             }
         }
     }
 
-    fn look(&mut self) -> LookoutAction {
-        self.waiters.iter_mut().for_each(|waiter| waiter.looked_for = true);
-        self.at = At::Looking;
-        LookoutAction::Look
+    fn read_rows(&mut self) -> MonitorAction {
+        self.waiters.iter_mut().for_each(|waiter| waiter.rows_requested = true);
+        self.state = State::ReadingRows;
+        MonitorAction::ReadRows
     }
 
     /// Gives up the next of those that hold somebody up; then judges.
     fn fence_next(
         &mut self,
         rows: Replicas,
-        mut over: Vec<(ReplicaId, i64)>,
+        mut stalled: Vec<(ReplicaId, i64)>,
         now: Duration,
-        known: impl Fn(&Replica, &Replicas) -> Option<Revision>,
-    ) -> LookoutAction {
-        let newest = self.newest_wanted();
-        while let Some((id, seq)) = over.pop() {
+        locally_applied: impl Fn(&Replica, &Replicas) -> Option<Revision>,
+    ) -> MonitorAction {
+        let newest = self.newest_awaited();
+        while let Some((id, seq)) = stalled.pop() {
             let mut all = rows.replicas.iter();
-            let behind = |row: &&Replica| is_behind(row, newest, known(row, &rows));
+            let behind = |row: &&Replica| is_behind(row, newest, locally_applied(row, &rows));
             if let Some(row) = all.find(|row| row.id == id).filter(behind) {
                 let lease = row.lease;
-                self.at = At::Fencing { id, lease, rows, over };
-                return LookoutAction::Fence(id, seq);
+                self.state = State::Fencing { id, lease, rows, stalled };
+                return MonitorAction::Fence(id, seq);
             }
         }
-        self.judge(&rows, known);
-        if self.waiters.iter().any(|waiter| !waiter.looked_for) {
-            return self.look();
+        self.release(&rows, locally_applied);
+        if self.waiters.iter().any(|waiter| !waiter.rows_requested) {
+            return self.read_rows();
         }
         if !self.is_idle() && self.eager_until.is_some_and(|until| now < until) {
-            return self.look();
+            return self.read_rows();
         }
-        self.rest()
+        self.pause()
     }
 
-    fn judge(&mut self, rows: &Replicas, known: impl Fn(&Replica, &Replicas) -> Option<Revision>) {
+    fn release(
+        &mut self,
+        rows: &Replicas,
+        locally_applied: impl Fn(&Replica, &Replicas) -> Option<Revision>,
+    ) {
         for mut waiter in std::mem::take(&mut self.waiters) {
-            let outcome = if waiter.looked_for {
-                waiter.wait.judge(rows, |row| known(row, rows))
+            let outcome = if waiter.rows_requested {
+                waiter.wait.check(rows, |row| locally_applied(row, rows))
             } else {
                 None
             };
             match outcome {
-                Some(outcome) => self.released.push((waiter.who, outcome)),
+                Some(outcome) => self.released.push((waiter.handle, outcome)),
                 None => self.waiters.push(waiter),
             }
         }
-        let newest = self.newest_wanted();
-        let rows_behind =
-            rows.replicas.iter().filter(|row| is_behind(row, newest, known(row, rows)));
-        self.behind.clear();
-        self.behind.extend(rows_behind.map(|row| (row.id, row.lease)));
+        let newest = self.newest_awaited();
+        let lagging =
+            rows.replicas.iter().filter(|row| is_behind(row, newest, locally_applied(row, rows)));
+        self.lagging.clear();
+        self.lagging.extend(lagging.map(|row| (row.id, row.lease)));
     }
 
-    fn rest(&mut self) -> LookoutAction {
+    fn pause(&mut self) -> MonitorAction {
         if self.is_idle() {
-            let part = self.standstill.shortest_lease().map(|lease| lease / IDLE_PARTS);
-            return LookoutAction::Rest(
+            let part = self.stall_detector.shortest_lease().map(|lease| lease / IDLE_PARTS);
+            return MonitorAction::Wait(
                 part.map_or(IDLE_PAUSE_MAX, |part| part.min(IDLE_PAUSE_MAX)),
             );
         }
         let pause = self.pause;
         self.pause = (pause * 2).min(PAUSE_MAX);
-        LookoutAction::Rest(pause)
+        MonitorAction::Wait(pause)
     }
 }

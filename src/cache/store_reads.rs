@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::Question;
-use super::reader::{Fill, Miss, Reader};
+use super::FactsQuery;
+use super::reader::{Fill, MissAction, Reader};
 use crate::model::{BootClock, Facts};
 use crate::store::{Result, Store, StoreError};
 
@@ -14,61 +14,61 @@ use crate::store::{Result, Store, StoreError};
 pub(super) type Ticket = watch::Receiver<Option<Result<Facts>>>;
 
 /// Runs the reads that a [`Reader`] asks for.
-pub(super) struct Flights {
+pub(super) struct StoreReads {
     pub(super) reader: Arc<Reader<Ticket>>,
     pub(super) store: Arc<dyn Store>,
     pub(super) boot: Arc<dyn BootClock>,
     pub(super) tasks: TaskTracker,
 }
 
-impl Flights {
+impl StoreReads {
     /// What the store says, by a read of its own or one that is under way.
-    pub(super) async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        let (land, mut ticket) = watch::channel(None);
-        let facts = match self.reader.look_up(question, self.boot.since_boot(), &mut ticket) {
-            Miss::Read(fill) if question.fresh => return self.read(fill).await,
-            Miss::Read(fill) => {
+    pub(super) async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts> {
+        let (done, mut ticket) = watch::channel(None);
+        let facts = match self.reader.on_miss(query, self.boot.since_boot(), &mut ticket) {
+            MissAction::Read(fill) if query.fresh => return self.read(fill).await,
+            MissAction::Read(fill) => {
                 let read = self.read(fill);
                 self.tasks.spawn(async move {
                     let outcome = read.await;
-                    land.send_replace(Some(outcome));
+                    done.send_replace(Some(outcome));
                 });
-                landed(ticket).await?
+                result_of(ticket).await?
             }
-            Miss::Join => landed(ticket).await?,
+            MissAction::Join => result_of(ticket).await?,
         };
-        if self.reader.suffices(question, &facts) {
+        if self.reader.suffices(query, &facts) {
             return Ok(facts);
         }
-        self.read(self.reader.read(question)).await
+        self.read(self.reader.unshared_read(query)).await
     }
 
     fn read(&self, fill: Fill) -> impl Future<Output = Result<Facts>> + Send + use<> {
         let store = Arc::clone(&self.store);
         // Also if the read fails, panics or is dropped, the next one may begin.
-        let flight = Flight { reader: Arc::clone(&self.reader), fill };
+        let guard = ReadGuard { reader: Arc::clone(&self.reader), fill };
         async move {
-            let (digest, workspace) = flight.fill.key();
+            let (digest, workspace) = guard.fill.key();
             let facts = store.look_up(digest, workspace.as_deref()).await?;
-            flight.reader.land(&flight.fill, &facts);
+            guard.reader.complete(&guard.fill, &facts);
             Ok(facts)
         }
     }
 }
 
 /// A read under way. Dropping it takes it off the board.
-struct Flight {
+struct ReadGuard {
     reader: Arc<Reader<Ticket>>,
     fill: Fill,
 }
 
-impl Drop for Flight {
+impl Drop for ReadGuard {
     fn drop(&mut self) {
-        self.reader.end(&self.fill);
+        self.reader.discard(&self.fill);
     }
 }
 
-async fn landed(mut ticket: Ticket) -> Result<Facts> {
+async fn result_of(mut ticket: Ticket) -> Result<Facts> {
     let outcome = ticket.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
     // Without a value the task has panicked.
     outcome.unwrap_or_else(|| Err(StoreError::Unavailable("a read was broken off".to_owned())))

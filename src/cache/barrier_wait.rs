@@ -8,20 +8,20 @@ use crate::store::{Incarnation, Replica, Replicas};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarrierError {
     /// The store began another life meanwhile: ask again.
-    AnotherLife,
+    IncarnationChanged,
     /// The store does not show what was committed.
-    NotSeen,
+    CommitNotVisible,
 }
 
 /// A wait for a revision.
 #[derive(Debug, Clone)]
-pub struct Wait {
+pub struct BarrierWait {
     revision: Revision,
     /// The store's life when it was first looked at for this one.
     incarnation: Option<Incarnation>,
 }
 
-impl Wait {
+impl BarrierWait {
     /// For this revision, which is committed.
     pub const fn new(revision: Revision) -> Self {
         Self { revision, incarnation: None }
@@ -34,17 +34,21 @@ impl Wait {
 
     /// Nothing if there is still something to wait for. The rows were asked for after the commit; `known` is what is
     /// known of a replica beside its row.
-    pub fn judge(
+    pub fn check(
         &mut self,
         rows: &Replicas,
-        known: impl Fn(&Replica) -> Option<Revision>,
+        locally_applied: impl Fn(&Replica) -> Option<Revision>,
     ) -> Option<Result<(), BarrierError>> {
-        let life = self.incarnation.get_or_insert_with(|| rows.incarnation.clone());
-        if *life != rows.incarnation {
-            Some(Err(BarrierError::AnotherLife))
+        let incarnation = self.incarnation.get_or_insert_with(|| rows.incarnation.clone());
+        if *incarnation != rows.incarnation {
+            Some(Err(BarrierError::IncarnationChanged))
         } else if rows.revision < self.revision {
-            Some(Err(BarrierError::NotSeen))
-        } else if rows.replicas.iter().any(|row| is_behind(row, self.revision, known(row))) {
+            Some(Err(BarrierError::CommitNotVisible))
+        } else if rows
+            .replicas
+            .iter()
+            .any(|row| is_behind(row, self.revision, locally_applied(row)))
+        {
             None
         } else {
             Some(Ok(()))
@@ -53,6 +57,6 @@ impl Wait {
 }
 
 /// Whether a replica may still answer from before a revision, for all that its row says, and what is known beside it.
-pub fn is_behind(row: &Replica, revision: Revision, known: Option<Revision>) -> bool {
-    row.applied < revision && known.is_none_or(|applied| applied < revision)
+pub fn is_behind(row: &Replica, revision: Revision, locally_applied: Option<Revision>) -> bool {
+    row.applied < revision && locally_applied.is_none_or(|applied| applied < revision)
 }
