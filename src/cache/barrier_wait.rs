@@ -1,39 +1,39 @@
-//! What one look at the replicas' rows means for whoever waits. No I/O, so that the simulation in `tests/it/simulation`
-//! judges by these very rules.
+//! Decides from one read of the replicas' rows whether a wait is over. No I/O, so that the simulation in
+//! `tests/it/simulation` runs this code.
 
 use crate::model::Revision;
 use crate::store::{Incarnation, Replica, Replicas};
 
-/// Why nobody can say that every replica has applied a revision.
+/// Why it cannot be determined that every replica has applied a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarrierError {
-    /// The store began another life meanwhile: ask again.
+    /// The store has changed to another incarnation. The client has to repeat the call.
     IncarnationChanged,
-    /// The store does not show what was committed.
+    /// The store does not show the committed revision.
     CommitNotVisible,
 }
 
-/// A wait for a revision.
+/// A wait for every replica to apply a revision.
 #[derive(Debug, Clone)]
 pub struct BarrierWait {
     revision: Revision,
-    /// The store's life when it was first looked at for this one.
+    /// The incarnation of the store at the first check.
     incarnation: Option<Incarnation>,
 }
 
 impl BarrierWait {
-    /// For this revision, which is committed.
+    /// Creates a wait for this revision, which is committed.
     pub const fn new(revision: Revision) -> Self {
         Self { revision, incarnation: None }
     }
 
-    /// What is waited for.
+    /// The revision to wait for.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Nothing if there is still something to wait for. The rows were asked for after the commit; `known` is what is
-    /// known of a replica beside its row.
+    /// Returns the outcome, or `None` while a replica is still behind. The rows were requested after the commit.
+    /// `locally_applied` is the revision that a replica in this process has applied, which its row may not show yet.
     pub fn check(
         &mut self,
         rows: &Replicas,
@@ -56,7 +56,7 @@ impl BarrierWait {
     }
 }
 
-/// Whether a replica may still answer from before a revision, for all that its row says, and what is known beside it.
+/// Whether a replica may still answer from before `revision`, according to its row and to what is known locally.
 pub fn is_behind(row: &Replica, revision: Revision, locally_applied: Option<Revision>) -> bool {
     row.applied < revision && locally_applied.is_none_or(|applied| applied < revision)
 }

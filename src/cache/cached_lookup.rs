@@ -1,4 +1,4 @@
-//! A replica's answers: drives a [`Reader`] with the store and with tasks.
+//! Answers of a replica: drives a [`Reader`] with the store and with tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use super::{FactsQuery, Lease, LeaseSnapshot, LocalReplica, Lookup, Mirror};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store, StoreError};
 
-/// Memory before the store.
+/// A cache in front of the store.
 pub struct CachedLookup {
     reader: Arc<Reader<Ticket>>,
     store_reads: StoreReads,
     catch_up: CatchUp,
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
-    /// How long after the lease to answer what was known, where the store is out of reach.
+    /// How long after the end of the lease stale facts are served, while the store is out of reach.
     outage_grace: Duration,
 }
 
 impl CachedLookup {
-    /// Over these parts. Reads of the store are tasks of `tasks`.
+    /// Creates the cache. Reads of the store run as tasks of `tasks`.
     pub fn new(
         store: Arc<dyn Store>,
         mirror: Arc<Mirror>,
@@ -46,7 +46,7 @@ impl CachedLookup {
         Self { reader, store_reads, catch_up, store, boot, outage_grace }
     }
 
-    /// Lets nobody join a read that is under way; for the tail.
+    /// Returns a function that keeps later requests from joining the reads in flight.
     pub fn detach_hook(&self) -> impl Fn() + Send + use<> {
         let reads = self.reader.reads_in_flight().clone();
         move || reads.detach_all()
@@ -56,14 +56,14 @@ impl CachedLookup {
         self.reader.mirror()
     }
 
-    /// What was last known rather than nothing, after this failure.
+    /// Returns stale facts in place of this error, if that is allowed and the facts are cached.
     fn stale_facts(&self, query: &FactsQuery<'_>, error: StoreError) -> Result<Facts> {
         let known =
             if self.may_serve_stale(&error) { self.reader.cached_facts(query) } else { None };
         known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
     }
 
-    /// Whether what was last known is wanted rather than nothing, after this failure.
+    /// Whether stale facts may be served in place of this error.
     fn may_serve_stale(&self, error: &StoreError) -> bool {
         error.is_outage() && self.serves_stale()
     }
@@ -81,7 +81,7 @@ impl Lookup for CachedLookup {
 
     fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts> {
         let facts = self.reader.cached_facts(query)?;
-        // After the reading: the lease has to hold when the last of it was read.
+        // Checked after reading: the lease must still hold when the last entry was read.
         self.lease_held_since(snapshot).then_some(facts)
     }
 

@@ -1,7 +1,7 @@
-//! What the outcome of a sync means for the mirror, the lease and those who stream changes on. No I/O and no clock.
+//! Applies the outcome of a sync to the mirror, the lease and the change buffer. No I/O and no clock.
 //!
-//! What is applied rises here and nowhere else: from the rows that a sync fetched, never from a notification, which anybody
-//! who may connect to the database can send.
+//! `applied` rises only here, from the rows that a sync fetched. It never rises because of a notification, since every
+//! role that may connect to the database can send one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,36 +12,36 @@ use super::{Lease, Mirror};
 use crate::model::Revision;
 use crate::store::{Change, Incarnation, Published, Synced};
 
-/// Changes that one sync fetches at most. If there are more, they are fetched before the lease is extended.
+/// Maximum number of changes that one sync fetches. If there are more, they are fetched before the lease is extended.
 pub const SYNC_CHANGES_MAX: u32 = 10_000;
 
-/// What to do next.
+/// What the follower does after a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
-    /// Sync again at once: to publish what was applied, which is the acknowledgement, or to fetch more.
+    /// Sync again at once, to publish what was applied (the acknowledgement), or to fetch more.
     SyncAgain,
-    /// Nothing is new: wait for a hint, or for the time to look anyway.
+    /// Nothing is new. Wait for a hint, or for the next regular sync.
     Wait,
-    /// The row is gone, or the store began another life: register anew. The lease has ended.
+    /// The row is gone, or the store is another incarnation. Register again. The lease has ended.
     Register,
 }
 
-/// A replica that follows the log.
+/// Applies the change log to the memory of a replica.
 pub struct ChangeApplier {
     mirror: Arc<Mirror>,
     lease: Arc<Lease>,
     change_buffer: Arc<ChangeBuffer>,
-    /// Ends fills under way.
+    /// Keeps later requests from joining the fills in flight.
     detach: Box<dyn Fn() + Send>,
     incarnation: Option<Incarnation>,
-    /// Counts syncs.
+    /// Number of syncs so far.
     seq: i64,
-    /// When the last sync was sent that a crash of the store does not lose.
+    /// When the last durable sync was sent, as time since boot. A crash of the store does not lose a durable sync.
     last_durable: Option<Duration>,
 }
 
 impl ChangeApplier {
-    /// Over these parts; `detach` lets nobody join a fill that is under way.
+    /// Creates an applier. `detach` keeps later requests from joining a fill that is in flight.
     pub fn new(
         mirror: Arc<Mirror>,
         lease: Arc<Lease>,
@@ -52,7 +52,7 @@ impl ChangeApplier {
         Self { mirror, lease, change_buffer, detach, incarnation: None, seq: 0, last_durable: None }
     }
 
-    /// What to publish with the sync that is sent at `sent` (since boot).
+    /// Returns what to publish with the sync that is sent at `sent`, the time since boot.
     pub fn begin_sync(&mut self, sent: Duration) -> Published {
         self.seq += 1;
         let is_recent =
@@ -65,12 +65,13 @@ impl ChangeApplier {
         }
     }
 
-    /// The replica takes leave: nobody waits for it from now on, so it answers from memory no more.
+    /// Ends the lease, because the replica is about to deregister. After that, no revocation waits for it.
     pub fn deregister(&mut self) {
         self.end_registration();
     }
 
-    /// The replica's row is there since before this was read. Whatever is in memory is of another time: it goes.
+    /// Empties the memory after registering. `incarnation` and `revision` were read after the replica's row was
+    /// committed, and what memory holds may be older.
     pub fn on_registered(&mut self, incarnation: Incarnation, revision: Revision) {
         self.lease.end();
         (self.detach)();
@@ -86,7 +87,8 @@ impl ChangeApplier {
         self.mirror.set_applied(reached);
     }
 
-    /// Takes in the outcome of a sync that was sent at `sent` (since boot) with what [`Self::publish`] gave for it.
+    /// Applies the outcome of a sync that was sent at `sent`, the time since boot. `published` is what
+    /// [`Self::begin_sync`] returned for it.
     pub fn on_synced(
         &mut self,
         sent: Duration,
@@ -102,7 +104,7 @@ impl ChangeApplier {
             return self.end_registration();
         }
         let reached = synced.changes.last().map_or(applied, |change| change.revision);
-        // Rows that are missing were dropped before this replica came to read them.
+        // Missing rows were purged before this replica fetched them.
         let missing = reached < synced.revision
             && (synced.changes.len() as u64) < u64::from(SYNC_CHANGES_MAX);
         if !are_contiguous(applied, &synced.changes) || missing {
@@ -127,7 +129,7 @@ impl ChangeApplier {
     }
 }
 
-/// Whether changes go on from `applied`, without a gap.
+/// Whether the changes continue from `applied` without a gap.
 fn are_contiguous(applied: Revision, changes: &[Change]) -> bool {
     changes.iter().zip(applied.0 + 1..).all(|(change, next)| change.revision.0 == next)
 }

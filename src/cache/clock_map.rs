@@ -1,8 +1,8 @@
-//! A concurrent map of bounded size. What is not used goes first: the CLOCK algorithm, a second chance for whatever was
-//! touched since the hand last came by.
+//! A concurrent map of bounded size. It evicts by the CLOCK algorithm: an entry that was read since the hand last
+//! passed gets a second chance.
 //!
-//! Insertion asks a question under the lock of the shard (see [`ClockMap::insert_if`]): the coherence of the mirror
-//! rests on that, and no cache library offers it (CATALOGUE 0.6).
+//! An insertion evaluates a condition under the lock of the shard (see [`ClockMap::insert_if`]). The coherence of the
+//! mirror depends on that, and the cache libraries do not offer it.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher as _, Hash};
@@ -14,12 +14,12 @@ use parking_lot::RwLock;
 
 const SHARDS: usize = 64;
 
-/// What is kept under a key of its own.
+/// A value that contains its key.
 pub trait Keyed {
-    /// What it is found by.
+    /// Type of the key.
     type Key: Hash + Eq + ?Sized;
 
-    /// The key.
+    /// Returns the key.
     fn key(&self) -> &Self::Key;
 }
 
@@ -31,7 +31,7 @@ impl<K: Hash + Eq, V> Keyed for (K, V) {
     }
 }
 
-/// The map.
+/// A concurrent map of bounded size.
 pub struct ClockMap<T> {
     shards: Box<[RwLock<Shard<T>>]>,
     hasher: RandomState,
@@ -39,7 +39,7 @@ pub struct ClockMap<T> {
 
 struct Shard<T> {
     slots: HashTable<Slot<T>>,
-    /// The bucket that the hand comes to next.
+    /// The bucket that the hand visits next.
     hand: usize,
     capacity: usize,
 }
@@ -50,14 +50,14 @@ struct Slot<T> {
 }
 
 impl<T: Keyed> ClockMap<T> {
-    /// Holds at most about this many, and at least one a shard.
+    /// Creates a map of about this capacity. Each shard has room for at least one entry.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.div_ceil(SHARDS).max(1);
         let shard = || RwLock::new(Shard { slots: HashTable::new(), hand: 0, capacity });
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::default() }
     }
 
-    /// Reads what is kept by this key, under the shard's lock.
+    /// Calls `read` with the entry of this key, under the lock of the shard.
     pub fn get<Q: Hash + Eq + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&T) -> R) -> Option<R>
     where
         T::Key: Borrow<Q>,
@@ -65,14 +65,15 @@ impl<T: Keyed> ClockMap<T> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
         let slot = shard.slots.find(hash, has_key(key))?;
-        // A store only where it changes something, so that readers do not take the line from each other.
+        // Write only on a change, so that readers do not contend for the cache line.
         if !slot.touched.load(Ordering::Relaxed) {
             slot.touched.store(true, Ordering::Relaxed);
         }
         Some(read(&slot.value))
     }
 
-    /// Keeps this if the question, asked under the lock that [`Self::remove`] takes too, is answered yes.
+    /// Inserts the value if the condition holds. The condition is evaluated under the lock that [`Self::remove`] takes
+    /// too.
     pub fn insert_if(&self, value: T, condition: impl FnOnce() -> bool) -> bool {
         let hash = self.hasher.hash_one(value.key());
         let mut shard = self.shard(hash).write();
@@ -91,7 +92,7 @@ impl<T: Keyed> ClockMap<T> {
         true
     }
 
-    /// Drops what is kept by this key.
+    /// Removes the entry of this key.
     pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
     where
         T::Key: Borrow<Q>,
@@ -103,7 +104,7 @@ impl<T: Keyed> ClockMap<T> {
         }
     }
 
-    /// Drops everything.
+    /// Removes all entries.
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -112,18 +113,18 @@ impl<T: Keyed> ClockMap<T> {
         }
     }
 
-    /// Whether there is nothing.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().slots.len()).sum()
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard<T>> {
-        // The table uses the low bits and the top seven; these lie between.
+        // The table uses the low bits and the top seven bits. These lie between.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
@@ -136,7 +137,7 @@ where
 }
 
 impl<T> Shard<T> {
-    /// Of a shard that holds something: else the hand would never come to rest.
+    /// Evicts one entry. The shard must not be empty, or the loop would not end.
     fn evict_one(&mut self) {
         loop {
             let at = self.hand;

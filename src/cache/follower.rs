@@ -1,6 +1,6 @@
-//! How a replica follows the change log, as a state machine without I/O and without a clock: what comes in is an [`Event`],
-//! what is to be done next is an [`Action`]. `replica.rs` drives it with a thread and connections, the simulation in
-//! `tests/it/simulation` with a seeded scheduler.
+//! Decides when a replica syncs with the change log: a state machine without I/O and without a clock. It takes a
+//! [`FollowerEvent`] and returns the next [`FollowerAction`]. `replica.rs` drives it with a thread and connections, the
+//! simulation in `tests/it/simulation` with a seeded scheduler.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,52 +9,52 @@ use super::{ChangeApplier, LocalReplica, NextStep};
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Hint, Incarnation, Published, Synced};
 
-/// A sync is sent at least this often, hint or not.
+/// Longest interval between two syncs.
 const SYNC_INTERVAL_MAX: Duration = Duration::from_millis(250);
-/// Between two tries to connect.
+/// Pause between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// After a hint that led to nothing, the next one waits for so long, and twice as long each time up to the longest: a
-/// flood of forged hints costs a bounded number of syncs, and delays a true one by no more than this.
+/// Pause after a hint that led to nothing. It doubles with each such hint, up to the maximum. So a flood of forged
+/// hints costs a bounded number of syncs, and delays a true hint by at most the maximum.
 const HINT_PAUSE_MIN: Duration = Duration::from_millis(1);
 const HINT_PAUSE_MAX: Duration = Duration::from_millis(10);
 
-/// What happened: the outcome of the last action.
+/// The outcome of the last action.
 #[derive(Debug)]
 pub enum FollowerEvent {
     /// The connections are open.
     Connected,
-    /// The replica's row was committed, and then the store's life and newest revision were read.
+    /// The replica's row was committed. After that, the incarnation and newest revision of the store were read.
     Registered(ReplicaId, Incarnation, Revision),
-    /// The outcome of a sync; nothing if the row has ended.
+    /// The outcome of a sync. `None` if the row has ended.
     Synced(Option<Synced>),
     /// The row is marked as ended.
     Deregistered,
-    /// A hint was heard while waiting.
+    /// A hint arrived during the wait.
     Notified(Hint),
     /// This process has committed something.
     SyncRequested,
-    /// The wait or the rest is over, or the machine is started.
+    /// The time of a wait is over, or the state machine starts.
     Due,
-    /// The action failed, or took longer than it may.
+    /// The action failed or timed out.
     Failed,
 }
 
-/// What to do next. One at a time: the outcome of each is an event.
+/// The next action. One at a time; its outcome is the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowerAction {
     /// Open connections.
     Connect,
-    /// Insert a row under a new id, commit that, and only then read the store's life and newest revision.
+    /// Insert a row under a new id and commit it. Only then read the incarnation and newest revision of the store.
     Register,
-    /// Send this sync now: the lease counts from the moment at which this action was given.
+    /// Send this sync now. The lease counts from the moment this action was returned.
     Sync(ReplicaId, Published),
     /// Mark the row as ended.
     Deregister(ReplicaId),
-    /// Wait for a hint or a prompt, at the longest so long.
+    /// Wait for a hint or a request to sync, at most this long.
     Wait(Duration),
-    /// Drop the connections, and wait so long.
+    /// Drop the connections and wait this long.
     Disconnect(Duration),
-    /// It is over.
+    /// Stop: the replica is finished.
     End,
 }
 
@@ -68,20 +68,20 @@ enum State {
     Waiting { due: Duration, hinted: bool },
 }
 
-/// The state machine.
+/// Decides when a replica syncs.
 pub struct Follower {
     applier: ChangeApplier,
     local: Arc<LocalReplica>,
     interval: Duration,
     state: State,
     stopping: bool,
-    /// How long the next hint waits, and from when on it need not.
+    /// Current pause between hints, and the time from which the next hint leads to a sync at once.
     hint_pause: Duration,
     hints_allowed_from: Duration,
 }
 
 impl Follower {
-    /// Over these parts; the lease is that of the tail. It begins with [`FollowerEvent::Due`].
+    /// Creates a follower. `lease` is the length of the applier's lease. The first event is [`FollowerEvent::Due`].
     pub fn new(applier: ChangeApplier, local: Arc<LocalReplica>, lease: Duration) -> Self {
         Self {
             applier,
@@ -94,21 +94,22 @@ impl Follower {
         }
     }
 
-    /// The next event is to lead to the end: the row is marked as ended, so that nobody waits for this process.
+    /// Makes the next event begin the shutdown: the row is marked as ended, so that no revocation waits for this
+    /// process.
     pub const fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Gives up what it was at, after a panic: memory is not believed any more, its row stands still and is given up by
-    /// others, and [`FollowerEvent::Due`] begins again under another.
+    /// Resets the follower after a panic. Memory is no longer valid, and other processes give up the row once it has
+    /// stood still. [`FollowerEvent::Due`] starts again with a new row.
     pub fn abandon(&mut self) {
         self.applier.deregister();
         self.local.set_row(None);
         self.state = State::Disconnected;
     }
 
-    /// Takes in what happened; `now` is the time since boot, read after it happened and before the action that this
-    /// returns is begun.
+    /// Handles an event and returns the next action. `now` is the time since boot, read after the event and before the
+    /// returned action starts.
     pub fn on(&mut self, event: FollowerEvent, now: Duration) -> FollowerAction {
         let state = std::mem::replace(&mut self.state, State::Disconnected);
         match (state, event) {
@@ -141,7 +142,7 @@ impl Follower {
             (State::Waiting { hinted, .. }, FollowerEvent::Due | FollowerEvent::SyncRequested) => {
                 self.sync_or_deregister(hinted, now)
             }
-            // A failure, or an event that answers no action of this state.
+            // A failure, or an event that does not belong to this state.
             _ => self.disconnect(),
         }
     }
@@ -154,7 +155,7 @@ impl Follower {
         FollowerAction::Connect
     }
 
-    /// With connections: registers, or syncs if there is a row already.
+    /// Syncs, or registers if there is no row yet. Connections are open.
     fn register_or_sync(&mut self, now: Duration) -> FollowerAction {
         match self.local.row() {
             Some((id, _)) => self.sync(id, false, now),
@@ -166,7 +167,7 @@ impl Follower {
         }
     }
 
-    /// Syncs, or leaves if it is told to stop.
+    /// Syncs, or deregisters if the follower is stopping.
     fn sync_or_deregister(&mut self, hinted: bool, now: Duration) -> FollowerAction {
         match self.local.row() {
             Some((id, _)) if self.stopping => self.deregister(id),
@@ -199,8 +200,8 @@ impl Follower {
                 self.sync(id, false, now)
             }
             NextStep::Register => {
-                tracing::warn!(replica = %id, "given up by another, or the store began another life: starting afresh");
-                // If the row is still there, nobody should wait for it.
+                tracing::warn!(replica = %id, "given up, or the store is another incarnation: registering again");
+                // If the row is still there, no revocation should wait for it.
                 self.deregister(id)
             }
             NextStep::Wait => {
@@ -213,7 +214,7 @@ impl Follower {
         }
     }
 
-    /// Answers from memory no more, and only then says so.
+    /// Ends the lease, and only then marks the row as ended.
     fn deregister(&mut self, id: ReplicaId) -> FollowerAction {
         self.applier.deregister();
         self.local.set_row(None);

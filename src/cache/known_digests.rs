@@ -1,13 +1,13 @@
-//! Which digests may be somebody's: a Bloom filter of all of them, so that a flood of made-up tokens can be told from
-//! customers whose credentials are not in memory. No clock and no I/O: `server/known_digests.rs` fills it.
+//! Which digests may exist: a Bloom filter of all of them. Under a flood of made-up tokens, it tells these from tokens
+//! that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
 //!
-//! It decides who is limited, never who is known: what is in it is looked up whatever its caller's rate, and what is not is
-//! looked up within the bound. So a digest that is missing costs a refusal under a flood, and one too many costs a read.
-//! Nothing here can turn an answer around, and nothing is ever taken out: deleted digests stay until the next filling.
+//! It decides which look-ups are limited, never what they answer. A digest in the filter is looked up whatever the rate
+//! of its caller. Any other digest is looked up within the rate limit. So a missing digest costs a refusal during a
+//! flood, and a false positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
 //!
-//! A filling reads all digests of the store, page by page. It misses none: what was committed before a page was read is in
-//! the page, and what is committed later comes with the change log, which is noted here while the filling is under way. What
-//! the log does not name (an import, another life of the store) is made up for by another filling.
+//! A rebuild reads all digests of the store, page by page, and misses none: a digest that was committed before its page
+//! was read is in the page, and a later one arrives with the change log, which is inserted here during the rebuild too.
+//! Digests that the log does not name (an import, another incarnation of the store) call for another rebuild.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,31 +17,31 @@ use tokio::sync::Notify;
 
 use crate::model::Digest;
 
-/// With seven probes about one digest of a hundred that are nobody's looks known.
+/// With seven probes, about one percent of the unknown digests are false positives.
 const BITS_PER_DIGEST: u64 = 10;
 const PROBES: usize = 7;
-/// What the first filling has room for: 1.25 MB.
+/// Capacity of the first filter, which takes 1.25 MB.
 const CAPACITY_MIN: u64 = 1_000_000;
 
-/// The digests that may be somebody's.
+/// The digests that may exist.
 pub struct KnownDigests {
     filters: RwLock<Filters>,
-    /// Counts the times at which digests may have come that nobody named.
+    /// Number of times that digests may have been added which the change log does not name.
     gaps: AtomicU64,
-    /// How many digests the next filling is to have room for.
+    /// Capacity of the next filter.
     capacity: AtomicU64,
     gap_added: Notify,
 }
 
 #[derive(Default)]
 struct Filters {
-    /// Of the last filling that came to its end.
+    /// The filter of the last complete rebuild.
     complete: Option<Arc<Bloom>>,
-    /// Of the one under way.
+    /// The filter of the rebuild in progress.
     rebuilding: Option<Arc<Bloom>>,
 }
 
-/// A filling under way: to be given all digests of the store, read after it was begun.
+/// A rebuild in progress. Pass it all digests of the store, read after it began.
 pub struct FilterRebuild {
     bloom: Arc<Bloom>,
     gaps: u64,
@@ -49,7 +49,7 @@ pub struct FilterRebuild {
 }
 
 impl FilterRebuild {
-    /// Takes in digests of the store.
+    /// Adds digests of the store.
     pub fn add(&mut self, digests: &[Digest]) {
         self.digests += digests.len() as u64;
         for digest in digests {
@@ -57,14 +57,14 @@ impl FilterRebuild {
         }
     }
 
-    /// How many it was given.
+    /// Number of digests added.
     pub const fn digest_count(&self) -> u64 {
         self.digests
     }
 }
 
 impl Default for KnownDigests {
-    /// Knows of none, and has never been filled.
+    /// Empty, and never filled.
     fn default() -> Self {
         Self {
             filters: RwLock::default(),
@@ -76,7 +76,7 @@ impl Default for KnownDigests {
 }
 
 impl KnownDigests {
-    /// Whether the digest may be somebody's; `false`: it is nobody's, or not known here yet.
+    /// Whether the digest may exist. `false` means that it does not exist, or is not known here yet.
     pub fn may_contain(&self, digest: &Digest) -> bool {
         let filters = self.filters.read();
         [&filters.complete, &filters.rebuilding]
@@ -85,12 +85,12 @@ impl KnownDigests {
             .any(|bloom| bloom.contains(digest))
     }
 
-    /// Whether all digests are in it, but for those that were just lost.
+    /// Whether a rebuild has completed, so that only the newest digests can be missing.
     pub fn is_complete(&self) -> bool {
         self.filters.read().complete.is_some()
     }
 
-    /// The change log names this digest, or this process is about to make it somebody's.
+    /// Inserts a digest that the change log names, or that this process is about to create.
     pub fn insert(&self, digest: &Digest) {
         let filters = self.filters.read();
         for bloom in [&filters.complete, &filters.rebuilding].into_iter().flatten() {
@@ -101,20 +101,20 @@ impl KnownDigests {
         }
     }
 
-    /// Digests may have come that the change log does not name.
+    /// Reports that digests may have been added which the change log does not name.
     pub fn mark_incomplete(&self) {
         self.gaps.fetch_add(1, Ordering::AcqRel);
         self.gap_added.notify_one();
     }
 
-    /// Waits until there is something that a filling which ended with this number has not seen; 0: any.
+    /// Waits until there are gaps that the rebuild numbered `rebuilt` does not cover; 0 for any gap.
     pub async fn rebuild_needed(&self, rebuilt: u64) {
         while self.gaps.load(Ordering::Acquire) == rebuilt {
             self.gap_added.notified().await;
         }
     }
 
-    /// Begins a filling. From here on what the log names goes into it too.
+    /// Begins a rebuild. From now on, digests of the change log are inserted into the new filter too.
     pub fn begin_rebuild(&self) -> FilterRebuild {
         let gaps = self.gaps.load(Ordering::Acquire);
         let bloom = Arc::new(Bloom::new(self.capacity.load(Ordering::Acquire)));
@@ -122,8 +122,8 @@ impl KnownDigests {
         FilterRebuild { bloom, gaps, digests: 0 }
     }
 
-    /// Ends a filling that was given all digests of the store; its number for [`Self::wanted`], or nothing if there were more
-    /// than it has room for: then the next one has.
+    /// Ends a rebuild that was given all digests of the store. Returns its number for [`Self::rebuild_needed`], or
+    /// `None` if the filter was too small. The next one is larger then.
     pub fn finish_rebuild(&self, rebuild: FilterRebuild) -> Option<u64> {
         let digests = rebuild.digests.max(rebuild.bloom.len());
         let fits = digests <= rebuild.bloom.capacity;
@@ -136,17 +136,17 @@ impl KnownDigests {
         fits.then_some(rebuild.gaps)
     }
 
-    /// Room for these, and half as many more.
+    /// Raises the capacity to this many digests and half as many again.
     fn grow(&self, digests: u64) {
         self.capacity.fetch_max(digests + digests / 2, Ordering::AcqRel);
     }
 }
 
-/// A Bloom filter. A digest is a hash already, so its own bytes say where it goes.
+/// A Bloom filter. A digest is already a hash, so its bytes select the bits.
 struct Bloom {
     words: Box<[AtomicU64]>,
     capacity: u64,
-    /// Those that it has changed by.
+    /// Number of insertions that changed the filter.
     len: AtomicU64,
 }
 
@@ -168,8 +168,8 @@ impl Bloom {
         self.bits_of(digest).all(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// How many it has changed by, if by this. One that is twice as full as it should be takes no more: it would know
-    /// everybody.
+    /// Inserts a digest. Returns the new length if that changed the filter. A filter with twice its capacity takes no
+    /// more, because it would contain everything.
     fn insert(&self, digest: &Digest) -> Option<u64> {
         if self.len() >= 2 * self.capacity {
             return None;
@@ -181,7 +181,7 @@ impl Bloom {
         changed.then(|| self.len.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Seven windows of eight bytes, each of which begins with four of its own, spread over the words.
+    /// Hashes seven overlapping windows of eight bytes, each four bytes after the last.
     fn bits_of<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = (&'a AtomicU64, u64)> {
         let windows = digest.as_bytes().windows(8).step_by(4).take(PROBES);
         windows.filter_map(|window| {
@@ -238,7 +238,7 @@ mod tests {
         known.insert(&digest(4));
         assert!([2, 3, 4].iter().all(|number| known.may_contain(&digest(*number))));
         assert!(!known.may_contain(&digest(5)));
-        // The next filling takes the place of this one, and what is no more is forgotten.
+        // The next rebuild replaces this one, and deleted digests are forgotten.
         let rebuild = known.begin_rebuild();
         assert!(known.may_contain(&digest(3)), "until there is another");
         known.finish_rebuild(rebuild);
@@ -253,7 +253,7 @@ mod tests {
         let rebuild = known.begin_rebuild();
         known.mark_incomplete();
         let rebuilt = known.finish_rebuild(rebuild).expect("there is room");
-        // It came after the filling had begun.
+        // The gap was added after the rebuild had begun.
         known.rebuild_needed(rebuilt).await;
         let rebuilt = known.finish_rebuild(known.begin_rebuild()).expect("there is room");
         assert!(

@@ -1,4 +1,4 @@
-//! A process's own replica, as the rest of the process sees it: which row is its own, and how far it has applied the log.
+//! The replica in this process, as the rest of the process sees it: its row, and how far it has applied the change log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use super::Mirror;
 use crate::model::{ReplicaId, Revision};
 use crate::store::Incarnation;
 
-/// This process's replica.
+/// The replica in this process.
 pub struct LocalReplica {
-    /// Its row, and the life of the store that it was registered in.
+    /// Its row, and the incarnation of the store in which it registered.
     row: Mutex<Option<(ReplicaId, Incarnation)>>,
     mirror: Arc<Mirror>,
     /// The newest revision that this process has committed.
@@ -23,29 +23,29 @@ pub struct LocalReplica {
 }
 
 impl LocalReplica {
-    /// Not registered yet.
+    /// Creates a replica that has not registered.
     pub fn new(mirror: Arc<Mirror>) -> Self {
         let (sync_request, progress) = (Notify::new(), Notify::new());
         Self { row: Mutex::new(None), mirror, committed: AtomicU64::new(0), sync_request, progress }
     }
 
-    /// Makes it look: this revision was committed.
+    /// Requests a sync, because this revision was committed.
     pub fn request_sync(&self, revision: Revision) {
         self.committed.fetch_max(revision.0, Ordering::AcqRel);
         self.sync_request.notify_one();
     }
 
-    /// Waits for the next prompt. One that came while nobody waited counts.
+    /// Waits for the next request to sync. An earlier one that nothing waited for counts.
     pub(super) async fn sync_requested(&self) {
         self.sync_request.notified().await;
     }
 
-    /// Wakes those who wait for what is applied.
+    /// Wakes the waits for an applied revision.
     pub(super) fn notify_progress(&self) {
         self.progress.notify_waiters();
     }
 
-    /// Waits until this process answers from `revision` or newer, at the longest so long.
+    /// Waits until this process answers from `revision` or newer, or until the timeout.
     pub async fn wait_until_applied(&self, revision: Revision, timeout: Duration) {
         let applied = async {
             loop {
@@ -56,11 +56,11 @@ impl LocalReplica {
                 progress.await;
             }
         };
-        // A caller that needs to know looks for itself afterwards.
+        // The result does not matter: a caller that needs to know checks afterwards.
         let _ = tokio::time::timeout(timeout, applied).await;
     }
 
-    /// Whether this process has committed what it has not applied.
+    /// Whether this process has committed a revision that it has not applied.
     pub fn has_unapplied_commit(&self) -> bool {
         self.lags_behind(Revision(self.committed.load(Ordering::Acquire)))
     }
@@ -70,12 +70,12 @@ impl LocalReplica {
         self.applied() < revision
     }
 
-    /// What this process has applied.
+    /// The revision that this process has applied.
     pub(super) fn applied(&self) -> Revision {
         self.mirror.applied()
     }
 
-    /// The row and the life of the store that it was registered in.
+    /// The row, and the incarnation of the store in which it registered.
     pub fn row(&self) -> Option<(ReplicaId, Incarnation)> {
         self.row.lock().clone()
     }
@@ -84,8 +84,8 @@ impl LocalReplica {
         *self.row.lock() = row;
     }
 
-    /// If this row is its own, and of this life of the store: everything that this process answers from is as of this,
-    /// or newer.
+    /// If this is the row of this process in this incarnation, the revision that it has applied: every answer of this
+    /// process is that new or newer.
     pub fn applied_by(&self, id: ReplicaId, incarnation: &Incarnation) -> Option<Revision> {
         let row = self.row.lock();
         let own = row.as_ref().is_some_and(|row| row.0 == id && row.1 == *incarnation);

@@ -1,12 +1,12 @@
-//! The three things that the decision reads, in memory: credentials by digest, users with their roles by id, workspaces
-//! by id and by slug; and callers. No clock and no I/O: what may be believed, the lease says.
+//! The facts that decisions are made from, in memory: credentials by digest, users with their roles by id, workspaces
+//! by id and by slug. Also callers. No clock and no I/O; the lease says whether memory is valid.
 //!
-//! The rules (CATALOGUE E-SPEC, E4, E6):
-//! 1. Everything here is as of `applied` or newer. A change is applied in this order: raise `admitted`, evict, detach
-//!    fills under way ([`StoreReads::detach`](super::store_reads::StoreReads::detach)), raise `applied`.
-//! 2. A fill is of one revision, and is kept only if that is not behind `admitted`: checked and inserted as one step under
-//!    the shard's lock, which evicting takes too.
-//! 3. An eviction names one entity. Nothing is keyed by request, and there is no reverse index.
+//! The rules (`docs/protocol.md`):
+//! 1. Every entry is of revision `applied` or newer. Changes are applied in this order: raise `fill_floor`, evict,
+//!    detach the fills in flight ([`ReadsInFlight::detach_all`](super::ReadsInFlight::detach_all)), raise `applied`.
+//! 2. A fill is of one revision. It is kept only if that is not below `fill_floor`. The check and the insertion happen
+//!    under the lock of the shard, which an eviction takes too.
+//! 3. An eviction names one entity. No entry is keyed by request, and there is no reverse index.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +19,13 @@ use crate::model::{
 };
 use crate::store::{Change, ChangedEntity};
 
-/// How much is kept of things that there are few of.
+/// Capacity for callers, of which there are few.
 const CALLERS_MAX: usize = 10_000;
-/// How many digests are remembered to be nobody's. Apart from the good ones, which a flood must not evict.
+/// Capacity for digests that do not exist. They are kept apart, so that a flood of them does not evict the ones that
+/// do.
 const UNKNOWN_MAX: usize = 65_536;
 
-/// A value, and the revision that it was read at.
+/// A value, and the revision at which it was read.
 #[derive(Debug)]
 struct Entry<T> {
     revision: Revision,
@@ -69,35 +70,35 @@ impl Keyed for Workspace {
     }
 }
 
-/// What is in memory.
+/// The facts in memory.
 pub struct Mirror {
-    /// Counts the times at which everything was dropped: a fill of another life is not kept.
+    /// Number of resets. A fill from before the last reset is not kept.
     generation: AtomicU64,
     /// Fills of older revisions are not kept.
     fill_floor: AtomicU64,
-    /// All changes up to this one are applied.
+    /// All changes up to this revision are applied.
     applied: AtomicU64,
     credentials: ClockMap<Entry<CredentialFacts>>,
     users: ClockMap<Entry<UserFacts>>,
     workspaces: ClockMap<Entry<Workspace>>,
-    /// Where a slug was last seen. Only a hint: the workspace itself says whether it still has it.
+    /// The workspace that last had a slug. Only a hint: the workspace entry says whether it still has it.
     slugs: ClockMap<(Box<str>, Arc<Workspace>)>,
-    /// Names of no workspace.
+    /// Names that no workspace has.
     unknown_names: ClockMap<(Box<str>, Revision)>,
-    /// Digests of no credential.
+    /// Digests that no credential has.
     unknown: ClockMap<(Digest, Revision)>,
     callers: ClockMap<(Digest, Arc<Caller>)>,
-    /// Digests of no caller. Apart from the real ones too.
+    /// Digests that no caller has. Kept apart for the same reason.
     unknown_callers: ClockMap<(Digest, ())>,
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
-    /// Counts the times at which what is known of callers was dropped.
+    /// Number of times that all callers were dropped.
     callers_generation: AtomicU64,
-    /// No part of what may be believed: only who is limited is decided by it.
+    /// Decides only which look-ups are limited, and is not part of the facts.
     known_digests: Arc<KnownDigests>,
 }
 
 impl Mirror {
-    /// Empty; holds at most about so many credentials, and as many users and workspaces.
+    /// Creates an empty mirror of about this capacity for each of credentials, users and workspaces.
     pub fn new(capacity: usize) -> Self {
         Self {
             generation: AtomicU64::new(0),
@@ -117,39 +118,39 @@ impl Mirror {
         }
     }
 
-    /// The revision that everything here is as of, or newer.
+    /// The revision that every entry is of, or newer.
     pub fn applied(&self) -> Revision {
         Revision(self.applied.load(Ordering::Acquire))
     }
 
-    /// To be read before the store is, for [`Self::remember`].
+    /// Number of resets. Read it before the store, for [`Self::insert`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Counts up whenever what is known of callers was dropped.
+    /// Number of times that all callers were dropped.
     pub fn callers_generation(&self) -> u64 {
         self.callers_generation.load(Ordering::Acquire)
     }
 
-    /// The digests that may be somebody's.
+    /// The digests that may exist.
     pub const fn known_digests(&self) -> &Arc<KnownDigests> {
         &self.known_digests
     }
 
-    /// How many credentials are in memory.
+    /// Number of credentials in memory.
     pub fn credentials_len(&self) -> usize {
         self.credentials.len()
     }
 
-    /// All that an introspection is decided by, if all of it is here and not older than `at_least`.
+    /// Returns the facts for an introspection, if memory has all of them and they are not older than `at_least`.
     pub fn cached_facts(
         &self,
         digest: &Digest,
         workspace: Option<&str>,
         at_least: Revision,
     ) -> Option<Facts> {
-        // Before the entries: what is read after it is not older.
+        // Read before the entries, which are then not older.
         let applied = self.applied();
         let Some(credential) = self.credentials.get(digest, Clone::clone) else {
             let revision = self.unknown.get(digest, |kept| kept.1)?.max(applied);
@@ -182,7 +183,7 @@ impl Mirror {
         (revision >= at_least).then_some(Facts::new(revision, Some(found)))
     }
 
-    /// The workspace of this slug or id; nothing if that is not known here.
+    /// The workspace of this slug or id. `None` if memory does not know.
     fn workspace_by_name(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
         let hint = self.slugs.get(name, |(_, hint)| Arc::clone(hint));
         let hinted = hint.and_then(|hint| self.workspaces.get(&hint.id, Clone::clone));
@@ -194,7 +195,8 @@ impl Mirror {
         }
     }
 
-    /// Keeps what was read of the store, part by part, as far as it is not behind; `life` was read before that.
+    /// Keeps each part of what was read from the store, unless it is too old. `generation` was read before the store
+    /// was.
     pub fn insert(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, generation: u64) {
         let revision = facts.revision;
         let fresh = || self.accepts_fill(revision, generation);
@@ -224,17 +226,17 @@ impl Mirror {
         let value = Arc::clone(workspace);
         let fresh = || self.accepts_fill(revision, generation);
         self.workspaces.insert_if(Entry { revision, value }, fresh);
-        // Only a hint: the workspace itself says whether it has that slug.
+        // Only a hint: the workspace entry says whether it has that slug.
         let hint = Arc::clone(workspace);
         self.slugs.insert_if((workspace.slug.as_str().into(), hint), || true);
     }
 
-    /// Asked under the lock of the shard that is inserted into.
+    /// Whether a fill is kept. Called under the lock of the shard that it is inserted into.
     fn accepts_fill(&self, revision: Revision, generation: u64) -> bool {
         revision.0 >= self.fill_floor.load(Ordering::Acquire) && self.generation() == generation
     }
 
-    /// The caller of this service token: nothing if that is not known here, `Some(None)` if there is none.
+    /// The caller of this service token. `None` if memory does not know, `Some(None)` if there is no such caller.
     pub fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
         match self.callers.get(digest, |(_, caller)| Arc::clone(caller)) {
             Some(caller) => Some(Some(caller)),
@@ -242,12 +244,12 @@ impl Mirror {
         }
     }
 
-    /// The caller of this certificate's name.
+    /// The caller of this subject alternative name, in the same way.
     pub fn cached_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
         self.callers_by_san.get(san, |(_, caller)| caller.clone())
     }
 
-    /// Keeps the caller, unless what is known of callers was dropped since `generation` was read, which was before the
+    /// Keeps the caller, unless all callers were dropped since `generation` was read. `generation` was read before the
     /// store was.
     pub fn insert_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
         let fresh = || self.callers_generation() == generation;
@@ -257,7 +259,7 @@ impl Mirror {
         };
     }
 
-    /// As [`Self::insert_caller`].
+    /// Like [`Self::insert_caller`].
     pub fn insert_caller_by_san(
         &self,
         san: &CertificateSan,
@@ -268,7 +270,7 @@ impl Mirror {
         self.callers_by_san.insert_if((san.clone(), caller), fresh);
     }
 
-    /// Begins to apply changes up to `revision`: from here on no older fill is kept.
+    /// Begins to apply changes up to `revision`. From now on, older fills are not kept.
     pub fn evict(&self, changes: &[Change], revision: Revision) {
         self.fill_floor.fetch_max(revision.0, Ordering::AcqRel);
         for change in changes {
@@ -281,7 +283,7 @@ impl Mirror {
                 ChangedEntity::User(id) => self.users.remove(id),
                 ChangedEntity::Workspace(id) => {
                     self.workspaces.remove(id);
-                    // It may have taken a name that was nobody's.
+                    // The workspace may have taken a name that was unknown.
                     self.unknown_names.clear();
                 }
                 ChangedEntity::Caller(_) => self.drop_callers(),
@@ -293,14 +295,15 @@ impl Mirror {
         }
     }
 
-    /// Ends applying: everything is as of `revision` now.
+    /// Ends applying: every entry is now of `revision` or newer.
     pub fn set_applied(&self, revision: Revision) {
         self.applied.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// Drops everything, and goes on from `revision`, be it lower than before: another life of the store.
+    /// Drops everything and continues from `revision`, which may be lower than before: the store is another
+    /// incarnation.
     pub fn reset(&self, revision: Revision) {
-        // First: what was read in the life before is not kept while this empties, nor after it.
+        // Before the entries are dropped, so that a read from before the reset is not kept during or after it.
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.credentials.clear();
         self.users.clear();
@@ -311,7 +314,7 @@ impl Mirror {
         self.drop_callers();
         self.applied.store(revision.0, Ordering::Release);
         self.fill_floor.store(revision.0, Ordering::Release);
-        // Of what was committed before this the log tells nothing.
+        // The change log does not name what was committed before this.
         self.known_digests.mark_incomplete();
     }
 

@@ -1,13 +1,13 @@
-//! Answers from memory, as fresh as the store: between `service` and `store`.
+//! Answers from memory that are as current as the store. This room stands between `service` and `store`.
 //!
-//! [`Lookup`] is what `service` asks. [`UncachedLookup`] asks the store each time: the command line. [`CachedLookup`] is a replica: a
-//! [`Mirror`] that a [`ChangeApplier`] of the change log keeps true, believed while a [`Lease`] holds. [`Barrier`] is the other side:
-//! what a revocation waits for.
+//! `service` calls the [`Lookup`] trait. [`UncachedLookup`] reads the store each time; the command line uses it.
+//! [`CachedLookup`] is a replica: a [`Mirror`] that a [`ChangeApplier`] keeps current, valid while a [`Lease`] holds.
+//! [`Barrier`] is the opposite side: it makes a revocation wait for the replicas.
 //!
-//! Three state machines, without I/O and without a clock, make every choice: [`Follower`] (when to sync), [`Reader`]
-//! (memory or store) and [`ReplicaMonitor`] (whom to wait for). `replica.rs`, `cached.rs` and `barrier.rs` drive them with threads,
-//! tasks and connections; `tests/it/simulation` drives the same three with a seeded scheduler. The protocol is
-//! `docs/protocol.md`.
+//! Three state machines without I/O and without a clock make every choice: [`Follower`] (when to sync), [`Reader`]
+//! (memory or store) and [`ReplicaMonitor`] (which replicas to wait for). `replica.rs`, `cached_lookup.rs` and
+//! `barrier.rs` drive them with threads, tasks and connections; `tests/it/simulation` drives the same three with a
+//! seeded scheduler. `docs/protocol.md` describes the protocol.
 
 mod barrier;
 mod barrier_wait;
@@ -54,49 +54,51 @@ use async_trait::async_trait;
 use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::Result;
 
-/// What is asked about one token.
+/// A look-up of the facts for one token.
 #[derive(Debug, Clone, Copy)]
 pub struct FactsQuery<'a> {
-    /// The token's digest.
+    /// Digest of the token.
     pub digest: &'a Digest,
     /// The slug or id of the workspace that the request names.
     pub workspace: Option<&'a str>,
-    /// No part of the answer may be older.
+    /// Minimum revision of every part of the answer.
     pub at_least: Revision,
-    /// Read the store, even where memory could answer.
+    /// Read the store, even if memory could answer.
     pub fresh: bool,
 }
 
-/// What knows the facts that an introspection is decided by.
+/// A source of the facts that introspections are decided from.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// What memory may be believed by: to be taken before it is read.
+    /// The current lease. Take it before reading memory.
     fn lease_snapshot(&self) -> LeaseSnapshot;
 
-    /// Whether what was read of memory since `term` was taken may be believed.
+    /// Whether the lease has held since `snapshot` was taken, so that memory read in between is valid.
     fn lease_held_since(&self, snapshot: LeaseSnapshot) -> bool;
 
-    /// The facts, if memory has them, and may be believed since `term`.
+    /// The facts, if memory has them and the lease has held since `snapshot`.
     fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts>;
 
-    /// The facts, from wherever they have to be read.
+    /// Returns the facts, from memory or the store.
     async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts>;
 
-    /// The facts of many, in the order of the questions, with one read of the store for all that memory does not have.
+    /// Returns the facts for many tokens, in the order of the queries. One read of the store covers all that memory
+    /// lacks.
     async fn look_up_many(&self, queries: &[FactsQuery<'_>]) -> Result<Vec<Facts>>;
 
-    /// The caller of this service token, if memory knows, and may be believed; `Some(None)`: that there is none.
+    /// The caller of this service token, if memory knows it and is valid. `Some(None)` if there is no such caller.
     fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
 
-    /// Whether the digest may be somebody's, for whoever limits those that are not: `false` where that cannot be told. It
-    /// says nothing of the answer.
+    /// Whether the digest may exist, for the rate limit on unknown tokens; `false` if that is not known. Says nothing
+    /// about the answer.
     fn may_exist(&self, digest: &Digest) -> bool;
 
-    /// Waits until [`Self::may_exist`] knows of all that was committed before this, wherever it was: within a time and for a
-    /// number of those who wait that are bounded, and beyond them not at all.
+    /// Waits until [`Self::may_exist`] covers everything committed before this call, at any server. The time and the
+    /// number of waits are limited; beyond that it returns early.
     async fn catch_up(&self);
 
-    /// The digest is about to be somebody's, by this process: for [`Self::may_exist`], which else hears of it with the log.
+    /// Announces a digest that this process is about to create, to [`Self::may_exist`], which would otherwise receive
+    /// it with the change log.
     fn note_new_digest(&self, digest: &Digest);
 
     /// The caller of this service token, revoked or not.
@@ -105,26 +107,26 @@ pub trait Lookup: Send + Sync {
     /// The caller of this subject alternative name of a client certificate, unless revoked.
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>>;
 
-    /// The revision that memory is of, or newer; 0 without memory.
+    /// The revision that memory is of, or newer. 0 without memory.
     fn revision(&self) -> Revision;
 
-    /// Whether memory may be believed: a sync with the primary is not too long ago.
+    /// Whether memory is valid: the last sync with the primary is recent enough.
     fn is_current(&self) -> bool {
         self.lease_held_since(self.lease_snapshot())
     }
 
-    /// Whether what was last known is answered, marked as stale, where the store is out of reach.
+    /// Whether stale facts are served, marked as stale, while the store is out of reach.
     fn serves_stale(&self) -> bool {
         false
     }
 
-    /// A number that changes whenever what is known of callers may have changed. It is a part of memory: whoever has found
-    /// a caller may go on believing it while this stays the same, and memory may be believed.
+    /// A number that changes whenever the cached callers may have changed. It is part of memory: a caller that was
+    /// found stays valid while this number is the same and memory is valid.
     fn callers_generation(&self) -> u64;
 }
 
 impl FactsQuery<'_> {
-    /// As the store takes it.
+    /// The key in the form that the store takes.
     fn owned(&self) -> (Digest, Option<String>) {
         (*self.digest, self.workspace.map(str::to_owned))
     }

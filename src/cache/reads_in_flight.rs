@@ -1,5 +1,5 @@
-//! Which reads of the store are under way, so that those who miss the same share one. No I/O and no async: what a read is
-//! waited for by is up to the driver.
+//! The reads of the store that are in flight, so that concurrent misses of one key share a read. No I/O and no async:
+//! the driver chooses how to wait for a read.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// What [`ReadsInFlight::join_or_start`] did.
+/// The outcome of [`ReadsInFlight::join_or_start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinOutcome {
-    /// There was a read to join.
+    /// The request joins a read that is in flight.
     Joined,
-    /// There was none; a new one has this number.
+    /// A new read with this number.
     Started(u64),
 }
 
-/// The reads that may be joined, by what they read; `T` is what they are waited for by.
+/// The reads that may be joined, by key. `T` is a ticket to wait for a read with.
 #[derive(Debug)]
 pub struct ReadsInFlight<K, T> {
     reads: Arc<Mutex<HashMap<K, (u64, T)>>>,
@@ -37,9 +37,9 @@ impl<K, T> Clone for ReadsInFlight<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
-    /// Joins the read of this key that is under way, if `may_join` allows it, and gives its ticket; puts a new one with this
-    /// ticket on the board otherwise. `may_join` is asked once the read was found, so the read was on the board when it
-    /// was allowed.
+    /// Joins the read of this key that is in flight, if there is one and `may_join` allows it, and replaces `ticket` by
+    /// that of the read. Otherwise records a new read under `ticket`. `may_join` is called after the read was found, so
+    /// the read was in flight when it was allowed.
     pub fn join_or_start(
         &self,
         key: &K,
@@ -56,7 +56,7 @@ impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
         JoinOutcome::Started(number)
     }
 
-    /// Takes a read off the board, unless another has taken its place.
+    /// Removes a read, unless another read has replaced it.
     pub fn remove(&self, key: &K, number: u64) {
         let mut reads = self.reads.lock();
         if reads.get(key).is_some_and(|(other, _)| *other == number) {
@@ -64,7 +64,7 @@ impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
         }
     }
 
-    /// Lets nobody join what is under way now: it may have been read before a change.
+    /// Keeps later requests from joining the reads in flight, which may be of before a change.
     pub fn detach_all(&self) {
         self.reads.lock().clear();
     }

@@ -1,9 +1,9 @@
-//! What a revocation waits for, as a state machine without I/O and without a clock: it looks at the replicas' rows again and
-//! again, gives up those whose lease is over, and tells those who wait. `barrier.rs` drives it with a task, the simulation
-//! in `tests/it/simulation` with a seeded scheduler.
+//! Decides which replicas a revocation waits for: a state machine without I/O and without a clock. It reads the
+//! replicas' rows again and again, gives up the replicas whose lease is over, and releases the calls that wait.
+//! `barrier.rs` drives it with a task, the simulation in `tests/it/simulation` with a seeded scheduler.
 //!
-//! It looks whether or not anybody waits: a replica that died is then given up as soon as a wait comes, however short the
-//! deadlines of the calls are.
+//! It reads the rows even while no call waits. So a dead replica is given up as soon as a call has to wait for it,
+//! however short the deadlines of the calls are.
 
 use std::time::Duration;
 
@@ -12,37 +12,37 @@ use super::{BarrierError, BarrierWait, StallDetector};
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Replica, Replicas};
 
-/// For so long after a wait began the rows are looked at without a pause: nearly every wait is over by then, and a timer
-/// would add a millisecond.
+/// How long after a wait began the rows are read without a pause. Nearly every wait is over by then, and a timer would
+/// add a millisecond.
 const EAGER: Duration = Duration::from_millis(5);
-/// Between two looks after that while somebody waits, at first and at the longest.
+/// First and longest pause between two reads after that, while a call waits.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-/// Between two looks while nobody waits: so long, or this part of the shortest lease.
+/// Longest pause between two reads while no call waits. The pause is also at most this fraction of the shortest lease.
 const IDLE_PAUSE_MAX: Duration = Duration::from_millis(500);
 const IDLE_PARTS: u32 = 10;
 
-/// What happened.
+/// The outcome of the last action.
 #[derive(Debug)]
 pub enum MonitorEvent {
-    /// The pause is over, somebody has begun to wait, or the machine is started, be it once more.
+    /// The pause is over, a call has begun to wait, or the state machine starts or restarts.
     Due,
-    /// The rows, as they were read after the action that asked for them.
+    /// The rows, read after the action that requested them.
     Rows(Replicas),
-    /// Whether the row still stood at that number, and is marked as ended now.
+    /// Whether the row still had that sync number and is now marked as ended.
     Fenced(bool),
-    /// The action failed, or took longer than it may.
+    /// The action failed or timed out.
     Failed,
 }
 
-/// What to do next. One at a time: the outcome of each is an event.
+/// The next action. One at a time; its outcome is the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MonitorAction {
     /// Read the rows from the primary.
     ReadRows,
-    /// Mark this row as ended if it still stands at this number.
+    /// Mark this row as ended if it still has this sync number.
     Fence(ReplicaId, i64),
-    /// Wait so long, or until somebody begins to wait.
+    /// Wait this long, or until a call begins to wait.
     Wait(Duration),
 }
 
@@ -56,22 +56,22 @@ enum State {
 #[derive(Debug)]
 struct Waiter<W> {
     wait: BarrierWait,
-    /// Whether the look that is under way began after this one came: the rows of an earlier one say nothing about it.
+    /// Whether the read in flight began after this waiter was added. The rows of an earlier read do not count for it.
     rows_requested: bool,
     handle: W,
 }
 
-/// The state machine; `W` is who waits.
+/// Decides which replicas are waited for. `W` identifies a waiting call.
 #[derive(Debug)]
 pub struct ReplicaMonitor<W> {
     stall_detector: StallDetector,
     waiters: Vec<Waiter<W>>,
     state: State,
     pause: Duration,
-    /// When the last wait that came is no longer looked for eagerly; nothing: one came since the last event.
+    /// The end of the time without pauses. `None` if a waiter was added since the last event.
     eager_until: Option<Duration>,
     released: Vec<(W, Result<(), BarrierError>)>,
-    /// Whom the newest wait waits for, as the last look showed it, each with its lease.
+    /// The replicas that the newest wait is for, with their leases, as last read.
     lagging: Vec<(ReplicaId, Duration)>,
 }
 
@@ -90,7 +90,8 @@ impl<W> Default for ReplicaMonitor<W> {
 }
 
 impl<W> ReplicaMonitor<W> {
-    /// Begins to wait for a revision, which is committed. If the machine rests, [`MonitorEvent::Due`] is to follow.
+    /// Adds a call that waits for a revision, which is committed. If the machine is waiting, send [`MonitorEvent::Due`]
+    /// next.
     pub fn add_waiter(&mut self, revision: Revision, handle: W) {
         self.waiters.push(Waiter {
             wait: BarrierWait::new(revision),
@@ -101,34 +102,33 @@ impl<W> ReplicaMonitor<W> {
         self.pause = PAUSE_MIN;
     }
 
-    /// Forgets those who have gone away.
+    /// Removes the calls that have gone away.
     pub fn retain_waiters(&mut self, mut keep: impl FnMut(&W) -> bool) {
         self.waiters.retain(|waiter| keep(&waiter.handle));
     }
 
-    /// Whether nobody waits.
+    /// Whether no call waits.
     pub const fn is_idle(&self) -> bool {
         self.waiters.is_empty()
     }
 
-    /// The newest revision that somebody waits for.
+    /// The newest revision that a call waits for.
     pub fn newest_awaited(&self) -> Revision {
         self.waiters.iter().map(|waiter| waiter.wait.revision()).max().unwrap_or_default()
     }
 
-    /// The replicas that the newest wait waits for, each with its lease, as the last look showed them. None is known while
-    /// the rows cannot be read.
+    /// The replicas that the newest wait is for, with their leases, as last read. Empty while the rows cannot be read.
     pub fn lagging_replicas(&self) -> &[(ReplicaId, Duration)] {
         if self.is_idle() { &[] } else { &self.lagging }
     }
 
-    /// Those who need wait no longer, and what came of it; each is given once.
+    /// Takes the calls that need not wait any longer, with their outcomes.
     pub fn take_released(&mut self) -> Vec<(W, Result<(), BarrierError>)> {
         std::mem::take(&mut self.released)
     }
 
-    /// Takes in what happened; `now` is the time since boot, read after it happened. `known` is what is known of a replica
-    /// beside its row: of the replica in this process.
+    /// Handles an event and returns the next action. `now` is the time since boot, read after the event.
+    /// `locally_applied` is the revision that the replica in this process has applied, which its row may not show yet.
     pub fn on(
         &mut self,
         event: MonitorEvent,
@@ -145,13 +145,13 @@ impl<W> ReplicaMonitor<W> {
             }
             (State::Fencing { id, lease, mut rows, stalled }, MonitorEvent::Fenced(fenced)) => {
                 if fenced {
-                    tracing::warn!(replica = %id, ?lease, "a replica stood still for its whole lease, and was given up");
+                    tracing::warn!(replica = %id, ?lease, "gave up a replica that stood still for its whole lease");
                     rows.replicas.retain(|row| row.id != id);
                     rows.ended.push(id);
                 }
                 self.fence_next(rows, stalled, now, locally_applied)
             }
-            // Those who wait do so until their time is over, and are told then.
+            // The waiting calls keep waiting until their deadlines.
             (_, MonitorEvent::Failed | MonitorEvent::Rows(_) | MonitorEvent::Fenced(_)) => {
                 self.pause = PAUSE_MAX;
                 self.lagging.clear();
@@ -166,7 +166,7 @@ impl<W> ReplicaMonitor<W> {
         MonitorAction::ReadRows
     }
 
-    /// Gives up the next of those that hold somebody up; then judges.
+    /// Gives up the next stalled replica that a call waits for. Releases calls when there is no such replica left.
     fn fence_next(
         &mut self,
         rows: Replicas,

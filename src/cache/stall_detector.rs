@@ -1,5 +1,5 @@
-//! Which replicas can no longer answer from memory, because their rows have stood still for longer than a lease can hold.
-//! Only the clock of the process that looks decides, never a wall clock and never the database's.
+//! Detects replicas that can no longer answer from memory, because their rows have stood still for longer than a lease
+//! can hold. Only the clock of the observing process counts, never a wall clock or the clock of the database.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,49 +8,50 @@ use super::stall_timeout;
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Incarnation, Replica, Replicas};
 
-/// After a gap between two looks of more than this part of a lease, a row is looked at anew for a while before it is given
-/// up: when the store comes back after an outage, all rows have stood still, and most replicas are about to sync. Of a lease
-/// too short to be true the gap is so long.
+/// After a gap between two reads that is longer than this fraction of a lease, a row is watched anew before its replica
+/// is given up. After an outage of the store all rows have stood still, and most replicas are about to sync. The
+/// minimum applies to very short leases.
 const GAP_PARTS: u32 = 4;
 const GAP_MIN: Duration = Duration::from_millis(200);
-/// How long that is, as a part of a lease.
+/// How long the row is watched anew, as a fraction of a lease.
 const GRACE_PARTS: u32 = 10;
 
-/// A row, and since when it looks so.
+/// A row, and the time since which it is unchanged.
 #[derive(Debug, Clone)]
 struct ObservedRow {
     row: Replica,
     since: Duration,
-    /// Since when it has been looked at without a gap.
+    /// The time since which the row was observed without a gap.
     watched_since: Duration,
 }
 
-/// What was seen of each row.
+/// The observations of each row.
 #[derive(Debug, Default)]
 pub struct StallDetector {
     observed: HashMap<ReplicaId, ObservedRow>,
-    /// Replicas whose rows vanished, and since when at the latest: each may answer for a lease from then on.
+    /// Replicas whose rows vanished, with the time at which that was noticed. Each may answer for a lease from then on.
     vanished: Vec<(Replica, Duration)>,
     incarnation: Option<Incarnation>,
     last_observed: Duration,
 }
 
 impl StallDetector {
-    /// Notes the rows, which were read before `now` (since boot); those that may be given up: their lease cannot hold
-    /// any more. Were `now` from before the reading, a sync between the two would count as older than it is.
+    /// Records the rows, and returns the replicas that may be given up because their lease cannot hold any more. `now`
+    /// is the time since boot, read after the rows were. If it were from before, a sync in between would seem older
+    /// than it is.
     ///
-    /// A row that has vanished without a mark counts as a replica that syncs no more, so it is added to the rows for as
+    /// A row that has vanished without a mark counts as a replica that no longer syncs. It is added to the rows for as
     /// long as its lease can hold.
     pub fn observe(&mut self, rows: &mut Replicas, now: Duration) -> Vec<(ReplicaId, i64)> {
         if self.incarnation.as_ref() != Some(&rows.incarnation) {
             self.incarnation = Some(rows.incarnation.clone());
-            // What was applied in another life says nothing of this one.
+            // A revision applied in another incarnation does not count in this one.
             let all = self.observed.values_mut().map(|observed| &mut observed.row);
             let all = all.chain(self.vanished.iter_mut().map(|(row, _)| row));
             all.for_each(|row| row.applied = Revision::default());
         }
         self.track_vanished(rows, now);
-        // Nobody can have applied what is not there: such a number was written by hand.
+        // No replica can have applied a revision that does not exist. It was written by hand.
         let head = rows.revision;
         for row in rows.replicas.iter_mut().filter(|row| row.applied > head) {
             row.applied = Revision::default();
@@ -95,7 +96,7 @@ impl StallDetector {
         });
     }
 
-    /// The shortest lease of those seen.
+    /// The shortest lease of the observed rows.
     pub fn shortest_lease(&self) -> Option<Duration> {
         self.observed.values().map(|observed| observed.row.lease).min()
     }

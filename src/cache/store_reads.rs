@@ -1,4 +1,5 @@
-//! Reads of the store in tasks of their own, so that a caller who goes away does not take the read of the others along.
+//! Runs each read of the store in a task, so that a caller that goes away does not cancel a read that others have
+//! joined.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::reader::{Fill, MissAction, Reader};
 use crate::model::{BootClock, Facts};
 use crate::store::{Result, Store, StoreError};
 
-/// What a read is waited for by: nothing until it has landed.
+/// A ticket to wait for a read with. `None` until the read has ended.
 pub(super) type Ticket = watch::Receiver<Option<Result<Facts>>>;
 
 /// Runs the reads that a [`Reader`] asks for.
@@ -22,7 +23,7 @@ pub(super) struct StoreReads {
 }
 
 impl StoreReads {
-    /// What the store says, by a read of its own or one that is under way.
+    /// Reads the store, or joins a read that is in flight.
     pub(super) async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts> {
         let (done, mut ticket) = watch::channel(None);
         let facts = match self.reader.on_miss(query, self.boot.since_boot(), &mut ticket) {
@@ -45,7 +46,7 @@ impl StoreReads {
 
     fn read(&self, fill: Fill) -> impl Future<Output = Result<Facts>> + Send + use<> {
         let store = Arc::clone(&self.store);
-        // Also if the read fails, panics or is dropped, the next one may begin.
+        // The guard lets the next read begin even if this one fails, panics or is dropped.
         let guard = ReadGuard { reader: Arc::clone(&self.reader), fill };
         async move {
             let (digest, workspace) = guard.fill.key();
@@ -56,7 +57,7 @@ impl StoreReads {
     }
 }
 
-/// A read under way. Dropping it takes it off the board.
+/// A read in flight. Dropping the guard removes it from the reads in flight.
 struct ReadGuard {
     reader: Arc<Reader<Ticket>>,
     fill: Fill,

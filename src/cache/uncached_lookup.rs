@@ -1,4 +1,4 @@
-//! Asks the store each time: always fresh, and never in the way of a barrier.
+//! Looks everything up in the store: always current, so that no revocation has to wait for it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{FactsQuery, LeaseSnapshot, Lookup};
 use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store};
 
-/// No memory.
+/// A look-up without a cache.
 pub struct UncachedLookup(pub Arc<dyn Store>);
 
 #[async_trait]

@@ -1,6 +1,6 @@
-//! What was promised: no introspection that started after a change has returned answers as before it; what CreateKey has
-//! returned is known everywhere; no part of an answer is older than the revision that it claims, nor that revision than
-//! the one that was asked for.
+//! Checks the promise. An introspection that starts after a change has returned never answers as before the change. A
+//! key that CreateKey has returned is never unknown. No part of an answer is older than the revision that the answer
+//! claims, and that revision is not older than the requested one.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use sophic_auth::model::{Facts, PrincipalFacts, Revision};
 use super::client::Request;
 use super::store::{Entity, Store, USERS, WORKSPACES, index_of_digest, index_of_id};
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) at: u64,
     pub(super) what: String,
 }
 
-/// The oldest version of each thing that an answer may be made of.
+/// The oldest version of each entity that an answer may contain.
 #[derive(Debug, Clone)]
 pub(super) struct Floors {
     revision: u64,
@@ -27,11 +27,11 @@ pub(super) struct Floors {
 
 pub(super) struct Checker {
     pub(super) violation: Option<Violation>,
-    /// Revisions mean different things in different lives of the store.
+    /// Whether the store keeps one incarnation, so that revisions are comparable throughout the run.
     single_incarnation: bool,
-    /// A barrier for this revision has returned: everything up to it is to be seen.
+    /// The newest revision whose barrier has returned. Later answers must show every change up to it.
     revision: u64,
-    /// What returned without a barrier.
+    /// Versions of changes that returned without a barrier.
     without_barrier: BTreeMap<Entity, i64>,
     pub(super) answers: u64,
     pub(super) from_memory: u64,
@@ -57,7 +57,7 @@ impl Checker {
         self.violation.get_or_insert(Violation { at, what });
     }
 
-    /// A change has returned.
+    /// Records that a change has returned.
     pub(super) fn returned(&mut self, entity: Entity, barrier: Option<Revision>, version: i64) {
         if let Some(revision) = barrier {
             self.barriers += 1;
@@ -72,7 +72,7 @@ impl Checker {
         without_barrier.max(version_at(store, entity, self.revision))
     }
 
-    /// What holds for an introspection that starts now.
+    /// The promise to an introspection that starts now.
     pub(super) fn floors(&self, store: &Store, credential: usize) -> Floors {
         Floors {
             revision: self.revision,
@@ -122,7 +122,7 @@ impl Checker {
         self.check_name(now, store, request, facts);
     }
 
-    /// That a name is nobody's may be said only while it is.
+    /// An answer may say that no workspace has a name only while that is true.
     fn check_name(&mut self, now: u64, store: &Store, request: &Request, facts: &Facts) {
         let Some(found) = &facts.found else { return };
         let (PrincipalFacts::User(_), None) = (&found.principal, &found.named_workspace) else {
@@ -135,12 +135,12 @@ impl Checker {
         let before = holders.iter().rposition(|(revision, _)| *revision <= since).unwrap_or(0);
         let free = holders[before..].iter().any(|(_, holder)| holder.is_none());
         if self.single_incarnation && !free {
-            self.fail(now, format!("{:?} is nobody's, it says", request.key.1));
+            self.fail(now, format!("answered that no workspace is called {:?}", request.key.1));
         }
     }
 }
 
-/// What an answer is made of.
+/// The entities in an answer, with their versions.
 fn parts(credential: usize, facts: &Facts) -> Vec<(Entity, i64)> {
     let Some(found) = &facts.found else { return vec![(Entity::Credential(credential), 0)] };
     let workspace = |workspace: &sophic_auth::model::Workspace| {
@@ -157,7 +157,7 @@ fn parts(credential: usize, facts: &Facts) -> Vec<(Entity, i64)> {
     parts
 }
 
-/// The version that a thing had at a revision.
+/// The version of an entity at a revision.
 fn version_at(store: &Store, entity: Entity, revision: u64) -> i64 {
     let versions = store.history.get(&entity).map_or(&[][..], Vec::as_slice);
     let newest = versions.iter().rev().find(|(number, _)| *number <= revision);

@@ -1,4 +1,4 @@
-//! Who asks: a steady load of introspections, of changes, and of introspections of what has just been changed.
+//! The clients: a steady load of introspections and changes, and introspections of what has just been changed.
 
 use std::collections::BTreeMap;
 
@@ -16,34 +16,34 @@ pub(super) struct Request {
     pub(super) key: Key,
     pub(super) at_least: Revision,
     pub(super) fresh: bool,
-    /// A read that it joined was too old for it.
+    /// Whether this is the second read, after a joined read was too old.
     pub(super) is_second_read: bool,
     pub(super) process: usize,
     session: usize,
-    /// What was promised when it started.
+    /// The promise at the time the introspection started.
     pub(super) floors: Floors,
 }
 
-/// A change that somebody wants made.
+/// A change that a client wants to make.
 #[derive(Debug)]
 pub(super) struct Operation {
     mutation: Mutation,
-    /// The try that is waited for.
+    /// The current attempt.
     attempt: u64,
     patience: u64,
     tries: u32,
-    /// The process of the last try.
+    /// The process of the last attempt.
     process: Option<usize>,
-    /// Whether every try goes to that process.
+    /// Whether every attempt goes to that process.
     pinned: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) operations: BTreeMap<u64, Operation>,
-    /// Whose attempt it is.
+    /// The operation of each attempt.
     attempts: BTreeMap<u64, u64>,
-    /// Credentials whose making has returned.
+    /// Credentials whose creation has returned.
     created: Vec<usize>,
     revoked: Vec<usize>,
     next: usize,
@@ -72,13 +72,13 @@ impl World {
         }
         let mutation = self.mutation();
         self.start_operation(mutation, None);
-        // Two may ask for the same at once.
+        // Two clients may ask for the same change at once.
         if mutation.effect() == Effect::Narrows && self.rng.in_thousand(200) {
             self.start_operation(mutation, None);
         }
     }
 
-    /// Somebody wants this done: by this process, if one is given, and by no other.
+    /// Starts an operation. If a process is given, every attempt goes to it.
     pub(super) fn start_operation(&mut self, mutation: Mutation, process: Option<usize>) {
         let operation = self.fresh_number();
         let patience = self.plan.deadline;
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// One that lives, or has died lately.
+    /// A credential that was created or revoked recently.
     fn some_credential(&mut self) -> Option<usize> {
         let revoked = &self.clients.revoked;
         let late = &revoked[revoked.len().saturating_sub(4)..];
@@ -119,7 +119,7 @@ impl World {
         if all.is_empty() { None } else { Some(all[self.rng.index(all.len())]) }
     }
 
-    /// Asks about a credential; what has returned until now is to be seen.
+    /// Sends an introspection of a credential. Its answer must show every change that has returned so far.
     pub(super) fn ask(&mut self, at: usize, process: usize) {
         let workspace = if at.is_multiple_of(2) {
             None
@@ -141,7 +141,7 @@ impl World {
         self.after(delay, Event::At(address, Message::Introspect(request)));
     }
 
-    /// An answer, or none: UNAVAILABLE.
+    /// Checks an answer. `None` is UNAVAILABLE.
     pub(super) fn answer(&mut self, request: &Request, facts: Option<&Facts>, remembered: bool) {
         let Some(facts) = facts else { return };
         let session = &mut self.clients.sessions[request.session];
@@ -149,7 +149,7 @@ impl World {
         self.checker.check_answer(self.now, &self.store, request, facts, remembered);
     }
 
-    /// Sends an operation to some process: the same as before, or another.
+    /// Sends an operation to the process of the last attempt or to another.
     pub(super) fn attempt(&mut self, id: u64) {
         let attempt = self.fresh_number();
         let some = self.rng.index(self.processes.len());
@@ -171,7 +171,7 @@ impl World {
         self.after(patience, Event::Late { operation: id, attempt });
     }
 
-    /// DEADLINE_EXCEEDED: committed perhaps, and the barrier pending.
+    /// DEADLINE_EXCEEDED: the change may be committed, and its barrier may be pending.
     pub(super) fn give_up_attempt(&mut self, operation: u64, attempt: u64) {
         if self.clients.attempts.contains_key(&attempt) {
             debug_assert_eq!(self.clients.attempts[&attempt], operation);
@@ -179,12 +179,12 @@ impl World {
         }
     }
 
-    /// The outcome is unknown.
+    /// Handles an attempt with an unknown outcome.
     pub(super) fn failed(&mut self, attempt: u64) {
         let Some(id) = self.clients.attempts.remove(&attempt) else { return };
         let Some(operation) = self.clients.operations.get(&id) else { return };
         if matches!(operation.mutation, Mutation::Create(_)) {
-            // Its token is lost, whether it was made or not.
+            // The token is lost, whether it was created or not.
             self.clients.operations.remove(&id);
             return;
         }
@@ -193,7 +193,8 @@ impl World {
         self.after(pause, Event::Retry { operation: id });
     }
 
-    /// It has returned: from here on every introspection has to know. Those who would be the first to notice ask.
+    /// Handles an attempt that has returned. From now on every introspection must show it, so clients ask every server
+    /// about an affected credential.
     pub(super) fn returned(&mut self, attempt: u64, barrier: Option<Revision>, version: i64) {
         let Some(id) = self.clients.attempts.remove(&attempt) else { return };
         let Some(operation) = self.clients.operations.remove(&id) else { return };

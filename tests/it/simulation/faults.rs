@@ -1,5 +1,5 @@
-//! What goes wrong in a run: processes that stop, die and start, a store that crashes and fails over, clocks that are set, and
-//! people who meddle.
+//! The faults of a run: processes stop, crash and start, the store crashes and fails over, clocks are set, and people
+//! interfere.
 
 use sophic_auth::model::Revision;
 use sophic_auth::store::Hint;
@@ -9,7 +9,7 @@ use super::process::Process;
 use super::world::{Address, Event, Fault, Message, Thread, World};
 
 impl World {
-    /// Somebody who may connect notifies, mostly of the revision that comes next.
+    /// Sends forged notifications, mostly of the next revision, as every role that may connect to the database can.
     fn forge(&mut self) {
         let (_, revision) = self.store.state();
         let ahead = [1, 1, 2, 1_000_000][self.rng.index(4)];
@@ -18,7 +18,7 @@ impl World {
         }
     }
 
-    /// A row is deleted by hand: one that every process that runs has seen.
+    /// Deletes a row by hand that every running process has seen.
     fn vanish(&mut self) {
         let running = self.processes.iter().filter(|process| process.running);
         let seen = running.map(|process| process.rows_read_at).min().unwrap_or(0);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// Of a pause: mostly about a lease, sometimes more.
+    /// Length of a pause: mostly about a lease, sometimes longer.
     fn pause_length(&mut self) -> u64 {
         match self.rng.below(4) {
             0 => self.rng.between(0, L / 5),
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// By kill -9, or in good order; another starts in its place.
+    /// Stops a process, by kill -9 or cleanly. Another starts in its place.
     fn stop_process(&mut self, at: usize) {
         let process = &mut self.processes[at];
         if !process.running || process.stopping {
@@ -140,7 +140,7 @@ impl World {
         self.after(gone + pause, Event::Fault(Fault::Start(at)));
     }
 
-    /// By kill -9, and nothing starts in its place; one server stays.
+    /// Kills a process for good, by kill -9. At least one server keeps running.
     fn kill(&mut self, at: usize) {
         let servers = self.processes.iter().filter(|process| process.server && process.running);
         let process = &self.processes[at];
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Its connections break, and those who waited on one know that at once.
+    /// Ends a process. Its connections break, and its clients notice at once.
     pub(super) fn end_process(&mut self, at: usize) {
         let process = &mut self.processes[at];
         process.running = false;

@@ -1,5 +1,5 @@
-//! Drives the [`Follower`] of a process, as `src/cache/replica.rs` does with connections: each of its actions becomes a query
-//! that may fail, be lost or come late, or a time that is waited for.
+//! Drives the [`Follower`] of a process, as `src/cache/replica.rs` does with connections. Each action becomes a query
+//! that may fail, be lost or arrive late, or a timer.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use sophic_auth::store::{Hint, Incarnation};
 use super::plan::{L, Omission};
 use super::world::{Address, Event, Message, Reply, Statement, Thread, World};
 
-/// For a server that takes connections and says nothing.
+/// Timeout of a query, for a server that accepts connections and never answers.
 const PATIENCE: u64 = L / 2;
 
-/// What the driver waits for. Each number is that of the query, or of the time.
+/// What the driver waits for. The number is that of the query or timer.
 #[derive(Debug, Clone)]
 pub(super) enum FollowerState {
     /// The thread does not run.
     Nothing,
     /// A query with one reply.
     Asking(u64),
-    /// `register`: the row, and after it the state.
+    /// `register`: insert the row, then read the state.
     Inserting(u64, ReplicaId),
     Reading(u64, ReplicaId),
-    /// The wrong way round: the state, before the row.
+    /// `register` in the wrong order: read the state, then insert the row.
     ReadingFirst(u64, ReplicaId, Duration),
     InsertingLast(u64, ReplicaId, Incarnation, sophic_auth::model::Revision),
     Waiting(u64),
@@ -31,7 +31,7 @@ pub(super) enum FollowerState {
 }
 
 impl World {
-    /// What comes to the thread that follows the log.
+    /// Handles a message to the thread that follows the log.
     pub(super) fn follower_message(&mut self, me: Address, message: Message) {
         let follower_state = self.processes[me.process].follower_state.clone();
         match (message, follower_state) {
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// One turn of the loop in `follow`.
+    /// One iteration of the loop in `follow_change_log`.
     fn follow(&mut self, me: Address, event: FollowerEvent) {
         let synced = matches!(event, FollowerEvent::Synced(_));
         let process = &mut self.processes[me.process];
@@ -123,7 +123,7 @@ impl World {
         if std::mem::take(&mut process.sync_requested) {
             return self.follow(me, FollowerEvent::SyncRequested);
         }
-        // What was notified while nobody listened waits in the socket.
+        // Notifications that arrived earlier are in the socket.
         if let Some(newest) = std::mem::take(&mut process.inbox).into_iter().max_by_key(revision) {
             self.follow(me, FollowerEvent::Notified(newest));
         }
@@ -172,7 +172,7 @@ impl World {
             (FollowerState::ReadingFirst(_, id, sent), Reply::State(incarnation, revision)) => {
                 let call = self.bounded(me, Statement::InsertRow(id));
                 let process = &mut self.processes[me.process];
-                // And believed.
+                // The omission: memory is trusted already.
                 process.mirror.reset(revision);
                 process.lease.extend(sent);
                 process.follower_state =
@@ -185,7 +185,8 @@ impl World {
         }
     }
 
-    /// `applied` never goes back within one life of the store, and those who stream changes on are told of no other.
+    /// Checks that `applied` never goes back within one incarnation of the store, and that the change buffer publishes
+    /// the same revision.
     fn check_applied(&mut self, me: Address) {
         let process = &mut self.processes[me.process];
         let Some((_, incarnation)) = process.local.row() else { return };
@@ -208,7 +209,7 @@ impl World {
         self.processes[me.process].follower_state = FollowerState::Asking(call);
     }
 
-    /// A query, and the time that it may take.
+    /// Sends a query with a timeout.
     fn bounded(&mut self, me: Address, statement: Statement) -> u64 {
         let call = self.call(me, statement);
         self.after(PATIENCE, Event::At(me, Message::Time(call)));
@@ -221,7 +222,7 @@ impl World {
         time
     }
 
-    /// `LocalReplica::prompt`.
+    /// `LocalReplica::request_sync`.
     pub(super) fn request_sync(&mut self, me: Address, revision: sophic_auth::model::Revision) {
         self.processes[me.process].local.request_sync(revision);
         let follower = Address { thread: Thread::Follower, ..me };

@@ -1,4 +1,4 @@
-//! What parts of a process, the store and the clients say to each other, and what can go wrong.
+//! The messages between processes, the store and the clients, and the faults.
 
 use sophic_auth::cache::LeaseSnapshot;
 use sophic_auth::model::{Digest, Facts, ReplicaId, Revision};
@@ -7,16 +7,16 @@ use sophic_auth::store::{Hint, Incarnation, Place, Published, Replicas, Synced};
 use super::client::Request;
 use super::store::Mutation;
 
-/// Which part of a process: each does one thing at a time, and can be held up by itself.
+/// A part of a process. Each does one thing at a time and can hang by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thread {
-    /// The one that follows the log.
+    /// The thread that follows the change log.
     Follower,
-    /// Those that work: requests, and the task that looks at the replicas.
+    /// The threads that serve requests and monitor the replicas.
     Work,
 }
 
-/// A part of a process, in one of its lives.
+/// A part of a process, for one start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) process: usize,
@@ -24,7 +24,7 @@ pub(super) struct Address {
     pub(super) thread: Thread,
 }
 
-/// What a process asks of the store.
+/// A statement that a process sends to the store.
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
     Connect,
@@ -37,11 +37,11 @@ pub(super) enum Statement {
     Fence(ReplicaId, i64),
     LookUp(Digest, Option<String>),
     Commit(Mutation),
-    /// The second half of a commit whose number was drawn before.
+    /// The second half of a commit whose revision was drawn earlier.
     CommitAs(Mutation, u64),
 }
 
-/// What comes back.
+/// The reply to a statement.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Done,
@@ -52,14 +52,14 @@ pub(super) enum Reply {
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
     LookedUp(Facts),
-    /// The revision to wait for, the version that is there, and whether this made it.
+    /// The revision to wait for, the current version, and whether the commit changed anything.
     Committed(Revision, i64, bool),
     Failed,
-    /// What a statement gave that says where it was answered, and at which revision.
+    /// A reply that says where the statement was answered, and at which revision.
     From(Place, Revision, Box<Reply>),
 }
 
-/// The pools of connections of a process: each may lead to another server.
+/// The connection pools of a process. Each may lead to another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pool {
     Read,
@@ -82,26 +82,26 @@ impl Statement {
     }
 }
 
-/// What happens to a part of a process.
+/// A message to a part of a process.
 #[derive(Debug, Clone)]
 pub(super) enum Message {
     Start,
     Reply(u64, Reply),
-    /// A time that was set is over.
+    /// A timer has elapsed.
     Time(u64),
     /// This process has committed something.
     SyncRequested,
     /// A notification.
     Notified(Hint),
-    /// Time for a heartbeat beside the tail.
+    /// The heartbeat of [`Omission::Heartbeat`](super::plan::Omission::Heartbeat) is due.
     Heartbeat,
-    /// The task that looks at the replicas panics.
+    /// The monitoring task panics.
     MonitorPanics,
-    /// The word to stop.
+    /// The process begins to shut down.
     Stop,
     Exit,
     Introspect(Request),
-    /// The facts were read of memory: may they be believed?
+    /// Facts were read from memory; check whether the lease has held since.
     CheckLease(Request, Facts, LeaseSnapshot),
     Mutate(u64, Mutation),
 }
@@ -116,13 +116,13 @@ pub(super) enum Event {
         connection: u32,
     },
     Fault(Fault),
-    /// The standby has a commit of this life: those who listen are notified.
+    /// The standby has a commit of this incarnation: notify the listeners.
     Notify(Incarnation, Revision),
-    /// Somebody asks, or asks for a change.
+    /// A client starts an introspection, or a change.
     Load {
         changes: bool,
     },
-    /// A client looks after its operation.
+    /// The deadline of an attempt.
     Late {
         operation: u64,
         attempt: u64,
@@ -134,7 +134,7 @@ pub(super) enum Event {
     Last,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Pause,
@@ -145,11 +145,11 @@ pub(super) enum Fault {
     Promotion,
     ClockStep,
     WriteBehind,
-    /// Somebody who may connect notifies what never happened.
+    /// A notification of a commit that never happened.
     Forge,
-    /// The task of a process that looks at the replicas panics.
+    /// The monitoring task of a process panics.
     MonitorPanics,
-    /// A process is killed, and none starts in its place.
+    /// A process is killed and none starts in its place.
     Death,
     /// The row of a replica is deleted by hand.
     RowVanishes,

@@ -1,5 +1,4 @@
-//! After a failover: connections that lead to the server that was the primary before, and what the real [`Lineage`] makes of
-//! what comes from there.
+//! Connections that lead to the old primary after a failover, and what the real [`Lineage`] does with its replies.
 
 use sophic_auth::store::{Place, Refused};
 
@@ -7,7 +6,7 @@ use super::plan::Omission;
 use super::world::{Address, Reply, Statement, World};
 
 impl World {
-    /// Every connection of a process is made anew, and leads where the address does by then.
+    /// Renews every connection of a process. Each leads to whichever server answers at the address by then.
     pub(super) fn reconnect(&mut self, process: usize) {
         let demoted = self.demoted.is_some();
         for pool in 0..3 {
@@ -19,7 +18,7 @@ impl World {
         self.demoted.is_some() && self.processes[from.process].misrouted[statement.pool() as usize]
     }
 
-    /// A standby that lags: it answers what reads, and refuses what writes.
+    /// The reply of a standby that lags: it answers reads and refuses writes.
     pub(super) fn serve_from_standby(&mut self, from: Address, call: u64, statement: Statement) {
         let wall = self.wall();
         let Some(standby) = &self.demoted else { return };
@@ -38,14 +37,14 @@ impl World {
             Statement::Connect => Reply::Done,
             _ => Reply::Failed,
         };
-        // A write that is refused there shows it as well: SQLSTATE 25006.
+        // A refused write shows the standby too: SQLSTATE 25006.
         if matches!(reply, Reply::Failed) {
             self.reconnect(from.process);
         }
         self.reply(from, call, located(Place::Standby, reply));
     }
 
-    /// What is read counts only if it comes from a primary that is not behind what this process had seen.
+    /// Lets a reply pass only if it comes from a primary that is not behind what the process had seen.
     pub(super) fn admit(&mut self, me: Address, call: u64, reply: Reply) -> Reply {
         let process = &mut self.processes[me.process];
         let floor = process.floors.remove(&call);
@@ -70,7 +69,7 @@ impl World {
     }
 }
 
-/// The reply with where it comes from, if a statement says so.
+/// Adds the place to a reply, for statements that report it.
 pub(super) fn located(place: Place, reply: Reply) -> Reply {
     let revision = match &reply {
         Reply::State(_, revision) | Reply::Committed(revision, ..) => *revision,

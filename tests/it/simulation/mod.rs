@@ -1,7 +1,7 @@
-//! The protocol of `docs/protocol.md`, simulated: thousands of short lives of a store and its replicas, each with faults of
-//! its own. Every choice is made by the state machines that ship (`Follower`, `Reader` and `ReplicaMonitor` of `src/cache`); `follow`,
-//! `read` and `wait` here drive them, as threads, tasks and connections do in a server. A safeguard is left out by what a
-//! driver does wrong: the machines have no switch for it.
+//! Simulates the protocol of `docs/protocol.md`: thousands of short runs of a store and its replicas, each with
+//! different faults. The real state machines (`Follower`, `Reader` and `ReplicaMonitor` of `src/cache`) make every
+//! choice. `follow`, `read` and `wait` drive them, as threads, tasks and connections do in a server. A safeguard is
+//! left out by a mistake of the driver; the machines have no switch for it.
 
 mod checker;
 mod client;
@@ -25,8 +25,8 @@ use checker::{Checker, Violation};
 use plan::Omission;
 use world::World;
 
-/// Seeds that every run of the tests goes through, and among which another is looked for where a recorded one shows nothing;
-/// `SOPHIC_AUTH_TEST_SEEDS` asks for another number.
+/// Number of seeds that each run of the tests uses, unless `SOPHIC_AUTH_TEST_SEEDS` sets another. The search for a seed
+/// that shows an omission tries as many.
 const SEEDS: u64 = 2_000;
 
 fn seeds() -> u64 {
@@ -34,7 +34,7 @@ fn seeds() -> u64 {
     asked.map_or(SEEDS, |text| text.parse().expect("a number of seeds"))
 }
 
-/// What is left out, and a seed that shows it. If none is recorded any more, the test tells the first that does.
+/// Each omission, with a seed that shows it. If that seed no longer does, the test names the first one that does.
 const OMISSIONS: [(Omission, u64); 24] = [
     (Omission::NoWait, 0),
     (Omission::FillUnchecked, 5),
@@ -66,7 +66,7 @@ fn run(seed: u64, omission: Option<Omission>) -> Result<Checker, Violation> {
     World::new(seed, omission).run()
 }
 
-/// Runs all of them, on all cores; the sums of what was seen.
+/// Runs all seeds on all cores, and returns the total counts.
 fn run_all(seeds: u64) -> [u64; 4] {
     let next = AtomicU64::new(0);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

@@ -1,4 +1,4 @@
-//! A process: its clock, and the parts that `server::replica` puts together.
+//! A process: its clock, and the parts that `server::replica` assembles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use super::store::Mutation;
 use super::wait::{MonitorState, Waiter};
 use super::world::{Address, ByCall, Thread};
 
-/// What one fill is for.
+/// The key of a fill.
 pub(super) type Key = ReadKey;
 
 pub(super) struct Process {
-    /// Counts its starts.
+    /// Number of starts before this one.
     pub(super) generation: u32,
     pub(super) running: bool,
     pub(super) stopping: bool,
-    /// The command line is none.
+    /// Whether it is a server. The command line is not.
     pub(super) server: bool,
     pub(super) paused_until: u64,
     pub(super) stalled_until: u64,
     clock: Clock,
-    // What `server::replica` makes.
+    // The parts that `server::replica` creates.
     pub(super) mirror: Arc<Mirror>,
     pub(super) lease: Arc<Lease>,
     pub(super) change_buffer: Arc<ChangeBuffer>,
@@ -43,30 +43,30 @@ pub(super) struct Process {
     pub(super) reads: ByCall<StoreRead>,
     pub(super) monitor: ReplicaMonitor<Waiter>,
     pub(super) monitor_state: MonitorState,
-    /// Prompted, and notified, while it did not listen.
+    /// A request to sync, and the notifications, that arrived while the follower was not waiting.
     pub(super) sync_requested: bool,
     pub(super) inbox: Vec<Hint>,
-    /// What was applied when it was last looked at, and in which life.
+    /// The applied revision at the last check, and its incarnation.
     pub(super) applied: Option<(Incarnation, Revision)>,
     pub(super) commits: ByCall<(u64, Mutation)>,
-    /// What it has seen of the store, and what that was when each query was sent.
+    /// What the process has seen of the store, and what that was when each query was sent.
     pub(super) lineage: Lineage,
     pub(super) floors: ByCall<Floor>,
-    /// Whether the connections of each pool lead to a server that is the primary no more.
+    /// For each pool, whether its connections lead to the old primary.
     pub(super) misrouted: [bool; 3],
     /// When the rows were last read.
     pub(super) rows_read_at: u64,
-    /// For safeguards that are left out: the rows that were read last, and a time that is too early.
+    /// For omissions: the last rows, and a time that is too early.
     pub(super) rows: Option<(u64, Replicas)>,
     pub(super) distorted_now: Option<Duration>,
-    /// The heartbeat beside the tail: its call, and when it was sent.
+    /// The heartbeat of an omission: its call, and when it was sent.
     pub(super) heartbeat: Option<(u64, Duration)>,
 }
 
 struct Clock {
     offset: u64,
     parts_in_million: i64,
-    /// For one that stops while the machine is suspended.
+    /// Time that a clock has missed because it stops while the machine is suspended.
     missed: u64,
 }
 
@@ -132,7 +132,7 @@ impl Process {
         Address { process, generation: self.generation, thread }
     }
 
-    /// What its clock says of the time since boot.
+    /// The time since boot on the clock of this process.
     pub(super) fn boot(&self, now: u64) -> Duration {
         let passed = i128::from(now - self.clock.missed);
         let drifted = passed * i128::from(1_000_000 + self.clock.parts_in_million) / 1_000_000;
@@ -144,7 +144,7 @@ impl Process {
         self.lease.held_since(self.lease.snapshot(), self.boot(now))
     }
 
-    /// Suspended, or stopped: nothing runs, and time goes on.
+    /// Suspends the machine or stops the process: nothing runs, and time passes.
     pub(super) fn pause(&mut self, now: u64, long: u64, clock_stops: bool) {
         let until = self.paused_until.max(now + long);
         if clock_stops {

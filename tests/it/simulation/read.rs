@@ -1,5 +1,5 @@
-//! Drives the [`Reader`] of a process, as `src/cache/cached_lookup.rs` and `flights.rs` do with tasks: a read of the store takes time,
-//! and a process may stop between any two steps.
+//! Drives the [`Reader`] of a process, as `src/cache/cached_lookup.rs` and `store_reads.rs` do with tasks. A read of
+//! the store takes time, and a process may stop between any two steps.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::client::Request;
 use super::plan::{L, Omission, US};
 use super::world::{Address, Event, Message, Reply, Statement, World};
 
-/// A read under way.
+/// A read in flight.
 #[derive(Debug)]
 pub(super) struct StoreRead {
     fill: Fill,
     waiters: Vec<Request>,
-    /// Nobody may join it: what it finds is the answer, whatever it is.
+    /// Other requests may not join it, and its result is final.
     unshared: bool,
 }
 
@@ -30,20 +30,20 @@ fn facts_query(request: &Request) -> FactsQuery<'_> {
 }
 
 impl World {
-    /// `Service::introspect`: memory first.
+    /// `Service::introspect`: tries memory first.
     pub(super) fn introspect(&mut self, me: Address, request: Request) {
         let process = &self.processes[me.process];
         let snapshot = process.lease.snapshot();
         let Some(facts) = process.reader.cached_facts(&facts_query(&request)) else {
             return self.look_up(me, request);
         };
-        // Now and then its thread is not given the processor for long.
+        // Now and then the thread is not scheduled for a long time.
         let longest = if self.rng.in_thousand(5) { 2 * L } else { 20 * US };
         let delay = self.rng.below(longest);
         self.after(delay, Event::At(me, Message::CheckLease(request, facts, snapshot)));
     }
 
-    /// The rest of it: the lease, after the reading.
+    /// Checks the lease, after memory was read.
     pub(super) fn check_lease(
         &mut self,
         me: Address,
@@ -82,7 +82,7 @@ impl World {
         let read = StoreRead { fill, waiters: vec![request], unshared };
         self.processes[me.process].reads.insert(number, read);
         self.call_as(number, me, Statement::LookUp(digest, workspace));
-        // The pool's time limit, or the statement's.
+        // The timeout of the pool or of the statement.
         self.after(3 * L, Event::At(me, Message::Time(number)));
     }
 

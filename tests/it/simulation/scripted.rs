@@ -1,5 +1,6 @@
-//! Moments that chance hardly ever finds, since three or four things must meet within milliseconds: stepped by hand, with
-//! the safeguard and without. The store is the simulation's, the steps of the replica and of whoever waits the real ones.
+//! Scripted scenarios that random runs hardly ever find, because three or four events must meet within milliseconds.
+//! Each runs with the safeguard and without. The store is that of the simulation; the code of the replica and of the
+//! waiting process is real.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Registered at time zero.
+    /// Creates a replica that registers at time zero.
     fn new(omission: Option<Omission>) -> Self {
         let plan = Plan { promotions: true, ..Plan::draw(&mut Rng::new(0), omission) };
         let (mirror, lease) = (Arc::new(Mirror::new(1_000)), Arc::new(Lease::new(LEASE)));
@@ -53,7 +54,7 @@ impl Scenario {
         self.lease.held_since(self.lease.snapshot(), now)
     }
 
-    /// Whether a process that looks at this time gives the replica up.
+    /// Whether a process that observes the rows at this time gives the replica up.
     fn is_given_up(&self, detector: &mut StallDetector, now: Duration) -> bool {
         !detector.observe(&mut self.store.replicas(0).0, now).is_empty()
     }
@@ -63,7 +64,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A crash loses the replica's last sync, so that its row looks as before; the lease counts from that sync.
+/// A crash loses the replica's last sync, so its row looks unchanged. The lease counts from the lost sync.
 fn given_up_within_the_lease_after_a_lost_sync(omission: Option<Omission>) -> bool {
     let mut scenario = Scenario::new(omission);
     scenario.sync(millis(0));
@@ -77,7 +78,7 @@ fn given_up_within_the_lease_after_a_lost_sync(omission: Option<Omission>) -> bo
     scenario.is_given_up(&mut detector, now) && scenario.answers(end)
 }
 
-/// A crash loses a sync that somebody saw, and the next one gets the same number.
+/// A crash loses a sync that another process saw, and the next sync gets the same number.
 fn given_up_within_the_lease_after_a_repeated_sync_number(omission: Option<Omission>) -> bool {
     let mut scenario = Scenario::new(omission);
     scenario.sync(millis(0));
@@ -91,7 +92,7 @@ fn given_up_within_the_lease_after_a_repeated_sync_number(omission: Option<Omiss
     scenario.is_given_up(&mut detector, now) && scenario.answers(now)
 }
 
-/// What a replica applied was lost in a promotion, and its number is another change's now.
+/// A promotion loses a change that a replica has applied, and its revision now belongs to another change.
 fn released_by_an_acknowledgement_of_another_incarnation(omission: Option<Omission>) -> bool {
     let mut scenario = Scenario::new(omission);
     scenario.store.commit(Mutation::Create(1), 1, None);
@@ -100,7 +101,7 @@ fn released_by_an_acknowledgement_of_another_incarnation(omission: Option<Omissi
     let (revision, ..) = scenario.store.commit(Mutation::Create(2), 2, None);
     assert_eq!(revision, scenario.mirror.applied());
     let published = scenario.applier.begin_sync(millis(10));
-    // Its reply is on the way: the replica does not know yet.
+    // The reply is on its way, so the replica does not know yet.
     let synced = scenario.store.sync(scenario.id, &published, 0);
     let released =
         BarrierWait::new(revision).check(&scenario.store.replicas(0).0, |_| None).is_some();
@@ -109,7 +110,7 @@ fn released_by_an_acknowledgement_of_another_incarnation(omission: Option<Omissi
     wrong
 }
 
-/// A replica has read what a restore took back, and its number is another change's now.
+/// A promotion loses a change that a replica has read, and its revision now belongs to another change.
 fn keeps_answering_in_another_incarnation(omission: Option<Omission>) -> bool {
     let mut scenario = Scenario::new(omission);
     scenario.store.commit(Mutation::Create(1), 1, None);

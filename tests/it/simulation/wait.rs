@@ -1,5 +1,5 @@
-//! Drives the [`ReplicaMonitor`] of a process, as `src/cache/barrier.rs` does with a task, and the service above it: a change is
-//! committed, and what narrows waits.
+//! Drives the [`ReplicaMonitor`] of a process, as `src/cache/barrier.rs` does with a task, and the service above it:
+//! commits a change, and waits if the change takes something away.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use super::plan::{L, MS, Omission};
 use super::store::{Effect, Mutation};
 use super::world::{Address, Event, Message, Reply, Statement, World};
 
-/// For how long rows that were read once are taken for new ones, where that is wrong.
+/// For [`Omission::ReleasedByEarlierRows`]: how long rows are reused.
 const OLD_ROWS: u64 = 50 * MS;
 /// `RESTART_PAUSE`.
 pub(super) const RESTART_PAUSE: u64 = 100 * MS;
 
-/// Who waits: the attempt, the version that was committed, and the revision.
+/// A waiting call: the attempt, the committed version, and the revision.
 pub(super) type Waiter = (u64, i64, Revision);
 
-/// What the task that looks waits for. Each number is that of the query, or of the time.
+/// What the monitoring task waits for. The number is that of the query or timer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum MonitorState {
-    /// It has died; it is started again after this time, if it is.
+    /// The task has panicked. It restarts when this timer elapses, if at all.
     Dead(u64),
-    /// `list_replicas`, asked at this time since boot.
+    /// `list_replicas`, sent at this time since boot.
     Rows(u64, Duration),
     Fence(u64),
     Resting(u64),
 }
 
 impl World {
-    /// A change comes in: its transaction, in a task of its own.
+    /// Starts the transaction of a change, as a task.
     pub(super) fn mutate(&mut self, me: Address, attempt: u64, mutation: Mutation) {
         let call = self.call(me, Statement::Commit(mutation));
         self.processes[me.process].commits.insert(call, (attempt, mutation));
@@ -45,7 +45,7 @@ impl World {
         let Reply::Committed(revision, version, changed) = *reply else {
             return self.failed(attempt);
         };
-        // The effect follows from what is asked, not from what it came to.
+        // The effect follows from the request, not from its outcome.
         let narrows = mutation.effect() == Effect::Narrows;
         let skips = match self.plan.omission {
             Some(Omission::NoWait) => true,
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// What comes to the threads that work.
+    /// Handles a message to the threads that serve requests.
     pub(super) fn work(&mut self, me: Address, message: Message) {
         match message {
             Message::Introspect(request) => self.introspect(me, request),
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// A heartbeat that knows nothing of the log.
+    /// Sends a heartbeat that is independent of the change log.
     fn heartbeat(&mut self, me: Address) {
         self.after(L / 6, Event::At(me, Message::Heartbeat));
         let process = &self.processes[me.process];
@@ -123,7 +123,7 @@ impl World {
         self.processes[me.process].heartbeat = Some((call, sent));
     }
 
-    /// The task that looks panics.
+    /// Makes the monitoring task panic.
     fn panic_monitor(&mut self, me: Address) {
         let time = if self.plan.omits(Omission::MonitorNotRestarted) {
             self.fresh_number()
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// What safeguards that are left out make of the rows.
+    /// Distorts the rows as the omitted safeguard requires.
     fn distort_rows(
         &mut self,
         me: Address,
@@ -180,7 +180,7 @@ impl World {
         rows
     }
 
-    /// One turn of the loop in `Shared::run`.
+    /// One iteration of the loop in `Shared::run`.
     fn drive_monitor(&mut self, me: Address, event: MonitorEvent) {
         let clients = &self.clients;
         let process = &mut self.processes[me.process];
@@ -207,7 +207,7 @@ impl World {
                 Ok(()) => self.returned(attempt, Some(revision), version),
                 Err(BarrierError::IncarnationChanged) => self.failed(attempt),
                 Err(BarrierError::CommitNotVisible) => {
-                    self.checker.fail(self.now, "a commit that the store does not show".to_owned());
+                    self.checker.fail(self.now, "the store does not show a commit".to_owned());
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! The world of a run: true time, what is to happen next, processes, the network and the store. One event at a time, in
-//! an order that the seed alone decides.
+//! The world of a run: true time, the event queue, the processes, the network and the store. It handles one event at a
+//! time, in an order that depends only on the seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -46,13 +46,13 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     number: u64,
     pub(super) store: Store,
-    /// What was the primary before, and lags behind as a standby.
+    /// The old primary, which lags behind as a standby.
     pub(super) demoted: Option<Store>,
     pub(super) store_down_until: u64,
-    /// Counts the times at which every connection to the store broke.
+    /// Number of times that every connection to the store broke.
     pub(super) connection: u32,
     pub(super) wall_offset: i64,
-    /// Replies that say less than happened: the commit was lost in a promotion.
+    /// Calls whose commit was lost in a promotion, so that their replies become failures.
     pub(super) lost: Vec<u64>,
     pub(super) processes: Vec<Process>,
     pub(super) clients: Clients,
@@ -63,7 +63,7 @@ impl World {
     pub(super) fn new(seed: u64, omission: Option<Omission>) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng, omission);
-        // The first is the command line: it answers nothing, and revokes.
+        // The first process is the command line, which answers nothing and makes changes.
         let processes = (0..=plan.servers).map(|at| Process::new(&plan, &mut rng, 0, at > 0));
         let processes = processes.collect();
         Self {
@@ -106,7 +106,7 @@ impl World {
 
     fn begin(&mut self) {
         for process in 1..self.processes.len() {
-            // Some join late.
+            // Some servers join late.
             let late = if self.rng.in_thousand(250) { self.rng.below(3 * L) } else { 0 };
             self.after(late, Event::Fault(Fault::Start(process)));
             self.processes[process].running = false;
@@ -169,7 +169,7 @@ impl World {
             Event::Retry { operation } => self.attempt(operation),
             Event::Last => {
                 self.demoted = None;
-                // With the faults over, every process that runs brings a call to its end by itself.
+                // With the faults over, every running process must complete a call by itself.
                 for process in 0..self.processes.len() {
                     if self.processes[process].running {
                         self.start_operation(
@@ -195,7 +195,7 @@ impl World {
             Thread::Work => process.paused_until,
         };
         if held > self.now {
-            // What has arrived meanwhile is found in its socket.
+            // A message that arrives during a pause waits in the socket.
             self.after(held - self.now, Event::At(address, message));
             return;
         }
@@ -221,14 +221,14 @@ impl World {
         }
     }
 
-    /// Sends a query; the number by which its reply will be known.
+    /// Sends a query and returns the number of the call.
     pub(super) fn call(&mut self, from: Address, statement: Statement) -> u64 {
         let call = self.fresh_number();
         self.call_as(call, from, statement);
         call
     }
 
-    /// As that, with a number that was taken before.
+    /// Sends a query under a call number that was reserved before.
     pub(super) fn call_as(&mut self, call: u64, from: Address, statement: Statement) {
         let process = &mut self.processes[from.process];
         process.floors.insert(call, process.lineage.floor());
@@ -322,7 +322,7 @@ impl World {
         Reply::Committed(revision, version, changed)
     }
 
-    /// NOTIFY is only a hint: it may be lost, late, or come twice.
+    /// Delivers a NOTIFY, which is only a hint: it may be lost, late, or arrive twice.
     fn notify(&mut self, incarnation: &Incarnation, revision: Revision) {
         if *incarnation != self.store.incarnation() {
             return;
@@ -348,19 +348,19 @@ impl World {
         self.after(delay, Event::At(address, Message::Notified(hint)));
     }
 
-    /// With the faults over, everything has come to its end, and every server answers from memory.
+    /// With the faults over, checks that every operation has ended and that every server answers from memory.
     fn check_recovery(&mut self) {
         let late = self.clients.operations.len();
         if late > 0 {
-            self.checker.fail(self.now, format!("{late} operations never came to an end"));
+            self.checker.fail(self.now, format!("{late} operations never ended"));
         }
         for (at, process) in self.processes.iter().enumerate() {
             if process.server && process.running && !process.is_current(self.now) {
-                self.checker.fail(self.now, format!("process {at} has not come back"));
+                self.checker.fail(self.now, format!("process {at} has not recovered"));
             }
         }
     }
 }
 
-/// By the number of a query.
+/// A map by the number of a query.
 pub(super) type ByCall<T> = BTreeMap<u64, T>;

@@ -1,4 +1,4 @@
-//! The replicas' rows, as `src/store/postgres/feed.rs` has them.
+//! The replicas' rows, as in `src/store/postgres/feed.rs`.
 
 use sophic_auth::model::{ReplicaId, Revision};
 use sophic_auth::store::{Incarnation, Published, Replica, Replicas, Synced};
@@ -15,7 +15,7 @@ pub(super) struct Row {
 }
 
 impl Store {
-    /// Commits, and waits for the disk.
+    /// Commits durably.
     pub(super) fn flush(&mut self) {
         self.on_disk = self.rows.clone();
     }
@@ -28,7 +28,7 @@ impl Store {
         self.flush();
     }
 
-    /// The row of a replica that may answer.
+    /// The row of this replica, unless it has ended.
     fn live(&mut self, id: ReplicaId) -> Option<&mut Replica> {
         self.rows.get_mut(&id).filter(|row| !row.ended).map(|row| &mut row.replica)
     }
@@ -65,7 +65,7 @@ impl Store {
         Some(Synced { incarnation, revision, changes })
     }
 
-    /// For the heartbeat beside the tail.
+    /// For the heartbeat of an omission.
     pub(in crate::simulation) fn heartbeat(&mut self, id: ReplicaId, seq: i64) -> bool {
         self.live(id).map(|row| row.seq = seq).is_some()
     }
@@ -86,7 +86,7 @@ impl Store {
         stands
     }
 
-    /// Somebody deletes a row by hand that was inserted before `before`: whether there was one.
+    /// Deletes a row by hand that was inserted before `before`. Returns whether there was one.
     pub(in crate::simulation) fn vanish(&mut self, before: u64, at: usize) -> bool {
         let old = self.rows.iter().filter(|(_, row)| !row.ended && row.inserted < before);
         let old: Vec<_> = old.map(|(id, _)| *id).collect();
@@ -100,7 +100,7 @@ impl Store {
         self.ids.iter().copied()
     }
 
-    /// And those whose time is over, by the database's clock.
+    /// The rows, and those that have expired by the clock of the database.
     pub(in crate::simulation) fn replicas(&self, wall: i64) -> (Replicas, Vec<(ReplicaId, i64)>) {
         let (incarnation, revision) = self.state();
         let expired = |row: &&Replica| {
