@@ -8,7 +8,7 @@ use super::{
 };
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
-use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
+use crate::service::{CredentialEnd, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_no_token;
 
 /// The command failed, so there is no answer.
@@ -20,14 +20,14 @@ pub(super) struct NoAnswer;
 struct Report {
     answer: Introspection,
     /// How a revoked, expired or disabled credential ended. gRPC and HTTP do not report it.
-    ended: Option<Ended>,
+    ended: Option<CredentialEnd>,
     /// Why the text cannot be a token, if so.
     invalid_because: Option<String>,
 }
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let report = ask(global, &args).await.context(NoAnswer)?;
+    let report = introspect(global, &args).await.context(NoAnswer)?;
     let decision = &report.answer.decision;
     let printed = match global.output {
         Output::Json => {
@@ -54,7 +54,7 @@ pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result
     Ok(if decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
+async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
     let token = read_token_from_stdin()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
@@ -71,7 +71,9 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
         })
         .await?;
     let ended = match &answer.found {
-        Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
+        Some(found) if !answer.decision.is_active() => {
+            service.find_end(found.credential.id).await?
+        }
         _ => None,
     };
     service.close().await;
@@ -82,8 +84,8 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
 }
 
 /// Describes the credential, and when and by whom it was ended.
-fn end_summary(ended: &Ended) -> String {
-    let Ended { credential, state, time, event } = ended;
+fn end_summary(ended: &CredentialEnd) -> String {
+    let CredentialEnd { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
         Owner::User { id, .. } => format!("user {id}"),

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
-    DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
-    TransferFormat, find_token,
+    ColumnOptions, DEPLOYMENT_BEGINS, Import, ImportObserver, ImportOptions, ImportPhase,
+    TransferError, TransferFormat, find_token,
 };
 use crate::store::ExportFilter;
 use anyhow::Context as _;
@@ -44,9 +44,9 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     if is_deployment {
         args.refuse_for_deployment()?;
     }
-    let reading = args.reading();
+    let columns = args.columns();
     if let Some(token) = &args.check_token {
-        return check_token(global, token, input, format, reading);
+        return check_token(global, token, input, format, columns);
     }
     let options = ImportOptions {
         all_or_nothing: args.all_or_nothing,
@@ -58,7 +58,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     let outcome = if is_deployment {
         service.import_deployment(&operator(), input, args.dry_run, &mut reporter).await
     } else {
-        let import = Import { input, format, reading, options };
+        let import = Import { input, format, columns, options };
         service.import(&operator(), import, &mut reporter).await
     };
     reporter.progress.finish();
@@ -67,7 +67,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     let mut shown = serde_json::json!({
         "lines": report.lines,
         "written": report.written,
-        "already_there": report.there,
+        "already_there": report.existing,
         "bad": report.bad,
     });
     if is_deployment {
@@ -77,45 +77,45 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         shown["nothing_written"] = reason.into();
     }
     output::item(global.output, &shown)?;
-    // A whole deployment may have nothing in it, and its last line says so.
+    // A deployment may be empty. Its last line confirms that it is complete.
     let is_empty = report.lines == 0 && !is_deployment;
     if is_empty {
-        output::note("there is not one record in it: nothing was imported");
+        output::note("the file has not one record: nothing was imported");
     }
     Ok(if report.bad == 0 && !is_empty { Outcome::Done } else { Outcome::Refused })
 }
 
-/// Some programs say at the beginning of a file that it is UTF-8.
+/// Whether the input begins like an exported deployment, after an optional byte order mark.
 fn begins_a_deployment(first: &[u8]) -> bool {
     first.strip_prefix("\u{feff}".as_bytes()).unwrap_or(first).starts_with(DEPLOYMENT_BEGINS)
 }
 
-/// Says which line is this token's. It asks no store.
+/// Prints the lines that have this token's digest. Does not use the store.
 fn check_token(
     global: &Global,
     token: &Path,
     input: Box<dyn BufRead + Send>,
     format: TransferFormat,
-    reading: Reading,
+    columns: ColumnOptions,
 ) -> anyhow::Result<Outcome> {
     let token = if token.as_os_str() == "-" {
         read_token_from_stdin()?
     } else {
         read_token_from(files::open(token)?).context(token.display().to_string())?
     };
-    let found = find_token(input, format, reading, &token)?;
+    let found = find_token(input, format, columns, &token)?;
     let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
     output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}))?;
     if found.at.is_empty() {
         output::note(
-            "no record is this token's: its digests may be salted, or of another kind, or stand in another column",
+            "no record has this token's digest: the digests may be salted, of another kind, or in another column",
         );
         return Ok(Outcome::Refused);
     }
     Ok(Outcome::Done)
 }
 
-/// Tells of bad lines and of progress on standard error.
+/// Reports bad lines and progress on standard error.
 struct ImportReporter {
     progress: Progress,
     bytes: Option<u64>,
@@ -128,7 +128,7 @@ impl ImportReporter {
     }
 }
 
-impl ImportWatch for ImportReporter {
+impl ImportObserver for ImportReporter {
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str) {
         self.remark(unit, number, reason);
     }
@@ -154,10 +154,10 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         format(args.format, &args.file)?
     };
     if args.all && format == TransferFormat::Csv {
-        return Err(UsageError("--all is written as JSON lines, and not as CSV".to_owned()).into());
+        return Err(UsageError("--all writes JSON lines, not CSV".to_owned()).into());
     }
     if to_stdout && format == TransferFormat::Csv && global.output == Output::Json {
-        let text = "CSV to standard output does not go with --output json: write it to a file, or leave one of them out";
+        let text = "CSV on standard output cannot be combined with --output json: write to a file, or leave one of them out";
         return Err(UsageError(text.to_owned()).into());
     }
     let service = open_service(global).await?;
@@ -205,7 +205,8 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     written
 }
 
-/// Writes a new file, which is there when it is whole. Digests are in it: what is interrupted, and dropped, leaves nothing.
+/// Writes a new file, which appears only when it is complete. It contains digests, so an interrupted export must leave
+/// nothing behind.
 async fn to_file(
     path: &Path,
     write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
@@ -218,7 +219,7 @@ async fn to_file(
     new.keep()
 }
 
-/// As it was said, or by the name's ending.
+/// Returns the given format, or the one of the file's extension.
 fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<TransferFormat> {
     let by_name = || match file.extension()?.to_str()? {
         "csv" => Some(TransferFormatArg::Csv),
@@ -229,7 +230,7 @@ fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<Transf
         Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
-            let text = "the name ends in none of .csv, .jsonl and .json: give --format csv or --format jsonl";
+            let text = "the file name does not end in .csv, .jsonl or .json: give --format csv or --format jsonl";
             Err(UsageError(text.to_owned()).into())
         }
     }
