@@ -127,8 +127,8 @@ impl Rounds {
             for _ in 0..presented.len() / AT_ONCE {
                 let begun = Instant::now();
                 for request in requests.by_ref().take(AT_ONCE) {
-                    let term = service.term();
-                    let answer = service.introspect_from_memory(black_box(&request), term);
+                    let snapshot = service.lease_snapshot();
+                    let answer = service.introspect_from_memory(black_box(&request), snapshot);
                     let allowed = answer
                         .ok()
                         .flatten()

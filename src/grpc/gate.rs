@@ -89,12 +89,18 @@ impl Gate {
         if !in_time || message::is_compressed(headers) || refuse_non_grpc(request).is_some() {
             return None;
         }
-        let term = self.service.term();
+        let snapshot = self.service.lease_snapshot();
         let caller = connection.last_caller(&self.service, headers)?;
         if !caller.permissions.contains(Permission::Introspect) {
             return None;
         }
-        introspect::try_answer_from_memory(&self.service, caller.id, term, request.body_mut(), read)
+        introspect::try_answer_from_memory(
+            &self.service,
+            caller.id,
+            snapshot,
+            request.body_mut(),
+            read,
+        )
     }
 
     async fn handle_with_deadline(

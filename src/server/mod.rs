@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::cache::{Barrier, Direct};
+use crate::cache::{Barrier, UncachedLookup};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
@@ -227,9 +227,9 @@ pub fn uncached_service(
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
     Arc::new(Service::new(service::Parts {
-        lookup: Arc::new(Direct(Arc::clone(&store))),
+        lookup: Arc::new(UncachedLookup(Arc::clone(&store))),
         commits: Commits::new(store, barrier),
-        hub: Arc::default(),
+        change_buffer: Arc::default(),
         clock,
         boot,
         random: Arc::new(OsRandom),

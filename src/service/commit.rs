@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::under_way::{self, Open};
 use super::{Attempt, Context, Kind, Reads, Reason, Result, Service, ServiceError};
-use crate::cache::{Barrier, BarrierError, Waiting};
+use crate::cache::{Barrier, BarrierError, BarrierStatus};
 use crate::model::{AuditEvent, ReplicaId, Revision};
 use crate::store::{Store, WriteTx};
 
@@ -220,15 +220,15 @@ impl Service {
                     pending.ok_or(error)?(&mut value);
                 }
             }
-            Effect::Widens => self.commits.barrier.settle_here(revision).await,
+            Effect::Widens => self.commits.barrier.settle_locally(revision).await,
             Effect::Neutral => {}
         }
         Ok(value)
     }
 
     /// What is committed and waited for now, if anything is: for who watches a call of this process from outside it.
-    pub fn waiting(&self) -> Option<Waiting> {
-        self.commits.barrier.waiting()
+    pub fn waiting(&self) -> Option<BarrierStatus> {
+        self.commits.barrier.status()
     }
 
     /// The name of the host that a replica runs on, if it has one.
@@ -260,8 +260,8 @@ impl Service {
             || ServiceError::from(Reason::BarrierPending).with("revision", revision.0.to_string());
         match tokio::time::timeout_at(deadline, self.commits.barrier.wait(revision)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(BarrierError::AnotherLife)) | Err(_) => Err(pending()),
-            Ok(Err(BarrierError::NotSeen)) => {
+            Ok(Err(BarrierError::IncarnationChanged)) | Err(_) => Err(pending()),
+            Ok(Err(BarrierError::CommitNotVisible)) => {
                 Err(ServiceError::internal(&"a commit that the store does not show"))
             }
         }

@@ -70,7 +70,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{Hub, Lookup, Term};
+use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
@@ -83,7 +83,7 @@ pub struct Service {
     store: Reads,
     commits: Commits,
     lookup: Arc<dyn Lookup>,
-    hub: Arc<Hub>,
+    change_buffer: Arc<ChangeBuffer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     tasks: TaskTracker,
@@ -101,7 +101,7 @@ pub struct Parts {
     /// Answers the questions of introspection.
     pub lookup: Arc<dyn Lookup>,
     /// The newest changes, for watchers.
-    pub hub: Arc<Hub>,
+    pub change_buffer: Arc<ChangeBuffer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The time since boot, for rates.
@@ -214,13 +214,22 @@ impl Context {
 impl Service {
     /// Makes the use cases.
     pub fn new(parts: Parts) -> Self {
-        let Parts { commits, lookup, hub, clock, boot, random, tasks, unknown_rate_max, options } =
-            parts;
+        let Parts {
+            commits,
+            lookup,
+            change_buffer,
+            clock,
+            boot,
+            random,
+            tasks,
+            unknown_rate_max,
+            options,
+        } = parts;
         Self {
             store: commits.reads(),
             commits,
             lookup,
-            hub,
+            change_buffer,
             clock,
             random,
             tasks,
@@ -245,15 +254,15 @@ impl Service {
         Ok(self.store.revision().await?)
     }
 
-    /// A mark to take before anything is read from memory: [`Self::may_believe`] tells afterwards whether what was read
+    /// A mark to take before anything is read from memory: [`Self::lease_held_since`] tells afterwards whether what was read
     /// may be used.
-    pub fn term(&self) -> Term {
-        self.lookup.term()
+    pub fn lease_snapshot(&self) -> LeaseSnapshot {
+        self.lookup.lease_snapshot()
     }
 
     /// Whether what was read from memory since `term` may be used.
-    pub fn may_believe(&self, term: Term) -> bool {
-        self.lookup.may_believe(term)
+    pub fn lease_held_since(&self, snapshot: LeaseSnapshot) -> bool {
+        self.lookup.lease_held_since(snapshot)
     }
 
     /// Whether no transaction is under way.

@@ -37,7 +37,7 @@ impl Service {
     pub fn memory(&self) -> Memory {
         if self.lookup.is_current() {
             Memory::Current
-        } else if self.lookup.bridges() {
+        } else if self.lookup.serves_stale() {
             Memory::LastKnown
         } else {
             Memory::Useless

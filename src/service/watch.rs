@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
-use crate::cache::Position;
+use crate::cache::LogPosition;
 use crate::model::{Caller, CallerIdentity, Permission, Revision};
 use crate::store::{Change, ChangedEntity, IncarnationId};
 
@@ -42,7 +42,7 @@ pub struct Heard {
 /// One who watches.
 struct Watcher {
     service: Arc<Service>,
-    position: watch::Receiver<Position>,
+    position: watch::Receiver<LogPosition>,
     caller: Arc<Caller>,
     /// The caller as it was last found good; nothing: that is still to be asked.
     known: Option<KnownCaller>,
@@ -82,7 +82,7 @@ impl Service {
 
     /// Ends all watching, with a word that sends watchers elsewhere.
     pub fn end_watches(&self) {
-        self.hub.close();
+        self.change_buffer.close();
     }
 
     /// Waits until this process has read the change log up to `revision`.
@@ -90,7 +90,7 @@ impl Service {
     /// # Errors
     /// [`Reason::Stopping`], where it reads no more.
     pub async fn has_read(&self, revision: Revision) -> Result<()> {
-        let mut position = self.hub.position();
+        let mut position = self.change_buffer.position();
         let reached = position.wait_for(|position| position.revision >= revision).await;
         reached.map(drop).map_err(|_| Reason::Stopping.into())
     }
@@ -99,8 +99,8 @@ impl Service {
 impl Watcher {
     /// Waits until this process has read the log as far as the cursor.
     async fn begin(service: Arc<Service>, caller: Arc<Caller>, cursor: &str) -> Result<Self> {
-        let mut position = service.hub.position();
-        let now = position.wait_for(|position| position.number > 0).await;
+        let mut position = service.change_buffer.position();
+        let now = position.wait_for(|position| position.syncs > 0).await;
         let now = now.map_err(|_| Reason::Stopping)?.clone();
         let incarnation = now.incarnation.ok_or(Reason::StoreUnavailable)?;
         let sent = match parse(cursor)? {
@@ -108,10 +108,10 @@ impl Watcher {
             Some((life, revision)) if life == incarnation => revision,
             Some(_) => return Err(Reason::CursorTooOld.into()),
         };
-        let number = now.number.saturating_sub(1);
-        let latest = now.number + SYNCS_BEHIND_MAX;
+        let number = now.syncs.saturating_sub(1);
+        let latest = now.syncs + SYNCS_BEHIND_MAX;
         let reached = position
-            .wait_for(|position| position.revision >= sent || position.number >= latest)
+            .wait_for(|position| position.revision >= sent || position.syncs >= latest)
             .await
             .map_err(|_| Reason::Stopping)?
             .revision;
@@ -135,9 +135,9 @@ impl Watcher {
     async fn next(&mut self) -> Result<Heard> {
         loop {
             let (number, sent, sent_at) = (self.number, self.sent, self.sent_at);
-            let due = |position: &Position| {
+            let due = |position: &LogPosition| {
                 let idle = sent_at.is_some_and(|at| at.elapsed() < CHECKPOINT_INTERVAL);
-                position.number > number && (position.revision > sent || !idle)
+                position.syncs > number && (position.revision > sent || !idle)
             };
             let position = self.position.wait_for(due).await.map_err(|_| Reason::Stopping)?.clone();
             if position.incarnation.as_ref() != Some(&self.incarnation) {
@@ -145,7 +145,7 @@ impl Watcher {
             }
             // A process that was stopped may wake up with an old sync in hand: its word would be too late.
             if !self.service.lookup.is_current() {
-                self.number = position.number;
+                self.number = position.syncs;
                 continue;
             }
             // What was sent was of another past.
@@ -162,7 +162,7 @@ impl Watcher {
             }
             // With more to come this is no checkpoint yet: what tells that is that it is full.
             if self.sent >= position.revision {
-                self.number = position.number;
+                self.number = position.syncs;
                 self.caught_up = true;
             }
             self.sent_at = Some(Instant::now());
@@ -176,7 +176,7 @@ impl Watcher {
 
     /// What comes after what was sent, up to `end`: from the ring, or from the store where the ring has it no more.
     async fn changes(&self, end: Revision) -> Result<Vec<Change>> {
-        let kept = self.service.hub.changes(&self.incarnation, self.sent, CHANGES_MAX);
+        let kept = self.service.change_buffer.changes(&self.incarnation, self.sent, CHANGES_MAX);
         let mut changes = if let Ok(changes) = kept {
             changes
         } else {
@@ -196,9 +196,9 @@ impl Watcher {
 
     /// A caller that was revoked meanwhile hears no more; nor does one whose token has ended since.
     async fn check_caller(&mut self) -> Result<()> {
-        let term = self.service.term();
+        let snapshot = self.service.lease_snapshot();
         let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
-        if known && self.service.may_believe(term) {
+        if known && self.service.lease_held_since(snapshot) {
             return Ok(());
         }
         let presented = match &self.caller.identity {

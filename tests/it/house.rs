@@ -325,7 +325,8 @@ fn every_method_of_the_store_is_named_in_its_conformance_suite() {
 #[test]
 fn a_transaction_begins_and_ends_in_one_file() {
     // What the types leave open: a store that can begin, a bare transaction, and the wait by itself.
-    let bare = ["dyn Store", "Box<dyn WriteTx>", "store.begin(", "barrier.wait(", "settle_here("];
+    let bare =
+        ["dyn Store", "Box<dyn WriteTx>", "store.begin(", "barrier.wait(", "settle_locally("];
     for (path, text) in sources("src") {
         let above = !["store", "cache", "server"].contains(&room(&path).as_str());
         if !above || path.ends_with("service/commit.rs") {

@@ -39,21 +39,21 @@ impl Service {
     }
 
     /// Whether this may be somebody's token, as far as memory tells.
-    pub fn may_know(&self, digest: &Digest) -> bool {
-        self.lookup.may_know(digest)
+    pub fn may_exist(&self, digest: &Digest) -> bool {
+        self.lookup.may_exist(digest)
     }
 
     /// What may be somebody's is looked up whatever the caller has asked about before: a flood of made-up tokens must not
     /// keep out those whose credentials are not in memory.
     pub(in crate::service) fn admits_token(&self, asker: Asker, digest: &Digest) -> bool {
         let admits = |caller| self.unknown_rate.admits(caller, asker.client_ip);
-        asker.caller.is_none_or(admits) || self.may_know(digest)
+        asker.caller.is_none_or(admits) || self.may_exist(digest)
     }
 
     /// What was looked up is nobody's.
     pub(in crate::service) fn count_unknown_token(&self, asker: Asker, digest: &Digest) {
         if let Some(caller) = asker.caller
-            && !self.lookup.may_know(digest)
+            && !self.lookup.may_exist(digest)
         {
             self.unknown_rate.count(caller, asker.client_ip);
         }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::cache::{Question, Term};
+use crate::cache::{FactsQuery, LeaseSnapshot};
 use crate::decision::{Decision, Denial, Request, decide, www_authenticate};
 use crate::model::{
     CallerId, Digest, Facts, FoundFacts, LastUse, PrincipalFacts, Revision, ScopeSet, Timestamp,
@@ -83,7 +83,7 @@ impl Service {
     /// # Errors
     /// Only if the store is out of reach or behind `at_least_revision`: a bad token is an answer.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
-        let digest = match self.known(request, self.lookup.term())? {
+        let digest = match self.known(request, self.lookup.lease_snapshot())? {
             Known::Answer(answer) => return Ok(answer),
             Known::Missing(digest) => digest,
         };
@@ -91,7 +91,7 @@ impl Service {
             return Err(Reason::UnknownTokensTooMany.into());
         }
         self.admit_token(Asker::of(request), &digest).await?;
-        let facts = self.lookup.look_up(&question(request, &digest)).await?;
+        let facts = self.lookup.look_up(&facts_query(request, &digest)).await?;
         self.count(request, &digest, &facts);
         self.answer(request, facts)
     }
@@ -104,21 +104,21 @@ impl Service {
     pub fn introspect_from_memory(
         &self,
         request: &IntrospectionRequest<'_>,
-        term: Term,
+        snapshot: LeaseSnapshot,
     ) -> Result<Option<Introspection>> {
-        match self.known(request, term)? {
+        match self.known(request, snapshot)? {
             Known::Answer(answer) => Ok(Some(answer)),
             Known::Missing(_) => Ok(None),
         }
     }
 
     /// What can be said without the store: of memory, be the asker over its rate or not, and of the text alone.
-    fn known(&self, request: &IntrospectionRequest<'_>, term: Term) -> Result<Known> {
+    fn known(&self, request: &IntrospectionRequest<'_>, snapshot: LeaseSnapshot) -> Result<Known> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
             Err(denial) => return Ok(Known::Answer(self.without_look_up(denial))),
         };
-        match self.lookup.recall(&question(request, &digest), term) {
+        match self.lookup.cached_facts(&facts_query(request, &digest), snapshot) {
             Some(facts) => self.answer(request, facts).map(Known::Answer),
             None => Ok(Known::Missing(digest)),
         }
@@ -133,9 +133,9 @@ impl Service {
         &self,
         requests: &[IntrospectionRequest<'_>],
     ) -> Result<Vec<Introspection>> {
-        let term = self.lookup.term();
+        let snapshot = self.lookup.lease_snapshot();
         let known: Result<Vec<_>> =
-            requests.iter().map(|request| self.known(request, term)).collect();
+            requests.iter().map(|request| self.known(request, snapshot)).collect();
         let mut known = known?;
         self.refuse_too_many(requests, &mut known).await;
         let missing: Vec<_> = requests
@@ -151,7 +151,7 @@ impl Service {
             Known::Answer(answer) => Ok(answer),
             Known::Missing(_) => match facts.next() {
                 Some(facts) => self.answer(request, facts),
-                None => Err(ServiceError::internal(&"fewer facts than questions")),
+                None => Err(ServiceError::internal(&"fewer facts than queries")),
             },
         });
         answers.collect()
@@ -183,9 +183,9 @@ impl Service {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let questions: Vec<_> =
-            missing.iter().map(|(request, digest)| question(request, digest)).collect();
-        let facts = self.lookup.look_up_many(&questions).await?;
+        let queries: Vec<_> =
+            missing.iter().map(|(request, digest)| facts_query(request, digest)).collect();
+        let facts = self.lookup.look_up_many(&queries).await?;
         for ((request, digest), facts) in missing.iter().zip(&facts) {
             self.count(request, digest, facts);
         }
@@ -263,8 +263,8 @@ fn named<'a>(request: &IntrospectionRequest<'a>) -> Option<&'a str> {
     Some(request.workspace).filter(|name| !name.is_empty())
 }
 
-fn question<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> Question<'a> {
-    Question {
+fn facts_query<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> FactsQuery<'a> {
+    FactsQuery {
         digest,
         // What is spelled as no workspace is looks like any other that is not known, and never reaches the store.
         workspace: named(request).filter(|name| WorkspaceName::is_spelled(name)),

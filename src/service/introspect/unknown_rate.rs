@@ -3,7 +3,7 @@
 //! by the network address that they come from, since their sender is nobody either; and workspaces where a real token has no
 //! role, by that token, since its holder may name whatever they like.
 //!
-//! What [`Lookup::may_know`](crate::cache::Lookup::may_know) says may be somebody's is no matter of these counts.
+//! What [`Lookup::may_exist`](crate::cache::Lookup::may_exist) says may be somebody's is no matter of these counts.
 
 use std::hash::Hash;
 use std::net::IpAddr;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sophic_auth::cache::{Barrier, Lease, Local, Mirror, Replication, Tail, follow};
+use sophic_auth::cache::{
+    Barrier, ChangeApplier, FollowerParts, Lease, LocalReplica, Mirror, follow_change_log,
+};
 use sophic_auth::grpc::pb::{Denial, RevokeRequest, Scope, revoke_request};
 use sophic_auth::model::{BootClock, ReplicaId, SystemClock};
 use sophic_auth::store::Store;
@@ -172,13 +174,13 @@ async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let store =
         sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
     let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
-    let local = Arc::new(Local::new(Arc::clone(&mirror)));
-    let tail = Tail::new(mirror, Arc::clone(&lease), Arc::default(), || {});
+    let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
+    let applier = ChangeApplier::new(mirror, Arc::clone(&lease), Arc::default(), || {});
     // The replica has registered, and synced once or twice.
     let boot = PanicsOnce::after(4);
-    let replication = Replication {
+    let parts = FollowerParts {
         store: store as Arc<dyn Store>,
-        tail,
+        applier,
         local: Arc::clone(&local),
         lease: LEASE,
         boot: Arc::clone(&boot) as _,
@@ -186,8 +188,8 @@ async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
         random: Arc::new(OsRandom),
     };
     let stop = CancellationToken::new();
-    let following = tokio::task::spawn(follow(replication, stop.clone()));
-    let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
+    let following = tokio::task::spawn(follow_change_log(parts, stop.clone()));
+    let holds = || lease.held_since(lease.snapshot(), SystemClock.since_boot());
     eventually("it registers anew", async || {
         boot.has_panicked() && local.row().is_some() && holds()
     })

@@ -74,7 +74,7 @@ async fn is_looked_up(gateway: &Actor) -> bool {
 /// Waits until the server's filter contains this token, which was created last.
 async fn knows(server: &Harness, token: &str) {
     let digest = Digest::of(token);
-    let knows = async || server.running.service.may_know(&digest);
+    let knows = async || server.running.service.may_exist(&digest);
     eventually("the filter is filled", knows).await;
 }
 

@@ -1,5 +1,6 @@
-//! The newest changes, for whoever streams them on: a ring of bounded size that each reader reads at its own pace. Nothing
-//! is buffered for a reader; one that falls behind the ring is told so, and reads the store.
+//! The newest changes, for streams of the change log: a ring buffer of bounded size that each stream reads at its pace.
+//! Nothing is buffered for a single stream. A stream that falls behind the ring gets an error and reads the store
+//! instead.
 
 use std::collections::VecDeque;
 
@@ -9,88 +10,89 @@ use tokio::sync::watch;
 use crate::model::Revision;
 use crate::store::{Change, IncarnationId};
 
-/// Changes that are kept: at 10,000 a second, some seconds of them.
+/// Maximum number of changes in the ring: several seconds' worth at 10,000 changes a second.
 const CHANGES_MAX: usize = 65_536;
 
-/// How far the log has been read, and when: `number` counts the syncs that it was confirmed by.
+/// How far the change log has been read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Position {
-    /// The store's life; nothing before the first sync.
+pub struct LogPosition {
+    /// The incarnation of the store. `None` before the first sync.
     pub incarnation: Option<IncarnationId>,
-    /// Everything up to this is in the ring, or has left it.
+    /// The newest revision read. Changes up to it are in the ring or have left it.
     pub revision: Revision,
-    /// Counts syncs with the primary.
-    pub number: u64,
+    /// Number of syncs that confirmed the position.
+    pub syncs: u64,
 }
 
-/// The reader has fallen behind what is kept, or the store began another life.
+/// The changes are no longer in the ring, or the store is another incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooOld;
+pub struct NotBuffered;
 
-/// The ring.
+/// Ring buffer of the newest changes.
 #[derive(Debug)]
-pub struct Hub {
+pub struct ChangeBuffer {
     ring: RwLock<Ring>,
-    /// Nothing once it is closed: then those who wait are told.
-    position: Mutex<Option<watch::Sender<Position>>>,
+    /// `None` once closed. Receivers then get an error.
+    position: Mutex<Option<watch::Sender<LogPosition>>>,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// What comes before the first change that is kept.
+    /// Revision before the oldest change in the ring.
     floor: Revision,
     changes: VecDeque<Change>,
     incarnation: Option<IncarnationId>,
 }
 
-impl Default for Hub {
+impl Default for ChangeBuffer {
     fn default() -> Self {
         Self {
             ring: RwLock::default(),
-            position: Mutex::new(Some(watch::channel(Position::default()).0)),
+            position: Mutex::new(Some(watch::channel(LogPosition::default()).0)),
         }
     }
 }
 
-impl Hub {
-    /// Where the log is; to be told when it moves, or is confirmed, and, by an error, when there is no more.
-    pub fn position(&self) -> watch::Receiver<Position> {
+impl ChangeBuffer {
+    /// Subscribes to the position of the log. The receiver is notified when the position moves or is confirmed, and
+    /// gets an error when the buffer is closed.
+    pub fn position(&self) -> watch::Receiver<LogPosition> {
         match &*self.position.lock() {
             Some(sender) => sender.subscribe(),
-            None => watch::channel(Position::default()).1,
+            None => watch::channel(LogPosition::default()).1,
         }
     }
 
-    /// Tells all who wait that there will be no more.
+    /// Closes the buffer: receivers of the position get an error.
     pub fn close(&self) {
         self.position.lock().take();
     }
 
-    /// The changes after `after`, at most `limit`.
+    /// Returns the changes after `after`, at most `limit`.
     ///
     /// # Errors
-    /// If they are not all here any more.
+    /// If some of them are no longer in the ring.
     pub fn changes(
         &self,
         incarnation: &IncarnationId,
         after: Revision,
         limit: usize,
-    ) -> Result<Vec<Change>, TooOld> {
+    ) -> Result<Vec<Change>, NotBuffered> {
         let ring = self.ring.read();
         if ring.incarnation.as_ref() != Some(incarnation) || after < ring.floor {
-            return Err(TooOld);
+            return Err(NotBuffered);
         }
         let newest = ring.newest();
         if after > newest {
-            return Err(TooOld);
+            return Err(NotBuffered);
         }
-        // Revisions are gapless, so the place of each is known.
-        let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| TooOld)?;
+        // Revisions have no gaps, so the index follows from the revision.
+        let begin = usize::try_from(after.0 - ring.floor.0).map_err(|_| NotBuffered)?;
         Ok(ring.changes.iter().skip(begin).take(limit).cloned().collect())
     }
 
-    /// Another life of the store begins at `revision`.
-    pub(super) fn start_over(&self, incarnation: &IncarnationId, revision: Revision) {
+    /// Empties the ring for another incarnation of the store, which begins at `revision`.
+    pub(super) fn reset(&self, incarnation: &IncarnationId, revision: Revision) {
         {
             let mut ring = self.ring.write();
             ring.changes.clear();
@@ -105,7 +107,7 @@ impl Hub {
         }
     }
 
-    /// Appends changes, without gaps.
+    /// Appends changes, which have no gaps.
     pub(super) fn append(&self, changes: &[Change]) {
         let mut ring = self.ring.write();
         for change in changes {
@@ -118,13 +120,13 @@ impl Hub {
         }
     }
 
-    /// All up to `revision` is here; `confirmed` if the primary has just said that there is no more.
+    /// Publishes `revision` as the newest one read. `confirmed` means that the primary had no more changes.
     pub(super) fn publish(&self, revision: Revision, confirmed: bool) {
         let Some(sender) = &*self.position.lock() else { return };
         sender.send_if_modified(|position| {
             let moved = position.revision != revision;
             position.revision = revision;
-            position.number += u64::from(confirmed);
+            position.syncs += u64::from(confirmed);
             moved || confirmed
         });
     }
