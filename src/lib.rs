@@ -6,8 +6,9 @@
 //!
 //! - [`cli`]: the command line
 //! - [`server`]: assembly: a configuration becomes listeners, services and a store
-//! - [`grpc`], `http`: the faces, thin translations of `service`
-//! - [`service`]: use cases, one file per noun
+//! - [`grpc`], [`http`]: the faces, thin translations of `service`
+//! - [`proxied`]: what both faces say to a proxy that asks about a request
+//! - [`service`]: use cases, one file or folder per noun
 //! - [`cache`]: the seam between `service` and `store` where answers from memory come in
 //! - [`store`]: one trait, two databases
 //! - [`decision`], [`policy`]: who may what; pure
@@ -18,9 +19,10 @@ pub mod cache;
 pub mod cli;
 pub mod decision;
 pub mod grpc;
-mod http;
+pub mod http;
 pub mod model;
 pub mod policy;
+pub mod proxied;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use serde_json::{Value, json};
 use sophic_auth::grpc::pb;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tokio::task::JoinSet;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::service::Interceptor;

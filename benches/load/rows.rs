@@ -93,10 +93,7 @@ fn write_credential(out: &mut impl Write, index: u64, revoked: bool) -> anyhow::
     };
     let revoke_time = if revoked { TIME } else { "\\N" };
     write!(out, "{id}\t{kind}\t{workspace}\t{user}\t{max_role}\t0\t{}\t", name(index))?;
-    write!(out, "{}\t\\\\x", tokens::hint(index))?;
-    for byte in tokens::digest(index) {
-        write!(out, "{byte:02x}")?;
-    }
+    write!(out, "{}\t\\\\x{}", tokens::hint(index), hex::encode(tokens::digest(index)))?;
     writeln!(out, "\t3\t\t{{}}\t{TIME}\t{revoke_time}\toperator:bench\t{id}\t1")?;
     Ok(())
 }

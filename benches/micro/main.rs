@@ -127,7 +127,7 @@ impl Rounds {
             for _ in 0..presented.len() / AT_ONCE {
                 let begun = Instant::now();
                 for request in requests.by_ref().take(AT_ONCE) {
-                    let term = service.lookup.term();
+                    let term = service.term();
                     let answer = service.introspect_from_memory(black_box(&request), term);
                     let allowed = answer
                         .ok()

@@ -8,7 +8,7 @@ FROM counter
 LEFT JOIN credentials AS c ON c.id = ('0193e000-0000-7000-8000-' || lpad(to_hex(:i::bigint), 12, '0'))::uuid
 LEFT JOIN users AS u ON u.id = c.user_id
 LEFT JOIN workspaces AS own ON own.id = c.workspace_id
-LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE(
+LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE(
     (SELECT w.id FROM workspaces AS w WHERE w.id = 'bench-' || lpad((:i::bigint / 2 % 1000)::text, 4, '0') AND w.delete_time IS NULL),
     (SELECT w.id FROM workspaces AS w WHERE w.slug = 'bench-' || lpad((:i::bigint / 2 % 1000)::text, 4, '0') AND w.delete_time IS NULL))
 WHERE counter.id = 1;

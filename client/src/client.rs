@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sophic_auth_protocol::token::digest_of_presented;
 use tokio::task::JoinHandle;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -19,7 +20,6 @@ use crate::observe::Event;
 use crate::pb::auth_service_client::AuthServiceClient;
 use crate::pb::{BatchIntrospectRequest, IntrospectRequest};
 use crate::presented::Presented;
-use crate::token::digest_of_presented;
 use crate::watch;
 
 /// A longer name is no workspace's, and is not worth remembering.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+use crate::TokenKind;
 use crate::cache::CacheLimits;
 use crate::client::Client;
 use crate::error::Error;
 use crate::observe::Observer;
-use crate::token::TokenKind;
 
 /// Where the service is.
 pub const ENDPOINT_VARIABLE: &str = "SOPHIC_AUTH_ENDPOINT";

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+use crate::Scopes;
 use crate::pb::{
     Denial, IntrospectResponse, IntrospectedCredential, IntrospectedWorkspace, Role,
     introspect_response::Principal,
 };
-use crate::scopes::Scopes;
 
 /// Whose token it is, and whether it may do what was asked. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,26 +22,23 @@ impl Introspection {
 
     /// No token was presented.
     pub(crate) fn missing() -> Self {
-        static ANSWER: LazyLock<Introspection> = LazyLock::new(|| {
-            Introspection::refused(Denial::TokenMissing, r#"Bearer realm="sophic""#)
-        });
+        static ANSWER: LazyLock<Introspection> =
+            LazyLock::new(|| Introspection::refused(sophic_auth_protocol::Denial::TokenMissing));
         ANSWER.clone()
     }
 
     /// The text cannot be a token: what the service says of tokens that it does not know.
     pub(crate) fn unknown() -> Self {
-        static ANSWER: LazyLock<Introspection> = LazyLock::new(|| {
-            let challenge = r#"Bearer realm="sophic", error="invalid_token", error_description="the token is not known""#;
-            Introspection::refused(Denial::TokenUnknown, challenge)
-        });
+        static ANSWER: LazyLock<Introspection> =
+            LazyLock::new(|| Introspection::refused(sophic_auth_protocol::Denial::TokenUnknown));
         ANSWER.clone()
     }
 
-    fn refused(denial: Denial, challenge: &str) -> Self {
+    fn refused(denial: sophic_auth_protocol::Denial) -> Self {
         Self::new(IntrospectResponse {
-            denial: denial.into(),
-            http_status: 401,
-            www_authenticate: challenge.to_owned(),
+            denial: denial.to_proto().into(),
+            http_status: denial.http_status().into(),
+            www_authenticate: denial.challenge(None, Scopes::NONE).to_owned(),
             ..Default::default()
         })
     }
@@ -108,12 +105,12 @@ impl Introspection {
 
     /// The effective scopes.
     pub fn scopes(&self) -> Scopes {
-        Scopes::from_numbers(&self.response.scopes)
+        Scopes::from_proto(&self.response.scopes)
     }
 
     /// The required scopes that are not in effect.
     pub fn missing_scopes(&self) -> Scopes {
-        Scopes::from_numbers(&self.response.missing_scopes)
+        Scopes::from_proto(&self.response.missing_scopes)
     }
 
     /// The credential; there whenever active.

@@ -9,8 +9,9 @@
 //! - `layer`: the tower layer
 //! - `cache`, `flights`, `watch`: answers from memory, and when they are good
 //! - `call`, `error`, `observe`: making calls, what goes wrong, what is counted
-//! - `presented`, `introspection`, `scopes`, `token`: the words of question and answer
-//! - `generated`: the protocol, committed, so that nobody who uses this compiles protobuf
+//! - `presented`, `introspection`: the words of question and answer
+//! - `generated`: the calls of the protocol, committed, so that nobody who uses this compiles protobuf; the messages are
+//!   those of `sophic-auth-protocol`
 //!
 //! # Example
 //!
@@ -40,9 +41,6 @@ mod layer;
 mod manage;
 mod observe;
 mod presented;
-mod redact;
-mod scopes;
-mod token;
 mod watch;
 
 /// The messages and clients of package `sophic.auth.v1`.
@@ -52,6 +50,8 @@ mod watch;
     reason = "generated; the proto has the documentation"
 )]
 pub mod pb {
+    pub use sophic_auth_protocol::pb::*;
+
     include!("generated/sophic.auth.v1.rs");
 }
 
@@ -65,5 +65,5 @@ pub use observe::{Counters, Event, Observer};
 pub use pb::introspect_response::Principal;
 pub use pb::{Denial, Role};
 pub use presented::Presented;
-pub use scopes::Scopes;
-pub use token::TokenKind;
+pub use sophic_auth_protocol::ScopeSet as Scopes;
+pub use sophic_auth_protocol::token::TokenKind;

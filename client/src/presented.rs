@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::Scopes;
 use crate::pb::IntrospectRequest;
-use crate::scopes::Scopes;
 
 /// A presented token and what it is presented for. `Debug` leaves the token out.
 #[derive(Clone, Copy)]
@@ -64,7 +64,7 @@ impl<'a> Presented<'a> {
         IntrospectRequest {
             token: self.token.to_owned(),
             workspace: self.workspace.to_owned(),
-            required_scopes: self.required_scopes.to_numbers(),
+            required_scopes: self.required_scopes.to_proto(),
             client_ip: self.client_ip.map(|ip| ip.to_string()).unwrap_or_default(),
             fresh: self.fresh,
             at_least_revision: self.at_least_revision,

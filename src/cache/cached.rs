@@ -9,8 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::catch_up::CatchUp;
 use super::flights::{Flights, Ticket};
 use super::reader::Reader;
-use super::{Facts, Lease, Local, Lookup, Mirror, Question, Term};
-use crate::model::{BootClock, Caller, CertificateSan, Digest, Revision};
+use super::{Lease, Local, Lookup, Mirror, Question, Term};
+use crate::model::{BootClock, Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store, StoreError};
 
 /// Memory before the store.
@@ -111,11 +111,10 @@ impl Lookup for Cached {
         for (hole, question) in holes {
             let facts = match &mut read {
                 Ok(read) => {
-                    let looked_up = read.next().ok_or(StoreError::RowsAffected {
+                    let facts = read.next().ok_or(StoreError::RowsAffected {
                         expected: missed.len() as u64,
                         actual: 0,
                     })?;
-                    let facts = Facts::of(*question.digest, looked_up);
                     self.mirror().remember(question.digest, question.workspace, &facts, life);
                     facts
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Facts, Lookup, Question, Term};
-use crate::model::{Caller, CertificateSan, Digest, Revision};
+use super::{Lookup, Question, Term};
+use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::{Result, Store};
 
 /// No memory.
@@ -26,15 +26,12 @@ impl Lookup for Direct {
     }
 
     async fn look_up(&self, question: &Question<'_>) -> Result<Facts> {
-        let looked_up = self.0.look_up(question.digest, question.workspace).await?;
-        Ok(Facts::of(*question.digest, looked_up))
+        self.0.look_up(question.digest, question.workspace).await
     }
 
     async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>> {
         let asked: Vec<_> = questions.iter().map(Question::owned).collect();
-        let looked_up = self.0.look_up_many(&asked).await?;
-        let pairs = questions.iter().zip(looked_up);
-        Ok(pairs.map(|(question, found)| Facts::of(*question.digest, found)).collect())
+        self.0.look_up_many(&asked).await
     }
 
     fn recall_caller(&self, _: &Digest) -> Option<Option<Arc<Caller>>> {

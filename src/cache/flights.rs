@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::Question;
 use super::reader::{Fill, Miss, Reader};
-use super::{Facts, Question};
-use crate::model::BootClock;
+use crate::model::{BootClock, Facts};
 use crate::store::{Result, Store, StoreError};
 
 /// What a read is waited for by: nothing until it has landed.
@@ -49,7 +49,7 @@ impl Flights {
         let flight = Flight { reader: Arc::clone(&self.reader), fill };
         async move {
             let (digest, workspace) = flight.fill.key();
-            let facts = Facts::of(*digest, store.look_up(digest, workspace.as_deref()).await?);
+            let facts = store.look_up(digest, workspace.as_deref()).await?;
             flight.reader.land(&flight.fill, &facts);
             Ok(facts)
         }

@@ -11,10 +11,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::KnownDigests;
 use super::clock_map::{ClockMap, Keyed};
-use super::facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
-use super::{CredentialFacts, KnownDigests};
-use crate::model::{Caller, CertificateSan, CredentialKind, Digest, Revision, Workspace};
+use crate::model::{
+    Caller, CertificateSan, CredentialFacts, Digest, Facts, FoundFacts, OwnerKind, PrincipalFacts,
+    Revision, UserFacts, UserId, Workspace, WorkspaceId,
+};
 use crate::store::{Change, ChangedEntity};
 
 /// How much is kept of things that there are few of.
@@ -40,6 +42,30 @@ impl<T: Keyed> Keyed for Remembered<T> {
 
     fn key(&self) -> &T::Key {
         self.value.key()
+    }
+}
+
+impl Keyed for CredentialFacts {
+    type Key = Digest;
+
+    fn key(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+impl Keyed for UserFacts {
+    type Key = UserId;
+
+    fn key(&self) -> &UserId {
+        &self.user.id
+    }
+}
+
+impl Keyed for Workspace {
+    type Key = WorkspaceId;
+
+    fn key(&self) -> &WorkspaceId {
+        &self.id
     }
 }
 
@@ -127,19 +153,18 @@ impl Mirror {
         let applied = self.applied();
         let Some(credential) = self.credentials.get(digest, Clone::clone) else {
             let revision = self.unknown.get(digest, |kept| kept.1)?.max(applied);
-            let facts = Facts { revision, found: None, stale: false };
-            return (revision >= at_least).then_some(facts);
+            return (revision >= at_least).then_some(Facts::new(revision, None));
         };
         let mut revision = credential.revision.max(applied);
         let mut as_of = |read: Revision| revision = revision.min(read.max(applied));
         let owner = credential.value.owner_id();
-        let (principal, named_workspace) = match credential.value.kind() {
-            CredentialKind::Key => {
+        let (principal, named_workspace) = match credential.value.kind.owned_by() {
+            OwnerKind::Workspace => {
                 let own = self.workspaces.get(owner, Clone::clone)?;
                 as_of(own.revision);
                 (PrincipalFacts::Workspace(own.value), None)
             }
-            CredentialKind::Pat => {
+            OwnerKind::User => {
                 let user = self.users.get(owner, Clone::clone)?;
                 as_of(user.revision);
                 let named = match workspace {
@@ -154,7 +179,7 @@ impl Mirror {
             }
         };
         let found = FoundFacts { credential: credential.value, principal, named_workspace };
-        (revision >= at_least).then_some(Facts { revision, found: Some(found), stale: false })
+        (revision >= at_least).then_some(Facts::new(revision, Some(found)))
     }
 
     /// The workspace of this slug or id; nothing if that is not known here.

@@ -14,9 +14,7 @@ mod board;
 mod cached;
 mod catch_up;
 mod clock_map;
-mod credential_facts;
 mod direct;
-mod facts;
 mod flights;
 mod follower;
 mod hub;
@@ -35,9 +33,7 @@ pub use barrier::{Barrier, Waiting};
 pub use board::{Board, Boarded};
 pub use cached::Cached;
 pub use clock_map::{ClockMap, Keyed};
-pub use credential_facts::CredentialFacts;
 pub use direct::Direct;
-pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use follower::{Follower, FollowerAction, FollowerEvent};
 pub use hub::{Hub, Position, TooOld};
 pub use known_digests::{Filling, KnownDigests};
@@ -55,7 +51,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::model::{Caller, CertificateSan, Digest, Revision};
+use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::Result;
 
 /// What is asked about one token.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::{Board, Boarded};
-use super::{Facts, Lease, Mirror, Question, Term};
-use crate::model::Digest;
+use super::{Lease, Mirror, Question, Term};
+use crate::model::{Digest, Facts};
 
 /// What one read of the store is for.
 pub type ReadKey = (Digest, Option<String>);

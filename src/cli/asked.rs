@@ -7,7 +7,7 @@ use super::args::Global;
 use super::output;
 use crate::server::StartError;
 use crate::service::{Reason, ServiceError};
-use crate::store::{self, StoreError};
+use crate::store::{self, Location, StoreError};
 
 /// Where the store is when nobody says.
 const DEFAULT_DATABASE_URL: &str = "sqlite:sophic-auth.db";
@@ -58,7 +58,8 @@ pub(super) async fn look_for_rights(url: &str, error: &anyhow::Error) {
     }
     let lacking = tokio::time::timeout(LACKING_TIMEOUT, store::lacking(url)).await;
     let lacking = lacking.ok().and_then(Result::ok).flatten();
-    let page = url.starts_with("postgres").then(|| PAGE.to_owned());
+    let postgres = matches!(Location::parse(url), Ok(Location::Postgres(_)));
+    let page = postgres.then(|| PAGE.to_owned());
     let text = lacking.into_iter().chain(page).collect::<Vec<_>>().join("; ");
     if !text.is_empty() {
         let _ = LACKING.set(text);

@@ -185,7 +185,7 @@ impl Progress {
 async fn named(service: &Service, waiting: &Waiting) -> String {
     let mut names = Vec::new();
     for (id, _) in &waiting.replicas {
-        let host = tokio::time::timeout(NAME_TIMEOUT, service.store.find_replica_host(*id)).await;
+        let host = tokio::time::timeout(NAME_TIMEOUT, service.replica_host(*id)).await;
         names.push(match host {
             Ok(Ok(Some(host))) => format!("replica {id} ({host})"),
             _ => format!("replica {id}"),

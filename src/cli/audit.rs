@@ -1,8 +1,8 @@
 //! `audit list|export|purge`.
 
 use super::args::Global;
+use super::args::record::{AuditCommand, AuditFilterArgs};
 use super::progress::counting;
-use super::record_args::{AuditCommand, AuditFilterArgs};
 use super::{flag, open, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
 use crate::service::{PageRequest, view};
@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
             let count = count?;
             let purged = serde_json::json!({"purged_count": count, "cutoff": cutoff.to_string()});
             output::item(global.output, &purged)?;
-            service.store.close().await;
+            service.close().await;
             Ok(())
         }
     }
@@ -51,7 +51,7 @@ async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::R
     if !page.next_token.is_empty() {
         output::note("there are more: raise --limit, give --since, or use `audit export`");
     }
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 
@@ -68,7 +68,7 @@ async fn export(global: &Global, filter: AuditFilterArgs) -> anyhow::Result<()> 
         }
         page.token = events.next_token;
     }
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }
 

@@ -9,12 +9,12 @@ use super::{Usage, asked, open, operator, output, refuse_token_output};
 use crate::model::Timestamp;
 use crate::server;
 use crate::service::{Options, view};
-use crate::store::{self, AuditFilter};
+use crate::store::{self, AuditFilter, Location};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let url = asked::url(global);
-    if url.starts_with("postgres") {
+    if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
         anyhow::bail!(Usage(
             "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \
              `sophic-auth new-epoch`"
@@ -37,7 +37,7 @@ const ENDINGS_SHOWN: usize = 100;
 pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let url = asked::url(global);
-    if url.starts_with("postgres") {
+    if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
         anyhow::bail!(Usage(
             "restore is for SQLite: use pg_restore, or your server's own continuous archiving, and then run \
              `sophic-auth new-epoch`"
@@ -47,7 +47,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     let restoring = store::restore(url, file).await?;
     let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
     let epoch = copy.renew_epoch(operator()).await?;
-    copy.store.close().await;
+    copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());
     let endings = endings_since(restoring.replaced(), until).await;
     let kept = restoring.finish().await?;
@@ -143,6 +143,6 @@ pub(super) async fn new_epoch(global: &Global) -> anyhow::Result<()> {
     let service = open(global).await?;
     let epoch = service.renew_epoch(operator()).await?;
     output::item(global.output, &serde_json::json!({"epoch": epoch.to_string()}))?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             let token = token.as_ref().map(Token::expose);
             let printed = output::created(global.output, "caller", view::caller(&caller), token);
             unshown::caller(&service, &caller, printed).await?;
-            service.store.close().await;
+            service.close().await;
         }
         CallerCommand::List => {
             refuse_token_output(global)?;
@@ -42,7 +42,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
                 "revoke_time",
             ];
             output::list(global.output, "callers", &columns, &callers)?;
-            service.store.close().await;
+            service.close().await;
         }
         CallerCommand::Update { caller, name, permissions } => {
             refuse_token_output(global)?;
@@ -54,7 +54,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             };
             let caller = service.update_caller(operator(), request).await?;
             output::item(global.output, &view::caller(&caller))?;
-            service.store.close().await;
+            service.close().await;
         }
         CallerCommand::Rotate { caller, overlap, request_id } => {
             rotate(global, RotateCaller { caller, overlap, request_id }).await?;
@@ -64,7 +64,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             let service = open(global).await?;
             let caller = service.revoke_caller(operator(), caller).await?;
             output::item(global.output, &view::caller(&caller))?;
-            service.store.close().await;
+            service.close().await;
         }
     }
     Ok(())
@@ -79,6 +79,6 @@ async fn rotate(global: &Global, request: RotateCaller) -> anyhow::Result<()> {
     unshown::caller_rotated(&service, &rotated, printed).await?;
     drop(showing);
     wait_for_the_end(&service, rotated.end_pending).await?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }

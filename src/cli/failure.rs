@@ -1,4 +1,4 @@
-//! What a command's failure is, in one word for programs and one number for scripts: the table of the README.
+//! The reason code and the exit code of a failed command. `docs/errors.md` has the tables, made from these.
 
 use super::attend::Interrupted;
 use super::introspect::CouldNotTell;
@@ -14,44 +14,87 @@ const USAGE: u8 = 2;
 /// Refused or failed.
 const FAILED: u8 = 1;
 
-/// The reason codes that only the command line has, beside those of [`Reason`].
-pub(super) mod code {
-    /// What was asked cannot be meant: flags, variables, URLs, files that are not there.
-    pub(in crate::cli) const USAGE: &str = "USAGE";
-    /// There is no store where one was named.
-    pub(super) const STORE_MISSING: &str = "STORE_MISSING";
-    /// The store's schema is older or newer than this program's.
-    pub(super) const SCHEMA_MISMATCH: &str = "SCHEMA_MISMATCH";
-    /// The store is there, and cannot be used as it is, or not by this user.
-    pub(super) const STORE_UNUSABLE: &str = "STORE_UNUSABLE";
-    /// The input can be read, and is not what it was said to be.
-    pub(super) const INPUT_INVALID: &str = "INPUT_INVALID";
-    /// The output cannot be written.
-    pub(super) const OUTPUT_FAILED: &str = "OUTPUT_FAILED";
-    /// A new token could not be printed, and is dead.
-    pub(super) const TOKEN_NOT_SHOWN: &str = "TOKEN_NOT_SHOWN";
-    /// A signal ended it.
-    pub(super) const INTERRUPTED: &str = "INTERRUPTED";
-    /// The server cannot listen.
-    pub(super) const CANNOT_LISTEN: &str = "CANNOT_LISTEN";
-    /// The rest: a temporary file, the operating system.
-    pub(super) const FAILED: &str = "FAILED";
-
-    /// All of them.
-    #[cfg(test)]
-    pub(super) const ALL: [&str; 10] = [
-        USAGE,
-        STORE_MISSING,
-        SCHEMA_MISMATCH,
-        STORE_UNUSABLE,
-        INPUT_INVALID,
-        OUTPUT_FAILED,
-        TOKEN_NOT_SHOWN,
-        INTERRUPTED,
-        CANNOT_LISTEN,
-        FAILED,
-    ];
+/// A reason that only the command line has, beside those of [`Reason`].
+#[derive(Debug, Clone, Copy)]
+pub struct CommandReason {
+    /// The word for programs.
+    pub code: &'static str,
+    /// The exit code; none: 128 and the number of the signal.
+    pub exit_code: Option<u8>,
+    /// What happened.
+    pub text: &'static str,
 }
+
+impl CommandReason {
+    const fn new(code: &'static str, exit_code: u8, text: &'static str) -> Self {
+        Self { code, exit_code: Some(exit_code), text }
+    }
+
+    fn told(self) -> (&'static str, u8) {
+        (self.code, self.exit_code.unwrap_or(FAILED))
+    }
+}
+
+/// The reasons that only the command line has.
+pub(super) mod code {
+    use super::{CommandReason, FAILED as FAILURE, USAGE as WRONG_USAGE};
+
+    pub(in crate::cli) const USAGE: CommandReason = CommandReason::new(
+        "USAGE",
+        WRONG_USAGE,
+        "a flag, a variable or a URL has no meaning, or a file that it names is not there",
+    );
+    pub(super) const STORE_MISSING: CommandReason =
+        CommandReason::new("STORE_MISSING", WRONG_USAGE, "there is no store at the database URL");
+    pub(super) const SCHEMA_MISMATCH: CommandReason = CommandReason::new(
+        "SCHEMA_MISMATCH",
+        FAILURE,
+        "the schema of the store is older or newer than the schema of this program",
+    );
+    pub(super) const STORE_UNUSABLE: CommandReason = CommandReason::new(
+        "STORE_UNUSABLE",
+        FAILURE,
+        "the store exists, but it is not in a usable state or this user cannot use it",
+    );
+    pub(super) const INPUT_INVALID: CommandReason = CommandReason::new(
+        "INPUT_INVALID",
+        FAILURE,
+        "the input can be read but does not have the stated format",
+    );
+    pub(super) const OUTPUT_FAILED: CommandReason =
+        CommandReason::new("OUTPUT_FAILED", FAILURE, "the output cannot be written");
+    pub(super) const TOKEN_NOT_SHOWN: CommandReason = CommandReason::new(
+        "TOKEN_NOT_SHOWN",
+        FAILURE,
+        "a new token could not be printed and was revoked again",
+    );
+    pub(super) const INTERRUPTED: CommandReason = CommandReason {
+        code: "INTERRUPTED",
+        exit_code: None,
+        text: "a signal ended the command before anything is known to be committed",
+    };
+    pub(super) const CANNOT_LISTEN: CommandReason =
+        CommandReason::new("CANNOT_LISTEN", FAILURE, "the server cannot listen on an address");
+    pub(super) const FAILED: CommandReason = CommandReason::new(
+        "FAILED",
+        FAILURE,
+        "anything else, such as a temporary file or the operating system",
+    );
+}
+
+/// All of them.
+pub const COMMAND_REASONS: [CommandReason; 10] = [
+    code::USAGE,
+    code::STORE_MISSING,
+    code::SCHEMA_MISMATCH,
+    code::STORE_UNUSABLE,
+    code::INPUT_INVALID,
+    code::OUTPUT_FAILED,
+    code::TOKEN_NOT_SHOWN,
+    code::INTERRUPTED,
+    code::CANNOT_LISTEN,
+    code::FAILED,
+];
 
 /// The reason code and the exit code of a failure.
 pub(super) fn of(error: &anyhow::Error) -> (&'static str, u8) {
@@ -70,29 +113,27 @@ fn cause(error: &anyhow::Error) -> (&'static str, u8) {
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         let reason = match interrupted {
             Interrupted::Committed { .. } => Reason::BarrierPending.code(),
-            Interrupted::Before(_) => code::INTERRUPTED,
+            Interrupted::Before(_) => code::INTERRUPTED.code,
         };
         return (reason, interrupted.exit_code());
     }
     if error.is::<Usage>() {
-        return (code::USAGE, USAGE);
+        return code::USAGE.told();
     }
     if error.is::<Lost>() {
-        return (code::TOKEN_NOT_SHOWN, FAILED);
+        return code::TOKEN_NOT_SHOWN.told();
     }
     if error.is::<Unprinted>() {
-        return (code::OUTPUT_FAILED, FAILED);
+        return code::OUTPUT_FAILED.told();
     }
     match error.downcast_ref() {
-        Some(StartError::Listen { .. }) => return (code::CANNOT_LISTEN, FAILED),
-        Some(StartError::Tls(_) | StartError::Insecure(_)) => return (code::USAGE, USAGE),
+        Some(StartError::Listen { .. }) => return code::CANNOT_LISTEN.told(),
+        Some(StartError::Tls(_) | StartError::Insecure(_)) => return code::USAGE.told(),
         Some(StartError::Store(_)) | None => {}
     }
     match error.downcast_ref() {
-        Some(TransferError::Malformed { .. } | TransferError::Empty) => {
-            (code::INPUT_INVALID, FAILED)
-        }
-        _ => (code::FAILED, FAILED),
+        Some(TransferError::Malformed { .. } | TransferError::Empty) => code::INPUT_INVALID.told(),
+        _ => code::FAILED.told(),
     }
 }
 
@@ -115,20 +156,26 @@ fn store_error(error: &anyhow::Error) -> Option<&StoreError> {
 }
 
 fn of_service(error: &ServiceError) -> (&'static str, u8) {
-    let exit_code = match error.reason {
+    (error.reason.code(), exit_code(error.reason))
+}
+
+/// The exit code of a command that the service refuses for this reason.
+pub fn exit_code(reason: Reason) -> u8 {
+    match reason {
         Reason::BarrierPending => NOT_CONFIRMED,
         reason if reason.kind() == Kind::Invalid => USAGE,
         _ => FAILED,
-    };
-    (error.reason.code(), exit_code)
+    }
 }
 
 fn of_store(error: &StoreError) -> (&'static str, u8) {
     let reason = match error {
-        StoreError::Misnamed(_) => return (code::USAGE, USAGE),
-        StoreError::Missing(_) => return (code::STORE_MISSING, USAGE),
-        StoreError::SchemaTooOld { .. } | StoreError::SchemaTooNew { .. } => code::SCHEMA_MISMATCH,
-        StoreError::Unusable(_) => code::STORE_UNUSABLE,
+        StoreError::Misnamed(_) => return code::USAGE.told(),
+        StoreError::Missing(_) => return code::STORE_MISSING.told(),
+        StoreError::SchemaTooOld { .. } | StoreError::SchemaTooNew { .. } => {
+            return code::SCHEMA_MISMATCH.told();
+        }
+        StoreError::Unusable(_) => return code::STORE_UNUSABLE.told(),
         StoreError::Unavailable(_) | StoreError::Away(_) | StoreError::Pooler { .. } => {
             Reason::StoreUnavailable.code()
         }
@@ -136,23 +183,10 @@ fn of_store(error: &StoreError) -> (&'static str, u8) {
         StoreError::Full(_) => Reason::StoreFull.code(),
         StoreError::Busy(_) => Reason::StoreBusy.code(),
         StoreError::Lost(_) => Reason::StoreLost.code(),
-        StoreError::Conflict { .. }
+        StoreError::Conflict(_)
         | StoreError::Corrupt { .. }
         | StoreError::RowsAffected { .. }
         | StoreError::Refused { .. } => Reason::Internal.code(),
     };
     (reason, FAILED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::code;
-
-    #[test]
-    fn the_readme_names_every_code() {
-        let readme = include_str!("../../README.md");
-        for code in code::ALL {
-            assert!(readme.contains(&format!("`{code}`")), "{code}");
-        }
-    }
 }

@@ -4,9 +4,8 @@ use anyhow::Context as _;
 
 use super::args::{Global, IntrospectArgs, Output};
 use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
-use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::model::Owner;
+use crate::model::{Owner, PrincipalFacts};
 use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_no_token;
 
@@ -73,7 +72,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
         Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
         _ => None,
     };
-    service.store.close().await;
+    service.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
     let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
     let no_token = why_no_token(&token).filter(|_| unknown && is_ours);
@@ -87,7 +86,7 @@ fn epitaph(ended: &Ended) -> String {
         Owner::Workspace(id) => format!("workspace {id}"),
         Owner::User { id, .. } => format!("user {id}"),
     };
-    let (kind, name, hint) = (credential.kind(), credential.name.as_str(), &credential.hint);
+    let (kind, name, hint) = (credential.kind, credential.name.as_str(), &credential.hint);
     let mut lines = vec![
         format!("credential  {kind} \"{name}\" {hint}, of {owner}"),
         format!("            {}", credential.id),
@@ -134,7 +133,7 @@ fn glance(answer: &Introspection, no_token: Option<&str>) -> Vec<String> {
         });
         lines.push(format!(
             "credential  {} \"{}\" {}",
-            credential.kind(),
+            credential.kind,
             credential.name(),
             credential.hint()
         ));

@@ -15,7 +15,7 @@ pub(super) async fn run(global: &Global, command: MemberCommand) -> anyhow::Resu
             let service = open(global).await?;
             let membership = service.put_membership(operator(), workspace, user, role).await?;
             output::item(global.output, &view::membership(&membership))?;
-            service.store.close().await;
+            service.close().await;
         }
         MemberCommand::List { workspace, user } => {
             let workspace = workspace.as_deref().map(workspace_name).transpose()?;
@@ -27,13 +27,13 @@ pub(super) async fn run(global: &Global, command: MemberCommand) -> anyhow::Resu
             let memberships: Vec<_> = memberships.await?.iter().map(view::membership).collect();
             let columns = ["workspace_id", "user_id", "role", "create_time"];
             output::list(global.output, "memberships", &columns, &memberships)?;
-            service.store.close().await;
+            service.close().await;
         }
         MemberCommand::Delete { workspace, user } => {
             let (workspace, user) = (workspace_name(&workspace)?, user_id(&user)?);
             let service = open(global).await?;
             service.delete_membership(operator(), workspace, user, false).await?;
-            service.store.close().await;
+            service.close().await;
         }
     }
     Ok(())

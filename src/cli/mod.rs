@@ -9,35 +9,23 @@ mod asked;
 mod attend;
 mod audit;
 mod backup;
-mod bulk;
 mod caller;
 mod credential;
-mod credential_args;
-mod credentials;
-mod dev;
 mod failure;
 mod files;
 mod introspect;
-mod leaked;
-mod leaked_input;
 mod logging;
 mod member;
 mod migrate;
 mod new_file;
-mod open_files;
 mod operator;
 mod output;
-mod policy_args;
 mod presented;
 mod progress;
 mod purge;
-mod record_args;
 mod serve;
-mod serve_args;
-mod serve_check;
 mod signals;
 mod transfer;
-mod transfer_args;
 mod unshown;
 mod user;
 mod variables;
@@ -53,6 +41,7 @@ use crate::model::Invalid;
 use crate::server;
 use crate::service::{Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
+pub use failure::{COMMAND_REASONS, CommandReason, exit_code};
 use operator::{operator, operator_who_rotates};
 use output::Unprinted;
 use presented::read_token;
@@ -110,6 +99,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Every command with its flags, variables, defaults and help texts: `docs/flags.md` is made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Whether `--output json` is asked for, where the rest of the command line could not be read.
 fn asks_for_json() -> bool {
     let by_variable = || std::env::var("SOPHIC_AUTH_OUTPUT").is_ok_and(|value| value == "json");
@@ -159,7 +153,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     let global = cli.global;
     match cli.command {
         Command::Serve(args) => serve::run(&global, args).await?,
-        Command::Dev(args) => dev::run(&global, args).await?,
+        Command::Dev(args) => serve::dev::run(&global, args).await?,
         Command::Migrate(args) => migrate::run(&global, &args).await?,
         Command::Caller(command) => caller::run(&global, command).await?,
         Command::Workspace(command) => workspace::run(&global, command).await?,
@@ -167,8 +161,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
-        Command::Credentials(command) => return credentials::run(&global, command).await,
-        Command::Leaked(args) => return leaked::run(&global, args).await,
+        Command::Credentials(command) => return credential::list::run(&global, command).await,
+        Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
@@ -229,16 +223,6 @@ where
 /// The value of a flag, or what is wrong with it.
 fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
     parsed.map_err(|Invalid(description)| Usage(format!("{name} {description}")).into())
-}
-
-/// Bytes as text.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// `--output token` prints a token alone, so it goes only with what makes one.

@@ -87,7 +87,7 @@ pub(super) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// A failure, on standard error. As JSON: `error`, with a reason code of the README's table, the exit code, and all fields
+/// A failure, on standard error. As JSON: `error`, with a reason code of `docs/errors.md`, the exit code, and all fields
 /// that are not as they must be.
 pub(super) fn error(format: Output, error: &anyhow::Error) {
     let (mut message, place) = (format!("{error:#}"), super::asked::place());
@@ -134,7 +134,7 @@ pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
     let text = error.to_string();
     let text = text.trim_end();
     if error.use_stderr() {
-        let (reason, exit_code) = (failure::code::USAGE, error.exit_code());
+        let (reason, exit_code) = (failure::code::USAGE.code, error.exit_code());
         let fields = json!({"message": text, "exit_code": exit_code, "reason": reason});
         return writeln!(std::io::stderr(), "{}", json!({"error": fields}));
     }

@@ -1,8 +1,8 @@
 //! `purge`: what the server does once an hour, at once.
 
 use super::args::Global;
+use super::args::record::PurgeArgs;
 use super::progress::counting;
-use super::record_args::PurgeArgs;
 use super::{open, operator, output, refuse_token_output};
 
 pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> {
@@ -25,6 +25,6 @@ pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> 
     let purged =
         serde_json::json!({"purged_credential_count": credentials, "purged_change_count": changes});
     output::item(global.output, &purged)?;
-    service.store.close().await;
+    service.close().await;
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
+use super::args::transfer::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::args::{Global, Output};
 use super::new_file::NewFile;
 use super::output::Unprinted;
 use super::presented::{read_token, read_token_of};
 use super::progress::Progress;
-use super::transfer_args::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::{Outcome, Usage, files, flag, open, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
@@ -60,7 +60,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         service.import(&operator(), import, &mut watch).await
     };
     watch.progress.finish();
-    service.store.close().await;
+    service.close().await;
     let report = outcome?;
     let mut shown = serde_json::json!({
         "lines": report.lines,
@@ -199,7 +199,7 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         .await
     };
     progress.finish();
-    service.store.close().await;
+    service.close().await;
     written
 }
 

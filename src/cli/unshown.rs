@@ -38,7 +38,7 @@ pub(super) async fn rotated(
     let old = &rotated.predecessor;
     let id = old.id;
     let end = old.revoke_time.into_iter().chain(old.expire_time).min();
-    let rest = match end.filter(|end| *end > service.clock.now()) {
+    let rest = match end.filter(|end| *end > service.now()) {
         Some(end) => format!(
             "the old token, of {id}, is accepted until {end}: rotate it once more before that"
         ),
@@ -83,7 +83,7 @@ pub(super) async fn caller_rotated(
         ),
         Err(failed) => {
             let old = rotated.caller.previous.map(|PreviousToken { expire_time, .. }| expire_time);
-            let old = old.filter(|end| *end > service.clock.now());
+            let old = old.filter(|end| *end > service.now());
             let old = old.map_or_else(
                 || "has ended".to_owned(),
                 |end| format!("is accepted until {end}, or until the caller is rotated once more"),
@@ -119,7 +119,7 @@ async fn caller_revoked(service: &Arc<Service>, made: &Caller) -> String {
 }
 
 async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
-    let target = RevokeTarget::Id(made.id, Some(made.kind()));
+    let target = RevokeTarget::Id(made.id, Some(made.kind));
     fate(&made.id.to_string(), service.revoke(operator(), target, "", REASON).await)
 }
 

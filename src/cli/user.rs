@@ -15,13 +15,13 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
             let service = open(global).await?;
             let display_name = match name {
                 Some(name) => Some(name),
-                None if service.store.find_user(&id).await?.is_some() => None,
+                None if service.find_user(&id).await?.is_some() => None,
                 None => Some(flag("the id", DisplayName::parse(id.as_str()))?),
             };
             let put = PutUser { id, display_name, disabled: switch.disabled() };
             let user = service.put_user(operator(), put).await?;
             output::item(global.output, &view::user(&user))?;
-            service.store.close().await;
+            service.close().await;
         }
         UserCommand::List => {
             let service = open(global).await?;
@@ -33,14 +33,14 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
                 &["id", "display_name", "disabled", "create_time"],
                 &users,
             )?;
-            service.store.close().await;
+            service.close().await;
         }
         UserCommand::Delete { id } => {
             let id = flag("the id", UserId::parse(&id))?;
             let service = open(global).await?;
             service.delete_user(operator(), id, false).await?;
             tell(&service).await?;
-            service.store.close().await;
+            service.close().await;
         }
     }
     Ok(())

@@ -2,10 +2,10 @@
 
 use super::args::{Global, WorkspaceCommand};
 use super::progress::tell;
-use super::{every, flag, hex, open, operator, output, refuse_token_output};
+use super::{every, flag, open, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{PutWorkspace, Service, view};
-use crate::token::random_array;
+use crate::token::{OsRandom, random_array};
 
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -24,15 +24,16 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             };
             let id = match id.or(known) {
                 Some(id) => id,
-                None => made_id(&service)?,
+                None => made_id()?,
             };
             let (slug, disabled) = (Some(slug), switch.disabled());
             let put = PutWorkspace { id, slug, display_name, disabled, policy };
             let workspace = service.put_workspace(operator(), put).await?;
-            let policy = service.store.find_workspace_policy(&workspace.id).await?;
+            let policies = service.policies_of(std::slice::from_ref(&workspace)).await?;
+            let policy = policies.into_iter().next().flatten();
             let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
             output::item(global.output, &view)?;
-            service.store.close().await;
+            service.close().await;
         }
         WorkspaceCommand::SwapSlugs { workspace, other } => {
             let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
@@ -48,7 +49,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let put: Vec<_> = put.iter().map(view::workspace).collect();
             let columns = ["id", "slug", "display_name"];
             output::list(global.output, "workspaces", &columns, &put)?;
-            service.store.close().await;
+            service.close().await;
         }
         WorkspaceCommand::List => {
             let service = open(global).await?;
@@ -63,14 +64,14 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 .collect();
             let columns = ["id", "slug", "display_name", "disabled", "create_time"];
             output::list(global.output, "workspaces", &columns, &workspaces)?;
-            service.store.close().await;
+            service.close().await;
         }
         WorkspaceCommand::Delete { workspace } => {
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
             let service = open(global).await?;
             service.delete_workspace(operator(), name, false).await?;
             tell(&service).await?;
-            service.store.close().await;
+            service.close().await;
         }
     }
     Ok(())
@@ -83,12 +84,12 @@ async fn known(
     slug: &Slug,
 ) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
-    let found = service.store.find_workspace(name).await?.map(|workspace| workspace.id);
+    let found = service.find_workspace(name).await?.map(|workspace| workspace.id);
     // What is found by an id may be another, which has it as its slug.
     Ok(found.filter(|found| id.is_none_or(|id| id == found)))
 }
 
-pub(super) fn made_id(service: &Service) -> anyhow::Result<WorkspaceId> {
-    let random: [u8; 10] = random_array(&*service.random)?;
-    flag("the id", WorkspaceId::parse(&format!("ws_{}", hex(&random))))
+fn made_id() -> anyhow::Result<WorkspaceId> {
+    let random: [u8; 10] = random_array(&OsRandom)?;
+    flag("the id", WorkspaceId::parse(&format!("ws_{}", hex::encode(random))))
 }

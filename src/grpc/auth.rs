@@ -1,23 +1,18 @@
-//! `AuthService`: introspection, making and revoking credentials. What else happens to one is in `life.rs`.
+//! `AuthService`: which function answers which RPC.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
+use tonic::{Request, Response};
 
-use super::{bulk, convert, life, pb};
-use crate::cache::Hub;
-use crate::model::{CredentialId, Role};
-use crate::service::{
-    CreateCredential, Created, Expiration, NewOwner, Reason, Requester, RevokeTarget, Service,
-    ServiceError, Violations,
+use super::credentials::{
+    Answer, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
 };
+use super::introspect::decoded;
+use super::{convert, pb, watch};
+use crate::service::{Reason, Requester, Service, ServiceError};
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// The gRPC face of credentials.
-pub(super) struct AuthFace(pub(super) Arc<Service>, pub(super) Arc<Hub>);
+/// The gRPC face of introspection and credentials.
+pub(super) struct AuthFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
 impl pb::auth_service_server::AuthService for AuthFace {
@@ -25,192 +20,88 @@ impl pb::auth_service_server::AuthService for AuthFace {
         &self,
         request: Request<pb::IntrospectRequest>,
     ) -> Answer<pb::IntrospectResponse> {
-        let asker = convert::asker(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let question =
-            convert::introspection_request(&self.0, &mut violations, "", &message, asker);
-        violations.finish()?;
-        Ok(Response::new(convert::introspection(self.0.introspect(&question).await?)))
+        decoded::introspect(&self.0, request).await
     }
 
     async fn batch_introspect(
         &self,
         request: Request<pb::BatchIntrospectRequest>,
     ) -> Answer<pb::BatchIntrospectResponse> {
-        super::batch::introspect(&self.0, request).await
+        decoded::introspect_many(&self.0, request).await
     }
 
     async fn create_key(
         &self,
         request: Request<pb::CreateKeyRequest>,
     ) -> Answer<pb::CreateKeyResponse> {
-        use pb::create_key_request::Expiration as Choice;
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
-        let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
-        let expiration = match message.expiration {
-            None => None,
-            Some(Choice::ExpireTime(time)) => convert::at(&mut violations, time),
-            Some(Choice::Ttl(ttl)) => convert::after(&mut violations, ttl),
-        };
-        let Some(workspace) = workspace else { return convert::refuse(violations) };
-        violations.finish()?;
-        let created = self
-            .0
-            .create_credential(
-                context,
-                CreateCredential {
-                    owner: NewOwner::Workspace(workspace),
-                    name: message.name,
-                    scopes,
-                    expiration,
-                    ip_allowlist: message.ip_allowlist,
-                    annotations: message.annotations.into_iter().collect(),
-                    acting_user: message.acting_user,
-                    request_id: message.request_id,
-                },
-            )
-            .await?;
-        let (credential, token) = self.shown(created);
-        Ok(Response::new(pb::CreateKeyResponse { credential: Some(credential), token }))
+        create::key(&self.0, request).await
     }
 
     async fn create_pat(
         &self,
         request: Request<pb::CreatePatRequest>,
     ) -> Answer<pb::CreatePatResponse> {
-        use pb::create_pat_request::Expiration as Choice;
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let user = convert::user_id(&mut violations, "user", &message.user);
-        let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
-        let max_role = convert::role(&mut violations, "max_role", message.max_role);
-        let expiration: Option<Expiration> = match message.expiration {
-            None => None,
-            Some(Choice::ExpireTime(time)) => convert::at(&mut violations, time),
-            Some(Choice::Ttl(ttl)) => convert::after(&mut violations, ttl),
-        };
-        let Some(user) = user else { return convert::refuse(violations) };
-        violations.finish()?;
-        let annotations: HashMap<String, String> = message.annotations;
-        let created = self
-            .0
-            .create_credential(
-                context,
-                CreateCredential {
-                    owner: NewOwner::User(user, max_role.unwrap_or(Role::Owner)),
-                    name: message.name,
-                    scopes,
-                    expiration,
-                    ip_allowlist: message.ip_allowlist,
-                    annotations: annotations.into_iter().collect(),
-                    acting_user: message.acting_user,
-                    request_id: message.request_id,
-                },
-            )
-            .await?;
-        let (credential, token) = self.shown(created);
-        Ok(Response::new(pb::CreatePatResponse { credential: Some(credential), token }))
+        create::pat(&self.0, request).await
     }
 
     async fn get_credential(
         &self,
         request: Request<pb::GetCredentialRequest>,
     ) -> Answer<pb::GetCredentialResponse> {
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let id = violations.check("credential_id", CredentialId::parse(&message.credential_id));
-        let Some(id) = id else { return convert::refuse(violations) };
-        let credential = self.0.get_credential(&context, id, &message.acting_user).await?;
-        let credential = Some(convert::credential(credential, self.0.clock.now()));
-        Ok(Response::new(pb::GetCredentialResponse { credential }))
+        list::get(&self.0, request).await
     }
 
     async fn list_credentials(
         &self,
         request: Request<pb::ListCredentialsRequest>,
     ) -> Answer<pb::ListCredentialsResponse> {
-        life::list(self, request).await
+        list::list(&self.0, request).await
     }
 
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
-        use pb::revoke_request::Credential as Choice;
-        let context = convert::context(&request)?;
-        let message = request.into_inner();
-        let mut violations = Violations::default();
-        let target = match message.credential {
-            Some(Choice::Token(token)) => Some(RevokeTarget::Token(Zeroizing::new(token))),
-            Some(Choice::CredentialId(id)) => violations
-                .check("credential_id", CredentialId::parse(&id))
-                .map(|id| RevokeTarget::Id(id, None)),
-            None => {
-                violations.add("credential", "credential_id or token is required");
-                None
-            }
-        };
-        let Some(target) = target else { return convert::refuse(violations) };
-        let revoked = self.0.revoke(context, target, &message.acting_user, &message.reason).await?;
-        let effective_time = revoked.credential.and_then(|credential| credential.revoke_time);
-        Ok(Response::new(pb::RevokeResponse {
-            effective_time: effective_time.map(convert::timestamp),
-            revision: revoked.revision.0,
-        }))
+        revoke::revoke(&self.0, request).await
     }
 
     async fn update_credential(
         &self,
         request: Request<pb::UpdateCredentialRequest>,
     ) -> Answer<pb::UpdateCredentialResponse> {
-        life::update(self, request).await
+        update::update(&self.0, request).await
     }
 
     async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
-        life::rotate(self, request).await
+        rotate::rotate(&self.0, request).await
     }
 
     async fn disable(&self, request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
-        life::disable(self, request).await
+        switch::disable(&self.0, request).await
     }
 
     async fn enable(&self, request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
-        life::enable(self, request).await
+        switch::enable(&self.0, request).await
     }
 
     async fn bulk_revoke(
         &self,
         request: Request<pb::BulkRevokeRequest>,
     ) -> Answer<pb::BulkRevokeResponse> {
-        bulk::revoke(&self.0, request).await
+        bulk_revoke::revoke(&self.0, request).await
     }
 
     async fn revoke_leaked(
         &self,
         request: Request<pb::RevokeLeakedRequest>,
     ) -> Answer<pb::RevokeLeakedResponse> {
-        bulk::revoke_leaked(&self.0, request).await
+        revoke_leaked::revoke_leaked(&self.0, request).await
     }
 
-    type WatchStream = super::watch::Responses;
+    type WatchStream = watch::Responses;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
         let Requester::Caller(caller) = convert::context(&request)?.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };
-        let cursor = request.into_inner().cursor;
-        let (service, hub) = (Arc::clone(&self.0), Arc::clone(&self.1));
-        Ok(Response::new(super::watch::watch(service, hub, caller, &cursor).await?))
-    }
-}
-
-impl AuthFace {
-    /// The credential, and its token on its only way out.
-    fn shown(&self, created: Created) -> (pb::Credential, String) {
-        let token = created.token.expose().to_owned();
-        (convert::credential(created.credential, self.0.clock.now()), token)
+        let heard = self.0.watch(caller, &request.into_inner().cursor).await?;
+        Ok(Response::new(watch::responses(heard)))
     }
 }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::caller;
 use crate::model::Caller;
-use crate::service::{Peer, Result, Service};
+use crate::service::{KnownCaller, Peer, Result, Service};
 
 /// A connection.
 #[derive(Debug)]
@@ -24,14 +24,12 @@ pub struct Connection {
 struct Last {
     /// Nothing: by the connection's certificate.
     authorization: Option<Zeroizing<Box<[u8]>>>,
-    /// What is known of callers has not changed while this is the same.
-    generation: u64,
-    caller: Arc<Caller>,
+    known: KnownCaller,
 }
 
 impl std::fmt::Debug for Last {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Last").field("caller", &self.caller.name).finish_non_exhaustive()
+        f.debug_struct("Last").field("caller", &self.known.caller.name).finish_non_exhaustive()
     }
 }
 
@@ -52,21 +50,19 @@ impl Connection {
         service: &Service,
         headers: &mut HeaderMap,
     ) -> Result<Arc<Caller>> {
-        let lookup = &service.lookup;
-        let (term, generation) = (lookup.term(), lookup.callers_generation());
-        let known = self.last_if(service, headers, generation);
-        if let Some(caller) = known.filter(|_| lookup.may_believe(term)) {
+        let term = service.term();
+        let last = self.last_caller(service, headers);
+        if let Some(caller) = last.filter(|_| service.may_believe(term)) {
             headers.remove(AUTHORIZATION);
             return Ok(caller);
         }
         let value = headers.get(AUTHORIZATION);
         let authorization = value.map(|value| Zeroizing::new(value.as_bytes().into()));
         let presented = caller::presented(headers, Some(&self.peer))?;
-        let caller = service.authenticate(&presented, Some(&self.peer)).await?;
-        // What was found without memory says nothing of the generation.
-        if lookup.may_believe(term) {
-            let caller = Arc::clone(&caller);
-            *self.last.lock() = Some(Last { authorization, generation, caller });
+        let peer = Some(&self.peer);
+        let (caller, known) = service.authenticate_to_remember(&presented, peer).await?;
+        if let Some(known) = known {
+            *self.last.lock() = Some(Last { authorization, known });
         }
         tracing::Span::current().record("caller", caller.name.as_str());
         Ok(caller)
@@ -79,24 +75,15 @@ impl Connection {
         service: &Service,
         headers: &HeaderMap,
     ) -> Option<Arc<Caller>> {
-        self.last_if(service, headers, service.lookup.callers_generation())
-    }
-
-    fn last_if(
-        &self,
-        service: &Service,
-        headers: &HeaderMap,
-        generation: u64,
-    ) -> Option<Arc<Caller>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (value, more) = (values.next(), values.next());
         let last = self.last.lock();
-        let last = last.as_ref().filter(|last| last.generation == generation && more.is_none())?;
+        let last = last.as_ref().filter(|_| more.is_none())?;
         let same = match (&last.authorization, value) {
             (Some(last), Some(value)) => last.ct_eq(value.as_bytes()).into(),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (same && !service.proof_has_ended(&last.caller)).then(|| Arc::clone(&last.caller))
+        (same && service.still_knows(&last.known)).then(|| Arc::clone(&last.known.caller))
     }
 }

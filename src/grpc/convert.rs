@@ -5,19 +5,16 @@ use std::time::Duration;
 use tonic::{Request, Status};
 
 use super::pb;
-use crate::cache::PrincipalFacts;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, Credential, CredentialId, CredentialKind, CredentialState,
-    Invalid, Membership, Owner, PolicyChange, Role, Scope, ScopeSet, Timestamp, User, UserId,
-    Workspace, WorkspaceName, WorkspacePolicy,
+    Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PolicyChange,
+    PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
+    WorkspacePolicy, listed,
 };
 use crate::service::{
-    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
-    Violations,
+    Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
 };
-use crate::store::CredentialOrder;
 
 /// Who asks: `gate` has put it into the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
@@ -90,68 +87,25 @@ pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) 
         violations.add(field, format!("must have at most {SCOPES_MAX} entries"));
         return ScopeSet::EMPTY;
     }
-    let scopes = numbers.iter().filter_map(|number| match pb::Scope::try_from(*number) {
-        Ok(pb::Scope::Read) => Some(Scope::Read),
-        Ok(pb::Scope::Capture) => Some(Scope::Capture),
-        Ok(pb::Scope::Admin) => Some(Scope::Admin),
-        Ok(pb::Scope::Unspecified) | Err(_) => {
-            violations.add(field, "must be of SCOPE_READ, SCOPE_CAPTURE and SCOPE_ADMIN");
-            None
+    let scopes = numbers.iter().filter_map(|number| {
+        let scope = Scope::from_proto(*number);
+        if scope.is_none() {
+            let names = Scope::ALL.map(|scope| scope.to_proto().as_str_name());
+            violations.add(field, format!("must be of {}", listed(&names, " and ")));
         }
+        scope
     });
     scopes.collect()
 }
 
 /// A role; nothing for `ROLE_UNSPECIFIED`.
 pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Option<Role> {
-    match pb::Role::try_from(number) {
-        Ok(pb::Role::Viewer) => Some(Role::Viewer),
-        Ok(pb::Role::Member) => Some(Role::Member),
-        Ok(pb::Role::Admin) => Some(Role::Admin),
-        Ok(pb::Role::Owner) => Some(Role::Owner),
-        Ok(pb::Role::Unspecified) => None,
-        Err(_) => {
-            violations
-                .add(field, "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN and ROLE_OWNER");
-            None
-        }
+    let role = Role::from_proto(number);
+    if role.is_none() && number != pb::Role::Unspecified as i32 {
+        let names = Role::ALL.map(|role| role.to_proto().as_str_name());
+        violations.add(field, format!("must be one of {}", listed(&names, " and ")));
     }
-}
-
-pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
-    match pb::CredentialKind::try_from(number) {
-        Ok(pb::CredentialKind::Key) => Some(CredentialKind::Key),
-        Ok(pb::CredentialKind::Pat) => Some(CredentialKind::Pat),
-        Ok(pb::CredentialKind::Unspecified) => None,
-        Err(_) => {
-            violations.add("kind", "must be CREDENTIAL_KIND_KEY or CREDENTIAL_KIND_PAT");
-            None
-        }
-    }
-}
-
-pub(super) fn state(violations: &mut Violations, number: i32) -> Option<CredentialState> {
-    match pb::CredentialState::try_from(number) {
-        Ok(pb::CredentialState::Active) => Some(CredentialState::Active),
-        Ok(pb::CredentialState::Disabled) => Some(CredentialState::Disabled),
-        Ok(pb::CredentialState::Expired) => Some(CredentialState::Expired),
-        Ok(pb::CredentialState::Revoked) => Some(CredentialState::Revoked),
-        Ok(pb::CredentialState::Unspecified) => None,
-        Err(_) => {
-            violations
-                .add("state", "must be a CREDENTIAL_STATE of active, disabled, expired or revoked");
-            None
-        }
-    }
-}
-
-pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> Option<Expiration> {
-    let time = Timestamp::from_unix(time.seconds, time.nanos);
-    violations.check("expire_time", time).map(Expiration::At)
-}
-
-pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
-    positive_or_zero(violations, "ttl", ttl).map(Expiration::After)
+    role
 }
 
 /// A duration that is not negative.
@@ -176,40 +130,6 @@ pub(super) fn time(
     violations.check(field, Timestamp::from_unix(time.seconds, time.nanos))
 }
 
-pub(super) fn credential_id(
-    violations: &mut Violations,
-    field: &str,
-    text: &str,
-) -> Option<CredentialId> {
-    violations.check(field, CredentialId::parse(text))
-}
-
-/// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
-pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
-    match pb::Scope::try_from(number) {
-        Ok(pb::Scope::Unspecified) => None,
-        Ok(pb::Scope::Read | pb::Scope::Capture | pb::Scope::Admin) | Err(_) => {
-            scopes(violations, field, &[number]).iter().next()
-        }
-    }
-}
-
-pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder {
-    match pb::CredentialOrder::try_from(number) {
-        Ok(pb::CredentialOrder::Unspecified | pb::CredentialOrder::CreateTime) => {
-            CredentialOrder::CreateTime
-        }
-        Ok(pb::CredentialOrder::CreateTimeDesc) => CredentialOrder::CreateTimeDesc,
-        Ok(pb::CredentialOrder::LastUseTime) => CredentialOrder::LastUseTime,
-        Ok(pb::CredentialOrder::ExpireTime) => CredentialOrder::ExpireTime,
-        Err(_) => {
-            violations
-                .add("order", "must be a CREDENTIAL_ORDER of create, last use or expire time");
-            CredentialOrder::CreateTime
-        }
-    }
-}
-
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.unix_micros();
     // The remainder of a division by a million, times a thousand, is below 2^31.
@@ -222,18 +142,6 @@ fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
 
-pub(super) const fn scope_number(scope: Scope) -> pb::Scope {
-    match scope {
-        Scope::Read => pb::Scope::Read,
-        Scope::Capture => pb::Scope::Capture,
-        Scope::Admin => pb::Scope::Admin,
-    }
-}
-
-fn scope_numbers(scopes: ScopeSet) -> Vec<i32> {
-    scopes.iter().map(|scope| scope_number(scope).into()).collect()
-}
-
 pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
     match cap {
         RoleCap::Membership => pb::RoleCap::Membership,
@@ -241,80 +149,10 @@ pub(super) const fn pb_role_cap(cap: RoleCap) -> pb::RoleCap {
     }
 }
 
-pub(super) const fn pb_role(role: Role) -> pb::Role {
-    match role {
-        Role::Viewer => pb::Role::Viewer,
-        Role::Member => pb::Role::Member,
-        Role::Admin => pb::Role::Admin,
-        Role::Owner => pb::Role::Owner,
-    }
-}
-
 pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
-    }
-}
-
-const fn pb_state(state: CredentialState) -> pb::CredentialState {
-    match state {
-        CredentialState::Active => pb::CredentialState::Active,
-        CredentialState::Disabled => pb::CredentialState::Disabled,
-        CredentialState::Expired => pb::CredentialState::Expired,
-        CredentialState::Revoked => pb::CredentialState::Revoked,
-    }
-}
-
-pub(super) const fn pb_denial(denial: Denial) -> pb::Denial {
-    match denial {
-        Denial::TokenMissing => pb::Denial::TokenMissing,
-        Denial::TokenUnknown => pb::Denial::TokenUnknown,
-        Denial::TokenRevoked => pb::Denial::TokenRevoked,
-        Denial::TokenExpired => pb::Denial::TokenExpired,
-        Denial::TokenDisabled => pb::Denial::TokenDisabled,
-        Denial::PrincipalDisabled => pb::Denial::PrincipalDisabled,
-        Denial::IpNotAllowed => pb::Denial::IpNotAllowed,
-        Denial::WorkspaceMismatch => pb::Denial::WorkspaceMismatch,
-        Denial::WorkspaceRequired => pb::Denial::WorkspaceRequired,
-        Denial::NotAMember => pb::Denial::NotAMember,
-        Denial::UserCredentialRequired => pb::Denial::UserCredentialRequired,
-        Denial::InsufficientScope => pb::Denial::InsufficientScope,
-        Denial::UnknownTokensTooMany => pb::Denial::UnknownTokensTooMany,
-    }
-}
-
-pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
-    let state = pb_state(credential.state(now)).into();
-    let kind = pb_kind(credential.kind()).into();
-    let etag = credential.etag();
-    let (workspace_id, user_id, max_role) = match credential.owner {
-        Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),
-        Owner::User { id, max_role } => (String::new(), id.to_string(), pb_role(max_role)),
-    };
-    let last_use_ip = credential.last_use.and_then(|last_use| last_use.ip);
-    pb::Credential {
-        id: credential.id.to_string(),
-        kind,
-        workspace_id,
-        user_id,
-        name: credential.name.to_string(),
-        hint: credential.hint,
-        scopes: scope_numbers(credential.scopes),
-        max_role: max_role.into(),
-        ip_allowlist: credential.ip_allowlist.iter().map(ToString::to_string).collect(),
-        annotations: credential.annotations.entries().clone().into_iter().collect(),
-        state,
-        create_time: Some(timestamp(credential.create_time)),
-        expire_time: credential.expire_time.map(timestamp),
-        disable_time: credential.disable_time.map(timestamp),
-        revoke_time: credential.revoke_time.map(timestamp),
-        last_use_time: credential.last_use.map(|last_use| timestamp(last_use.time)),
-        last_use_ip: last_use_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        creator: credential.creator,
-        predecessor_id: credential.predecessor_id.map(|id| id.to_string()).unwrap_or_default(),
-        family_id: credential.family_id.to_string(),
-        etag,
     }
 }
 
@@ -374,7 +212,7 @@ pub(super) fn membership(membership: &Membership) -> pb::Membership {
     pb::Membership {
         workspace_id: membership.workspace_id.to_string(),
         user_id: membership.user_id.to_string(),
-        role: pb_role(membership.role).into(),
+        role: membership.role.to_proto().into(),
         create_time: Some(timestamp(membership.create_time)),
         update_time: Some(timestamp(membership.update_time)),
     }
@@ -399,12 +237,12 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
 
 pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
     let decision = &answer.decision;
-    let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| pb_role(role));
+    let role = decision.role.map_or(pb::Role::Unspecified, |(role, _)| role.to_proto());
     let cap = decision.role.map_or(pb::RoleCap::Unspecified, |(_, cap)| pb_role_cap(cap));
     let mut response = pb::IntrospectResponse {
         active: decision.is_active(),
         allowed: decision.is_allowed(),
-        denial: decision.denial.map_or(pb::Denial::Unspecified, pb_denial).into(),
+        denial: decision.denial.map_or(pb::Denial::Unspecified, Denial::to_proto).into(),
         http_status: decision.http_status().into(),
         www_authenticate: answer.www_authenticate.to_owned(),
         principal: None,
@@ -415,10 +253,10 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         }),
         role: role.into(),
         role_capped_by: cap.into(),
-        scopes: scope_numbers(decision.scopes),
-        missing_scopes: scope_numbers(decision.missing_scopes),
-        token_lacks_scopes: scope_numbers(decision.token_lacks),
-        role_lacks_scopes: scope_numbers(decision.role_lacks),
+        scopes: decision.scopes.to_proto(),
+        missing_scopes: decision.missing_scopes.to_proto(),
+        token_lacks_scopes: decision.token_lacks.to_proto(),
+        role_lacks_scopes: decision.role_lacks.to_proto(),
         credential: None,
         cache_ttl: Some(duration(answer.cache_ttl)),
         revision: answer.revision,
@@ -444,7 +282,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         });
         response.credential = Some(pb::IntrospectedCredential {
             id: credential.id.to_string(),
-            kind: pb_kind(credential.kind()).into(),
+            kind: pb_kind(credential.kind).into(),
             name: credential.name().to_owned(),
             hint: credential.hint().to_owned(),
             create_time: Some(timestamp(credential.create_time)),

@@ -15,9 +15,8 @@ use super::envoy::service::auth::v3 as auth;
 use super::envoy::r#type::v3 as http_type;
 use super::google::rpc;
 use crate::model::{Scope, ScopeSet};
-use crate::service::{
-    IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, Verdict, Violations, WORKSPACE_HEADER,
-};
+use crate::proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER, judge};
+use crate::service::{Service, Violations};
 
 /// The one key of `context_extensions`: the scopes that the route needs, separated by spaces.
 const SCOPE_KEY: &str = "scope";
@@ -41,16 +40,17 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         let headers = headers(&http);
         let authorization = values(&headers, "authorization");
         let workspace = values(&headers, WORKSPACE_HEADER);
-        let verdict = self
-            .0
-            .judge(&ProxiedRequest {
+        let verdict = judge(
+            &self.0,
+            &ProxiedRequest {
                 authorization: &authorization,
                 workspace: &workspace,
                 required_scopes,
                 client_ip,
                 asker,
-            })
-            .await?;
+            },
+        )
+        .await?;
         Ok(Response::new(match verdict {
             Verdict::Pass(identity) => pass(identity, &headers),
             Verdict::Refuse(refusal) => refuse(&refusal),

@@ -21,19 +21,16 @@ use super::answer::{Answer, Held};
 use super::connection::Connection;
 use super::introspect::{self, batch};
 use super::message::{self, Read, Replay, Reserved};
-use super::message_bytes_max;
-use super::permission::{Rule, rule};
 use super::protocol::{grpc_timeout, refuse_foreign};
-use super::refusals::{self, Managed};
-use super::strangers::{self, InTime, OPEN_TIMEOUT, REFLECTION_BYTES_MAX, Strangers};
-use crate::model::{Caller, Permission, PermissionSet};
-use crate::service::grant::permission_missing;
+use super::status;
+use super::strangers::{self, InTime, OPEN_TIMEOUT, Strangers};
+use crate::model::{AuditAction, Caller, Permission};
+use crate::service::grant::Rule;
+use crate::service::rpcs::CallType;
 use crate::service::{
-    Attempt, Context, Reason, Recorded, Requester, Requests, Result, Service, ServiceError,
+    Attempt, Context, Reason, Recorded, Requester, Requests, Result, Rpc, Service, ServiceError,
 };
 
-/// The one call of callers whose answer may be read for as long as they like.
-const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
 /// How long the message of a refused call is waited for at the most.
 const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -80,7 +77,7 @@ impl Gate {
         connection: &Connection,
         read: &mut Bytes,
     ) -> Option<Result<Response<introspect::Once>>> {
-        if request.uri().path() != introspect::PATH || tracing::enabled!(Level::DEBUG) {
+        if request.uri().path() != Rpc::Introspect.row().path || tracing::enabled!(Level::DEBUG) {
             return None;
         }
         let headers = request.headers();
@@ -89,7 +86,7 @@ impl Gate {
         if !in_time || message::is_encoded(headers) || refuse_foreign(request).is_some() {
             return None;
         }
-        let term = self.service.lookup.term();
+        let term = self.service.term();
         let caller = connection.last_caller(&self.service, headers)?;
         if !caller.permissions.contains(Permission::Introspect) {
             return None;
@@ -103,12 +100,12 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
     ) -> Response<Answer> {
-        let rule = rule(request.uri().path());
-        let span = span(&request, rule, connection);
+        let rpc = Rpc::at(request.uri().path());
+        let span = span(rpc, connection);
         let begun = Instant::now();
         let under_way = connection.peer().activity.begin();
         let mut held = Held::new(under_way);
-        let answer = self.answer(request, read, connection, rule, &mut held);
+        let answer = self.answer(request, read, connection, rpc, &mut held);
         let response = answer.instrument(span.clone()).await;
         record(&span, &response, begun);
         response.map(|answer| answer.holding(held))
@@ -119,18 +116,18 @@ impl Gate {
         request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
-        rule: Rule,
+        rpc: Option<Rpc>,
         held: &mut Held,
     ) -> Response<Answer> {
         if let Some(refusal) = refuse_foreign(&request) {
             return refusal.map(Answer::tonic);
         }
         let answer = std::panic::AssertUnwindSafe(async {
-            match rule {
-                Rule::Unknown => Ok(self.call(request).await),
-                Rule::Open => self.open(request, held).await,
+            let Some(rpc) = rpc else { return Ok(self.call(request).await) };
+            match rpc.row().rule {
+                Rule::Open => self.open(request, rpc, held).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
-                    self.admit(request, read, connection, rule.any_of(), held).await
+                    self.admit(request, read, connection, rpc, held).await
                 }
             }
         });
@@ -147,7 +144,7 @@ impl Gate {
         mut request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
-        any_of: PermissionSet,
+        rpc: Rpc,
         held: &mut Held,
     ) -> Result<Response<Answer>> {
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
@@ -163,20 +160,19 @@ impl Gate {
             held.under_way.of_a_caller();
             held.place = Some(self.requests.enter(&caller)?);
             held.reserved = Reserved::of(Arc::clone(&self.requests), Arc::clone(&caller));
-            if let Some(managed) = refusals::action(request.uri().path()) {
-                let context = context(caller, connection, deadline);
-                return Ok(self.manage(request, any_of, context, managed, held).await);
+            let context = context(Arc::clone(&caller), connection, deadline);
+            if let Some(action) = rpc.row().action {
+                return Ok(self.manage(request, rpc, action, context, held).await);
             }
-            require(&caller, any_of)?;
-            if request.uri().path() == WATCH {
+            rpc.require(&context)?;
+            if rpc.row().call_type == CallType::ServerStreaming {
                 held.watch = Some(self.requests.watch(&caller)?);
             }
-            let context = context(caller, connection, deadline);
-            if let introspect::PATH | batch::PATH = request.uri().path() {
-                return self.introspect(request, read, context, held).await;
+            if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
+                return self.introspect(request, rpc, read, context, held).await;
             }
             let (parts, body) = request.into_parts();
-            let read = self.read(&parts, read, body, held).await;
+            let read = self.read(&parts, rpc, read, body, held).await;
             let answer = self.replay(parts, read, context).await;
             if held.watch.is_some() { Ok(answer) } else { weighed(answer, held).await }
         };
@@ -187,32 +183,39 @@ impl Gate {
         answer.map_err(|_| Reason::DeadlineExceeded)?
     }
 
-    /// What manages something: the audit log is told if it is refused, and for whom it was asked, which is read of the
-    /// message once it is decided whether the caller may, and decides nothing.
+    /// A management call. The audit log is told if it is refused here or for what its fields hold; what a use case refuses
+    /// it has recorded itself, with its target. The acting user is read out of the message only to be recorded, and
+    /// decides nothing: the use case alone decodes the message.
     async fn manage(
         &self,
         request: Request<Incoming>,
-        any_of: PermissionSet,
+        rpc: Rpc,
+        action: AuditAction,
         context: Context,
-        managed: Managed,
         held: &mut Held,
     ) -> Response<Answer> {
         let context = Context { recorded: Recorded::watched(), ..context };
-        let (action, target_kind) = managed;
-        let attempt = Attempt::new(&context, action, target_kind);
+        let attempt = Attempt::new(&context, action);
         let (parts, body) = request.into_parts();
-        let reading = self.read(&parts, Bytes::new(), body, held);
-        let (attempt, response) = if any_of.iter().any(|one| context.permits(one)) {
-            let read = reading.await;
-            let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
-            (attempt, self.replay(parts, read, context).await)
-        } else {
-            let read = tokio::time::timeout(patience(&context), reading).await;
-            let read = read.unwrap_or(Read::Other(Bytes::new(), None));
-            let attempt = attempt.acting_for(&refusals::acting_user(parts.uri.path(), &read));
-            (attempt, refusal(permission_missing(any_of)))
+        let reading = self.read(&parts, rpc, Bytes::new(), body, held);
+        let acting = |read: &Read| rpc.row().acting_user_field.zip(read.message());
+        let (acting, response) = match rpc.require(&context) {
+            Ok(()) => {
+                let read = reading.await;
+                (acting(&read), self.replay(parts, read, context).await)
+            }
+            Err(error) => {
+                let read = tokio::time::timeout(patience(&context), reading).await;
+                (read.ok().as_ref().and_then(acting), refusal(error))
+            }
         };
-        refusals::record(&self.service, &attempt, response.headers()).await;
+        if let Some(reason) = status::reason(&response) {
+            let acting_user = acting.as_ref();
+            let acting_user =
+                acting_user.and_then(|(field, message)| message::string_field(message, *field));
+            let attempt = attempt.acting_for(acting_user.unwrap_or_default());
+            self.service.record_refusal(&attempt, reason).await;
+        }
         response
     }
 
@@ -220,18 +223,18 @@ impl Gate {
     async fn introspect(
         &self,
         request: Request<Incoming>,
+        rpc: Rpc,
         read: Bytes,
         context: Context,
         held: &mut Held,
     ) -> Result<Response<Answer>> {
-        let many = request.uri().path() == batch::PATH;
         let (parts, body) = request.into_parts();
-        let read = self.read(&parts, read, body, held).await;
-        if let (Read::Message(message), Some(caller)) = (&read, context.caller_id()) {
-            let answer = if many {
-                batch::answer(&self.service, message, caller).await
+        let read = self.read(&parts, rpc, read, body, held).await;
+        if let (Some(message), Some(caller)) = (read.message(), context.caller_id()) {
+            let answer = if rpc == Rpc::BatchIntrospect {
+                batch::answer(&self.service, &message, caller).await
             } else {
-                introspect::answer(&self.service, message, caller).await
+                introspect::answer(&self.service, &message, caller).await
             };
             if let Some(answer) = answer {
                 let answer = answer?;
@@ -260,30 +263,36 @@ impl Gate {
     async fn read(
         &self,
         parts: &request::Parts,
+        rpc: Rpc,
         read: Bytes,
         body: Incoming,
         held: &mut Held,
     ) -> Read {
-        let bytes_max = message_bytes_max(parts.uri.path());
+        let bytes_max = rpc.row().request_bytes_max;
         message::read(&parts.headers, read, body, bytes_max, &mut held.reserved).await
     }
 
     /// Answers what anybody may ask.
-    async fn open(&self, request: Request<Incoming>, held: &mut Held) -> Result<Response<Answer>> {
-        let reflection = request.uri().path().starts_with("/grpc.reflection.");
+    async fn open(
+        &self,
+        request: Request<Incoming>,
+        rpc: Rpc,
+        held: &mut Held,
+    ) -> Result<Response<Answer>> {
+        let reflection = rpc.row().call_type == CallType::BidiStreaming;
         held.seat = Some(self.strangers.enter(held.under_way.activity(), reflection)?);
         let deadline = Instant::now() + OPEN_TIMEOUT.min(self.requests.limits.request_timeout);
         let (mut parts, mut body) = request.into_parts();
         strangers::only_what_is_read(&mut parts);
         if reflection {
             // tonic's reflection ends a stream that begins badly as if it had been answered.
-            let begun = message::begin(&mut body, REFLECTION_BYTES_MAX);
+            let begun = message::begin(&mut body, rpc.row().request_bytes_max);
             let begun = tokio::time::timeout_at(deadline, begun).await;
             let begun = begun.map_err(|_| Reason::DeadlineExceeded)??;
             let body = InTime::new(begun, body, deadline);
             return Ok(self.call(Request::from_parts(parts, body)).await);
         }
-        let reading = self.read(&parts, Bytes::new(), body, held);
+        let reading = self.read(&parts, rpc, Bytes::new(), body, held);
         let read = tokio::time::timeout_at(deadline, reading).await;
         let body = Replay::of(read.map_err(|_| Reason::DeadlineExceeded)?)?;
         Ok(self.call(Request::from_parts(parts, body)).await)
@@ -311,10 +320,6 @@ async fn weighed(mut answer: Response<Answer>, held: &mut Held) -> Result<Respon
     Ok(answer)
 }
 
-fn require(caller: &Caller, any_of: PermissionSet) -> Result<()> {
-    if caller.permissions.intersects(any_of) { Ok(()) } else { Err(permission_missing(any_of)) }
-}
-
 /// How long to wait for the message of a call that is refused whatever it says. A caller sends it along, as a rule; one that
 /// holds it back is refused in time all the same, and recorded.
 fn patience(context: &Context) -> Duration {
@@ -340,13 +345,13 @@ fn refusal(error: ServiceError) -> Response<Answer> {
 }
 
 /// Introspection is traced at `debug`, all else at `info`. No field is ever taken from a request's body.
-fn span(request: &Request<Incoming>, rule: Rule, connection: &Connection) -> Span {
-    let rpc = if rule == Rule::Unknown { "unknown" } else { request.uri().path() };
+fn span(rpc: Option<Rpc>, connection: &Connection) -> Span {
+    let (path, rule) = rpc.map_or(("unknown", None), |rpc| (rpc.row().path, Some(rpc.row().rule)));
     let peer = field::display(connection.peer().address);
-    if rule == Rule::AnyOf(&[Permission::Introspect]) {
-        tracing::debug_span!("rpc", rpc, peer, caller = field::Empty)
+    if rule == Some(Rule::AnyOf(&[Permission::Introspect])) {
+        tracing::debug_span!("rpc", rpc = path, peer, caller = field::Empty)
     } else {
-        tracing::info_span!("rpc", rpc, peer, caller = field::Empty)
+        tracing::info_span!("rpc", rpc = path, peer, caller = field::Empty)
     }
 }
 

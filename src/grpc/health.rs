@@ -13,12 +13,13 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service as _;
 
 use super::DESCRIPTORS;
-use super::strangers::{HEALTH_BYTES_MAX, REFLECTION_BYTES_MAX};
-use crate::service::{Readiness, Reason, ServiceError};
+use super::pb::{admin_service_server, auth_service_server, directory_service_server};
+use crate::service::{Readiness, Reason, Rpc, ServiceError};
 
 /// What a health check may ask for: the whole, and each of the services.
-const INTROSPECTION: [&str; 2] = ["", "sophic.auth.v1.AuthService"];
-const MANAGEMENT: [&str; 2] = ["sophic.auth.v1.DirectoryService", "sophic.auth.v1.AdminService"];
+const INTROSPECTION: [&str; 2] = ["", auth_service_server::SERVICE_NAME];
+const MANAGEMENT: [&str; 2] =
+    [directory_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
 /// The health service.
 pub type HealthFace = HealthServer<HealthService>;
@@ -30,7 +31,8 @@ pub async fn face(mut ready: watch::Receiver<Readiness>) -> (HealthFace, impl Fu
     let now = *ready.borrow_and_update();
     report(&reporter, now).await;
     let service = HealthService::from_health_reporter(reporter.clone());
-    let service = HealthServer::new(service).max_decoding_message_size(HEALTH_BYTES_MAX);
+    let bytes_max = Rpc::HealthCheck.row().request_bytes_max;
+    let service = HealthServer::new(service).max_decoding_message_size(bytes_max);
     let keep_told = async move {
         while ready.changed().await.is_ok() {
             let now = *ready.borrow_and_update();
@@ -75,7 +77,8 @@ pub(super) fn with_reflection(routes: Routes) -> Routes {
     // Both sets were made by this build and are well formed, or nothing here would have compiled.
     let v1 = builder().build_v1().expect("well-formed descriptors");
     let v1alpha = builder().build_v1alpha().expect("well-formed descriptors");
+    let bytes_max = |rpc: Rpc| rpc.row().request_bytes_max;
     routes
-        .add_service(v1.max_decoding_message_size(REFLECTION_BYTES_MAX))
-        .add_service(v1alpha.max_decoding_message_size(REFLECTION_BYTES_MAX))
+        .add_service(v1.max_decoding_message_size(bytes_max(Rpc::Reflection)))
+        .add_service(v1alpha.max_decoding_message_size(bytes_max(Rpc::ReflectionAlpha)))
 }

@@ -10,7 +10,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
+use super::introspect::bytes;
 use crate::model::Caller;
 use crate::service::{OfCaller, Reason, Requests, Result, ServiceError};
 
@@ -21,7 +23,7 @@ const ENCODING: &str = "grpc-encoding";
 
 /// What came.
 pub(super) enum Read {
-    /// One whole message in the clear.
+    /// One whole message in the clear, in its frame.
     Message(Bytes),
     /// Anything else, as far as it was read: for tonic to tell what is wrong with it.
     Other(Bytes, Option<Incoming>),
@@ -29,6 +31,16 @@ pub(super) enum Read {
     TooLarge(usize),
     /// There is no room for it beside what others are sending.
     NoRoom,
+}
+
+impl Read {
+    /// The message, if it is whole.
+    pub(super) fn message(&self) -> Option<Bytes> {
+        match self {
+            Self::Message(frame) => Some(frame.slice(PREFIX..)),
+            Self::Other(..) | Self::TooLarge(_) | Self::NoRoom => None,
+        }
+    }
 }
 
 /// What one request has of what is large, until it is over. What is small is bounded by the number of requests.
@@ -121,7 +133,7 @@ pub(super) async fn read(
         }
         let whole = message_of(&read, bytes_max).is_some();
         if whole && body.is_end_stream() {
-            return Read::Message(read.slice(PREFIX..));
+            return Read::Message(read);
         }
         match data(&mut body).await {
             Some(more) => read = joined(read, more),
@@ -185,13 +197,20 @@ fn message_of(bytes: &[u8], bytes_max: usize) -> Option<&[u8]> {
     (announced(prefix) == Some(message.len()) && message.len() <= bytes_max).then_some(message)
 }
 
-/// The message as it came, in its frame.
-fn framed(message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
-    frame.extend_from_slice(&[0]);
-    frame.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    frame.extend_from_slice(message);
-    frame.freeze()
+/// A string field of the message, read without decoding the rest; nothing if it is not set, or the message is broken.
+pub(super) fn string_field(message: &[u8], field: u32) -> Option<&str> {
+    let (mut rest, mut found) = (message, None);
+    while !rest.is_empty() {
+        match decode_key(&mut rest).ok()? {
+            (number, WireType::LengthDelimited) if number == field => {
+                found = Some(std::str::from_utf8(bytes(&mut rest)?).ok()?);
+            }
+            (number, wire) => {
+                skip_field(wire, number, &mut rest, DecodeContext::default()).ok()?;
+            }
+        }
+    }
+    found
 }
 
 /// What was read of a request's body already, and what was not.
@@ -205,7 +224,7 @@ impl Replay {
     /// All of it, from its beginning.
     pub(super) fn of(read: Read) -> Result<Self> {
         let (read, rest) = match read {
-            Read::Message(message) => (framed(&message), None),
+            Read::Message(frame) => (frame, None),
             Read::Other(read, rest) => (read, rest),
             Read::TooLarge(bytes_max) => return Err(too_large(bytes_max)),
             Read::NoRoom => return Err(Reason::Overloaded.into()),
@@ -251,6 +270,25 @@ mod tests {
         ] {
             assert_eq!(message_of(frame, BYTES_MAX), None, "{frame:?}");
         }
+    }
+
+    #[test]
+    fn a_string_field_is_read_as_prost_reads_it_and_not_out_of_a_broken_message() {
+        use prost::Message as _;
+        let request = crate::grpc::pb::CreateKeyRequest {
+            workspace: "acme".to_owned(),
+            acting_user: "ada".to_owned(),
+            request_id: "1".to_owned(),
+            ..Default::default()
+        };
+        let mut message = request.encode_to_vec();
+        assert_eq!(string_field(&message, 8), Some("ada"));
+        assert_eq!(string_field(&message, 800), None);
+        assert_eq!(string_field(&message[..message.len() - 1], 8), None);
+        message.extend([0x42, 1, b'b']);
+        assert_eq!(string_field(&message, 8), Some("b"), "the last one counts");
+        message.extend([0x42, 1, 0xff]);
+        assert_eq!(string_field(&message, 8), None, "no UTF-8");
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! The one table from a failure to a gRPC status, with the details of `google.rpc` that programs go by.
 
 use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+use sophic_auth_protocol::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::service::{Kind, ServiceError};
+use crate::service::{Kind, Reason, ServiceError};
 
-/// The domain of every `ErrorInfo`.
-const DOMAIN: &str = "auth.sophic.so";
 /// When to try again after `UNAVAILABLE` and `RESOURCE_EXHAUSTED`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-const fn code(kind: Kind) -> Code {
+/// A kind of failure as gRPC has it.
+pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
         Kind::PermissionDenied => Code::PermissionDenied,
@@ -35,7 +38,8 @@ impl From<ServiceError> for Status {
         let kind = error.reason.kind();
         let metadata: HashMap<String, String> =
             error.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let mut details = ErrorDetails::with_error_info(error.reason.code(), DOMAIN, metadata);
+        let mut details =
+            ErrorDetails::with_error_info(error.reason.code(), ERROR_DOMAIN, metadata);
         if !error.violations.is_empty() {
             let violations = error.violations.iter();
             let violations = violations
@@ -45,6 +49,16 @@ impl From<ServiceError> for Status {
         if matches!(kind, Kind::Unavailable | Kind::Exhausted) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        Self::with_error_details(code(kind), error.to_string(), details)
+        let mut status = Self::with_error_details(code(kind), error.to_string(), details);
+        // Stays in this process: see `reason`.
+        status.set_source(Arc::new(error));
+        status
     }
+}
+
+/// Why a use case or the gate refused; nothing of what succeeded, and of what tonic itself refuses. tonic leaves the status
+/// in the response's extensions.
+pub(super) fn reason<B>(response: &Response<B>) -> Option<Reason> {
+    let status = response.extensions().get::<Status>()?;
+    Some(status.source()?.downcast_ref::<ServiceError>()?.reason)
 }

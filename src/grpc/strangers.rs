@@ -19,10 +19,6 @@ use tonic::Status;
 
 use crate::service::{Activity, Reason, ServiceError};
 
-/// The largest message of health: the name of a service.
-pub(super) const HEALTH_BYTES_MAX: usize = 1_024;
-/// The largest message of reflection.
-pub(super) const REFLECTION_BYTES_MAX: usize = 16 * 1_024;
 /// How long a message may take to come, and a stream of reflection to end.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are not over, on one connection, whoever else speaks on it.

@@ -1,44 +1,109 @@
-//! The permission table knows every RPC, and every service that is served.
+//! The table of RPCs agrees with the proto; a refusal carries its reason.
 
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::Status;
 
-use super::{DESCRIPTORS, Rule, refusals, rule};
+use super::{DESCRIPTORS, status};
+use crate::service::rpcs::{CallType, Rpc, request_bytes_max};
+use crate::service::{Reason, ServiceError};
 
-fn paths() -> Vec<String> {
-    let descriptors = prost_types::FileDescriptorSet::decode(DESCRIPTORS)
-        .expect("this build made the descriptors");
-    let mut paths = Vec::new();
-    for file in &descriptors.file {
+fn files() -> FileDescriptorSet {
+    FileDescriptorSet::decode(DESCRIPTORS).expect("this build made the descriptors")
+}
+
+/// Each RPC of the protos that are our own to serve: its path, its type, and the number of its request's field
+/// `acting_user`.
+fn methods() -> Vec<(String, CallType, Option<u32>)> {
+    let files = files();
+    let acting_user = |input: &str| {
+        let mut messages = files.file.iter().flat_map(|file| {
+            let named = |name: &str| format!(".{}.{name}", file.package()) == input;
+            file.message_type.iter().filter(move |message| named(message.name()))
+        });
+        let fields = &messages.next().expect("a request").field;
+        let field = fields.iter().find(|field| field.name() == "acting_user")?;
+        u32::try_from(field.number()).ok()
+    };
+    let mut methods = Vec::new();
+    for file in &files.file {
         for service in &file.service {
             for method in &service.method {
-                paths.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                let call_type = match (method.client_streaming(), method.server_streaming()) {
+                    (false, false) => CallType::Unary,
+                    (false, true) => CallType::ServerStreaming,
+                    (true, _) => CallType::BidiStreaming,
+                };
+                methods.push((path, call_type, acting_user(method.input_type())));
             }
         }
     }
-    paths
+    methods
+}
+
+fn at(path: &str) -> Rpc {
+    Rpc::at(path).unwrap_or_else(|| panic!("{path} has no row"))
 }
 
 #[test]
 fn every_rpc_has_a_rule() {
-    let paths = paths();
-    assert!(paths.len() >= 21, "the descriptors are not all there: {paths:?}");
-    for path in paths {
-        assert!(!rule(&path).any_of().is_empty(), "{path}");
+    let methods = methods();
+    assert!(methods.len() >= 21, "the descriptors are not all there: {methods:?}");
+    for (path, call_type, _) in methods {
+        let row = at(&path).row();
+        assert!(!row.rule.any_of().is_empty(), "{path}");
+        assert_eq!((row.path, row.call_type), (&*path, call_type));
     }
 }
 
 #[test]
 fn what_is_not_in_the_table_is_not_known() {
-    assert_eq!(rule("/sophic.auth.v1.AuthService/introspect"), Rule::Unknown);
-    assert_eq!(rule("/sophic.auth.v1.AuthService/Introspect/"), Rule::Unknown);
-    assert_eq!(rule(""), Rule::Unknown);
+    assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/introspect"), None);
+    assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/Introspect/"), None);
+    assert_eq!(Rpc::at(""), None);
 }
 
 #[test]
 fn every_rpc_that_manages_something_has_a_name_in_the_audit_log() {
     let reads = ["/Get", "/List", "/Watch", "/Introspect", "/BatchIntrospect", "/Check"];
-    for path in paths() {
+    for (path, ..) in methods() {
         let manages = !reads.iter().any(|read| path.contains(read));
-        assert!(!manages || refusals::action(&path).is_some(), "{path}");
+        assert!(!manages || at(&path).row().action.is_some(), "{path}");
     }
+}
+
+#[test]
+fn an_acting_user_is_read_from_the_field_that_the_proto_calls_so() {
+    for (path, _, field) in methods() {
+        // There it is a filter: nobody acts.
+        if path.ends_with("/ListAuditEvents") {
+            continue;
+        }
+        let row = at(&path).row();
+        let expected = row.action.and(field);
+        assert_eq!(row.acting_user_field, expected, "{path}");
+    }
+}
+
+#[test]
+fn a_service_takes_as_much_as_the_largest_of_its_requests() {
+    assert_eq!(request_bytes_max("sophic.auth.v1.AuthService"), 1_024 * 1_024);
+    assert_eq!(request_bytes_max("sophic.auth.v1.AdminService"), 16 * 1_024);
+    for rpc in Rpc::ALL {
+        let row = rpc.row();
+        let service = row.path[1..].rsplit_once('/').expect("a method").0;
+        assert!(request_bytes_max(service) >= row.request_bytes_max, "{rpc:?}");
+    }
+    assert_eq!(request_bytes_max("sophic.auth.v1.Nobody"), 0);
+}
+
+#[test]
+fn a_refusal_carries_its_reason() {
+    for reason in Reason::ALL {
+        let response = Status::from(ServiceError::from(*reason)).into_http::<()>();
+        assert_eq!(status::reason(&response), Some(*reason));
+    }
+    let response = Status::unimplemented("as tonic says it").into_http::<()>();
+    assert_eq!(status::reason(&response), None);
 }

@@ -10,8 +10,6 @@ use tracing::Span;
 use zeroize::Zeroizing;
 
 use super::form;
-use crate::model::Permission;
-use crate::service::grant::permission_missing;
 use crate::service::{
     Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service,
 };
@@ -96,12 +94,4 @@ pub(super) async fn identify(
         deadline: Some(deadline),
         recorded: Recorded::default(),
     })
-}
-
-/// Sees that the caller has one of these permissions.
-pub(super) fn require(context: &Context, permissions: &[Permission]) -> Result<()> {
-    if permissions.iter().any(|permission| context.permits(*permission)) {
-        return Ok(());
-    }
-    Err(permission_missing(permissions.iter().copied().collect()))
 }

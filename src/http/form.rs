@@ -52,17 +52,21 @@ impl Form {
 /// One name or value: `+` is a space, `%` stands before two hexadecimal digits, and the result is UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    let mut rest = bytes.iter();
-    while let Some(byte) = rest.next() {
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         decoded.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let high = rest.next().and_then(|digit| hex(*digit));
-                let low = rest.next().and_then(|digit| hex(*digit));
-                match (high, low) {
-                    (Some(high), Some(low)) => high << 4 | low,
-                    _ => return Err(Malformed("a % stands before no two hexadecimal digits")),
-                }
+                let mut byte = [0];
+                let digits = rest
+                    .split_at_checked(2)
+                    .filter(|(digits, _)| hex::decode_to_slice(digits, &mut byte).is_ok());
+                let Some((_, after)) = digits else {
+                    return Err(Malformed("a % stands before no two hexadecimal digits"));
+                };
+                rest = after;
+                byte[0]
             }
             byte if byte.is_ascii_graphic() => *byte,
             _ => return Err(Malformed("the form has a byte that should have been encoded")),
@@ -71,15 +75,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
     match std::str::from_utf8(&decoded) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(Malformed("the form is not in UTF-8")),
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
     }
 }
 

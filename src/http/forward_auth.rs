@@ -13,10 +13,8 @@ use axum::response::IntoResponse as _;
 use super::form::Form;
 use super::problem::{Problem, json_response};
 use crate::model::{Scope, ScopeSet};
-use crate::service::{
-    Context, IDENTITY_HEADERS, ProxiedRequest, Refusal, Service, ServiceError, Verdict, Violations,
-    WORKSPACE_HEADER,
-};
+use crate::proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER, judge};
+use crate::service::{Context, Service, ServiceError, Violations};
 
 /// Where a proxy that cannot fix a query puts the scopes that a route needs.
 const SCOPE_HEADER: &str = "x-sophic-required-scope";
@@ -38,15 +36,17 @@ pub(super) async fn answer(
     let terms = terms(service, parts)?;
     let authorization = values(&parts.headers, AUTHORIZATION.as_str());
     let workspace = values(&parts.headers, WORKSPACE_HEADER);
-    let verdict = service
-        .judge(&ProxiedRequest {
+    let verdict = judge(
+        service,
+        &ProxiedRequest {
             authorization: &authorization,
             workspace: &workspace,
             required_scopes: terms.required_scopes,
             client_ip: terms.client_ip,
             asker: context.caller_id(),
-        })
-        .await?;
+        },
+    )
+    .await?;
     match verdict {
         Verdict::Pass(identity) => pass(identity),
         Verdict::Refuse(refusal) => Ok(refuse(&refusal)),

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Service,
+    Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc, Service,
     ServiceError, UnderWay,
 };
+pub use problem::status;
 use problem::{Problem, Style};
 
 /// What the endpoints share.
@@ -99,40 +100,48 @@ impl Face {
         if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
             under_way.of_a_caller();
         }
-        match endpoint {
-            Endpoint::Introspect => {
-                caller::require(&context, oauth2::INTROSPECT)?;
-                oauth2::introspect(service, &context, &self.issuer, parts, body).await
-            }
-            Endpoint::Revoke => self.revoke(context, parts, body).await,
-            Endpoint::ForwardAuth => {
-                caller::require(&context, oauth2::INTROSPECT)?;
-                forward_auth::answer(service, &context, parts).await
-            }
-        }
-    }
-
-    /// What manages something: the audit log is told if it is refused, as by `grpc/gate.rs`.
-    async fn revoke(
-        &self,
-        context: Context,
-        parts: &Parts,
-        body: Body,
-    ) -> Result<Response<Body>, Problem> {
-        let context = Context { recorded: Recorded::watched(), ..context };
-        let attempt = Attempt::new(&context, "credential.revoke", "credential");
-        let answer = match caller::require(&context, oauth2::REVOKE) {
-            Ok(()) => oauth2::revoke(&self.service, context, parts, body).await,
-            Err(refusal) => Err(refusal.into()),
+        let Some(action) = endpoint.rpc().row().action else {
+            return self.serve(endpoint, context, parts, body).await;
         };
+        // The audit log is told of a refusal, as by `grpc/gate.rs`. No endpoint has an acting user.
+        let context = Context { recorded: Recorded::watched(), ..context };
+        let attempt = Attempt::new(&context, action);
+        let answer = self.serve(endpoint, context, parts, body).await;
         if let Err(problem) = &answer {
             self.service.record_refusal(&attempt, problem.reason()).await;
         }
         answer
     }
+
+    async fn serve(
+        &self,
+        endpoint: Endpoint,
+        context: Context,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Problem> {
+        endpoint.rpc().require(&context)?;
+        let service = &self.service;
+        match endpoint {
+            Endpoint::Introspect => {
+                oauth2::introspect(service, &context, &self.issuer, parts, body).await
+            }
+            Endpoint::Revoke => oauth2::revoke(service, context, parts, body).await,
+            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
+        }
+    }
 }
 
 impl Endpoint {
+    /// The RPC that it stands for.
+    const fn rpc(self) -> Rpc {
+        match self {
+            Self::Introspect => Rpc::Introspect,
+            Self::Revoke => Rpc::Revoke,
+            Self::ForwardAuth => Rpc::Check,
+        }
+    }
+
     const fn style(self) -> Style {
         match self {
             Self::Introspect | Self::Revoke => Style::OAuth,

@@ -15,10 +15,8 @@ use zeroize::Zeroizing;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
-use crate::cache::PrincipalFacts;
 use crate::decision::Denial;
-use crate::model::{Permission, Scope, ScopeSet, Timestamp};
-use crate::service::grant::REVOKE_BY_TOKEN;
+use crate::model::{PrincipalFacts, Scope, ScopeSet, Timestamp};
 use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };
@@ -31,10 +29,6 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long to wait for more of it.
 const DISCARD_PAUSE: Duration = Duration::from_millis(500);
-
-/// Who may introspect, and who may revoke by token; there is no acting user here.
-pub(super) const INTROSPECT: &[Permission] = &[Permission::Introspect];
-pub(super) const REVOKE: &[Permission] = REVOKE_BY_TOKEN.alone;
 
 /// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
 pub(super) async fn introspect(

@@ -47,7 +47,7 @@ impl From<Malformed> for Problem {
 }
 
 /// A kind of failure as HTTP has it, and as RFC 6749 §5.2 and OAuth's registry of errors have it.
-const fn status(kind: Kind) -> (StatusCode, &'static str) {
+pub const fn status(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Kind::PermissionDenied => (StatusCode::FORBIDDEN, "unauthorized_client"),

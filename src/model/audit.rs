@@ -2,6 +2,100 @@
 
 use super::{CallerId, CredentialId, EventId, Timestamp, UserId, WorkspaceId};
 
+/// Declares each action once: its name in the audit log, and the kind of its target.
+macro_rules! actions {
+    ($($name:ident, $text:literal, $kind:ident;)*) => {
+        /// What a management call does, as `<noun>.<verb>`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum AuditAction {
+            $(#[doc = concat!("`", $text, "`")] $name,)*
+        }
+
+        impl AuditAction {
+            /// The name in the audit log.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The kind of target, for an event whose target is not known.
+            pub const fn target_kind(self) -> TargetKind {
+                match self { $(Self::$name => TargetKind::$kind,)* }
+            }
+        }
+    };
+}
+
+actions! {
+    KeyCreate, "key.create", Credential;
+    PatCreate, "pat.create", Credential;
+    CredentialUpdate, "credential.update", Credential;
+    CredentialRotate, "credential.rotate", Credential;
+    CredentialReplay, "credential.replay", Credential;
+    CredentialDisable, "credential.disable", Credential;
+    CredentialEnable, "credential.enable", Credential;
+    CredentialRevoke, "credential.revoke", Credential;
+    CredentialBulkRevoke, "credential.bulk_revoke", Credential;
+    CredentialRevokeLeaked, "credential.revoke_leaked", Credential;
+    CredentialRevokeOwned, "credential.revoke_owned", Credential;
+    CredentialPurge, "credential.purge", Credential;
+    CredentialImport, "credential.import", Credential;
+    CredentialExport, "credential.export", Credential;
+    WorkspacePut, "workspace.put", Workspace;
+    WorkspaceDelete, "workspace.delete", Workspace;
+    UserPut, "user.put", User;
+    UserDelete, "user.delete", User;
+    MembershipPut, "membership.put", Membership;
+    MembershipDelete, "membership.delete", Membership;
+    CallerCreate, "caller.create", Caller;
+    CallerUpdate, "caller.update", Caller;
+    CallerRotate, "caller.rotate", Caller;
+    CallerReplay, "caller.replay", Caller;
+    CallerEndPreviousToken, "caller.end_previous_token", Caller;
+    CallerUndoRotation, "caller.undo_rotation", Caller;
+    CallerRevoke, "caller.revoke", Caller;
+    CallerList, "caller.list", Caller;
+    AuditList, "audit.list", AuditLog;
+    AuditPurge, "audit.purge", AuditLog;
+    RefusalsSuppress, "refusals.suppress", AuditLog;
+    StoreExport, "store.export", Store;
+    StoreImport, "store.import", Store;
+    StoreNewEpoch, "store.new_epoch", Store;
+}
+
+/// The kind of an [`AuditTarget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// One credential, or many.
+    Credential,
+    /// A workspace.
+    Workspace,
+    /// A user.
+    User,
+    /// A membership.
+    Membership,
+    /// A caller.
+    Caller,
+    /// The audit log itself.
+    AuditLog,
+    /// The store itself.
+    Store,
+}
+
+impl TargetKind {
+    /// The name in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Workspace => "workspace",
+            Self::User => "user",
+            Self::Membership => "membership",
+            Self::Caller => "caller",
+            Self::AuditLog => "audit",
+            Self::Store => "store",
+        }
+    }
+}
+
 /// What a management call was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditTarget {
@@ -26,16 +120,19 @@ pub enum AuditTarget {
 impl AuditTarget {
     /// The kind and the id, as the store keeps them; of a membership `<workspace>/<user>`.
     pub fn kind_and_id(&self) -> (&'static str, String) {
-        match self {
-            Self::Credential(id) => ("credential", id.to_string()),
-            Self::Workspace(id) => ("workspace", id.to_string()),
-            Self::User(id) => ("user", id.to_string()),
-            Self::Membership(workspace, user) => ("membership", format!("{workspace}/{user}")),
-            Self::Caller(id) => ("caller", id.to_string()),
-            Self::Credentials => ("credential", String::new()),
-            Self::AuditLog => ("audit", String::new()),
-            Self::Store => ("store", String::new()),
-        }
+        let (kind, id) = match self {
+            Self::Credential(id) => (TargetKind::Credential, id.to_string()),
+            Self::Workspace(id) => (TargetKind::Workspace, id.to_string()),
+            Self::User(id) => (TargetKind::User, id.to_string()),
+            Self::Membership(workspace, user) => {
+                (TargetKind::Membership, format!("{workspace}/{user}"))
+            }
+            Self::Caller(id) => (TargetKind::Caller, id.to_string()),
+            Self::Credentials => (TargetKind::Credential, String::new()),
+            Self::AuditLog => (TargetKind::AuditLog, String::new()),
+            Self::Store => (TargetKind::Store, String::new()),
+        };
+        (kind.as_str(), id)
     }
 }
 

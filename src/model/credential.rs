@@ -8,7 +8,8 @@ use super::{
     WorkspaceId,
 };
 
-/// The two kinds. The number is the store's too.
+/// What a credential is: which rules it is decided by, and what its tokens begin with. The number is the store's too: never
+/// reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum CredentialKind {
@@ -18,13 +19,38 @@ pub enum CredentialKind {
     Pat = 2,
 }
 
+/// Whose the credentials of a kind are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerKind {
+    /// A workspace's.
+    Workspace,
+    /// A user's.
+    User,
+}
+
 impl CredentialKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Key, Self::Pat];
+
+    /// Whose credentials of this kind are.
+    pub const fn owned_by(self) -> OwnerKind {
+        match self {
+            Self::Key => OwnerKind::Workspace,
+            Self::Pat => OwnerKind::User,
+        }
+    }
+
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
             Self::Pat => "pat",
         }
+    }
+
+    /// From the store's number.
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| i64::from(kind.number()) == number)
     }
 
     /// The store's number.
@@ -73,9 +99,9 @@ impl fmt::Display for CredentialState {
 /// Whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// A workspace's: a key.
+    /// A workspace's.
     Workspace(WorkspaceId),
-    /// A user's: a personal access token.
+    /// A user's.
     User {
         /// The user.
         id: UserId,
@@ -98,7 +124,9 @@ pub struct LastUse {
 pub struct Credential {
     /// UUIDv7.
     pub id: CredentialId,
-    /// Whose it is, which is also its kind.
+    /// What it is.
+    pub kind: CredentialKind,
+    /// Whose it is, which is as the kind says ([`CredentialKind::owned_by`]).
     pub owner: Owner,
     /// The owner's watermark when it was made: below the owner's of today, it is revoked.
     pub generation: i64,
@@ -133,14 +161,6 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Key or personal access token.
-    pub const fn kind(&self) -> CredentialKind {
-        match self.owner {
-            Owner::Workspace(_) => CredentialKind::Key,
-            Owner::User { .. } => CredentialKind::Pat,
-        }
-    }
-
     /// Alive or why not at `now`; the order is that of the decision (DESIGN §3, row 3).
     pub fn state(&self, now: Timestamp) -> CredentialState {
         if self.revoke_time.is_some() {

@@ -30,31 +30,9 @@ impl Digest {
         &self.0
     }
 
-    /// From 64 hexadecimal digits in lower case; `None` from anything else.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let value = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = value(pair[0])? << 4 | value(pair[1])?;
-        }
-        Some(Self(bytes))
-    }
-
     /// As 64 hexadecimal digits in lower case.
     pub fn to_hex(&self) -> String {
-        Self::hex_of(&self.0)
-    }
-
-    /// Any bytes as hexadecimal digits in lower case.
-    pub fn hex_of(bytes: &[u8]) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-        digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+        hex::encode(self.0)
     }
 
     /// Whether both are the same, in a time that does not depend on where they differ.

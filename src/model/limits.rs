@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+pub use sophic_auth_protocol::token::TOKEN_BYTES_MAX;
+
 /// Characters (extended grapheme clusters, as a person counts them) in a name.
 pub const NAME_CHARACTERS_MAX: usize = 256;
 /// Bytes in a name: 256 family emoji and then some.
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of text that are looked at as a token; what is longer is unknown without being hashed.
-pub const TOKEN_BYTES_MAX: usize = 512;
 /// Bytes that a token from elsewhere has at the least: some 119 bits, were it base62.
 pub const IMPORTED_TOKEN_BYTES_MIN: usize = 20;
 /// Bytes in a line of an import.

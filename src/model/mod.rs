@@ -5,12 +5,12 @@
 mod audit;
 mod caller;
 mod credential;
+mod credential_facts;
 mod digest;
+mod facts;
 mod ids;
 mod ip_allowlist;
 pub mod limits;
-mod role;
-mod scope;
 mod text;
 mod time;
 mod user;
@@ -19,19 +19,20 @@ mod workspace;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use audit::{AuditEvent, AuditTarget};
+pub use audit::{AuditAction, AuditEvent, AuditTarget, TargetKind};
 pub use caller::{
     Caller, CallerIdentity, CallerName, CertificateSan, Permission, PermissionSet, PreviousToken,
 };
-pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner};
+pub use credential::{Credential, CredentialKind, CredentialState, LastUse, Owner, OwnerKind};
+pub use credential_facts::CredentialFacts;
 pub use digest::Digest;
+pub use facts::{Facts, FoundFacts, PrincipalFacts, UserFacts};
 pub use ids::{
     CallerId, CredentialId, EventId, ReplicaId, RequestId, RotationId, Slug, UserId, WorkspaceId,
     WorkspaceName,
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
-pub use role::Role;
-pub use scope::{Scope, ScopeSet};
+pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, listed};
 pub use text::{Annotations, DisplayName, Reason};
 pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
@@ -40,15 +41,3 @@ pub use workspace::{PolicyChange, Workspace, WorkspacePolicy};
 /// A number of the store's change log: gapless, in commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
-
-/// What is wrong with a value and what is allowed, in words for its sender. Never repeats the value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(pub String);
-
-impl Invalid {
-    /// An explanation.
-    pub fn new(explanation: impl Into<String>) -> Self {
-        Self(explanation.into())
-    }
-}

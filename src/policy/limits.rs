@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::model::{Invalid, WorkspacePolicy};
+use crate::model::{CredentialKind, Invalid, WorkspacePolicy};
 
 /// The server's policy. By default it restricts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +54,14 @@ impl Policy {
             },
             overlap_min: overlap_min.min(overlap_max.unwrap_or(Duration::MAX)),
             overlap_max,
+        }
+    }
+
+    /// What holds for credentials of this kind; `workspace` is what their workspace asks of its keys, if they have one.
+    pub fn for_kind(&self, kind: CredentialKind, workspace: &WorkspacePolicy) -> Rules {
+        match kind {
+            CredentialKind::Key => self.for_keys(workspace),
+            CredentialKind::Pat => self.for_pats(),
         }
     }
 

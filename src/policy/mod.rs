@@ -8,7 +8,7 @@ mod tests;
 
 pub use limits::{Contradiction, Limits, Policy, Rules};
 
-use crate::model::{Credential, Owner, Role, UserId};
+use crate::model::{Credential, CredentialKind, Owner, Role, UserId};
 
 /// What an acting user gets to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,13 @@ pub fn pats_of_user(acting_user: &UserId, owner: &UserId) -> Access {
 ///
 /// A credential that they may not manage they may not see either, so it is never [`Access::Forbidden`].
 pub fn credential(acting_user: &UserId, credential: &Credential, role: Option<Role>) -> Access {
-    let access = match &credential.owner {
-        Owner::Workspace(_) => keys_of_workspace(role),
-        Owner::User { id, .. } => pats_of_user(acting_user, id),
+    let access = match (credential.kind, &credential.owner) {
+        (CredentialKind::Key, Owner::Workspace(_)) => keys_of_workspace(role),
+        (CredentialKind::Pat, Owner::User { id, .. }) => pats_of_user(acting_user, id),
+        // There is no such credential: no store reads one.
+        (CredentialKind::Key, Owner::User { .. }) | (CredentialKind::Pat, Owner::Workspace(_)) => {
+            Access::Hidden
+        }
     };
     if access == Access::Allowed { Access::Allowed } else { Access::Hidden }
 }

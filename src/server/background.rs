@@ -86,7 +86,7 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
     loop {
         tokio::select! {
             () = tokio::time::sleep(every) => write(&service).await,
-            () = service.last_uses.filling() => { service.flush_last_uses().await; }
+            () = service.last_uses_fill_up() => { service.flush_last_uses().await; }
             () = stop.cancelled() => return,
         }
     }
@@ -101,7 +101,7 @@ async fn time(service: Arc<Service>, stop: CancellationToken) {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        if asked.elapsed() < HEAR_EVERY && !service.clock.was_set() {
+        if asked.elapsed() < HEAR_EVERY && !service.clock_was_set() {
             continue;
         }
         asked = Instant::now();

@@ -2,18 +2,12 @@
 //! that starts tasks of its own.
 
 mod background;
-mod greeting;
-mod header_room;
+mod connections;
 mod known_digests;
-mod listened;
-mod listener;
 mod readiness;
 mod replica;
-mod room;
 mod tls;
-mod turns;
 mod waiting;
-mod writes;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
@@ -30,18 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::cache::{Barrier, Direct, Hub};
+use crate::cache::{Barrier, Direct};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
 use crate::service::{
-    Commits, LastUses, Limits, Options, Peer, Readiness, Reads, Refusals, Requests, Service,
-    StoreClock, UnknownRate, UnreadableAddresses,
+    self, Commits, Limits, Options, Peer, Readiness, Requests, Service, StoreClock,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
-use listener::{ConnectionLimits, Connections};
+use connections::{ConnectionLimits, Connections};
 use tls::Tls;
 
 /// How the server is to be run.
@@ -175,8 +168,6 @@ pub struct Running {
     pub tls: bool,
     /// The use cases, for whoever runs in the same process.
     pub service: Arc<Service>,
-    /// How far the change log has been read.
-    pub hub: Arc<Hub>,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<()>,
     certificates: Option<Arc<Tls>>,
@@ -234,19 +225,17 @@ pub fn without_memory(
 ) -> Arc<Service> {
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
-    Arc::new(Service {
+    Arc::new(Service::new(service::Parts {
         lookup: Arc::new(Direct(Arc::clone(&store))),
-        commits: Commits::new(Arc::clone(&store), barrier),
-        unknown_rate: UnknownRate::new(0, Arc::clone(&boot) as _),
-        unreadable_addresses: UnreadableAddresses::new(boot),
-        store: Reads::new(store),
+        commits: Commits::new(store, barrier),
+        hub: Arc::default(),
         clock,
+        boot,
         random: Arc::new(OsRandom),
         tasks: TaskTracker::new(),
-        last_uses: LastUses::default(),
-        refusals: Refusals::default(),
+        unknown_rate_max: 0,
         options,
-    })
+    }))
 }
 
 /// Where a server listens.
@@ -343,14 +332,14 @@ impl Ports {
 /// A server of what it is made of.
 async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
     let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
-    let (service, hub, replica) = replica::start(store, config.cache, config.options.clone());
+    let (service, replica) = replica::start(store, config.cache, config.options.clone());
     // Before anything is answered or cleaned up by a clock that is wrong, which it says.
     if let Err(error) = service.hear_the_time().await {
         tracing::warn!(%error, "the store could not be asked for the time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone()).await;
-    let routes = grpc::routes(&service, &hub, health, config.reflection);
+    let routes = grpc::routes(&service, health, config.reflection);
     let requests = Requests::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
@@ -362,7 +351,6 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
         certificates: certificates.clone(),
         service: Arc::clone(&service),
         replica,
-        hub: Arc::clone(&hub),
         gate,
         face,
         requests,
@@ -373,7 +361,7 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
     };
     let Listening { grpc, http, tls } = listening;
     let done = spawn(run(config, parts));
-    Running { grpc, http, tls, service, hub, stop, done, certificates }
+    Running { grpc, http, tls, service, stop, done, certificates }
 }
 
 struct Parts {
@@ -382,7 +370,6 @@ struct Parts {
     certificates: Option<Arc<Tls>>,
     service: Arc<Service>,
     replica: replica::Replica,
-    hub: Arc<Hub>,
     gate: Arc<Gate>,
     face: Arc<http::Face>,
     requests: Arc<Requests>,
@@ -394,9 +381,7 @@ struct Parts {
 
 /// Runs until told to stop, and then to the end of it.
 async fn run(config: Config, parts: Parts) {
-    let Parts {
-        gate, face, service, replica, hub, certificates, ready_sender, ready, stop, ..
-    } = parts;
+    let Parts { gate, face, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
     let connection_limits = ConnectionLimits::of(&config);
     let accepting = CancellationToken::new();
     let report = spawn(parts.report);
@@ -405,7 +390,7 @@ async fn run(config: Config, parts: Parts) {
         spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
     let (room, tls) = (Arc::default(), certificates);
-    let protocol = listener::Protocol::Grpc;
+    let protocol = connections::Protocol::Grpc;
     let grpc = Connections::new(connection_limits, tls.clone(), protocol, &room);
     let grpc_gate = Arc::clone(&gate);
     let grpc_accept =
@@ -417,7 +402,7 @@ async fn run(config: Config, parts: Parts) {
                 async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
         }));
-    let http = Connections::new(connection_limits, tls, listener::Protocol::Http, &room);
+    let http = Connections::new(connection_limits, tls, connections::Protocol::Http, &room);
     let router = http::router(&face, ready);
     let http_accept =
         spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {
@@ -441,7 +426,7 @@ async fn run(config: Config, parts: Parts) {
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
     // Streams end now, with a word that sends their clients elsewhere.
-    hub.close();
+    service.end_watches();
     let _ = tokio::join!(grpc_accept, http_accept);
     let drained = async {
         // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
@@ -449,8 +434,7 @@ async fn run(config: Config, parts: Parts) {
             ((), ()) = futures::future::join(grpc.closed(), http.closed()) => {}
             () = parts.requests.idle() => {}
         }
-        service.tasks.close();
-        service.tasks.wait().await;
+        service.drain().await;
     };
     if tokio::time::timeout(config.shutdown_grace, drained).await.is_err() {
         tracing::warn!("requests were still under way when the time to stop was over");
@@ -460,9 +444,9 @@ async fn run(config: Config, parts: Parts) {
     drop(ready_sender);
     let _ = report.await;
     background.finish().await;
-    service.commits.stop().await;
+    service.stop().await;
     replica.stop().await;
-    service.store.close().await;
+    service.close().await;
     tracing::info!("stopped");
 }
 

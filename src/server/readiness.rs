@@ -7,10 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Lookup;
-use crate::model::Digest;
-use crate::service::{Readiness, Service};
-use crate::store::{ReadStore, StoreError};
+use crate::service::{Memory, Readiness, Service};
+use crate::store::StoreError;
 
 /// How often the store is asked.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,9 +49,9 @@ pub(super) async fn monitor(
     let (can_write, writable) = watch::channel(None);
     let asking = async {
         tokio::join!(
-            ask(service.store.store(), Question::Read, can_read),
-            ask(service.store.store(), Question::Write, can_write),
-            look(Arc::clone(&service.lookup), readable, writable, &ready),
+            ask(&service, Question::Read, can_read),
+            ask(&service, Question::Write, can_write),
+            look(&service, readable, writable, &ready),
         )
     };
     tokio::select! {
@@ -70,14 +68,12 @@ enum Question {
 }
 
 /// Asks this again and again.
-async fn ask(store: Arc<dyn ReadStore>, question: Question, said: watch::Sender<Said>) {
-    let nobodys = Digest::from_hash([0; 32]);
+async fn ask(service: &Service, question: Question, said: watch::Sender<Said>) {
     loop {
         let answer = async {
             match question {
-                // As an introspection does it. Nobody's token has this digest.
-                Question::Read => store.look_up(&nobodys, None).await.map(drop),
-                Question::Write => store.ping().await,
+                Question::Read => service.probe_reads().await,
+                Question::Write => service.probe_writes().await,
             }
         };
         let longest = match question {
@@ -92,7 +88,7 @@ async fn ask(store: Arc<dyn ReadStore>, question: Question, said: watch::Sender<
 }
 
 async fn look(
-    lookup: Arc<dyn Lookup>,
+    service: &Service,
     mut readable: watch::Receiver<Said>,
     mut writable: watch::Receiver<Said>,
     health: &watch::Sender<Readiness>,
@@ -102,7 +98,7 @@ async fn look(
         let reads = readable.borrow_and_update().clone();
         let writes = writable.borrow_and_update().clone();
         if let Some(reads) = &reads {
-            let source = source(&*lookup, reads);
+            let source = source(service.memory(), reads);
             told.source(source, reads);
             let management = matches!((reads, &writes), (Ok(()), Some(Ok(()))));
             if let Some(writes) = &writes {
@@ -119,17 +115,17 @@ async fn look(
     }
 }
 
-fn source(lookup: &dyn Lookup, reads: &Result<(), StoreError>) -> Source {
+fn source(memory: Memory, reads: &Result<(), StoreError>) -> Source {
     if reads.is_ok() {
         Source::Store
     } else if matches!(reads, Err(StoreError::Denied(_))) {
         Source::Denied
-    } else if lookup.is_current() {
-        Source::Memory
-    } else if lookup.bridges() {
-        Source::LastKnown
     } else {
-        Source::Nowhere
+        match memory {
+            Memory::Current => Source::Memory,
+            Memory::LastKnown => Source::LastKnown,
+            Memory::Useless => Source::Nowhere,
+        }
     }
 }
 

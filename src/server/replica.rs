@@ -9,10 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{CacheConfig, known_digests, spawn};
 use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
 use crate::model::SystemClock;
-use crate::service::{
-    Commits, LastUses, Options, Reads, Refusals, Service, StoreClock, UnknownRate,
-    UnreadableAddresses,
-};
+use crate::service::{Commits, Options, Parts, Service, StoreClock};
 use crate::store::Store;
 use crate::token::OsRandom;
 
@@ -30,7 +27,7 @@ pub(super) fn start(
     store: Arc<dyn Store>,
     config: CacheConfig,
     options: Options,
-) -> (Arc<Service>, Arc<Hub>, Replica) {
+) -> (Arc<Service>, Replica) {
     let tasks = TaskTracker::new();
     let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
     let mirror = Arc::new(Mirror::new(config.capacity));
@@ -61,21 +58,18 @@ pub(super) fn start(
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&clock) as _, Some(local));
     barrier.start();
     let lookup = Arc::new(cached);
-    let unknown_rate = UnknownRate::new(config.unknown_rate_max, Arc::clone(&clock) as _);
-    let service = Service {
-        commits: Commits::new(Arc::clone(&store), barrier),
-        store: Reads::new(store),
+    let service = Service::new(Parts {
+        commits: Commits::new(store, barrier),
         lookup,
-        unknown_rate,
-        unreadable_addresses: UnreadableAddresses::new(Arc::clone(&clock) as _),
-        clock: Arc::new(StoreClock::new(clock)),
+        hub,
+        clock: Arc::new(StoreClock::new(Arc::clone(&clock) as _)),
+        boot: clock,
         random,
         tasks,
-        last_uses: LastUses::default(),
-        refusals: Refusals::default(),
+        unknown_rate_max: config.unknown_rate_max,
         options,
-    };
-    (Arc::new(service), hub, Replica::follow(replication, stop, filling))
+    });
+    (Arc::new(service), Replica::follow(replication, stop, filling))
 }
 
 impl Replica {

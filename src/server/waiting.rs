@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
-use super::listener::{ConnectionLimits, Connections, Protocol};
+use super::connections::{ConnectionLimits, Connections, Protocol};
 use super::{Config, Ports, StartError, spawn};
 use crate::grpc;
 use crate::http;

@@ -9,7 +9,7 @@ use super::commit::{Committed, Effect};
 use super::page::Cursor;
 use super::{Attempt, Context, Page, PageRequest, Result, Service};
 use crate::model::limits::BATCH_PAUSE;
-use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
@@ -18,8 +18,8 @@ const PURGE_BATCH: u32 = 500;
 
 /// What a use case says of itself; the rest comes from its context.
 pub(super) struct Entry<'a> {
-    /// `<noun>.<verb>`.
-    pub(super) action: &'static str,
+    /// What was done.
+    pub(super) action: AuditAction,
     /// On what.
     pub(super) target: AuditTarget,
     /// On whose behalf, if on anybody's.
@@ -41,7 +41,7 @@ impl Service {
         Ok(AuditEvent {
             id: EventId::in_order(time, random),
             time,
-            action: entry.action.to_owned(),
+            action: entry.action.as_str().to_owned(),
             caller: context.requester_name(),
             acting_user: entry.acting_user.cloned(),
             target_kind: target_kind.to_owned(),
@@ -74,7 +74,7 @@ impl Service {
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<u64> {
         let this = Arc::clone(self);
-        let attempt = Attempt::on(&context, "audit.purge", &AuditTarget::AuditLog);
+        let attempt = Attempt::on(&context, AuditAction::AuditPurge, &AuditTarget::AuditLog);
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
             let mut committed: Option<Committed> = None;
@@ -88,7 +88,7 @@ impl Service {
                 }
                 // The first records itself even if there was nothing to drop: somebody meant to.
                 let entry = Entry {
-                    action: "audit.purge",
+                    action: AuditAction::AuditPurge,
                     target: AuditTarget::AuditLog,
                     acting_user: None,
                     before: None,

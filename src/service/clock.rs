@@ -226,6 +226,11 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl Service {
+    /// Whether this machine's clock was set since the store was last asked for the time.
+    pub fn clock_was_set(&self) -> bool {
+        self.clock.was_set()
+    }
+
     /// Asks the store for the time, and sets the clock by it; no if the answer took too long to tell.
     ///
     /// # Errors

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::under_way::{self, Open};
-use super::{Attempt, Context, Kind, Reason, Result, Service, ServiceError};
+use super::{Attempt, Context, Kind, Reads, Reason, Result, Service, ServiceError};
 use crate::cache::{Barrier, BarrierError, Waiting};
-use crate::model::{AuditEvent, Revision};
+use crate::model::{AuditEvent, ReplicaId, Revision};
 use crate::store::{Store, WriteTx};
 
 /// The longest that a change waits for replicas: more than the longest lease that is sensible.
@@ -53,8 +53,13 @@ impl Commits {
         Self { store, barrier }
     }
 
+    /// The same store, for reading.
+    pub(super) fn reads(&self) -> Reads {
+        Reads::new(Arc::clone(&self.store) as _)
+    }
+
     /// Ends what the barrier does on its own. To be called when no call is under way any more.
-    pub async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         self.barrier.stop().await;
     }
 }
@@ -224,6 +229,14 @@ impl Service {
     /// What is committed and waited for now, if anything is: for who watches a call of this process from outside it.
     pub fn waiting(&self) -> Option<Waiting> {
         self.commits.barrier.waiting()
+    }
+
+    /// The name of the host that a replica runs on, if it has one.
+    ///
+    /// # Errors
+    /// If the store is out of reach.
+    pub async fn replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        Ok(self.store.find_replica_host(id).await?)
     }
 
     /// Waits until no replica answers from before all that is committed now: for a caller that was told that the end of

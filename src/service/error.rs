@@ -262,7 +262,7 @@ impl From<StoreError> for ServiceError {
                 tracing::error!(%error, "store lost");
                 Reason::StoreLost.into()
             }
-            StoreError::Conflict { .. }
+            StoreError::Conflict(_)
             | StoreError::Corrupt { .. }
             | StoreError::Missing(_)
             | StoreError::SchemaTooOld { .. }

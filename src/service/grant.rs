@@ -1,11 +1,49 @@
-//! Which permissions let a caller manage credentials, by what its message says. The table of permissions
-//! (`grpc/permission.rs`) lists the same grants that the use cases ask here.
+//! Which permissions let a caller call an RPC. Where that depends on the message, the table of RPCs (`rpcs.rs`) lists the
+//! same grants that the use cases ask here.
 
 use super::{Context, Reason, Result, ServiceError, Violations};
 use crate::model::Permission::{
     self, CredentialsAdmin, CredentialsRead, CredentialsWrite, Introspect,
 };
 use crate::model::{PermissionSet, UserId};
+
+/// Who may call an RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Anybody: health and reflection.
+    Open,
+    /// A caller with one of these permissions, whatever its message says.
+    AnyOf(&'static [Permission]),
+    /// A caller with one of these permissions, that holds besides what the call would give away: the permissions that
+    /// its message names, or those of the caller whose token it is to be shown.
+    AnyOfAndHeld(&'static [Permission]),
+    /// It depends on the message. A caller that could not call it with any message is refused before its message is
+    /// read; of the others the use case asks the grant of the case.
+    ByMessage(&'static [Case]),
+}
+
+/// Messages of one kind, and who may send them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// What such a message names.
+    pub names: &'static str,
+    /// Who may send it.
+    pub grant: Grant,
+}
+
+impl Rule {
+    /// The permissions of which a caller must have one to be let in at all.
+    pub fn any_of(self) -> PermissionSet {
+        match self {
+            Self::Open => PermissionSet::default(),
+            Self::AnyOf(any) | Self::AnyOfAndHeld(any) => any.iter().copied().collect(),
+            Self::ByMessage(cases) => {
+                let grants = cases.iter().map(|case| case.grant);
+                grants.flat_map(|grant| grant.alone.iter().chain(grant.acting)).copied().collect()
+            }
+        }
+    }
+}
 
 /// Who may ask for something: a caller with one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

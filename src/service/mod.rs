@@ -4,80 +4,64 @@
 //! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
 
 mod activity;
-mod admission;
 mod audit;
-mod bulk;
-mod caller_rotation;
-mod caller_undo;
+mod bucket;
 mod callers;
 mod checks;
-mod client_address;
 mod clock;
 mod commit;
 mod credentials;
 mod directory;
 mod edge;
-mod ended;
 mod error;
 pub mod grant;
 mod introspect;
-mod last_use;
-mod leaked;
-mod life;
-mod listing;
-mod owner;
 mod page;
-mod proxied;
+mod probe;
 mod purge;
 mod refusals;
 mod requests;
-mod retry;
-mod revoke;
+pub mod rpcs;
 mod shares;
 mod transfer;
 mod under_way;
-mod unknown_rate;
-mod untold;
-mod update;
 pub mod view;
-mod workspaces;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use activity::{Activity, UnderWay, Worth};
-pub use bulk::{BulkRevoke, BulkRevoked};
-pub use caller_rotation::{RotateCaller, RotatedCaller};
-pub use caller_undo::RotationUndone;
-pub use callers::{CreateCaller, PresentedCaller, UpdateCaller};
+pub use callers::{
+    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, RotationUndone,
+    UpdateCaller,
+};
 pub use checks::Violations;
-pub use client_address::UnreadableAddresses;
 pub use clock::StoreClock;
 pub use commit::Commits;
-pub use credentials::{CreateCredential, Created, Expiration, NewOwner};
-pub use directory::PutUser;
+pub use credentials::{
+    BulkRevoke, BulkRevoked, CreateCredential, Created, Ended, Expiration, LeakedToken,
+    LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
+    SwitchCredential, UpdateCredential,
+};
+pub use directory::{PutUser, PutWorkspace};
 pub use edge::{Limits, Peer, Readiness};
-pub use ended::Ended;
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
-pub use introspect::{Introspection, IntrospectionRequest};
-pub use last_use::LastUses;
-pub use leaked::{LeakedToken, LeakedTokenResult};
-pub use life::{Rotate, Rotated, SwitchCredential};
-pub use listing::ListCredentials;
+pub use introspect::{
+    Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
+};
 pub use page::{Page, PageRequest};
-pub use proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER};
+pub use probe::Memory;
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
-pub use revoke::{RevokeTarget, Revoked};
+pub use rpcs::Rpc;
 pub use transfer::{
     Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
-pub(crate) use transfer::{Nesting, Place};
+pub(crate) use transfer::{End, Pieces};
 pub use under_way::Reads;
-pub use unknown_rate::UnknownRate;
-pub use update::UpdateCredential;
-pub use workspaces::PutWorkspace;
+pub use watch::Heard;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,37 +70,49 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::Lookup;
-use crate::model::{Caller, CallerId, Clock, Permission, Timestamp};
+use crate::cache::{Hub, Lookup, Term};
+use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
 
 /// What every use case gives.
 pub type Result<T> = std::result::Result<T, ServiceError>;
 
-/// What the use cases need, and the choices of whoever runs the service.
+/// The use cases.
 pub struct Service {
-    /// The database, but for writing to it.
-    pub store: Reads,
-    /// What introspection asks.
-    pub lookup: Arc<dyn Lookup>,
-    /// How it is written to.
+    store: Reads,
+    commits: Commits,
+    lookup: Arc<dyn Lookup>,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    tasks: TaskTracker,
+    unknown_rate: UnknownRate,
+    unreadable_addresses: UnreadableAddresses,
+    last_uses: LastUses,
+    refusals: Refusals,
+    options: Options,
+}
+
+/// What a [`Service`] is made of.
+pub struct Parts {
+    /// The store, for reading and writing.
     pub commits: Commits,
-    /// How many unknown tokens each caller has had looked up.
-    pub unknown_rate: UnknownRate,
-    /// Addresses of clients that proxies wrote, and that could not be read.
-    pub unreadable_addresses: UnreadableAddresses,
+    /// Answers the questions of introspection.
+    pub lookup: Arc<dyn Lookup>,
+    /// The newest changes, for watchers.
+    pub hub: Arc<Hub>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The time since boot, for rates.
+    pub boot: Arc<dyn BootClock>,
     /// Randomness for tokens and ids.
     pub random: Arc<dyn Random>,
-    /// Transactions under way; shutting down waits for them.
+    /// Tracks transactions under way; [`Service::drain`] waits for them.
     pub tasks: TaskTracker,
-    /// Uses of credentials that are not written yet.
-    pub last_uses: LastUses,
-    /// How many refusals the audit log still takes of whom.
-    pub refusals: Refusals,
-    /// Choices.
+    /// How many unknown tokens a caller may have looked up per second; 0: any number.
+    pub unknown_rate_max: u32,
+    /// Choices of the operator.
     pub options: Options,
 }
 
@@ -216,6 +212,72 @@ impl Context {
 }
 
 impl Service {
+    /// Makes the use cases.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { commits, lookup, hub, clock, boot, random, tasks, unknown_rate_max, options } =
+            parts;
+        Self {
+            store: commits.reads(),
+            commits,
+            lookup,
+            hub,
+            clock,
+            random,
+            tasks,
+            unknown_rate: UnknownRate::new(unknown_rate_max, Arc::clone(&boot)),
+            unreadable_addresses: UnreadableAddresses::new(boot),
+            last_uses: LastUses::default(),
+            refusals: Refusals::default(),
+            options,
+        }
+    }
+
+    /// The time by which credentials expire.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The revision of the newest change in the store.
+    ///
+    /// # Errors
+    /// If the store is out of reach.
+    pub async fn revision(&self) -> Result<Revision> {
+        Ok(self.store.revision().await?)
+    }
+
+    /// A mark to take before anything is read from memory: [`Self::may_believe`] tells afterwards whether what was read
+    /// may be used.
+    pub fn term(&self) -> Term {
+        self.lookup.term()
+    }
+
+    /// Whether what was read from memory since `term` may be used.
+    pub fn may_believe(&self, term: Term) -> bool {
+        self.lookup.may_believe(term)
+    }
+
+    /// Whether no transaction is under way.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Waits until no transaction is under way.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Ends the background work of the revocation barrier. To be called after [`Self::drain`], and before the replica
+    /// stops.
+    pub async fn stop(&self) {
+        self.commits.stop().await;
+    }
+
+    /// Closes the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
     /// The time, and random bytes for an id.
     fn stamp(&self) -> Result<(Timestamp, [u8; 10])> {
         Ok((self.clock.now(), random_array(&*self.random)?))

@@ -8,7 +8,7 @@ use super::audit::Entry;
 use super::commit::Effect;
 use super::{Attempt, Context, Result, Service, ServiceError, view};
 use crate::model::limits::BATCH_PAUSE;
-use crate::model::{AuditTarget, Credential, Timestamp};
+use crate::model::{AuditAction, AuditTarget, Credential, Timestamp};
 
 /// Credentials, or rows of the log, that one transaction drops.
 const BATCH: u32 = 200;
@@ -23,7 +23,7 @@ impl Service {
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<u64> {
         let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, "credential.purge", "credential");
+        let attempt = Attempt::new(&context, AuditAction::CredentialPurge);
         // A token that was dropped is unknown, where it was revoked or expired: it is allowed no more than before.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
@@ -46,7 +46,7 @@ impl Service {
                 let mut events = Vec::with_capacity(found.len());
                 for credential in &found {
                     let entry = Entry {
-                        action: "credential.purge",
+                        action: AuditAction::CredentialPurge,
                         target: AuditTarget::Credential(credential.id),
                         acting_user: None,
                         before: Some(view::credential(credential, now)),

@@ -14,21 +14,20 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::audit::Entry;
+use super::bucket::{Bucket, Rate};
 use super::commit::{Committed, Effect, Transaction};
 use super::{Context, Reason, Result, Service};
-use crate::model::{AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::token::redact_tokens;
 
-/// Refusals of one requester that are recorded at once.
-const BURST: u64 = 100;
-/// After how long one more is.
-const REFILL: Duration = Duration::from_mins(1);
+/// Of one requester: a hundred that are recorded at once, and one more each minute.
+const RATE: Rate = Rate { interval: Duration::from_mins(1), burst: Duration::from_mins(99) };
 
 /// A management call, as the audit log is told of it should it be refused, or find nothing to change.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     context: Context,
-    action: &'static str,
+    action: AuditAction,
     target_kind: &'static str,
     target_id: String,
     acting_user: Option<UserId>,
@@ -41,12 +40,12 @@ impl Attempt {
         &self.context
     }
 
-    /// Of doing this (`<noun>.<verb>`) to something of this kind.
-    pub fn new(context: &Context, action: &'static str, target_kind: &'static str) -> Self {
+    /// Of doing this to something that is not known yet.
+    pub fn new(context: &Context, action: AuditAction) -> Self {
         Self {
             context: context.clone(),
             action,
-            target_kind,
+            target_kind: action.target_kind().as_str(),
             target_id: String::new(),
             acting_user: None,
             asked: None,
@@ -54,9 +53,9 @@ impl Attempt {
     }
 
     /// Of doing this to that.
-    pub(super) fn on(context: &Context, action: &'static str, target: &AuditTarget) -> Self {
+    pub(super) fn on(context: &Context, action: AuditAction, target: &AuditTarget) -> Self {
         let (target_kind, target_id) = target.kind_and_id();
-        Self { target_id, ..Self::new(context, action, target_kind) }
+        Self { target_kind, target_id, ..Self::new(context, action) }
     }
 
     /// On behalf of this user; what is not spelled as a user is, or looks like a token, is left out.
@@ -79,38 +78,23 @@ impl Attempt {
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<String, Used>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Used {
-    /// Recorded, and not yet made up for by time.
-    recorded: u64,
-    /// Up to when time has made up for them.
-    made_up: Timestamp,
+    bucket: Bucket,
     suppressed: u64,
-}
-
-impl Used {
-    fn make_up(&mut self, now: Timestamp) {
-        let minutes = now.saturating_since(self.made_up).as_secs() / REFILL.as_secs();
-        self.recorded = self.recorded.saturating_sub(minutes);
-        if minutes > 0 {
-            // What is left of a minute is lost: the bound is an upper one.
-            self.made_up = now;
-        }
-    }
 }
 
 impl Refusals {
     /// Whether one more of this requester is recorded; it is counted otherwise.
     fn admit(&self, requester: &str, now: Timestamp) -> bool {
-        let mut used = self.0.lock();
+        let (mut used, now) = (self.0.lock(), since_epoch(now));
         if !used.contains_key(requester) {
-            used.insert(requester.to_owned(), Used { recorded: 0, made_up: now, suppressed: 0 });
+            used.insert(requester.to_owned(), Used::default());
         }
         let Some(used) = used.get_mut(requester) else { return true };
-        used.make_up(now);
-        let admitted = used.recorded < BURST;
+        let admitted = used.bucket.has_room(now, RATE);
         if admitted {
-            used.recorded += 1;
+            used.bucket.take(now, RATE);
         } else {
             used.suppressed += 1;
         }
@@ -119,17 +103,20 @@ impl Refusals {
 
     /// The requesters of whom refusals were counted but not recorded since this was asked last, and how many.
     fn take_suppressed(&self, now: Timestamp) -> Vec<(String, u64)> {
-        let mut used = self.0.lock();
+        let (mut used, now) = (self.0.lock(), since_epoch(now));
         let mut taken = Vec::new();
         used.retain(|requester, used| {
-            used.make_up(now);
             if used.suppressed > 0 {
                 taken.push((requester.clone(), std::mem::take(&mut used.suppressed)));
             }
-            used.recorded > 0
+            !used.bucket.is_full(now)
         });
         taken
     }
+}
+
+fn since_epoch(now: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(now.unix_micros()).unwrap_or_default())
 }
 
 impl Service {
@@ -141,7 +128,7 @@ impl Service {
         if reason == Reason::ClocksDisagree {
             // An event by a clock that is not believed would speak for that clock at the next start. The log has it.
             tracing::warn!(
-                action = attempt.action,
+                action = attempt.action.as_str(),
                 "refused: this machine's clock and the store disagree"
             );
             return;
@@ -210,7 +197,7 @@ impl Service {
         Ok(AuditEvent {
             id: EventId::in_order(time, random),
             time,
-            action: attempt.action.to_owned(),
+            action: attempt.action.as_str().to_owned(),
             caller: attempt.context.requester_name(),
             acting_user: attempt.acting_user.clone(),
             target_kind: attempt.target_kind.to_owned(),
@@ -228,7 +215,7 @@ impl Service {
         for (requester, count) in self.refusals.take_suppressed(self.clock.now()) {
             let context = Context::operator("");
             let entry = Entry {
-                action: "refusals.suppress",
+                action: AuditAction::RefusalsSuppress,
                 target: AuditTarget::AuditLog,
                 acting_user: None,
                 before: None,

@@ -64,13 +64,8 @@ pub struct Reads(Arc<dyn ReadStore>);
 
 impl Reads {
     /// Of this store.
-    pub fn new(store: Arc<dyn ReadStore>) -> Self {
+    pub(super) fn new(store: Arc<dyn ReadStore>) -> Self {
         Self(store)
-    }
-
-    /// The store, for what is no part of a call.
-    pub fn store(&self) -> Arc<dyn ReadStore> {
-        Arc::clone(&self.0)
     }
 }
 

@@ -3,17 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use super::{Ended, Introspection};
-use crate::cache::PrincipalFacts;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, ScopeSet,
-    Timestamp, User, Workspace, WorkspacePolicy,
+    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, PrincipalFacts,
+    ScopeSet, Timestamp, User, Workspace, WorkspacePolicy,
 };
 
 /// A credential; its state is as of `now`.
 pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     let mut view = object(json!({
         "id": credential.id.to_string(),
-        "kind": credential.kind().as_str(),
+        "kind": credential.kind.as_str(),
         "name": credential.name.as_str(),
         "hint": credential.hint,
         "scopes": scopes(credential.scopes),
@@ -221,7 +220,7 @@ pub fn introspection(answer: &Introspection) -> Value {
     let credential = &found.credential;
     let mut summary = object(json!({
         "id": credential.id.to_string(),
-        "kind": credential.kind().as_str(),
+        "kind": credential.kind.as_str(),
         "name": credential.name(),
         "hint": credential.hint(),
         "create_time": credential.create_time.to_string(),
@@ -236,7 +235,7 @@ pub fn ended(ended: &Ended) -> Value {
     let Ended { credential, state, time, event } = ended;
     let mut view = object(json!({
         "credential_id": credential.id.to_string(),
-        "kind": credential.kind().as_str(),
+        "kind": credential.kind.as_str(),
         "name": credential.name.as_str(),
         "hint": credential.hint,
         "state": state.as_str(),

@@ -1,19 +1,18 @@
 //! What can go wrong with a store. No `Other`, and never a bound value in the text.
 
+use std::fmt;
 use std::io::ErrorKind;
 
-use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
+
+use super::{postgres, sqlite};
 
 /// A failure of the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Something unique is taken.
-    #[error("{what} is taken")]
-    Conflict {
-        /// The constraint.
-        what: &'static str,
-    },
+    #[error("{0} is taken")]
+    Conflict(Unique),
     /// The database does not answer, or refuses to write for now. Trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -119,31 +118,78 @@ impl StoreError {
     }
 }
 
-/// How the text of a failure of SQLite's disk begins.
-pub(super) const DISK_FAILS: &str = "its disk fails";
+/// A primary key or unique index that what a caller asks for can violate. Of the others a violation is a fault of this
+/// program: [`StoreError::Refused`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unique {
+    /// The id of a workspace.
+    WorkspaceId,
+    /// The slug of a workspace, among those not deleted.
+    WorkspaceSlug,
+    /// The id of a user.
+    UserId,
+    /// The id of a credential.
+    CredentialId,
+    /// The digest of a credential's token.
+    CredentialDigest,
+    /// The id of a caller.
+    CallerId,
+    /// The name of a caller, among those not revoked.
+    CallerName,
+    /// The digest of a caller's token.
+    CallerDigest,
+    /// The digest of the token that a caller had before its last rotation.
+    CallerPreviousDigest,
+    /// The subject alternative name of a caller's certificate, among those not revoked.
+    CallerCertificateSan,
+}
 
-/// What is unique, by the name of the constraint or index in Postgres, and as SQLite calls it: `table.column`.
-const UNIQUE: [(&str, &str); 10] = [
-    ("workspaces_pkey", "workspaces.id"),
-    ("workspaces_slug", "workspaces.slug"),
-    ("users_pkey", "users.id"),
-    ("credentials_pkey", "credentials.id"),
-    ("credentials_digest_key", "credentials.digest"),
-    ("callers_pkey", "callers.id"),
-    ("callers_name", "callers.name"),
-    ("callers_digest_key", "callers.digest"),
-    ("callers_previous_digest", "callers.previous_digest"),
-    ("callers_certificate_san", "callers.certificate_san"),
-];
+impl Unique {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::WorkspaceId,
+        Self::WorkspaceSlug,
+        Self::UserId,
+        Self::CredentialId,
+        Self::CredentialDigest,
+        Self::CallerId,
+        Self::CallerName,
+        Self::CallerDigest,
+        Self::CallerPreviousDigest,
+        Self::CallerCertificateSan,
+    ];
+
+    /// Its table and column, `table.column`: the same in both databases.
+    pub const fn column(self) -> &'static str {
+        match self {
+            Self::WorkspaceId => "workspaces.id",
+            Self::WorkspaceSlug => "workspaces.slug",
+            Self::UserId => "users.id",
+            Self::CredentialId => "credentials.id",
+            Self::CredentialDigest => "credentials.digest",
+            Self::CallerId => "callers.id",
+            Self::CallerName => "callers.name",
+            Self::CallerDigest => "callers.digest",
+            Self::CallerPreviousDigest => "callers.previous_digest",
+            Self::CallerCertificateSan => "callers.certificate_san",
+        }
+    }
+}
+
+impl fmt::Display for Unique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.column())
+    }
+}
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) => {
                 if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
-                    of_postgres(error)
+                    postgres::failure(error)
                 } else {
-                    of_sqlite(&*error)
+                    sqlite::failure(&*error)
                 }
             }
             sqlx::Error::Io(error) => of_io(&error),
@@ -183,88 +229,6 @@ fn of_io(error: &std::io::Error) -> StoreError {
         }
         _ => text,
     })
-}
-
-/// By SQLSTATE. Of the error only its message is looked at, and that only where it is about the server: the detail of
-/// a violated constraint holds the whole row.
-fn of_postgres(error: &PgDatabaseError) -> StoreError {
-    let code = error.code();
-    let message = error.message();
-    let text = || format!("{message} (SQLSTATE {code})");
-    match (code.get(..2).unwrap_or(code), code) {
-        (_, "23505") => UNIQUE
-            .iter()
-            .find(|(constraint, _)| error.constraint() == Some(constraint))
-            .map_or_else(
-                || StoreError::Refused { code: code.to_owned() },
-                |(_, what)| StoreError::Conflict { what },
-            ),
-        // A name is taken, or not there; a pooler says the last of what it would have to pass on at the start.
-        (_, "42P05" | "26000") => StoreError::Pooler { code: code.to_owned() },
-        (_, "08P01") if message.contains("unsupported startup parameter") => {
-            StoreError::Pooler { code: code.to_owned() }
-        }
-        (_, "53100") => StoreError::Full(text()),
-        (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
-        // A deadlock, and what could not be serialized.
-        (_, "40001" | "40P01") => StoreError::Busy(text()),
-        (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
-        // Pages of a table or of an index that are damaged.
-        (_, "XX001" | "XX002") => StoreError::Lost(text()),
-        // A table that the role may not touch; or a primary that takes no writes from it. A standby is found out before: it
-        // refuses the transaction itself, see `judge_begin`.
-        (_, "42501" | "25006") => StoreError::Denied(text()),
-        // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        // A database that is closed. The idle or the whole transaction took too long, and the connection is gone.
-        ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
-            StoreError::Unavailable(text())
-        }
-        // What a migration makes is there already, and is somebody else's.
-        (_, "42P07" | "42710" | "42723") => {
-            StoreError::Unusable(format!("the schema cannot be made: {message}"))
-        }
-        // There is no database of this name.
-        ("3D", _) => StoreError::Misnamed(format!("Postgres says: {}", error.message())),
-        // Names of roles, which the operator gave.
-        ("28", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
-        _ => StoreError::Refused { code: code.to_owned() },
-    }
-}
-
-/// By extended result code (<https://sqlite.org/rescode.html>). SQLite's messages name columns, never values.
-fn of_sqlite(error: &dyn DatabaseError) -> StoreError {
-    let code = error.code().unwrap_or_default().into_owned();
-    let number: i32 = code.parse().unwrap_or(0);
-    let text = || format!("{} (SQLite code {number})", error.message());
-    // The low byte is the primary code.
-    match number & 0xff {
-        // BUSY and LOCKED.
-        5 | 6 => StoreError::Busy(format!(
-            "another process or connection holds the file's lock: {}",
-            text()
-        )),
-        13 => StoreError::Full(text()),
-        // IOERR.
-        10 => StoreError::Unavailable(format!("{DISK_FAILS}: {}", text())),
-        // READONLY only because another process has yet to put the log right, or to make it: RECOVERY, CANTLOCK, CANTINIT.
-        8 if matches!(number >> 8, 1 | 2 | 5) => StoreError::Unavailable(text()),
-        // PERM, READONLY, AUTH.
-        3 | 8 | 23 => StoreError::Denied(text()),
-        // NOMEM, INTERRUPT, CANTOPEN, PROTOCOL.
-        7 | 9 | 14 | 15 => StoreError::Unavailable(text()),
-        // CORRUPT and NOTADB.
-        11 => StoreError::Lost(
-            "the database file reads as damaged: unless its disk fails for a moment, restore a backup".to_owned(),
-        ),
-        26 => StoreError::Lost("the database file is no SQLite database".to_owned()),
-        _ if error.is_unique_violation() => UNIQUE
-            .iter()
-            .find(|(_, column)| {
-                error.message().strip_prefix("UNIQUE constraint failed: ") == Some(column)
-            })
-            .map_or(StoreError::Refused { code }, |(_, what)| StoreError::Conflict { what }),
-        _ => StoreError::Refused { code },
-    }
 }
 
 /// Refuses a statement that touched another number of rows than it must.

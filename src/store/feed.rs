@@ -102,3 +102,16 @@ pub trait ChangeFeed: Send {
     /// Marks the replica's row as ended, so that nobody waits for it.
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
 }
+
+/// Opens change feeds, and reads and fences the replicas that follow them.
+#[async_trait]
+pub trait FeedStore: Send + Sync {
+    /// Connections of their own for a process that answers from memory. They belong to the runtime this is called in.
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
+    /// The processes that answer from memory, and the newest revision, as the primary has them.
+    async fn list_replicas(&self) -> Result<Replicas>;
+    /// The host and the process of a replica, as it named itself; nothing if its row is gone.
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
+    /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
+}

@@ -7,11 +7,72 @@
 
 use std::cmp::Ordering;
 
-use super::CredentialFilter;
-use crate::model::{Credential, CredentialId, CredentialKind, CredentialState, Timestamp};
+use async_trait::async_trait;
+
+use super::Result;
+use crate::model::{
+    Credential, CredentialId, CredentialKind, CredentialState, Digest, OwnerKind, Scope, Timestamp,
+    UserId, WorkspaceId,
+};
 
 #[expect(unused_imports, reason = "the head of this file speaks of it")]
 use crate::model::limits::LIST_SCAN_MAX;
+
+/// Lists credentials, and their digests, page by page.
+#[async_trait]
+pub trait ListingStore: Send + Sync {
+    /// Credentials after this place, in the filter's order, as [`super::CredentialStore::find_credential`] gives them. `now` is what their
+    /// state is as of. A page may be short and yet not the last: see [`Listed::resume`].
+    async fn list_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Listed>;
+    /// How the database would find that page: its plan, line by line, for people and for tests.
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>>;
+    /// Digests of credentials after this one, in their order, be they dead or not.
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>>;
+    /// How the database would find that page: its plan, for tests.
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>>;
+}
+
+/// Which credentials to list, and in which order. What is `None` does not restrict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CredentialFilter {
+    /// Keys of this workspace.
+    pub workspace_id: Option<WorkspaceId>,
+    /// Personal access tokens of this user.
+    pub user_id: Option<UserId>,
+    /// Of this kind.
+    pub kind: Option<CredentialKind>,
+    /// In this state.
+    pub state: Option<CredentialState>,
+    /// What this user sees: their own personal access tokens, and the keys of the workspaces that they are admin or
+    /// owner of.
+    pub visible_to: Option<UserId>,
+    /// Made by this creator.
+    pub creator: Option<String>,
+    /// Granted this scope.
+    pub scope: Option<Scope>,
+    /// Expiring before this, and neither revoked nor expired yet.
+    pub expires_before: Option<Timestamp>,
+    /// Not used since this, or never.
+    pub unused_since: Option<Timestamp>,
+    /// Whose name begins with this, to the letter.
+    pub name_prefix: Option<String>,
+    /// Of this family.
+    pub family_id: Option<CredentialId>,
+    /// In which order.
+    pub order: CredentialOrder,
+}
 
 /// The orders in which credentials are listed; what is equal goes by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -139,13 +200,13 @@ pub(super) fn narrow(filter: &CredentialFilter, driver: Driver) -> impl Iterator
     asked.into_iter().filter(|(asked, _)| *asked).map(|(_, narrow)| narrow)
 }
 
-/// Whether no credential can be what is asked for: each has one owner, which is also its kind.
+/// Whether no credential can be what is asked for: each has one owner, which is as its kind says.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
-    let kind = filter.kind;
+    let owned_by = filter.kind.map(CredentialKind::owned_by);
     let stranger = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
-        || (filter.workspace_id.is_some() && kind == Some(CredentialKind::Pat))
-        || (filter.user_id.is_some() && kind == Some(CredentialKind::Key))
+        || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))
+        || (filter.user_id.is_some() && owned_by == Some(OwnerKind::Workspace))
         || stranger.is_some_and(|(user, viewer)| user != viewer)
 }
 

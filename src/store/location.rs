@@ -107,14 +107,16 @@ pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
 }
 
 /// Which database a URL speaks of.
-enum Location<'u> {
+pub enum Location<'u> {
+    /// An SQLite file, by its path.
     Sqlite(PathBuf),
+    /// A Postgres database, by its URL.
     Postgres(&'u str),
 }
 
 impl<'u> Location<'u> {
     /// By scheme. What is wrong is said without the URL, which may hold a password.
-    fn parse(url: &'u str) -> Result<Self> {
+    pub fn parse(url: &'u str) -> Result<Self> {
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.contains('?') {

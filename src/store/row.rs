@@ -3,21 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::columns::{Columns, Fields};
 use super::{
-    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Found, FoundPrincipal, Incarnation,
-    Life, LookedUp, NameHolder, Place, Refused, Replica, Replicas, Result, StoreError,
-    StoredCredential, Synced, TakenCredential, Untold, UntoldOwner,
+    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, Life, NameHolder,
+    Place, Refused, Replica, Replicas, Result, StoreError, StoredCredential, Synced,
+    TakenCredential, Untold, UntoldOwner,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialId, Digest, DisplayName, EventId, Invalid, IpAllowlist, LastUse, Lately,
-    Membership, Owner, PermissionSet, PreviousToken, ReplicaId, RequestId, Revision, Role,
-    RotationId, ScopeSet, Slug, StoreTime, User, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
+    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet,
+    PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet,
+    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {
@@ -48,16 +50,17 @@ impl<R: Columns> Fields<'_, R> {
         })
     }
 
-    fn owner(&mut self) -> Result<Owner> {
-        let kind = self.int("kind")?;
+    fn kind_and_owner(&mut self) -> Result<(CredentialKind, Owner)> {
+        let kind = self.number("kind", CredentialKind::from_number)?;
         let workspace_id = self.maybe_parsed("workspace_id", WorkspaceId::parse)?;
         let user_id = self.maybe_parsed("user_id", UserId::parse)?;
         let max_role = self.maybe("max_role", R::int, Role::from_number)?;
-        match (kind, workspace_id, user_id, max_role) {
-            (1, Some(workspace_id), None, None) => Ok(Owner::Workspace(workspace_id)),
-            (2, None, Some(id), Some(max_role)) => Ok(Owner::User { id, max_role }),
-            _ => Err(self.corrupt("kind")),
-        }
+        let owner = match (kind.owned_by(), workspace_id, user_id, max_role) {
+            (OwnerKind::Workspace, Some(id), None, None) => Owner::Workspace(id),
+            (OwnerKind::User, None, Some(id), Some(max_role)) => Owner::User { id, max_role },
+            (OwnerKind::Workspace | OwnerKind::User, ..) => return Err(self.corrupt("kind")),
+        };
+        Ok((kind, owner))
     }
 
     fn last_use(&mut self) -> Result<Option<LastUse>> {
@@ -67,9 +70,12 @@ impl<R: Columns> Fields<'_, R> {
     }
 
     fn credential(&mut self) -> Result<Credential> {
+        let id = CredentialId(self.uuid("id")?);
+        let (kind, owner) = self.kind_and_owner()?;
         Ok(Credential {
-            id: CredentialId(self.uuid("id")?),
-            owner: self.owner()?,
+            id,
+            kind,
+            owner,
             generation: self.int("generation")?,
             name: self.parsed("name", DisplayName::parse)?,
             hint: self.text("hint")?,
@@ -232,33 +238,34 @@ pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
     fields.some("digest", digest)
 }
 
-/// Reads a credential's id, digest and owner.
+/// Reads a credential's id, digest, kind and owner.
 pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
     let mut fields = Fields::of(row, "credentials");
     let id = CredentialId(fields.uuid("id")?);
     let digest = fields.maybe_digest("digest")?;
     let digest = fields.some("digest", digest)?;
-    Ok(TakenCredential { id, digest, owner: fields.owner()? })
+    let (kind, owner) = fields.kind_and_owner()?;
+    Ok(TakenCredential { id, digest, kind, owner })
 }
 
 /// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner
 /// and of the name asked for, `user_columns`, and the user's roles.
-pub(super) fn looked_up(row: &impl Columns, digest: &Digest) -> Result<LookedUp> {
+pub(super) fn looked_up(row: &impl Columns, digest: &Digest) -> Result<Facts> {
     look_up(Fields::of(row, "counter"), digest)
 }
 
 /// The same, behind where the statement was answered.
-pub(super) fn placed_look_up(row: &impl Columns, digest: &Digest) -> Result<LookedUp> {
+pub(super) fn placed_look_up(row: &impl Columns, digest: &Digest) -> Result<Facts> {
     look_up(Fields { row, table: "counter", next: PLACED - 1 }, digest)
 }
 
-fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<LookedUp> {
+fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Facts> {
     let revision = fields.revision()?;
     fields.table = "credentials";
     let found_digest = fields.maybe_digest("digest")?;
     // The index has found it; this compares all of it, in a time that tells nothing.
     let Some(_) = found_digest.filter(|found| found.equals(digest)) else {
-        return Ok(LookedUp { revision, found: None });
+        return Ok(Facts::new(revision, None));
     };
     let credential = fields.credential()?;
     let own_workspace = fields.joined("workspaces", 9, Fields::workspace)?;
@@ -267,15 +274,20 @@ fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Look
     fields.table = "memberships";
     let roles = fields.maybe("role", Columns::text, parse_roles)?.unwrap_or_default();
     let principal = match (own_workspace, user) {
-        (Some(workspace), None) => FoundPrincipal::Workspace(workspace),
-        (None, Some(user)) => FoundPrincipal::User(user, roles),
+        (Some(workspace), None) => PrincipalFacts::Workspace(Arc::new(workspace)),
+        (None, Some(user)) => PrincipalFacts::User(Arc::new(UserFacts { user, roles })),
         _ => return Err(StoreError::Corrupt { table: "credentials", column: "kind" }),
     };
-    Ok(LookedUp { revision, found: Some(Found { credential, principal, named_workspace }) })
+    let found = FoundFacts {
+        credential: Arc::new(CredentialFacts::new(*digest, &credential)),
+        principal,
+        named_workspace: named_workspace.map(Arc::new),
+    };
+    Ok(Facts::new(revision, Some(found)))
 }
 
 /// Roles by workspace, as `look_up` joins them: `<workspace>=<role>` with commas between.
-fn parse_roles(text: &str) -> Option<Vec<(WorkspaceId, Role)>> {
+fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
     let role = |entry: &str| {
         let (workspace, role) = entry.split_once('=')?;
         Some((WorkspaceId::parse(workspace).ok()?, Role::from_number(role.parse().ok()?)?))

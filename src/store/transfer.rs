@@ -1,6 +1,43 @@
 //! What import and export carry to and from the store, in batches.
 
-use crate::model::{Credential, CredentialId, Digest, Owner, User, UserId, Workspace, WorkspaceId};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::Result;
+use crate::model::{
+    Credential, CredentialId, CredentialKind, Digest, Owner, User, UserId, Workspace, WorkspaceId,
+};
+
+/// Reads what export writes, and what import compares with.
+#[async_trait]
+pub trait TransferStore: Send + Sync {
+    /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
+    /// good.
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>>;
+    /// What is there of what a batch of an import names.
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
+}
+
+/// Writes what import reads.
+#[async_trait]
+pub trait TransferTx: Send {
+    /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// The same, nothing held: before the locks are taken in their order.
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
+    /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if an id or digest is taken.
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
+    /// Gives the change log a new epoch: whoever answers from memory drops it all and starts afresh.
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
+}
 
 /// A credential with the digest of its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +88,8 @@ pub struct TakenCredential {
     pub id: CredentialId,
     /// Of its token.
     pub digest: Digest,
+    /// What it is.
+    pub kind: CredentialKind,
     /// Whose it is.
     pub owner: Owner,
 }

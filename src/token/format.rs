@@ -1,63 +1,14 @@
-//! How a token is spelled, made and checked.
-//!
-//! NEVER CHANGE THE PREFIXES: secret scanners everywhere know them, and every token in use carries one.
+//! How a token is made, and what is said of a text that is none. How it is spelled stands in `sophic-auth-protocol`.
 
 use std::borrow::Cow;
 
+use sophic_auth_protocol::token::{
+    self, BASE62, BODY, LENGTH, PREFIX, TokenKind, check_characters,
+};
 use zeroize::Zeroizing;
 
 use super::{Random, RandomError};
 use crate::model::Digest;
-use crate::model::limits::TOKEN_BYTES_MAX;
-
-const BODY: usize = 32;
-const CHECK: usize = 6;
-const PREFIX: usize = 11;
-const LENGTH: usize = PREFIX + BODY + CHECK;
-/// Bytes of a token.
-pub(super) const SPELLED_LENGTH: usize = LENGTH;
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// Finds every token in any text; what it finds by chance, the check characters tell apart off line.
-pub const SCANNER_REGEX: &str = r"\bsophic_(?:key|pat|svc)_[0-9A-Za-z]{38}\b";
-
-/// What a token is the secret of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKind {
-    /// An API key.
-    Key,
-    /// A personal access token.
-    Pat,
-    /// A caller.
-    Service,
-}
-
-impl TokenKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Key, Self::Pat, Self::Service];
-
-    /// What its tokens begin with.
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Self::Key => "sophic_key_",
-            Self::Pat => "sophic_pat_",
-            Self::Service => "sophic_svc_",
-        }
-    }
-
-    /// What kind of token this text is, if it is well formed: prefix, length, alphabet and check characters.
-    pub fn of(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        if bytes.len() != LENGTH {
-            return None;
-        }
-        let (signed, check) = bytes.split_at(PREFIX + BODY);
-        let kind =
-            Self::ALL.into_iter().find(|kind| signed.starts_with(kind.prefix().as_bytes()))?;
-        let alphabet_fits = signed[PREFIX..].iter().all(u8::is_ascii_alphanumeric);
-        (alphabet_fits && check == check_characters(signed)).then_some(kind)
-    }
-}
 
 /// Why this text is no token that a user or a service could present; nothing if it may be one. Never repeats it.
 pub fn why_no_token(text: &str) -> Option<String> {
@@ -86,13 +37,10 @@ pub fn why_no_token(text: &str) -> Option<String> {
 
 /// The digest to look a presented text up by; `None` if it is unknown without looking.
 ///
-/// With `accept_imported`, text of any other shape is looked up too, up to 512 bytes: it may be a token of the system
-/// that the credential was imported from. What looks like ours has to be well formed all the same.
+/// With `accept_imported`, text of any other shape is looked up too: it may be a token of the system that the credential
+/// was imported from.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<Digest> {
-    let credential = matches!(TokenKind::of(text), Some(TokenKind::Key | TokenKind::Pat));
-    let imported =
-        || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
-    (credential || imported()).then(|| Digest::of(text))
+    token::digest_of_presented(text, accept_imported).map(Digest::from_hash)
 }
 
 /// The digest to look a text up by that is to be ended. Whatever its shape, and whatever introspection accepts today, it may
@@ -152,15 +100,4 @@ pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<Str
 
 pub(super) fn hint(text: &str) -> String {
     format!("{}...{}", &text[..PREFIX], &text[PREFIX + BODY - 4..PREFIX + BODY])
-}
-
-/// CRC32 (ISO-HDLC) in base62, most significant first, as GitHub and GitLab do.
-fn check_characters(signed: &[u8]) -> [u8; CHECK] {
-    let mut rest = crc32fast::hash(signed);
-    let mut check = [b'0'; CHECK];
-    for place in check.iter_mut().rev() {
-        *place = BASE62[(rest % 62) as usize];
-        rest /= 62;
-    }
-    check
 }

@@ -1,7 +1,9 @@
 //! Tokens that come from elsewhere, and text that only looks like a digest: what an import takes, and what it must not.
 
+use sophic_auth_protocol::token::LENGTH;
+
 use super::TokenKind;
-use super::format::{self, SPELLED_LENGTH};
+use super::format;
 use crate::model::limits::{IMPORTED_TOKEN_BYTES_MIN, TOKEN_BYTES_MAX};
 use crate::model::{Digest, Invalid};
 
@@ -66,7 +68,7 @@ pub fn is_placeholder(digest: &Digest) -> bool {
 /// Whether a token of ours stands anywhere in the text, by its shape alone.
 pub fn contains_token(text: &str) -> bool {
     text.match_indices("sophic_").any(|(at, _)| {
-        let Some(candidate) = text.as_bytes().get(at..at + SPELLED_LENGTH) else { return false };
+        let Some(candidate) = text.as_bytes().get(at..at + LENGTH) else { return false };
         let prefix =
             TokenKind::ALL.into_iter().find(|kind| candidate.starts_with(kind.prefix().as_bytes()));
         prefix.is_some_and(|kind| {

@@ -3,7 +3,6 @@
 //!
 //! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
 
-mod bearer;
 mod format;
 mod imported;
 mod random;
@@ -12,19 +11,28 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use bearer::{bearer, credentials};
-pub use format::{
-    SCANNER_REGEX, TokenKind, digest_of_presented, digest_to_end, redact_tokens, why_no_token,
-};
+pub use format::{digest_of_presented, digest_to_end, redact_tokens, why_no_token};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};
+pub use sophic_auth_protocol::headers::{self, bearer, credentials};
+pub use sophic_auth_protocol::token::{SCANNER_REGEX, TokenKind};
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::model::Digest;
+use crate::model::{CredentialKind, Digest};
+
+/// What the tokens of a credential are, by its kind; those of callers are the third.
+impl From<CredentialKind> for TokenKind {
+    fn from(kind: CredentialKind) -> Self {
+        match kind {
+            CredentialKind::Key => Self::Key,
+            CredentialKind::Pat => Self::Pat,
+        }
+    }
+}
 
 /// The raw text of a token, on its way to the one who asked for it.
 pub struct Token(Zeroizing<String>);

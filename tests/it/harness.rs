@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper_util::rt::TokioIo;
-use sophic_auth::grpc::pb::admin_service_client::AdminServiceClient;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
-use sophic_auth::grpc::pb::directory_service_client::DirectoryServiceClient;
 use sophic_auth::grpc::pb::{
     self, CreateKeyRequest, CreateKeyResponse, CreatePatRequest, CreatePatResponse,
     IntrospectRequest, IntrospectResponse, PutMembershipRequest, PutUserRequest,
@@ -15,6 +12,9 @@ use sophic_auth::grpc::pb::{
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, Config, Running};
 use sophic_auth::service::{Context, CreateCaller};
+use sophic_auth_client::pb::admin_service_client::AdminServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::directory_service_client::DirectoryServiceClient;
 use tokio::net::TcpStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -121,11 +121,9 @@ impl Harness {
 
     /// Waits until another server answers from all that this one has committed.
     pub(crate) async fn settled(&self, other: &Self) {
-        let revision = self.running.service.store.revision().await.expect("a revision");
-        let mut position = other.running.hub.position();
-        within("the other server has heard of it", position.wait_for(|p| p.revision >= revision))
-            .await
-            .expect("the server runs");
+        let revision = self.running.service.revision().await.expect("a revision");
+        let has_read = other.running.service.has_read(revision);
+        within("the other server has heard of it", has_read).await.expect("the server runs");
     }
 
     /// Whoever has this service token.

@@ -10,6 +10,7 @@
 
 mod cli;
 mod client;
+mod docs;
 mod edges;
 mod faces;
 mod faults;

@@ -112,6 +112,11 @@ impl Database {
         }
     }
 
+    /// The store on it, opened once more beside whatever uses it.
+    pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        store::open_as_is(&self.url()).await.expect("the store opens")
+    }
+
     /// Whether it is in the Postgres cluster.
     pub(crate) fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres { .. })

@@ -4,11 +4,10 @@
 //! word on it a client could have its refusals dressed as HTTP 200.
 
 mod client_ip;
-mod headers;
 mod refusal;
 
 pub use client_ip::ClientIp;
-pub use headers::WORKSPACE_HEADER;
+pub use sophic_auth_protocol::headers::WORKSPACE_HEADER;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,15 +16,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
+use sophic_auth_protocol::headers::{self, Bearer};
 use tower::{Layer, Service};
 
+use crate::Scopes;
 use crate::client::Client;
 use crate::introspection::Introspection;
 use crate::presented::Presented;
-use crate::scopes::Scopes;
-use headers::Bearer;
 use refusal::{Face, Refusal};
 
 /// Puts authorization in front of a service. What the service finds in its request's extensions is the
@@ -75,13 +74,13 @@ impl AuthLayer {
     }
 
     async fn admit(&self, parts: &mut Parts) -> Result<Introspection, Refusal> {
-        let bearer = headers::bearer(&parts.headers);
-        let token = match bearer {
+        let token = match Bearer::of(values(&parts.headers, AUTHORIZATION.as_str())) {
             Bearer::Missing => return Err(Refusal::denied(Introspection::missing())),
             Bearer::Malformed => return Err(Refusal::denied(Introspection::unknown())),
             Bearer::Token(token) => token,
         };
-        let workspace = headers::workspace(&parts.headers)?;
+        let workspace = headers::workspace(values(&parts.headers, WORKSPACE_HEADER))
+            .ok_or_else(Refusal::bad_workspace_header)?;
         let scopes = match &self.required {
             Required::Always(scopes) => *scopes,
             Required::By(by) => by(parts),
@@ -100,6 +99,10 @@ impl AuthLayer {
         parts.headers.remove(AUTHORIZATION);
         if answer.is_allowed() { Ok(answer) } else { Err(Refusal::denied(answer)) }
     }
+}
+
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 impl std::fmt::Debug for AuthLayer {

@@ -7,16 +7,14 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
+use sophic_auth_protocol::headers::{self, WORKSPACE_HEADER};
+use sophic_auth_protocol::{Denial, ERROR_DOMAIN};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::headers::WORKSPACE_HEADER;
+use crate::Scopes;
 use crate::error::Error;
 use crate::introspection::Introspection;
-use crate::pb::Denial;
-
-/// The domain of every `ErrorInfo`.
-const DOMAIN: &str = "auth.sophic.so";
 
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +43,11 @@ fn description(challenge: &str) -> Option<&str> {
     rest.split_once('"').map(|(description, _)| description)
 }
 
+/// Why the service said no; `None` for what a later service refuses for.
+fn denial(answer: &Introspection) -> Option<Denial> {
+    Denial::from_proto(answer.denial()?.into())
+}
+
 impl Refusal {
     pub(super) fn denied(answer: Introspection) -> Self {
         Self::Denied(answer)
@@ -70,25 +73,7 @@ impl Refusal {
     /// For programs.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Denied(answer) => match answer.denial() {
-                Some(
-                    denial @ (Denial::TokenMissing
-                    | Denial::TokenUnknown
-                    | Denial::TokenRevoked
-                    | Denial::TokenExpired
-                    | Denial::TokenDisabled
-                    | Denial::PrincipalDisabled
-                    | Denial::IpNotAllowed
-                    | Denial::WorkspaceMismatch
-                    | Denial::WorkspaceRequired
-                    | Denial::NotAMember
-                    | Denial::UserCredentialRequired
-                    | Denial::InsufficientScope
-                    | Denial::UnknownTokensTooMany),
-                ) => denial.as_str_name().trim_start_matches("DENIAL_"),
-                // What a later service refuses for.
-                Some(Denial::Unspecified) | None => "DENIED",
-            },
+            Self::Denied(answer) => denial(answer).map_or("DENIED", Denial::as_str),
             Self::BadWorkspaceHeader => "REQUEST_MALFORMED",
             Self::CannotTell { .. } => "AUTHORIZATION_UNAVAILABLE",
         }
@@ -97,31 +82,14 @@ impl Refusal {
     /// For people.
     fn detail(&self) -> &str {
         match self {
-            Self::Denied(answer) => match answer.denial().unwrap_or_default() {
-                Denial::TokenMissing => "no token was presented",
-                Denial::TokenUnknown => "the token is not known",
-                Denial::TokenRevoked => "the token was revoked",
-                Denial::TokenExpired => "the token has expired",
-                Denial::TokenDisabled => "the token is disabled",
-                Denial::PrincipalDisabled => "the token's user or workspace is disabled",
-                Denial::IpNotAllowed => "the token may not be used from this address",
-                Denial::WorkspaceMismatch => "the key belongs to another workspace",
-                Denial::WorkspaceRequired => {
-                    "a personal access token needs a workspace: send x-sophic-workspace"
-                }
-                Denial::NotAMember => "the user is not a member of this workspace",
-                Denial::UserCredentialRequired => {
-                    "this needs a user: use a personal access token, not a key"
-                }
+            Self::Denied(answer) => match denial(answer) {
                 // Whether the token or the role lacks it only the service can tell, and it does so here.
-                Denial::InsufficientScope => description(answer.www_authenticate())
-                    .unwrap_or("a required scope is not in effect"),
-                Denial::UnknownTokensTooMany => {
-                    "it was not looked up: too many before it were unknown"
-                }
-                Denial::Unspecified => "the token may not do this",
+                Some(Denial::InsufficientScope) => description(answer.www_authenticate())
+                    .unwrap_or(Denial::InsufficientScope.explanation()),
+                Some(denial) => denial.explanation(),
+                None => "the token may not do this",
             },
-            Self::BadWorkspaceHeader => "x-sophic-workspace must be sent once, with a slug or id",
+            Self::BadWorkspaceHeader => headers::WORKSPACE_MALFORMED,
             Self::CannotTell { .. } => "whether the token may do this cannot be told just now",
         }
     }
@@ -132,13 +100,12 @@ impl Refusal {
             Self::Denied(answer) => {
                 // The service writes it in ASCII. RFC 9110 §11.6.1 asks for one with every 401.
                 let value = HeaderValue::from_str(answer.www_authenticate()).ok();
-                value
-                    .filter(|value| !value.is_empty())
-                    .or(Some(HeaderValue::from_static(r#"Bearer realm="sophic""#)))
+                let bare = Denial::TokenMissing.challenge(None, Scopes::NONE);
+                value.filter(|value| !value.is_empty()).or(Some(HeaderValue::from_static(bare)))
             }
-            Self::BadWorkspaceHeader => Some(HeaderValue::from_static(
-                r#"Bearer realm="sophic", error="invalid_request", error_description="send x-sophic-workspace once""#,
-            )),
+            Self::BadWorkspaceHeader => {
+                Some(HeaderValue::from_static(headers::WORKSPACE_MALFORMED_CHALLENGE))
+            }
             Self::CannotTell { .. } => None,
         }
     }
@@ -192,7 +159,8 @@ impl Refusal {
             503 => Code::Unavailable,
             _ => Code::PermissionDenied,
         };
-        let mut details = ErrorDetails::with_error_info(self.reason(), DOMAIN, HashMap::new());
+        let mut details =
+            ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, HashMap::new());
         match self {
             Self::Denied(_) => {}
             Self::BadWorkspaceHeader => {

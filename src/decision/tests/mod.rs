@@ -6,11 +6,14 @@ mod oracle;
 mod rows;
 mod scopes;
 
-use super::{Decision, Denial, Grant, Principal, Request, Snapshot, decide};
+use std::sync::Arc;
+
+use super::{Decision, Denial, Request, decide};
 use crate::model::tests::samples;
 use crate::model::{
-    Credential, CredentialId, DisplayName, IpAllowlist, Owner, Role, Scope, ScopeSet, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, IpAllowlist, Owner,
+    OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId,
+    Workspace, WorkspaceId,
 };
 
 const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
@@ -142,20 +145,28 @@ impl Case {
         self.user.iter_mut().for_each(|user| user.disabled = true);
     }
 
+    /// An owner that is nowhere is one of another sort than the credential's kind has: nothing else can be looked up.
+    fn principal(&self) -> PrincipalFacts {
+        match (&self.workspace, &self.user, self.credential.kind.owned_by()) {
+            (Some(own), _, _) => PrincipalFacts::Workspace(Arc::new(own.clone())),
+            (None, Some(user), _) => user_facts(user, self.found.as_ref(), self.membership),
+            (None, None, OwnerKind::Workspace) => user_facts(&ada(), None, None),
+            (None, None, OwnerKind::User) => PrincipalFacts::Workspace(Arc::new(acme())),
+        }
+    }
+
     fn decide(&self) -> Decision {
-        let workspace = self.workspace.as_ref().map(Principal::Workspace);
-        let snapshot = Snapshot {
-            credential: grant(&self.credential),
-            principal: workspace.or(self.user.as_ref().map(Principal::User)),
-            named_workspace: self.found.as_ref(),
-            membership: self.membership,
+        let found = FoundFacts {
+            credential: facts(&self.credential),
+            principal: self.principal(),
+            named_workspace: self.found.clone().map(Arc::new),
         };
         let request = Request {
             workspace: self.named,
             required_scopes: self.required,
             client_ip: self.client_ip.map(|ip| ip.parse().expect("a good address")),
         };
-        decide(&snapshot, &request, self.now)
+        decide(&found, &request, self.now)
     }
 
     fn denial(&self) -> Option<Denial> {
@@ -163,18 +174,13 @@ impl Case {
     }
 }
 
-fn grant(credential: &Credential) -> Grant<'_> {
-    let max_role = match &credential.owner {
-        Owner::Workspace(_) => None,
-        Owner::User { max_role, .. } => Some(*max_role),
-    };
-    Grant {
-        max_role,
-        scopes: credential.scopes,
-        generation: credential.generation,
-        revoke_time: credential.revoke_time,
-        expire_time: credential.expire_time,
-        disable_time: credential.disable_time,
-        ip_allowlist: &credential.ip_allowlist,
-    }
+fn facts(credential: &Credential) -> Arc<CredentialFacts> {
+    Arc::new(CredentialFacts::new(Digest::from_hash([0; 32]), credential))
+}
+
+/// The user, with this role in the workspace that is named, or else in acme.
+fn user_facts(user: &User, named: Option<&Workspace>, role: Option<Role>) -> PrincipalFacts {
+    let id = named.map_or_else(|| acme().id, |named| named.id.clone());
+    let roles = role.map(|role| (id, role)).into_iter().collect();
+    PrincipalFacts::User(Arc::new(UserFacts { user: user.clone(), roles }))
 }

@@ -2,10 +2,11 @@
 //! both. It shares nothing with the first but the inputs: it was written from the design's text.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::super::*;
-use super::{acme, ada, allowlist, grant, key, now_plus, pat, workspace};
-use crate::model::Credential;
+use super::{acme, ada, allowlist, facts, key, now_plus, pat, user_facts, workspace};
+use crate::model::{Credential, CredentialFacts, User, Workspace};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -258,23 +259,24 @@ fn told(decision: Decision) -> Answer {
 
 /// The rows that situations are made of.
 struct World {
-    own: Workspace,
-    other: Workspace,
-    disabled: Workspace,
-    deleted: Workspace,
+    own: Arc<Workspace>,
+    other: Arc<Workspace>,
+    disabled: Arc<Workspace>,
+    deleted: Arc<Workspace>,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            own: acme(),
-            other: workspace("ws_2", "globex"),
-            disabled: Workspace { disabled: true, ..workspace("ws_3", "hooli") },
-            deleted: Workspace { delete_time: Some(now_plus(-1)), ..workspace("ws_4", "initech") },
+            own: acme().into(),
+            other: workspace("ws_2", "globex").into(),
+            disabled: Workspace { disabled: true, ..workspace("ws_3", "hooli") }.into(),
+            deleted: Workspace { delete_time: Some(now_plus(-1)), ..workspace("ws_4", "initech") }
+                .into(),
         }
     }
 
-    fn name(&self, named: Named) -> (Option<&'static str>, Option<&Workspace>) {
+    fn name(&self, named: Named) -> (Option<&'static str>, Option<&Arc<Workspace>>) {
         match named {
             Named::Nothing => (None, None),
             Named::OwnSlug => (Some("acme"), Some(&self.own)),
@@ -307,30 +309,30 @@ fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) ->
     let hit_by = |blow| blows.contains(&blow);
     let delete_time = hit_by(Blow::OwnerDeleted).then(|| now_plus(-1));
     let disabled = hit_by(Blow::OwnerDisabled);
-    let own = Workspace { disabled, delete_time, ..acme() };
+    let own = PrincipalFacts::Workspace(Arc::new(Workspace { disabled, delete_time, ..acme() }));
     let user = User { disabled, delete_time, ..ada() };
     let networks = allowlist(&["192.0.2.0/24", "2001:db8::/32"]);
     let inside: IpAddr = "192.0.2.77".parse().expect("an address");
     let outside: IpAddr = "198.51.100.1".parse().expect("an address");
 
     let mut count = 0;
-    let mut check = |s: &Situation, credential: &Credential| {
+    let mut check = |s: &Situation, credential: &Arc<CredentialFacts>| {
         let (workspace, named_workspace) = world.name(s.named);
         let principal = match s.kind {
-            Kind::Key => Principal::Workspace(&own),
-            Kind::Pat => Principal::User(&user),
+            Kind::Key => own.clone(),
+            Kind::Pat => {
+                user_facts(&user, named_workspace.map(|named| &**named), s.membership.map(role_of))
+            }
         };
-        let membership = s.membership.map(role_of);
-        let principal = Some(principal);
-        let credential = grant(credential);
-        let snapshot = Snapshot { credential, principal, named_workspace, membership };
+        let (credential, named_workspace) = (credential.clone(), named_workspace.cloned());
+        let found = FoundFacts { credential, principal, named_workspace };
         let client_ip = match s.place {
             Place::NoAllowlistNorAddress | Place::NoAddress => None,
             Place::NoAllowlist | Place::Outside => Some(outside),
             Place::Inside => Some(inside),
         };
         let request = Request { workspace, required_scopes: set_of(s.required), client_ip };
-        assert_eq!(told(decide(&snapshot, &request, now_plus(0))), answer(s), "{s:?}");
+        assert_eq!(told(decide(&found, &request, now_plus(0))), answer(s), "{s:?}");
         count += 1;
     };
     for kind in [Kind::Key, Kind::Pat] {
@@ -350,6 +352,7 @@ fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) ->
                 };
                 let anywhere = credential_of(&s);
                 let bound = Credential { ip_allowlist: networks.clone(), ..anywhere.clone() };
+                let (anywhere, bound) = (facts(&anywhere), facts(&bound));
                 for place in PLACES {
                     let free = [Place::NoAllowlist, Place::NoAllowlistNorAddress].contains(&place);
                     s.place = place;

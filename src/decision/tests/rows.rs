@@ -4,7 +4,7 @@
 use super::super::*;
 use super::{ADMIN, CAPTURE, Case, READ, READ_CAPTURE};
 use super::{acme, allowlist, micros, now_plus, workspace};
-use crate::model::IpAllowlist;
+use crate::model::{IpAllowlist, Workspace};
 
 #[test]
 fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {

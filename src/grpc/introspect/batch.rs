@@ -10,9 +10,6 @@ use crate::model::CallerId;
 use crate::model::limits::BATCH_MAX;
 use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 
-/// The path.
-pub(in crate::grpc) const PATH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
-
 /// As [`super::answer`]: the answers are in the order of the requests.
 pub(in crate::grpc) async fn answer(
     service: &Service,

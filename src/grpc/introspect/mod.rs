@@ -6,6 +6,7 @@
 
 pub(super) mod batch;
 mod body;
+pub(super) mod decoded;
 mod request;
 mod response;
 
@@ -22,12 +23,8 @@ use hyper::body::Incoming;
 use super::message::{self, PREFIX};
 use crate::cache::Term;
 use crate::model::CallerId;
-use crate::service::{Introspection, Result, Service};
+use crate::service::{Introspection, Result, Rpc, Service};
 
-/// The path.
-pub(super) const PATH: &str = "/sophic.auth.v1.AuthService/Introspect";
-/// Bytes of a message; a token and a workspace's name are much shorter.
-pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// What most answers fit into.
 const ANSWER_BYTES: usize = 512;
 
@@ -40,7 +37,7 @@ pub(super) fn answer_at_once(
     body: &mut Incoming,
     read: &mut Bytes,
 ) -> Option<Result<Response<Once>>> {
-    let message = message::at_once(body, read, MESSAGE_BYTES_MAX)?;
+    let message = message::at_once(body, read, Rpc::Introspect.row().request_bytes_max)?;
     let request = request::read(message, asker)?;
     let answer = service.introspect_from_memory(&request, term).transpose()?;
     Some(answer.map(|answer| respond(&answer)))

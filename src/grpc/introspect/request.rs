@@ -1,6 +1,6 @@
 //! `IntrospectRequest` read in place: no field is copied out of the bytes that came.
 //!
-//! What is in any way unusual is not read here but left to prost and `auth.rs`, which know what to say about it.
+//! What is in any way unusual is not read here but left to prost and `decoded.rs`, which know what to say about it.
 
 use std::net::IpAddr;
 
@@ -62,13 +62,8 @@ pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionReque
 
 impl Fields<'_> {
     fn scope(&mut self, number: u64) -> Option<()> {
-        let scope = match number {
-            1 => Scope::Read,
-            2 => Scope::Capture,
-            3 => Scope::Admin,
-            _ => return None,
-        };
-        self.scopes = self.scopes.union(ScopeSet::of(&[scope]));
+        let scope = Scope::from_proto(i32::try_from(number).ok()?)?;
+        self.scopes = self.scopes.union(scope.into());
         self.scopes_len += 1;
         (self.scopes_len <= SCOPES_MAX).then_some(())
     }

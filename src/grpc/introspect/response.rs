@@ -5,9 +5,10 @@
 use bytes::{BufMut as _, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts};
-use crate::grpc::convert::{pb_denial, pb_kind, pb_role, pb_role_cap, scope_number};
-use crate::model::{Role, ScopeSet, Timestamp, Workspace};
+use crate::grpc::convert::{pb_kind, pb_role_cap};
+use crate::model::{
+    CredentialFacts, FoundFacts, PrincipalFacts, Role, ScopeSet, Timestamp, Workspace,
+};
 use crate::service::Introspection;
 
 /// Appends the message.
@@ -17,7 +18,7 @@ pub(super) fn write(answer: &Introspection, buffer: &mut BytesMut) {
     flag(buffer, 1, active);
     flag(buffer, 2, decision.is_allowed());
     if let Some(denial) = decision.denial {
-        number(buffer, 3, i32::from(pb_denial(denial)).unsigned_abs().into());
+        number(buffer, 3, i32::from(denial.to_proto()).unsigned_abs().into());
     }
     number(buffer, 4, decision.http_status().into());
     text(buffer, 5, answer.www_authenticate);
@@ -72,7 +73,7 @@ fn workspace(buffer: &mut BytesMut, workspace: &Workspace) {
 fn credential(buffer: &mut BytesMut, credential: &CredentialFacts) {
     message(buffer, 15, |buffer| {
         id(buffer, 1, credential.id.0);
-        number(buffer, 2, i32::from(pb_kind(credential.kind())).unsigned_abs().into());
+        number(buffer, 2, i32::from(pb_kind(credential.kind)).unsigned_abs().into());
         text(buffer, 3, credential.name());
         text(buffer, 4, credential.hint());
         time(buffer, 5, credential.create_time);
@@ -83,7 +84,7 @@ fn credential(buffer: &mut BytesMut, credential: &CredentialFacts) {
 }
 
 fn role_number(role: Role) -> u64 {
-    i32::from(pb_role(role)).unsigned_abs().into()
+    i32::from(role.to_proto()).unsigned_abs().into()
 }
 
 fn flag(buffer: &mut BytesMut, field: u32, value: bool) {
@@ -116,7 +117,7 @@ fn scopes(buffer: &mut BytesMut, field: u32, scopes: ScopeSet) {
         encode_key(field, WireType::LengthDelimited, buffer);
         encode_varint(scopes.iter().count() as u64, buffer);
         for scope in scopes.iter() {
-            encode_varint(i32::from(scope_number(scope)).unsigned_abs().into(), buffer);
+            encode_varint(i32::from(scope.to_proto()).unsigned_abs().into(), buffer);
         }
     }
 }

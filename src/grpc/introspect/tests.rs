@@ -8,13 +8,13 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::{request, response};
-use crate::cache::{CredentialFacts, FoundFacts, PrincipalFacts, UserFacts};
 use crate::decision::{Decision, Denial, Lack, RoleCap, www_authenticate};
 use crate::grpc::{convert, pb};
 use crate::model::tests::samples;
 use crate::model::{
-    CallerId, Credential, CredentialId, Digest, DisplayName, Owner, Role, Scope, ScopeSet, Slug,
-    Timestamp, User, UserId, Workspace, WorkspaceId,
+    CallerId, Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, Owner,
+    PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace,
+    WorkspaceId,
 };
 use crate::service::Introspection;
 

@@ -13,13 +13,26 @@ fn pat() -> Credential {
 }
 
 #[test]
-fn the_owner_is_the_kind() {
-    let workspace = WorkspaceId::parse("ws_1").expect("a good id");
-    let key = Credential { owner: Owner::Workspace(workspace), ..pat() };
-    assert_eq!((key.kind(), pat().kind()), (CredentialKind::Key, CredentialKind::Pat));
+fn the_kind_says_whose_a_credential_is() {
+    let key = CredentialKind::Key.owned_by();
+    assert_eq!((key, pat().kind.owned_by()), (OwnerKind::Workspace, OwnerKind::User));
     assert_eq!((CredentialKind::Key.number(), CredentialKind::Pat.number()), (1, 2));
     assert_eq!(CredentialKind::Key.to_string(), "key");
     assert_eq!(CredentialKind::Pat.to_string(), "pat");
+}
+
+#[test]
+fn every_kind_is_listed_and_read_back_from_its_number() {
+    // A new kind has no place here, and does not compile, until it is listed.
+    let place = |kind| match kind {
+        CredentialKind::Key => 0,
+        CredentialKind::Pat => 1,
+    };
+    for (at, kind) in CredentialKind::ALL.into_iter().enumerate() {
+        assert_eq!(place(kind), at);
+        assert_eq!(CredentialKind::from_number(kind.number().into()), Some(kind));
+    }
+    assert_eq!([0, 3, 257].map(CredentialKind::from_number), [None; 3]);
 }
 
 #[test]
@@ -68,9 +81,7 @@ fn an_etag_is_quoted_as_rfc_9110_has_it() {
 fn a_digest_is_sha_256() {
     // FIPS 180-4, appendix B.1.
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let bytes: Vec<u8> = (0..32)
-        .map(|i| u8::from_str_radix(&abc[2 * i..2 * i + 2], 16).expect("hexadecimal"))
-        .collect();
+    let bytes = hex::decode(abc).expect("hexadecimal");
     let digest = Digest::of("abc");
     assert_eq!(digest.as_bytes().as_slice(), bytes);
     assert_eq!(Digest::from_bytes(&bytes), Some(digest));

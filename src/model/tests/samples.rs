@@ -6,8 +6,13 @@ use super::micros;
 /// A live credential of this owner with every scope.
 pub(crate) fn credential(owner: Owner) -> Credential {
     let id = CredentialId(uuid::Uuid::nil());
+    let kind = match owner {
+        Owner::Workspace(_) => CredentialKind::Key,
+        Owner::User { .. } => CredentialKind::Pat,
+    };
     Credential {
         id,
+        kind,
         owner,
         generation: 0,
         name: DisplayName::parse("ci").expect("a good name"),

@@ -8,11 +8,11 @@ use super::{digest_text, when};
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
-    IpAllowlist, LastUse, Owner, Reason as Readable, Role, Scope, ScopeSet, Timestamp, UserId,
-    WorkspaceId, parse_client_ip,
+    IpAllowlist, LastUse, Owner, OwnerKind, Reason as Readable, Role, Scope, ScopeSet, Timestamp,
+    UserId, WorkspaceId, parse_client_ip,
 };
 use crate::store::StoredCredential;
-use crate::token::{TokenKind, contains_token, digest_imported, is_placeholder, may_be_token};
+use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,9 @@ pub(super) struct Defaults<'a> {
 pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCredential, Bad> {
     let mut problems = Problems { reading: defaults.reading, reasons: Vec::new(), stops: None };
     problems.refuse_tokens(record);
-    let owner = problems.owner(record);
-    let kind = owner.as_ref().map(|owner| match owner {
-        Owner::Workspace(_) => TokenKind::Key,
-        Owner::User { .. } => TokenKind::Pat,
-    });
-    let secret = problems.digest(record, kind);
+    let kind = problems.kind(record);
+    let owner = kind.and_then(|kind| problems.owner(record, kind));
+    let secret = problems.digest(record, owner.as_ref().and(kind));
     let name = problems.required("name", record.name.as_deref(), DisplayName::parse);
     let scopes = problems.scopes(&record.scopes);
     let networks = record.ip_allowlist.iter().map(String::as_str);
@@ -76,9 +73,9 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
     if predecessor_id.is_some() && family.is_none() {
         problems.add("predecessor_id", "goes only with family_id");
     }
-    match (owner, secret, name, scopes, ip_allowlist, annotations, problems.finish()) {
+    match (kind.zip(owner), secret, name, scopes, ip_allowlist, annotations, problems.finish()) {
         (
-            Some(owner),
+            Some((kind, owner)),
             Some((digest, hint)),
             Some(name),
             Some(scopes),
@@ -88,6 +85,7 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
         ) => {
             let credential = Credential {
                 id,
+                kind,
                 owner,
                 generation: 0,
                 name,
@@ -196,33 +194,40 @@ impl Problems<'_> {
         }
     }
 
-    fn owner(&mut self, record: &Record) -> Option<Owner> {
-        let kind = match record.kind.as_deref() {
-            None if record.workspace.is_some() && record.user.is_none() => CredentialKind::Key,
-            None if record.user.is_some() && record.workspace.is_none() => CredentialKind::Pat,
-            None => {
+    /// Without one, a workspace's is a key, and a user's a personal access token.
+    fn kind(&mut self, record: &Record) -> Option<CredentialKind> {
+        let Some(name) = record.kind.as_deref() else {
+            let kind = match (&record.workspace, &record.user) {
+                (Some(_), None) => Some(CredentialKind::Key),
+                (None, Some(_)) => Some(CredentialKind::Pat),
+                (None, None) | (Some(_), Some(_)) => None,
+            };
+            if kind.is_none() {
                 self.add("kind", "is missing, and not clear from workspace and user");
-                return None;
             }
-            Some("key") => CredentialKind::Key,
-            Some("pat") => CredentialKind::Pat,
-            Some(_) => {
-                self.add("kind", "must be key or pat");
-                return None;
-            }
+            return kind;
         };
-        let strangers = match kind {
-            CredentialKind::Key => [("user", &record.user), ("max_role", &record.max_role)],
-            CredentialKind::Pat => [("workspace", &record.workspace), ("max_role", &None)],
+        let kind = CredentialKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        if kind.is_none() {
+            let names = CredentialKind::ALL.map(CredentialKind::as_str);
+            self.add("kind", format_args!("must be {}", names.join(" or ")));
+        }
+        kind
+    }
+
+    fn owner(&mut self, record: &Record, kind: CredentialKind) -> Option<Owner> {
+        let strangers = match kind.owned_by() {
+            OwnerKind::Workspace => [("user", &record.user), ("max_role", &record.max_role)],
+            OwnerKind::User => [("workspace", &record.workspace), ("max_role", &None)],
         };
         for (column, _) in strangers.into_iter().filter(|(_, text)| text.is_some()) {
             self.add(column, format_args!("does not go with a {kind}"));
         }
-        match kind {
-            CredentialKind::Key => self
+        match kind.owned_by() {
+            OwnerKind::Workspace => self
                 .required("workspace", record.workspace.as_deref(), WorkspaceId::parse)
                 .map(Owner::Workspace),
-            CredentialKind::Pat => {
+            OwnerKind::User => {
                 let max_role = record.max_role.as_deref().unwrap_or(Role::Owner.as_str());
                 let max_role = self.note("max_role", max_role.parse());
                 let id = self.required("user", record.user.as_deref(), UserId::parse);
@@ -232,7 +237,11 @@ impl Problems<'_> {
     }
 
     /// The digest and the hint.
-    fn digest(&mut self, record: &Record, kind: Option<TokenKind>) -> Option<(Digest, String)> {
+    fn digest(
+        &mut self,
+        record: &Record,
+        kind: Option<CredentialKind>,
+    ) -> Option<(Digest, String)> {
         let (digest, own_hint) = match (&record.digest, &record.token) {
             (Some(_), Some(_)) => {
                 self.add("token", "goes only without digest");
@@ -257,7 +266,7 @@ impl Problems<'_> {
                     self.stops = self.stops.or(Some(Stop::DigestAsToken));
                     return None;
                 }
-                self.note("token", digest_imported(&token.0, kind?))?
+                self.note("token", digest_imported(&token.0, kind?.into()))?
             }
         };
         if is_placeholder(&digest) {
@@ -277,9 +286,7 @@ impl Problems<'_> {
         let scopes: Result<ScopeSet, Invalid> =
             texts.iter().map(|text| text.parse::<Scope>()).collect();
         let scopes = self.note("scopes", scopes)?;
-        if scopes.is_empty() {
-            self.add("scopes", "must name at least one of read, capture, admin");
-        }
+        self.note("scopes", scopes.not_empty());
         Some(scopes)
     }
 

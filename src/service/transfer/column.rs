@@ -1,5 +1,7 @@
 //! The format of import and export: every column, and what may stand in it. `sophic-auth import --help` prints this.
 
+use crate::model::{Role, Scope};
+
 macro_rules! columns {
     ($($variant:ident, $name:literal, $meaning:literal;)+) => {
         /// A column of CSV, and a field of JSON lines.
@@ -18,8 +20,11 @@ macro_rules! columns {
             }
 
             /// What may stand in it.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning,)+ }
+            pub fn meaning(self) -> String {
+                let meaning = match self { $(Self::$variant => $meaning,)+ };
+                meaning
+                    .replace("{scopes}", &Scope::listed(", "))
+                    .replace("{roles}", &Role::listed(" or "))
             }
         }
     };
@@ -30,9 +35,9 @@ columns! {
     Kind, "kind", "key or pat; empty: by which of workspace and user there is";
     Workspace, "workspace", "of a key: its workspace, by slug or id; exported as id";
     User, "user", "of a pat: its user, by id";
-    MaxRole, "max_role", "of a pat: viewer, member, admin or owner; empty: owner";
+    MaxRole, "max_role", "of a pat: {roles}; empty: owner";
     Name, "name", "1 to 256 characters";
-    Scopes, "scopes", "one or more of read, capture, admin, with spaces between; in JSON an array";
+    Scopes, "scopes", "one or more of {scopes}, with spaces between; in JSON an array";
     Digest, "digest", "SHA-256 of the token, in hexadecimal (\\x before it or not), base64 or base64url; this or token";
     Token, "token", "the token itself, of 20 to 512 bytes; only its digest is stored, and it is never exported";
     Hint, "hint", "what to recognise the token by, up to 32 bytes; empty: made of the token, or 'imported'";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
     Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -109,6 +110,20 @@ pub(super) struct CallerSaid {
     previous_expire_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_id: Option<String>,
+}
+
+/// The line of a credential: [`Record`] reads it, as it does those of an import.
+#[derive(Debug, Serialize)]
+pub(super) struct CredentialSaid<'r> {
+    record: &'static str,
+    #[serde(flatten)]
+    credential: &'r Record,
+}
+
+impl<'r> CredentialSaid<'r> {
+    pub(super) const fn of(credential: &'r Record) -> Self {
+        Self { record: "credential", credential }
+    }
 }
 
 fn text(time: Option<Timestamp>) -> Option<String> {

@@ -20,8 +20,8 @@ const HEXADECIMAL: [&str; 2] = ["\\x", "0x"];
 /// 32 bytes, spelled in hexadecimal of either case, in base64 or in base64url, with what says so before it or without.
 pub(super) fn parse(text: &str) -> Option<Digest> {
     let text = unnamed(text);
-    if let Some(digits) = hexadecimal(text).filter(|digits| digits.len() == 64) {
-        return Digest::from_hex(&digits);
+    if let Some(digest) = hexadecimal(text).and_then(|bytes| Digest::from_bytes(&bytes)) {
+        return Some(digest);
     }
     // 43 characters, and one more to fill up.
     if !matches!(text.len(), 43 | 44) {
@@ -44,13 +44,11 @@ fn unnamed(text: &str) -> &str {
     named.map_or(text, |name| &text[name.len()..])
 }
 
-/// The digits in lower case, if there is nothing else; without the colons that OpenSSL puts between bytes.
-fn hexadecimal(text: &str) -> Option<String> {
+/// The bytes that hexadecimal digits of either case spell, with or without the colons that OpenSSL puts between them.
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let text = HEXADECIMAL.iter().find_map(|start| text.strip_prefix(start)).unwrap_or(text);
     let pairs = text.len() % 3 == 2 && text.bytes().skip(2).step_by(3).all(|byte| byte == b':');
-    let digits = if pairs { text.replace(':', "") } else { text.to_owned() };
-    let only = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    only.then(|| digits.to_ascii_lowercase())
+    if pairs { hex::decode(text.replace(':', "")) } else { hex::decode(text) }.ok()
 }
 
 /// Whether a token's text may well be a digest, of whatever kind: nobody would notice, since an import takes the digest of
@@ -90,22 +88,22 @@ pub(super) fn is_password_hash(text: &str) -> bool {
 /// A digest of another kind by its length, and whether hardly any token has that.
 fn other_hash(text: &str) -> Option<(&'static str, bool)> {
     const SHA_512: (&str, bool) = ("is of the length of a SHA-512: it must be a SHA-256", true);
-    let Some(digits) = hexadecimal(unnamed(text)) else {
+    let Some(bytes) = hexadecimal(unnamed(text)) else {
         return [&STANDARD, &URL_SAFE].into_iter().find_map(|alphabet| {
             let length = engine(alphabet).decode_slice(text, &mut [0; 66]);
             (length == Ok(64)).then_some(SHA_512)
         });
     };
-    Some(match digits.len() {
-        32 => ("is of the length of an MD5: it must be a SHA-256", false),
-        40 => ("is of the length of a SHA-1: it must be a SHA-256", false),
-        56 => ("is of the length of a SHA-224: it must be a SHA-256", true),
-        96 => ("is of the length of a SHA-384: it must be a SHA-256", true),
-        100 => (
+    Some(match bytes.len() {
+        16 => ("is of the length of an MD5: it must be a SHA-256", false),
+        20 => ("is of the length of a SHA-1: it must be a SHA-256", false),
+        28 => ("is of the length of a SHA-224: it must be a SHA-256", true),
+        48 => ("is of the length of a SHA-384: it must be a SHA-256", true),
+        50 => (
             "is of the length of Gitea's salted PBKDF2 and no SHA-256: no token can ever be found by it. Make new tokens",
             true,
         ),
-        128 => SHA_512,
+        64 => SHA_512,
         _ => return None,
     })
 }

@@ -3,69 +3,14 @@
 
 use std::io::{BufRead, Error, ErrorKind, Result};
 
-use zeroize::Zeroizing;
-
 use super::lines::Line;
+use super::pieces::{End, Pieces};
 use super::strict::NoCsv;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
-/// How deep in the text of an array a byte stands.
-#[derive(Debug, Default)]
-pub(crate) struct Nesting {
-    depth: u32,
-    in_string: bool,
-    escaped: bool,
-}
-
-/// What a byte is to the array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Its opening bracket.
-    Open,
-    /// Part of an element, or white space about it.
-    Element,
-    /// A comma between two.
-    Comma,
-    /// Its closing bracket.
-    Close,
-    /// Before the array, or after it.
-    Outside,
-}
-
-impl Nesting {
-    /// Goes on by a byte.
-    pub(crate) const fn step(&mut self, byte: u8) -> Place {
-        if self.in_string {
-            self.in_string = self.escaped || byte != b'"';
-            self.escaped = !self.escaped && byte == b'\\';
-            return Place::Element;
-        }
-        match byte {
-            b'[' | b'{' => {
-                self.depth += 1;
-                if self.depth == 1 { Place::Open } else { Place::Element }
-            }
-            b']' | b'}' if self.depth > 0 => {
-                self.depth -= 1;
-                if self.depth == 0 { Place::Close } else { Place::Element }
-            }
-            _ if self.depth == 0 => Place::Outside,
-            b',' if self.depth == 1 => Place::Comma,
-            _ => {
-                self.in_string = byte == b'"';
-                Place::Element
-            }
-        }
-    }
-}
-
-/// Reads them. The buffer is wiped, since tokens may have stood in it.
+/// Reads them.
 pub(super) struct Elements<R> {
-    input: R,
-    nesting: Nesting,
-    buffer: Zeroizing<Vec<u8>>,
-    line: u64,
-    bytes: u64,
+    pieces: Pieces<R>,
     /// After the last bracket, nothing may come.
     closed: bool,
     /// After a comma, another element must come.
@@ -73,82 +18,46 @@ pub(super) struct Elements<R> {
 }
 
 impl<R: BufRead> Elements<R> {
-    /// `line` is the one on which the input begins.
+    /// The input begins with the bracket, on this line.
     pub(super) fn new(input: R, line: u64) -> Self {
-        let buffer = Zeroizing::new(Vec::with_capacity(IMPORT_LINE_BYTES_MAX + 1));
-        let (nesting, bytes) = (Nesting::default(), 0);
-        Self { input, nesting, buffer, line, bytes, closed: false, expected: false }
+        let pieces = Pieces::elements(input, IMPORT_LINE_BYTES_MAX + 1, line);
+        Self { pieces, closed: false, expected: false }
     }
 
     /// Bytes read so far.
     pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+        self.pieces.bytes_read()
     }
 
     /// The next one and the line on which it begins.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line<'_>)>> {
-        self.buffer.clear();
-        let (mut begun, mut too_long) = (None, false);
-        loop {
-            let Some(byte) = self.byte()? else {
-                let reason = "the file ends in the middle of its JSON array";
-                return if self.closed { Ok(None) } else { self.refuse(reason) };
-            };
-            let white = byte.is_ascii_whitespace();
-            match self.nesting.step(byte) {
-                Place::Outside if white => {}
-                Place::Open if !self.closed && byte == b'[' => {}
-                Place::Open | Place::Outside => {
-                    return self.refuse("there is more than one JSON array");
-                }
-                Place::Element if white && begun.is_none() => {}
-                Place::Element => {
-                    begun = begun.or(Some(self.line));
-                    too_long |= self.buffer.len() >= IMPORT_LINE_BYTES_MAX;
-                    if !too_long {
-                        self.buffer.push(byte);
+        while let Some((piece, too_long)) = self.pieces.next_whole()? {
+            let is_empty = self.pieces.bytes().is_empty() && !too_long;
+            match piece.end {
+                End::Open | End::Line | End::Input
+                    if is_empty && self.closed == (piece.end != End::Open) => {}
+                End::Input if !self.closed => break,
+                End::Comma | End::Close => {
+                    let expected = std::mem::replace(&mut self.expected, piece.end == End::Comma);
+                    self.closed = piece.end == End::Close;
+                    if !is_empty {
+                        return Ok(Some((piece.line, Line::of(&self.pieces, too_long))));
+                    }
+                    if expected || piece.end == End::Comma {
+                        let reason = "a comma in the JSON array has nothing beside it";
+                        return refuse(piece.line, reason);
                     }
                 }
-                place @ (Place::Comma | Place::Close) => {
-                    self.closed = place == Place::Close;
-                    let Some(line) = begun else {
-                        if self.expected || place == Place::Comma {
-                            return self.refuse("a comma in the JSON array has nothing beside it");
-                        }
-                        continue;
-                    };
-                    self.expected = place == Place::Comma;
-                    let text = std::str::from_utf8(&self.buffer);
-                    let element = match text {
-                        _ if too_long => Line::TooLong,
-                        Ok(text) => Line::Text(text),
-                        Err(_) => Line::NotUtf8,
-                    };
-                    return Ok(Some((line, element)));
-                }
-            }
-            self.line += u64::from(byte == b'\n');
-        }
-    }
-
-    fn byte(&mut self) -> Result<Option<u8>> {
-        loop {
-            match self.input.fill_buf() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(available) => {
-                    let byte = available.first().copied();
-                    if byte.is_some() {
-                        self.input.consume(1);
-                        self.bytes += 1;
-                    }
-                    return Ok(byte);
-                }
+                _ => return refuse(piece.line, "there is more than one JSON array"),
             }
         }
+        if self.closed {
+            return Ok(None);
+        }
+        refuse(self.pieces.line(), "the file ends in the middle of its JSON array")
     }
+}
 
-    fn refuse<T>(&self, reason: &'static str) -> Result<T> {
-        Err(Error::new(ErrorKind::InvalidData, NoCsv { line: self.line, reason }))
-    }
+fn refuse<T>(line: u64, reason: &'static str) -> Result<T> {
+    Err(Error::new(ErrorKind::InvalidData, NoCsv { line, reason }))
 }

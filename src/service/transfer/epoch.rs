@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::audit::Entry;
 use super::super::commit::Effect;
 use super::super::{Attempt, Context, Result, Service};
-use crate::model::AuditTarget;
+use crate::model::{AuditAction, AuditTarget};
 use crate::token::random_array;
 
 /// It has each server drop all that it holds, and yet there is nothing to wait for: the rows of the replicas are the
@@ -21,13 +21,13 @@ impl Service {
     /// Only if the store or the random source is out of reach.
     pub async fn renew_epoch(self: &Arc<Self>, context: Context) -> Result<uuid::Uuid> {
         let this = Arc::clone(self);
-        let attempt = Attempt::on(&context, "store.new_epoch", &AuditTarget::Store);
+        let attempt = Attempt::on(&context, AuditAction::StoreNewEpoch, &AuditTarget::Store);
         self.run(attempt, EFFECT, async move {
             let epoch = uuid::Builder::from_random_bytes(random_array(&*this.random)?).into_uuid();
             let mut tx = this.begin("renew_epoch").await?;
             tx.renew_epoch(epoch).await?;
             let entry = Entry {
-                action: "store.new_epoch",
+                action: AuditAction::StoreNewEpoch,
                 target: AuditTarget::Store,
                 acting_user: None,
                 before: None,

@@ -10,7 +10,7 @@ use super::super::{Context, Service};
 use super::record::Record;
 use super::{Column, TransferError, TransferFormat};
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditTarget, UserId, WorkspaceId};
+use crate::model::{AuditAction, AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
 impl Service {
@@ -53,7 +53,7 @@ impl Service {
         count: u64,
     ) -> Result<(), TransferError> {
         let entry = Entry {
-            action: "credential.export",
+            action: AuditAction::CredentialExport,
             target: AuditTarget::Credentials,
             acting_user: None,
             before: None,
@@ -98,9 +98,7 @@ impl<'o> Output<'o> {
                 writer.write_record(fields).map_err(unwritable)
             }
             Self::Jsonl(output) => {
-                let mut line = String::new();
-                record.push_json(&mut line);
-                writeln!(output, "{line}").map_err(TransferError::output)
+                writeln!(output, "{}", record.to_json()).map_err(TransferError::output)
             }
         }
     }

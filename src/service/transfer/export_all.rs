@@ -3,16 +3,19 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::super::audit::Entry;
 use super::super::commit::Effect;
 use super::super::{Context, Service};
 use super::TransferError;
-use super::deployment::{CallerSaid, MembershipSaid, Said, UserSaid, VERSION, WorkspaceSaid};
+use super::deployment::{
+    CallerSaid, CredentialSaid, MembershipSaid, Said, UserSaid, VERSION, WorkspaceSaid,
+};
 use super::record::Record;
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditTarget, Owner, UserId, WorkspaceId};
+use crate::model::{AuditAction, AuditTarget, Owner, UserId, WorkspaceId};
 use crate::store::ExportFilter;
 
 const PAGE: u32 = IMPORT_BATCH as u32;
@@ -28,13 +31,13 @@ struct Writing<'o> {
 }
 
 impl Writing<'_> {
-    fn line(&mut self, said: &Said) -> Result<(), TransferError> {
+    fn line(&mut self, said: &impl Serialize) -> Result<(), TransferError> {
         // Structs of strings, numbers and flags are always JSON.
         let line = serde_json::to_string(said).unwrap_or_default();
         writeln!(self.output, "{line}").map_err(TransferError::output)
     }
 
-    fn record(&mut self, said: &Said) -> Result<(), TransferError> {
+    fn record(&mut self, said: &impl Serialize) -> Result<(), TransferError> {
         self.records += 1;
         self.line(said)
     }
@@ -71,7 +74,7 @@ impl Service {
         writing.line(&Said::End { records })?;
         writing.output.flush().map_err(TransferError::output)?;
         let entry = Entry {
-            action: "store.export",
+            action: AuditAction::StoreExport,
             target: AuditTarget::Store,
             acting_user: None,
             before: None,
@@ -140,12 +143,7 @@ impl Service {
                 if !known {
                     continue;
                 }
-                let mut line = String::new();
-                Record::of(stored).push_json(&mut line);
-                let fields = line.strip_prefix('{').unwrap_or_default();
-                writing.records += 1;
-                writeln!(writing.output, r#"{{"record":"credential",{fields}"#)
-                    .map_err(TransferError::output)?;
+                writing.record(&CredentialSaid::of(&Record::of(stored)))?;
             }
             (writing.progress)(writing.records);
             after = page.last().map(|last| last.credential.id);

@@ -1,12 +1,17 @@
-//! Records of JSON. serde's own messages repeat what they have read, so none is passed on; depth, duplicates, numbers and
-//! surrogates are its to refuse.
+//! Records of JSON. serde's own messages repeat what they have read, so none is passed on.
+//!
+//! An object is read in two steps: its fields in their order, and then the value of each by its column. No derive could do
+//! that at once: names are mapped to columns at run time, and a field that stands twice is refused with its name.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use serde_json::{Error, Result, from_str};
 use zeroize::Zeroizing;
 
 use super::Column;
@@ -15,19 +20,44 @@ use super::record::{Record, Secret, list};
 use crate::model::Invalid;
 
 /// Reads an object.
-pub(super) fn parse(text: &str, reading: &Reading) -> Result<Record, Invalid> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let record = Object(reading).deserialize(&mut deserializer);
-    let record = record.and_then(|record| deserializer.end().map(|()| record));
-    record.map_err(|error| explain(&error))
+pub(super) fn parse(text: &str, reading: &Reading) -> std::result::Result<Record, Invalid> {
+    let at = |what: &str, byte: usize| Invalid::new(format!("{what} (at byte {byte})"));
+    let Pairs(pairs): Pairs<&RawValue> =
+        from_str(text).map_err(|error| at(no_object(&error), error.column()))?;
+    let mut record = Record::default();
+    let mut seen = [false; Column::ALL.len()];
+    let mut strange = Vec::new();
+    for (i, (name, value)) in pairs.iter().enumerate() {
+        let value = value.get();
+        let begins = value.as_ptr().addr() - text.as_ptr().addr();
+        let column = match reading.column(name) {
+            Ok(Some(column)) => column,
+            Ok(None) => continue,
+            Err(Unknown::Salted(Invalid(why))) => return Err(at(&why, begins)),
+            Err(Unknown::Name) => {
+                strange.push((i + 1, name.as_str()));
+                continue;
+            }
+        };
+        let shown = || reading.shown(column.as_str());
+        if std::mem::replace(&mut seen[column as usize], true) {
+            return Err(at(&format!("{}: stands twice", shown()), begins));
+        }
+        put(&mut record, column, value).map_err(|error| {
+            let byte = begins + error.column();
+            match error.classify() {
+                Category::Data => at(&format!("{}: {}", shown(), must_be(column)), byte),
+                _ => at(no_object(&error), byte),
+            }
+        })?;
+    }
+    if strange.is_empty() { Ok(record) } else { Err(at(&unknown(&strange), text.len())) }
 }
 
 /// Reads what stands in a CSV field for annotations.
-pub(super) fn annotations(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
-    let Strings(entries) = serde_json::from_str(text).map_err(|_| {
-        Invalid::new("annotations: must be a JSON object of strings, each key once")
-    })?;
-    Ok(entries)
+pub(super) fn annotations(text: &str) -> std::result::Result<BTreeMap<String, String>, Invalid> {
+    strings(text)
+        .map_err(|_| Invalid::new("annotations: must be a JSON object of strings, each key once"))
 }
 
 /// Writes them as such.
@@ -36,95 +66,12 @@ pub(super) fn annotations_text(entries: &BTreeMap<String, String>) -> String {
     serde_json::to_string(entries).unwrap_or_default()
 }
 
-/// Stands about a message of ours, to tell it from the library's. It stands in no name.
-const OURS: char = '\u{2}';
-
-fn ours<E: Error>(message: impl fmt::Display) -> E {
-    E::custom(format_args!("{OURS}{message}{OURS}"))
-}
-
-/// Where it went wrong, and what of: never what stands there.
-fn explain(error: &serde_json::Error) -> Invalid {
-    let text = error.to_string();
-    let what = text.split(OURS).nth(1).unwrap_or(match error.classify() {
-        serde_json::error::Category::Eof => "it ends in the middle of its object",
-        serde_json::error::Category::Data => "it is not one JSON object with each field once",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-            "it is not one JSON object"
-        }
-    });
-    Invalid::new(format!("{what} (at byte {})", error.column()))
-}
-
-struct Object<'r>(&'r Reading);
-
-impl<'de> DeserializeSeed<'de> for Object<'_> {
-    type Value = Record;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Record, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Object<'_> {
-    type Value = Record;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
-        let mut record = Record::default();
-        let mut seen = [false; Column::ALL.len()];
-        let mut strange = Vec::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let column = match self.0.column(&name) {
-                Ok(Some(column)) => column,
-                Ok(None) => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                Err(Unknown::Salted(Invalid(why))) => return Err(ours(why)),
-                Err(Unknown::Name) => {
-                    map.next_value::<IgnoredAny>()?;
-                    strange.push(name);
-                    continue;
-                }
-            };
-            let shown = || self.0.shown(column.as_str());
-            if std::mem::replace(&mut seen[column as usize], true) {
-                return Err(ours(format_args!("{}: stands twice", shown())));
-            }
-            // What is wrong with the spelling is the library's to say, and where.
-            let named = |error: A::Error| {
-                let of_type = error.to_string().starts_with("invalid type");
-                if of_type { ours(format_args!("{}: {}", shown(), must_be(column))) } else { error }
-            };
-            match column {
-                Column::Scopes => record.scopes = map.next_value::<Texts>().map_err(named)?.0,
-                Column::IpAllowlist => {
-                    record.ip_allowlist = map.next_value::<Texts>().map_err(named)?.0;
-                }
-                Column::Annotations => {
-                    record.annotations = map.next_value::<Strings>().map_err(named)?.0;
-                }
-                Column::Token => {
-                    let token = map.next_value_seed(Text(column)).map_err(named)?;
-                    record.token = token.map(|text| Secret(Zeroizing::new(text)));
-                }
-                _ => {
-                    let text = map.next_value_seed(Text(column)).map_err(named)?;
-                    if let Some(place) = record.plain(column) {
-                        *place = text;
-                    }
-                }
-            }
-        }
-        if strange.is_empty() {
-            return Ok(record);
-        }
-        let strange: Vec<_> = strange.iter().map(|name| (seen.len(), name.as_str())).collect();
-        Err(ours(unknown(&strange).replace(OURS, "")))
+/// Why a line is no record: never what stands there.
+fn no_object(error: &Error) -> &'static str {
+    match error.classify() {
+        Category::Eof => "it ends in the middle of its object",
+        Category::Data => "it is not one JSON object with each field once",
+        Category::Syntax | Category::Io => "it is not one JSON object",
     }
 }
 
@@ -138,132 +85,109 @@ const fn must_be(column: Column) -> &'static str {
     }
 }
 
-/// A string, or what else may stand in the column; `null` and the empty one are none.
-struct Text(Column);
-
-impl<'de> DeserializeSeed<'de> for Text {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Text {
-    fn number<E: Error>(&self, number: impl fmt::Display) -> Result<Option<String>, E> {
-        if self.0.takes_numbers() { Ok(Some(number.to_string())) } else { Err(wrong_type()) }
-    }
-}
-
-/// As the library says it, since a visitor that takes everything has to say it itself.
-fn wrong_type<E: Error>() -> E {
-    E::custom("invalid type")
-}
-
-impl<'de> Visitor<'de> for Text {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        if self.0.takes_booleans() { Ok(Some(value.to_string())) } else { Err(wrong_type()) }
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        self.number(number)
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        self.number(number)
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        self.number(number)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Err(wrong_type())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Err(wrong_type())
-    }
-}
-
-/// An array of strings, or a string of several; `null` is none.
-struct Texts(Vec<String>);
-
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
-    }
-}
-
-struct TextsVisitor;
-
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Texts, E> {
-        Ok(Texts(list(text)))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Texts, E> {
-        Ok(Texts(Vec::new()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
-        let mut texts = Vec::new();
-        while let Some(text) = seq.next_element::<String>()? {
-            texts.push(text);
+/// Reads the value of a column; `null` and the empty string are none.
+fn put(record: &mut Record, column: Column, value: &str) -> Result<()> {
+    match column {
+        Column::Scopes => record.scopes = from_str::<Texts>(value)?.into_list(),
+        Column::IpAllowlist => record.ip_allowlist = from_str::<Texts>(value)?.into_list(),
+        Column::Annotations => record.annotations = strings(value)?,
+        Column::Token => {
+            let token = from_str::<Option<String>>(value)?.filter(|text| !text.is_empty());
+            record.token = token.map(|text| Secret(Zeroizing::new(text)));
         }
-        Ok(Texts(texts))
-    }
-}
-
-/// An object of strings; `null` is none.
-struct Strings(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StringsVisitor)
-    }
-}
-
-struct StringsVisitor;
-
-impl<'de> Visitor<'de> for StringsVisitor {
-    type Value = Strings;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Strings, E> {
-        Ok(Strings(BTreeMap::new()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
-        let mut entries = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry::<String, String>()? {
-            if entries.insert(key, value).is_some() {
-                return Err(A::Error::custom("invalid type: a key that stands twice"));
+        _ => {
+            let text = if column.takes_numbers() {
+                from_str::<Scalar>(value)?.into_text(column)?
+            } else {
+                from_str(value)?
+            };
+            if let Some(place) = record.plain(column) {
+                *place = text.filter(|text: &String| !text.is_empty());
             }
         }
-        Ok(Strings(entries))
+    }
+    Ok(())
+}
+
+/// An object of strings, each key once; `null` is none.
+fn strings(value: &str) -> Result<BTreeMap<String, String>> {
+    let mut entries = BTreeMap::new();
+    for (key, value) in from_str::<Option<Pairs<String>>>(value)?.map_or_else(Vec::new, |p| p.0) {
+        if entries.insert(key, value).is_some() {
+            return Err(Error::custom("a key stands twice"));
+        }
+    }
+    Ok(entries)
+}
+
+/// An array of strings, or a string of several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    None,
+    One(String),
+    Each(Vec<String>),
+}
+
+impl Texts {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(text) => list(&text),
+            Self::Each(texts) => texts,
+        }
+    }
+}
+
+/// What may stand in a column of times, ids or truths.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    None,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(String),
+}
+
+impl Scalar {
+    fn into_text(self, column: Column) -> Result<Option<String>> {
+        Ok(Some(match self {
+            Self::None => return Ok(None),
+            Self::Bool(_) if !column.takes_booleans() => return Err(Error::custom("a boolean")),
+            Self::Bool(value) => value.to_string(),
+            Self::Unsigned(number) => number.to_string(),
+            Self::Signed(number) => number.to_string(),
+            Self::Float(number) => number.to_string(),
+            Self::Text(text) => text,
+        }))
+    }
+}
+
+/// The fields of an object in their order, with those that stand twice: serde's maps would keep the last of them.
+struct Pairs<V>(Vec<(String, V)>);
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor(PhantomData))
+    }
+}
+
+struct PairsVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
+    type Value = Pairs<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs<V>, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
     }
 }

@@ -1,18 +1,12 @@
-//! Lines of bounded length, numbered, from a stream. The buffer is wiped, since tokens may have stood in it.
+//! Lines of bounded length, numbered, from a stream.
 
 use std::io::{BufRead, Result};
 
-use zeroize::Zeroizing;
-
+use super::pieces::Pieces;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
 /// Reads lines.
-pub(super) struct Lines<R> {
-    input: R,
-    buffer: Zeroizing<Vec<u8>>,
-    number: u64,
-    bytes: u64,
-}
+pub(super) struct Lines<R>(Pieces<R>);
 
 /// A line as it was found.
 #[derive(Clone, Copy)]
@@ -25,59 +19,39 @@ pub(super) enum Line<'l> {
     NotUtf8,
 }
 
+impl<'l> Line<'l> {
+    /// What was read last.
+    pub(super) fn of<R: BufRead>(pieces: &'l Pieces<R>, too_long: bool) -> Self {
+        match std::str::from_utf8(pieces.bytes()) {
+            _ if too_long => Self::TooLong,
+            Ok(text) => Self::Text(text),
+            Err(_) => Self::NotUtf8,
+        }
+    }
+}
+
 impl<R: BufRead> Lines<R> {
     pub(super) fn new(input: R) -> Self {
-        // Grown at once to the most that it will hold: growing would leave unwiped copies behind.
-        let buffer = Zeroizing::new(Vec::with_capacity(IMPORT_LINE_BYTES_MAX + 1));
-        Self { input, buffer, number: 0, bytes: 0 }
+        Self(Pieces::lines(input, IMPORT_LINE_BYTES_MAX + 1))
     }
 
     /// Bytes read so far.
     pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+        self.0.bytes_read()
     }
 
     /// The next line and its number, from 1.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line<'_>)>> {
-        self.buffer.clear();
-        let mut too_long = false;
-        let mut any = false;
-        loop {
-            let available = match self.input.fill_buf() {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                available => available?,
-            };
-            if available.is_empty() {
-                break;
+        let Some((piece, too_long)) = self.0.next_whole()? else { return Ok(None) };
+        let line = match Line::of(&self.0, too_long) {
+            Line::Text(text) => {
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                // What some programs put at the beginning of a file to say that it is UTF-8.
+                let is_first = piece.line == 1;
+                Line::Text(if is_first { text.trim_start_matches('\u{feff}') } else { text })
             }
-            any = true;
-            let end = available.iter().position(|byte| *byte == b'\n');
-            let part = &available[..end.unwrap_or(available.len())];
-            if self.buffer.len() + part.len() > IMPORT_LINE_BYTES_MAX {
-                too_long = true;
-            } else {
-                self.buffer.extend_from_slice(part);
-            }
-            let taken = end.map_or(part.len(), |end| end + 1);
-            self.input.consume(taken);
-            self.bytes += taken as u64;
-            if end.is_some() {
-                break;
-            }
-        }
-        if !any {
-            return Ok(None);
-        }
-        self.number += 1;
-        if too_long {
-            return Ok(Some((self.number, Line::TooLong)));
-        }
-        let Ok(text) = std::str::from_utf8(&self.buffer) else {
-            return Ok(Some((self.number, Line::NotUtf8)));
+            other => other,
         };
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        // What some programs put at the beginning of a file to say that it is UTF-8.
-        let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        Ok(Some((self.number, Line::Text(text))))
+        Ok(Some((piece.line, line)))
     }
 }

@@ -18,6 +18,7 @@ mod json;
 mod line_set;
 mod lines;
 mod names;
+mod pieces;
 mod reader;
 mod record;
 mod spool;
@@ -29,10 +30,10 @@ mod tests;
 
 pub use column::Column;
 pub use deployment::DEPLOYMENT_BEGINS;
-pub(crate) use elements::{Nesting, Place};
 pub use find::{FoundToken, find_token};
 pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};
 pub use names::Reading;
+pub(crate) use pieces::{End, Pieces};
 
 use super::ServiceError;
 use crate::store::StoreError;

@@ -1,7 +1,6 @@
 //! A line, taken apart and not yet checked: what stands in each column.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -84,7 +83,7 @@ impl Record {
         let last_use = credential.last_use;
         Self {
             id: Some(credential.id.to_string()),
-            kind: Some(credential.kind().to_string()),
+            kind: Some(credential.kind.to_string()),
             workspace,
             user,
             max_role,
@@ -190,9 +189,9 @@ impl Record {
     }
 
     /// As a line of JSON.
-    pub(super) fn push_json(&self, line: &mut String) {
+    pub(super) fn to_json(&self) -> String {
         // A struct of strings, lists and a map with strings for keys is always JSON.
-        let _ = write!(line, "{}", serde_json::to_string(self).unwrap_or_default());
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

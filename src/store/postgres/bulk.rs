@@ -1,39 +1,172 @@
 //! Credentials by the batch: ending, purging, and noting the use of many in few statements.
 
+use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use super::{Result, Session, at};
+use super::session::{read, transact};
+use super::transaction::{PostgresTx, verb};
+use super::{PostgresStore, Result, at};
 use crate::model::{Credential, CredentialId, LastUse, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
-use crate::store::{RevokeFilter, row};
+use crate::store::{BulkStore, BulkTx, RevokeFilter, row};
 
-/// Credentials that the filter names after this one, by id.
-pub(super) async fn list_revocable(
-    db: &mut Session,
-    filter: &RevokeFilter,
-    after: Option<CredentialId>,
-    limit: u32,
-) -> Result<Vec<Credential>> {
-    let mut query = select_revocable(filter, after, limit);
-    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
-    rows.iter().map(row::credential).collect()
+#[async_trait]
+impl BulkStore for PostgresStore {
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        read!(self, async |db| {
+            let mut query = select_revocable(filter, after, limit);
+            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            rows.iter().map(row::credential).collect()
+        })
+    }
+
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
+        read!(self, async |db| {
+            let mut query = QueryBuilder::<Postgres>::new(
+                "SELECT COUNT(*) \
+                 FROM credentials AS c \
+                 LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
+                 LEFT JOIN users AS u ON u.id = c.user_id \
+                 WHERE ",
+            );
+            push_revocable(&mut query, filter);
+            let count: i64 = db.built(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        })
+    }
+
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+        read!(self, async |db| {
+            // Dead by themselves, which has its indexes, or with their owner.
+            let rows = db.query(
+                "SELECT revoked.id FROM ( \
+                     SELECT c.id FROM credentials AS c \
+                     WHERE c.revoke_time < $1 ORDER BY c.revoke_time LIMIT $2) AS revoked \
+                 UNION SELECT expired.id FROM ( \
+                     SELECT c.id FROM credentials AS c \
+                     WHERE c.expire_time < $1 ORDER BY c.expire_time LIMIT $2) AS expired \
+                 UNION SELECT keys.id FROM ( \
+                     SELECT c.id FROM workspaces AS w \
+                     JOIN credentials AS c ON c.workspace_id = w.id AND c.generation < w.generation \
+                     WHERE w.generation > 0 AND COALESCE(w.generation_time, w.update_time) < $1 LIMIT $2) AS keys \
+                 UNION SELECT pats.id FROM ( \
+                     SELECT c.id FROM users AS u \
+                     JOIN credentials AS c ON c.user_id = u.id AND c.generation < u.generation \
+                     WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
+                 LIMIT $2",
+            )
+            .bind(at(cutoff))
+            .bind(i64::from(limit))
+            .fetch_all(db.connection())
+            .await?;
+            rows.iter().map(|row| Ok(CredentialId(row.try_get(0)?))).collect()
+        })
+    }
+
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+        transact!(self, async |db| {
+            // Replicas race, and none may turn back what another wrote.
+            let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
+            let times: Vec<OffsetDateTime> =
+                uses.iter().map(|(_, last_use)| at(last_use.time)).collect();
+            let ips: Vec<Option<String>> =
+                uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
+            // The rows are locked in the order of ids first, so that two replicas that flush at once do not wait for each other.
+            let done = db
+                .query(
+                    "WITH used AS ( \
+                     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, time, ip) \
+                 ), held AS ( \
+                     SELECT c.id FROM credentials AS c \
+                     JOIN used ON used.id = c.id \
+                     WHERE c.last_use_time IS NULL OR c.last_use_time < used.time \
+                     ORDER BY c.id \
+                     FOR NO KEY UPDATE OF c \
+                 ) \
+                 UPDATE credentials AS c SET last_use_time = used.time, last_use_ip = used.ip \
+                 FROM used JOIN held ON held.id = used.id \
+                 WHERE c.id = used.id AND (c.last_use_time IS NULL OR c.last_use_time < used.time)",
+                )
+                .bind(ids)
+                .bind(times)
+                .bind(ips)
+                .execute(db.connection())
+                .await?;
+            Ok(done.rows_affected())
+        })
+    }
 }
 
-/// The same, whose rows stay locked to the end of the transaction. One statement is enough, since the owners are held: of a
-/// row that it waited for it sees what was committed, and leaves it out if that is revoked.
-pub(super) async fn list_revocable_locked(
-    db: &mut Session,
-    filter: &RevokeFilter,
-    after: Option<CredentialId>,
-    limit: u32,
-) -> Result<Vec<Credential>> {
-    let mut query = select_revocable(filter, after, limit);
-    query.push(" FOR NO KEY UPDATE OF c");
-    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
-    rows.iter().map(row::credential).collect()
+#[async_trait]
+impl BulkTx for PostgresTx {
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        verb!(self, async |db| {
+            // In the order of ids, as everybody who locks many does; and two statements, as for one credential.
+            db.query("SELECT id FROM credentials WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
+                .bind(list(ids))
+                .execute(db.connection())
+                .await?;
+            let rows = db
+                .query(concat!(select_credentials!(), " WHERE c.id = ANY ($1) ORDER BY c.id"))
+                .bind(list(ids))
+                .fetch_all(db.connection())
+                .await?;
+            rows.iter().map(row::credential).collect()
+        })
+    }
+
+    async fn find_revocable(
+        &mut self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        verb!(self, async |db| {
+            // One statement is enough, since the owners are held: of a row that it waited for it sees what was committed, and
+            // leaves it out if that is revoked.
+            let mut query = select_revocable(filter, after, limit);
+            query.push(" FOR NO KEY UPDATE OF c");
+            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            rows.iter().map(row::credential).collect()
+        })
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        verb!(self, async |db| {
+            let done = db
+                .query(
+                    "UPDATE credentials SET revoke_time = $2, version = version + 1 \
+                 WHERE id = ANY ($1) AND revoke_time IS NULL",
+                )
+                .bind(list(ids))
+                .bind(at(time))
+                .execute(db.connection())
+                .await?;
+            expect_rows(ids.len() as u64, done.rows_affected())
+        })
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        verb!(self, async |db| {
+            let done = db
+                .query(
+                    "DELETE FROM credentials \
+                 WHERE id = ANY ($1)",
+                )
+                .bind(list(ids))
+                .execute(db.connection())
+                .await?;
+            expect_rows(ids.len() as u64, done.rows_affected())
+        })
+    }
 }
 
 fn select_revocable(
@@ -46,20 +179,6 @@ fn select_revocable(
     push_revocable(&mut query, filter);
     query.push(" ORDER BY c.id LIMIT ").push_bind(i64::from(limit));
     query
-}
-
-/// How many credentials the filter names.
-pub(super) async fn count_revocable(db: &mut Session, filter: &RevokeFilter) -> Result<u64> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "SELECT COUNT(*) \
-         FROM credentials AS c \
-         LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
-         LEFT JOIN users AS u ON u.id = c.user_id \
-         WHERE ",
-    );
-    push_revocable(&mut query, filter);
-    let count: i64 = db.built(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
-    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
@@ -84,111 +203,6 @@ fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
         query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(at(time));
         query.push(")");
     }
-}
-
-/// Some credentials that were dead before `cutoff`: by themselves, which has its indexes, or with their owner.
-pub(super) async fn list_dead(
-    db: &mut Session,
-    cutoff: Timestamp,
-    limit: u32,
-) -> Result<Vec<CredentialId>> {
-    let rows = db.query(
-        "SELECT revoked.id FROM ( \
-             SELECT c.id FROM credentials AS c \
-             WHERE c.revoke_time < $1 ORDER BY c.revoke_time LIMIT $2) AS revoked \
-         UNION SELECT expired.id FROM ( \
-             SELECT c.id FROM credentials AS c \
-             WHERE c.expire_time < $1 ORDER BY c.expire_time LIMIT $2) AS expired \
-         UNION SELECT keys.id FROM ( \
-             SELECT c.id FROM workspaces AS w \
-             JOIN credentials AS c ON c.workspace_id = w.id AND c.generation < w.generation \
-             WHERE w.generation > 0 AND COALESCE(w.generation_time, w.update_time) < $1 LIMIT $2) AS keys \
-         UNION SELECT pats.id FROM ( \
-             SELECT c.id FROM users AS u \
-             JOIN credentials AS c ON c.user_id = u.id AND c.generation < u.generation \
-             WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
-         LIMIT $2",
-    )
-    .bind(at(cutoff))
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
-    rows.iter().map(|row| Ok(CredentialId(row.try_get(0)?))).collect()
-}
-
-/// Those of these that are there, by id, whose rows stay locked to the end of the transaction.
-pub(super) async fn find_locked(db: &mut Session, ids: &[CredentialId]) -> Result<Vec<Credential>> {
-    // In the order of ids, as everybody who locks many does; and two statements, as for one credential.
-    db.query("SELECT id FROM credentials WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
-        .bind(list(ids))
-        .execute(db.connection())
-        .await?;
-    let rows = db
-        .query(concat!(select_credentials!(), " WHERE c.id = ANY ($1) ORDER BY c.id"))
-        .bind(list(ids))
-        .fetch_all(db.connection())
-        .await?;
-    rows.iter().map(row::credential).collect()
-}
-
-/// Revokes these, none of which is revoked by itself.
-pub(super) async fn revoke(db: &mut Session, ids: &[CredentialId], time: Timestamp) -> Result<()> {
-    let done = db
-        .query(
-            "UPDATE credentials SET revoke_time = $2, version = version + 1 \
-         WHERE id = ANY ($1) AND revoke_time IS NULL",
-        )
-        .bind(list(ids))
-        .bind(at(time))
-        .execute(db.connection())
-        .await?;
-    expect_rows(ids.len() as u64, done.rows_affected())
-}
-
-/// Drops the rows of these.
-pub(super) async fn delete(db: &mut Session, ids: &[CredentialId]) -> Result<()> {
-    let done = db
-        .query(
-            "DELETE FROM credentials \
-         WHERE id = ANY ($1)",
-        )
-        .bind(list(ids))
-        .execute(db.connection())
-        .await?;
-    expect_rows(ids.len() as u64, done.rows_affected())
-}
-
-/// Notes uses, but for those of which a later one is known: replicas race, and none may turn back what another wrote.
-pub(super) async fn write_last_uses(
-    db: &mut Session,
-    uses: &[(CredentialId, LastUse)],
-) -> Result<u64> {
-    let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
-    let times: Vec<OffsetDateTime> = uses.iter().map(|(_, last_use)| at(last_use.time)).collect();
-    let ips: Vec<Option<String>> =
-        uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
-    // The rows are locked in the order of ids first, so that two replicas that flush at once do not wait for each other.
-    let done = db
-        .query(
-            "WITH used AS ( \
-             SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, time, ip) \
-         ), held AS ( \
-             SELECT c.id FROM credentials AS c \
-             JOIN used ON used.id = c.id \
-             WHERE c.last_use_time IS NULL OR c.last_use_time < used.time \
-             ORDER BY c.id \
-             FOR NO KEY UPDATE OF c \
-         ) \
-         UPDATE credentials AS c SET last_use_time = used.time, last_use_ip = used.ip \
-         FROM used JOIN held ON held.id = used.id \
-         WHERE c.id = used.id AND (c.last_use_time IS NULL OR c.last_use_time < used.time)",
-        )
-        .bind(ids)
-        .bind(times)
-        .bind(ips)
-        .execute(db.connection())
-        .await?;
-    Ok(done.rows_affected())
 }
 
 fn list(ids: &[CredentialId]) -> Vec<Uuid> {

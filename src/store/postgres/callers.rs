@@ -1,58 +1,15 @@
 //! Services that call this one.
 
+use async_trait::async_trait;
+
 use super::hosts::place;
-use super::session::locked;
-use super::{Result, Seen, Session, at};
+use super::session::{decide, locked, read};
+use super::transaction::{PostgresTx, verb};
+use super::{PostgresStore, Result, Seen, Session, at};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
-use crate::store::{Lock, row};
-
-/// The caller of this id, revoked or not.
-pub(super) async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
-    let row = db
-        .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(db.connection())
-        .await?;
-    row.as_ref().map(row::caller).transpose()
-}
-
-/// The caller of this id, whose row stays locked to the end of the transaction.
-pub(super) async fn find_locked(
-    db: &mut Session,
-    id: CallerId,
-    lock: Lock,
-) -> Result<Option<Caller>> {
-    let statement = locked!(lock, "SELECT id FROM callers WHERE id = $1");
-    db.query(statement).bind(id.0).execute(db.connection()).await?;
-    find(db, id).await
-}
-
-/// The caller of this name, unless revoked, whose row stays locked to the end of the transaction.
-pub(super) async fn find_by_name_locked(
-    db: &mut Session,
-    name: &str,
-    lock: Lock,
-) -> Result<Option<Caller>> {
-    let statement = locked!(lock, "SELECT id FROM callers WHERE name = $1 AND revoke_time IS NULL");
-    db.query(statement).bind(name).execute(db.connection()).await?;
-    find_by_name(db, name).await
-}
-
-/// The caller of this name, unless revoked.
-pub(super) async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
-    let row = db
-        .query(concat!(
-            "SELECT ",
-            caller_columns!(),
-            " FROM callers WHERE name = $1 AND revoke_time IS NULL"
-        ))
-        .bind(name)
-        .fetch_optional(db.connection())
-        .await?;
-    row.as_ref().map(row::caller).transpose()
-}
+use crate::store::{CallerStore, CallerTx, Lock, row};
 
 /// The caller that a condition names, and where that is answered, be there one or not.
 macro_rules! find_placed {
@@ -69,100 +26,145 @@ macro_rules! find_placed {
     };
 }
 
-/// The caller whose service token this is, or was before its last rotation; revoked or not.
-pub(super) async fn find_by_digest(
-    db: &mut Session,
-    digest: &Digest,
-) -> Result<Seen<Option<Caller>>> {
-    let row = db
-        .query(find_placed!("digest = $1 OR previous_digest = $1"))
-        .bind(&digest.as_bytes()[..])
-        .fetch_one(db.connection())
-        .await?;
-    let (place, revision) = row::placed(&row)?;
-    // The index has found it; this compares all of it, in a time that tells nothing.
-    let what =
-        row::placed_caller(&row).map(|caller| caller.filter(|caller| caller.has_token(digest)));
-    Ok(Seen { place, revision, what })
+#[async_trait]
+impl CallerStore for PostgresStore {
+    async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
+        decide!(self, async |db| {
+            let row = db
+                .query(find_placed!("digest = $1 OR previous_digest = $1"))
+                .bind(&digest.as_bytes()[..])
+                .fetch_one(db.connection())
+                .await?;
+            let (place, revision) = row::placed(&row)?;
+            // The index has found it; this compares all of it, in a time that tells nothing.
+            let what = row::placed_caller(&row)
+                .map(|caller| caller.filter(|caller| caller.has_token(digest)));
+            Ok(Seen { place, revision, what })
+        })
+    }
+
+    async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
+        decide!(self, async |db| {
+            let row = db
+                .query(find_placed!("certificate_san = $1 AND revoke_time IS NULL"))
+                .bind(san)
+                .fetch_one(db.connection())
+                .await?;
+            let (place, revision) = row::placed(&row)?;
+            Ok(Seen { place, revision, what: row::placed_caller(&row) })
+        })
+    }
+
+    async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>> {
+        read!(self, async |db| {
+            let rows = db
+                .query(concat!(
+                    "SELECT ",
+                    caller_columns!(),
+                    " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
+                ))
+                .bind(after.map(|id| id.0).unwrap_or_default())
+                .bind(i64::from(limit))
+                .fetch_all(db.connection())
+                .await?;
+            rows.iter().map(row::caller).collect()
+        })
+    }
 }
 
-/// The caller of this client certificate's name, unless revoked.
-pub(super) async fn find_by_san(db: &mut Session, san: &str) -> Result<Seen<Option<Caller>>> {
-    let row = db
-        .query(find_placed!("certificate_san = $1 AND revoke_time IS NULL"))
-        .bind(san)
-        .fetch_one(db.connection())
-        .await?;
-    let (place, revision) = row::placed(&row)?;
-    Ok(Seen { place, revision, what: row::placed_caller(&row) })
+#[async_trait]
+impl CallerTx for PostgresTx {
+    async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
+        verb!(self, async |db| {
+            let statement = locked!(lock, "SELECT id FROM callers WHERE id = $1");
+            db.query(statement).bind(id.0).execute(db.connection()).await?;
+            find(db, id).await
+        })
+    }
+
+    async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>> {
+        verb!(self, async |db| {
+            let statement =
+                locked!(lock, "SELECT id FROM callers WHERE name = $1 AND revoke_time IS NULL");
+            db.query(statement).bind(name).execute(db.connection()).await?;
+            find_by_name(db, name).await
+        })
+    }
+
+    async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
+        verb!(self, async |db| {
+            let (digest, san) = identity(caller);
+            db.query(concat!(
+                "INSERT INTO callers (",
+                caller_columns!(),
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+            ))
+            .bind(caller.id.0)
+            .bind(caller.name.as_str())
+            .bind(i32::from(caller.permissions.bits()))
+            .bind(digest)
+            .bind(san)
+            .bind(&caller.hint)
+            .bind(at(caller.create_time))
+            .bind(caller.revoke_time.map(at))
+            .bind(previous_digest(caller))
+            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.rotation.map(|rotation| rotation.0))
+            .execute(db.connection())
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
+        verb!(self, async |db| {
+            let (digest, san) = identity(caller);
+            let done = db
+                .query(
+                    "UPDATE callers \
+                 SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
+                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
+                 WHERE id = $1",
+                )
+                .bind(caller.id.0)
+                .bind(caller.name.as_str())
+                .bind(i32::from(caller.permissions.bits()))
+                .bind(digest)
+                .bind(san)
+                .bind(&caller.hint)
+                .bind(caller.revoke_time.map(at))
+            .bind(previous_digest(caller))
+            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.rotation.map(|rotation| rotation.0))
+                .execute(db.connection())
+                .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
 }
 
-/// Callers after this one, by id.
-pub(super) async fn list(
-    db: &mut Session,
-    after: Option<CallerId>,
-    limit: u32,
-) -> Result<Vec<Caller>> {
-    let rows = db
+/// The caller of this id, revoked or not.
+async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
+    let row = db
+        .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
+        .bind(id.0)
+        .fetch_optional(db.connection())
+        .await?;
+    row.as_ref().map(row::caller).transpose()
+}
+
+/// The caller of this name, unless revoked.
+async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
+    let row = db
         .query(concat!(
             "SELECT ",
             caller_columns!(),
-            " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
+            " FROM callers WHERE name = $1 AND revoke_time IS NULL"
         ))
-        .bind(after.map(|id| id.0).unwrap_or_default())
-        .bind(i64::from(limit))
-        .fetch_all(db.connection())
+        .bind(name)
+        .fetch_optional(db.connection())
         .await?;
-    rows.iter().map(row::caller).collect()
-}
-
-/// Inserts the caller.
-pub(super) async fn insert(db: &mut Session, caller: &Caller) -> Result<()> {
-    let (digest, san) = identity(caller);
-    db.query(concat!(
-        "INSERT INTO callers (",
-        caller_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-    ))
-    .bind(caller.id.0)
-    .bind(caller.name.as_str())
-    .bind(i32::from(caller.permissions.bits()))
-    .bind(digest)
-    .bind(san)
-    .bind(&caller.hint)
-    .bind(at(caller.create_time))
-    .bind(caller.revoke_time.map(at))
-    .bind(previous_digest(caller))
-    .bind(caller.previous.map(|previous| at(previous.expire_time)))
-    .bind(caller.rotation.map(|rotation| rotation.0))
-    .execute(db.connection())
-    .await?;
-    Ok(())
-}
-
-/// Makes the caller's row look so: all but its id and the time of its making.
-pub(super) async fn update(db: &mut Session, caller: &Caller) -> Result<()> {
-    let (digest, san) = identity(caller);
-    let done = db
-        .query(
-            "UPDATE callers \
-         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
-             previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
-         WHERE id = $1",
-        )
-        .bind(caller.id.0)
-        .bind(caller.name.as_str())
-        .bind(i32::from(caller.permissions.bits()))
-        .bind(digest)
-        .bind(san)
-        .bind(&caller.hint)
-        .bind(caller.revoke_time.map(at))
-    .bind(previous_digest(caller))
-    .bind(caller.previous.map(|previous| at(previous.expire_time)))
-    .bind(caller.rotation.map(|rotation| rotation.0))
-        .execute(db.connection())
-        .await?;
-    expect_rows(1, done.rows_affected())
+    row.as_ref().map(row::caller).transpose()
 }
 
 /// The digest of its service token, or the name in its certificate.

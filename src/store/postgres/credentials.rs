@@ -1,14 +1,16 @@
 //! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
 
+use async_trait::async_trait;
 use sqlx::Row as _;
 
 use super::hosts::place;
-use super::session::locked;
-use super::{Result, Seen, Session, StoreError, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use super::session::{decide, locked, read};
+use super::transaction::{PostgresTx, verb};
+use super::{PostgresStore, Result, Seen, Session, at};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{Lock, LookedUp, row};
+use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
 /// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
 /// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
@@ -38,7 +40,7 @@ macro_rules! look_up {
             $digest,
             " LEFT JOIN users AS u ON u.id = c.user_id \
              LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-             LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+             LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
                  (SELECT w.id FROM workspaces AS w WHERE w.id = ",
             $name,
             " AND w.delete_time IS NULL), \
@@ -50,54 +52,242 @@ macro_rules! look_up {
     };
 }
 
-/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
-pub(super) async fn look_up(
-    db: &mut Session,
-    digest: &Digest,
-    workspace: Option<&str>,
-) -> Result<Seen<LookedUp>> {
-    let row = db
-        .query(look_up!("counter", "$1", "$2"))
-        .bind(&digest.as_bytes()[..])
-        .bind(workspace)
-        .fetch_one(db.connection())
-        .await?;
-    let (place, revision) = row::placed(&row)?;
-    Ok(Seen { place, revision, what: row::placed_look_up(&row, digest) })
+#[async_trait]
+impl CredentialStore for PostgresStore {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
+        decide!(self, async |db| {
+            let row = db
+                .query(look_up!("counter", "$1", "$2"))
+                .bind(&digest.as_bytes()[..])
+                .bind(workspace)
+                .fetch_one(db.connection())
+                .await?;
+            let (place, revision) = row::placed(&row)?;
+            Ok(Seen { place, revision, what: row::placed_look_up(&row, digest) })
+        })
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        decide!(self, async |db| {
+            let digests: Vec<_> =
+                asked.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
+            let names: Vec<_> = asked.iter().map(|(_, name)| name.clone()).collect();
+            let rows = db
+                .query(concat!(
+                    look_up!(
+                        // It would be worked out for each row.
+                        concat!("CASE WHEN asked.place = 1 THEN ", place!(), " END"),
+                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
+                         CROSS JOIN counter",
+                        "asked.digest",
+                        "asked.name"
+                    ),
+                    " ORDER BY asked.place"
+                ))
+                .bind(digests)
+                .bind(names)
+                .fetch_all(db.connection())
+                .await?;
+            let first =
+                rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+            let (place, revision) = row::placed(first)?;
+            let found = rows.iter().zip(asked);
+            let what = found.map(|(row, (digest, _))| row::placed_look_up(row, digest)).collect();
+            Ok(Seen { place, revision, what })
+        })
+    }
+
+    async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
+        read!(self, async |db| find(db, id).await)
+    }
 }
 
-/// The same of many, one at the least, in their order: one statement.
-pub(super) async fn look_up_many(
-    db: &mut Session,
-    asked: &[(Digest, Option<String>)],
-) -> Result<Seen<Vec<LookedUp>>> {
-    let digests: Vec<_> = asked.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
-    let names: Vec<_> = asked.iter().map(|(_, name)| name.clone()).collect();
-    let rows = db
-        .query(concat!(
-            look_up!(
-                // It would be worked out for each row.
-                concat!("CASE WHEN asked.place = 1 THEN ", place!(), " END"),
-                "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
-                 CROSS JOIN counter",
-                "asked.digest",
-                "asked.name"
-            ),
-            " ORDER BY asked.place"
-        ))
-        .bind(digests)
-        .bind(names)
-        .fetch_all(db.connection())
-        .await?;
-    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-    let (place, revision) = row::placed(first)?;
-    let found = rows.iter().zip(asked);
-    let what = found.map(|(row, (digest, _))| row::placed_look_up(row, digest)).collect();
-    Ok(Seen { place, revision, what })
+#[async_trait]
+impl CredentialTx for PostgresTx {
+    async fn find_credential(
+        &mut self,
+        id: CredentialId,
+        lock: Lock,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| {
+            // Two statements: what the second reads of the owner was committed before the lock was had. One statement would
+            // wait for the credential's row, and then read its owner as it was before the wait.
+            let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
+            db.query(statement).bind(id.0).execute(db.connection()).await?;
+            find(db, id).await
+        })
+    }
+
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        verb!(self, async |db| find(db, id).await)
+    }
+
+    async fn find_credential_by_digest(
+        &mut self,
+        digest: &Digest,
+        lock: Lock,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| {
+            let statement = locked!(lock, "SELECT id FROM credentials WHERE digest = $1");
+            db.query(statement).bind(&digest.as_bytes()[..]).execute(db.connection()).await?;
+            find_by_digest(db, digest).await
+        })
+    }
+
+    async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
+        verb!(self, async |db| {
+            let (workspace, user, max_role) = match &credential.owner {
+                Owner::Workspace(id) => (Some(id.as_str()), None, None),
+                Owner::User { id, max_role } => {
+                    (None, Some(id.as_str()), Some(i16::from(max_role.number())))
+                }
+            };
+            db.query(
+                "INSERT INTO credentials ( \
+                     id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
+                     annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
+                     creator, predecessor_id, family_id, version) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+                     $21, $22)",
+            )
+            .bind(credential.id.0)
+            .bind(i16::from(credential.kind.number()))
+            .bind(workspace)
+            .bind(user)
+            .bind(max_role)
+            .bind(credential.generation)
+            .bind(credential.name.as_str())
+            .bind(&credential.hint)
+            .bind(&digest.as_bytes()[..])
+            .bind(i16::from(credential.scopes.bits()))
+            .bind(credential.ip_allowlist.to_string())
+            .bind(row::annotations_text(&credential.annotations))
+            .bind(at(credential.create_time))
+            .bind(credential.expire_time.map(at))
+            .bind(credential.disable_time.map(at))
+            .bind(credential.revoke_time.map(at))
+            .bind(credential.last_use.map(|last_use| at(last_use.time)))
+            .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
+            .bind(&credential.creator)
+            .bind(credential.predecessor_id.map(|id| id.0))
+            .bind(credential.family_id.0)
+            .bind(credential.version)
+            .execute(db.connection())
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
+        verb!(self, async |db| {
+            let max_role = match &credential.owner {
+                Owner::Workspace(_) => None,
+                Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
+            };
+            let done = db.query(
+                "UPDATE credentials \
+                 SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
+                     expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
+                 WHERE id = $1",
+            )
+            .bind(credential.id.0)
+            .bind(max_role)
+            .bind(credential.name.as_str())
+            .bind(&credential.hint)
+            .bind(i16::from(credential.scopes.bits()))
+            .bind(credential.ip_allowlist.to_string())
+            .bind(row::annotations_text(&credential.annotations))
+            .bind(credential.expire_time.map(at))
+            .bind(credential.disable_time.map(at))
+            .bind(credential.revoke_time.map(at))
+            .bind(credential.version)
+            .execute(db.connection())
+            .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        verb!(self, async |db| {
+            let done = db
+                .query("UPDATE credentials SET digest = $2 WHERE id = $1")
+                .bind(id.0)
+                .bind(&digest.as_bytes()[..])
+                .execute(db.connection())
+                .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| {
+            let row = db
+                .query(concat!(
+                    select_credentials!(),
+                    " WHERE c.predecessor_id = $1 \
+                   AND c.revoke_time IS NULL \
+                   AND c.generation >= COALESCE(w.generation, u.generation) \
+                   AND (c.expire_time IS NULL OR c.expire_time > $2) \
+                 ORDER BY c.id DESC \
+                 LIMIT 1"
+                ))
+                .bind(id.0)
+                .bind(at(now))
+                .fetch_optional(db.connection())
+                .await?;
+            row.as_ref().map(row::credential).transpose()
+        })
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        verb!(self, async |db| {
+            let (statement, id) = match owner {
+                Owner::Workspace(id) => (
+                    "SELECT count(*) FROM ( \
+                         SELECT 1 FROM credentials \
+                         WHERE workspace_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                           AND (expire_time IS NULL OR expire_time > $3) \
+                         LIMIT $4) AS live",
+                    id.as_str(),
+                ),
+                Owner::User { id, .. } => (
+                    "SELECT count(*) FROM ( \
+                         SELECT 1 FROM credentials \
+                         WHERE user_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                           AND (expire_time IS NULL OR expire_time > $3) \
+                         LIMIT $4) AS live",
+                    id.as_str(),
+                ),
+            };
+            let row = db
+                .query(statement)
+                .bind(id)
+                .bind(generation)
+                .bind(at(now))
+                .bind(i64::from(most))
+                .fetch_one(db.connection())
+                .await?;
+            // No more than `most`, which is a u32.
+            Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
+        })
+    }
 }
 
 /// The credential of this id.
-pub(super) async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> {
+async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.id = $1"))
         .bind(id.0)
@@ -107,189 +297,11 @@ pub(super) async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Cr
 }
 
 /// The credential of this digest.
-pub(super) async fn find_by_digest(
-    db: &mut Session,
-    digest: &Digest,
-) -> Result<Option<Credential>> {
+async fn find_by_digest(db: &mut Session, digest: &Digest) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.digest = $1"))
         .bind(&digest.as_bytes()[..])
         .fetch_optional(db.connection())
         .await?;
     row.as_ref().map(row::credential).transpose()
-}
-
-/// The credential of this id, whose row stays locked to the end of the transaction.
-pub(super) async fn find_locked(
-    db: &mut Session,
-    id: CredentialId,
-    lock: Lock,
-) -> Result<Option<Credential>> {
-    // Two statements: what the second reads of the owner was committed before the lock was had. One statement would
-    // wait for the credential's row, and then read its owner as it was before the wait.
-    let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
-    db.query(statement).bind(id.0).execute(db.connection()).await?;
-    find(db, id).await
-}
-
-/// The credential of this digest, whose row stays locked to the end of the transaction.
-pub(super) async fn find_by_digest_locked(
-    db: &mut Session,
-    digest: &Digest,
-    lock: Lock,
-) -> Result<Option<Credential>> {
-    let statement = locked!(lock, "SELECT id FROM credentials WHERE digest = $1");
-    db.query(statement).bind(&digest.as_bytes()[..]).execute(db.connection()).await?;
-    find_by_digest(db, digest).await
-}
-
-/// Inserts the credential.
-pub(super) async fn insert(
-    db: &mut Session,
-    credential: &Credential,
-    digest: &Digest,
-) -> Result<()> {
-    let (workspace, user, max_role) = match &credential.owner {
-        Owner::Workspace(id) => (Some(id.as_str()), None, None),
-        Owner::User { id, max_role } => {
-            (None, Some(id.as_str()), Some(i16::from(max_role.number())))
-        }
-    };
-    db.query(
-        "INSERT INTO credentials ( \
-             id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
-             annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-             creator, predecessor_id, family_id, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-             $21, $22)",
-    )
-    .bind(credential.id.0)
-    .bind(i16::from(credential.kind().number()))
-    .bind(workspace)
-    .bind(user)
-    .bind(max_role)
-    .bind(credential.generation)
-    .bind(credential.name.as_str())
-    .bind(&credential.hint)
-    .bind(&digest.as_bytes()[..])
-    .bind(i16::from(credential.scopes.bits()))
-    .bind(credential.ip_allowlist.to_string())
-    .bind(row::annotations_text(&credential.annotations))
-    .bind(at(credential.create_time))
-    .bind(credential.expire_time.map(at))
-    .bind(credential.disable_time.map(at))
-    .bind(credential.revoke_time.map(at))
-    .bind(credential.last_use.map(|last_use| at(last_use.time)))
-    .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
-    .bind(&credential.creator)
-    .bind(credential.predecessor_id.map(|id| id.0))
-    .bind(credential.family_id.0)
-    .bind(credential.version)
-    .execute(db.connection())
-    .await?;
-    Ok(())
-}
-
-/// Makes the credential's row look so: what may change of it.
-pub(super) async fn update(db: &mut Session, credential: &Credential) -> Result<()> {
-    let max_role = match &credential.owner {
-        Owner::Workspace(_) => None,
-        Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
-    };
-    let done = db.query(
-        "UPDATE credentials \
-         SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
-             expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
-         WHERE id = $1",
-    )
-    .bind(credential.id.0)
-    .bind(max_role)
-    .bind(credential.name.as_str())
-    .bind(&credential.hint)
-    .bind(i16::from(credential.scopes.bits()))
-    .bind(credential.ip_allowlist.to_string())
-    .bind(row::annotations_text(&credential.annotations))
-    .bind(credential.expire_time.map(at))
-    .bind(credential.disable_time.map(at))
-    .bind(credential.revoke_time.map(at))
-    .bind(credential.version)
-    .execute(db.connection())
-    .await?;
-    expect_rows(1, done.rows_affected())
-}
-
-/// Gives the credential another token: from now on only the text of this digest is it.
-pub(super) async fn replace_digest(
-    db: &mut Session,
-    id: CredentialId,
-    digest: &Digest,
-) -> Result<()> {
-    let done = db
-        .query("UPDATE credentials SET digest = $2 WHERE id = $1")
-        .bind(id.0)
-        .bind(&digest.as_bytes()[..])
-        .execute(db.connection())
-        .await?;
-    expect_rows(1, done.rows_affected())
-}
-
-/// What succeeded this credential by rotation and is neither revoked nor expired.
-pub(super) async fn find_successor(
-    db: &mut Session,
-    id: CredentialId,
-    now: Timestamp,
-) -> Result<Option<Credential>> {
-    let row = db
-        .query(concat!(
-            select_credentials!(),
-            " WHERE c.predecessor_id = $1 \
-           AND c.revoke_time IS NULL \
-           AND c.generation >= COALESCE(w.generation, u.generation) \
-           AND (c.expire_time IS NULL OR c.expire_time > $2) \
-         ORDER BY c.id DESC \
-         LIMIT 1"
-        ))
-        .bind(id.0)
-        .bind(at(now))
-        .fetch_optional(db.connection())
-        .await?;
-    row.as_ref().map(row::credential).transpose()
-}
-
-/// How many credentials of this owner and generation are neither revoked nor expired; counts up to `most`.
-pub(super) async fn count_live(
-    db: &mut Session,
-    owner: &Owner,
-    generation: i64,
-    now: Timestamp,
-    most: u32,
-) -> Result<u32> {
-    let (statement, id) = match owner {
-        Owner::Workspace(id) => (
-            "SELECT count(*) FROM ( \
-                 SELECT 1 FROM credentials \
-                 WHERE workspace_id = $1 AND generation >= $2 AND revoke_time IS NULL \
-                   AND (expire_time IS NULL OR expire_time > $3) \
-                 LIMIT $4) AS live",
-            id.as_str(),
-        ),
-        Owner::User { id, .. } => (
-            "SELECT count(*) FROM ( \
-                 SELECT 1 FROM credentials \
-                 WHERE user_id = $1 AND generation >= $2 AND revoke_time IS NULL \
-                   AND (expire_time IS NULL OR expire_time > $3) \
-                 LIMIT $4) AS live",
-            id.as_str(),
-        ),
-    };
-    let row = db
-        .query(statement)
-        .bind(id)
-        .bind(generation)
-        .bind(at(now))
-        .bind(i64::from(most))
-        .fetch_one(db.connection())
-        .await?;
-    // No more than `most`, which is a u32.
-    Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
 }

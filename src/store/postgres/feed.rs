@@ -9,54 +9,70 @@ use sqlx::{PgPool, Row as _};
 
 use super::hosts::place;
 use super::primary::{Primary, Seen};
-use super::{PostgresStore, Result, Session, StoreError, pools};
+use super::session::{decide, read, transact};
+use super::{PostgresStore, Result, Session, pools};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
-use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
+use crate::store::{
+    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+};
 
 /// What the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
+
 /// How often to look where nothing can be listened to: behind a pooler.
 const POOLED_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How long a connection of its own is waited for before one is taken from those that all share.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The processes that answer from memory.
-pub(super) async fn list_replicas(db: &mut Session) -> Result<Seen<Replicas>> {
-    let rows = db
-        .query(concat!(
-            "SELECT ",
-            place!(),
-            ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
-             FROM counter LEFT JOIN replicas AS r ON true \
-             WHERE counter.id = 1"
-        ))
-        .fetch_all(db.connection())
-        .await?;
-    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-    let (place, revision) = row::placed(first)?;
-    Ok(Seen { place, revision, what: row::replicas(&rows) })
-}
+#[async_trait]
+impl FeedStore for PostgresStore {
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(PostgresFeed::open(self).await?))
+    }
 
-/// How a replica's process named itself.
-pub(super) async fn find_host(db: &mut Session, id: ReplicaId) -> Result<Option<String>> {
-    let row = db.query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
-    let row = row.fetch_optional(db.connection()).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
+    async fn list_replicas(&self) -> Result<Replicas> {
+        decide!(self, async |db| {
+            let rows = db
+                .query(concat!(
+                    "SELECT ",
+                    place!(),
+                    ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
+                     FROM counter LEFT JOIN replicas AS r ON true \
+                     WHERE counter.id = 1"
+                ))
+                .fetch_all(db.connection())
+                .await?;
+            let first =
+                rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+            let (place, revision) = row::placed(first)?;
+            Ok(Seen { place, revision, what: row::replicas(&rows) })
+        })
+    }
 
-/// Marks a replica's row as ended if it still stands at `seq`.
-pub(super) async fn fence(db: &mut Session, id: ReplicaId, seq: i64) -> Result<bool> {
-    let done = db
-        .query(
-            "UPDATE replicas SET end_time = clock_timestamp() \
-             WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL",
-        )
-        .bind(id.0)
-        .bind(seq)
-        .execute(db.connection())
-        .await?;
-    Ok(done.rows_affected() == 1)
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        read!(self, async |db| {
+            let row = db.query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
+            let row = row.fetch_optional(db.connection()).await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        transact!(self, async |db| {
+            let done = db
+                .query(
+                    "UPDATE replicas SET end_time = clock_timestamp() \
+                     WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL",
+                )
+                .bind(id.0)
+                .bind(seq)
+                .execute(db.connection())
+                .await?;
+            Ok(done.rows_affected() == 1)
+        })
+    }
 }
 
 /// Two connections at the most.

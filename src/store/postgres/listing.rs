@@ -1,51 +1,84 @@
 //! Pages of credentials: how `store::listing` walks an index, in SQL.
 
+use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, Row as _};
 
-use super::{Result, Session, at};
+use super::session::read;
+use super::{PostgresStore, Result, Session, at};
 use crate::model::limits::LIST_SCAN_MAX;
-use crate::model::{CredentialState, Timestamp, UserId, WorkspaceId};
+use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
 use crate::store::listing::{self, Driver, Narrow};
-use crate::store::sql::{credential_columns, select_credentials};
-use crate::store::{CredentialFilter, CredentialOrder, CredentialPosition, Listed, row};
+use crate::store::sql::{credential_columns, select_credentials, select_digests};
+use crate::store::{
+    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+};
 
 type Query = QueryBuilder<Postgres>;
 
-/// A page: credentials after this place, in the filter's order.
-pub(super) async fn list(
-    db: &mut Session,
-    filter: &CredentialFilter,
-    now: Timestamp,
-    after: Option<CredentialPosition>,
-    limit: u32,
-) -> Result<Listed> {
-    let mut parts = Vec::new();
-    for filter in walks(db, filter).await? {
-        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-        parts.push(walk.run(db).await?);
+#[async_trait]
+impl ListingStore for PostgresStore {
+    async fn list_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Listed> {
+        read!(self, async |db| {
+            let mut parts = Vec::new();
+            for filter in walks(db, filter).await? {
+                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+                parts.push(walk.run(db).await?);
+            }
+            Ok(listing::merge(filter.order, parts, limit))
+        })
     }
-    Ok(listing::merge(filter.order, parts, limit))
-}
 
-/// How [`list`] would find this page, as Postgres puts it.
-pub(super) async fn explain(
-    db: &mut Session,
-    filter: &CredentialFilter,
-    now: Timestamp,
-    after: Option<CredentialPosition>,
-    limit: u32,
-) -> Result<Vec<String>> {
-    let mut plans = Vec::new();
-    for filter in walks(db, filter).await? {
-        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-        let (end, narrow) = walk.ways(db).await?;
-        let mut query = Query::new("EXPLAIN (COSTS OFF) ");
-        walk.push_page(&mut query, end, narrow);
-        for row in db.built(&mut query).fetch_all(db.connection()).await? {
-            plans.push(row.try_get(0)?);
-        }
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let mut plans = Vec::new();
+            for filter in walks(db, filter).await? {
+                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+                let (end, narrow) = walk.ways(db).await?;
+                let mut query = Query::new("EXPLAIN (COSTS OFF) ");
+                walk.push_page(&mut query, end, narrow);
+                for row in db.built(&mut query).fetch_all(db.connection()).await? {
+                    plans.push(row.try_get(0)?);
+                }
+            }
+            Ok(plans)
+        })
     }
-    Ok(plans)
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        read!(self, async |db| {
+            let rows = db
+                .query(select_digests!())
+                .bind(place(after))
+                .bind(i64::from(limit))
+                .fetch_all(db.connection())
+                .await?;
+            rows.iter().map(row::digest).collect()
+        })
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let rows = db
+                .query(concat!("EXPLAIN (COSTS OFF) ", select_digests!()))
+                .bind(place(after))
+                .bind(i64::from(limit))
+                .fetch_all(db.connection())
+                .await?;
+            rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        })
+    }
 }
 
 /// What is walked: one index, or what a user sees, which is an index of each owner.
@@ -338,4 +371,9 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
         CredentialState::Active => query.push(" AND c.disable_time IS NULL"),
         CredentialState::Revoked | CredentialState::Expired => return,
     };
+}
+
+/// No bytes at all come before every digest.
+fn place(after: Option<&Digest>) -> &[u8] {
+    after.map_or(&[], |digest| digest.as_bytes())
 }

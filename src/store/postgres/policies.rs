@@ -1,12 +1,97 @@
 //! What workspaces ask of their keys beyond the server's own policy.
 
-use super::session::locked;
-use super::{Result, Session};
+use async_trait::async_trait;
+
+use super::session::{locked, read};
+use super::transaction::{PostgresTx, verb};
+use super::{PostgresStore, Result, Session};
 use crate::model::{WorkspaceId, WorkspacePolicy};
-use crate::store::{Lock, row};
+use crate::store::{Lock, PolicyStore, PolicyTx, row};
+
+#[async_trait]
+impl PolicyStore for PostgresStore {
+    async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+        read!(self, async |db| find(db, id).await)
+    }
+
+    async fn list_workspace_policies(
+        &self,
+        first: &WorkspaceId,
+        last: &WorkspaceId,
+    ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
+        read!(self, async |db| {
+            let rows = db.query(
+                "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \
+                 FROM workspace_policies \
+                 WHERE workspace_id BETWEEN $1 AND $2 \
+                 ORDER BY workspace_id",
+            )
+            .bind(first.as_str())
+            .bind(last.as_str())
+            .fetch_all(db.connection())
+            .await?;
+            rows.iter().map(row::workspace_policy).collect()
+        })
+    }
+}
+
+#[async_trait]
+impl PolicyTx for PostgresTx {
+    async fn find_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        lock: Lock,
+    ) -> Result<Option<WorkspacePolicy>> {
+        verb!(self, async |db| {
+            let statement = locked!(
+                lock,
+                "SELECT workspace_id FROM workspace_policies WHERE workspace_id = $1"
+            );
+            db.query(statement).bind(id.as_str()).execute(db.connection()).await?;
+            find(db, id).await
+        })
+    }
+
+    async fn put_workspace_policy(
+        &mut self,
+        id: &WorkspaceId,
+        policy: &WorkspacePolicy,
+    ) -> Result<()> {
+        verb!(self, async |db| {
+            db.query(
+                "INSERT INTO workspace_policies ( \
+                     workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max) \
+                 VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (workspace_id) DO UPDATE \
+                 SET key_lifetime_max = excluded.key_lifetime_max, \
+                     key_expiry_required = excluded.key_expiry_required, keys_max = excluded.keys_max, \
+                     overlap_min = excluded.overlap_min, overlap_max = excluded.overlap_max",
+            )
+            .bind(id.as_str())
+            .bind(policy.key_lifetime_max.map(row::duration_micros))
+            .bind(policy.key_expiry_required)
+            .bind(policy.keys_max.map(i64::from))
+            .bind(policy.overlap_min.map(row::duration_micros))
+            .bind(policy.overlap_max.map(row::duration_micros))
+            .execute(db.connection())
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
+        verb!(self, async |db| {
+            db.query("DELETE FROM workspace_policies WHERE workspace_id = $1")
+                .bind(id.as_str())
+                .execute(db.connection())
+                .await?;
+            Ok(())
+        })
+    }
+}
 
 /// The policy of this workspace, if it has one.
-pub(super) async fn find(db: &mut Session, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
+async fn find(db: &mut Session, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
     let row = db.query(
         "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \
          FROM workspace_policies \
@@ -16,71 +101,4 @@ pub(super) async fn find(db: &mut Session, id: &WorkspaceId) -> Result<Option<Wo
     .fetch_optional(db.connection())
     .await?;
     Ok(row.as_ref().map(row::workspace_policy).transpose()?.map(|(_, policy)| policy))
-}
-
-/// The policy of this workspace, whose row stays locked to the end of the transaction: those who count a workspace's keys
-/// by it wait for each other.
-pub(super) async fn find_locked(
-    db: &mut Session,
-    id: &WorkspaceId,
-    lock: Lock,
-) -> Result<Option<WorkspacePolicy>> {
-    let statement =
-        locked!(lock, "SELECT workspace_id FROM workspace_policies WHERE workspace_id = $1");
-    db.query(statement).bind(id.as_str()).execute(db.connection()).await?;
-    find(db, id).await
-}
-
-/// The policies of the workspaces from the first id to the last.
-pub(super) async fn list(
-    db: &mut Session,
-    first: &WorkspaceId,
-    last: &WorkspaceId,
-) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>> {
-    let rows = db.query(
-        "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \
-         FROM workspace_policies \
-         WHERE workspace_id BETWEEN $1 AND $2 \
-         ORDER BY workspace_id",
-    )
-    .bind(first.as_str())
-    .bind(last.as_str())
-    .fetch_all(db.connection())
-    .await?;
-    rows.iter().map(row::workspace_policy).collect()
-}
-
-/// Gives the workspace this policy.
-pub(super) async fn put(
-    db: &mut Session,
-    id: &WorkspaceId,
-    policy: &WorkspacePolicy,
-) -> Result<()> {
-    db.query(
-        "INSERT INTO workspace_policies ( \
-             workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max) \
-         VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (workspace_id) DO UPDATE \
-         SET key_lifetime_max = excluded.key_lifetime_max, \
-             key_expiry_required = excluded.key_expiry_required, keys_max = excluded.keys_max, \
-             overlap_min = excluded.overlap_min, overlap_max = excluded.overlap_max",
-    )
-    .bind(id.as_str())
-    .bind(policy.key_lifetime_max.map(row::duration_micros))
-    .bind(policy.key_expiry_required)
-    .bind(policy.keys_max.map(i64::from))
-    .bind(policy.overlap_min.map(row::duration_micros))
-    .bind(policy.overlap_max.map(row::duration_micros))
-    .execute(db.connection())
-    .await?;
-    Ok(())
-}
-
-/// Takes the workspace's policy away, if it has one.
-pub(super) async fn delete(db: &mut Session, id: &WorkspaceId) -> Result<()> {
-    db.query("DELETE FROM workspace_policies WHERE workspace_id = $1")
-        .bind(id.as_str())
-        .execute(db.connection())
-        .await?;
-    Ok(())
 }

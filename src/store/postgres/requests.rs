@@ -1,55 +1,62 @@
 //! Request ids of calls that made a credential.
 
+use async_trait::async_trait;
+
+use super::transaction::{PostgresTx, verb};
 use super::{Result, Session, at};
 use crate::model::{RequestId, Timestamp};
-use crate::store::{ClaimedRequest, row};
+use crate::store::{ClaimedRequest, RequestTx, row};
 
 /// Rows beyond their time that each claim drops: more than are made, so that none pile up.
 const FORGOTTEN_AT_ONCE: i64 = 100;
 
-/// Notes that this request makes its credential, unless one of the same id did after `forget_before`: that one.
-pub(super) async fn claim(
-    db: &mut Session,
-    request: &ClaimedRequest,
-    forget_before: Timestamp,
-) -> Result<Option<ClaimedRequest>> {
-    // Without a lock first: those who come later need not wait for each other.
-    let earlier = find(db, &request.requester, request.request_id).await?;
-    if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
-        return Ok(Some(earlier));
+#[async_trait]
+impl RequestTx for PostgresTx {
+    async fn claim_request(
+        &mut self,
+        request: &ClaimedRequest,
+        forget_before: Timestamp,
+    ) -> Result<Option<ClaimedRequest>> {
+        verb!(self, async |db| {
+            // Without a lock first: those who come later need not wait for each other.
+            let earlier = find(db, &request.requester, request.request_id).await?;
+            if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
+                return Ok(Some(earlier));
+            }
+            // Of two that race, the second waits here for the first to commit or to fail.
+            let done = db
+                .query(
+                    "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
+                 VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (requester, request_id) DO UPDATE \
+                 SET fingerprint = excluded.fingerprint, credential_id = excluded.credential_id, \
+                     create_time = excluded.create_time \
+                 WHERE requests.create_time <= $6",
+                )
+                .bind(&request.requester)
+                .bind(request.request_id.0)
+                .bind(&request.fingerprint.as_bytes()[..])
+                .bind(request.credential_id.0)
+                .bind(at(request.create_time))
+                .bind(at(forget_before))
+                .execute(db.connection())
+                .await?;
+            if done.rows_affected() == 0 {
+                return find(db, &request.requester, request.request_id).await;
+            }
+            db.query(
+                "DELETE FROM requests \
+                 WHERE ctid IN ( \
+                     SELECT ctid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2 \
+                         FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(at(forget_before))
+            .bind(FORGOTTEN_AT_ONCE)
+            .execute(db.connection())
+            .await?;
+            Ok(None)
+        })
     }
-    // Of two that race, the second waits here for the first to commit or to fail.
-    let done = db
-        .query(
-            "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
-         VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (requester, request_id) DO UPDATE \
-         SET fingerprint = excluded.fingerprint, credential_id = excluded.credential_id, \
-             create_time = excluded.create_time \
-         WHERE requests.create_time <= $6",
-        )
-        .bind(&request.requester)
-        .bind(request.request_id.0)
-        .bind(&request.fingerprint.as_bytes()[..])
-        .bind(request.credential_id.0)
-        .bind(at(request.create_time))
-        .bind(at(forget_before))
-        .execute(db.connection())
-        .await?;
-    if done.rows_affected() == 0 {
-        return find(db, &request.requester, request.request_id).await;
-    }
-    db.query(
-        "DELETE FROM requests \
-         WHERE ctid IN ( \
-             SELECT ctid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2 \
-                 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(at(forget_before))
-    .bind(FORGOTTEN_AT_ONCE)
-    .execute(db.connection())
-    .await?;
-    Ok(None)
 }
 
 async fn find(

@@ -229,23 +229,22 @@ fn is_broken(error: &sqlx::Error) -> bool {
 /// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
 /// is not the primary.
 macro_rules! again {
-    ($store:expr, $purpose:expr, $db:ident => $read:expr) => {{
+    ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
+        let read = async |$db: &mut Session| $read.await;
         let mut session = $store.session($purpose).await?;
-        let $db = &mut session;
-        let (generation, limit) = ($db.generation, $db.limit());
-        let first = $store.primary.while_kept(generation, limit, $read).await;
+        let (generation, limit) = (session.generation, session.limit());
+        let first = $store.primary.while_kept(generation, limit, read(&mut session)).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
             $store.primary.notice_pooler(generation);
         }
         match first {
             Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
-                if $store.primary.is_thrown(generation) || $db.is_broken().await =>
+                if $store.primary.is_thrown(generation) || session.is_broken().await =>
             {
                 drop(session);
                 let mut session = $store.live_session($purpose).await?;
-                let $db = &mut session;
-                let (generation, limit) = ($db.generation, $db.limit());
-                $store.primary.while_kept(generation, limit, $read).await
+                let (generation, limit) = (session.generation, session.limit());
+                $store.primary.while_kept(generation, limit, read(&mut session)).await
             }
             outcome => outcome,
         }
@@ -254,19 +253,39 @@ macro_rules! again {
 
 /// Runs a read that decides nothing: that its connection led to the primary when it was made is enough.
 macro_rules! read {
-    ($store:expr, $db:ident => $read:expr) => {
-        again!($store, Purpose::Read, $db => async {
+    ($store:expr, async |$db:ident| $read:expr) => {{
+        use $crate::store::StoreError;
+        use $crate::store::postgres::session::{Purpose, Session, again};
+        again!($store, Purpose::Read, |$db| async {
             $store.primary.ask_behind_pooler($db).await?;
-            $read.await
+            $read
         })
-    };
+    }};
 }
 
 /// Runs a read whose result decides something: it counts only if it shows the primary itself.
 macro_rules! decide {
-    ($store:expr, $db:ident => $read:expr) => {
-        again!($store, Purpose::Decide, $db => $store.primary.counted($db.generation, $read))
-    };
+    ($store:expr, async |$db:ident| $read:expr) => {{
+        use $crate::store::StoreError;
+        use $crate::store::postgres::session::{Purpose, Session, again};
+        again!($store, Purpose::Decide, |$db| {
+            $store.primary.counted($db.generation, async { $read })
+        })
+    }};
+}
+
+/// Runs what writes, in a transaction of its own, to its commit.
+macro_rules! transact {
+    ($store:expr, async |$db:ident| $write:expr) => {{
+        let mut session = $store.begin_write().await?;
+        let $db = &mut session;
+        let mut outcome: $crate::store::Result<_> = async { $write }.await;
+        if outcome.is_ok() {
+            outcome = session.commit().await.and(outcome);
+        }
+        $store.primary.writes.note(&outcome);
+        outcome
+    }};
 }
 
 /// The statement with the row lock that is asked for. Keys never change, so the weaker kind of exclusive lock will do:
@@ -280,4 +299,4 @@ macro_rules! locked {
     };
 }
 
-pub(super) use {again, decide, locked, read};
+pub(super) use {again, decide, locked, read, transact};

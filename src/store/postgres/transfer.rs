@@ -1,40 +1,139 @@
 //! Import and export: many credentials in one statement. Lists go in as arrays.
 
+use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Session, at};
+use super::session::read;
+use super::transaction::{PostgresTx, verb};
+use super::{PostgresStore, Result, Session, at};
 use crate::model::{CredentialId, Owner, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{ExportFilter, ImportFound, ImportNames, StoredCredential, row};
+use crate::store::{
+    ExportFilter, ImportFound, ImportNames, StoredCredential, TransferStore, TransferTx, row,
+};
 
-/// Credentials after this one, by id, with their digests; not those of owners that are deleted.
-pub(super) async fn export(
-    db: &mut Session,
-    filter: &ExportFilter,
-    after: Option<CredentialId>,
-    limit: u32,
-) -> Result<Vec<StoredCredential>> {
-    const LIVE: &str = " AND COALESCE(w.delete_time, u.delete_time) IS NULL ORDER BY c.id LIMIT ";
-    let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(concat!(
-        select_credentials!(with ", c.digest"),
-        " WHERE c.id > "
-    ));
-    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
-    if let Some(workspace) = &filter.workspace_id {
-        query.push(" AND c.workspace_id = ").push_bind(workspace.as_str());
+#[async_trait]
+impl TransferStore for PostgresStore {
+    async fn export_credentials(
+        &self,
+        filter: &ExportFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCredential>> {
+        read!(self, async |db| {
+            const LIVE: &str =
+                " AND COALESCE(w.delete_time, u.delete_time) IS NULL ORDER BY c.id LIMIT ";
+            let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(concat!(
+                select_credentials!(with ", c.digest"),
+                " WHERE c.id > "
+            ));
+            query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
+            if let Some(workspace) = &filter.workspace_id {
+                query.push(" AND c.workspace_id = ").push_bind(workspace.as_str());
+            }
+            if let Some(user) = &filter.user_id {
+                query.push(" AND c.user_id = ").push_bind(user.as_str());
+            }
+            query.push(LIVE).push_bind(i64::from(limit));
+            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            rows.iter().map(row::stored_credential).collect()
+        })
     }
-    if let Some(user) = &filter.user_id {
-        query.push(" AND c.user_id = ").push_bind(user.as_str());
+
+    async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound> {
+        read!(self, async |db| find(db, names).await)
     }
-    query.push(LIVE).push_bind(i64::from(limit));
-    let rows = db.built(&mut query).fetch_all(db.connection()).await?;
-    rows.iter().map(row::stored_credential).collect()
+}
+
+#[async_trait]
+impl TransferTx for PostgresTx {
+    async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        verb!(self, async |db| {
+            // The owners are held in the order of their ids.
+            // First the locks and then the look, as in `find_credential`.
+            db.query(
+                "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
+            )
+            .bind(&names.workspaces)
+            .execute(db.connection())
+            .await?;
+            db.query("SELECT id FROM users WHERE id = ANY($1) ORDER BY id FOR SHARE")
+                .bind(users(names))
+                .execute(db.connection())
+                .await?;
+            find(db, names).await
+        })
+    }
+
+    async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
+        verb!(self, async |db| find(db, names).await)
+    }
+
+    async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
+        verb!(self, async |db| {
+            // One change is logged for all: that what was unknown may be known.
+            if credentials.is_empty() {
+                return Ok(());
+            }
+            // To the end of the transaction, since that is when the triggers run that it is for.
+            db.query("SET LOCAL sophic_auth.bulk = 'on'").execute(db.connection()).await?;
+            let rows = Arrays::of(credentials);
+            let done = db
+                .query(
+                    "INSERT INTO credentials ( \
+                         id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
+                         annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
+                         creator, predecessor_id, family_id, version) \
+                     SELECT * FROM unnest( \
+                         $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], \
+                         $8::text[], $9::bytea[], $10::smallint[], $11::text[], $12::text[], $13::timestamptz[], \
+                         $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[], \
+                         $19::text[], $20::uuid[], $21::uuid[], $22::bigint[])",
+                )
+                .bind(rows.id)
+                .bind(rows.kind)
+                .bind(rows.workspace_id)
+                .bind(rows.user_id)
+                .bind(rows.max_role)
+                .bind(rows.generation)
+                .bind(rows.name)
+                .bind(rows.hint)
+                .bind(rows.digest)
+                .bind(rows.scopes)
+                .bind(rows.ip_allowlist)
+                .bind(rows.annotations)
+                .bind(rows.create_time)
+                .bind(rows.expire_time)
+                .bind(rows.disable_time)
+                .bind(rows.revoke_time)
+                .bind(rows.last_use_time)
+                .bind(rows.last_use_ip)
+                .bind(rows.creator)
+                .bind(rows.predecessor_id)
+                .bind(rows.family_id)
+                .bind(rows.version)
+                .execute(db.connection())
+                .await?;
+            expect_rows(credentials.len() as u64, done.rows_affected())
+        })
+    }
+
+    async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
+        verb!(self, async |db| {
+            let done = db
+                .query("UPDATE counter SET epoch = $1 WHERE id = 1")
+                .bind(epoch)
+                .execute(db.connection())
+                .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
 }
 
 /// What is there of what a batch names.
-pub(super) async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
+async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
     let mut found = ImportFound::default();
     if !names.workspaces.is_empty() {
         let rows = db
@@ -76,69 +175,6 @@ pub(super) async fn find(db: &mut Session, names: &ImportNames) -> Result<Import
     Ok(found)
 }
 
-/// The same, with the owners held against change, in the order of their ids.
-pub(super) async fn find_locked(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
-    // First the locks and then the look, as in `credentials::find_locked`.
-    db.query(
-        "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
-    )
-    .bind(&names.workspaces)
-    .execute(db.connection())
-    .await?;
-    db.query("SELECT id FROM users WHERE id = ANY($1) ORDER BY id FOR SHARE")
-        .bind(users(names))
-        .execute(db.connection())
-        .await?;
-    find(db, names).await
-}
-
-/// Inserts them all, and logs one change for all: that what was unknown may be known.
-pub(super) async fn insert(db: &mut Session, credentials: &[StoredCredential]) -> Result<()> {
-    if credentials.is_empty() {
-        return Ok(());
-    }
-    // To the end of the transaction, since that is when the triggers run that it is for.
-    db.query("SET LOCAL sophic_auth.bulk = 'on'").execute(db.connection()).await?;
-    let rows = Arrays::of(credentials);
-    let done = db
-        .query(
-            "INSERT INTO credentials ( \
-                 id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
-                 annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-                 creator, predecessor_id, family_id, version) \
-             SELECT * FROM unnest( \
-                 $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], \
-                 $8::text[], $9::bytea[], $10::smallint[], $11::text[], $12::text[], $13::timestamptz[], \
-                 $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[], \
-                 $19::text[], $20::uuid[], $21::uuid[], $22::bigint[])",
-        )
-        .bind(rows.id)
-        .bind(rows.kind)
-        .bind(rows.workspace_id)
-        .bind(rows.user_id)
-        .bind(rows.max_role)
-        .bind(rows.generation)
-        .bind(rows.name)
-        .bind(rows.hint)
-        .bind(rows.digest)
-        .bind(rows.scopes)
-        .bind(rows.ip_allowlist)
-        .bind(rows.annotations)
-        .bind(rows.create_time)
-        .bind(rows.expire_time)
-        .bind(rows.disable_time)
-        .bind(rows.revoke_time)
-        .bind(rows.last_use_time)
-        .bind(rows.last_use_ip)
-        .bind(rows.creator)
-        .bind(rows.predecessor_id)
-        .bind(rows.family_id)
-        .bind(rows.version)
-        .execute(db.connection())
-        .await?;
-    expect_rows(credentials.len() as u64, done.rows_affected())
-}
-
 /// Rows turned on their side: an array for each column.
 #[derive(Default)]
 struct Arrays<'a> {
@@ -177,7 +213,7 @@ impl<'a> Arrays<'a> {
                 }
             };
             arrays.id.push(credential.id.0);
-            arrays.kind.push(i16::from(credential.kind().number()));
+            arrays.kind.push(i16::from(credential.kind.number()));
             arrays.workspace_id.push(workspace);
             arrays.user_id.push(user);
             arrays.max_role.push(max_role);
@@ -202,16 +238,6 @@ impl<'a> Arrays<'a> {
         }
         arrays
     }
-}
-
-/// Says that the log is no continuation of what anybody has seen.
-pub(super) async fn renew_epoch(db: &mut Session, epoch: Uuid) -> Result<()> {
-    let done = db
-        .query("UPDATE counter SET epoch = $1 WHERE id = 1")
-        .bind(epoch)
-        .execute(db.connection())
-        .await?;
-    expect_rows(1, done.rows_affected())
 }
 
 fn users(names: &ImportNames) -> Vec<&str> {

@@ -1,14 +1,109 @@
 //! The audit log: appended to, read, and cut by retention.
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::{Result, at};
-use crate::model::{AuditEvent, Digest, EventId, Timestamp, UserId};
+use super::transaction::{SqliteTx, verb};
+use super::{Result, SqliteStore, at, read};
+use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
-use crate::store::{AuditFilter, row};
+use crate::store::{AuditFilter, AuditStore, AuditTx, row};
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    async fn list_audit_events(
+        &self,
+        filter: &AuditFilter,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>> {
+        read!(self, async |db| {
+            // Only what the filter asks for stands in the statement, so that each has its index.
+            let mut query = QueryBuilder::<Sqlite>::new(concat!(
+                "SELECT ",
+                audit_event_columns!(),
+                " FROM audit_events WHERE id > "
+            ));
+            query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
+            if let Some(start) = filter.start_time {
+                query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
+                query.push(" AND time >= ").push_bind(at(start));
+            }
+            if let Some(end) = filter.end_time {
+                query.push(" AND id < ").push_bind(EventId::first_after(end).0);
+                query.push(" AND time < ").push_bind(at(end));
+            }
+            // The first that is asked for picks the index, the one that leaves fewest rows first: SQLite would guess. A '+' keeps
+            // the others from being picked.
+            let mut plus = "";
+            let target_id = filter.target_id.as_deref();
+            let conditions = [
+                ("target_id <> '' AND ", "target_id = ", target_id),
+                ("", "acting_user = ", filter.acting_user.as_ref().map(UserId::as_str)),
+                ("", "action = ", filter.action.as_deref()),
+                ("", "caller = ", filter.caller.as_deref()),
+                ("", "target_kind = ", filter.target_kind.as_deref()),
+            ];
+            for (implied, column, value) in conditions {
+                let Some(value) = value else { continue };
+                query
+                    .push(" AND ")
+                    .push(implied)
+                    .push(plus)
+                    .push(column)
+                    .push_bind(value.to_owned());
+                plus = "+";
+            }
+            query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
+            let rows = query.build().fetch_all(db).await?;
+            rows.iter().map(row::audit_event).collect()
+        })
+    }
+}
+
+#[async_trait]
+impl AuditTx for SqliteTx {
+    async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
+        verb!(self, async |db| {
+            // One statement: they go in as JSON, the id in it as hexadecimal digits.
+            if events.is_empty() {
+                return Ok(());
+            }
+            let rows: Vec<_> = events.iter().map(fields).collect();
+            let done = sqlx::query(concat!(
+                "INSERT INTO audit_events (",
+                audit_event_columns!(),
+                ") SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+                     value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11 \
+                 FROM json_each($1)"
+            ))
+            .bind(Value::Array(rows).to_string())
+            .execute(db)
+            .await?;
+            expect_rows(events.len() as u64, done.rows_affected())
+        })
+    }
+
+    async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
+        verb!(self, async |db| {
+            sqlx::query("UPDATE audit_retention SET enabled = 1").execute(&mut *db).await?;
+            let done = sqlx::query(
+                "DELETE FROM audit_events \
+                 WHERE id IN (SELECT id FROM audit_events WHERE id < $1 AND time < $2 ORDER BY id LIMIT $3)",
+            )
+            .bind(EventId::first_after(cutoff).0)
+            .bind(at(cutoff))
+            .bind(i64::from(limit))
+            .execute(&mut *db)
+            .await?;
+            sqlx::query("UPDATE audit_retention SET enabled = 0").execute(db).await?;
+            Ok(done.rows_affected())
+        })
+    }
+}
 
 /// Appends an event.
 pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Result<()> {
@@ -34,29 +129,10 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
     Ok(())
 }
 
-/// Appends them all in one statement: they go in as JSON, the id in it as hexadecimal digits.
-pub(super) async fn insert_many(db: &mut SqliteConnection, events: &[AuditEvent]) -> Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = events.iter().map(fields).collect();
-    let done = sqlx::query(concat!(
-        "INSERT INTO audit_events (",
-        audit_event_columns!(),
-        ") SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11 \
-         FROM json_each($1)"
-    ))
-    .bind(Value::Array(rows).to_string())
-    .execute(db)
-    .await?;
-    expect_rows(events.len() as u64, done.rows_affected())
-}
-
 /// A row as an array, in the order of the columns.
 fn fields(event: &AuditEvent) -> Value {
     json!([
-        Digest::hex_of(event.id.0.as_bytes()),
+        hex::encode(event.id.0.as_bytes()),
         at(event.time),
         event.action,
         event.caller,
@@ -69,67 +145,4 @@ fn fields(event: &AuditEvent) -> Value {
         event.reason,
         event.refusal,
     ])
-}
-
-/// Events that the filter names after this one, by id. Only what the filter asks for stands in the statement, so that each
-/// has its index.
-pub(super) async fn list(
-    db: &mut SqliteConnection,
-    filter: &AuditFilter,
-    after: Option<EventId>,
-    limit: u32,
-) -> Result<Vec<AuditEvent>> {
-    let mut query = QueryBuilder::<Sqlite>::new(concat!(
-        "SELECT ",
-        audit_event_columns!(),
-        " FROM audit_events WHERE id > "
-    ));
-    query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
-    if let Some(start) = filter.start_time {
-        query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
-        query.push(" AND time >= ").push_bind(at(start));
-    }
-    if let Some(end) = filter.end_time {
-        query.push(" AND id < ").push_bind(EventId::first_after(end).0);
-        query.push(" AND time < ").push_bind(at(end));
-    }
-    // The first that is asked for picks the index, the one that leaves fewest rows first: SQLite would guess. A '+' keeps
-    // the others from being picked.
-    let mut plus = "";
-    let target_id = filter.target_id.as_deref();
-    let conditions = [
-        ("target_id <> '' AND ", "target_id = ", target_id),
-        ("", "acting_user = ", filter.acting_user.as_ref().map(UserId::as_str)),
-        ("", "action = ", filter.action.as_deref()),
-        ("", "caller = ", filter.caller.as_deref()),
-        ("", "target_kind = ", filter.target_kind.as_deref()),
-    ];
-    for (implied, column, value) in conditions {
-        let Some(value) = value else { continue };
-        query.push(" AND ").push(implied).push(plus).push(column).push_bind(value.to_owned());
-        plus = "+";
-    }
-    query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
-    let rows = query.build().fetch_all(db).await?;
-    rows.iter().map(row::audit_event).collect()
-}
-
-/// Drops the oldest events from before `cutoff`, up to `limit` of them, with the schema's leave.
-pub(super) async fn delete(
-    db: &mut SqliteConnection,
-    cutoff: Timestamp,
-    limit: u32,
-) -> Result<u64> {
-    sqlx::query("UPDATE audit_retention SET enabled = 1").execute(&mut *db).await?;
-    let done = sqlx::query(
-        "DELETE FROM audit_events \
-         WHERE id IN (SELECT id FROM audit_events WHERE id < $1 AND time < $2 ORDER BY id LIMIT $3)",
-    )
-    .bind(EventId::first_after(cutoff).0)
-    .bind(at(cutoff))
-    .bind(i64::from(limit))
-    .execute(&mut *db)
-    .await?;
-    sqlx::query("UPDATE audit_retention SET enabled = 0").execute(db).await?;
-    Ok(done.rows_affected())
 }

@@ -1,16 +1,145 @@
 //! Credentials by the batch: ending, purging, and noting the use of many in few statements.
 
+use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::{Result, at};
+use super::transaction::{SqliteTx, verb};
+use super::{Result, SqliteStore, at, read, transact};
 use crate::model::{Credential, CredentialId, LastUse, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
-use crate::store::{RevokeFilter, row};
+use crate::store::{BulkStore, BulkTx, RevokeFilter, row};
+
+#[async_trait]
+impl BulkStore for SqliteStore {
+    async fn list_revocable(
+        &self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        read!(self, async |db| list_revocable(db, filter, after, limit).await)
+    }
+
+    async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
+        read!(self, async |db| {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT COUNT(*) \
+                 FROM credentials AS c \
+                 LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
+                 LEFT JOIN users AS u ON u.id = c.user_id \
+                 WHERE ",
+            );
+            push_revocable(&mut query, filter);
+            let count: i64 = query.build().fetch_one(db).await?.try_get(0)?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        })
+    }
+
+    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+        read!(self, async |db| {
+            // Dead by themselves, which has its indexes, or with their owner.
+            let rows = sqlx::query(
+                "SELECT revoked.id FROM ( \
+                     SELECT c.id FROM credentials AS c \
+                     WHERE c.revoke_time < $1 ORDER BY c.revoke_time LIMIT $2) AS revoked \
+                 UNION SELECT expired.id FROM ( \
+                     SELECT c.id FROM credentials AS c \
+                     WHERE c.expire_time < $1 ORDER BY c.expire_time LIMIT $2) AS expired \
+                 UNION SELECT keys.id FROM ( \
+                     SELECT c.id FROM workspaces AS w \
+                     JOIN credentials AS c ON c.workspace_id = w.id AND c.generation < w.generation \
+                     WHERE w.generation > 0 AND COALESCE(w.generation_time, w.update_time) < $1 LIMIT $2) AS keys \
+                 UNION SELECT pats.id FROM ( \
+                     SELECT c.id FROM users AS u \
+                     JOIN credentials AS c ON c.user_id = u.id AND c.generation < u.generation \
+                     WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
+                 LIMIT $2",
+            )
+            .bind(at(cutoff))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(|row| Ok(CredentialId(row.try_get(0)?))).collect()
+        })
+    }
+
+    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+        transact!(self, async |db| {
+            // Replicas race, and none may turn back what another wrote.
+            let mut written = 0;
+            for (id, last_use) in uses {
+                let done = sqlx::query(
+                    "UPDATE credentials SET last_use_time = $2, last_use_ip = $3 \
+                     WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
+                )
+                .bind(id.0)
+                .bind(at(last_use.time))
+                .bind(last_use.ip.map(|ip| ip.to_string()))
+                .execute(&mut *db)
+                .await?;
+                written += done.rows_affected();
+            }
+            Ok(written)
+        })
+    }
+}
+
+#[async_trait]
+impl BulkTx for SqliteTx {
+    async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
+        verb!(self, async |db| {
+            let rows = sqlx::query(concat!(
+                select_credentials!(),
+                " WHERE c.id IN (SELECT unhex(value) FROM json_each($1)) ORDER BY c.id"
+            ))
+            .bind(list(ids))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(row::credential).collect()
+        })
+    }
+
+    async fn find_revocable(
+        &mut self,
+        filter: &RevokeFilter,
+        after: Option<CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<Credential>> {
+        verb!(self, async |db| list_revocable(db, filter, after, limit).await)
+    }
+
+    async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
+        verb!(self, async |db| {
+            let done = sqlx::query(
+                "UPDATE credentials SET revoke_time = $2, version = version + 1 \
+                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND revoke_time IS NULL",
+            )
+            .bind(list(ids))
+            .bind(at(time))
+            .execute(db)
+            .await?;
+            expect_rows(ids.len() as u64, done.rows_affected())
+        })
+    }
+
+    async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
+        verb!(self, async |db| {
+            let done = sqlx::query(
+                "DELETE FROM credentials \
+                 WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+            )
+            .bind(list(ids))
+            .execute(db)
+            .await?;
+            expect_rows(ids.len() as u64, done.rows_affected())
+        })
+    }
+}
 
 /// Credentials that the filter names after this one, by id.
-pub(super) async fn list_revocable(
+async fn list_revocable(
     db: &mut SqliteConnection,
     filter: &RevokeFilter,
     after: Option<CredentialId>,
@@ -22,23 +151,6 @@ pub(super) async fn list_revocable(
     query.push(" ORDER BY c.id LIMIT ").push_bind(i64::from(limit));
     let rows = query.build().fetch_all(db).await?;
     rows.iter().map(row::credential).collect()
-}
-
-/// How many credentials the filter names.
-pub(super) async fn count_revocable(
-    db: &mut SqliteConnection,
-    filter: &RevokeFilter,
-) -> Result<u64> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT COUNT(*) \
-         FROM credentials AS c \
-         LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
-         LEFT JOIN users AS u ON u.id = c.user_id \
-         WHERE ",
-    );
-    push_revocable(&mut query, filter);
-    let count: i64 = query.build().fetch_one(db).await?.try_get(0)?;
-    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
@@ -63,101 +175,6 @@ fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
         query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(at(time));
         query.push(")");
     }
-}
-
-/// Some credentials that were dead before `cutoff`: by themselves, which has its indexes, or with their owner.
-pub(super) async fn list_dead(
-    db: &mut SqliteConnection,
-    cutoff: Timestamp,
-    limit: u32,
-) -> Result<Vec<CredentialId>> {
-    let rows = sqlx::query(
-        "SELECT revoked.id FROM ( \
-             SELECT c.id FROM credentials AS c \
-             WHERE c.revoke_time < $1 ORDER BY c.revoke_time LIMIT $2) AS revoked \
-         UNION SELECT expired.id FROM ( \
-             SELECT c.id FROM credentials AS c \
-             WHERE c.expire_time < $1 ORDER BY c.expire_time LIMIT $2) AS expired \
-         UNION SELECT keys.id FROM ( \
-             SELECT c.id FROM workspaces AS w \
-             JOIN credentials AS c ON c.workspace_id = w.id AND c.generation < w.generation \
-             WHERE w.generation > 0 AND COALESCE(w.generation_time, w.update_time) < $1 LIMIT $2) AS keys \
-         UNION SELECT pats.id FROM ( \
-             SELECT c.id FROM users AS u \
-             JOIN credentials AS c ON c.user_id = u.id AND c.generation < u.generation \
-             WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
-         LIMIT $2",
-    )
-    .bind(at(cutoff))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(|row| Ok(CredentialId(row.try_get(0)?))).collect()
-}
-
-/// Those of these that are there, by id.
-pub(super) async fn find(
-    db: &mut SqliteConnection,
-    ids: &[CredentialId],
-) -> Result<Vec<Credential>> {
-    let rows = sqlx::query(concat!(
-        select_credentials!(),
-        " WHERE c.id IN (SELECT unhex(value) FROM json_each($1)) ORDER BY c.id"
-    ))
-    .bind(list(ids))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(row::credential).collect()
-}
-
-/// Revokes these, none of which is revoked by itself.
-pub(super) async fn revoke(
-    db: &mut SqliteConnection,
-    ids: &[CredentialId],
-    time: Timestamp,
-) -> Result<()> {
-    let done = sqlx::query(
-        "UPDATE credentials SET revoke_time = $2, version = version + 1 \
-         WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND revoke_time IS NULL",
-    )
-    .bind(list(ids))
-    .bind(at(time))
-    .execute(db)
-    .await?;
-    expect_rows(ids.len() as u64, done.rows_affected())
-}
-
-/// Drops the rows of these.
-pub(super) async fn delete(db: &mut SqliteConnection, ids: &[CredentialId]) -> Result<()> {
-    let done = sqlx::query(
-        "DELETE FROM credentials \
-         WHERE id IN (SELECT unhex(value) FROM json_each($1))",
-    )
-    .bind(list(ids))
-    .execute(db)
-    .await?;
-    expect_rows(ids.len() as u64, done.rows_affected())
-}
-
-/// Notes uses, but for those of which a later one is known: replicas race, and none may turn back what another wrote.
-pub(super) async fn write_last_uses(
-    db: &mut SqliteConnection,
-    uses: &[(CredentialId, LastUse)],
-) -> Result<u64> {
-    let mut written = 0;
-    for (id, last_use) in uses {
-        let done = sqlx::query(
-            "UPDATE credentials SET last_use_time = $2, last_use_ip = $3 \
-             WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
-        )
-        .bind(id.0)
-        .bind(at(last_use.time))
-        .bind(last_use.ip.map(|ip| ip.to_string()))
-        .execute(&mut *db)
-        .await?;
-        written += done.rows_affected();
-    }
-    Ok(written)
 }
 
 /// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.

@@ -1,130 +1,138 @@
 //! Services that call this one.
 
-use sqlx::SqliteConnection;
+use async_trait::async_trait;
 
-use super::{Result, at};
+use super::transaction::{SqliteTx, verb};
+use super::{Result, SqliteStore, at, read};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
-use crate::store::row;
 use crate::store::sql::caller_columns;
+use crate::store::{CallerStore, CallerTx, Lock, row};
 
-/// The caller of this id, revoked or not.
-pub(super) async fn find(db: &mut SqliteConnection, id: CallerId) -> Result<Option<Caller>> {
-    let row = sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(db)
-        .await?;
-    row.as_ref().map(row::caller).transpose()
+#[async_trait]
+impl CallerStore for SqliteStore {
+    async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
+        read!(self, async |db| {
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                caller_columns!(),
+                " FROM callers WHERE digest = $1 OR previous_digest = $1"
+            ))
+            .bind(&digest.as_bytes()[..])
+            .fetch_optional(db)
+            .await?;
+            let caller = row.as_ref().map(row::caller).transpose()?;
+            // The index has found it; this compares all of it, in a time that tells nothing.
+            Ok(caller.filter(|caller| caller.has_token(digest)))
+        })
+    }
+
+    async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
+        read!(self, async |db| {
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                caller_columns!(),
+                " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
+            ))
+            .bind(san)
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(row::caller).transpose()
+        })
+    }
+
+    async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(concat!(
+                "SELECT ",
+                caller_columns!(),
+                " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
+            ))
+            .bind(after.map(|id| id.0).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(row::caller).collect()
+        })
+    }
 }
 
-/// The caller of this name, unless revoked.
-pub(super) async fn find_by_name(db: &mut SqliteConnection, name: &str) -> Result<Option<Caller>> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE name = $1 AND revoke_time IS NULL"
-    ))
-    .bind(name)
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(row::caller).transpose()
-}
+#[async_trait]
+impl CallerTx for SqliteTx {
+    async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
+        verb!(self, async |db| {
+            let row =
+                sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
+                    .bind(id.0)
+                    .fetch_optional(db)
+                    .await?;
+            row.as_ref().map(row::caller).transpose()
+        })
+    }
 
-/// The caller whose service token this is, or was before its last rotation; revoked or not.
-pub(super) async fn find_by_digest(
-    db: &mut SqliteConnection,
-    digest: &Digest,
-) -> Result<Option<Caller>> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE digest = $1 OR previous_digest = $1"
-    ))
-    .bind(&digest.as_bytes()[..])
-    .fetch_optional(db)
-    .await?;
-    let caller = row.as_ref().map(row::caller).transpose()?;
-    // The index has found it; this compares all of it, in a time that tells nothing.
-    Ok(caller.filter(|caller| caller.has_token(digest)))
-}
+    async fn find_caller_by_name(&mut self, name: &str, _lock: Lock) -> Result<Option<Caller>> {
+        verb!(self, async |db| {
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                caller_columns!(),
+                " FROM callers WHERE name = $1 AND revoke_time IS NULL"
+            ))
+            .bind(name)
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(row::caller).transpose()
+        })
+    }
 
-/// The caller of this client certificate's name, unless revoked.
-pub(super) async fn find_by_san(db: &mut SqliteConnection, san: &str) -> Result<Option<Caller>> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE certificate_san = $1 AND revoke_time IS NULL"
-    ))
-    .bind(san)
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(row::caller).transpose()
-}
+    async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
+        verb!(self, async |db| {
+            let (digest, san) = identity(caller);
+            sqlx::query(concat!(
+                "INSERT INTO callers (",
+                caller_columns!(),
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+            ))
+            .bind(caller.id.0)
+            .bind(caller.name.as_str())
+            .bind(i32::from(caller.permissions.bits()))
+            .bind(digest)
+            .bind(san)
+            .bind(&caller.hint)
+            .bind(at(caller.create_time))
+            .bind(caller.revoke_time.map(at))
+            .bind(previous_digest(caller))
+            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.rotation.map(|rotation| rotation.0))
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
 
-/// Callers after this one, by id.
-pub(super) async fn list(
-    db: &mut SqliteConnection,
-    after: Option<CallerId>,
-    limit: u32,
-) -> Result<Vec<Caller>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        caller_columns!(),
-        " FROM callers WHERE id > $1 ORDER BY id LIMIT $2"
-    ))
-    .bind(after.map(|id| id.0).unwrap_or_default())
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(row::caller).collect()
-}
-
-/// Inserts the caller.
-pub(super) async fn insert(db: &mut SqliteConnection, caller: &Caller) -> Result<()> {
-    let (digest, san) = identity(caller);
-    sqlx::query(concat!(
-        "INSERT INTO callers (",
-        caller_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-    ))
-    .bind(caller.id.0)
-    .bind(caller.name.as_str())
-    .bind(i32::from(caller.permissions.bits()))
-    .bind(digest)
-    .bind(san)
-    .bind(&caller.hint)
-    .bind(at(caller.create_time))
-    .bind(caller.revoke_time.map(at))
-    .bind(previous_digest(caller))
-    .bind(caller.previous.map(|previous| at(previous.expire_time)))
-    .bind(caller.rotation.map(|rotation| rotation.0))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Makes the caller's row look so: all but its id and the time of its making.
-pub(super) async fn update(db: &mut SqliteConnection, caller: &Caller) -> Result<()> {
-    let (digest, san) = identity(caller);
-    let done = sqlx::query(
-        "UPDATE callers \
-         SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
-             previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
-         WHERE id = $1",
-    )
-    .bind(caller.id.0)
-    .bind(caller.name.as_str())
-    .bind(i32::from(caller.permissions.bits()))
-        .bind(digest)
-        .bind(san)
-        .bind(&caller.hint)
-    .bind(caller.revoke_time.map(at))
-    .bind(previous_digest(caller))
-    .bind(caller.previous.map(|previous| at(previous.expire_time)))
-    .bind(caller.rotation.map(|rotation| rotation.0))
-    .execute(db)
-    .await?;
-    expect_rows(1, done.rows_affected())
+    async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
+        verb!(self, async |db| {
+            let (digest, san) = identity(caller);
+            let done = sqlx::query(
+                "UPDATE callers \
+                 SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
+                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
+                 WHERE id = $1",
+            )
+            .bind(caller.id.0)
+            .bind(caller.name.as_str())
+            .bind(i32::from(caller.permissions.bits()))
+                .bind(digest)
+                .bind(san)
+                .bind(&caller.hint)
+            .bind(caller.revoke_time.map(at))
+            .bind(previous_digest(caller))
+            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.rotation.map(|rotation| rotation.0))
+            .execute(db)
+            .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
 }
 
 /// The digest of its service token, or the name in its certificate.

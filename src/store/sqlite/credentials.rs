@@ -1,19 +1,219 @@
 //! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
 
+use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::{Result, at};
-use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp};
+use super::transaction::{SqliteTx, verb};
+use super::{Result, SqliteStore, at, read};
+use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
-use crate::store::{LookedUp, row};
+use crate::store::{CredentialStore, CredentialTx, Lock, row};
+
+#[async_trait]
+impl CredentialStore for SqliteStore {
+    async fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Result<Facts> {
+        read!(self, async |db| look_up(db, digest, workspace).await)
+    }
+
+    async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
+        read!(self, async |db| {
+            // One transaction, hence one snapshot. There is no round trip to save.
+            let mut transaction = db.begin().await?;
+            let mut answers = Vec::with_capacity(asked.len());
+            for (digest, workspace) in asked {
+                answers.push(look_up(&mut transaction, digest, workspace.as_deref()).await?);
+            }
+            transaction.rollback().await?;
+            Ok(answers)
+        })
+    }
+
+    async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
+        read!(self, async |db| find(db, id).await)
+    }
+}
+
+#[async_trait]
+impl CredentialTx for SqliteTx {
+    async fn find_credential(
+        &mut self,
+        id: CredentialId,
+        _lock: Lock,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| find(db, id).await)
+    }
+
+    async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
+        verb!(self, async |db| find(db, id).await)
+    }
+
+    async fn find_credential_by_digest(
+        &mut self,
+        digest: &Digest,
+        _lock: Lock,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| {
+            let row = sqlx::query(concat!(select_credentials!(), " WHERE c.digest = $1"))
+                .bind(&digest.as_bytes()[..])
+                .fetch_optional(db)
+                .await?;
+            row.as_ref().map(row::credential).transpose()
+        })
+    }
+
+    async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
+        verb!(self, async |db| {
+            let (workspace, user, max_role) = match &credential.owner {
+                Owner::Workspace(id) => (Some(id.as_str()), None, None),
+                Owner::User { id, max_role } => {
+                    (None, Some(id.as_str()), Some(i16::from(max_role.number())))
+                }
+            };
+            sqlx::query(
+                "INSERT INTO credentials ( \
+                     id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
+                     annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
+                     creator, predecessor_id, family_id, version) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+                     $21, $22)",
+            )
+            .bind(credential.id.0)
+            .bind(i16::from(credential.kind.number()))
+            .bind(workspace)
+            .bind(user)
+            .bind(max_role)
+            .bind(credential.generation)
+            .bind(credential.name.as_str())
+            .bind(&credential.hint)
+            .bind(&digest.as_bytes()[..])
+            .bind(i16::from(credential.scopes.bits()))
+            .bind(credential.ip_allowlist.to_string())
+            .bind(row::annotations_text(&credential.annotations))
+            .bind(at(credential.create_time))
+            .bind(credential.expire_time.map(at))
+            .bind(credential.disable_time.map(at))
+            .bind(credential.revoke_time.map(at))
+            .bind(credential.last_use.map(|last_use| at(last_use.time)))
+            .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
+            .bind(&credential.creator)
+            .bind(credential.predecessor_id.map(|id| id.0))
+            .bind(credential.family_id.0)
+            .bind(credential.version)
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
+        verb!(self, async |db| {
+            let max_role = match &credential.owner {
+                Owner::Workspace(_) => None,
+                Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
+            };
+            let done = sqlx::query(
+                "UPDATE credentials \
+                 SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
+                     expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
+                 WHERE id = $1",
+            )
+            .bind(credential.id.0)
+            .bind(max_role)
+            .bind(credential.name.as_str())
+            .bind(&credential.hint)
+            .bind(i16::from(credential.scopes.bits()))
+            .bind(credential.ip_allowlist.to_string())
+            .bind(row::annotations_text(&credential.annotations))
+            .bind(credential.expire_time.map(at))
+            .bind(credential.disable_time.map(at))
+            .bind(credential.revoke_time.map(at))
+            .bind(credential.version)
+            .execute(db)
+            .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
+
+    async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
+        verb!(self, async |db| {
+            let done = sqlx::query("UPDATE credentials SET digest = $2 WHERE id = $1")
+                .bind(id.0)
+                .bind(&digest.as_bytes()[..])
+                .execute(db)
+                .await?;
+            expect_rows(1, done.rows_affected())
+        })
+    }
+
+    async fn find_successor(
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>> {
+        verb!(self, async |db| {
+            let row = sqlx::query(concat!(
+                select_credentials!(),
+                " WHERE c.predecessor_id = $1 \
+                   AND c.revoke_time IS NULL \
+                   AND c.generation >= COALESCE(w.generation, u.generation) \
+                   AND (c.expire_time IS NULL OR c.expire_time > $2) \
+                 ORDER BY c.id DESC \
+                 LIMIT 1"
+            ))
+            .bind(id.0)
+            .bind(at(now))
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(row::credential).transpose()
+        })
+    }
+
+    async fn count_live_credentials(
+        &mut self,
+        owner: &Owner,
+        generation: i64,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u32> {
+        verb!(self, async |db| {
+            let (statement, id) = match owner {
+                Owner::Workspace(id) => (
+                    "SELECT count(*) FROM ( \
+                         SELECT 1 FROM credentials \
+                         WHERE workspace_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                           AND (expire_time IS NULL OR expire_time > $3) \
+                         LIMIT $4) AS live",
+                    id.as_str(),
+                ),
+                Owner::User { id, .. } => (
+                    "SELECT count(*) FROM ( \
+                         SELECT 1 FROM credentials \
+                         WHERE user_id = $1 AND generation >= $2 AND revoke_time IS NULL \
+                           AND (expire_time IS NULL OR expire_time > $3) \
+                         LIMIT $4) AS live",
+                    id.as_str(),
+                ),
+            };
+            let row = sqlx::query(statement)
+                .bind(id)
+                .bind(generation)
+                .bind(at(now))
+                .bind(i64::from(most))
+                .fetch_one(db)
+                .await?;
+            // No more than `most`, which is a u32.
+            Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
+        })
+    }
+}
 
 /// All that an introspection of this digest is decided by: one statement, hence one snapshot.
-pub(super) async fn look_up(
+async fn look_up(
     db: &mut SqliteConnection,
     digest: &Digest,
     workspace: Option<&str>,
-) -> Result<LookedUp> {
+) -> Result<Facts> {
     // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
     // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
     let row = sqlx::query(concat!(
@@ -32,7 +232,7 @@ pub(super) async fn look_up(
          LEFT JOIN credentials AS c ON c.digest = $1 \
          LEFT JOIN users AS u ON u.id = c.user_id \
          LEFT JOIN workspaces AS own ON own.id = c.workspace_id \
-         LEFT JOIN workspaces AS named ON c.kind = 2 AND named.id = COALESCE( \
+         LEFT JOIN workspaces AS named ON c.user_id IS NOT NULL AND named.id = COALESCE( \
              (SELECT w.id FROM workspaces AS w WHERE w.id = $2 AND w.delete_time IS NULL), \
              (SELECT w.id FROM workspaces AS w WHERE w.slug = $2 AND w.delete_time IS NULL)) \
          WHERE counter.id = 1"
@@ -44,188 +244,11 @@ pub(super) async fn look_up(
     row::looked_up(&row, digest)
 }
 
-/// The same of many, in their order: one transaction, hence one snapshot. There is no round trip to save.
-pub(super) async fn look_up_many(
-    db: &mut SqliteConnection,
-    asked: &[(Digest, Option<String>)],
-) -> Result<Vec<LookedUp>> {
-    let mut transaction = db.begin().await?;
-    let mut answers = Vec::with_capacity(asked.len());
-    for (digest, workspace) in asked {
-        answers.push(look_up(&mut transaction, digest, workspace.as_deref()).await?);
-    }
-    transaction.rollback().await?;
-    Ok(answers)
-}
-
 /// The credential of this id.
-pub(super) async fn find(
-    db: &mut SqliteConnection,
-    id: CredentialId,
-) -> Result<Option<Credential>> {
+async fn find(db: &mut SqliteConnection, id: CredentialId) -> Result<Option<Credential>> {
     let row = sqlx::query(concat!(select_credentials!(), " WHERE c.id = $1"))
         .bind(id.0)
         .fetch_optional(db)
         .await?;
     row.as_ref().map(row::credential).transpose()
-}
-
-/// The credential of this digest.
-pub(super) async fn find_by_digest(
-    db: &mut SqliteConnection,
-    digest: &Digest,
-) -> Result<Option<Credential>> {
-    let row = sqlx::query(concat!(select_credentials!(), " WHERE c.digest = $1"))
-        .bind(&digest.as_bytes()[..])
-        .fetch_optional(db)
-        .await?;
-    row.as_ref().map(row::credential).transpose()
-}
-
-/// Inserts the credential.
-pub(super) async fn insert(
-    db: &mut SqliteConnection,
-    credential: &Credential,
-    digest: &Digest,
-) -> Result<()> {
-    let (workspace, user, max_role) = match &credential.owner {
-        Owner::Workspace(id) => (Some(id.as_str()), None, None),
-        Owner::User { id, max_role } => {
-            (None, Some(id.as_str()), Some(i16::from(max_role.number())))
-        }
-    };
-    sqlx::query(
-        "INSERT INTO credentials ( \
-             id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
-             annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-             creator, predecessor_id, family_id, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-             $21, $22)",
-    )
-    .bind(credential.id.0)
-    .bind(i16::from(credential.kind().number()))
-    .bind(workspace)
-    .bind(user)
-    .bind(max_role)
-    .bind(credential.generation)
-    .bind(credential.name.as_str())
-    .bind(&credential.hint)
-    .bind(&digest.as_bytes()[..])
-    .bind(i16::from(credential.scopes.bits()))
-    .bind(credential.ip_allowlist.to_string())
-    .bind(row::annotations_text(&credential.annotations))
-    .bind(at(credential.create_time))
-    .bind(credential.expire_time.map(at))
-    .bind(credential.disable_time.map(at))
-    .bind(credential.revoke_time.map(at))
-    .bind(credential.last_use.map(|last_use| at(last_use.time)))
-    .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
-    .bind(&credential.creator)
-    .bind(credential.predecessor_id.map(|id| id.0))
-    .bind(credential.family_id.0)
-    .bind(credential.version)
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Makes the credential's row look so: what may change of it.
-pub(super) async fn update(db: &mut SqliteConnection, credential: &Credential) -> Result<()> {
-    let max_role = match &credential.owner {
-        Owner::Workspace(_) => None,
-        Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
-    };
-    let done = sqlx::query(
-        "UPDATE credentials \
-         SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
-             expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
-         WHERE id = $1",
-    )
-    .bind(credential.id.0)
-    .bind(max_role)
-    .bind(credential.name.as_str())
-    .bind(&credential.hint)
-    .bind(i16::from(credential.scopes.bits()))
-    .bind(credential.ip_allowlist.to_string())
-    .bind(row::annotations_text(&credential.annotations))
-    .bind(credential.expire_time.map(at))
-    .bind(credential.disable_time.map(at))
-    .bind(credential.revoke_time.map(at))
-    .bind(credential.version)
-    .execute(db)
-    .await?;
-    expect_rows(1, done.rows_affected())
-}
-
-/// Gives the credential another token: from now on only the text of this digest is it.
-pub(super) async fn replace_digest(
-    db: &mut SqliteConnection,
-    id: CredentialId,
-    digest: &Digest,
-) -> Result<()> {
-    let done = sqlx::query("UPDATE credentials SET digest = $2 WHERE id = $1")
-        .bind(id.0)
-        .bind(&digest.as_bytes()[..])
-        .execute(db)
-        .await?;
-    expect_rows(1, done.rows_affected())
-}
-
-/// What succeeded this credential by rotation and is neither revoked nor expired.
-pub(super) async fn find_successor(
-    db: &mut SqliteConnection,
-    id: CredentialId,
-    now: Timestamp,
-) -> Result<Option<Credential>> {
-    let row = sqlx::query(concat!(
-        select_credentials!(),
-        " WHERE c.predecessor_id = $1 \
-           AND c.revoke_time IS NULL \
-           AND c.generation >= COALESCE(w.generation, u.generation) \
-           AND (c.expire_time IS NULL OR c.expire_time > $2) \
-         ORDER BY c.id DESC \
-         LIMIT 1"
-    ))
-    .bind(id.0)
-    .bind(at(now))
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(row::credential).transpose()
-}
-
-/// How many credentials of this owner and generation are neither revoked nor expired; counts up to `most`.
-pub(super) async fn count_live(
-    db: &mut SqliteConnection,
-    owner: &Owner,
-    generation: i64,
-    now: Timestamp,
-    most: u32,
-) -> Result<u32> {
-    let (statement, id) = match owner {
-        Owner::Workspace(id) => (
-            "SELECT count(*) FROM ( \
-                 SELECT 1 FROM credentials \
-                 WHERE workspace_id = $1 AND generation >= $2 AND revoke_time IS NULL \
-                   AND (expire_time IS NULL OR expire_time > $3) \
-                 LIMIT $4) AS live",
-            id.as_str(),
-        ),
-        Owner::User { id, .. } => (
-            "SELECT count(*) FROM ( \
-                 SELECT 1 FROM credentials \
-                 WHERE user_id = $1 AND generation >= $2 AND revoke_time IS NULL \
-                   AND (expire_time IS NULL OR expire_time > $3) \
-                 LIMIT $4) AS live",
-            id.as_str(),
-        ),
-    };
-    let row = sqlx::query(statement)
-        .bind(id)
-        .bind(generation)
-        .bind(at(now))
-        .bind(i64::from(most))
-        .fetch_one(db)
-        .await?;
-    // No more than `most`, which is a u32.
-    Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
 }

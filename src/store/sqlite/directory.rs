@@ -1,69 +1,301 @@
 //! Workspaces and their names, users, memberships.
 
+use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Result, at};
+use super::transaction::{SqliteTx, verb};
+use super::{Result, SqliteStore, at, read};
 use crate::model::{Membership, Slug, Timestamp, User, UserId, Workspace, WorkspaceId};
 use crate::store::sql::{membership_columns, user_columns, workspace_columns};
-use crate::store::{NameHolder, row};
+use crate::store::{DirectoryStore, DirectoryTx, Lock, NameHolder, row};
 
-/// Who holds this name: as an id, be it of a deleted workspace, as a slug, or as a slug reserved beyond `now`.
-pub(super) async fn find_name_holder(
-    db: &mut SqliteConnection,
-    name: &str,
-    now: Timestamp,
-) -> Result<Option<NameHolder>> {
-    let row = sqlx::query(
-        "SELECT id, NULL AS release_time, 1 AS rank FROM workspaces WHERE id = $1 \
-         UNION ALL \
-         SELECT id, NULL, 2 FROM workspaces WHERE slug = $1 AND delete_time IS NULL \
-         UNION ALL \
-         SELECT workspace_id, release_time, 3 FROM reserved_slugs WHERE slug = $1 AND release_time > $2 \
-         ORDER BY rank \
-         LIMIT 1",
-    )
-    .bind(name)
-    .bind(at(now))
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(row::name_holder).transpose()
+#[async_trait]
+impl DirectoryStore for SqliteStore {
+    async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
+        read!(self, async |db| find_workspace(db, name).await)
+    }
+
+    async fn list_workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: u32,
+    ) -> Result<Vec<Workspace>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(concat!(
+                "SELECT ",
+                workspace_columns!("w"),
+                " FROM workspaces AS w \
+                 WHERE w.id > $1 AND w.delete_time IS NULL \
+                 ORDER BY w.id \
+                 LIMIT $2"
+            ))
+            .bind(after.map_or("", WorkspaceId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(row::workspace).collect()
+        })
+    }
+
+    async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
+        read!(self, async |db| {
+            Ok(find_user_row(db, id).await?.filter(|user| user.delete_time.is_none()))
+        })
+    }
+
+    async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(concat!(
+                "SELECT ",
+                user_columns!(),
+                " FROM users AS u \
+                 WHERE u.id > $1 AND u.delete_time IS NULL \
+                 ORDER BY u.id \
+                 LIMIT $2"
+            ))
+            .bind(after.map_or("", UserId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+            rows.iter().map(row::user).collect()
+        })
+    }
+
+    async fn find_membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>> {
+        read!(self, async |db| find_membership(db, workspace, user).await)
+    }
+
+    async fn list_memberships(
+        &self,
+        workspace: Option<&WorkspaceId>,
+        user: Option<&UserId>,
+        after: Option<(&WorkspaceId, &UserId)>,
+        limit: u32,
+    ) -> Result<Vec<Membership>> {
+        read!(self, async |db| {
+            // Only what is asked for stands in the statement, so that each has its index.
+            let (after_workspace, after_user) =
+                after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
+            let mut query = QueryBuilder::<Sqlite>::new(concat!(
+                "SELECT ",
+                membership_columns!(),
+                " FROM memberships AS m WHERE (m.workspace_id, m.user_id) > ("
+            ));
+            query.push_bind(after_workspace).push(", ").push_bind(after_user).push(")");
+            if let Some(workspace) = workspace {
+                query.push(" AND m.workspace_id = ").push_bind(workspace.as_str());
+            }
+            if let Some(user) = user {
+                query.push(" AND m.user_id = ").push_bind(user.as_str());
+            }
+            query.push(" ORDER BY m.workspace_id, m.user_id LIMIT ").push_bind(i64::from(limit));
+            let rows = query.build().fetch_all(db).await?;
+            rows.iter().map(row::membership).collect()
+        })
+    }
 }
 
-/// Reserves a slug, or moves its reservation.
-pub(super) async fn reserve_slug(
-    db: &mut SqliteConnection,
-    slug: &Slug,
-    id: &WorkspaceId,
-    release_time: Timestamp,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO reserved_slugs (slug, workspace_id, release_time) \
-         VALUES ($1, $2, $3) \
-         ON CONFLICT (slug) DO UPDATE \
-         SET workspace_id = excluded.workspace_id, release_time = excluded.release_time",
-    )
-    .bind(slug.as_str())
-    .bind(id.as_str())
-    .bind(at(release_time))
-    .execute(db)
-    .await?;
-    Ok(())
-}
+#[async_trait]
+impl DirectoryTx for SqliteTx {
+    async fn lock_workspace_names(&mut self) -> Result<()> {
+        Ok(())
+    }
 
-/// Drops the reservation of a slug.
-pub(super) async fn release_slug(db: &mut SqliteConnection, slug: &Slug) -> Result<()> {
-    sqlx::query("DELETE FROM reserved_slugs WHERE slug = $1")
-        .bind(slug.as_str())
-        .execute(db)
-        .await?;
-    Ok(())
+    async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
+        verb!(self, async |db| {
+            let row = sqlx::query(
+                "SELECT id, NULL AS release_time, 1 AS rank FROM workspaces WHERE id = $1 \
+                 UNION ALL \
+                 SELECT id, NULL, 2 FROM workspaces WHERE slug = $1 AND delete_time IS NULL \
+                 UNION ALL \
+                 SELECT workspace_id, release_time, 3 FROM reserved_slugs WHERE slug = $1 AND release_time > $2 \
+                 ORDER BY rank \
+                 LIMIT 1",
+            )
+            .bind(name)
+            .bind(at(now))
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(row::name_holder).transpose()
+        })
+    }
+
+    async fn reserve_slug(
+        &mut self,
+        slug: &Slug,
+        id: &WorkspaceId,
+        release_time: Timestamp,
+    ) -> Result<()> {
+        verb!(self, async |db| {
+            sqlx::query(
+                "INSERT INTO reserved_slugs (slug, workspace_id, release_time) \
+                 VALUES ($1, $2, $3) \
+                 ON CONFLICT (slug) DO UPDATE \
+                 SET workspace_id = excluded.workspace_id, release_time = excluded.release_time",
+            )
+            .bind(slug.as_str())
+            .bind(id.as_str())
+            .bind(at(release_time))
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
+        verb!(self, async |db| {
+            sqlx::query("DELETE FROM reserved_slugs WHERE slug = $1")
+                .bind(slug.as_str())
+                .execute(db)
+                .await?;
+            Ok(())
+        })
+    }
+
+    async fn find_workspace(&mut self, name: &str, _lock: Lock) -> Result<Option<Workspace>> {
+        verb!(self, async |db| find_workspace(db, name).await)
+    }
+
+    async fn find_workspace_row(
+        &mut self,
+        id: &WorkspaceId,
+        _lock: Lock,
+    ) -> Result<Option<Workspace>> {
+        verb!(self, async |db| {
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                workspace_columns!("w"),
+                " FROM workspaces AS w WHERE w.id = $1"
+            ))
+            .bind(id.as_str())
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(row::workspace).transpose()
+        })
+    }
+
+    async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
+        verb!(self, async |db| {
+            sqlx::query(
+                "INSERT INTO workspaces ( \
+                     id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 ON CONFLICT (id) DO UPDATE \
+                 SET slug = excluded.slug, display_name = excluded.display_name, disabled = excluded.disabled, \
+                     generation = excluded.generation, generation_time = excluded.generation_time, \
+                     update_time = excluded.update_time, delete_time = excluded.delete_time",
+            )
+            .bind(workspace.id.as_str())
+            .bind(workspace.slug.as_str())
+            .bind(workspace.display_name.as_str())
+            .bind(workspace.disabled)
+            .bind(workspace.generation)
+            .bind(workspace.generation_time.map(at))
+            .bind(at(workspace.create_time))
+            .bind(at(workspace.update_time))
+            .bind(workspace.delete_time.map(at))
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn find_user_row(&mut self, id: &UserId, _lock: Lock) -> Result<Option<User>> {
+        verb!(self, async |db| find_user_row(db, id).await)
+    }
+
+    async fn put_user(&mut self, user: &User) -> Result<()> {
+        verb!(self, async |db| {
+            sqlx::query(
+                "INSERT INTO users ( \
+                     id, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                 ON CONFLICT (id) DO UPDATE \
+                 SET display_name = excluded.display_name, disabled = excluded.disabled, \
+                     generation = excluded.generation, generation_time = excluded.generation_time, \
+                     update_time = excluded.update_time, delete_time = excluded.delete_time",
+            )
+            .bind(user.id.as_str())
+            .bind(user.display_name.as_str())
+            .bind(user.disabled)
+            .bind(user.generation)
+            .bind(user.generation_time.map(at))
+            .bind(at(user.create_time))
+            .bind(at(user.update_time))
+            .bind(user.delete_time.map(at))
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn find_membership(
+        &mut self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+        _lock: Lock,
+    ) -> Result<Option<Membership>> {
+        verb!(self, async |db| find_membership(db, workspace, user).await)
+    }
+
+    async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
+        verb!(self, async |db| {
+            sqlx::query(
+                "INSERT INTO memberships (user_id, workspace_id, role, create_time, update_time) \
+                 VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (user_id, workspace_id) DO UPDATE \
+                 SET role = excluded.role, update_time = excluded.update_time",
+            )
+            .bind(membership.user_id.as_str())
+            .bind(membership.workspace_id.as_str())
+            .bind(i16::from(membership.role.number()))
+            .bind(at(membership.create_time))
+            .bind(at(membership.update_time))
+            .execute(db)
+            .await?;
+            Ok(())
+        })
+    }
+
+    async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
+        verb!(self, async |db| {
+            let done =
+                sqlx::query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
+                    .bind(user.as_str())
+                    .bind(workspace.as_str())
+                    .execute(db)
+                    .await?;
+            Ok(done.rows_affected() != 0)
+        })
+    }
+
+    async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
+        verb!(self, async |db| {
+            let done = sqlx::query("DELETE FROM memberships WHERE workspace_id = $1")
+                .bind(workspace.as_str())
+                .execute(db)
+                .await?;
+            Ok(done.rows_affected())
+        })
+    }
+
+    async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
+        verb!(self, async |db| {
+            let done = sqlx::query("DELETE FROM memberships WHERE user_id = $1")
+                .bind(user.as_str())
+                .execute(db)
+                .await?;
+            Ok(done.rows_affected())
+        })
+    }
 }
 
 /// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
-pub(super) async fn find_workspace(
-    db: &mut SqliteConnection,
-    name: &str,
-) -> Result<Option<Workspace>> {
+async fn find_workspace(db: &mut SqliteConnection, name: &str) -> Result<Option<Workspace>> {
     let row = sqlx::query(concat!(
         "SELECT ",
         workspace_columns!("w"),
@@ -77,75 +309,8 @@ pub(super) async fn find_workspace(
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The workspace of this id, deleted or not.
-pub(super) async fn find_workspace_row(
-    db: &mut SqliteConnection,
-    id: &WorkspaceId,
-) -> Result<Option<Workspace>> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        workspace_columns!("w"),
-        " FROM workspaces AS w WHERE w.id = $1"
-    ))
-    .bind(id.as_str())
-    .fetch_optional(db)
-    .await?;
-    row.as_ref().map(row::workspace).transpose()
-}
-
-/// Workspaces after this one, by id, without deleted ones.
-pub(super) async fn list_workspaces(
-    db: &mut SqliteConnection,
-    after: Option<&WorkspaceId>,
-    limit: u32,
-) -> Result<Vec<Workspace>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        workspace_columns!("w"),
-        " FROM workspaces AS w \
-         WHERE w.id > $1 AND w.delete_time IS NULL \
-         ORDER BY w.id \
-         LIMIT $2"
-    ))
-    .bind(after.map_or("", WorkspaceId::as_str))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(row::workspace).collect()
-}
-
-/// Inserts the workspace, or makes the row of its id look so.
-pub(super) async fn put_workspace(db: &mut SqliteConnection, workspace: &Workspace) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO workspaces ( \
-             id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-         ON CONFLICT (id) DO UPDATE \
-         SET slug = excluded.slug, display_name = excluded.display_name, disabled = excluded.disabled, \
-             generation = excluded.generation, generation_time = excluded.generation_time, \
-             update_time = excluded.update_time, delete_time = excluded.delete_time",
-    )
-    .bind(workspace.id.as_str())
-    .bind(workspace.slug.as_str())
-    .bind(workspace.display_name.as_str())
-    .bind(workspace.disabled)
-    .bind(workspace.generation)
-    .bind(workspace.generation_time.map(at))
-    .bind(at(workspace.create_time))
-    .bind(at(workspace.update_time))
-    .bind(workspace.delete_time.map(at))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// The user, unless deleted.
-pub(super) async fn find_user(db: &mut SqliteConnection, id: &UserId) -> Result<Option<User>> {
-    Ok(find_user_row(db, id).await?.filter(|user| user.delete_time.is_none()))
-}
-
 /// The user of this id, deleted or not.
-pub(super) async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<User>> {
+async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<User>> {
     let row = sqlx::query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
         .bind(id.as_str())
         .fetch_optional(db)
@@ -153,53 +318,8 @@ pub(super) async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Res
     row.as_ref().map(row::user).transpose()
 }
 
-/// Users after this one, by id, without deleted ones.
-pub(super) async fn list_users(
-    db: &mut SqliteConnection,
-    after: Option<&UserId>,
-    limit: u32,
-) -> Result<Vec<User>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        user_columns!(),
-        " FROM users AS u \
-         WHERE u.id > $1 AND u.delete_time IS NULL \
-         ORDER BY u.id \
-         LIMIT $2"
-    ))
-    .bind(after.map_or("", UserId::as_str))
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(row::user).collect()
-}
-
-/// Inserts the user, or makes the row of its id look so.
-pub(super) async fn put_user(db: &mut SqliteConnection, user: &User) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO users ( \
-             id, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-         ON CONFLICT (id) DO UPDATE \
-         SET display_name = excluded.display_name, disabled = excluded.disabled, \
-             generation = excluded.generation, generation_time = excluded.generation_time, \
-             update_time = excluded.update_time, delete_time = excluded.delete_time",
-    )
-    .bind(user.id.as_str())
-    .bind(user.display_name.as_str())
-    .bind(user.disabled)
-    .bind(user.generation)
-    .bind(user.generation_time.map(at))
-    .bind(at(user.create_time))
-    .bind(at(user.update_time))
-    .bind(user.delete_time.map(at))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// The user's membership of the workspace.
-pub(super) async fn find_membership(
+async fn find_membership(
     db: &mut SqliteConnection,
     workspace: &WorkspaceId,
     user: &UserId,
@@ -214,91 +334,4 @@ pub(super) async fn find_membership(
     .fetch_optional(db)
     .await?;
     row.as_ref().map(row::membership).transpose()
-}
-
-/// Memberships after this one, by workspace id, then user id. Only what is asked for stands in the statement, so that
-/// each has its index.
-pub(super) async fn list_memberships(
-    db: &mut SqliteConnection,
-    workspace: Option<&WorkspaceId>,
-    user: Option<&UserId>,
-    after: Option<(&WorkspaceId, &UserId)>,
-    limit: u32,
-) -> Result<Vec<Membership>> {
-    let (after_workspace, after_user) =
-        after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
-    let mut query = QueryBuilder::<Sqlite>::new(concat!(
-        "SELECT ",
-        membership_columns!(),
-        " FROM memberships AS m WHERE (m.workspace_id, m.user_id) > ("
-    ));
-    query.push_bind(after_workspace).push(", ").push_bind(after_user).push(")");
-    if let Some(workspace) = workspace {
-        query.push(" AND m.workspace_id = ").push_bind(workspace.as_str());
-    }
-    if let Some(user) = user {
-        query.push(" AND m.user_id = ").push_bind(user.as_str());
-    }
-    query.push(" ORDER BY m.workspace_id, m.user_id LIMIT ").push_bind(i64::from(limit));
-    let rows = query.build().fetch_all(db).await?;
-    rows.iter().map(row::membership).collect()
-}
-
-/// Inserts the membership, or makes its row look so.
-pub(super) async fn put_membership(
-    db: &mut SqliteConnection,
-    membership: &Membership,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO memberships (user_id, workspace_id, role, create_time, update_time) \
-         VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (user_id, workspace_id) DO UPDATE \
-         SET role = excluded.role, update_time = excluded.update_time",
-    )
-    .bind(membership.user_id.as_str())
-    .bind(membership.workspace_id.as_str())
-    .bind(i16::from(membership.role.number()))
-    .bind(at(membership.create_time))
-    .bind(at(membership.update_time))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Drops the membership; whether there was one.
-pub(super) async fn delete_membership(
-    db: &mut SqliteConnection,
-    workspace: &WorkspaceId,
-    user: &UserId,
-) -> Result<bool> {
-    let done = sqlx::query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
-        .bind(user.as_str())
-        .bind(workspace.as_str())
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() != 0)
-}
-
-/// Drops every membership of the workspace; how many there were.
-pub(super) async fn delete_memberships_of_workspace(
-    db: &mut SqliteConnection,
-    workspace: &WorkspaceId,
-) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM memberships WHERE workspace_id = $1")
-        .bind(workspace.as_str())
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected())
-}
-
-/// Drops every membership of the user; how many there were.
-pub(super) async fn delete_memberships_of_user(
-    db: &mut SqliteConnection,
-    user: &UserId,
-) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM memberships WHERE user_id = $1")
-        .bind(user.as_str())
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected())
 }

@@ -8,10 +8,12 @@ use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::watched::Watched;
-use super::{Result, SqliteStore};
+use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
-use crate::store::{ChangeFeed, Hint, Incarnation, Published, Replicas, Synced, row};
+use crate::store::{
+    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+};
 
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -23,38 +25,49 @@ macro_rules! now {
     };
 }
 
-/// The processes that answer from memory.
-pub(super) async fn list_replicas(db: &mut SqliteConnection) -> Result<Replicas> {
-    let rows = sqlx::query(
-        "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, \
-             r.end_time IS NOT NULL, r.applied, r.seq, r.lease \
-         FROM counter LEFT JOIN replicas AS r ON true \
-         WHERE counter.id = 1",
-    )
-    .fetch_all(db)
-    .await?;
-    row::replicas(&rows)
-}
+#[async_trait]
+impl FeedStore for SqliteStore {
+    async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
+        Ok(Box::new(SqliteFeed::open(self).await?))
+    }
 
-/// How a replica's process named itself.
-pub(super) async fn find_host(db: &mut SqliteConnection, id: ReplicaId) -> Result<Option<String>> {
-    let row = sqlx::query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
-    let row = row.fetch_optional(db).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
+    async fn list_replicas(&self) -> Result<Replicas> {
+        read!(self, async |db| {
+            let rows = sqlx::query(
+                "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, \
+                     r.end_time IS NOT NULL, r.applied, r.seq, r.lease \
+                 FROM counter LEFT JOIN replicas AS r ON true \
+                 WHERE counter.id = 1",
+            )
+            .fetch_all(db)
+            .await?;
+            row::replicas(&rows)
+        })
+    }
 
-/// Marks a replica's row as ended if it still stands at `seq`.
-pub(super) async fn fence(db: &mut SqliteConnection, id: ReplicaId, seq: i64) -> Result<bool> {
-    let done = sqlx::query(concat!(
-        "UPDATE replicas SET end_time = ",
-        now!(),
-        " WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL"
-    ))
-    .bind(id.0)
-    .bind(seq)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
+        read!(self, async |db| {
+            let row = sqlx::query("SELECT host FROM replicas WHERE replica_id = $1").bind(id.0);
+            let row = row.fetch_optional(db).await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+    }
+
+    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+        self.file.check()?;
+        let mut db = self.write_pool().acquire().await?;
+        let done = sqlx::query(concat!(
+            "UPDATE replicas SET end_time = ",
+            now!(),
+            " WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL"
+        ))
+        .bind(id.0)
+        .bind(seq)
+        .execute(&mut *db)
+        .await;
+        let done = self.file.note(done.map_err(StoreError::from))?;
+        Ok(done.rows_affected() == 1)
+    }
 }
 
 /// One connection.

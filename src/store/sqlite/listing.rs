@@ -1,54 +1,84 @@
 //! Pages of credentials: how `store::listing` walks an index, in SQL.
 
+use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{Result, at};
+use super::{Result, SqliteStore, at, read};
 use crate::model::limits::LIST_SCAN_MAX;
-use crate::model::{CredentialState, Timestamp, UserId, WorkspaceId};
+use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
 use crate::store::listing::{self, Driver, Narrow};
-use crate::store::sql::{credential_columns, select_credentials};
-use crate::store::{CredentialFilter, CredentialOrder, CredentialPosition, Listed, row};
+use crate::store::sql::{credential_columns, select_credentials, select_digests};
+use crate::store::{
+    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+};
 
 type Query = QueryBuilder<Sqlite>;
 
 /// Where what was never used stands in the order of last uses: `last_use_order`.
 const NEVER: i64 = -9_000_000_000_000_000_000;
 
-/// A page: credentials after this place, in the filter's order.
-pub(super) async fn list(
-    db: &mut SqliteConnection,
-    filter: &CredentialFilter,
-    now: Timestamp,
-    after: Option<CredentialPosition>,
-    limit: u32,
-) -> Result<Listed> {
-    let mut parts = Vec::new();
-    for filter in walks(db, filter).await? {
-        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-        parts.push(walk.run(db).await?);
+#[async_trait]
+impl ListingStore for SqliteStore {
+    async fn list_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Listed> {
+        read!(self, async |db| {
+            let mut parts = Vec::new();
+            for filter in walks(db, filter).await? {
+                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+                parts.push(walk.run(db).await?);
+            }
+            Ok(listing::merge(filter.order, parts, limit))
+        })
     }
-    Ok(listing::merge(filter.order, parts, limit))
-}
 
-/// How [`list`] would find this page, as SQLite puts it.
-pub(super) async fn explain(
-    db: &mut SqliteConnection,
-    filter: &CredentialFilter,
-    now: Timestamp,
-    after: Option<CredentialPosition>,
-    limit: u32,
-) -> Result<Vec<String>> {
-    let mut plans = Vec::new();
-    for filter in walks(db, filter).await? {
-        let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-        let (end, narrow) = walk.ways(db).await?;
-        let mut query = Query::new("EXPLAIN QUERY PLAN ");
-        walk.push_page(&mut query, end, narrow);
-        for row in query.build().fetch_all(&mut *db).await? {
-            plans.push(row.try_get(3)?);
-        }
+    async fn explain_credentials(
+        &self,
+        filter: &CredentialFilter,
+        now: Timestamp,
+        after: Option<CredentialPosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let mut plans = Vec::new();
+            for filter in walks(db, filter).await? {
+                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+                let (end, narrow) = walk.ways(db).await?;
+                let mut query = Query::new("EXPLAIN QUERY PLAN ");
+                walk.push_page(&mut query, end, narrow);
+                for row in query.build().fetch_all(&mut *db).await? {
+                    plans.push(row.try_get(3)?);
+                }
+            }
+            Ok(plans)
+        })
     }
-    Ok(plans)
+
+    async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(select_digests!())
+                .bind(place(after))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?;
+            rows.iter().map(row::digest).collect()
+        })
+    }
+
+    async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(concat!("EXPLAIN QUERY PLAN ", select_digests!()))
+                .bind(place(after))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?;
+            rows.iter().map(|row| Ok(row.try_get(3)?)).collect()
+        })
+    }
 }
 
 /// What is walked: one index, or what a user sees, which is an index of each owner.
@@ -335,4 +365,9 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
         CredentialState::Active => query.push(" AND +c.disable_time IS NULL"),
         CredentialState::Revoked | CredentialState::Expired => return,
     };
+}
+
+/// No bytes at all come before every digest.
+fn place(after: Option<&Digest>) -> &[u8] {
+    after.map_or(&[], |digest| digest.as_bytes())
 }

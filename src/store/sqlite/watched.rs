@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use super::error::DISK_FAILS;
 use super::file;
-use crate::store::error::DISK_FAILS;
 use crate::store::writes::Writes;
 use crate::store::{Result, StoreError};
 

@@ -1,5 +1,5 @@
 //! With `--output json` every line is JSON, on standard output and on standard error, and every failure has a reason code and
-//! says its exit code: the README's table, walked.
+//! says its exit code: the table of `docs/command-line.md`, walked.
 
 use std::process::{Command, Stdio};
 
@@ -130,9 +130,9 @@ fn told(what: &str, ended: &Ended, code: i32, reason: &str) {
     assert_eq!((ended.code, &error["exit_code"]), (Some(code), &code.into()), "{what}: {error}");
     assert_eq!(error["reason"], reason, "{what}: {error}");
     assert!(error["message"].is_string(), "{what}: {error}");
-    let readme = include_str!("../../../README.md");
+    let page = include_str!("../../../docs/command-line.md");
     let row = format!("| {code} | ");
-    let mut table = readme.lines().skip_while(|line| !line.starts_with("| exit code |"));
+    let mut table = page.lines().skip_while(|line| !line.starts_with("| exit code |"));
     let row = table.find(|line| line.starts_with(&row)).expect("a row of the table");
     let named = row.contains(&format!("`{reason}`"));
     let of_the_service = Reason::ALL.iter().any(|known| known.code() == reason);

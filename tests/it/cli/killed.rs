@@ -1,12 +1,12 @@
 //! A server that is killed in the middle of revoking many: whole batches are there, and a second run completes the work.
 
 use sophic_auth::grpc::pb::BulkRevokeRequest;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::model::{
-    Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
-    Owner, Scope, Timestamp, WorkspaceId,
+    Annotations, AuditEvent, Credential, CredentialId, CredentialKind, Digest, DisplayName,
+    EventId, IpAllowlist, Owner, Scope, Timestamp, WorkspaceId,
 };
 use sophic_auth::store::{self, AuditFilter, RevokeFilter, Store};
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 
 use super::program::{Program, Serving, operator};
@@ -104,6 +104,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
         let id = CredentialId::new(time, [3; 10]);
         let key = Credential {
             id,
+            kind: CredentialKind::Key,
             owner: Owner::Workspace(workspace.clone()),
             generation: 0,
             name: DisplayName::parse("ci").expect("a name"),

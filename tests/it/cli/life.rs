@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{
     self, IntrospectRequest, ListCredentialsRequest, RotateRequest, RotateResponse,
 };
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 
 use super::program::{Program, Serving, split};

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;

@@ -9,8 +9,8 @@ mod unprinted;
 
 use std::process::Child;
 
-use sophic_auth::grpc::pb::auth_service_client::AuthServiceClient;
 use sophic_auth::grpc::pb::{CreateKeyRequest, IntrospectRequest, Scope};
+use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 

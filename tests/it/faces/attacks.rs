@@ -2,7 +2,7 @@
 //! through says who is asking as sophic-auth does.
 
 use sophic_auth::grpc::pb::{Role, Scope};
-use sophic_auth::service::IDENTITY_HEADERS;
+use sophic_auth::proxied::IDENTITY_HEADERS;
 
 use super::proxies::Proxy;
 use super::scene::Scene;

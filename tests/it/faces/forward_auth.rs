@@ -233,7 +233,7 @@ async fn what_a_client_sends_twice_is_refused(scene: Scene) {
 async fn a_clients_own_identity_headers_are_not_believed(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let mut call = scene.ask("?scope=read").header("authorization", &format!("Bearer {key}"));
-    for name in sophic_auth::service::IDENTITY_HEADERS {
+    for name in sophic_auth::proxied::IDENTITY_HEADERS {
         call = call.header(name, "forged");
     }
     let reply = call.header("x-sophic-denial", "forged").send(scene.http()).await;

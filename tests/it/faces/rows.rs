@@ -220,11 +220,14 @@ pub(super) async fn check(
 ) -> Result<auth::CheckResponse, tonic::Status> {
     let channel = tonic::transport::Channel::from_shared(scene.h.running.grpc_url());
     let channel = channel.expect("a URL").connect().await.expect("the server accepts");
-    let mut client = auth::authorization_client::AuthorizationClient::new(channel);
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("it is connected");
     let mut request = Request::new(auth::CheckRequest { attributes: Some(attributes) });
     let bearer = format!("Bearer {}", scene.caller_token).parse().expect("a header");
     request.metadata_mut().insert("authorization", bearer);
-    client.check(request).await.map(tonic::Response::into_inner)
+    let path = http::uri::PathAndQuery::from_static("/envoy.service.auth.v3.Authorization/Check");
+    let codec = tonic_prost::ProstCodec::default();
+    client.unary(request, path, codec).await.map(tonic::Response::into_inner)
 }
 
 /// Headers as Envoy joins them.

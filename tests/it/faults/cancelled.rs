@@ -70,7 +70,7 @@ async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write(
         let token = root.create_key("acme", &[Scope::Read]).await.token;
         give_up(&root, &token, turn).await;
     }
-    eventually("all that was begun is over", async || h.running.service.tasks.is_empty()).await;
+    eventually("all that was begun is over", async || h.running.service.is_idle()).await;
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
     until_what_is_open_now_has_ended(&mut database).await;
     for _ in 0..30 {

@@ -162,7 +162,7 @@ async fn a_flood_of_refusals_is_bounded_and_counted(h: Harness) {
     let database = std::sync::Arc::clone(&h.database);
     h.running.stop().await;
     let again = Harness::start(database, |_| {}).await;
-    let store = &again.running.service.store;
+    let store = again.database.open().await;
     let of = async |action: &str| {
         let filter = AuditFilter { action: Some(action.to_owned()), ..Default::default() };
         store.list_audit_events(&filter, None, 1_000).await.expect("events")
@@ -344,8 +344,9 @@ async fn the_log_tells_the_story_of_every_credential(h: Harness) {
     assert_eq!((listed.len(), told.len()), (12, 12));
     for credential in listed {
         let id = CredentialId::parse(&credential.id).expect("an id");
-        let row = service.store.find_credential(id).await.expect("a read").expect("a row");
-        assert_eq!(told[&credential.id], view::credential(&row, service.clock.now()));
+        let row =
+            h.database.open().await.find_credential(id).await.expect("a read").expect("a row");
+        assert_eq!(told[&credential.id], view::credential(&row, service.now()));
     }
 }
 

@@ -102,7 +102,7 @@ async fn what_changes_nothing_is_recorded(h: Harness) {
     root.put_workspace("acme").await;
     root.put_user("ada").await;
     root.create_key("acme", &[Scope::Read]).await;
-    let revision = h.running.service.store.revision().await.expect("a revision");
+    let revision = h.running.service.revision().await.expect("a revision");
     let before = events(&root, ListAuditEventsRequest::default()).await.len();
     let strange = format!("sophic_key_{}", "a".repeat(38));
     let revoke = pb::RevokeRequest {
@@ -155,7 +155,7 @@ async fn what_changes_nothing_is_recorded(h: Harness) {
         ("membership.delete", "", "", no_member("x"), ""),
     ];
     assert_eq!(told, expected);
-    assert_eq!(h.running.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(h.running.service.revision().await.expect("a revision"), revision);
 }
 
 async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
@@ -169,7 +169,7 @@ async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
     service.record_suppressed_refusals().await;
     let of = async |action: &str| {
         let filter = AuditFilter { action: Some(action.to_owned()), ..Default::default() };
-        service.store.list_audit_events(&filter, None, 1_000).await.expect("events")
+        h.database.open().await.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
     assert_eq!(of("credential.revoke").await.len(), 100);
     let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
@@ -188,7 +188,7 @@ async fn a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted(h: Harne
     let count = async |caller: &str, action: &str| {
         let (caller, action) = (Some(caller.to_owned()), Some(action.to_owned()));
         let filter = AuditFilter { caller, action, ..Default::default() };
-        service.store.list_audit_events(&filter, None, 1_000).await.expect("events")
+        h.database.open().await.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
     for (caller, name, credential) in
         [(&gateway, "gateway", Token(made.token.clone())), (&root, "root", CredentialId(id))]
@@ -248,9 +248,10 @@ async fn what_dies_with_its_owner_has_an_event_of_its_own(h: Harness) {
     for event in &revoked[1..] {
         let id = CredentialId::parse(&event.target_id).expect("an id");
         let service = &h.running.service;
-        let row = service.store.find_credential(id).await.expect("a read").expect("a row");
+        let row =
+            h.database.open().await.find_credential(id).await.expect("a read").expect("a row");
         let after: Value = serde_json::from_str(&event.after).expect("JSON");
-        assert_eq!(after, view::credential(&row, service.clock.now()));
+        assert_eq!(after, view::credential(&row, service.now()));
         let before: Value = serde_json::from_str(&event.before).expect("JSON");
         assert_eq!((&before["revoke_time"], &before["etag"]), (&Value::Null, &after["etag"]));
         assert_eq!((&*event.caller, &*event.remote_address), ("root", "127.0.0.1"));

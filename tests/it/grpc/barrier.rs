@@ -76,7 +76,7 @@ async fn a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease(h
     let id = dead_replica(&h, 7).await;
     let tries = revoke_until_done(&[&root], &key.credential.expect("a credential").id).await;
     assert!(tries > 1, "the lease was longer than a deadline");
-    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    let rows = h.database.open().await.list_replicas().await.expect("the rows");
     assert!(rows.ended.contains(&id), "{rows:?}");
 }
 
@@ -115,7 +115,7 @@ async fn a_row_that_vanished_is_waited_out(h: Harness) {
     // The server has seen the row.
     assert_pending(revoke(&root, &id).await);
     raw::run(&h.database, vanish(&h)).await;
-    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    let rows = h.database.open().await.list_replicas().await.expect("the rows");
     assert!(rows.replicas.iter().all(|row| row.id != dead), "{rows:?}");
     assert_pending(revoke(&root, &id).await);
     revoke_until_done(&[&root], &id).await;
@@ -196,7 +196,7 @@ async fn a_replica_whose_sync_panics_starts_afresh(h: Harness) {
     .await;
     stop.cancel();
     following.await.expect("it ends in good order");
-    let rows = h.running.service.store.list_replicas().await.expect("the rows");
+    let rows = h.database.open().await.list_replicas().await.expect("the rows");
     assert_eq!(rows.ended.len(), 1, "the second row was left in good order: {rows:?}");
 }
 

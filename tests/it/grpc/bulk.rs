@@ -51,9 +51,9 @@ async fn each_field_of_the_filter_restricts(h: Harness) {
     let ada = id_of(root.create_pat("ada", &[Scope::Read], Role::Owner).await.credential);
     let bob = id_of(root.create_pat("bob", &[Scope::Read], Role::Owner).await.credential);
     let service = &h.running.service;
-    let used = LastUse { time: service.clock.now(), ip: None };
+    let used = LastUse { time: service.now(), ip: None };
     let other_id = CredentialId::parse(&other).expect("an id");
-    service.store.write_last_uses(&[(other_id, used)]).await.expect("it is written");
+    h.database.open().await.write_last_uses(&[(other_id, used)]).await.expect("it is written");
     let request =
         pb::GetCredentialRequest { credential_id: bob.clone(), acting_user: String::new() };
     let bob_made = root.auth().get_credential(request).await.expect("it is there").into_inner();
@@ -107,13 +107,13 @@ async fn a_dry_run_counts_and_ends_nothing(h: Harness) {
     for _ in 0..12 {
         root.create_key("acme", &[Scope::Read]).await;
     }
-    let before = h.running.service.store.revision().await.expect("a revision");
+    let before = h.running.service.revision().await.expect("a revision");
     let request =
         BulkRevokeRequest { workspace: "acme".to_owned(), dry_run: true, ..Default::default() };
     let dry = revoke(&root, request).await;
     assert_eq!((dry.revoked_count, dry.sample.len()), (12, 10));
     assert!(dry.sample.iter().all(|key| key.state() == pb::CredentialState::Active));
-    assert_eq!(h.running.service.store.revision().await.expect("a revision"), before);
+    assert_eq!(h.running.service.revision().await.expect("a revision"), before);
 }
 
 async fn a_filter_that_names_nothing_is_refused(h: Harness) {

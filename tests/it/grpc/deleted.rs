@@ -46,7 +46,7 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
 }
 
 async fn all_told(h: &Harness) {
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     eventually("all is told", async || !store.has_untold().await.expect("a read")).await;
 }
 
@@ -104,7 +104,7 @@ async fn what_is_purged_was_told_of_before(h: Harness) {
     many_keys(&root, "acme").await;
     root.delete_workspace("acme").await;
     let service = &h.running.service;
-    let purged = service.purge_dead(Context::operator("test"), service.clock.now(), |_| ()).await;
+    let purged = service.purge_dead(Context::operator("test"), service.now(), |_| ()).await;
     assert_eq!(purged.expect("they are purged"), MANY as u64);
     assert_eq!(ends(&root).await.len(), MANY);
     let purges = of_action(&root, "credential.purge").await;

@@ -76,7 +76,7 @@ async fn what_was_not_written_yet_is_written_when_the_server_stops(h: Harness) {
     let database = Arc::clone(&h.database);
     h.running.stop().await;
     let again = Harness::start(database, |_| {}).await;
-    let row = again.running.service.store.find_credential(id).await.expect("a read");
+    let row = again.database.open().await.find_credential(id).await.expect("a read");
     assert!(row.expect("a row").last_use.is_some());
 }
 
@@ -102,7 +102,7 @@ async fn a_use_moves_neither_etag_nor_revision_nor_log(h: Harness) {
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
     let made = key.credential.expect("a credential");
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let revision = store.revision().await.expect("a revision");
     let logged =
         store.list_audit_events(&Default::default(), None, 100).await.expect("events").len();
@@ -124,7 +124,7 @@ async fn a_use_never_moves_backwards_when_replicas_race(h: Harness) {
         let key = root.create_key("acme", &[Scope::Read]).await;
         ids.push(CredentialId::parse(&key.credential.expect("one").id).expect("an id"));
     }
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let at = |micros| Timestamp::from_unix_micros(micros).expect("a time");
     let uses = |micros: i64| -> Vec<_> {
         let ip = Some("192.0.2.1".parse().expect("an address"));
@@ -132,7 +132,7 @@ async fn a_use_never_moves_backwards_when_replicas_race(h: Harness) {
     };
     let mut racing = tokio::task::JoinSet::new();
     for micros in [5, 9, 1, 7, 3, 8, 2, 6, 4] {
-        let (store, mut uses) = (store.store(), uses(micros * 1_000_000));
+        let (store, mut uses) = (Arc::clone(&store), uses(micros * 1_000_000));
         if micros % 2 == 0 {
             uses.reverse();
         }

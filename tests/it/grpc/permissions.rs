@@ -2,9 +2,11 @@
 //! callers that have one permission only, for each kind of message that permissions depend on.
 
 use prost::Message;
+use sophic_auth::grpc::DESCRIPTORS;
 use sophic_auth::grpc::pb::{self, Role, Scope, revoke_request};
-use sophic_auth::grpc::{Case, DESCRIPTORS, Rule, rule};
 use sophic_auth::model::Permission;
+use sophic_auth::service::Rpc;
+use sophic_auth::service::grant::{Case, Rule};
 use tonic::Code;
 
 use super::refusal::{reason, refused};
@@ -29,6 +31,11 @@ pub(super) fn paths() -> Vec<String> {
         })
     });
     methods.collect()
+}
+
+/// The rule of the RPC at this path.
+pub(super) fn rule(path: &str) -> Rule {
+    Rpc::at(path).expect("every RPC of the proto has a row").row().rule
 }
 
 async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
@@ -125,7 +132,7 @@ async fn callers_of_one(h: &Harness) -> (Actor, Vec<(Permission, Actor)>) {
 
 async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harness) {
     let (root, callers) = callers_of_one(&h).await;
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let ask = async |caller: &Actor, path: &str, message: &[u8]| {
         let frames = Frames::of(&[message]).with_authorization(caller.authorization());
         let status = wire::status(&h, path, frames).await;

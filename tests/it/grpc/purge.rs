@@ -55,14 +55,14 @@ async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Pu
     let root = h.root().await;
     root.put_workspace("acme").await;
     let (one, two) = tokio::join!(work(root.clone(), 30), work(root.clone(), 30));
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let purged = async || {
         let filter =
             AuditFilter { action: Some("credential.purge".to_owned()), ..AuditFilter::default() };
         store.list_audit_events(&filter, None, 1_000).await.expect("events").len()
     };
     eventually("all that is dead is purged", async || purged().await == 30).await;
-    let dead = store.list_dead(h.running.service.clock.now(), 100).await.expect("ids");
+    let dead = store.list_dead(h.running.service.now(), 100).await.expect("ids");
     assert_eq!(dead, []);
     for token in one.iter().chain(&two) {
         assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);

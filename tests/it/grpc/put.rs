@@ -151,7 +151,7 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
 async fn several_are_put_all_or_none(h: Harness) {
     let root = h.root().await;
     put(&root, named("w1", "blue")).await.expect("it is put");
-    let revision = h.running.service.store.revision().await.expect("a revision");
+    let revision = h.running.service.revision().await.expect("a revision");
     let taken = (Code::AlreadyExists, "SLUG_TAKEN".to_owned());
     let stays = [named("w2", "green"), named("w3", "blue")];
     assert_eq!(refused(put_all(&root, &stays).await), taken, "w1 is not there to give it up");
@@ -165,7 +165,7 @@ async fn several_are_put_all_or_none(h: Harness) {
     let both = ["requests[1].workspace.id", "requests[1].workspace.slug"];
     assert_eq!(fields(put_all(&root, &wrong).await)[..2], both);
     assert_eq!(fields(put_all(&root, &[]).await), ["requests"]);
-    assert_eq!(h.running.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(h.running.service.revision().await.expect("a revision"), revision);
 }
 
 async fn a_slug_that_is_taken_says_whose_it_is_to_who_may_know(h: Harness) {

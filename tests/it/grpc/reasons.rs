@@ -131,9 +131,9 @@ async fn a_watcher_that_reads_too_slowly_is_told_so(h: Harness) {
         many_users(&h, &format!("many-{number}-"), BATCH).await;
     }
     h.settled(&h).await;
-    let service = &h.running.service;
-    let tomorrow = service.clock.now().checked_add(Duration::from_hours(24)).expect("a time");
-    let cut = async || service.store.delete_changes(tomorrow, 1_000).await.expect("rows") > 0;
+    let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24)).expect("a time");
+    let store = h.database.open().await;
+    let cut = async || store.delete_changes(tomorrow, 1_000).await.expect("rows") > 0;
     eventually("the log is cut", cut).await;
     let status = found("the stream ends", async || stream.message().await.err()).await;
     assert_eq!((status.code(), &*reason(&status)), (Code::OutOfRange, "WATCHER_TOO_SLOW"));

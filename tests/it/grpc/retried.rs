@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use sophic_auth::grpc::rule;
 use sophic_auth::model::ReplicaId;
 use sophic_auth::store::{self, ChangeFeed};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use super::changing::{Changed, Effect, Stage, TABLE};
-use super::permissions::paths;
+use super::permissions::{paths, rule};
 use super::refusal::reason;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;

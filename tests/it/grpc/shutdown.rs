@@ -61,7 +61,7 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
         .collect();
     // Let it come to some load first: every client has been answered by then.
     eventually("every client has been answered", async || {
-        h.running.service.store.revision().await.expect("a revision").0 >= 40
+        h.running.service.revision().await.expect("a revision").0 >= 40
     })
     .await;
     let Harness { database, running, .. } = h;

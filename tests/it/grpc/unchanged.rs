@@ -87,7 +87,7 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
     let callers = callers.into_inner().callers;
     // Its name is free once it is revoked.
     let gone = callers.iter().find(|caller| caller.name == "gone").expect("it is there").id.clone();
-    let store = &h.running.service.store;
+    let store = h.database.open().await;
     let events = async || {
         let filter = AuditFilter { caller: Some("root".to_owned()), ..Default::default() };
         store.list_audit_events(&filter, None, 1_000).await.expect("events")

@@ -58,7 +58,7 @@ async fn until(stream: &mut Streaming<WatchResponse>, revision: u64) -> Vec<(u64
 }
 
 async fn revision(h: &Harness) -> u64 {
-    h.running.service.store.revision().await.expect("a revision").0
+    h.running.service.revision().await.expect("a revision").0
 }
 
 async fn a_watcher_hears_what_changes(h: Harness) {
@@ -213,8 +213,8 @@ async fn a_cursor_that_the_log_was_cut_beyond_is_too_old(h: Harness) {
     until(&mut stream, revision(&h).await).await;
     let other = h.another(|_| {}).await;
     h.settled(&other).await;
-    let store = &h.running.service.store;
-    let tomorrow = h.running.service.clock.now().checked_add(Duration::from_hours(24));
+    let store = h.database.open().await;
+    let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24));
     let cut = async || store.delete_changes(tomorrow.expect("a time"), 1_000).await.expect("rows");
     eventually("the log is cut", async || cut().await > 0).await;
     let refused = watch(&root.at(&other), &cursor).await.expect_err("it is not kept any more");

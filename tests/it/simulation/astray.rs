@@ -25,7 +25,7 @@ impl World {
         let Some(standby) = &self.demoted else { return };
         let reply = match query {
             Query::LookUp(digest, workspace) => {
-                Reply::LookedUp(Box::new(standby.look_up(&digest, workspace.as_deref())))
+                Reply::LookedUp(standby.look_up(&digest, workspace.as_deref()))
             }
             Query::Replicas => {
                 let (rows, over) = standby.replicas(wall);
@@ -76,7 +76,7 @@ pub(super) fn from_place(place: Place, reply: Reply) -> Reply {
         Reply::State(_, revision) | Reply::Committed(revision, ..) => *revision,
         Reply::Synced(Some(synced)) => synced.revision,
         Reply::Replicas(rows, _) => rows.revision,
-        Reply::LookedUp(looked_up) => looked_up.revision,
+        Reply::LookedUp(facts) => facts.revision,
         Reply::Synced(None)
         | Reply::Done
         | Reply::Ended

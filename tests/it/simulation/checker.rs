@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use sophic_auth::cache::{Facts, PrincipalFacts};
-use sophic_auth::model::Revision;
+use sophic_auth::model::{Facts, PrincipalFacts, Revision};
 
 use super::client::Request;
 use super::store::{Entity, Store, USERS, WORKSPACES, at_of, credential_at};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sophic_auth::cache::Facts;
-use sophic_auth::model::Revision;
+use sophic_auth::model::{Facts, Revision};
 
 use super::checker::Floors;
 use super::plan::{FAULTS_END, L, MS, US};

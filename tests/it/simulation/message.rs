@@ -1,8 +1,8 @@
 //! What parts of a process, the store and the clients say to each other, and what can go wrong.
 
-use sophic_auth::cache::{Facts, Term};
-use sophic_auth::model::{Digest, ReplicaId, Revision};
-use sophic_auth::store::{Hint, Incarnation, LookedUp, Place, Published, Replicas, Synced};
+use sophic_auth::cache::Term;
+use sophic_auth::model::{Digest, Facts, ReplicaId, Revision};
+use sophic_auth::store::{Hint, Incarnation, Place, Published, Replicas, Synced};
 
 use super::client::Request;
 use super::store::Wanted;
@@ -51,7 +51,7 @@ pub(super) enum Reply {
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
-    LookedUp(Box<LookedUp>),
+    LookedUp(Facts),
     /// The revision to wait for, the version that is there, and whether this made it.
     Committed(Revision, i64, bool),
     Failed,

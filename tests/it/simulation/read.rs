@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use sophic_auth::cache::{Facts, Fill, Miss, Question, Term};
+use sophic_auth::cache::{Fill, Miss, Question, Term};
+use sophic_auth::model::Facts;
 
 use super::client::Request;
 use super::plan::{Broken, L, US};
@@ -83,14 +84,13 @@ impl World {
         let unchecked = self.plan.is(Broken::FillUnchecked);
         let process = &mut self.processes[me.process];
         let Some(flight) = process.flights.remove(&number) else { return };
-        let Reply::LookedUp(looked_up) = reply else {
+        let Reply::LookedUp(facts) = reply else {
             process.reader.end(&flight.fill);
             for request in flight.waiters {
                 self.answer(&request, None, false);
             }
             return;
         };
-        let facts = Facts::of(flight.fill.key().0, *looked_up);
         if unchecked {
             let (digest, workspace) = flight.fill.key();
             let revision = facts.revision.max(process.mirror.applied());

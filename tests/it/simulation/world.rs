@@ -297,7 +297,7 @@ impl World {
             }
             Query::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
             Query::LookUp(digest, workspace) => {
-                Reply::LookedUp(Box::new(self.store.look_up(&digest, workspace.as_deref())))
+                Reply::LookedUp(self.store.look_up(&digest, workspace.as_deref()))
             }
             Query::Commit(wanted) if self.plan.is(Broken::Sequence) => {
                 let drawn = self.store.draw();

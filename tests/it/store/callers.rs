@@ -1,7 +1,7 @@
 //! Services that call: made, found by what they prove, changed, ended.
 
 use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
-use sophic_auth::store::{Lock, StoreError};
+use sophic_auth::store::{Lock, StoreError, Unique};
 
 use super::samples::{at, caller, certified, digest, write};
 use crate::stores::{TestStore, on_every_store};
@@ -115,7 +115,7 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
     tx.update_caller(&Caller { previous, ..ended }).await.expect("it is changed");
     let taken = tx.insert_caller(&Caller { previous, ..caller("third", 3) }).await;
     let error = taken.expect_err("it is taken");
-    assert!(matches!(error, StoreError::Conflict { what: "callers.previous_digest" }), "{error:?}");
+    assert!(matches!(error, StoreError::Conflict(Unique::CallerPreviousDigest)), "{error:?}");
 }
 
 async fn changing_a_caller_that_is_not_there_is_an_error(store: TestStore) {
@@ -141,26 +141,26 @@ async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestSt
 }
 
 /// Inserts the second after the first, which is revoked or not; what the store says.
-async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<&'static str> {
+async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
     write(&**store, async |tx| tx.insert_caller(&first).await.expect("it is made")).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     match tx.insert_caller(second).await {
         Ok(()) => None,
-        Err(StoreError::Conflict { what }) => Some(what),
+        Err(StoreError::Conflict(taken)) => Some(taken),
         Err(error) => panic!("{error:?}"),
     }
 }
 
 async fn a_name_is_taken_until_its_caller_is_revoked(store: TestStore) {
     let live = second(&store, caller("live", 1), &caller("live", 2)).await;
-    assert_eq!(live, Some("callers.name"));
+    assert_eq!(live, Some(Unique::CallerName));
     let first = Caller { revoke_time: Some(at(5)), ..caller("dead", 3) };
     assert_eq!(second(&store, first, &caller("dead", 4)).await, None);
 }
 
 async fn a_certificate_is_taken_until_its_caller_is_revoked(store: TestStore) {
     let live = second(&store, certified("a", 1, "live"), &certified("b", 2, "live")).await;
-    assert_eq!(live, Some("callers.certificate_san"));
+    assert_eq!(live, Some(Unique::CallerCertificateSan));
     let first = Caller { revoke_time: Some(at(5)), ..certified("c", 3, "dead") };
     assert_eq!(second(&store, first, &certified("d", 4, "dead")).await, None);
 }
@@ -168,8 +168,8 @@ async fn a_certificate_is_taken_until_its_caller_is_revoked(store: TestStore) {
 async fn a_token_is_taken_for_ever(store: TestStore) {
     let first = Caller { revoke_time: Some(at(5)), ..caller("a", 1) };
     let same_token = Caller { identity: first.identity.clone(), ..caller("b", 2) };
-    assert_eq!(second(&store, first, &same_token).await, Some("callers.digest"));
+    assert_eq!(second(&store, first, &same_token).await, Some(Unique::CallerDigest));
     let same_id = Caller { id: same_token.id, ..caller("d", 4) };
     let taken = second(&store, caller("c", 2), &same_id).await;
-    assert_eq!(taken, Some("callers.id"));
+    assert_eq!(taken, Some(Unique::CallerId));
 }

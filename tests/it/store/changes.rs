@@ -121,8 +121,8 @@ async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
     };
     raw::run(&store.database, used).await;
     assert_eq!(store.revision().await.expect("a revision"), before);
-    let found = store.look_up(&digest(1), None).await.expect("a read").found;
-    let last_use: Option<LastUse> = found.expect("it is there").credential.last_use;
+    let found = store.find_credential(key(&acme, 1).id).await.expect("a read");
+    let last_use: Option<LastUse> = found.expect("it is there").last_use;
     assert_eq!(last_use.and_then(|last_use| last_use.ip), "192.0.2.1".parse().ok());
 }
 

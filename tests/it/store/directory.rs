@@ -1,7 +1,7 @@
 //! Workspaces, users, memberships: put, found, listed, dropped.
 
 use sophic_auth::model::{Role, User, Workspace};
-use sophic_auth::store::{Lock, StoreError};
+use sophic_auth::store::{Lock, StoreError, Unique};
 
 use super::samples::{
     acme_and_ada, at, membership, name, slug, user, user_id, workspace, workspace_id, write,
@@ -93,7 +93,7 @@ async fn a_slug_is_unique_among_workspaces_that_are_not_deleted(store: TestStore
     let mut tx = store.begin("test").await.expect("a transaction");
     let rival = Workspace { id: workspace_id("rival"), ..workspace("acme") };
     let error = tx.put_workspace(&rival).await.expect_err("the slug is taken");
-    assert!(matches!(error, StoreError::Conflict { what: "workspaces.slug" }), "{error:?}");
+    assert!(matches!(error, StoreError::Conflict(Unique::WorkspaceSlug)), "{error:?}");
     drop(tx);
     assert_eq!(store.find_workspace("acme").await.expect("a read"), Some(heir));
 }

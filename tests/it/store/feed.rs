@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sophic_auth::model::{ReplicaId, Revision, Role};
-use sophic_auth::store::{ChangedEntity, FoundPrincipal, Incarnation, Published};
+use sophic_auth::model::{PrincipalFacts, ReplicaId, Revision, Role};
+use sophic_auth::store::{ChangedEntity, Incarnation, Published};
 
 use super::raw;
 use super::samples::{acme_and_ada, at, digest, key, pat, user, write};
@@ -243,9 +243,9 @@ async fn many_are_looked_up_in_one_snapshot_in_their_order(store: TestStore) {
         let alone = store.look_up(digest, workspace.as_deref()).await.expect("a read");
         assert_eq!(answer.found, alone.found, "as by itself");
     }
-    let named = answers[0].found.as_ref().expect("it is there").named_workspace.as_ref();
+    let named = answers[0].found.as_ref().expect("it is there").named_workspace.as_deref();
     assert_eq!(named, Some(&acme));
     let principal = &answers[2].found.as_ref().expect("it is there").principal;
-    assert_eq!(*principal, FoundPrincipal::Workspace(acme));
+    assert_eq!(*principal, PrincipalFacts::Workspace(acme.into()));
     assert_eq!(store.look_up_many(&[]).await.expect("a read"), []);
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sophic_auth::model::{
-    Credential, Digest, Owner, RequestId, Role, Timestamp, Workspace, WorkspacePolicy,
+    Credential, CredentialFacts, Digest, Owner, RequestId, Role, Timestamp, Workspace,
+    WorkspacePolicy,
 };
 use sophic_auth::store::{ClaimedRequest, Lock};
 use uuid::Uuid;
@@ -99,7 +100,9 @@ async fn a_replaced_digest_is_the_only_one(store: TestStore) {
     .await;
     assert_eq!(store.look_up(&digest(1), None).await.expect("a read").found, None);
     let found = store.look_up(&digest(2), None).await.expect("a read").found;
-    assert_eq!(found.expect("it is known").credential, key);
+    let facts = CredentialFacts::new(digest(2), &key);
+    assert_eq!(*found.expect("it is known").credential, facts);
+    assert_eq!(store.find_credential(key.id).await.expect("a read"), Some(key));
     // Caches hear of both.
     let changes = store.list_changes(before, 10).await.expect("the log");
     assert_eq!(changes.len(), 2, "{changes:?}");

@@ -89,7 +89,7 @@ fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
         matches!(credential.state(now()), CredentialState::Expired | CredentialState::Revoked);
     filter.workspace_id.as_ref().is_none_or(|id| workspace == Some(id))
         && filter.user_id.as_ref().is_none_or(|id| user == Some(id))
-        && filter.kind.is_none_or(|kind| credential.kind() == kind)
+        && filter.kind.is_none_or(|kind| credential.kind == kind)
         && filter.state.is_none_or(|state| credential.state(now()) == state)
         && filter.creator.as_ref().is_none_or(|creator| credential.creator == *creator)
         && filter.scope.is_none_or(|scope| credential.scopes.contains(scope))

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sophic_auth::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist, Membership, Owner,
-    Permission, Revision, Role, Scope, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Credential, CredentialId, CredentialKind, Digest, DisplayName, EventId, IpAllowlist,
+    Membership, Owner, Permission, Revision, Role, Scope, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId,
 };
 use sophic_auth::store::{Store, WriteTx};
 
@@ -77,21 +78,23 @@ pub(super) fn membership(workspace: &Workspace, user: &User, role: Role) -> Memb
 
 /// The number-th key of this workspace; a higher number, a later one.
 pub(super) fn key(workspace: &Workspace, number: u32) -> Credential {
-    credential(Owner::Workspace(workspace.id.clone()), workspace.generation, number)
+    let owner = Owner::Workspace(workspace.id.clone());
+    credential(CredentialKind::Key, owner, workspace.generation, number)
 }
 
 /// The number-th personal access token of this user.
 pub(super) fn pat(user: &User, number: u32) -> Credential {
     let owner = Owner::User { id: user.id.clone(), max_role: Role::Admin };
-    credential(owner, user.generation, number)
+    credential(CredentialKind::Pat, owner, user.generation, number)
 }
 
-fn credential(owner: Owner, generation: i64, number: u32) -> Credential {
+fn credential(kind: CredentialKind, owner: Owner, generation: i64, number: u32) -> Credential {
     let annotations = [("team/core", "Größe \"1\"\n"), ("a.b", "")];
     let annotations = annotations.map(|(key, value)| (key.to_owned(), value.trim().to_owned()));
     let id = credential_id(number);
     Credential {
         id,
+        kind,
         owner,
         generation,
         name: name("ci 🚀"),

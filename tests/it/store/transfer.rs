@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use sophic_auth::model::{
-    Annotations, AuditEvent, Credential, CredentialId, Digest, DisplayName, EventId, IpAllowlist,
-    LastUse, Owner, Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId,
+    Annotations, AuditEvent, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
+    DisplayName, EventId, IpAllowlist, LastUse, Owner, Revision, Role, Scope, ScopeSet, Slug,
+    Timestamp, User, UserId, Workspace, WorkspaceId,
 };
 use sophic_auth::store::{
-    ChangedEntity, ExportFilter, ImportNames, Lock, Store, StoreError, StoredCredential,
+    ChangedEntity, ExportFilter, ImportNames, Lock, Store, StoreError, StoredCredential, Unique,
 };
 use sqlx::Connection as _;
 
@@ -93,6 +93,7 @@ fn stored(n: u8) -> StoredCredential {
     let entries = BTreeMap::from([(text("team"), text("sé\"ar,ch")), (text("a"), text(""))]);
     let credential = Credential {
         id,
+        kind: if key { CredentialKind::Key } else { CredentialKind::Pat },
         owner,
         generation: if key { 3 } else { 0 },
         name: DisplayName::parse("clé 🔑, \"of\" all").expect("a name"),
@@ -140,7 +141,9 @@ async fn many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_ch
     assert_eq!(entities, [ChangedEntity::UnknownDigests]);
     assert_eq!(changes[0].revision, Revision(before.0 + 1));
     let found = store.look_up(&credentials[7].digest, None).await.expect("an answer").found;
-    assert_eq!(found.expect("it is found").credential, credentials[7].credential);
+    let StoredCredential { credential, digest } = &credentials[7];
+    let facts = CredentialFacts::new(*digest, credential);
+    assert_eq!(*found.expect("it is found").credential, facts);
 }
 
 async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store: TestStore) {
@@ -148,10 +151,12 @@ async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store
     insert(&*store, &[stored(1)]).await.expect("inserted");
     let same_digest = StoredCredential { digest: stored(1).digest, ..stored(3) };
     let same_id = StoredCredential { digest: stored(3).digest, ..stored(1) };
-    for (taken, what) in [(same_digest, "credentials.digest"), (same_id, "credentials.id")] {
+    for (taken, unique) in
+        [(same_digest, Unique::CredentialDigest), (same_id, Unique::CredentialId)]
+    {
         let before = store.revision().await.expect("a revision");
         let refused = insert(&*store, &[stored(2), taken, stored(4)]).await;
-        assert!(matches!(refused, Err(StoreError::Conflict { what: found }) if found == what));
+        assert!(matches!(refused, Err(StoreError::Conflict(found)) if found == unique));
         assert_eq!(export(&*store).await, [stored(1)]);
         assert_eq!(store.revision().await.expect("a revision"), before);
     }

@@ -85,8 +85,9 @@ async fn a_new_epoch_is_given_and_recorded(over: Over) {
         assert!(seen.insert(text(&done.stdout)), "each differs");
     }
     let events = over
-        .service
-        .store
+        .database
+        .open()
+        .await
         .list_audit_events(&AuditFilter::default(), None, 100)
         .await
         .expect("events");

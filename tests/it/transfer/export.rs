@@ -79,8 +79,9 @@ async fn an_export_is_in_the_audit_log(over: Over) {
     over.import_csv(&keys(0..3)).await;
     over.export(TransferFormat::Jsonl).await;
     let events = over
-        .service
-        .store
+        .database
+        .open()
+        .await
         .list_audit_events(&AuditFilter::default(), None, 100)
         .await
         .expect("events");

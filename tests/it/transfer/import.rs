@@ -57,8 +57,9 @@ pub(super) async fn count(over: &Over) -> usize {
 
 async fn events(over: &Over, action: &str) -> usize {
     let events = over
-        .service
-        .store
+        .database
+        .open()
+        .await
         .list_audit_events(&AuditFilter::default(), None, 10_000)
         .await
         .expect("events");
@@ -97,7 +98,7 @@ async fn a_second_import_changes_nothing(over: Over) {
     let (report, _) = over.import_csv(&text).await;
     assert_eq!((report.written, report.there), (2_500, 0));
     let export = over.export(TransferFormat::Csv).await;
-    let revision = over.service.store.revision().await.expect("a revision");
+    let revision = over.service.revision().await.expect("a revision");
     let imports = events(&over, "credential.import").await;
     for options in [EACH, ALL_OR_NOTHING] {
         let (report, told) = over.import(&text, TransferFormat::Csv, options).await;
@@ -110,7 +111,7 @@ async fn a_second_import_changes_nothing(over: Over) {
     assert_eq!(told.bad, []);
     assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
     assert_eq!(over.export(TransferFormat::Csv).await, export);
-    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(over.service.revision().await.expect("a revision"), revision);
     assert_eq!(events(&over, "credential.import").await, imports);
 }
 
@@ -246,14 +247,14 @@ async fn nothing_that_was_read_is_repeated(over: Over) {
 }
 
 async fn all_or_nothing_writes_nothing_if_a_line_is_bad(over: Over) {
-    let revision = over.service.store.revision().await.expect("a revision");
+    let revision = over.service.revision().await.expect("a revision");
     let text = format!("{}nowhere,n,read,{}\n", keys(0..1_500), legacy(9_999));
     let (report, told) = over.import(&text, TransferFormat::Csv, ALL_OR_NOTHING).await;
     let report = report.expect("a report");
     assert_eq!((report.written, report.bad), (0, 1));
     assert_eq!(told.lines(), [1_502]);
     assert!(report.nothing_written.is_some());
-    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(over.service.revision().await.expect("a revision"), revision);
     assert_eq!(count(&over).await, 0);
 }
 
@@ -371,7 +372,7 @@ async fn what_is_imported_under_an_owner_lives_by_their_watermark_of_today(over:
 
 async fn of_action(over: &Over, action: &str) -> Vec<AuditEvent> {
     let filter = AuditFilter { action: Some(action.to_owned()), ..Default::default() };
-    over.service.store.list_audit_events(&filter, None, 10_000).await.expect("events")
+    over.database.open().await.list_audit_events(&filter, None, 10_000).await.expect("events")
 }
 
 fn json(text: Option<&String>) -> Value {
@@ -379,9 +380,9 @@ fn json(text: Option<&String>) -> Value {
 }
 
 async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
-    let before = over.service.store.revision().await.expect("a revision");
+    let before = over.service.revision().await.expect("a revision");
     over.import_csv(&keys(0..2_001)).await;
-    let changes = over.service.store.list_changes(before, 100).await.expect("changes");
+    let changes = over.database.open().await.list_changes(before, 100).await.expect("changes");
     let revisions: Vec<_> = changes.iter().map(|change| change.revision).collect();
     assert_eq!(revisions, [1, 2, 3].map(|n| Revision(before.0 + n)));
     assert!(changes.iter().all(|change| change.entity == ChangedEntity::UnknownDigests));
@@ -398,9 +399,9 @@ async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
     assert_eq!((told, each.len()), (ids, 2_001));
     let first = each[0];
     let id = CredentialId::parse(&first.target_id).expect("an id");
-    let row = over.service.store.find_credential(id).await.expect("a read").expect("a row");
+    let row = over.database.open().await.find_credential(id).await.expect("a read").expect("a row");
     assert_eq!((&*first.caller, first.before.as_ref()), ("operator:test", None));
-    assert_eq!(json(first.after.as_ref()), view::credential(&row, over.service.clock.now()));
+    assert_eq!(json(first.after.as_ref()), view::credential(&row, over.service.now()));
 }
 
 async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
@@ -448,8 +449,9 @@ async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over
     assert_eq!(before, told(&imported, |event| event.after.as_ref()));
     for (id, after) in told(&revoked, |event| event.after.as_ref()) {
         let id = CredentialId::parse(&id).expect("an id");
-        let row = over.service.store.find_credential(id).await.expect("a read").expect("a row");
-        assert_eq!(after, view::credential(&row, over.service.clock.now()));
+        let row =
+            over.database.open().await.find_credential(id).await.expect("a read").expect("a row");
+        assert_eq!(after, view::credential(&row, over.service.now()));
     }
 }
 

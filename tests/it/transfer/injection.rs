@@ -47,7 +47,7 @@ async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) 
 }
 
 async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
-    let revision = over.service.store.revision().await.expect("a revision");
+    let revision = over.service.revision().await.expect("a revision");
     let good: String = (10..2_510).map(|n| format!("acme,n,read,{}\n", legacy(n))).collect();
     for (line, what) in [
         (format!("acme,\"open,read,{}\nacme,next,read,{}\n", legacy(1), legacy(2)), "never closed"),
@@ -64,7 +64,7 @@ async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
             assert!(error.contains("nothing is written") && !error.contains("legacy"), "{error}");
         }
     }
-    assert_eq!(over.service.store.revision().await.expect("a revision"), revision);
+    assert_eq!(over.service.revision().await.expect("a revision"), revision);
     assert_eq!(count(&over).await, 0);
 }
 

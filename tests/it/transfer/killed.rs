@@ -36,10 +36,10 @@ async fn count(over: &Over) -> usize {
 async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &[]);
-    let before = over.service.store.revision().await.expect("a revision");
+    let before = over.service.revision().await.expect("a revision");
     eventually("three batches are written", async || {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it could be killed");
-        over.service.store.revision().await.expect("a revision").0 >= before.0 + 3
+        over.service.revision().await.expect("a revision").0 >= before.0 + 3
     })
     .await;
     child.kill().expect("killed");
@@ -48,11 +48,12 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     assert!(written < LINES, "it was killed in the middle");
     assert_eq!(written % 1_000, 0, "whole batches");
     // Each batch has its change and its event, each credential its own event, and there is no more than that.
-    let revision = over.service.store.revision().await.expect("a revision");
+    let revision = over.service.revision().await.expect("a revision");
     assert_eq!(revision.0 - before.0, written as u64 / 1_000);
     let events = over
-        .service
-        .store
+        .database
+        .open()
+        .await
         .list_audit_events(&AuditFilter::default(), None, 10_000)
         .await
         .expect("events");
@@ -70,7 +71,7 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
 async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
-    let before = over.service.store.revision().await.expect("a revision");
+    let before = over.service.revision().await.expect("a revision");
     // Each time elsewhere.
     let moment = Duration::from_millis(u64::from(std::process::id() % 700) + 300);
     let_time_pass("up to somewhere between its start and its end", moment).await;
@@ -79,7 +80,7 @@ async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
     let written = count(&over).await;
     assert!(written == 0 || written == LINES, "{written}");
     if written == 0 {
-        assert_eq!(over.service.store.revision().await.expect("a revision"), before);
+        assert_eq!(over.service.revision().await.expect("a revision"), before);
     }
     let done = run(&over.database, &["import", "--all-or-nothing", &path], "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));

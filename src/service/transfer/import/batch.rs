@@ -79,7 +79,9 @@ impl<'f> Surroundings<'f> {
             Err(bad) => return Verdict::Bad(bad.into()),
         };
         if let Some(taken) = self.by_digest.get(&stored.digest) {
-            return if same(&taken.owner, &stored.credential.owner) {
+            let credential = &stored.credential;
+            let there = taken.kind == credential.kind && same(&taken.owner, &credential.owner);
+            return if there {
                 Verdict::There
             } else {
                 bad("digest: a credential of another owner has it")

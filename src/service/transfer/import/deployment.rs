@@ -9,19 +9,20 @@ use serde_json::{Value, json};
 
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
-use super::super::super::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
 use super::super::check::Bad;
 use super::super::deployment::Said;
+use super::super::spool::Spooled;
 use super::narrower::{Compared, Gone};
-use super::stage::{Staged, Unstaged};
+use super::stage::Staged;
 use super::write::Batch;
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
-    AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User, Workspace,
-    WorkspacePolicy,
+    AuditAction, AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User,
+    Workspace, WorkspacePolicy,
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
@@ -34,7 +35,7 @@ const OPTIONS: ImportOptions =
 /// What became of a record.
 enum Put {
     /// It was written: what the audit log tells.
-    New(&'static str, AuditTarget, Value),
+    New(AuditAction, AuditTarget, Value),
     /// It is there, and the same.
     There,
     /// It is there, and differs; or cannot be.
@@ -117,7 +118,7 @@ impl Service {
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {
-            action: "store.import",
+            action: AuditAction::StoreImport,
             target: AuditTarget::Store,
             acting_user: None,
             before: None,
@@ -132,10 +133,10 @@ impl Service {
         &self,
         context: &Context,
         writing: &mut Writing<'_>,
-        mut lot: Unstaged,
+        mut lot: Spooled,
     ) -> Result<(), TransferError> {
         let damaged = |_| TransferError::temporary(std::io::ErrorKind::InvalidData.into());
-        while let Some((line, said)) = lot.next()? {
+        while let Some((line, said)) = lot.next(|text| serde_json::from_str(text).ok())? {
             let put = match said {
                 Said::Workspace(said) => {
                     let (workspace, policy) = said.read().map_err(damaged)?;
@@ -286,13 +287,13 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, Transfe
         return Ok(bad("caller: its name is another's here"));
     }
     match tx.insert_caller(&wanted).await {
-        Err(StoreError::Conflict { .. }) => {
+        Err(StoreError::Conflict(_)) => {
             let reason = "caller: its digest or certificate_san is another's here";
             return Ok(Put::Last(Invalid::new(reason).into()));
         }
         inserted => inserted?,
     }
-    Ok(Put::New("caller.create", AuditTarget::Caller(wanted.id), view::caller(&wanted)))
+    Ok(Put::New(AuditAction::CallerCreate, AuditTarget::Caller(wanted.id), view::caller(&wanted)))
 }
 
 async fn put_workspace(
@@ -330,7 +331,7 @@ async fn put_workspace(
         tx.put_workspace_policy(&wanted.id, policy).await?;
     }
     let after = view::with_policy(view::workspace(&wanted), policy.as_ref());
-    Ok(Put::New("workspace.put", AuditTarget::Workspace(wanted.id), after))
+    Ok(Put::New(AuditAction::WorkspacePut, AuditTarget::Workspace(wanted.id), after))
 }
 
 async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferError> {
@@ -349,7 +350,7 @@ async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferErr
     }
     tx.put_user(&wanted).await?;
     let after = view::user(&wanted);
-    Ok(Put::New("user.put", AuditTarget::User(wanted.id), after))
+    Ok(Put::New(AuditAction::UserPut, AuditTarget::User(wanted.id), after))
 }
 
 async fn put_membership(
@@ -375,7 +376,7 @@ async fn put_membership(
     }
     tx.put_membership(&wanted).await?;
     let target = AuditTarget::Membership(workspace.clone(), user.clone());
-    Ok(Put::New("membership.put", target, view::membership(&wanted)))
+    Ok(Put::New(AuditAction::MembershipPut, target, view::membership(&wanted)))
 }
 
 fn revoked(here: bool, there: bool) -> (&'static str, bool) {

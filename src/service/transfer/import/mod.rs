@@ -18,6 +18,7 @@ use super::duplicates::Duplicates;
 use super::line_set::LineSet;
 use super::names::Reading;
 use super::reader::Reader;
+use super::record::Record;
 use super::spool::Spool;
 use super::{TransferError, TransferFormat};
 use crate::model::limits::IMPORT_BATCH;
@@ -227,7 +228,7 @@ impl Service {
                         if matches!(verdict, Verdict::There) {
                             tally.there.insert(line);
                         } else {
-                            spool.push(line, &stored)?;
+                            spool.push(line, &Record::of(&stored).to_json())?;
                         }
                     }
                 }

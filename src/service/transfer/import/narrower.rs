@@ -7,8 +7,8 @@ use super::super::super::Service;
 use super::super::TransferError;
 use super::batch::Verdict;
 use crate::model::{
-    AuditEvent, AuditTarget, Credential, CredentialId, Invalid, IpAllowlist, Membership, Owner,
-    Role, Timestamp,
+    AuditAction, AuditEvent, AuditTarget, Credential, CredentialId, Invalid, IpAllowlist,
+    Membership, Owner, Role, Timestamp,
 };
 use crate::store::{AuditFilter, StoredCredential};
 
@@ -115,11 +115,11 @@ impl Service {
     /// Asks the audit log.
     pub(super) async fn gone(&self) -> Result<Gone, TransferError> {
         let mut gone = Gone::default();
-        self.each_event("membership.delete", |event| {
+        self.each_event(AuditAction::MembershipDelete, |event| {
             gone.memberships.insert(event.target_id);
         })
         .await?;
-        self.each_event("credential.purge", |event| {
+        self.each_event(AuditAction::CredentialPurge, |event| {
             gone.purged.extend(CredentialId::parse(&event.target_id));
         })
         .await?;
@@ -129,10 +129,11 @@ impl Service {
     /// Every event of this action that found something to do.
     async fn each_event(
         &self,
-        action: &str,
+        action: AuditAction,
         mut each: impl FnMut(AuditEvent),
     ) -> Result<(), TransferError> {
-        let filter = AuditFilter { action: Some(action.to_owned()), ..AuditFilter::default() };
+        let filter =
+            AuditFilter { action: Some(action.as_str().to_owned()), ..AuditFilter::default() };
         let mut after = None;
         loop {
             let events = self.store.list_audit_events(&filter, after, PAGE).await?;

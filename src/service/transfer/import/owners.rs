@@ -1,12 +1,12 @@
 //! Owners that an import makes on its way, in the transaction that writes what they own.
 
 use super::super::super::audit::Entry;
-use super::super::super::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{Naming, claim_names};
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
-    AuditTarget, Clock, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId,
+    AuditAction, AuditTarget, Clock, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId,
 };
 use crate::store::{Lock, StoredCredential, WriteTx};
 
@@ -56,8 +56,11 @@ impl Service {
         target: AuditTarget,
         after: serde_json::Value,
     ) -> Result<(), TransferError> {
-        let action =
-            if matches!(target, AuditTarget::User(_)) { "user.put" } else { "workspace.put" };
+        let action = if matches!(target, AuditTarget::User(_)) {
+            AuditAction::UserPut
+        } else {
+            AuditAction::WorkspacePut
+        };
         let reason = Some("an import names it");
         let entry =
             Entry { action, target, acting_user: None, before: None, after: Some(after), reason };

@@ -1,7 +1,6 @@
 //! Reading the file of a deployment: all of it is checked and kept in temporary files before the store is asked anything.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Seek as _, Write as _};
+use std::io::BufRead;
 
 use serde::Deserialize;
 
@@ -13,6 +12,7 @@ use super::super::duplicates::Duplicates;
 use super::super::json;
 use super::super::lines::{Line, Lines};
 use super::super::names::Reading;
+use super::super::record::Record;
 use super::super::spool::Spool;
 use super::{ImportPhase, ImportWatch, Tally};
 use crate::model::Invalid;
@@ -32,50 +32,9 @@ const ORDER: [&str; 7] =
 /// What passed, kind by kind.
 pub(super) struct Staged {
     /// Workspaces, users and memberships.
-    pub(super) directory: Lot,
+    pub(super) directory: Spool,
     pub(super) credentials: Spool,
-    pub(super) callers: Lot,
-}
-
-/// Lines of the file with their numbers, in a temporary file.
-pub(super) struct Lot(BufWriter<File>);
-
-/// The same, being read.
-pub(super) struct Unstaged(Lines<BufReader<File>>);
-
-impl Lot {
-    fn new() -> Result<Self, TransferError> {
-        let file = tempfile::tempfile().map_err(TransferError::temporary)?;
-        Ok(Self(BufWriter::new(file)))
-    }
-
-    fn push(&mut self, number: u64, line: &str) -> Result<(), TransferError> {
-        writeln!(self.0, "{number}\t{line}").map_err(TransferError::temporary)
-    }
-
-    pub(super) fn read(self) -> Result<Unstaged, TransferError> {
-        let file = self.0.into_inner().map_err(std::io::IntoInnerError::into_error);
-        let mut file = file.map_err(TransferError::temporary)?;
-        file.rewind().map_err(TransferError::temporary)?;
-        Ok(Unstaged(Lines::new(BufReader::new(file))))
-    }
-}
-
-impl Unstaged {
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Said)>, TransferError> {
-        let Some((_, line)) = self.0.next().map_err(TransferError::temporary)? else {
-            return Ok(None);
-        };
-        let read = match line {
-            Line::Text(text) => text.split_once('\t').and_then(|(number, text)| {
-                Some((number.parse().ok()?, serde_json::from_str(text).ok()?))
-            }),
-            Line::TooLong | Line::NotUtf8 => None,
-        };
-        // Nobody else can have written there.
-        let damaged = || TransferError::temporary(std::io::ErrorKind::InvalidData.into());
-        read.map(Some).ok_or_else(damaged)
-    }
+    pub(super) callers: Spool,
 }
 
 /// A line that was read, by what becomes of it.
@@ -95,7 +54,7 @@ impl Service {
         tally: &mut Tally,
     ) -> Result<Staged, TransferError> {
         let mut lines = Lines::new(input);
-        let (directory, callers) = (Lot::new()?, Lot::new()?);
+        let (directory, callers) = (Spool::new()?, Spool::new()?);
         let mut staged = Staged { directory, credentials: Spool::new()?, callers };
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let (mut kind, mut last) = (0, None);
@@ -125,14 +84,14 @@ impl Service {
                 Ok(Read::Kept) => {
                     tally.lines += 1;
                     let callers = ORDER[kind] == "caller";
-                    let lot = if callers { &mut staged.callers } else { &mut staged.directory };
-                    lot.push(number, text)?;
+                    let spool = if callers { &mut staged.callers } else { &mut staged.directory };
+                    spool.push(number, text)?;
                 }
                 Ok(Read::Credential(stored)) => {
                     tally.lines += 1;
                     let noted = duplicates.note(number, &stored.digest, stored.credential.id);
                     noted.map_err(TransferError::temporary)?;
-                    staged.credentials.push(number, &stored)?;
+                    staged.credentials.push(number, &Record::of(&stored).to_json())?;
                 }
                 Err(Bad { reason, .. }) if kind == 0 => return refuse(&reason),
                 Err(bad) => {

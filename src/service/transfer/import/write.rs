@@ -8,14 +8,14 @@ use serde_json::json;
 use super::super::super::audit::Entry;
 use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
-use super::super::TransferError;
 use super::super::check::{Bad, Defaults, check};
 use super::super::names::Reading;
 use super::super::spool::Spooled;
+use super::super::{TransferError, json};
 use super::batch::{Surroundings, Verdict, names};
 use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
 use crate::model::limits::IMPORT_BATCH;
-use crate::model::{AuditEvent, AuditTarget, Invalid};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
 
 /// How often a batch is tried that is in somebody's way, and how long to wait before each further try.
@@ -55,9 +55,7 @@ impl Service {
                     // Somebody else wrote the same meanwhile, or holds a lock, or the connection broke: where it broke in
                     // the commit, what was written is found there.
                     Err(TransferError::Store(
-                        StoreError::Conflict { .. }
-                        | StoreError::Unavailable(_)
-                        | StoreError::Busy(_),
+                        StoreError::Conflict(_) | StoreError::Unavailable(_) | StoreError::Busy(_),
                     )) if tries < TRIES => {
                         tokio::time::sleep(BETWEEN_TRIES * tries).await;
                         tries += 1;
@@ -126,7 +124,8 @@ impl Service {
         let creator = context.requester_name();
         let mut batch = Batch::new();
         while batch.len() < usize::from(IMPORT_BATCH) {
-            let Some((line, record)) = spooled.next()? else { break };
+            let read = |text: &str| json::parse(text, &Reading::default()).ok();
+            let Some((line, record)) = spooled.next(read)? else { break };
             if tally.bad.contains(line) {
                 continue;
             }
@@ -197,7 +196,7 @@ impl Service {
         self.record_imported(tx, context, &new).await?;
         let lines = batch.first().zip(batch.last()).map(|((first, _), (last, _))| (first, last));
         let entry = Entry {
-            action: "credential.import",
+            action: AuditAction::CredentialImport,
             target: AuditTarget::Credentials,
             acting_user: None,
             before: None,
@@ -222,7 +221,7 @@ impl Service {
         let mut events = Vec::with_capacity(imported.len());
         for StoredCredential { credential, .. } in imported {
             let entry = Entry {
-                action: "credential.import",
+                action: AuditAction::CredentialImport,
                 target: AuditTarget::Credential(credential.id),
                 acting_user: None,
                 before: None,

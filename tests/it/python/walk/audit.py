@@ -78,7 +78,7 @@ def every_refusal(s, events):
     came_to_nothing = Counter(key[0] for key in made.elements())
     came_to_nothing.update(name for name, call, refusal, answer in s.world.record.calls if nobodys(call, refusal, answer))
     for name, number in came_to_nothing.items():
-        # Of a hundred at once all are recorded: see the README.
+        # Of a hundred at once all are recorded: see docs/operations.md.
         holds(f"{name} was not refused too often for this", number < 100, number)
     told = Counter(
         (event.caller, event.action, event.acting_user, event.refusal)

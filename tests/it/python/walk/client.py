@@ -19,7 +19,7 @@ DOMAIN = "auth.sophic.so"
 # What takes longer than this hangs, on however busy a machine.
 PATIENCE_S = 60
 
-# The status of each reason that is met on the walk, as the README has it.
+# The status of each reason that is met on the walk, as docs/errors.md has it.
 STATUS = {
     "CALLER_UNKNOWN": "UNAUTHENTICATED",
     "PERMISSION_MISSING": "PERMISSION_DENIED",

@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sophic_auth::model::{
-    Annotations, Credential, CredentialId, Digest, DisplayName, IpAllowlist, Owner, ReplicaId,
-    Revision, Role, Scope, ScopeSet, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
+    Annotations, Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName,
+    Facts, FoundFacts, IpAllowlist, Owner, PrincipalFacts, ReplicaId, Revision, Role, Scope,
+    ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace, WorkspaceId,
 };
-use sophic_auth::store::{
-    Change, ChangedEntity, Found, FoundPrincipal, Incarnation, Life, LookedUp,
-};
+use sophic_auth::store::{Change, ChangedEntity, Incarnation, Life};
 
 use self::rows::Row;
 use super::plan::{Broken, Plan};
@@ -145,14 +144,15 @@ fn time() -> Timestamp {
 /// Even ones are keys, odd ones personal access tokens.
 fn credential(at: usize, version: i64) -> Credential {
     let id = CredentialId(uuid::Uuid::from_u128(at as u128));
-    let owner = if at.is_multiple_of(2) {
-        Owner::Workspace(workspace_id(at / 2 % WORKSPACES))
+    let (kind, owner) = if at.is_multiple_of(2) {
+        (CredentialKind::Key, Owner::Workspace(workspace_id(at / 2 % WORKSPACES)))
     } else {
         let user = UserId::parse(&format!("u{}", at / 2 % USERS)).expect("an id");
-        Owner::User { id: user, max_role: Role::Owner }
+        (CredentialKind::Pat, Owner::User { id: user, max_role: Role::Owner })
     };
     Credential {
         id,
+        kind,
         owner,
         generation: version,
         name: DisplayName::parse("ci").expect("a name"),
@@ -236,7 +236,7 @@ impl Store {
 
     // What answers are made of.
 
-    pub(super) fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> LookedUp {
+    pub(super) fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Facts {
         let found = self.tables.credentials.get(digest).map(|credential| {
             let named = |name: &str| {
                 let mut all = self.tables.workspaces.iter();
@@ -245,16 +245,19 @@ impl Store {
             let (principal, named_workspace) = match &credential.owner {
                 Owner::Workspace(id) => {
                     let own = &self.tables.workspaces[at_of(id.as_str())];
-                    (FoundPrincipal::Workspace(own.clone()), None)
+                    (PrincipalFacts::Workspace(own.clone().into()), None)
                 }
                 Owner::User { id, .. } => {
                     let (user, roles) = self.tables.users[at_of(id.as_str())].clone();
-                    (FoundPrincipal::User(user, roles), workspace.and_then(named))
+                    let facts = UserFacts { user, roles: roles.into() };
+                    (PrincipalFacts::User(facts.into()), workspace.and_then(named))
                 }
             };
-            Found { credential: Credential::clone(credential), principal, named_workspace }
+            let credential = CredentialFacts::new(*digest, credential).into();
+            let named_workspace = named_workspace.map(Arc::new);
+            FoundFacts { credential, principal, named_workspace }
         });
-        LookedUp { revision: self.revision(), found }
+        Facts::new(self.revision(), found)
     }
 
     /// Draws a number before the commit, as a sequence does.

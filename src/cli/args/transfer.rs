@@ -1,0 +1,176 @@
+//! The flags of `import` and `export`, and the help that has the whole of the format.
+
+#![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::Usage;
+use crate::service::{Column, Reading};
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(in crate::cli) struct ImportArgs {
+    /// The file; '-' reads standard input
+    pub(in crate::cli) file: PathBuf,
+    /// How it is written [default: by the name's ending: .csv, .jsonl or .json]
+    #[arg(long)]
+    pub(in crate::cli) format: Option<TransferFormatArg>,
+    /// Write nothing if any line is bad, and else everything in one transaction, which holds up other writers
+    #[arg(long)]
+    pub(in crate::cli) all_or_nothing: bool,
+    /// Check everything and write nothing
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Make the users and workspaces that are not there, and were not deleted: users by id, workspaces by slug, each named so
+    #[arg(long)]
+    pub(in crate::cli) create_missing: bool,
+    /// The columns that have another name there, as user_id=user,created_at=create_time
+    #[arg(long, value_delimiter = ',', value_name = "FROM=TO", value_parser = rename)]
+    pub(in crate::cli) rename: Vec<(String, Column)>,
+    /// What stands in a column where a record leaves it empty, as scopes=read; may be given more than once
+    #[arg(long, value_name = "COLUMN=TEXT", value_parser = preset)]
+    pub(in crate::cli) set: Vec<(Column, String)>,
+    /// The columns to pass over, by their names there; 'all' is all that are not the format's
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub(in crate::cli) ignore_columns: Vec<String>,
+    /// Take what looks like a digest in the column `token` for a token
+    #[arg(long)]
+    pub(in crate::cli) tokens_look_like_digests: bool,
+    /// Read a known token from this file ('-': standard input), say which line is its, and write nothing: a file of digests
+    /// that were made in another way looks just as good
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) check_token: Option<PathBuf>,
+}
+
+fn rename(text: &str) -> Result<(String, Column), String> {
+    let (from, to) = text.split_once('=').ok_or("must be FROM=TO, as user_id=user")?;
+    Ok((from.to_owned(), column(to)?))
+}
+
+fn preset(text: &str) -> Result<(Column, String), String> {
+    let (column_name, text) = text.split_once('=').ok_or("must be COLUMN=TEXT, as scopes=read")?;
+    let column = column(column_name)?;
+    if matches!(column, Column::Token | Column::Digest | Column::Id) {
+        return Err(format!("{column_name} is of each record its own"));
+    }
+    Ok((column, text.to_owned()))
+}
+
+fn column(name: &str) -> Result<Column, String> {
+    Column::parse(name).ok_or_else(|| {
+        let names = Column::ALL.map(Column::as_str).join(", ");
+        format!("there is no column {name}; there are {names}")
+    })
+}
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExportArgs {
+    /// The file to write, which must not be there yet; '-' writes to standard output
+    #[arg(default_value = "-")]
+    pub(in crate::cli) file: PathBuf,
+    /// How to write it [default: by the name's ending, .csv or .jsonl; jsonl on standard output]
+    #[arg(long)]
+    pub(in crate::cli) format: Option<TransferFormatArg>,
+    /// Everything that an import can bring back: workspaces with their policies, users, memberships, credentials and callers, as
+    /// JSON lines. Not the audit log, and not what was deleted
+    #[arg(long, conflicts_with_all = ["user", "workspace"])]
+    pub(in crate::cli) all: bool,
+    /// Only keys of this workspace, by slug or id
+    #[arg(long, conflicts_with = "user")]
+    pub(in crate::cli) workspace: Option<String>,
+    /// Only personal access tokens of this user
+    #[arg(long)]
+    pub(in crate::cli) user: Option<String>,
+}
+
+impl ImportArgs {
+    /// A deployment is what it is: nothing of it is renamed, made or left out.
+    pub(in crate::cli) fn refuse_for_deployment(&self) -> Result<(), Usage> {
+        let given = [
+            ("--create-missing", self.create_missing),
+            ("--rename", !self.rename.is_empty()),
+            ("--set", !self.set.is_empty()),
+            ("--ignore-columns", !self.ignore_columns.is_empty()),
+            ("--tokens-look-like-digests", self.tokens_look_like_digests),
+            ("--check-token", self.check_token.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Usage(format!("{flag} does not go with a whole deployment"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What the file's columns are.
+    pub(in crate::cli) fn reading(&self) -> Reading {
+        let (all, named) =
+            self.ignore_columns.iter().cloned().partition::<Vec<_>, _>(|name| name == "all");
+        Reading {
+            renamed: self.rename.clone(),
+            preset: self.set.clone(),
+            ignored: named,
+            ignore_unknown: !all.is_empty(),
+            tokens_look_like_digests: self.tokens_look_like_digests,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum TransferFormatArg {
+    Csv,
+    /// Of an import, a JSON array as well
+    #[value(alias = "json")]
+    Jsonl,
+}
+
+pub(in crate::cli) const IMPORT_EXAMPLES: &str = "\
+Examples:
+  sophic-auth import --dry-run legacy.csv
+  printf '%s' \"$TOKEN\" | sophic-auth import --check-token - legacy.csv
+  sophic-auth import --rename user_id=user,hash=digest --set scopes=read --ignore-columns all dump.csv
+  sophic-auth import --create-missing legacy.csv
+  zcat legacy.jsonl.gz | sophic-auth import --format jsonl --all-or-nothing -
+
+Use --help for the format.";
+
+/// The whole of the format.
+pub(in crate::cli) fn import_long_help() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "Format: CSV (RFC 4180) with a header that names its columns, in any order, or JSON: an object for each line, or one array \
+         of objects. UTF-8. Columns that are not needed may be left out. Other columns are an error, unless --rename says \
+         which they are, or --ignore-columns that they are not needed; docs/import.md has the command for each of several \
+         systems:\n\n",
+    );
+    for column in Column::ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<15} {}", column.as_str(), column.meaning());
+    }
+    text.push_str(
+        "\nWhat `export --all` has written is imported by the same command: whole, in one transaction, or not at all. What is \
+         there already and the same is left as it is; what is there and differs is reported, and nothing is written.\n\n\
+         A time is RFC 3339; or as Postgres prints it, 2027-01-31 12:00:00.5+00, where without a zone it is UTC; or a date, \
+         which is its first moment in UTC; or seconds, milliseconds or microseconds since 1970, told apart by their 10, 13 or \
+         16 digits. \\N is as empty, in CSV that was not exported here. In JSON times, users and workspaces may be numbers, and \
+         revoked and enabled true or false.\n\n\
+         A file that is no CSV or no JSON array is refused as a whole, by the line on which the record begins, and so is one \
+         whose tokens look like digests.\n\n\
+         Every line is checked before anything is written. A bad line is reported by its number on standard error and \
+         left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
+         column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
+         owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
+         What lives elsewhere already is taken over as it is: neither the server's policy nor a workspace's is asked, so that \
+         an imported credential may live longer, or there may be more of them, than could be made here. The policy holds \
+         again when one is rotated. In the audit log each has an event of its own, `credential.import`, and each batch one \
+         more with their number.\n\n\
+         What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
+         Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
+         Example:\n  \
+         printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a69c41f3e08b2d47a6\\n' | \
+         sophic-auth import --format csv -",
+    );
+    text
+}

@@ -1,0 +1,163 @@
+//! `leaked`: the tokens in what a secret scanner printed, or in any other text; those that are real are ended. Prints which
+//! those were and how many candidates there were, and never a token.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::leaked_input::{Input, candidates};
+use crate::cli::args::record::LeakedArgs;
+use crate::cli::args::{Global, Output};
+use crate::cli::output::{Printed, Unprinted};
+use crate::cli::{Outcome, files, open, operator, output, refuse_token_output};
+use crate::model::Digest;
+use crate::model::limits::LEAKED_TOKENS_MAX;
+use crate::service::{LeakedToken, Service, view};
+use crate::token::TokenKind;
+
+/// Of one token, so many of the places where it was found are passed on.
+const PLACES_MAX: u8 = 20;
+
+pub(in crate::cli) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Outcome> {
+    refuse_token_output(global)?;
+    let mut input = open_input(args.file)?;
+    files::refuse_no_text(&mut input)?;
+    let mut input = Input::new(input)?;
+    let service = open(global).await?;
+    let mut seen = Seen::default();
+    let mut ended = Ended::default();
+    let mut batch = Vec::new();
+    while let Some(piece) = input.next()? {
+        let line = piece.line;
+        candidates(&piece, &args.reason, |leaked| {
+            if seen.is_news(&leaked) {
+                batch.push((line, leaked));
+            }
+        });
+        while batch.len() >= LEAKED_TOKENS_MAX {
+            let rest = batch.split_off(LEAKED_TOKENS_MAX);
+            ended.end(&service, std::mem::replace(&mut batch, rest)).await?;
+        }
+    }
+    if !batch.is_empty() {
+        ended.end(&service, batch).await?;
+    }
+    service.close().await;
+    tell(global, &seen, &ended)
+}
+
+fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
+    match file.filter(|path| path.as_os_str() != "-") {
+        Some(path) => Ok(Box::new(BufReader::new(files::open(&path)?))),
+        None => Ok(Box::new(BufReader::new(std::io::stdin()))),
+    }
+}
+
+/// The candidates so far, by their digests.
+#[derive(Default)]
+struct Seen {
+    places: HashMap<Digest, Vec<Digest>>,
+    of_callers: usize,
+}
+
+impl Seen {
+    /// Whether neither the text nor the place where it was found is known.
+    fn is_news(&mut self, leaked: &LeakedToken) -> bool {
+        let place = Digest::of(&leaked.url);
+        match self.places.entry(Digest::of(&leaked.token)) {
+            Entry::Vacant(new) => {
+                new.insert(vec![place]);
+                let of_caller = TokenKind::of(&leaked.token) == Some(TokenKind::Service);
+                self.of_callers += usize::from(of_caller);
+                true
+            }
+            Entry::Occupied(mut known) => {
+                let places = known.get_mut();
+                let news = !leaked.url.is_empty()
+                    && places.len() < usize::from(PLACES_MAX)
+                    && !places.contains(&place);
+                if news {
+                    places.push(place);
+                }
+                news
+            }
+        }
+    }
+}
+
+/// What was real, each once.
+#[derive(Default)]
+struct Ended {
+    rows: Vec<Value>,
+    by_id: HashMap<String, usize>,
+}
+
+impl Ended {
+    async fn end(
+        &mut self,
+        service: &Arc<Service>,
+        batch: Vec<(u64, LeakedToken)>,
+    ) -> anyhow::Result<()> {
+        let (lines, tokens): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let results = service.revoke_leaked(operator(), tokens).await?;
+        let now = service.now();
+        for (line, result) in lines.into_iter().zip(results) {
+            let Some(credential) = result.credential else { continue };
+            let known = self.by_id.entry(credential.id.to_string());
+            let Entry::Vacant(new) = known else { continue };
+            new.insert(self.rows.len());
+            let mut shown = view::credential(&credential, now);
+            if let Value::Object(fields) = &mut shown {
+                fields.insert("line".to_owned(), json!(line));
+                fields.insert("revoked_now".to_owned(), json!(result.revoked_now));
+            }
+            self.rows.push(shown);
+        }
+        Ok(())
+    }
+}
+
+/// Says what was found. Whoever has read enough and closes the pipe hears by the exit code what it came to.
+fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> {
+    // A caller's token that leaked, and is not ended here, must not look like nothing.
+    let refused = seen.places.is_empty() || seen.of_callers > 0;
+    match say(global, seen, ended) {
+        Err(Unprinted::Closed) if refused => Ok(Outcome::Refused),
+        said => {
+            said?;
+            Ok(if refused { Outcome::Refused } else { Outcome::Done })
+        }
+    }
+}
+
+fn say(global: &Global, seen: &Seen, ended: &Ended) -> Printed {
+    let count = seen.places.len();
+    if global.output == Output::Json {
+        output::item(
+            global.output,
+            &json!({"candidates": count, "service_tokens": seen.of_callers, "real": ended.rows}),
+        )?;
+    } else {
+        let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
+        output::list(global.output, "real", &columns, &ended.rows)?;
+        output::note(&format!("{count} candidates, of which {} are real", ended.rows.len()));
+    }
+    if seen.of_callers > 0 {
+        output::note(&format!(
+            "{} of the candidates look like service tokens of callers, which are not ended here: `caller rotate` or `caller \
+             revoke` does that",
+            seen.of_callers
+        ));
+    }
+    if count == 0 {
+        output::note(
+            "nothing in it looks like a token: tokens of sophic-auth are found in any text, and those of other systems alone on \
+             a line or in a field `token`",
+        );
+    }
+    Ok(())
+}

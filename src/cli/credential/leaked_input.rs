@@ -1,0 +1,164 @@
+//! Where tokens stand in what a scanner prints, whatever scanner: JSON is taken apart, so that what is escaped is found and the
+//! place where it was found is kept, and the rest is text. A line of any length takes no more memory than a piece of it.
+
+use std::io::{BufRead, Result};
+
+use serde_json::Value;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::model::Reason;
+use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
+use crate::service::{End, LeakedToken, Pieces};
+use crate::token::{scan, scan_across};
+
+/// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
+const PIECE_BYTES_MAX: usize = 1024 * 1024;
+/// More than any token takes, each character of it escaped several times.
+const OVERLAP: usize = 4 * 1024;
+/// As much of the piece before is looked at for the beginning of a token that is broken over two.
+const BEFORE: usize = 256;
+/// A word that is alone on its line may be a token of another system from this length on.
+const WORD_BYTES_MIN: usize = 8;
+/// Names of fields that say where.
+const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];
+
+/// The input in pieces: its lines, or the elements of an array.
+pub(in crate::cli) struct Input<R> {
+    pieces: Pieces<R>,
+    /// The beginning of the next piece is the end of the last.
+    cut: bool,
+    /// The end of the last piece.
+    before: Zeroizing<Vec<u8>>,
+}
+
+/// One of them.
+pub(in crate::cli) struct Piece<'p> {
+    /// The line on which it begins.
+    pub(in crate::cli) line: u64,
+    bytes: &'p [u8],
+    /// The end of the piece before.
+    before: &'p [u8],
+    /// All of it, and not what was cut off.
+    whole: bool,
+}
+
+impl<R: BufRead> Input<R> {
+    /// Looks at the first bytes to tell what it is.
+    pub(in crate::cli) fn new(mut input: R) -> Result<Self> {
+        let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
+        let is_array = first == Some(&b'[');
+        let pieces = if is_array {
+            Pieces::elements(input, PIECE_BYTES_MAX, 1)
+        } else {
+            Pieces::lines(input, PIECE_BYTES_MAX)
+        };
+        Ok(Self { pieces, cut: false, before: Zeroizing::default() })
+    }
+
+    /// The next one that has anything in it.
+    pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
+        let last = self.pieces.bytes();
+        self.before.clear();
+        self.before.extend_from_slice(&last[last.len().saturating_sub(BEFORE)..]);
+        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP } else { 0 })? {
+            let was_cut = std::mem::replace(&mut self.cut, piece.end == End::Full);
+            if !self.pieces.bytes().trim_ascii().is_empty() {
+                let (bytes, before) = (self.pieces.bytes(), &self.before);
+                let whole = !was_cut && !self.cut;
+                return Ok(Some(Piece { line: piece.line, bytes, before, whole }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Gives what may be tokens in a piece, each with what is said of it; `reason` where nothing is.
+pub(in crate::cli) fn candidates(
+    piece: &Piece<'_>,
+    reason: &str,
+    mut each: impl FnMut(LeakedToken),
+) {
+    let text = piece.bytes.trim_ascii();
+    let is_json = piece.whole && matches!(text.first(), Some(b'{' | b'[' | b'"'));
+    let mut found: Vec<Zeroizing<String>> = Vec::new();
+    let mut note = |token: &str| {
+        if !found.iter().any(|known| known.as_str() == token) {
+            found.push(Zeroizing::new(token.to_owned()));
+        }
+    };
+    let mut said = Said::default();
+    if let Some(Ok(mut value)) = is_json.then(|| serde_json::from_slice::<Value>(text)) {
+        look(&value, "", &mut said, &mut note);
+        let token = value.get("token").and_then(Value::as_str);
+        let fits = |token: &&str| (1..=TOKEN_BYTES_MAX).contains(&token.len());
+        if let Some(token) = token.filter(|token| fits(token) && !contains(token.as_bytes())) {
+            note(token);
+        }
+        let own = value.get("reason").and_then(Value::as_str);
+        if let Some(own) = own.filter(|own| Reason::parse(own).is_ok()) {
+            own.clone_into(&mut said.reason);
+        }
+        wipe(&mut value);
+    } else {
+        scan(text, &mut note);
+        scan_across(piece.before, text, &mut note);
+        let is_word = piece.whole
+            && (WORD_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
+            && text.iter().all(u8::is_ascii_graphic)
+            && !contains(text);
+        if let (true, Ok(word)) = (is_word, std::str::from_utf8(text)) {
+            note(word);
+        }
+    }
+    let reason = if said.reason.is_empty() { reason.to_owned() } else { said.reason };
+    for token in found {
+        each(LeakedToken { token, url: said.url.clone(), reason: reason.clone() });
+    }
+}
+
+/// What JSON says beside a token.
+#[derive(Default)]
+struct Said {
+    url: String,
+    reason: String,
+}
+
+/// Looks through all strings, the names of fields too.
+fn look(value: &Value, name: &str, said: &mut Said, note: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => {
+            scan(text.as_bytes(), &mut *note);
+            let is_url = text.len() <= URL_BYTES_MAX
+                && text.contains("://")
+                && text.bytes().all(|byte| byte.is_ascii_graphic());
+            let says_where = URL_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field));
+            if says_where && is_url && said.url.is_empty() {
+                said.url.clone_from(text);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| look(item, name, said, note)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                scan(name.as_bytes(), &mut *note);
+                look(value, name, said, note);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn contains(text: &[u8]) -> bool {
+    let mut any = false;
+    scan(text, |_| any = true);
+    any
+}
+
+/// Takes the tokens out of memory again.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

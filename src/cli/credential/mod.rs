@@ -1,0 +1,229 @@
+//! `key` and `pat`: making one, and what happens to it; and lists of them, `credentials` too.
+
+mod bulk_revoke;
+pub(super) mod leaked;
+mod leaked_input;
+pub(super) mod list;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::args::Global;
+use super::args::credential::{
+    ExpirationArgs, KeyCommand, LifeCommand, NewCredential, PatCommand, RevokeArgs, RotateArgs,
+    SwitchArgs, UpdateArgs,
+};
+use super::{
+    Usage, flag, open, operator, operator_who_rotates, output, read_token, refuse_token_output,
+    unshown, wait_for_the_end,
+};
+use crate::model::{
+    Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
+};
+use crate::service::{
+    CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
+    ServiceError, SwitchCredential, UpdateCredential, view,
+};
+use crate::token::why_no_token;
+
+pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Create { workspace, new } => {
+            let workspace = flag("--workspace", WorkspaceName::parse(&workspace))?;
+            create(global, NewOwner::Workspace(workspace), new).await
+        }
+        KeyCommand::List { workspace, filter } => {
+            let workspace = workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
+            let workspace = workspace.transpose()?;
+            let kind = Some(CredentialKind::Key);
+            let whose = ListCredentials { workspace, kind, ..ListCredentials::default() };
+            list::list(global, whose, filter).await
+        }
+        KeyCommand::Life(command) => live(global, command, CredentialKind::Key).await,
+    }
+}
+
+pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Result<()> {
+    match command {
+        PatCommand::Create { user, max_role, new } => {
+            let user = flag("--user", UserId::parse(&user))?;
+            create(global, NewOwner::User(user, max_role.unwrap_or(Role::Owner)), new).await
+        }
+        PatCommand::List { user, filter } => {
+            let user = user.map(|id| flag("--user", UserId::parse(&id))).transpose()?;
+            let kind = Some(CredentialKind::Pat);
+            let whose = ListCredentials { user, kind, ..ListCredentials::default() };
+            list::list(global, whose, filter).await
+        }
+        PatCommand::Life(command) => live(global, command, CredentialKind::Pat).await,
+    }
+}
+
+async fn live(global: &Global, command: LifeCommand, kind: CredentialKind) -> anyhow::Result<()> {
+    match command {
+        LifeCommand::Rotate(args) => rotate(global, args, kind).await,
+        LifeCommand::Revoke(args) => revoke(global, args, kind).await,
+        LifeCommand::Show { id } => {
+            refuse_token_output(global)?;
+            let id = credential_id(&id)?;
+            let service = open(global).await?;
+            let shown = service.get_credential(&operator(), id, "").await?;
+            // A key is no personal access token, and the reverse.
+            let shown = Some(shown).filter(|shown| shown.kind == kind);
+            let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
+            finish(global, service, &shown).await
+        }
+        LifeCommand::Update(args) => update(global, args, kind).await,
+        LifeCommand::Disable(args) => {
+            refuse_token_output(global)?;
+            let switch = switch(args, kind)?;
+            let service = open(global).await?;
+            let credential = service.disable(operator(), switch).await?;
+            finish(global, service, &credential).await
+        }
+        LifeCommand::Enable(args) => {
+            refuse_token_output(global)?;
+            let switch = switch(args, kind)?;
+            let service = open(global).await?;
+            let credential = service.enable(operator(), switch).await?;
+            finish(global, service, &credential).await
+        }
+    }
+}
+
+async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow::Result<()> {
+    let request = CreateCredential {
+        owner,
+        name: new.name,
+        scopes: new.scopes.into_iter().collect(),
+        expiration: expiration(&new.expiration)?,
+        ip_allowlist: new.ip_allowlist,
+        annotations: annotations(&new.annotations)?,
+        acting_user: String::new(),
+        request_id: new.request_id,
+    };
+    let service = open(global).await?;
+    let _showing = global.attended.showing();
+    let created = service.create_credential(operator(), request).await?;
+    let view = view::credential(&created.credential, service.now());
+    let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
+    unshown::credential(&service, &created.credential, printed).await?;
+    service.close().await;
+    Ok(())
+}
+
+async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    let request = Rotate {
+        id: credential_id(&args.id)?,
+        kind: Some(kind),
+        overlap: args.overlap,
+        expiration: expiration(&args.expiration)?,
+        acting_user: String::new(),
+        request_id: args.request_id,
+        etag: args.etag,
+    };
+    let service = open(global).await?;
+    let showing = global.attended.showing();
+    let rotated = service.rotate(operator_who_rotates(), request).await?;
+    let view = view::credential(&rotated.credential, service.now());
+    let token = rotated.token.expose();
+    let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
+    unshown::rotated(&service, &rotated, printed).await?;
+    drop(showing);
+    wait_for_the_end(&service, rotated.end_pending).await?;
+    service.close().await;
+    Ok(())
+}
+
+async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let changes = args.changes;
+    let id = credential_id(&args.id)?;
+    let expire_time =
+        changes.expire_time.map(|time| flag("--expire-time", Timestamp::parse(&time)));
+    let mut expire_time = expire_time.transpose()?;
+    let service = open(global).await?;
+    if let Some(ttl) = changes.ttl {
+        expire_time = Some(service.now().saturating_add(ttl));
+    }
+    let named_ips = changes.allow_any_ip || !changes.ip_allowlist.is_empty();
+    let named_annotations = changes.no_annotations || !changes.annotations.is_empty();
+    let annotations = annotations(&changes.annotations)?;
+    let request = UpdateCredential {
+        id,
+        kind: Some(kind),
+        name: changes.name,
+        annotations: named_annotations.then_some(annotations),
+        ip_allowlist: named_ips.then_some(changes.ip_allowlist),
+        scopes: (!changes.scopes.is_empty()).then(|| changes.scopes.into_iter().collect()),
+        expire_time,
+        etag: args.etag,
+        acting_user: String::new(),
+    };
+    let credential = service.update_credential(operator(), request).await?;
+    finish(global, service, &credential).await
+}
+
+async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let mut no_token = None;
+    let target = if args.credential == "-" {
+        let text = read_token()?;
+        // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
+        no_token = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
+        if text.is_empty() {
+            anyhow::bail!(Usage("there is no token on standard input".to_owned()));
+        }
+        RevokeTarget::Token(text)
+    } else {
+        RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
+    };
+    let service = open(global).await?;
+    let revoked = service.revoke(operator(), target, "", &args.reason).await?;
+    let Some(credential) = revoked.credential else {
+        service.close().await;
+        let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
+        let why = why.unwrap_or_default();
+        let text = format!("no credential has this token{why}: nothing was revoked");
+        return Err(
+            anyhow::Error::new(ServiceError::from(Reason::CredentialNotFound)).context(text)
+        );
+    };
+    finish(global, service, &credential).await
+}
+
+/// Shows the credential, and closes the store.
+async fn finish(
+    global: &Global,
+    service: Arc<Service>,
+    credential: &Credential,
+) -> anyhow::Result<()> {
+    output::item(global.output, &view::credential(credential, service.now()))?;
+    service.close().await;
+    Ok(())
+}
+
+fn switch(args: SwitchArgs, kind: CredentialKind) -> anyhow::Result<SwitchCredential> {
+    let id = credential_id(&args.id)?;
+    Ok(SwitchCredential { id, kind: Some(kind), acting_user: String::new(), reason: args.reason })
+}
+
+fn credential_id(text: &str) -> anyhow::Result<CredentialId> {
+    flag("the credential", CredentialId::parse(text))
+}
+
+fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
+    let time = args.expire_time.as_deref();
+    let time = time.map(|time| flag("--expire-time", Timestamp::parse(time))).transpose()?;
+    Ok(time.map(Expiration::At).or(args.ttl.map(Expiration::After)))
+}
+
+fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let entries = entries.iter().map(|entry| {
+        let (key, value) = entry
+            .split_once('=')
+            .ok_or_else(|| Usage("--annotation must be KEY=VALUE, as team=search".to_owned()))?;
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    entries.collect()
+}

@@ -1,0 +1,144 @@
+//! `serve`: the server, until a signal ends it.
+
+mod check;
+pub(super) mod dev;
+mod open_files;
+
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+
+use super::args::serve::{ClientCertificatesArg, ServeArgs};
+use super::args::{Global, Output};
+use super::signals::Signals;
+use super::{asked, output, refuse_token_output};
+use crate::server::{
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
+};
+use crate::service::{Limits, Options};
+use crate::store::PoolSizes;
+
+pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    forbid_core_dumps();
+    for doubtful in check::check(&args)? {
+        tracing::warn!("{doubtful}");
+    }
+    let mut signals = Signals::listen()?;
+    let connections_max = open_files::connections_max(args.connections_max);
+    let config = Config { connections_max, ..config(global, *args)? };
+    let format = global.output;
+    let listening = |listening| tell(format, listening);
+    // A store that is away may be waited for a long time.
+    let running = server::start_patiently(config, listening, signals.told_to_end()).await?;
+    let Some(running) = running else { return Ok(()) };
+    until_stopped(running, signals, OnHangup::ReloadTls).await
+}
+
+/// The first line of output.
+fn tell(format: Output, listening: Listening) {
+    let (grpc, http) = (listening.grpc_url(), listening.http_url());
+    match format {
+        Output::Json => {
+            output::announce(serde_json::json!({"grpc": grpc, "http": http}).to_string());
+        }
+        Output::Table | Output::Token => output::announce(format!("gRPC  {grpc}\nHTTP  {http}")),
+    }
+}
+
+/// How often to clean up, where nobody says.
+const PURGE_EVERY: Duration = Duration::from_hours(1);
+
+/// What SIGHUP is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// A reason to read the certificates anew: a server has no terminal.
+    ReloadTls,
+    /// The end: the terminal is gone.
+    Stop,
+}
+
+/// Runs until SIGTERM, SIGINT or SIGQUIT, then stops in good order; a second signal ends the process at once.
+pub(super) async fn until_stopped(
+    running: Running,
+    mut signals: Signals,
+    on_hangup: OnHangup,
+) -> anyhow::Result<()> {
+    while signals.next().await == SignalKind::hangup() && on_hangup == OnHangup::ReloadTls {
+        reload_tls(&running);
+    }
+    signals.is_another();
+    tracing::info!("stopping");
+    tokio::select! {
+        () = running.stop() => Ok(()),
+        () = signals.told_to_end() => anyhow::bail!("stopped at once by a second signal"),
+    }
+}
+
+fn reload_tls(running: &Running) {
+    if !running.tls {
+        tracing::info!(
+            "SIGHUP changes nothing: it has the files of TLS read anew, and this server is without TLS"
+        );
+        return;
+    }
+    match running.reload_tls() {
+        Ok(()) => tracing::info!("TLS files were read anew"),
+        Err(error) => {
+            tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use");
+        }
+    }
+}
+
+fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
+    let client_certificates = match args.tls_client_certificates {
+        None | Some(ClientCertificatesArg::Optional) => ClientCertificates::Optional,
+        Some(ClientCertificatesArg::Required) => ClientCertificates::Required,
+    };
+    let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        client_ca: args.tls_client_ca,
+        client_certificates,
+    });
+    Ok(Config {
+        migrate: !args.no_migrate,
+        tls,
+        insecure: args.insecure,
+        reflection: args.reflection,
+        streams_max: args.streams_max,
+        connection_age_max: args.connection_age_max,
+        limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
+        drain_delay: args.drain_delay,
+        shutdown_grace: args.shutdown_grace,
+        housekeeping: Housekeeping {
+            last_use_flush: args.last_use_flush,
+            purge_every: args.purge_every.unwrap_or(PURGE_EVERY),
+            purge_dead_after: args.purge.dead_after,
+            purge_changes_after: args.purge.changes_after,
+        },
+        issuer: args.issuer,
+        pools: PoolSizes::default(),
+        cache: CacheConfig {
+            capacity: args.cache_capacity,
+            lease: args.lease,
+            outage_grace: args.outage_grace,
+            unknown_rate_max: args.unknown_rate_max,
+        },
+        options: Options {
+            accept_imported_tokens: args.accept_imported_tokens,
+            cache_ttl: args.cache_ttl,
+            policy: args.policy.policy()?,
+        },
+        ..Config::new(asked::url(global), args.ports.listen, args.ports.http_listen)
+    })
+}
+
+/// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.
+fn forbid_core_dumps() {
+    if let Err(error) =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+}

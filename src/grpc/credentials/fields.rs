@@ -1,0 +1,119 @@
+//! Credentials as messages, and the fields of requests about them.
+
+use crate::grpc::{convert, pb};
+use crate::model::{
+    Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
+};
+use crate::service::{Expiration, Violations};
+use crate::store::CredentialOrder;
+
+pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
+    match pb::CredentialKind::try_from(number) {
+        Ok(pb::CredentialKind::Key) => Some(CredentialKind::Key),
+        Ok(pb::CredentialKind::Pat) => Some(CredentialKind::Pat),
+        Ok(pb::CredentialKind::Unspecified) => None,
+        Err(_) => {
+            violations.add("kind", "must be CREDENTIAL_KIND_KEY or CREDENTIAL_KIND_PAT");
+            None
+        }
+    }
+}
+
+pub(super) fn state(violations: &mut Violations, number: i32) -> Option<CredentialState> {
+    match pb::CredentialState::try_from(number) {
+        Ok(pb::CredentialState::Active) => Some(CredentialState::Active),
+        Ok(pb::CredentialState::Disabled) => Some(CredentialState::Disabled),
+        Ok(pb::CredentialState::Expired) => Some(CredentialState::Expired),
+        Ok(pb::CredentialState::Revoked) => Some(CredentialState::Revoked),
+        Ok(pb::CredentialState::Unspecified) => None,
+        Err(_) => {
+            violations
+                .add("state", "must be a CREDENTIAL_STATE of active, disabled, expired or revoked");
+            None
+        }
+    }
+}
+
+pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> Option<Expiration> {
+    let time = Timestamp::from_unix(time.seconds, time.nanos);
+    violations.check("expire_time", time).map(Expiration::At)
+}
+
+pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
+    convert::positive_or_zero(violations, "ttl", ttl).map(Expiration::After)
+}
+
+pub(super) fn credential_id(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+) -> Option<CredentialId> {
+    violations.check(field, CredentialId::parse(text))
+}
+
+/// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
+pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
+    if number == pb::Scope::Unspecified as i32 {
+        return None;
+    }
+    convert::scopes(violations, field, &[number]).iter().next()
+}
+
+pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder {
+    match pb::CredentialOrder::try_from(number) {
+        Ok(pb::CredentialOrder::Unspecified | pb::CredentialOrder::CreateTime) => {
+            CredentialOrder::CreateTime
+        }
+        Ok(pb::CredentialOrder::CreateTimeDesc) => CredentialOrder::CreateTimeDesc,
+        Ok(pb::CredentialOrder::LastUseTime) => CredentialOrder::LastUseTime,
+        Ok(pb::CredentialOrder::ExpireTime) => CredentialOrder::ExpireTime,
+        Err(_) => {
+            violations
+                .add("order", "must be a CREDENTIAL_ORDER of create, last use or expire time");
+            CredentialOrder::CreateTime
+        }
+    }
+}
+
+const fn pb_state(state: CredentialState) -> pb::CredentialState {
+    match state {
+        CredentialState::Active => pb::CredentialState::Active,
+        CredentialState::Disabled => pb::CredentialState::Disabled,
+        CredentialState::Expired => pb::CredentialState::Expired,
+        CredentialState::Revoked => pb::CredentialState::Revoked,
+    }
+}
+
+pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
+    let state = pb_state(credential.state(now)).into();
+    let kind = convert::pb_kind(credential.kind).into();
+    let etag = credential.etag();
+    let (workspace_id, user_id, max_role) = match credential.owner {
+        Owner::Workspace(id) => (id.to_string(), String::new(), pb::Role::Unspecified),
+        Owner::User { id, max_role } => (String::new(), id.to_string(), max_role.to_proto()),
+    };
+    let last_use_ip = credential.last_use.and_then(|last_use| last_use.ip);
+    pb::Credential {
+        id: credential.id.to_string(),
+        kind,
+        workspace_id,
+        user_id,
+        name: credential.name.to_string(),
+        hint: credential.hint,
+        scopes: credential.scopes.to_proto(),
+        max_role: max_role.into(),
+        ip_allowlist: credential.ip_allowlist.iter().map(ToString::to_string).collect(),
+        annotations: credential.annotations.entries().clone().into_iter().collect(),
+        state,
+        create_time: Some(convert::timestamp(credential.create_time)),
+        expire_time: credential.expire_time.map(convert::timestamp),
+        disable_time: credential.disable_time.map(convert::timestamp),
+        revoke_time: credential.revoke_time.map(convert::timestamp),
+        last_use_time: credential.last_use.map(|last_use| convert::timestamp(last_use.time)),
+        last_use_ip: last_use_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        creator: credential.creator,
+        predecessor_id: credential.predecessor_id.map(|id| id.to_string()).unwrap_or_default(),
+        family_id: credential.family_id.to_string(),
+        etag,
+    }
+}

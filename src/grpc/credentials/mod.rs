@@ -1,0 +1,16 @@
+//! The RPCs of `AuthService` that manage credentials: one file for each thing that is done with one.
+
+pub(super) mod bulk_revoke;
+pub(super) mod create;
+mod fields;
+pub(super) mod list;
+pub(super) mod revoke;
+pub(super) mod revoke_leaked;
+pub(super) mod rotate;
+pub(super) mod switch;
+pub(super) mod update;
+
+use tonic::{Response, Status};
+
+/// What an RPC answers.
+pub(super) type Answer<T> = Result<Response<T>, Status>;

@@ -1,0 +1,46 @@
+//! `Introspect` and `BatchIntrospect` from decoded messages, for those that the hot path leaves to tonic.
+
+use tonic::{Request, Response, Status};
+
+use crate::grpc::{convert, pb};
+use crate::model::limits::BATCH_MAX;
+use crate::service::{Service, Violations};
+
+/// Answers one.
+pub(in crate::grpc) async fn introspect(
+    service: &Service,
+    request: Request<pb::IntrospectRequest>,
+) -> Result<Response<pb::IntrospectResponse>, Status> {
+    let asker = convert::asker(&request)?;
+    let message = request.into_inner();
+    let mut violations = Violations::default();
+    let question = convert::introspection_request(service, &mut violations, "", &message, asker);
+    violations.finish()?;
+    Ok(Response::new(convert::introspection(service.introspect(&question).await?)))
+}
+
+/// Answers many, in the order of the requests.
+pub(in crate::grpc) async fn introspect_many(
+    service: &Service,
+    request: Request<pb::BatchIntrospectRequest>,
+) -> Result<Response<pb::BatchIntrospectResponse>, Status> {
+    let asker = convert::asker(&request)?;
+    let messages = request.into_inner().requests;
+    let mut violations = Violations::default();
+    if messages.len() > BATCH_MAX {
+        violations.add("requests", format!("must be at most {BATCH_MAX}"));
+        return convert::refuse(violations);
+    }
+    let requests: Vec<_> = messages
+        .iter()
+        .enumerate()
+        .map(|(place, message)| {
+            let prefix = format!("requests[{place}].");
+            convert::introspection_request(service, &mut violations, &prefix, message, asker)
+        })
+        .collect();
+    violations.finish()?;
+    let answers = service.introspect_many(&requests).await?;
+    let responses = answers.into_iter().map(convert::introspection).collect();
+    Ok(Response::new(pb::BatchIntrospectResponse { responses }))
+}

@@ -1,0 +1,254 @@
+//! Making a key or a personal access token.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::owner::{Held, NewOwner, creator};
+use super::retry::{Fingerprint, Retry};
+use crate::model::{
+    Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
+    IpAllowlist, RequestId, ScopeSet, Timestamp,
+};
+use crate::service::audit::Entry;
+use crate::service::commit::Effect;
+use crate::service::grant::MANAGE;
+use crate::service::{Attempt, Context, Result, Service, Violations, view};
+use crate::token::Token;
+
+/// When a credential dies by itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Expiration {
+    /// At this instant.
+    At(Timestamp),
+    /// This long after it was made.
+    After(Duration),
+}
+
+impl Expiration {
+    /// The field of a request that says so.
+    pub(in crate::service) const fn field(expiration: Option<Self>) -> &'static str {
+        match expiration {
+            Some(Self::At(_)) => "expire_time",
+            Some(Self::After(_)) => "ttl",
+            None => "expiration",
+        }
+    }
+
+    /// For the fingerprint of a request.
+    pub(in crate::service) fn canonical(expiration: Option<Self>) -> String {
+        match expiration {
+            Some(Self::At(time)) => format!("at {}", time.unix_micros()),
+            Some(Self::After(ttl)) => format!("after {}", ttl.as_nanos()),
+            None => "never".to_owned(),
+        }
+    }
+}
+
+/// A credential to be made.
+#[derive(Debug, Clone)]
+pub struct CreateCredential {
+    /// Whose.
+    pub owner: NewOwner,
+    /// What to call it.
+    pub name: String,
+    /// At least one.
+    pub scopes: ScopeSet,
+    /// When it dies by itself; nothing: never.
+    pub expiration: Option<Expiration>,
+    /// CIDRs or addresses; none: anywhere.
+    pub ip_allowlist: Vec<String>,
+    /// Free text by key.
+    pub annotations: BTreeMap<String, String>,
+    /// On whose behalf; empty: the system's.
+    pub acting_user: String,
+    /// A UUID, so that a retry makes no second credential; empty: every call makes one.
+    pub request_id: String,
+}
+
+/// A credential that was made.
+#[derive(Debug)]
+pub struct Created {
+    /// The credential.
+    pub credential: Credential,
+    /// Its token, this once.
+    pub token: Token,
+}
+
+/// Fields of a new credential that were checked.
+struct Checked {
+    name: DisplayName,
+    ip_allowlist: IpAllowlist,
+    annotations: Annotations,
+    expire_time: Option<Timestamp>,
+    retry: Option<Retry>,
+}
+
+impl Service {
+    /// Makes a key or a personal access token.
+    ///
+    /// # Errors
+    /// [`Reason::WorkspaceDisabled`] and [`Reason::UserDisabled`] too: nothing is made for an owner who may not use it.
+    /// [`Reason::CredentialsMaxReached`]. [`Reason::RequestReplayed`], for a retry that comes too late.
+    ///
+    /// [`Reason::WorkspaceDisabled`]: crate::service::Reason::WorkspaceDisabled
+    /// [`Reason::UserDisabled`]: crate::service::Reason::UserDisabled
+    /// [`Reason::CredentialsMaxReached`]: crate::service::Reason::CredentialsMaxReached
+    /// [`Reason::RequestReplayed`]: crate::service::Reason::RequestReplayed
+    pub async fn create_credential(
+        self: &Arc<Self>,
+        context: Context,
+        request: CreateCredential,
+    ) -> Result<Created> {
+        let this = Arc::clone(self);
+        let (action, owner) = match &request.owner {
+            NewOwner::Workspace(name) => {
+                (AuditAction::KeyCreate, json!({"workspace": name.as_str()}))
+            }
+            NewOwner::User(id, _) => (AuditAction::PatCreate, json!({"user_id": id.as_str()})),
+        };
+        let kind = request.owner.kind();
+        let attempt = Attempt::new(&context, action).acting_for(&request.acting_user).asking(owner);
+        // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
+        self.run(attempt, Effect::Neutral, async move {
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
+            let checked = this.check_new(&request)?;
+            let (create_time, random) = this.stamp()?;
+            let id = CredentialId::new(create_time, random);
+            let mut tx = this.begin("create_credential").await?;
+            let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
+            let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
+            if let Some(earlier) = earlier {
+                return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
+            }
+            check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
+            this.check_live(&mut *tx, &held, create_time, 0).await?;
+            let token = Token::mint(kind.into(), &*this.random)?;
+            let credential = Credential {
+                id,
+                kind,
+                owner: held.owner,
+                generation: held.generation,
+                name: checked.name,
+                hint: token.hint(),
+                scopes: request.scopes,
+                ip_allowlist: checked.ip_allowlist,
+                annotations: checked.annotations,
+                create_time,
+                expire_time: checked.expire_time,
+                disable_time: None,
+                revoke_time: None,
+                last_use: None,
+                creator: creator(&context, acting_user.as_ref()),
+                predecessor_id: None,
+                family_id: id,
+                version: 1,
+            };
+            this.lookup.expect(&token.digest());
+            tx.insert_credential(&credential, &token.digest()).await?;
+            let entry = Entry {
+                action,
+                target: AuditTarget::Credential(id),
+                acting_user: acting_user.as_ref(),
+                before: None,
+                after: Some(view::credential(&credential, create_time)),
+                reason: None,
+            };
+            let committed = this.commit(tx, &this.audit_event(&context, entry)?).await?;
+            Ok(committed.done(Created { credential, token }))
+        })
+        .await
+    }
+
+    fn check_new(&self, request: &CreateCredential) -> Result<Checked> {
+        let mut violations = Violations::default();
+        let name = violations.check("name", DisplayName::parse(&request.name));
+        violations.check("scopes", request.scopes.not_empty());
+        let cidrs = request.ip_allowlist.iter().map(String::as_str);
+        let ip_allowlist = violations.check("ip_allowlist", IpAllowlist::parse(cidrs));
+        let annotations = Annotations::parse(request.annotations.clone());
+        let annotations = violations.check("annotations", annotations);
+        let expire_time = self.check_expiration(&mut violations, request.expiration);
+        let retry = check_request_id(&mut violations, &request.request_id, || fingerprint(request));
+        match (name, ip_allowlist, annotations) {
+            (Some(name), Some(ip_allowlist), Some(annotations)) => {
+                violations.finish()?;
+                Ok(Checked { name, ip_allowlist, annotations, expire_time, retry })
+            }
+            _ => Err(violations.into_error()),
+        }
+    }
+
+    pub(in crate::service) fn check_expiration(
+        &self,
+        violations: &mut Violations,
+        expiration: Option<Expiration>,
+    ) -> Option<Timestamp> {
+        let now = self.clock.now();
+        match expiration? {
+            Expiration::At(time) if time > now => Some(time),
+            Expiration::At(_) => {
+                violations.add("expire_time", "must be in the future");
+                None
+            }
+            Expiration::After(ttl) if ttl < Duration::from_micros(1) => {
+                violations.add("ttl", "must be positive");
+                None
+            }
+            Expiration::After(ttl) => {
+                let time = now.checked_add(ttl);
+                if time.is_none() {
+                    violations.add("ttl", "must end before the year 10000");
+                }
+                time
+            }
+        }
+    }
+}
+
+/// That the policy lets a credential live so long.
+pub(in crate::service) fn check_lifetime(
+    held: &Held,
+    asked: Option<Expiration>,
+    expire_time: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<()> {
+    let lifetime = expire_time.map(|expire_time| expire_time.saturating_since(now));
+    let mut violations = Violations::default();
+    violations.check(Expiration::field(asked), held.rules.check_lifetime(lifetime));
+    violations.finish()
+}
+
+/// The request's id, if it has one, and what its body comes to.
+pub(in crate::service) fn check_request_id(
+    violations: &mut Violations,
+    id: &str,
+    fingerprint: impl FnOnce() -> Digest,
+) -> Option<Retry> {
+    if id.is_empty() {
+        return None;
+    }
+    let id = violations.check("request_id", RequestId::parse(id))?;
+    Some(Retry { id, fingerprint: fingerprint() })
+}
+
+fn fingerprint(request: &CreateCredential) -> Digest {
+    let (rpc, owner, max_role) = match &request.owner {
+        NewOwner::Workspace(name) => ("CreateKey", name.as_str(), ""),
+        NewOwner::User(id, max_role) => ("CreatePat", id.as_str(), max_role.as_str()),
+    };
+    let annotations = &request.annotations;
+    Fingerprint::of(rpc)
+        .field(owner)
+        .field(max_role)
+        .field(&request.name)
+        .field(&request.scopes.to_string())
+        .field(&Expiration::canonical(request.expiration))
+        .fields(request.ip_allowlist.iter().map(String::as_str))
+        .fields(annotations.keys().map(String::as_str))
+        .fields(annotations.values().map(String::as_str))
+        .field(&request.acting_user)
+        .finish()
+}

@@ -1,0 +1,28 @@
+//! Keys and personal access tokens: one file for each thing that is done with one, and what these share.
+
+mod bulk_revoke;
+mod create;
+mod ended;
+mod get;
+mod list;
+mod owner;
+mod retry;
+mod revoke;
+mod revoke_leaked;
+mod rotate;
+mod switch;
+mod untold;
+mod update;
+
+pub use bulk_revoke::{BulkRevoke, BulkRevoked};
+pub(super) use create::check_request_id;
+pub use create::{CreateCredential, Created, Expiration};
+pub use ended::Ended;
+pub use list::ListCredentials;
+pub use owner::NewOwner;
+pub(super) use retry::Fingerprint;
+pub use revoke::{RevokeTarget, Revoked};
+pub use revoke_leaked::{LeakedToken, LeakedTokenResult};
+pub use rotate::{Rotate, Rotated};
+pub use switch::SwitchCredential;
+pub use update::UpdateCredential;

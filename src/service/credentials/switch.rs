@@ -1,0 +1,91 @@
+//! Disabling and enabling a credential.
+
+use std::sync::Arc;
+
+use crate::model::{
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why,
+};
+use crate::service::audit::Entry;
+use crate::service::commit::Effect;
+use crate::service::grant::MANAGE;
+use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
+
+/// A credential to be switched off or on.
+#[derive(Debug, Clone)]
+pub struct SwitchCredential {
+    /// Which.
+    pub id: CredentialId,
+    /// Of this kind only, if one is given.
+    pub kind: Option<CredentialKind>,
+    /// On whose behalf; empty: the system's.
+    pub acting_user: String,
+    /// Why, for the audit log; may be empty.
+    pub reason: String,
+}
+
+impl Service {
+    /// Switches a credential off until it is enabled again. What is revoked stays so.
+    pub async fn disable(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+    ) -> Result<Credential> {
+        self.switch(context, request, false).await
+    }
+
+    /// Switches a disabled credential on again.
+    ///
+    /// # Errors
+    /// [`Reason::CredentialRevoked`]: revoking is for good.
+    pub async fn enable(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+    ) -> Result<Credential> {
+        self.switch(context, request, true).await
+    }
+
+    async fn switch(
+        self: &Arc<Self>,
+        context: Context,
+        request: SwitchCredential,
+        on: bool,
+    ) -> Result<Credential> {
+        let action =
+            if on { AuditAction::CredentialEnable } else { AuditAction::CredentialDisable };
+        let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
+            .acting_for(&request.acting_user);
+        let this = Arc::clone(self);
+        self.run(attempt, Effect::narrows_if(!on), async move {
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
+            let mut violations = Violations::default();
+            let why = violations.check("reason", Why::parse(&request.reason));
+            violations.finish()?;
+            let now = this.clock.now();
+            let name = if on { "enable" } else { "disable" };
+            let mut tx = this.begin(name).await?;
+            let id = request.id;
+            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            if on && before.revoke_time.is_some() {
+                return Err(Reason::CredentialRevoked.into());
+            }
+            let mut after = before.clone();
+            if before.revoke_time.is_none() && before.disable_time.is_some() == on {
+                after.disable_time = if on { None } else { Some(now) };
+                after.version += 1;
+                tx.update_credential(&after).await?;
+            }
+            let entry = Entry {
+                action,
+                target: AuditTarget::Credential(id),
+                acting_user: acting_user.as_ref(),
+                before: Some(view::credential(&before, now)),
+                after: Some(view::credential(&after, now)),
+                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
+            };
+            let committed = this.commit_change(&context, tx, after != before, entry).await?;
+            Ok(committed.done(after))
+        })
+        .await
+    }
+}

@@ -1,0 +1,151 @@
+//! Changing a credential: what it is called, where it may be used from; and less of what it may do, for less long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{
+    Annotations, AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName,
+    IpAllowlist, ScopeSet, Timestamp,
+};
+use crate::service::audit::Entry;
+use crate::service::commit::Effect;
+use crate::service::grant::MANAGE;
+use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
+
+/// What to change of a credential. What is `None` stays as it is.
+#[derive(Debug, Clone)]
+pub struct UpdateCredential {
+    /// Which.
+    pub id: CredentialId,
+    /// Of this kind only, if one is given.
+    pub kind: Option<CredentialKind>,
+    /// What to call it.
+    pub name: Option<String>,
+    /// Free text by key, whole.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// CIDRs or addresses, whole; none: anywhere.
+    pub ip_allowlist: Option<Vec<String>>,
+    /// Some of those that it has.
+    pub scopes: Option<ScopeSet>,
+    /// When it dies by itself; earlier than it would.
+    pub expire_time: Option<Timestamp>,
+    /// The etag that it must still have; empty: any.
+    pub etag: String,
+    /// On whose behalf; empty: the system's.
+    pub acting_user: String,
+}
+
+/// New values that were checked.
+struct Checked {
+    name: Option<DisplayName>,
+    annotations: Option<Annotations>,
+    ip_allowlist: Option<IpAllowlist>,
+}
+
+impl Service {
+    /// Changes a credential.
+    ///
+    /// # Errors
+    /// [`Reason::ArgumentInvalid`] where it would come to be allowed more, or for longer. [`Reason::EtagMismatch`],
+    /// [`Reason::CredentialRevoked`].
+    pub async fn update_credential(
+        self: &Arc<Self>,
+        context: Context,
+        request: UpdateCredential,
+    ) -> Result<Credential> {
+        let target = AuditTarget::Credential(request.id);
+        let attempt = Attempt::on(&context, AuditAction::CredentialUpdate, &target)
+            .acting_for(&request.acting_user);
+        let this = Arc::clone(self);
+        let may_narrow = request.scopes.is_some()
+            || request.expire_time.is_some()
+            || request.ip_allowlist.is_some();
+        self.run(attempt, Effect::narrows_if(may_narrow), async move {
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
+            let checked = check(&request)?;
+            let now = this.clock.now();
+            let mut tx = this.begin("update_credential").await?;
+            let id = request.id;
+            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            check_etag(&request.etag, &before)?;
+            if before.revoke_time.is_some() {
+                return Err(Reason::CredentialRevoked.into());
+            }
+            check_narrows(&request, &before, now)?;
+            let mut after = Credential {
+                name: checked.name.unwrap_or_else(|| before.name.clone()),
+                annotations: checked.annotations.unwrap_or_else(|| before.annotations.clone()),
+                ip_allowlist: checked.ip_allowlist.unwrap_or_else(|| before.ip_allowlist.clone()),
+                scopes: request.scopes.unwrap_or(before.scopes),
+                expire_time: request.expire_time.or(before.expire_time),
+                ..before.clone()
+            };
+            let changed = after != before;
+            if changed {
+                after.version += 1;
+                tx.update_credential(&after).await?;
+            }
+            let entry = Entry {
+                action: AuditAction::CredentialUpdate,
+                target: AuditTarget::Credential(id),
+                acting_user: acting_user.as_ref(),
+                before: Some(view::credential(&before, now)),
+                after: Some(view::credential(&after, now)),
+                reason: None,
+            };
+            let committed = this.commit_change(&context, tx, changed, entry).await?;
+            Ok(committed.done(after))
+        })
+        .await
+    }
+}
+
+fn check(request: &UpdateCredential) -> Result<Checked> {
+    let mut violations = Violations::default();
+    let name = request.name.as_deref().map(DisplayName::parse);
+    let name = name.and_then(|name| violations.check("credential.name", name));
+    let annotations = request.annotations.clone().map(Annotations::parse);
+    let annotations =
+        annotations.and_then(|parsed| violations.check("credential.annotations", parsed));
+    let ip_allowlist = request.ip_allowlist.as_ref();
+    let ip_allowlist = ip_allowlist
+        .map(|cidrs| IpAllowlist::parse(cidrs.iter().map(String::as_str)))
+        .and_then(|parsed| violations.check("credential.ip_allowlist", parsed));
+    violations.finish()?;
+    Ok(Checked { name, annotations, ip_allowlist })
+}
+
+/// Scopes may only be taken away, and the expiry only be brought forward.
+fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp) -> Result<()> {
+    let mut violations = Violations::default();
+    if let Some(scopes) = request.scopes {
+        if scopes.is_empty() {
+            violations.add("credential.scopes", "must keep at least one: revoke it to take all");
+        } else if !scopes.difference(before.scopes).is_empty() {
+            violations.add(
+                "credential.scopes",
+                format!("may only be taken away: it has {}", before.scopes),
+            );
+        }
+    }
+    // What it is already is no change, so that a retry is safe.
+    let expire_time = request.expire_time.filter(|time| before.expire_time != Some(*time));
+    if let Some(expire_time) = expire_time {
+        if before.expire_time.is_some_and(|own| expire_time > own) {
+            violations.add("credential.expire_time", "may only be brought forward");
+        } else if expire_time <= now {
+            violations
+                .add("credential.expire_time", "must be in the future: revoke it to end it now");
+        }
+    }
+    violations.finish()
+}
+
+/// Refuses what was read before it changed (AIP-154).
+pub(in crate::service) fn check_etag(etag: &str, credential: &Credential) -> Result<()> {
+    if etag.is_empty() || etag == credential.etag() {
+        Ok(())
+    } else {
+        Err(Reason::EtagMismatch.into())
+    }
+}

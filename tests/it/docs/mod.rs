@@ -1,0 +1,166 @@
+//! The pages are current: tables that are made from the code stand in them as the code makes them, links lead somewhere,
+//! and figures are those of the benchmark. `UPDATE=1 cargo test --test it docs` writes the tables.
+
+mod map;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What makes the text of a block.
+type Block = fn() -> String;
+
+/// Every generated block: its page, its name, and what makes it.
+const BLOCKS: [(&str, &str, Block); 8] = [
+    ("ARCHITECTURE.md", "rooms", tables::rooms),
+    ("README.md", "benchmark", tables::benchmark),
+    ("README.md", "decision", tables::decision),
+    ("docs/api.md", "rpcs", tables::rpcs),
+    ("docs/errors.md", "reasons", tables::reasons),
+    ("docs/errors.md", "commands", tables::commands),
+    ("docs/flags.md", "global flags", tables::global_flags),
+    ("docs/flags.md", "flags", tables::flags),
+];
+
+/// Lines that the README may have.
+const README_LINES_MAX: usize = 120;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(page: &str) -> String {
+    std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// Every page that a reader may open, by its path from the root.
+fn pages() -> Vec<String> {
+    let mut pages = Vec::new();
+    for folder in ["", "docs", "benches"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
+            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+            if name.ends_with(".md") {
+                pages.push(Path::new(folder).join(name).to_string_lossy().into_owned());
+            }
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// The page with this block replaced.
+fn with_block(page: &str, text: &str, name: &str, block: &str) -> String {
+    let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end of generated -->");
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{page} has no {begin}"));
+    let (_, after) = rest.split_once(end).unwrap_or_else(|| panic!("{page}: {name} has no end"));
+    format!("{before}{begin}{block}{end}{after}")
+}
+
+#[test]
+fn every_generated_table_is_current() {
+    let mut old = Vec::new();
+    for (page, name, block) in BLOCKS {
+        let text = read(page);
+        let fresh = with_block(page, &text, name, &block());
+        if text != fresh && std::env::var_os("UPDATE").is_some() {
+            // Whole or not at all: other tests read the page meanwhile.
+            let whole = root().join(format!("{page}.new"));
+            std::fs::write(&whole, fresh).expect("it can be written");
+            std::fs::rename(&whole, root().join(page)).expect("it can be replaced");
+        } else if text != fresh {
+            old.push(format!("{page}: {name}"));
+        }
+    }
+    assert!(old.is_empty(), "run UPDATE=1 cargo test --test it docs: {old:?}");
+    for page in pages() {
+        let named = BLOCKS.iter().filter(|(of, ..)| *of == page).count();
+        assert_eq!(read(&page).matches("<!-- generated: ").count(), named, "{page}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines");
+}
+
+#[test]
+fn the_decision_table_names_every_denial_with_its_status() {
+    let table = tables::decision();
+    for denial in sophic_auth::decision::Denial::ALL {
+        let (code, status) = (format!("`{}`", denial.as_str()), denial.http_status().to_string());
+        let row = table.lines().find(|row| row.contains(&code));
+        let row = row.unwrap_or_else(|| panic!("docs/decisions.md has no row for {code}"));
+        assert!(row.contains(&format!("| {status}")), "{code} is {status}: {row}");
+    }
+}
+
+/// The anchors that GitHub makes of a page's headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        let folder = root().join(&page).parent().expect("a folder").to_path_buf();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(&page) } else { folder.join(file) };
+            let there = target.exists()
+                && (anchor.is_empty()
+                    || std::fs::read_to_string(&target)
+                        .is_ok_and(|text| anchors(&text).contains(anchor)));
+            if !there {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn no_page_refers_to_a_page_that_is_not_in_the_repository() {
+    for page in pages() {
+        for elsewhere in ["DESIGN §", "DESIGN.md", "CATALOGUE", "CONVENTIONS"] {
+            assert!(!read(&page).contains(elsewhere), "{page} refers to {elsewhere}");
+        }
+    }
+}
+
+#[test]
+fn every_page_is_linked_from_the_readme_or_from_another_page() {
+    let texts: Vec<_> = pages().into_iter().map(|page| (read(&page), page)).collect();
+    for (_, page) in texts.iter().filter(|(_, page)| page.starts_with("docs/")) {
+        let name = page.trim_start_matches("docs/");
+        let linked = texts.iter().any(|(text, other)| {
+            other != page
+                && (text.contains(&format!("]({name}")) || text.contains(&format!("]({page}")))
+        });
+        assert!(linked, "nothing links to {page}");
+    }
+}
+
+#[test]
+fn the_license_is_apache_2_0_whole() {
+    let license = read("LICENSE");
+    for line in [
+        "Version 2.0, January 2004",
+        "END OF TERMS AND CONDITIONS",
+        "[yyyy] [name of copyright owner]",
+    ] {
+        assert!(license.contains(line), "LICENSE lacks {line}");
+    }
+    assert!(read("Cargo.toml").contains("license = \"Apache-2.0\""));
+}
