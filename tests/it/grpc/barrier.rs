@@ -185,9 +185,10 @@ async fn a_replica_whose_sync_panics_starts_afresh(h: Harness) {
     let stop = CancellationToken::new();
     let following = tokio::task::spawn(follow(replication, stop.clone()));
     let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
-    // What it had before the panic may still be there when that is over.
+    let observer = h.database.open().await;
+    // The row from before the panic may still be there.
     eventually("it registers anew", async || {
-        let rows = h.running.service.store.list_replicas().await.expect("the rows").replicas;
+        let rows = observer.list_replicas().await.expect("the rows").replicas;
         let rows: Vec<_> =
             rows.iter().filter(|row| row.lease == LEASE).map(|row| row.id.0).collect();
         let newest = local.row().map(|(id, _)| id.0) == rows.iter().max().copied();
