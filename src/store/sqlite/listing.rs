@@ -1,4 +1,4 @@
-//! Pages of credentials: how `store::listing` walks an index, in SQL.
+//! Pages of credentials: the SQL for the index walks of `store::listing`.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -14,7 +14,7 @@ use crate::store::{
 
 type Query = QueryBuilder<Sqlite>;
 
-/// Where what was never used stands in the order of last uses: `last_use_order`.
+/// Value of `last_use_order` for a credential that was never used.
 const NEVER: i64 = -9_000_000_000_000_000_000;
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl ListingStore for SqliteStore {
     }
 }
 
-/// What is walked: one index, or what a user sees, which is an index of each owner.
+/// Returns the filters to walk, one index each. What a user sees takes one walk for each owner.
 async fn walks(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,
@@ -101,7 +101,7 @@ async fn walks(
     Ok(walks)
 }
 
-/// The workspaces that the user is admin or owner of.
+/// Returns the workspaces of which the user is an admin or owner.
 async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<WorkspaceId>> {
     let rows = sqlx::query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
@@ -112,7 +112,7 @@ async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<Wo
     rows.iter().map(row::workspace_id).collect()
 }
 
-/// One walk along one index.
+/// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
@@ -132,7 +132,8 @@ impl Walk<'_> {
         Ok(Listed { credentials, resume: end.filter(|_| short) })
     }
 
-    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
+    /// Returns the position at which the walk must end, if any, or a filter that leaves so few rows that all of them
+    /// are read.
     async fn ways(
         &self,
         db: &mut SqliteConnection,
@@ -182,7 +183,7 @@ impl Walk<'_> {
         query.push(" LIMIT ").push_bind(i64::from(self.limit));
     }
 
-    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    /// Adds the rows to walk: the prefix of the index, from the start of the page up to `end`.
     fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -224,12 +225,12 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row. A `+` keeps SQLite, which knows no numbers, from taking the index of a filter that
-    /// leaves more than what is walked.
+    /// Adds the conditions that are checked row by row. SQLite keeps no statistics. A unary `+` keeps it from using the
+    /// index of a condition that would leave more rows than the walk.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
-            // Asked once, not of each row.
+            // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query
                     .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
@@ -277,7 +278,7 @@ impl Walk<'_> {
         });
     }
 
-    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
+    /// Adds the rows that a narrow filter leaves. They are sorted by that filter's index, so that SQLite uses no other.
     fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -308,7 +309,7 @@ impl Walk<'_> {
     }
 }
 
-/// Which side of a place, in the list's order.
+/// Which side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,
@@ -349,7 +350,8 @@ fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>
 const REVOKED: &str =
     "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
 
-/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+/// Checks in the same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled,
+/// active.
 fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
@@ -367,7 +369,7 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     };
 }
 
-/// No bytes at all come before every digest.
+/// The empty byte string sorts before every digest.
 fn place(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

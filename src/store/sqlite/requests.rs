@@ -1,4 +1,4 @@
-//! Request ids of calls that made a credential.
+//! Request ids of calls that created a credential.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -8,7 +8,7 @@ use super::{Result, at};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
-/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
+/// Number of expired rows that each claim deletes. It deletes more than it inserts, so that they cannot pile up.
 const FORGOTTEN_AT_ONCE: i64 = 100;
 
 #[async_trait]
