@@ -1,5 +1,5 @@
-//! A store that takes no writes of this server, or does not let it read: health, the answers and the log tell, and it is over as
-//! soon as a person has put it right.
+//! A store that refuses writes, or reads, of this server. Health, the answers and the log report it, and the server
+//! recovers as soon as somebody has fixed the store.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::raw;
 use crate::stores::Database;
 use crate::waits::eventually;
 
-/// A server, and who owns its database.
+/// A server, and the owner of its database.
 struct Scene {
     p: Program,
     role: String,
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Runs as this role of the documentation's.
+    /// Starts the server as this role of the documentation.
     async fn new(part: &str) -> Self {
         let database = Arc::new(Database::postgres().await);
         let Database::Postgres { name } = &*database else { unreachable!("it is in the cluster") };
@@ -38,7 +38,7 @@ impl Scene {
         let token = p.run(create).word();
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut serve = command();
-        // The schema is up to date, so that takes no more rights than `--no-migrate`.
+        // The schema is current, so migrating needs no more privileges than `--no-migrate`.
         serve.args(split(SERVE)).args(["--database-url", &url]);
         let said = Stdio::from(log.reopen().expect("it opens"));
         let mut serving = Serving::start_logging(serve, said);
@@ -52,7 +52,7 @@ impl Scene {
         raw::run(&self.p.database, &statement.replace(":role", &self.role)).await;
     }
 
-    /// Sees what a new connection sees.
+    /// Changes what only new connections see, and ends the existing ones.
     async fn owner_anew(&self, statement: &str) {
         self.owner(&format!(
             "{statement}; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ':role'"
@@ -64,7 +64,7 @@ impl Scene {
         std::fs::read_to_string(self.log.path()).expect("it can be read")
     }
 
-    /// Management is refused for what nobody mends by trying again, and introspection goes on.
+    /// Checks that management is refused with an error that a retry does not fix, and that introspection works.
     async fn does_not_manage(&self, why: &str) {
         until_management(&self.http, false).await;
         let refused = self.remote.make_key("refused").await.expect_err("it may not");
@@ -96,7 +96,7 @@ async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
     until_management(&scene.http, true).await;
     scene.remote.make_key("allowed").await.expect("now it may");
 
-    // What an introspection reads is what readiness is about.
+    // Readiness depends on the tables that an introspection reads.
     scene.owner("REVOKE SELECT ON credentials FROM :role").await;
     eventually("it is not ready", async || page(&scene.http, "/readyz").await == 503).await;
     scene.owner("GRANT SELECT ON credentials TO :role").await;
@@ -110,7 +110,7 @@ async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
     until_management(&scene.http, true).await;
     scene.owner_anew("ALTER ROLE :role SET default_transaction_read_only = on").await;
     scene.does_not_manage("read-only transaction").await;
-    // A standby would be looked for another primary.
+    // If the server took this for a standby, it would drop its connections and look for another primary.
     let thrown = || scene.said().matches("connections to the store are made anew").count();
     let before = thrown();
     for _ in 0..5 {
@@ -127,7 +127,7 @@ async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
 async fn a_full_disk_of_postgres_ends_management_until_there_is_room() {
     let scene = Scene::new("server").await;
     until_management(&scene.http, true).await;
-    // As Postgres says it.
+    // The error of Postgres for a full disk.
     scene
         .owner(
             "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \

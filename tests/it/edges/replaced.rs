@@ -1,4 +1,5 @@
-//! The database's file goes away, or reads as damaged, under a server that runs: it stops answering and writing, and says so.
+//! The database file disappears or reads as damaged under a running server. The server stops answering and writing, and
+//! reports why.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::cli::program::{Program, Serving, split};
 use crate::stores::Database;
 use crate::waits::eventually;
 
-/// A store with a key, and a caller that may ask of it and manage it.
+/// A store with a key, and a caller that may introspect and manage it.
 struct Made {
     p: Program,
     file: PathBuf,
@@ -29,7 +30,7 @@ fn made() -> Made {
     Made { p, file, token, key }
 }
 
-/// Has a server run whose file reads as damaged until it is put right again.
+/// Runs a server whose file reads as damaged until it is repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
     let Made { p, file, token, key } = made();
@@ -43,7 +44,7 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
 
     let whole = std::fs::read(&file).expect("the file");
     let write = |bytes: &[u8]| {
-        // In its place, where SQLite reads it: all but the first page.
+        // Everything except the first page, written in place.
         let file = std::fs::File::options().write(true).open(&file).expect("a file");
         std::os::unix::fs::FileExt::write_all_at(&file, bytes, 4096).expect("it is written");
     };
@@ -64,12 +65,12 @@ async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
     p.run("key list").ok();
 }
 
-/// Has a server run, does this to its file, and sees to it that the server believes nothing any more.
+/// Runs a server, does `harm` to its file, and checks that the server trusts nothing any more.
 async fn lost(harm: impl FnOnce(&Path)) {
     let Made { p, file, token, key } = made();
     let copy = file.with_extension("copy");
     p.run(&format!("backup {}", copy.display())).ok();
-    // Even one that is told to bridge outages.
+    // Even a server that is configured to bridge outages.
     let mut server = p.start(&format!("{SERVE} --outage-grace 1h"));
     let urls = server.json();
     let http = urls["http"].as_str().expect("a URL");

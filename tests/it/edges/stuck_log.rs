@@ -1,4 +1,4 @@
-//! Whoever reads standard error is stuck: the server answers all the same, and says later what was lost.
+//! A reader of standard error that is stuck: the server still answers, and later reports how many lines were lost.
 
 use std::io::{BufReader, Read as _};
 use std::process::Stdio;
@@ -15,7 +15,7 @@ on_every_store! {
     the_last_lines_are_written_before_the_end,
 }
 
-/// More than the queue of lines and the pipe hold, at `trace`.
+/// More lines at `trace` than the queue and the pipe hold.
 const REQUESTS: usize = 1_500;
 
 async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
@@ -32,7 +32,7 @@ async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
     }
     assert_eq!(page(urls["http"].as_str().expect("a URL"), "/healthz").await, 200);
 
-    // The reader is back.
+    // The reader resumes.
     let mut err = server.0.stderr.take().expect("its log");
     let reader = std::thread::spawn(move || {
         let mut text = String::new();

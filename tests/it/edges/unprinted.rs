@@ -1,4 +1,4 @@
-//! Output that fails: it is said, the exit code says it, and no token lives that nobody was shown.
+//! Output that fails: the error and the exit code say so, and no token stays valid that was never shown.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -23,13 +23,13 @@ on_every_store! {
     what_leads_nowhere_shows_no_token,
 }
 
-/// Runs it with a standard output to which nothing can be written.
+/// Runs a command whose standard output cannot be written to.
 fn to_a_full_disk(mut command: Command) -> Ended {
     let full = File::options().write(true).open("/dev/full").expect("there is one");
     ended(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()))
 }
 
-/// Runs it with a standard output that its reader has closed.
+/// Runs a command whose standard output is closed by its reader.
 fn to_nobody(mut command: Command) -> Ended {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -74,7 +74,7 @@ async fn whoever_closes_the_pipe_ends_it_quietly(p: Program) {
     p.run("workspace put acme").ok();
     for (words, code) in SAY {
         let ended = to_nobody(p.command(&split(words)));
-        // What answers yes or no by its exit code must not seem to.
+        // A command that answers by its exit code must not report success.
         let quiet = ended.err.is_empty() || ended.err.contains("nothing found in ");
         let quietly = code == 1 && ended.code == Some(0) && quiet;
         assert!(quietly || (code, ended.code) == (2, Some(2)), "{words}: {ended:?}");
@@ -105,7 +105,7 @@ async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
             assert!(item["revoke_time"].is_string(), "{list}: {item}");
         }
     }
-    // Of a rotation the old token is what is left, and can be rotated again.
+    // After a rotation, the old token is the one that remains. It can be rotated again.
     let made = p.run("key create --workspace acme --name two --scope read --output json").json();
     let id = made["credential"]["id"].as_str().expect("an id").to_owned();
     let err = to_a_full_disk(p.command(&split(&format!("key rotate {id} --overlap 1h")))).failed(1);
@@ -116,7 +116,7 @@ async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
     assert!(p.pipe(&new, "introspect --scope read").ok().starts_with("ALLOWED"));
 }
 
-/// Runs it without a standard output.
+/// Runs a command without a standard output.
 fn closed(command: &Command) -> Ended {
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program());
@@ -130,7 +130,7 @@ fn closed(command: &Command) -> Ended {
     ended(shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))
 }
 
-/// The caller as the store has it, and whether this is its token and the only one.
+/// Returns the caller from the store, and whether this token is its only one.
 async fn has_only(p: &Program, token: &str) -> (Caller, bool) {
     let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
     let callers = store.list_callers(None, 10).await.expect("callers");
@@ -157,17 +157,17 @@ async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) 
         let (after, only) = has_only(&p, &old).await;
         assert!(only && after.hint == before.hint && after.rotation.is_none(), "{after:?}");
     }
-    // It can be rotated again, with an overlap for the old one.
+    // It can be rotated again, with an overlap for the old token.
     let new = p.run("caller rotate proxy --output token").word();
     let (after, _) = has_only(&p, &new).await;
     assert_eq!(after.previous.map(|previous| previous.digest), Some(Digest::of(&old)));
-    // A retry whose token is lost too ends what it gave, and the token from before the rotation goes on.
+    // A retry whose token is lost revokes only that token. The token from before the rotation stays valid.
     let id = "--request-id 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --overlap 1h";
     p.run(&format!("caller rotate proxy {id} --output token")).word();
     to_a_full_disk(rotate(id)).failed(1);
     assert!(has_only(&p, &new).await.1);
     assert!(p.run(&format!("caller rotate proxy {id}")).failed(1).contains("rotate it once more"));
-    // Without an overlap the old one has ended, and does not come back.
+    // Without an overlap the old token has ended, and stays so.
     let err = to_a_full_disk(rotate("--overlap 0s")).failed(1);
     assert!(err.contains("it is dead") && err.contains("has ended"), "{err}");
     let (after, only) = has_only(&p, &new).await;
@@ -195,7 +195,7 @@ async fn what_dev_makes_and_cannot_print_is_revoked(p: Program) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_that_is_interrupted_leaves_no_file() {
-    // Of SQLite a writer that is held up would hold up the opening of the store already.
+    // On SQLite, a blocked writer would already block the opening of the store.
     crate::stores::run(crate::stores::Database::postgres().await, interrupted).await;
 }
 
@@ -207,7 +207,7 @@ async fn interrupted(p: Program) {
     let signals =
         [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)];
     for (signal, code) in signals {
-        // It writes all, and is held up where it records that.
+        // The export writes everything, and blocks where it records the audit event.
         let mut held = sqlx::PgConnection::connect(&p.database.url()).await.expect("it answers");
         let lock = "BEGIN; LOCK TABLE audit_events IN EXCLUSIVE MODE";
         sqlx::raw_sql(lock).execute(&mut held).await.expect("the lock");
@@ -245,7 +245,7 @@ async fn what_leads_nowhere_shows_no_token(p: Program) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_being_made_when_ctrl_c_comes_is_shown() {
-    // Of SQLite a writer that is held up would hold up the opening of the store already.
+    // On SQLite, a blocked writer would already block the opening of the store.
     crate::stores::run(crate::stores::Database::postgres().await, shown_first).await;
 }
 

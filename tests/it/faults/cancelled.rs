@@ -1,5 +1,5 @@
-//! Clients that give up at any moment: no transaction stays open behind them, and nothing that is acknowledged later is
-//! lost in one (CATALOGUE 0.1).
+//! Clients that cancel at any moment: no transaction stays open, and no later acknowledged write ends up in one and is
+//! lost.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture as _};
 use crate::waits::{cut_short, eventually};
 
-/// Calls of each kind.
+/// Number of calls of each kind.
 const CALLS: u64 = 300;
 fn hurried<T>(message: T, micros: u64) -> Request<T> {
     let mut request = Request::new(message);
@@ -22,7 +22,7 @@ fn hurried<T>(message: T, micros: u64) -> Request<T> {
 }
 
 async fn give_up(root: &Actor, token: &str, turn: u64) {
-    // From 20 to 1,500 µs, every one of them sooner or later.
+    // Every delay from 20 to 1,500 µs comes up sooner or later.
     let micros = 20 + (turn * 379) % 1_481;
     let create = CreateKeyRequest {
         workspace: "acme".to_owned(),
@@ -36,7 +36,7 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
     let ask = IntrospectRequest { token: token.to_owned(), fresh, ..Default::default() };
     let (mut first, mut second, mut third) = (root.auth(), root.auth(), root.auth());
     let (mut fourth, mut fifth) = (root.auth(), root.auth());
-    // Some say when they will go, the others just go.
+    // Some calls carry a deadline, the others are just dropped.
     let going = Duration::from_micros(micros);
     let _ = tokio::join!(
         first.create_key(hurried(create.clone(), micros)),
@@ -47,7 +47,8 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
     );
 }
 
-/// The server works on: what begins its transaction from here on is none of those that were given up.
+/// Waits until all transactions that are open now have ended. The server keeps working, and its new transactions do not
+/// count.
 async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
     let now = "SELECT clock_timestamp()::text";
     let now: String = sqlx::query(now).fetch_one(&mut *database).await.expect("a time").get(0);

@@ -1,40 +1,40 @@
-//! What was asked and answered, with the times at which each call began and ended, taken in this one process; and what
-//! must never be found in it.
+//! A history of calls and answers, with the start and end time of each call taken in this process, and a check for
+//! answers that break the promise.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// From when to when a call took.
+/// The time from the start to the end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) begun: Instant,
     pub(super) ended: Instant,
 }
 
-/// A call. Keys have numbers.
+/// A call. Keys are identified by number.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    /// `CreateKey` has returned it.
+    /// `CreateKey` returned this key.
     Created { key: usize, span: Span },
-    /// What a server said.
+    /// An answer of a server.
     Asked { key: usize, server: usize, span: Span, active: bool },
-    /// A try to revoke; whether it returned, or nobody knows what became of it.
+    /// An attempt to revoke. `returned` is false if its outcome is unknown.
     Revoked { key: usize, span: Span, returned: bool },
 }
 
-/// All of it, as it comes.
+/// All calls, in the order in which they ended.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Vec<Event>>);
 
-/// What is known of a key.
+/// What the history says about a key.
 #[derive(Debug, Default, Clone, Copy)]
 struct Life {
     created: Option<Instant>,
-    /// The first try to revoke it began.
+    /// Start of the first attempt to revoke it.
     doomed: Option<Instant>,
-    /// A Revoke has returned.
+    /// End of the first Revoke that returned.
     dead: Option<Instant>,
 }
 
@@ -72,8 +72,8 @@ fn lives(events: &[Event]) -> HashMap<usize, Life> {
     lives
 }
 
-/// The answers that break the promise: alive after a Revoke has returned (I1), or dead with nobody having revoked it
-/// (I2, I6).
+/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before anybody
+/// revoked the key (I2, I6).
 pub(super) fn violations(events: &[Event]) -> Vec<Event> {
     let lives = lives(events);
     let wrong = |event: &&Event| {
@@ -89,8 +89,8 @@ pub(super) fn violations(events: &[Event]) -> Vec<Event> {
     events.iter().filter(wrong).copied().collect()
 }
 
-/// How many calls of each kind there were: creations, answers that say active, others, revocations that returned, tries
-/// whose outcome nobody knows.
+/// Counts the calls of each kind: creations, active answers, inactive answers, revocations that returned, and
+/// revocations with an unknown outcome.
 pub(super) fn counts(events: &[Event]) -> [usize; 5] {
     let mut counts = [0; 5];
     for event in events {
@@ -106,7 +106,7 @@ pub(super) fn counts(events: &[Event]) -> [usize; 5] {
     counts
 }
 
-/// The control: a good history, in which one answer of each kind is moved to where it would be wrong.
+/// Checks the checker: takes a good history, and moves one answer of each kind to a time at which it would be wrong.
 pub(super) fn assert_that_moved_answers_are_noticed(events: &[Event]) {
     assert_eq!(violations(events).len(), 0);
     let lives = lives(events);

@@ -1,4 +1,4 @@
-//! The audit log: every commit takes an event with it, and nothing changes one.
+//! The audit log: every commit includes an event, and events cannot be changed.
 
 use sophic_auth::model::{AuditEvent, EventId};
 
@@ -14,7 +14,7 @@ on_every_store! {
     an_event_can_neither_be_changed_nor_dropped,
 }
 
-/// Commits this event by itself.
+/// Commits a transaction that contains only this event.
 async fn commit(store: &TestStore, event: &AuditEvent) {
     let tx = store.begin("test").await.expect("a transaction");
     tx.commit(event).await.expect("it commits");
@@ -43,7 +43,8 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
 }
 
 async fn many_events_are_appended_at_once_as_each_would_be_by_itself(store: TestStore) {
-    // Text that would be a number, a list or nothing at all, were it not text; and more than one batch of an import.
+    // Text that could be mistaken for a number, a list or null in JSON, and more events than one batch of an import
+    // has.
     let begin = [event(), full()];
     let odd = ["0012", "[1]", "null", "true", "", "\"", "1e3"].map(|text| AuditEvent {
         caller: text.to_owned(),
@@ -88,7 +89,7 @@ async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
     commit(&store, &first).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.put_workspace(&workspace("acme")).await.expect("it is put");
-    // The same event again: its id is taken, so the commit fails, and the change with it.
+    // The same event again. Its id is taken, so the commit fails and the change is rolled back.
     tx.commit(&first).await.expect_err("the event's id is taken");
     assert_eq!(store.find_workspace("acme").await.expect("a read"), None);
     assert_eq!(

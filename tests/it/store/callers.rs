@@ -1,4 +1,4 @@
-//! Services that call: made, found by what they prove, changed, ended.
+//! Callers: creating, finding by token or certificate, changing, revoking.
 
 use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
 use sophic_auth::store::{Lock, StoreError, Unique};
@@ -109,7 +109,7 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
     let ended = Caller { previous: None, ..rotated };
     write(&*store, async |tx| tx.update_caller(&ended).await.expect("it is changed")).await;
     assert_eq!(store.find_caller_by_digest(&digest(1)).await.expect("a read"), None);
-    // No other caller's token from before is made this one's.
+    // The replaced token of another caller cannot become this caller's.
     let mut tx = store.begin("test").await.expect("a transaction");
     let previous = Some(PreviousToken { digest: digest(7), expire_time: at(30) });
     tx.update_caller(&Caller { previous, ..ended }).await.expect("it is changed");
@@ -140,7 +140,7 @@ async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestSt
     assert_eq!(store.list_callers(Some(rest[1].id), 3).await.expect("a page"), []);
 }
 
-/// Inserts the second after the first, which is revoked or not; what the store says.
+/// Inserts two callers, and returns the uniqueness error of the second insert, if any.
 async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
     write(&**store, async |tx| tx.insert_caller(&first).await.expect("it is made")).await;
     let mut tx = store.begin("test").await.expect("a transaction");

@@ -1,4 +1,4 @@
-//! What a store says when it cannot be asked: what happened, and nothing else.
+//! Error texts of a store that cannot be reached: they name the cause and nothing else.
 
 use std::net::SocketAddr;
 
@@ -82,7 +82,7 @@ async fn a_statement_that_takes_too_long_is_called_so() {
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
-    // Reads wait for locks as long as for anything else.
+    // The statement timeout applies to reads too, which wait here for a lock.
     let late = store.list_workspaces(None, 1).await.expect_err("it waits in vain");
     let late = cause(&late);
     assert!(late.contains("a statement took too long"), "{late}");

@@ -1,5 +1,5 @@
-//! The change log, as the store's own verbs write it: one row for each thing that may turn an answer around, numbered
-//! without gaps in the order of commits.
+//! The change log as the methods of the store write it: one row for each change that may affect an answer, with gapless
+//! revisions in the order of commits.
 
 use sophic_auth::model::{
     Caller, Credential, LastUse, PreviousToken, Revision, Role, User, Workspace,
@@ -23,7 +23,8 @@ on_every_store! {
     changes_are_listed_page_by_page,
 }
 
-/// What the transaction appended; its numbers are those after `before`, without a gap, and the last is the commit's.
+/// Returns what the transaction appended. Checks that the revisions follow `before` without a gap and end with that of
+/// the commit.
 async fn appended(
     store: &dyn Store,
     work: impl AsyncFnOnce(&mut dyn WriteTx),
@@ -112,7 +113,7 @@ async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
         tx.release_slug(&slug).await.expect("it is released");
     });
     assert_eq!(nothing.await, []);
-    // Last use is written in batches, past all caches.
+    // Last use is written in batches and bypasses all caches.
     let before = store.revision().await.expect("a revision");
     let used = if store.database.is_postgres() {
         "UPDATE credentials SET last_use_time = now(), last_use_ip = '192.0.2.1'"
@@ -151,8 +152,8 @@ async fn a_dropped_transaction_leaves_no_gap(store: TestStore) {
     assert_eq!(revision.await, Revision(1));
 }
 
-/// Eight writers, and a reader that follows the log all the while: it must never find a number before the one below it
-/// is there, and what a number stands for must be there when the number is.
+/// Eight writers commit while a reader follows the log. The reader must never see a revision before the one below it,
+/// nor a revision whose change is not visible yet.
 async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store: TestStore) {
     const WRITERS: u64 = 8;
     const COMMITS: u64 = 15;

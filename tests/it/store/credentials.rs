@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the look-up that decides, and their life.
+//! Keys and personal access tokens: the look-up for introspection, and the lifecycle.
 
 use sophic_auth::model::{
     Credential, CredentialFacts, CredentialKind, DisplayName, IpAllowlist, LastUse, Owner,
@@ -166,7 +166,7 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
     assert_eq!(store.find_credential(credential_id(9)).await.expect("a read"), None);
 }
 
-/// A new kind without its migration fails here.
+/// A new kind without a migration fails here.
 async fn every_kind_is_kept_and_looked_up(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Owner).await;
     for (number, kind) in (1..).zip(CredentialKind::ALL) {
@@ -216,7 +216,7 @@ async fn a_watermark_revokes_what_was_made_before_it(store: TestStore) {
     for (credential, number, revoke_time) in expected {
         let found = store.find_credential(credential.id).await.expect("a read");
         assert_eq!(found.expect("it is there").revoke_time, revoke_time, "{number}");
-        // The look-up leaves the watermark to the decision.
+        // The look-up does not apply the watermark. The decision does.
         let looked_up = store.look_up(&digest(number), None).await.expect("a read").found;
         let looked_up = looked_up.expect("it is there").credential;
         assert_eq!(looked_up.revoke_time, credential.revoke_time, "{number}");

@@ -1,4 +1,4 @@
-//! All digests, page by page: for the filter that tells a flood of made-up tokens from customers.
+//! Pages of all digests, for the filter that rejects unknown tokens during a flood.
 
 use super::samples::{at, digest, key, workspace, write};
 use crate::stores::{TestStore, on_every_store};

@@ -1,4 +1,4 @@
-//! Workspaces, users, memberships: put, found, listed, dropped.
+//! Workspaces, users and memberships: put, find, list, delete.
 
 use sophic_auth::model::{Role, User, Workspace};
 use sophic_auth::store::{Lock, StoreError, Unique};
@@ -99,7 +99,7 @@ async fn a_slug_is_unique_among_workspaces_that_are_not_deleted(store: TestStore
 }
 
 async fn an_id_comes_before_a_slug_that_looks_like_it(store: TestStore) {
-    // `service` refuses such a slug; a person at the database's shell may not.
+    // `service` refuses such a slug. A person with `psql` or `sqlite3` can still insert it.
     let real = Workspace { id: workspace_id("acme"), slug: slug("real"), ..workspace("acme") };
     let impostor = Workspace { id: workspace_id("x"), ..workspace("acme") };
     write(&*store, async |tx| {

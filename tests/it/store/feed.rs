@@ -1,4 +1,4 @@
-//! How a process that answers from memory follows the change log, and how others see how far it has got.
+//! The change feed: how a replica follows the change log, and how others see its progress.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: Test
     let [change] = &news.changes[..] else { panic!("{:?}", news.changes) };
     assert_eq!(change.revision, committed);
     assert_eq!(change.entity, ChangedEntity::User(user("ada").id));
-    // What is told is what was applied before, until it syncs again.
+    // The row shows what was applied before this sync, until the next one.
     let told = store.list_replicas().await.expect("a list").replicas[0].clone();
     assert_eq!(told.applied, from);
     assert!(told.seq > before, "each sync counts");
@@ -119,7 +119,7 @@ async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
     assert!(store.fence_replica(id, seq).await.expect("a fence"), "it stood still");
     assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it is gone");
     assert_eq!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync"), None);
-    // It begins again, under a new id.
+    // The replica registers again with a new id.
     feed.register(replica_id(2), LEASE).await.expect("it is registered");
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].id, replica_id(2));
 }
@@ -159,7 +159,7 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
     let undone = raw::try_run(&store.database, "UPDATE replicas SET end_time = NULL").await;
     undone.expect_err("what has ended stays so");
-    // Others have seen the mark long ago.
+    // The end was long ago, so every other process has seen it.
     let long_ago = if store.database.is_postgres() {
         "UPDATE replicas SET end_time = end_time - interval '2 hours'"
     } else {
@@ -184,7 +184,7 @@ async fn who_waits_is_woken_by_a_change(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
-    // Nothing happens: the wait ends by itself.
+    // Nothing changes, so the wait times out.
     feed.wait(Duration::from_millis(10)).await.expect("a wait");
     let shared = store.shared();
     let writer = tokio::task::spawn(async move {
@@ -192,7 +192,7 @@ async fn who_waits_is_woken_by_a_change(store: TestStore) {
         tx.put_user(&user("ada")).await.expect("they are put");
         tx.commit(&super::samples::event()).await.expect("it commits")
     });
-    // A hint may be early or lost; the sync after it is what counts.
+    // A hint may come early or get lost. Only the sync after it counts.
     for seq in 1.. {
         feed.wait(Duration::from_millis(200)).await.expect("a wait");
         let synced = feed

@@ -1,4 +1,4 @@
-//! SQLite files that are none, or cannot be used.
+//! SQLite files that cannot be used, or are not databases.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -37,7 +37,7 @@ async fn a_damaged_file_is_refused_and_left_as_it_is() {
     let file = database.file().expect("a file");
     store::migrate(&database.url()).await.expect("it is migrated");
     let mut bytes = std::fs::read(&file).expect("the file");
-    // All but the header of the first page.
+    // Everything except the header of the first page.
     bytes[100..4096].fill(0xa5);
     std::fs::write(&file, &bytes).expect("the file");
     assert!(refusal(&file).await.contains("damaged"));

@@ -1,4 +1,5 @@
-//! A database that grants fewer connections than the pools may have: who gets none waits for one of the pool's own.
+//! A database that grants fewer connections than the pools may have: a request beyond them waits for one of the pool's
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use super::samples::workspace;
 use crate::stores::Database;
 use crate::waits::{found, within};
 
-/// Has many read and write at once: none fails, and the log is followed all the while.
+/// Runs many reads and writes at once while the log is followed. None may fail.
 async fn busy(store: &Arc<dyn Store>, id: u128) {
-    // Where there are few indeed, the first try may only make room.
+    // With very few connections, the first attempt may only free one for the feed.
     let mut feed = found("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
     feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");

@@ -1,4 +1,4 @@
-//! A Postgres of several hosts: which of them is spoken to. `faults::failover` has those of which one is a standby.
+//! Postgres URLs with several hosts: which host the store connects to. `faults::failover` has the cases with a standby.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
 use crate::waits::{eventually, within};
 
-/// The URL with these hosts in place of its own, which is given too.
+/// Returns the URL with these hosts instead of its host, and the address of that host.
 fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
     let url = database.url();
     let (head, rest) = url.split_once('@').expect("a user");
@@ -18,7 +18,7 @@ fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
     (format!("{head}@{hosts}/{name}"), host.parse().expect("an address"))
 }
 
-/// Until both a read and a write come through.
+/// Waits until both a read and a write succeed.
 async fn recovered(store: &Arc<dyn Store>) {
     let acme = workspace("acme");
     within("it goes on at the other host", async {
@@ -33,7 +33,7 @@ async fn recovered(store: &Arc<dyn Store>) {
 async fn a_host_that_does_not_answer_is_passed_over() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     for hosts in [format!("127.0.0.1:1,{address}"), format!("{address},127.0.0.1:1")] {
         let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
         recovered(&store).await;
@@ -56,7 +56,7 @@ async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
         let proxies = [Proxy::start(address).await, Proxy::start(address).await];
         let hosts = proxies.each_ref().map(|proxy| proxy.address.to_string()).join(",");
         let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
-        // There and back.
+        // To the other host and back.
         for [gone, left] in [[0, 1], [1, 0]] {
             proxies[left].set(Mode::Pass);
             proxies[gone].set(mode);

@@ -1,4 +1,4 @@
-//! What the life of a credential rests on: successors, counts, request ids, policies.
+//! The lifecycle of a credential: successors, counts, request ids, policies.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn a_live_successor_is_found_and_a_dead_one_is_not(store: TestStore) {
         tx.insert_credential(&disabled, &digest(4)).await.expect("it is made");
         let found = tx.find_successor(first.id, at(10)).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&disabled));
-        // A watermark revokes it too.
+        // The owner's watermark revokes it too.
         let raised = Workspace { generation: 1, generation_time: Some(at(20)), ..acme.clone() };
         tx.put_workspace(&raised).await.expect("it is put");
         assert_eq!(tx.find_successor(first.id, at(10)).await.expect("a read"), None);
@@ -103,7 +103,7 @@ async fn a_replaced_digest_is_the_only_one(store: TestStore) {
     let facts = CredentialFacts::new(digest(2), &key);
     assert_eq!(*found.expect("it is known").credential, facts);
     assert_eq!(store.find_credential(key.id).await.expect("a read"), Some(key));
-    // Caches hear of both.
+    // The change log names both digests, so that caches evict both.
     let changes = store.list_changes(before, 10).await.expect("the log");
     assert_eq!(changes.len(), 2, "{changes:?}");
 }
@@ -172,11 +172,11 @@ async fn forgotten_requests_are_dropped_as_others_come(store: TestStore) {
         }
     })
     .await;
-    // Each claim drops a hundred, so two have dropped all that were old.
+    // Each claim deletes a hundred rows, so two claims have deleted all old ones.
     for number in 0..150 {
         let again = request(number, "b", at(1_000));
         write(&*store, async |tx| {
-            // Were it still there, it would not be forgotten at this time.
+            // If the row still existed, it would not have expired at this time.
             assert_eq!(tx.claim_request(&again, at(-1)).await.expect("a claim"), None);
         })
         .await;
@@ -211,7 +211,7 @@ async fn a_policy_is_put_replaced_listed_and_taken_away(store: TestStore) {
     assert_eq!(all, [(first.id.clone(), policy), (third.id.clone(), less)]);
     let end = store.list_workspace_policies(&second.id, &workspace_id("zzz")).await;
     assert_eq!(end.expect("a list").len(), 1);
-    // No answer rests on a policy, so no cache hears of one.
+    // No answer depends on a policy, so the change log does not mention one.
     let revision = store.revision().await.expect("a revision");
     write(&*store, async |tx| {
         tx.delete_workspace_policy(&first.id).await.expect("it is taken away");

@@ -1,4 +1,4 @@
-//! Lists: their filters, their order, and that pages give each thing exactly once.
+//! Lists: filters, order, and pages that return each item exactly once.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ on_every_store! {
     memberships_are_listed_by_workspace_then_user,
 }
 
-/// The numbers that were given to the credentials of a page.
+/// Returns the numbers that the credentials of a page were created with.
 fn numbers(credentials: &[Credential]) -> Vec<i64> {
     let origin = at(0).unix_micros();
     credentials.iter().map(|c| (c.create_time.unix_micros() - origin) / 1_000_000).collect()
@@ -88,7 +88,7 @@ async fn a_filter_names_the_owner_or_the_kind(store: TestStore) {
     assert_eq!(list(&store, &stranger).await, [0; 0]);
 }
 
-/// Each combination of what a state is made of; the list agrees with `Credential::state` on all of them.
+/// Every combination of the fields that make up a state. The list must agree with `Credential::state` on all of them.
 async fn a_filter_names_the_state_as_of_a_time(store: TestStore) {
     let acme = workspace("acme");
     let mut number = 0;
@@ -209,7 +209,7 @@ async fn pages_give_each_credential_once_while_others_are_made(store: TestStore)
     assert_eq!(numbers(&seen), (1..=1_030).collect::<Vec<_>>());
 }
 
-/// In the order of their bytes, which no language's alphabet agrees with.
+/// In byte order, which differs from the order of every locale.
 const IDS: [&str; 7] = ["-", "0", "A", "_", "a", "a-b", "aB"];
 
 async fn workspaces_are_listed_by_the_bytes_of_their_ids_without_deleted_ones(store: TestStore) {

@@ -1,4 +1,4 @@
-//! Credentials by the batch: found, revoked and dropped many at once, and noted as used.
+//! Batches of credentials: finding, revoking and deleting many at once, and recording their last use.
 
 use sophic_auth::model::{Credential, CredentialId, LastUse, User, Workspace};
 use sophic_auth::store::{RevokeFilter, Store};
@@ -17,7 +17,7 @@ on_every_store! {
     events_beside_the_commits_own_are_there_only_if_it_is,
 }
 
-/// Five keys of a workspace and two personal access tokens of a user; the seventh is used at 50.
+/// Creates five keys of a workspace and two personal access tokens of a user. The seventh credential is used at 50.
 async fn seven(store: &dyn Store) -> (Workspace, User) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     write(store, async |tx| {
@@ -66,7 +66,7 @@ async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) 
     }
     let page = store.list_revocable(&none(), Some(credential_id(2)), 3).await.expect("a page");
     assert_eq!(ids(&page), numbered(3..=5));
-    // What is revoked is not, by itself or with its owner.
+    // Credentials that were revoked, themselves or with their owner, are not revocable.
     write(&*store, async |tx| {
         tx.revoke_credentials(&[credential_id(6)], at(60)).await.expect("it is revoked");
         let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
@@ -87,7 +87,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     let rest = tx.find_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page");
     assert_eq!(rest, store.list_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page"));
     tx.revoke_credentials(&numbered([2]), at(60)).await.expect("it is revoked");
-    // Who looks meanwhile waits, and finds it revoked.
+    // A concurrent search waits, and then finds it revoked.
     let meanwhile = store.shared();
     let filter = keys.clone();
     let found = waits_for(tx, async move {
@@ -97,7 +97,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     });
     let found = found.await;
     assert_eq!(found, numbered([1, 3, 4]), "a page is full where there is more");
-    // And so is what is below its owner's watermark.
+    // The same holds for credentials below the watermark of their owner.
     write(&*store, async |tx| {
         let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
         tx.put_workspace(&raised).await.expect("it is put");

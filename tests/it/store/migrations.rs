@@ -1,4 +1,4 @@
-//! Versions of the schema: missing, this program's, newer, tampered with, and made by many at once.
+//! Schema versions: missing, current, newer, modified, and migrated by many processes at once.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
-/// What a database is told to be that has this in it already, and whether it is left as it is.
+/// Runs `theirs` in the database, and returns the error of opening it. Checks that the database is unchanged.
 async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> String {
     raw::run(&database, theirs).await;
     let url = database.url();
@@ -93,7 +93,7 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
     ] {
         match outcome.expect_err("it is refused") {
             StoreError::Misnamed(text) => said = text,
-            // Whoever makes nothing finds nothing.
+            // Commands that create nothing find nothing.
             StoreError::Missing(_) => {}
             error => panic!("{theirs}: {error:?}"),
         }
@@ -104,7 +104,7 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
     said
 }
 
-/// As sqlx makes it for another program.
+/// The table as sqlx creates it for another program.
 const THEIR_MIGRATIONS: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT, \
      installed_on TEXT, success BOOLEAN, checksum BYTEA, execution_time BIGINT); \
      INSERT INTO _sqlx_migrations VALUES (1, 'songs', '', true, 'x', 1)";
@@ -147,7 +147,7 @@ async fn a_database_is_shared_with_others_whose_names_are_not_ours_or_by_a_schem
     database.drop_database().await;
 }
 
-/// Eight at once on a database without any schema: one migrates, and the others find it done.
+/// Eight processes migrate an empty database at once. One migrates, and the others find it done.
 async fn many_migrate_at_once(database: Database) {
     let database = Arc::new(database);
     let migrations = (0..8).map(|_| {

@@ -1,4 +1,4 @@
-//! The conformance suite: what a store must do, each case on both databases.
+//! The conformance suite: what every store must do. Each case runs on both databases.
 
 mod audit;
 mod callers;

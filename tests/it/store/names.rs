@@ -1,4 +1,4 @@
-//! The namespace that workspace ids and slugs share.
+//! The shared namespace of workspace ids and slugs.
 
 use sophic_auth::model::Workspace;
 use sophic_auth::store::NameHolder;

@@ -1,4 +1,4 @@
-//! Opening, pinging, closing, and URLs that lead nowhere.
+//! Opening, pinging and closing a store, and URLs that lead nowhere.
 
 use sophic_auth::store::{self, StoreError};
 
@@ -72,7 +72,7 @@ async fn a_url_that_leads_nowhere_is_refused_and_never_repeated() {
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_unavailable() {
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     let error = refusal("postgres://user:hunter2@127.0.0.1:1/auth").await;
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
@@ -108,7 +108,7 @@ async fn a_database_that_may_lose_commits_is_refused() {
     database.drop_database().await;
 }
 
-/// There is no pooler here; with such a URL the store at least keeps to what a pooler in transaction mode can do.
+/// This test has no pooler. With such a URL the store only uses features that a transaction-mode pooler supports.
 #[tokio::test]
 async fn a_store_behind_a_pooler_reads_and_writes() {
     let database = Database::postgres().await;

@@ -1,5 +1,4 @@
-//! What is dropped when it is old: audit events, by a command only, and rows of the change log, as soon as nobody can
-//! need them.
+//! Deleting old data: audit events, only by command, and rows of the change log once no replica needs them.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ on_every_store! {
     changes_are_dropped_as_a_prefix_whatever_the_clock_did,
 }
 
-/// An event of this time, in microseconds.
+/// Returns an event of this time in microseconds.
 fn event_at(micros: i64) -> AuditEvent {
     let time = Timestamp::from_unix_micros(micros).expect("a time");
     AuditEvent { id: EventId::in_order(time, [0xff; 10]), time, ..event() }
@@ -39,7 +38,7 @@ async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(stor
         let cutoff = Timestamp::from_unix_micros(cutoff).expect("a time");
         let mut tx = store.begin("test").await.expect("a transaction");
         let count = tx.delete_audit_events(cutoff, limit).await.expect("they are dropped");
-        // A commit takes an event with it, here one that is younger than all.
+        // A commit includes an event, here one newer than all others.
         let kept = event_at(9_000_000 + cutoff.unix_micros());
         tx.commit(&kept).await.expect("it commits");
         (count, kept)
@@ -57,7 +56,7 @@ async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(stor
 async fn events_are_ordered_and_filtered_by_time_to_the_microsecond(store: TestStore) {
     let micros = [1_700_000_000_000_001, 1_700_000_000_000_002, 1_700_000_000_000_999];
     let events = micros.map(event_at);
-    // Written in another order than that of their times.
+    // Not written in the order of their times.
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&[events[2].clone(), events[0].clone()]).await.expect("appended");
     tx.commit(&events[1]).await.expect("it commits");
@@ -73,7 +72,7 @@ async fn events_are_ordered_and_filtered_by_time_to_the_microsecond(store: TestS
     assert_eq!(rest, []);
 }
 
-/// What the planner says of the statement that lists by this condition.
+/// Returns the query plan for listing by this condition.
 async fn plan(store: &TestStore, condition: &str) -> String {
     let statement = format!("SELECT id FROM audit_events WHERE {condition} ORDER BY id LIMIT 50");
     raw::explain(&store.database, &statement).await
@@ -143,7 +142,7 @@ async fn changes_that_a_replica_has_not_applied_stay(store: TestStore) {
 
 async fn changes_are_dropped_as_a_prefix_whatever_the_clock_did(store: TestStore) {
     five_changes(&*store).await;
-    // The clock was in the future when the second was committed.
+    // The clock was ahead when the second change was committed.
     let time = if store.database.is_postgres() { "'2100-01-01'" } else { "4102444800000000" };
     let step = format!("UPDATE changes SET commit_time = {time} WHERE revision = 2");
     raw::run(&store.database, &step).await;

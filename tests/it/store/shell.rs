@@ -1,4 +1,4 @@
-//! Changes made at the database's own shell, past this program: they are in the change log all the same.
+//! Changes made by hand in `psql` or `sqlite3`: the change log contains them too.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ on_every_store! {
     another_life_of_the_store_shows,
 }
 
-/// A store with one of each thing that answers rest on, at this revision.
+/// Creates one of each thing that answers depend on, and returns the revision.
 async fn furnished(store: &TestStore) -> Revision {
     let (acme, ada) = acme_and_ada(&**store, Role::Member).await;
     write(&**store, async |tx| {
@@ -37,7 +37,7 @@ async fn logged(store: &TestStore, after: Revision, statement: &str) -> Vec<Chan
     changes.into_iter().map(|change| change.entity).collect()
 }
 
-/// A statement as both databases take it; times and booleans differ.
+/// Returns the statement in the dialect of the store. Times and booleans differ.
 fn spelled(store: &TestStore, statement: &str) -> String {
     let (time, yes) = if store.database.is_postgres() {
         ("'2026-06-01T00:00:00Z'", "true")
@@ -148,18 +148,18 @@ async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
             let error = raw::try_run(&store.database, &statement).await.expect_err(table);
             assert!(error.contains("TRUNCATE"), "{table}: {error}");
         }
-        // As logical replication and some restores do it: ordinary triggers rest.
+        // Logical replication and some restores disable ordinary triggers like this.
         let statement = "SET session_replication_role = replica; DELETE FROM memberships";
         let ada = [ChangedEntity::User(user_id("ada"))];
         assert_eq!(logged(&store, revision, statement).await, ada);
     } else {
-        // SQLite has no TRUNCATE: a DELETE of all rows fires the triggers for each.
+        // SQLite has no TRUNCATE. A DELETE of all rows fires the triggers for each row.
         let changed = logged(&store, revision, "DELETE FROM credentials").await;
         assert_eq!(changed.len(), 2);
     }
 }
 
-/// As after a restore: replicas must not take its log for the continuation of what they have seen.
+/// As after a restore. Replicas must not take the log for the continuation of the one they have followed.
 async fn another_life_of_the_store_shows(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId::new(at(0), [1; 10]);
@@ -177,6 +177,6 @@ async fn another_life_of_the_store_shows(store: TestStore) {
     assert!(after.is_none_or(|synced| synced.incarnation != before));
     let replicas = store.list_replicas().await.expect("a list");
     assert_ne!(replicas.incarnation, before);
-    // What it had applied in the other life says nothing in this one.
+    // What a replica applied in the previous incarnation does not count in this one.
     assert!(replicas.replicas.iter().all(|row| row.applied.0 == 0), "{replicas:?}");
 }

@@ -1,4 +1,4 @@
-//! Connections that are there, and on which nobody answers any more: a firewall forgot them, or their host was swapped.
+//! Connections that stay open without a response: a firewall dropped their state, or their host was replaced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::proxy::Proxy;
 use crate::stores::Database;
 use crate::waits::{still_waits, within};
 
-/// Reads and begins to write, so many at once.
+/// Runs this many concurrent tasks that each read and begin a transaction.
 async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
     let mut all = JoinSet::new();
     for _ in 0..tasks {
@@ -43,7 +43,7 @@ async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_a
         at_once(&store, 64).await.expect("it works");
         proxy.freeze();
         at_once(&store, 64).await.expect("it works again");
-        // What writes finds out by itself.
+        // A transaction has to detect the silence by itself.
         proxy.freeze();
         store.begin("test").await.map(drop).expect("it begins");
         at_once(&store, 64).await.expect("it works again");
@@ -62,7 +62,7 @@ async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let waiting = store.find_workspace("acme");
     still_waits(Duration::from_millis(100), "it has the lock", waiting).await;
-    // The server works on it for some seconds more, and there is no other connection.
+    // The server goes on executing the statement for some seconds, and the pool has no other connection.
     store.revision().await.expect("its place is free");
     drop(locking);
     store.close().await;

@@ -1,4 +1,4 @@
-//! Transactions: what others see of them, whom they make wait, and what a dropped one leaves behind.
+//! Transactions: their isolation, their locks, and what a dropped one leaves behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ on_every_store! {
     what_is_only_looked_at_holds_up_nobody,
 }
 
-/// A look before the locks are taken sees what the transaction wrote, and takes no lock itself.
+/// `peek_credential` sees the writes of its transaction, and takes no lock.
 async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
     let (acme, _) = acme_and_ada(&*store, Role::Member).await;
     let made = key(&acme, 1);
@@ -34,7 +34,7 @@ async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
     })
     .await;
     if !store.database.is_postgres() {
-        // There one writes at a time.
+        // SQLite allows one writer at a time.
         return;
     }
     let mut one = store.begin("one").await.expect("a transaction");
@@ -66,7 +66,7 @@ async fn a_dropped_transaction_leaves_nothing_behind(store: TestStore) {
     tx.lock_workspace_names().await.expect("the lock");
     tx.put_workspace(&acme).await.expect("it is put");
     drop(tx);
-    // Whatever it held is free, and what it wrote is not there.
+    // All of its locks are released, and its writes are gone.
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.lock_workspace_names().await.expect("the lock");
     let row = tx.find_workspace_row(&acme.id, Lock::Update).await.expect("a read");
@@ -111,7 +111,7 @@ async fn a_reader_never_waits_for_a_writer(store: TestStore) {
     store.revision().await.expect("a revision");
 }
 
-/// Runs this in a task, sees that it waits, commits the transaction that it waits for, and gives what it comes to.
+/// Runs `work` in a task, checks that it waits for `tx`, commits `tx`, and returns the result of `work`.
 pub(super) async fn waits_for<T: Send + 'static>(
     tx: Box<dyn sophic_auth::store::WriteTx>,
     waiter: impl Future<Output = T> + Send + 'static,
@@ -203,7 +203,7 @@ async fn counting_up_from_many_sides_loses_nothing(store: TestStore) {
     assert_eq!(acme.generation, 60);
 }
 
-/// The bad moment is any moment (CATALOGUE 0.1): futures are dropped at many, and the pool must stay clean.
+/// A future can be dropped at any moment. This drops one at many moments, and the pool must stay clean.
 async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
     let shared: Arc<dyn Store> = store.shared();
     for micros in 0..120 {
@@ -213,7 +213,7 @@ async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
             tx.find_user_row(&user("cut-off").id, Lock::Update).await?;
             Ok::<_, StoreError>(())
         };
-        // Out of time, or dropped without a commit: nothing may stay.
+        // Cancelled or dropped before the commit, so nothing may remain.
         cut_short(Duration::from_micros(micros * 20), work).await;
     }
     for number in 0..10 {

@@ -1,4 +1,4 @@
-//! Import and export at the store: many credentials at once, one change for all, a new epoch.
+//! Import and export in the store: many credentials at once with one change for all, and a new epoch.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn event(number: u8) -> AuditEvent {
     }
 }
 
-/// A workspace `w` of slug `acme`, and a user `ada`.
+/// Creates a workspace `w` with slug `acme`, and a user `ada`.
 async fn put_owners(store: &dyn Store) {
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.put_workspace(&workspace()).await.expect("a workspace");
@@ -80,7 +80,7 @@ fn user() -> User {
     }
 }
 
-/// The nth: even ones are keys with everything, odd ones are personal access tokens with little.
+/// Returns the nth credential. Even ones are keys with every field set, odd ones personal access tokens with few.
 fn stored(n: u8) -> StoredCredential {
     let id = CredentialId::new(at(i64::from(n)), [n; 10]);
     let key = n.is_multiple_of(2);
@@ -231,7 +231,8 @@ async fn a_new_epoch_differs_and_leaves_the_revision(store: TestStore) {
     assert_eq!(store.revision().await.expect("a revision"), revision);
 }
 
-/// With SQL of one's own: on Postgres each transaction logs once, and on SQLite none commits while `bulk` is open.
+/// By raw SQL: on Postgres each transaction logs one change, and on SQLite no transaction can commit while `bulk` is
+/// open.
 async fn no_insert_goes_unlogged_whoever_asks_for_one_change_for_all(store: TestStore) {
     put_owners(&*store).await;
     insert(&*store, &[stored(1)]).await.expect("inserted");
@@ -275,7 +276,7 @@ async fn epoch(database: &Database) -> uuid::Uuid {
     }
 }
 
-/// A transaction that holds an owner makes whoever would change them wait, so no watermark is missed.
+/// Locking the owners in the transaction of an import blocks changes to them, so no watermark is missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn owners_are_held_while_a_batch_is_written() {
     crate::stores::run(Database::postgres().await, async |store: TestStore| {

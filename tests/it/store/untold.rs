@@ -1,4 +1,5 @@
-//! What the audit log has yet to tell: noted, taken by one at a time, worked off, dropped.
+//! Pending end events: recording them, taking them in one transaction at a time, writing them in batches, deleting
+//! them.
 
 use sophic_auth::model::{CredentialId, Timestamp, UserId, WorkspaceId};
 use sophic_auth::store::{Untold, UntoldOwner};
@@ -52,7 +53,7 @@ async fn what_is_untold_is_noted_and_worked_off(store: TestStore) {
 
 async fn what_one_has_taken_another_does_not_get(store: TestStore) {
     if !store.database.is_postgres() {
-        // There one writes at a time.
+        // SQLite allows one writer at a time.
         return;
     }
     let acme = UntoldOwner::Workspace(WorkspaceId::parse("acme").expect("an id"));

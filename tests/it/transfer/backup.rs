@@ -1,4 +1,4 @@
-//! Backups of SQLite, and the new epoch after one was restored.
+//! Backups of SQLite, and the new epoch after a restore.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn a_backup_is_whole_while_the_store_is_written() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("copy.db");
     let path_text = path.to_str().expect("UTF-8");
-    // The store is open here, with a write-ahead log that holds the last commits.
+    // The store is open here, and its write-ahead log holds the last commits.
     let done = run(&over.database, &["--output", "json", "backup", path_text], "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert_eq!(std::fs::metadata(&path).expect("it").permissions().mode() & 0o777, 0o600);

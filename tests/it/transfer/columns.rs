@@ -1,4 +1,4 @@
-//! What other systems' files hold: names, types, times and spellings, and what looks like something that it is not.
+//! Columns of other systems' files: names, types, times and spellings, and values that look like something else.
 
 use serde_json::json;
 use sophic_auth::model::Digest;
@@ -81,7 +81,7 @@ async fn a_token_that_looks_like_a_digest_is_refused_with_the_whole_file(over: O
         assert!(report.nothing_written.is_some_and(|why| why.contains("digests")));
         assert!(!is_allowed(&over, &spelled).await && !is_allowed(&over, &legacy(2)).await);
     }
-    // A legacy token of Sentry's is of 64 hexadecimal digits.
+    // A legacy Sentry token has 64 hexadecimal digits.
     let token = digest.to_hex();
     let text = format!("workspace,name,scopes,token\nacme,n,read,{token}\n");
     let reading = Reading { tokens_look_like_digests: true, ..Reading::default() };

@@ -1,4 +1,4 @@
-//! Importing, by the use case.
+//! Importing through the use case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -106,7 +106,7 @@ async fn a_second_import_changes_nothing(over: Over) {
         assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
         assert!(!told.phases.contains(&ImportPhase::Write));
     }
-    // What was exported is there too.
+    // Exported credentials are recognized as already there.
     let (report, told) = over.import_csv(&export).await;
     assert_eq!(told.bad, []);
     assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
@@ -130,7 +130,7 @@ async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
                   create_time,expire_time,revoke_time,last_use_time,last_use_ip,predecessor_id,id";
     let empty = Digest::of("").to_hex();
     let lines = [
-        // What is wrong, by column, and the line.
+        // The column that is wrong, and the line.
         ("", format!("key,acme,,,good,read,,{good},,,,,,,,,")),
         ("kind", format!("robot,acme,,,n,read,{digest},,,,,,,,,,")),
         ("kind", format!(",acme,ada,,n,read,{digest},,,,,,,,,,")),
@@ -177,7 +177,7 @@ async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
     let wanted: Vec<_> =
         lines.iter().enumerate().filter(|(_, (what, _))| !what.is_empty()).collect();
     for ((i, (what, line)), (number, reason)) in wanted.iter().zip(&told.bad) {
-        // The header is the first line.
+        // The header is line 1.
         assert_eq!(*number, *i as u64 + 2, "{reason}: {line}");
         assert!(reason.starts_with(what), "line {number} ({what}): {reason}");
     }
@@ -210,7 +210,7 @@ async fn bad_json_is_reported_by_line(over: Over) {
         format!(r#"{{"name":"a\u0000b",{rest}}}"#),
         r#"["a"]"#.to_owned(),
         good(2),
-        // The file ends in the middle.
+        // The file ends in the middle of a record.
         good(3)[..40].to_owned(),
     ];
     let (report, told) = over.import(&lines.join("\n"), TransferFormat::Jsonl, EACH).await;
@@ -263,7 +263,7 @@ async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
     assert_eq!(told.bad, []);
     assert_eq!(report.expect("a report").written, 3_200);
     assert_eq!(count(&over).await, 3_200);
-    // Each credential has its event, and so has each batch.
+    // Each credential and each batch has an event.
     assert_eq!(events(&over, "credential.import").await, 3_204);
 }
 
@@ -304,7 +304,7 @@ async fn what_stands_twice_is_found_batches_apart(over: Over) {
     ];
     assert_eq!(told.bad, wanted);
     assert_eq!((report.written, report.bad), (2_501, 2));
-    // Once more: the same lines are bad, and the same are there.
+    // A second import reports the same bad lines, and the rest as already there.
     let (report, told) = over.import_csv(&text).await;
     assert_eq!((report.written, report.there, report.bad), (0, 2_501, 2));
     assert_eq!(told.bad.len(), 2);
@@ -423,7 +423,7 @@ async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
     assert_eq!((report.written, told.bad), (2, vec![]));
 }
 
-/// More than are read at once.
+/// More credentials than one batch reads.
 async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over) {
     over.import_csv(&keys(0..1_201)).await;
     let name = WorkspaceName::parse("acme").expect("a name");

@@ -1,4 +1,4 @@
-//! CSV by the format's rules: what is quoted is data, and what is no CSV is refused whole.
+//! CSV rules: quoted text is data, and a file that is not CSV is refused as a whole.
 
 use sophic_auth::model::{DisplayName, Slug, WorkspaceId};
 use sophic_auth::service::{Context, PutWorkspace, TransferFormat};
@@ -36,7 +36,7 @@ async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) 
     );
     let (report, told) = over.import_csv(&text).await;
     assert!(!is_allowed(&over, &injected).await, "a name is no record");
-    // Each is numbered by the line on which it begins.
+    // Each record is numbered by its first line.
     assert_eq!(told.lines(), [2, 8], "{:?}", told.bad);
     assert!(told.bad[0].1.starts_with("name: "), "{:?}", told.bad);
     assert_eq!((report.lines, report.written, report.bad), (3, 1, 2));
@@ -101,7 +101,7 @@ async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
     let (csv, jsonl) =
         (over.export(TransferFormat::Csv).await, over.export(TransferFormat::Jsonl).await);
     let name = sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
-    // Into another store, whose workspace is the same: what is there already is left out, so compare what is read.
+    // Then into another store with the same workspace. Existing credentials are skipped, so this compares the exports.
     over.service.delete_workspace(Context::operator("test"), name, false).await.expect("deleted");
     assert_eq!(count(&over).await, 0, "what is of a deleted owner is not exported");
     let other = crate::stores::Database::sqlite();

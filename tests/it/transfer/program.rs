@@ -1,4 +1,4 @@
-//! The program itself: files, standard input, exit codes, and a server that runs meanwhile.
+//! The program: files, standard input, exit codes, and a running server.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -28,7 +28,7 @@ pub(super) fn run(database: &Database, args: &[&str], input: &str) -> Output {
         .spawn()
         .expect("the program starts");
     let mut stdin = child.stdin.take().expect("its input");
-    // A program that refuses its arguments reads nothing.
+    // The program does not read its input if it refuses the arguments.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     waits::output(child)
@@ -56,7 +56,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     assert!(!before.active, "nobody knows it yet, and that is remembered");
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    // What only widens is not waited for: the server hears of it in a moment.
+    // Widening changes do not wait for replicas. The server applies this one a moment later.
     let after = found("the imported token is known", async || {
         let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
         after.active.then_some(after)
@@ -92,7 +92,7 @@ async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(ha
     assert_eq!(run(&harness.database, &import, &keys(0..5)).status.code(), Some(0));
     let by_digest = format!("workspace,name,scopes,digest\nacme,almost,read,{digest}\n");
     assert_eq!(run(&harness.database, &import, &by_digest).status.code(), Some(0));
-    // Each at a server, or by a command, that accepts no imported tokens.
+    // Each through a server or command that does not accept imported tokens.
     assert!(root.revoke_token(&legacy(0)).await.effective_time.is_some());
     assert!(root.revoke_token(almost_ours).await.effective_time.is_some());
     let tokens = vec![LeakedToken { token: legacy(1), ..Default::default() }];
