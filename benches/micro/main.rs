@@ -1,8 +1,8 @@
-//! In process: what an introspection from memory costs without any wire, and that it allocates nothing.
+//! Measures an introspection from memory in process, without a wire, and checks that it allocates nothing.
 //!
-//! Check characters and digest of the token, look-up in the mirror, the lease, the decision: all that
-//! `Service::introspect_from_memory` does, over the live tokens of a file that `load sqlite-rows` made, in random order.
-//! Prints one line of JSON. A target of its own, since counting takes an allocator of its own, which must not slow the
+//! It does all that `Service::introspect_from_memory` does: check characters and digest of the token, look-up in the
+//! mirror, lease, decision. The tokens are the live ones of a file made by `load sqlite-rows`, in random order. Prints
+//! one line of JSON. It is a separate target because counting needs its own allocator, which must not slow down the
 //! servers of `load`.
 
 #[path = "../load/tokens.rs"]
@@ -23,35 +23,35 @@ use sophic_auth::server::{self, Config};
 use sophic_auth::service::{IntrospectionRequest, Service};
 use sophic_auth::token::digest_of_presented;
 
-/// Times are taken of so many at once: looking at the clock takes tens of nanoseconds itself.
+/// Number of introspections that are timed together, since reading the clock takes tens of nanoseconds itself.
 const AT_ONCE: usize = 16;
-/// The longest that is told apart, in nanoseconds.
+/// Longest time that is recorded exactly, in nanoseconds.
 const LONGEST_NS: u64 = 1_000_000_000;
 
-/// Introspection from memory, in process.
+/// Measure introspection from memory, in process.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The file with the population.
+    /// Path of the file with the population.
     #[arg(long)]
     path: PathBuf,
-    /// Live credentials in it.
+    /// Number of live credentials in it.
     #[arg(long)]
     live: u64,
     #[arg(long, default_value_t = 5)]
     rounds: u64,
 }
 
-/// A token, and the workspace that is asked for.
+/// A token, and the workspace to act in.
 struct Presented {
     token: String,
     workspace: String,
 }
 
-/// All that is presented, one behind the other in the order of asking: a request comes in one piece, and has just been
-/// written to memory when it is looked at.
+/// All requests, back to back in the order of use. A server's request is contiguous too, and was just written to memory
+/// when it is read.
 struct Asked {
     texts: String,
-    /// Where each token ends, and the workspace behind it.
+    /// Where each token ends, and the workspace after it.
     ends: Vec<(usize, usize)>,
 }
 
@@ -76,7 +76,7 @@ impl Asked {
 }
 
 fn main() -> anyhow::Result<()> {
-    // `cargo bench` runs every target without arguments.
+    // `cargo bench` runs every target with no other arguments.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
         return print("a part of scripts/bench: run that");
     }
@@ -109,7 +109,7 @@ async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
     }))
 }
 
-/// What came of each round.
+/// Results of all rounds.
 #[derive(Default)]
 struct Rounds {
     median: Vec<u64>,
@@ -145,7 +145,7 @@ impl Rounds {
     }
 }
 
-/// The check characters and the digest by themselves: the floor of it.
+/// Measures the check characters and the digest alone, which is the lower bound.
 fn digest_alone(presented: &[Presented]) -> u64 {
     let begun = Instant::now();
     for one in presented {
@@ -178,7 +178,7 @@ fn population(live: u64) -> anyhow::Result<Vec<Presented>> {
     (0..live).map(one).collect()
 }
 
-/// Every place once.
+/// Returns each index once, in random order.
 fn shuffled(length: usize, mut seed: u64) -> Vec<usize> {
     let mut places: Vec<usize> = (0..length).collect();
     for end in (1..length).rev() {

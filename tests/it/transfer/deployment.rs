@@ -82,7 +82,8 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
         assert!(!text.contains(token.as_str()));
     }
     assert!(!text.contains(&made.gateway));
-    // To the other kind of store and back: here from either to SQLite, and from there to this one, emptied of nothing.
+    // To the other kind of store and back: from either store to SQLite, and from there into this one, which still has
+    // its records.
     let target = other();
     let dry = target.run(&format!("import --dry-run {} --output json", made.file())).json();
     assert_eq!((&dry["written"], &dry["bad"]), (&0.into(), &0.into()), "{dry}");
