@@ -27,9 +27,9 @@ const CAPTURE_BYTES_MAX: usize = 64 * 1024;
 const DOCUMENTS_MAX: usize = 1_000;
 
 #[derive(Parser)]
-#[command(about = "Sophic's endpoints in small, behind sophic-auth")]
+#[command(about = "A small version of Sophic's endpoints, behind sophic-auth")]
 struct Args {
-    /// Where to listen; port 0 takes one that is free
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
     /// Output format of the line with the address

@@ -1,4 +1,4 @@
-"""What it was measured on and with."""
+"""Describes the machine and the programs of a run."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def said(*command):
-    """The first line that a command says."""
+    """Returns the first line of a command's output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     return lines[0] if lines else "?"

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// Calls per second over all connections, instead of a closed loop.
     #[arg(long)]
     rate: Option<f64>,
-    /// The server is a peer, whose answers to keys and to personal access tokens have these lengths.
+    /// The server is a peer. Its answers to keys and to personal access tokens have these lengths in bytes.
     #[arg(long, num_args = 2, value_names = ["KEY", "PAT"])]
     peer: Option<Vec<usize>>,
 }

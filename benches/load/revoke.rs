@@ -147,7 +147,7 @@ struct Watcher {
     client: Client,
     token: String,
     epoch: Instant,
-    /// When `Revoke` returned, in nanoseconds since `begun`.
+    /// When `Revoke` returned, in nanoseconds since `epoch`.
     returned: Arc<AtomicU64>,
 }
 

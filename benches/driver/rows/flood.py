@@ -1,9 +1,9 @@
-"""A flood of well-formed made-up tokens from one caller, and the good traffic of another.
+"""A flood of well-formed made-up tokens from one caller, beside the good traffic of another.
 
-The server has one core, and everything else shares the other: both generators and Postgres. So the good traffic is
-compared with itself beside a second caller that asks just as hard for live tokens (what is left is what made-up tokens do
-that good ones do not), and beside one that does so while pgbench reads the store at the rate of the flood's misses (the
-same work for the machine; what is left is what happens within our server).
+The server has one core, and both generators and Postgres share the other. The good traffic is therefore measured beside
+three loads: the flood; a second caller with the same load of live tokens, which shows the effect of the made-up tokens;
+and such a caller with pgbench reading the store at the rate of the flood's misses, which is the same work for the machine
+and shows the effect inside the server.
 """
 
 import json
@@ -20,9 +20,9 @@ from .store import calls
 
 GOOD = ["--connections", 10, "--tokens", LIVE]
 SECOND = ["--connections", 10, "--streams", 4, "--tokens", LIVE]
-# Each flood asks for tokens that no other asked for.
+# Each flood uses new tokens.
 EACH = 1 << 32
-# What `serve` lets a caller have looked up of unknown tokens, unless it is told otherwise.
+# Default of `serve` for the look-ups of unknown tokens per caller and second.
 UNKNOWN_RATE_MAX = 1_000
 
 
@@ -54,7 +54,7 @@ def run(bench, report):
     report.absolute("flood", "good traffic beside as much good traffic: rate", of(beside, "rate"), "/s")
     report.absolute("flood", "good traffic alone: rate", of(alone, "rate"), "/s")
     report.absolute("flood", "the flood: answers and refusals", floods, "/s")
-    # A caller that was quiet may have a second's worth at once; a tenth is for what was under way.
+    # The token bucket holds one second's worth. A tenth is added for look-ups in flight.
     bound = UNKNOWN_RATE_MAX * (1.1 + 1 / bench.seconds)
     report.absolute("flood", "reads of the store during the flood", misses, "/s", at_most=bound)
 
@@ -64,10 +64,10 @@ def good(bench, server):
 
 
 def together(bench, server, second_caller, flags):
-    """The good traffic while a second caller asks; what both report. The second begins first and ends last."""
+    """Measures the good traffic beside a second caller, which starts first and ends last. Returns both reports."""
     command = drive_command(server, bench.seconds + 0.6, second_caller, SECOND + flags)
     second = subprocess.Popen([bench.load, *map(str, command)], stdout=subprocess.PIPE, text=True, preexec_fn=pin)
-    # It encodes its requests before it begins.
+    # The generator encodes its requests before it starts.
     time.sleep(0.4)
     measured = good(bench, server)
     said, _ = second.communicate()

@@ -39,7 +39,7 @@ def store(bench, report, size):
 
 
 def memory(bench, report, server, entries):
-    """What filling the cache adds to the memory that is the process's own."""
+    """Measures how much private memory filling the cache adds."""
     before = server.rss()
     bench.fill(server, entries)
     each = (server.rss() - before) / (entries - SET)

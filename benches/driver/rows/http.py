@@ -1,5 +1,5 @@
-"""The RFC 7662 face by h2load, beside nginx that answers as many bytes from its configuration. h2load sends one body only,
-so all calls are of one token; the server is on one core and h2load on the other."""
+"""The RFC 7662 face under h2load, beside nginx that answers the same number of bytes from its configuration. h2load sends
+a single body, so all calls have the same token. The server is on one core and h2load on the other."""
 
 import re
 import subprocess

@@ -1,7 +1,7 @@
 """Introspect from memory, beside a tonic echo, a bare hyper server and Redis; and BatchIntrospect.
 
-Each server has one core to itself and the generator the other, so that they do not take it from each other. A round asks
-each of them in turn, and every round begins with another one.
+Each server has one core and the generator the other, so that they do not compete. A round measures each server in turn,
+and every round starts with a different one.
 """
 
 import subprocess
@@ -11,13 +11,13 @@ from bench import LIVE, OTHER_CORES, SERVER_CORE, Process, free_port, say
 
 from . import of, ratios
 
-# Connections, and calls under way at once on each.
+# Connections, and calls in flight on each.
 SHAPES = [(10, 1), (50, 1), (10, 16)]
 NAMES = {"ours": "Introspect", "echo": "tonic echo", "hyper": "bare hyper", "redis": "Redis GET"}
 
 
 class Redis:
-    """A Redis with as many values, each as long as an answer."""
+    """A Redis server with as many values, each as long as an answer."""
 
     def __init__(self, bench, size):
         self.port = free_port()
@@ -31,7 +31,7 @@ class Redis:
         runner.run([*client, "eval", fill, "0", str(LIVE), "x" * size])
 
     def get(self, connections, seconds, core=OTHER_CORES):
-        """Random keys, one command at a time on each connection; a short run first says how many fit into the time."""
+        """Gets random keys, one command at a time on each connection. A short run first finds how many fit into the time."""
         rate = self._get(connections, 5_000, core)["rate"]
         before = self.process.cpu()
         report = self._get(connections, max(5_000, round(rate * seconds)), core)
@@ -59,7 +59,7 @@ def run(bench, report):
 
 
 def start(bench, limited=False):
-    """Our server with every token in its memory; limited, it bounds the unknown tokens of a caller as it comes."""
+    """Starts a server with every token in memory. `limited` keeps the default limit on unknown tokens."""
     server = bench.ours(bench.url(bench.database()), core=SERVER_CORE, unknown_rate_max=1_000 if limited else 0)
     few = LIVE // 20
     bench.fill(server, extra=["--revoked", 1])
@@ -88,7 +88,7 @@ def one_round(bench, server, peers, redis, connections, streams, number):
 
 def tell(report, shape, rounds, streams):
     ours = rounds["ours"]
-    # The goals are of one call under way on each connection; more of them is to look further.
+    # The goals are for one call in flight on each connection. More of them is for information.
     goals = streams == 1
     for peer in ("echo", "hyper", "redis"):
         if peer not in rounds:

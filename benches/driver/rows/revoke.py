@@ -1,5 +1,5 @@
-"""How long a Revoke takes, and how long its token lives on anywhere: with one, three and eight replicas, and with one of
-three frozen. Beside one durable commit on the same store, measured in turn with it."""
+"""How long a Revoke takes, and how long its token stays active anywhere: with one, three and eight replicas, and with one
+of three frozen. Beside one durable commit on the same store, in alternation."""
 
 import signal
 import time
@@ -46,7 +46,7 @@ def tell(report, where, measured, goal):
 
 
 def frozen(bench, report, url):
-    """One of three stops without taking leave: whoever waits for it waits its lease out."""
+    """One of three replicas stops without deregistering, so a Revoke waits for the rest of its lease."""
     lease = 2.0 if bench.args.quick else 10.0
     servers = [bench.ours(url, "--lease", f"{lease}s") for _ in range(3)]
     took = []
@@ -64,7 +64,7 @@ def frozen(bench, report, url):
 
 
 def awake(bench, count):
-    """So many replicas are registered and answer."""
+    """Waits until this many replicas are registered and answer."""
     for _ in range(400):
         if int(bench.psql(bench.database(), "SELECT count(*) FROM replicas WHERE end_time IS NULL")) == count:
             return

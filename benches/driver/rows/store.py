@@ -1,6 +1,6 @@
 """Introspect not in memory: the server's memory is so small that nearly every call reads the store.
 
-Nobody is pinned: the server, Postgres and the generator share the machine, as pgbench and Postgres do in their turn.
+No process is pinned to a core: the server, Postgres and the generator share the machine, as pgbench and Postgres do.
 """
 
 from bench import LIVE, say
@@ -8,7 +8,7 @@ from bench import LIVE, say
 from . import of, ratios
 
 FLAGS = ["--connections", 50, "--tokens", LIVE]
-# All statements but those of the sync loop, of the health check, of new connections and of the bench itself.
+# All statements except those of the sync loop, the health check, new connections and the benchmark.
 CALLS = """
 SELECT COALESCE(sum(calls), 0) FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -38,7 +38,7 @@ def postgres(bench, report):
         same.append(bench.pgbench(database, "look_up", 50))
         plain.append(bench.pgbench(database, "select", 50))
         say(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, pgbench {same[-1]:,.0f}/s, plain {plain[-1]:,.0f}/s")
-    # One connection, in turns: what it adds is little, and shows beside nothing else.
+    # One connection, in alternation. The difference is small, and shows only without other load.
     alone, placed = [], []
     for number in range(bench.rounds):
         alone.append(bench.pgbench(database, "look_up", 1))

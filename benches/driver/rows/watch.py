@@ -1,4 +1,4 @@
-"""Ten thousand who watch one server: its memory for each, and how long until the last has heard of a change."""
+"""Ten thousand watchers of one server: its memory for each, and how long until the last receives a change."""
 
 import json
 import subprocess

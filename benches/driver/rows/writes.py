@@ -1,5 +1,5 @@
-"""CreateKey and Revoke, beside a bare insert and update that are as durable: fsync on, synchronous_commit on,
-synchronous=FULL. A change of ours also writes an audit event and a row of the change log, and waits for replicas."""
+"""CreateKey and Revoke, beside a bare insert and a bare update of the same durability: fsync on, synchronous_commit on,
+synchronous=FULL. The service also writes an audit event and a row of the change log, and waits for replicas."""
 
 from bench import LIVE, say
 

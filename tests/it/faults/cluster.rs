@@ -39,7 +39,7 @@ impl Cluster {
         self.run("postgres_standby").await.trim().parse().expect("a port")
     }
 
-    /// Promotes the standby at this port. The old primary returns as a standby that receives nothing new.
+    /// Promotes the standby at this port. The old primary returns as a standby that applies nothing new.
     pub(super) async fn switch_over(&self, standby: u16) {
         self.run(&format!("postgres_switch_over {standby}")).await;
     }
