@@ -85,7 +85,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
+async fn a_server_with_a_read_only_role_answers_but_does_not_manage() {
     let scene = Scene::new("reader").await;
     scene.does_not_manage("permission denied for table").await;
     let said = scene.said();
@@ -105,7 +105,7 @@ async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
+async fn a_database_set_to_read_only_gets_no_writes() {
     let scene = Scene::new("server").await;
     until_management(&scene.http, true).await;
     scene.owner_anew("ALTER ROLE :role SET default_transaction_read_only = on").await;

@@ -18,7 +18,7 @@ fn fill(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlites_writer_goes_on_once_there_is_room_again() {
+async fn sqlite_resumes_writing_once_there_is_space() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let small = folder.path().display().to_string();
     // A separate file system in a user namespace, so that the test needs no privileges.

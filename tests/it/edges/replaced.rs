@@ -32,7 +32,7 @@ fn made() -> Made {
 
 /// Runs a server whose file reads as damaged until it is repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_reads_well_again_after_a_while_is_used_again() {
+async fn a_file_that_is_repaired_is_used_again() {
     let Made { p, file, token, key } = made();
     let log = tempfile::NamedTempFile::new().expect("a file");
     let mut server =
@@ -88,16 +88,16 @@ async fn lost(harm: impl FnOnce(&Path)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_deleted_is_written_no_more() {
+async fn a_deleted_file_gets_no_more_writes() {
     lost(|file| std::fs::remove_file(file).expect("a file")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_replaced_is_not_taken_for_the_old_one() {
+async fn a_replaced_file_is_not_used() {
     lost(|file| std::fs::rename(file.with_extension("copy"), file).expect("a file")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_deleted_loses_no_commit_that_was_acknowledged() {
+async fn deleting_the_log_loses_no_acknowledged_commit() {
     lost(|file| std::fs::remove_file(file.with_extension("db-wal")).expect("a file")).await;
 }

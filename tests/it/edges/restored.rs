@@ -58,7 +58,7 @@ async fn until_known(p: &Program) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_backed_up_is_there_again_and_nothing_else() {
+async fn a_restore_brings_back_the_backup_and_nothing_else() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
@@ -118,7 +118,7 @@ async fn it_is_refused_while_a_server_runs_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_restore_keeps_what_was_there_however_soon_it_comes() {
+async fn each_restore_keeps_the_old_database_even_within_one_second() {
     let scene = Scene::new();
     scene.p.run(&format!("backup {}", scene.backup().display())).ok();
     for _ in 0..4 {
@@ -164,7 +164,7 @@ async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_whole_backup_of_ours_is_refused() {
+async fn an_incomplete_or_foreign_backup_is_refused() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
@@ -197,7 +197,7 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_store_that_is_damaged_or_gone_too() {
+async fn a_damaged_or_missing_store_can_be_restored() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
@@ -213,7 +213,7 @@ async fn of_a_store_that_is_damaged_or_gone_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_left_beside_a_file_that_was_copied_is_named() {
+async fn the_error_names_a_log_left_beside_a_copied_file() {
     let scene = Scene::new();
     std::fs::write(&scene.file, "spoiled ".repeat(1_000)).expect("a file");
     let log = scene.file.with_extension("db-wal");

@@ -11,14 +11,14 @@ use crate::stores::on_every_store;
 use crate::waits;
 
 on_every_store! {
-    a_reader_of_the_log_that_is_stuck_holds_up_nobody,
+    a_stuck_reader_of_the_log_blocks_no_request,
     the_last_lines_are_written_before_the_end,
 }
 
 /// More lines at `trace` than the queue and the pipe hold.
 const REQUESTS: usize = 1_500;
 
-async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
+async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
     let token = p.run("caller create gateway --permission introspect --output token").word();
     let mut command = p.command(&split(&format!("{SERVE} --log trace --log-format json")));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -15,12 +15,12 @@ use crate::stores::on_every_store;
 use crate::waits::{self, eventually};
 
 on_every_store! {
-    what_cannot_be_printed_fails,
-    whoever_closes_the_pipe_ends_it_quietly,
-    a_token_that_could_not_be_printed_is_revoked,
-    a_callers_rotation_that_could_not_be_printed_is_taken_back,
-    what_dev_makes_and_cannot_print_is_revoked,
-    what_leads_nowhere_shows_no_token,
+    a_command_whose_output_cannot_be_printed_fails,
+    a_closed_pipe_ends_a_command_quietly,
+    a_token_that_cannot_be_printed_is_revoked,
+    a_caller_rotation_whose_token_was_not_printed_is_undone,
+    a_token_that_dev_cannot_print_is_revoked,
+    a_token_sent_to_a_null_or_read_only_output_is_revoked,
 }
 
 /// Runs a command whose standard output cannot be written to.
@@ -57,7 +57,7 @@ const SAY: [(&str, i32); 12] = [
     ("workspace put acme", 1),
 ];
 
-async fn what_cannot_be_printed_fails(p: Program) {
+async fn a_command_whose_output_cannot_be_printed_fails(p: Program) {
     p.run("workspace put acme").ok();
     for (words, code) in SAY {
         let err = to_a_full_disk(p.command(&split(words))).failed(code);
@@ -70,7 +70,7 @@ async fn what_cannot_be_printed_fails(p: Program) {
     }
 }
 
-async fn whoever_closes_the_pipe_ends_it_quietly(p: Program) {
+async fn a_closed_pipe_ends_a_command_quietly(p: Program) {
     p.run("workspace put acme").ok();
     for (words, code) in SAY {
         let ended = to_nobody(p.command(&split(words)));
@@ -81,7 +81,7 @@ async fn whoever_closes_the_pipe_ends_it_quietly(p: Program) {
     }
 }
 
-async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
+async fn a_token_that_cannot_be_printed_is_revoked(p: Program) {
     p.run("workspace put acme").ok();
     p.run("user put ada").ok();
     let makers = [
@@ -141,7 +141,7 @@ async fn has_only(p: &Program, token: &str) -> (Caller, bool) {
     (caller, only)
 }
 
-async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) {
+async fn a_caller_rotation_whose_token_was_not_printed_is_undone(p: Program) {
     let old = p.run("caller create proxy --permission introspect --output token").word();
     let (before, _) = has_only(&p, &old).await;
     let rotate = |flags: &str| p.command(&split(&format!("caller rotate proxy {flags}")));
@@ -176,7 +176,7 @@ async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) 
     p.run("caller rotate proxy --output token").word();
 }
 
-async fn what_dev_makes_and_cannot_print_is_revoked(p: Program) {
+async fn a_token_that_dev_cannot_print_is_revoked(p: Program) {
     let dev = "dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --database-url";
     let dev = split(&format!("{dev} {}", p.database.url()));
     for output in ["json", "table"] {
@@ -228,7 +228,7 @@ async fn interrupted(p: Program) {
     }
 }
 
-async fn what_leads_nowhere_shows_no_token(p: Program) {
+async fn a_token_sent_to_a_null_or_read_only_output_is_revoked(p: Program) {
     p.run("workspace put acme").ok();
     let words = split("key create --workspace acme --name ci --scope read --output token");
     let read_only = File::open("/dev/zero").expect("there is one");
@@ -244,7 +244,7 @@ async fn what_leads_nowhere_shows_no_token(p: Program) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_being_made_when_ctrl_c_comes_is_shown() {
+async fn a_token_being_created_at_ctrl_c_is_still_shown() {
     // On SQLite, a blocked writer would already block the opening of the store.
     crate::stores::run(crate::stores::Database::postgres().await, shown_first).await;
 }

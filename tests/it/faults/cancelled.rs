@@ -49,7 +49,7 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
 
 /// Waits until all transactions that are open now have ended. The server keeps working, and its new transactions do not
 /// count.
-async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
+async fn until_open_transactions_have_ended(database: &mut PgConnection) {
     let now = "SELECT clock_timestamp()::text";
     let now: String = sqlx::query(now).fetch_one(&mut *database).await.expect("a time").get(0);
     let open = "SELECT count(*) FROM pg_stat_activity \
@@ -63,7 +63,7 @@ async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write() {
+async fn cancelled_calls_leave_no_open_transaction_and_lose_no_later_write() {
     let h = Harness::set_up(Database::postgres().await.into()).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -73,7 +73,7 @@ async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write(
     }
     eventually("all that was begun is over", async || h.running.service.is_idle()).await;
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
-    until_what_is_open_now_has_ended(&mut database).await;
+    until_open_transactions_have_ended(&mut database).await;
     for _ in 0..30 {
         let id = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
         let there = sqlx::query("SELECT count(*) FROM credentials WHERE id = $1::text::uuid")

@@ -8,10 +8,10 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     an_event_is_kept_with_all_its_fields,
-    many_events_are_appended_at_once_as_each_would_be_by_itself,
+    a_batch_of_events_is_appended_like_single_events,
     events_are_listed_in_order_page_by_page,
-    an_event_is_there_only_if_its_change_is,
-    an_event_can_neither_be_changed_nor_dropped,
+    an_event_is_committed_only_with_its_change,
+    an_event_can_be_neither_changed_nor_deleted,
 }
 
 /// Commits a transaction that contains only this event.
@@ -42,7 +42,7 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
     );
 }
 
-async fn many_events_are_appended_at_once_as_each_would_be_by_itself(store: TestStore) {
+async fn a_batch_of_events_is_appended_like_single_events(store: TestStore) {
     // Text that could be mistaken for a number, a list or null in JSON, and more events than one batch of an import
     // has.
     let begin = [event(), full()];
@@ -84,7 +84,7 @@ async fn events_are_listed_in_order_page_by_page(store: TestStore) {
     assert_eq!(store.list_audit_events(&Default::default(), end, 10).await.expect("a page"), []);
 }
 
-async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
+async fn an_event_is_committed_only_with_its_change(store: TestStore) {
     let first = event();
     commit(&store, &first).await;
     let mut tx = store.begin("test").await.expect("a transaction");
@@ -99,7 +99,7 @@ async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
     store.ping().await.expect("the connection is good for more");
 }
 
-async fn an_event_can_neither_be_changed_nor_dropped(store: TestStore) {
+async fn an_event_can_be_neither_changed_nor_deleted(store: TestStore) {
     let event = event();
     commit(&store, &event).await;
     let mut attempts =

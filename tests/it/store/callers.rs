@@ -9,11 +9,11 @@ use crate::stores::{TestStore, on_every_store};
 on_every_store! {
     a_caller_is_found_by_the_digest_of_its_token_revoked_or_not,
     a_caller_is_found_by_its_certificate_unless_revoked,
-    a_caller_is_found_by_id_and_by_name_to_be_changed,
-    name_permissions_and_revocation_change_and_nothing_else,
+    a_caller_is_found_by_id_and_by_name_in_a_transaction,
+    an_update_of_a_caller_changes_only_mutable_fields,
     a_rotated_caller_is_found_by_both_of_its_tokens,
-    changing_a_caller_that_is_not_there_is_an_error,
-    callers_are_listed_in_order_page_by_page_revoked_ones_too,
+    updating_a_missing_caller_is_an_error,
+    callers_are_listed_page_by_page_including_revoked_ones,
     a_name_is_taken_until_its_caller_is_revoked,
     a_certificate_is_taken_until_its_caller_is_revoked,
     a_token_is_taken_for_ever,
@@ -48,7 +48,7 @@ async fn a_caller_is_found_by_its_certificate_unless_revoked(store: TestStore) {
     }
 }
 
-async fn a_caller_is_found_by_id_and_by_name_to_be_changed(store: TestStore) {
+async fn a_caller_is_found_by_id_and_by_name_in_a_transaction(store: TestStore) {
     let gateway = caller("gateway", 1);
     let dead = Caller { revoke_time: Some(at(9)), ..caller("dead", 2) };
     write(&*store, async |tx| {
@@ -70,7 +70,7 @@ async fn a_caller_is_found_by_id_and_by_name_to_be_changed(store: TestStore) {
     .await;
 }
 
-async fn name_permissions_and_revocation_change_and_nothing_else(store: TestStore) {
+async fn an_update_of_a_caller_changes_only_mutable_fields(store: TestStore) {
     let gateway = caller("gateway", 1);
     let changed = Caller {
         permissions: [Permission::AuditRead].into_iter().collect(),
@@ -118,13 +118,13 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
     assert!(matches!(error, StoreError::Conflict(Unique::CallerPreviousDigest)), "{error:?}");
 }
 
-async fn changing_a_caller_that_is_not_there_is_an_error(store: TestStore) {
+async fn updating_a_missing_caller_is_an_error(store: TestStore) {
     let mut tx = store.begin("test").await.expect("a transaction");
     let error = tx.update_caller(&caller("nobody", 1)).await.expect_err("there is none");
     assert!(matches!(error, StoreError::RowsAffected { expected: 1, actual: 0 }), "{error:?}");
 }
 
-async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestStore) {
+async fn callers_are_listed_page_by_page_including_revoked_ones(store: TestStore) {
     let mut callers: Vec<_> = (1..=5).map(|n| caller(&format!("c{n}"), n)).collect();
     callers[2].revoke_time = Some(at(20));
     write(&*store, async |tx| {

@@ -21,7 +21,7 @@ async fn opening(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_a_name_that_is_nobodys_and_silence_are_told_apart() {
+async fn a_refused_connection_an_unknown_host_and_a_silent_one_have_different_errors() {
     let refused = opening("postgres://sophic@127.0.0.1:1/auth").await;
     assert!(refused.contains("nothing listens at its address"), "{refused}");
     let nobody = opening("postgres://sophic@no-such-host.invalid/auth").await;
@@ -35,7 +35,7 @@ async fn a_server_that_is_not_there_a_name_that_is_nobodys_and_silence_are_told_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_pool_says_so() {
+async fn a_full_pool_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut held = Vec::new();
@@ -50,7 +50,7 @@ async fn a_full_pool_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_does_not_come_free_is_called_so() {
+async fn a_lock_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
@@ -76,7 +76,7 @@ async fn a_lock_that_does_not_come_free_is_called_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_takes_too_long_is_called_so() {
+async fn a_statement_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");

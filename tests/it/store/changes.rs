@@ -14,12 +14,12 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_verb_that_may_turn_an_answer_around_appends_a_row,
-    what_turns_no_answer_around_appends_nothing,
-    dropping_many_memberships_names_each_user,
+    every_method_that_may_change_an_answer_appends_a_change,
+    a_write_that_affects_no_answer_appends_no_change,
+    deleting_many_memberships_logs_each_user,
     a_dropped_transaction_leaves_no_gap,
-    numbers_are_gapless_and_in_commit_order_under_concurrent_commits,
-    a_revision_beyond_what_can_be_counted_has_nothing_after_it,
+    revisions_are_gapless_and_in_commit_order_under_concurrent_commits,
+    a_revision_above_the_maximum_has_no_changes_after_it,
     changes_are_listed_page_by_page,
 }
 
@@ -38,7 +38,7 @@ async fn appended(
     changes.into_iter().map(|change| change.entity).collect()
 }
 
-async fn every_verb_that_may_turn_an_answer_around_appends_a_row(store: TestStore) {
+async fn every_method_that_may_change_an_answer_appends_a_change(store: TestStore) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     let of_acme = [ChangedEntity::Workspace(acme.id.clone())];
     let of_ada = [ChangedEntity::User(ada.id.clone())];
@@ -95,7 +95,7 @@ async fn every_verb_that_may_turn_an_answer_around_appends_a_row(store: TestStor
     assert_eq!(put.await, of_ada);
 }
 
-async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
+async fn a_write_that_affects_no_answer_appends_no_change(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     write(&*store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
@@ -127,7 +127,7 @@ async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
     assert_eq!(last_use.and_then(|last_use| last_use.ip), "192.0.2.1".parse().ok());
 }
 
-async fn dropping_many_memberships_names_each_user(store: TestStore) {
+async fn deleting_many_memberships_logs_each_user(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     let bob = user("bob");
     write(&*store, async |tx| {
@@ -154,7 +154,7 @@ async fn a_dropped_transaction_leaves_no_gap(store: TestStore) {
 
 /// Eight writers commit while a reader follows the log. The reader must never see a revision before the one below it,
 /// nor a revision whose change is not visible yet.
-async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store: TestStore) {
+async fn revisions_are_gapless_and_in_commit_order_under_concurrent_commits(store: TestStore) {
     const WRITERS: u64 = 8;
     const COMMITS: u64 = 15;
     let writers: Vec<_> = (0..WRITERS)
@@ -191,7 +191,7 @@ async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store:
     assert_eq!(store.revision().await.expect("a revision").0, WRITERS * COMMITS);
 }
 
-async fn a_revision_beyond_what_can_be_counted_has_nothing_after_it(store: TestStore) {
+async fn a_revision_above_the_maximum_has_no_changes_after_it(store: TestStore) {
     acme_and_ada(&*store, Role::Member).await;
     for revision in [u64::MAX, i64::MAX.unsigned_abs(), i64::MAX.unsigned_abs() + 1] {
         let changes = store.list_changes(Revision(revision), 10).await.expect("a page");

@@ -5,10 +5,10 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_digest_is_on_one_page_be_it_dead_or_not,
+    every_digest_is_on_exactly_one_page_active_or_not,
 }
 
-async fn every_digest_is_on_one_page_be_it_dead_or_not(store: TestStore) {
+async fn every_digest_is_on_exactly_one_page_active_or_not(store: TestStore) {
     assert_eq!(store.list_digests(None, 10).await.expect("a page"), []);
     let acme = workspace("acme");
     write(&*store, async |tx| {

@@ -10,16 +10,16 @@ use super::samples::{acme_and_ada, at, digest, key, pat, user, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    a_replica_is_known_from_its_registration_to_its_leave,
-    a_sync_publishes_what_is_applied_and_gives_what_comes_after,
-    a_sync_gives_no_more_than_was_asked_for,
-    a_replica_that_was_given_up_learns_of_it,
-    the_row_of_a_replica_that_may_answer_cannot_be_deleted,
+    a_replica_is_listed_from_its_registration_until_it_deregisters,
+    a_sync_publishes_the_applied_revision_and_returns_later_changes,
+    a_sync_returns_at_most_the_limit,
+    a_sync_of_a_fenced_replica_reports_that_it_is_gone,
+    the_row_of_a_running_replica_cannot_be_deleted,
     a_row_that_has_ended_can_be_deleted_and_is_cleaned_up,
-    a_replica_that_moves_is_not_given_up,
-    who_waits_is_woken_by_a_change,
-    another_life_of_the_store_shows,
-    many_are_looked_up_in_one_snapshot_in_their_order,
+    a_replica_that_makes_progress_is_not_fenced,
+    a_change_wakes_a_waiting_replica,
+    a_new_incarnation_of_the_store_is_detected,
+    a_batch_look_up_reads_one_snapshot_and_keeps_the_order,
 }
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ fn published(incarnation: &Incarnation, applied: Revision, seq: i64) -> Publishe
     Published { incarnation: Some(incarnation.clone()), applied, seq, durable: false }
 }
 
-async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore) {
+async fn a_replica_is_listed_from_its_registration_until_it_deregisters(store: TestStore) {
     acme_and_ada(&*store, Role::Member).await;
     let revision = store.revision().await.expect("a revision");
     let mut feed = store.open_feed().await.expect("a feed");
@@ -53,7 +53,7 @@ async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore)
     feed.deregister(id).await.expect("leaving twice is no error");
 }
 
-async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: TestStore) {
+async fn a_sync_publishes_the_applied_revision_and_returns_later_changes(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (incarnation, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -87,7 +87,7 @@ async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: Test
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].applied, committed);
 }
 
-async fn a_sync_gives_no_more_than_was_asked_for(store: TestStore) {
+async fn a_sync_returns_at_most_the_limit(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -111,7 +111,7 @@ async fn a_sync_gives_no_more_than_was_asked_for(store: TestStore) {
     assert_eq!((pages, applied), (vec![2, 2, 1], Revision(from.0 + 5)));
 }
 
-async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
+async fn a_sync_of_a_fenced_replica_reports_that_it_is_gone(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -124,7 +124,7 @@ async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].id, replica_id(2));
 }
 
-async fn the_row_of_a_replica_that_may_answer_cannot_be_deleted(store: TestStore) {
+async fn the_row_of_a_running_replica_cannot_be_deleted(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -170,7 +170,7 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert_eq!(store.list_replicas().await.expect("a list").ended, []);
 }
 
-async fn a_replica_that_moves_is_not_given_up(store: TestStore) {
+async fn a_replica_that_makes_progress_is_not_fenced(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -180,7 +180,7 @@ async fn a_replica_that_moves_is_not_given_up(store: TestStore) {
     assert!(feed.sync(id, &published(&life, from, 2), 100).await.expect("a sync").is_some());
 }
 
-async fn who_waits_is_woken_by_a_change(store: TestStore) {
+async fn a_change_wakes_a_waiting_replica(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -207,7 +207,7 @@ async fn who_waits_is_woken_by_a_change(store: TestStore) {
     writer.await.expect("no panic");
 }
 
-async fn another_life_of_the_store_shows(store: TestStore) {
+async fn a_new_incarnation_of_the_store_is_detected(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (before, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -222,7 +222,7 @@ async fn another_life_of_the_store_shows(store: TestStore) {
     assert_ne!(store.list_replicas().await.expect("a list").incarnation, before);
 }
 
-async fn many_are_looked_up_in_one_snapshot_in_their_order(store: TestStore) {
+async fn a_batch_look_up_reads_one_snapshot_and_keeps_the_order(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     let revision = write(&*store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");

@@ -30,7 +30,7 @@ async fn recovered(store: &Arc<dyn Store>) {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_answer_is_passed_over() {
+async fn a_host_that_does_not_answer_is_skipped() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
     // Nothing listens on port 1.
@@ -49,7 +49,7 @@ async fn a_host_that_does_not_answer_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
+async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
     for mode in [Mode::Refuse, Mode::Stall] {
@@ -69,7 +69,7 @@ async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
 }
 
 #[tokio::test]
-async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
+async fn a_connection_option_cannot_forge_the_system_identifier() {
     let database = Database::postgres().await;
     let options = "?options=-c%20sophic_auth.system%3D1";
     let store = store::open(&format!("{}{options}", database.url())).await.expect("it opens");
@@ -84,7 +84,7 @@ async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
+async fn an_unreachable_store_is_reported_at_once_while_the_feed_probes_it() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
     for mode in [Mode::Refuse, Mode::Stall] {

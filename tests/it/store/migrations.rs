@@ -8,14 +8,14 @@ use super::raw;
 use crate::stores::{Database, Fixture, TestStore, on_every_store};
 
 on_every_store! {
-    a_store_as_it_is_opens_where_its_schema_is_this_programs,
+    a_store_opens_without_migrating_if_its_schema_is_current,
     a_newer_schema_is_refused_with_both_versions,
     a_migration_that_was_changed_is_refused,
     migrating_twice_changes_nothing,
-    an_older_schema_is_not_opened_as_it_is,
+    an_older_schema_is_not_opened_without_migrating,
 }
 
-async fn a_store_as_it_is_opens_where_its_schema_is_this_programs(store: TestStore) {
+async fn a_store_opens_without_migrating_if_its_schema_is_current(store: TestStore) {
     let again = store::open_as_is(&store.database.url()).await.expect("it opens");
     again.ping().await.expect("it answers");
     again.close().await;
@@ -64,7 +64,7 @@ async fn migrating_twice_changes_nothing(store: TestStore) {
     store.ping().await.expect("the store that was open goes on");
 }
 
-async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
+async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
     store.close().await;
     let forget = "DELETE FROM _sqlx_migrations \
                   WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
@@ -110,7 +110,7 @@ const THEIR_MIGRATIONS: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PR
      INSERT INTO _sqlx_migrations VALUES (1, 'songs', '', true, 'x', 1)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_anothers_under_our_names_is_refused_and_left_as_it_is() {
+async fn tables_of_another_program_with_our_names_are_refused_and_not_changed() {
     for (theirs, name) in [
         ("CREATE TABLE credentials (id int)", "credentials"),
         ("CREATE VIEW users AS SELECT 1 AS id", "users"),
@@ -133,7 +133,7 @@ async fn what_is_anothers_under_our_names_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_shared_with_others_whose_names_are_not_ours_or_by_a_schema() {
+async fn another_program_may_share_a_database_under_other_names_or_in_another_schema() {
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE credentials (id int); CREATE SCHEMA auth").await;
     let own = format!("{}?options=-c%20search_path%3Dauth", database.url());
@@ -178,7 +178,7 @@ async fn processes_that_migrate_a_database_at_once_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_schema_is_not_opened_before_it_is_there() {
+async fn a_store_without_a_schema_is_not_opened() {
     for database in [Database::sqlite(), Database::empty_postgres().await] {
         let error = store::open_as_is(&database.url()).await.map(drop).expect_err("it is refused");
         assert!(

@@ -15,10 +15,10 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_filter_in_every_order_gives_what_it_says,
-    what_an_acting_user_sees_is_one_list_in_every_order,
-    a_prefix_is_taken_to_the_letter,
-    what_is_never_used_comes_before_all_that_is,
+    every_filter_in_every_order_matches_a_naive_implementation,
+    the_credentials_visible_to_a_user_are_one_list_in_every_order,
+    a_prefix_is_matched_literally,
+    credentials_never_used_come_first_by_last_use,
 }
 
 const ORDERS: [CredentialOrder; 4] = [
@@ -174,7 +174,7 @@ fn filters() -> Vec<CredentialFilter> {
     filters
 }
 
-async fn every_filter_in_every_order_gives_what_it_says(store: TestStore) {
+async fn every_filter_in_every_order_matches_a_naive_implementation(store: TestStore) {
     let all = fill(&store).await;
     let mut found_some = 0;
     for filter in filters() {
@@ -206,7 +206,7 @@ async fn every_filter_in_every_order_gives_what_it_says(store: TestStore) {
     }
 }
 
-async fn what_an_acting_user_sees_is_one_list_in_every_order(store: TestStore) {
+async fn the_credentials_visible_to_a_user_are_one_list_in_every_order(store: TestStore) {
     let all = fill(&store).await;
     // Ada is an admin of acme and not a member of other. Bob is a member of other, who cannot manage keys.
     let sees = [("ada", &["id-of-acme"][..]), ("bob", &[]), ("eve", &[])];
@@ -234,7 +234,7 @@ async fn what_an_acting_user_sees_is_one_list_in_every_order(store: TestStore) {
     }
 }
 
-async fn a_prefix_is_taken_to_the_letter(store: TestStore) {
+async fn a_prefix_is_matched_literally(store: TestStore) {
     let all = fill(&store).await;
     for prefix in ["c", "ci", "Ci", "%", "c_", "ci%", "_", "cI", "", "\u{10FFFF}", "ci-main"] {
         let name_prefix = Some(prefix.to_owned());
@@ -243,7 +243,7 @@ async fn a_prefix_is_taken_to_the_letter(store: TestStore) {
     }
 }
 
-async fn what_is_never_used_comes_before_all_that_is(store: TestStore) {
+async fn credentials_never_used_come_first_by_last_use(store: TestStore) {
     fill(&store).await;
     let order = CredentialOrder::LastUseTime;
     let filter = CredentialFilter { order, ..CredentialFilter::default() };

@@ -12,7 +12,7 @@ use super::samples::{credential_id, user_id, workspace_id};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    no_list_reads_the_table_from_end_to_end,
+    no_list_scans_the_whole_table,
 }
 
 /// Number of credentials, more than one page examines for any filter.
@@ -186,7 +186,7 @@ fn somewhere(order: CredentialOrder) -> CredentialPosition {
     CredentialPosition { time, id: sophic_auth::model::CredentialId(id) }
 }
 
-async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
+async fn no_list_scans_the_whole_table(store: TestStore) {
     let update = std::env::var_os("UPDATE").is_some();
     let postgres = store.database.is_postgres();
     raw::run(&store.database, &statements(postgres, ROWS)).await;

@@ -71,7 +71,7 @@ pub(super) async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_of_which_the_url_says_nothing_is_noticed_and_costs_nothing() {
+async fn a_pooler_that_the_url_does_not_mention_is_detected_without_failures() {
     for ignored in ["", "ignore_startup_parameters = extra_float_digits,options"] {
         let database = Database::postgres().await;
         // With few connections, so that the clients share them.

@@ -11,12 +11,12 @@ use super::samples::{event, user, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    old_events_are_dropped_oldest_first_and_the_rest_stays_append_only,
+    old_events_are_deleted_oldest_first_and_the_rest_is_append_only,
     events_are_ordered_and_filtered_by_time_to_the_microsecond,
     each_filter_of_events_uses_an_index,
-    old_changes_are_dropped_but_never_the_newest,
+    old_changes_are_deleted_but_never_the_newest,
     changes_that_a_replica_has_not_applied_stay,
-    changes_are_dropped_as_a_prefix_whatever_the_clock_did,
+    changes_are_deleted_as_a_prefix_even_if_the_clock_jumped,
 }
 
 /// Returns an event of this time in microseconds.
@@ -29,7 +29,7 @@ async fn all(store: &dyn Store) -> Vec<AuditEvent> {
     store.list_audit_events(&AuditFilter::default(), None, 1_000).await.expect("a page")
 }
 
-async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(store: TestStore) {
+async fn old_events_are_deleted_oldest_first_and_the_rest_is_append_only(store: TestStore) {
     let events: Vec<_> = (1..=5).map(|second| event_at(second * 1_000_000)).collect();
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&events[..4]).await.expect("they are appended");
@@ -113,7 +113,7 @@ fn far() -> Timestamp {
     Timestamp::parse("9999-01-01T00:00:00Z").expect("a time")
 }
 
-async fn old_changes_are_dropped_but_never_the_newest(store: TestStore) {
+async fn old_changes_are_deleted_but_never_the_newest(store: TestStore) {
     five_changes(&*store).await;
     let long_ago = Timestamp::from_unix_micros(0).expect("a time");
     assert_eq!(store.delete_changes(long_ago, 100).await.expect("none is so old"), 0);
@@ -140,7 +140,7 @@ async fn changes_that_a_replica_has_not_applied_stay(store: TestStore) {
     assert_eq!(revisions(&*store).await, [6, 7, 8, 9, 10]);
 }
 
-async fn changes_are_dropped_as_a_prefix_whatever_the_clock_did(store: TestStore) {
+async fn changes_are_deleted_as_a_prefix_even_if_the_clock_jumped(store: TestStore) {
     five_changes(&*store).await;
     // The clock was ahead when the second change was committed.
     let time = if store.database.is_postgres() { "'2100-01-01'" } else { "4102444800000000" };

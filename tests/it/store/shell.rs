@@ -11,11 +11,11 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     a_statement_at_the_shell_is_in_the_change_log,
-    a_row_that_takes_another_key_is_logged_under_both,
+    a_row_whose_key_changes_is_logged_under_both_keys,
     a_batch_is_logged_row_by_row,
     what_the_schema_forbids_is_refused,
-    all_rows_cannot_be_dropped_past_the_log,
-    another_life_of_the_store_shows,
+    deleting_all_rows_cannot_bypass_the_log,
+    a_new_incarnation_of_the_store_is_detected,
 }
 
 /// Creates one of each thing that answers depend on, and returns the revision.
@@ -87,7 +87,7 @@ async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
     }
 }
 
-async fn a_row_that_takes_another_key_is_logged_under_both(store: TestStore) {
+async fn a_row_whose_key_changes_is_logged_under_both_keys(store: TestStore) {
     let revision = furnished(&store).await;
     let of_nine = digest(9);
     let hex: String = of_nine.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -138,7 +138,7 @@ async fn what_the_schema_forbids_is_refused(store: TestStore) {
     assert_eq!(store.revision().await.expect("a revision"), revision);
 }
 
-async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
+async fn deleting_all_rows_cannot_bypass_the_log(store: TestStore) {
     let revision = furnished(&store).await;
     if store.database.is_postgres() {
         let tables = ["workspaces", "users", "memberships", "credentials", "callers", "changes"];
@@ -160,7 +160,7 @@ async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
 }
 
 /// As after a restore. Replicas must not take the log for the continuation of the one they have followed.
-async fn another_life_of_the_store_shows(store: TestStore) {
+async fn a_new_incarnation_of_the_store_is_detected(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId::new(at(0), [1; 10]);
     let (before, from) =

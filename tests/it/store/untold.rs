@@ -9,8 +9,8 @@ use super::samples::event;
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    what_is_untold_is_noted_and_worked_off,
-    what_one_has_taken_another_does_not_get,
+    pending_end_events_are_recorded_and_written,
+    pending_end_events_taken_by_one_transaction_are_skipped_by_others,
 }
 
 fn untold(number: u128, owner: UntoldOwner) -> Untold {
@@ -27,7 +27,7 @@ fn untold(number: u128, owner: UntoldOwner) -> Untold {
     }
 }
 
-async fn what_is_untold_is_noted_and_worked_off(store: TestStore) {
+async fn pending_end_events_are_recorded_and_written(store: TestStore) {
     assert!(!store.has_untold().await.expect("a read"));
     let acme = UntoldOwner::Workspace(WorkspaceId::parse("acme").expect("an id"));
     let first = untold(1, acme);
@@ -51,7 +51,7 @@ async fn what_is_untold_is_noted_and_worked_off(store: TestStore) {
     assert_eq!(tx.take_untold().await.expect("a read"), Some(second));
 }
 
-async fn what_one_has_taken_another_does_not_get(store: TestStore) {
+async fn pending_end_events_taken_by_one_transaction_are_skipped_by_others(store: TestStore) {
     if !store.database.is_postgres() {
         // SQLite allows one writer at a time.
         return;

@@ -7,9 +7,9 @@ use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     a_deployment_moves_by_two_commands_and_everything_is_as_it_was,
-    what_differs_in_the_target_is_a_conflict_and_nothing_is_written,
-    a_file_that_is_not_whole_is_refused_and_nothing_is_written,
-    what_was_taken_away_here_does_not_come_back_by_an_import,
+    a_difference_in_the_target_is_a_conflict_and_nothing_is_written,
+    an_incomplete_file_is_refused_and_nothing_is_written,
+    an_import_restores_nothing_that_was_revoked_or_restricted,
 }
 
 /// Commands whose output must be the same on both stores.
@@ -124,7 +124,7 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
     }
 }
 
-async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Program) {
+async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Program) {
     let target = other();
     target.run("workspace put acme --id another").ok();
     target.run("user put ada --name \"Another Ada\"").ok();
@@ -169,7 +169,7 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     );
 }
 
-async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) {
+async fn an_incomplete_file_is_refused_and_nothing_is_written(p: Program) {
     let made = make(&p);
     let text = std::fs::read_to_string(made.file()).expect("the file");
     let lines: Vec<_> = text.lines().collect();
@@ -221,7 +221,7 @@ async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) 
     p.run("export --all --workspace acme").failed(2);
 }
 
-async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
+async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let source = other();
     let made = make(&source);
     let import = format!("import {} --output json", made.file());

@@ -9,7 +9,7 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     what_other_systems_export_is_imported_by_the_documented_command,
-    what_no_token_can_be_found_by_is_refused_and_nothing_is_written,
+    a_digest_that_no_token_can_match_is_refused_and_nothing_is_written,
 }
 
 /// Returns the folder of the sample files.
@@ -77,7 +77,7 @@ async fn what_other_systems_export_is_imported_by_the_documented_command(p: Prog
     assert_eq!(old.expect("it")["revoke_time"], "2024-06-01T08:30:00Z");
 }
 
-async fn what_no_token_can_be_found_by_is_refused_and_nothing_is_written(p: Program) {
+async fn a_digest_that_no_token_can_match_is_refused_and_nothing_is_written(p: Program) {
     p.run("workspace put acme").ok();
     for heading in ["GitLab", "Gitea", "django-rest-framework"] {
         let refused = in_samples(&p, &documented(heading), "");

@@ -8,9 +8,9 @@ use super::{ALL_OR_NOTHING, EACH, Over, legacy};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_quoted_line_break_makes_no_record_of_what_comes_after_it,
-    what_is_no_csv_is_refused_whole_and_nothing_is_written,
-    names_of_every_legal_kind_come_back_to_the_letter,
+    a_quoted_line_break_does_not_start_a_record,
+    a_file_that_is_not_csv_is_refused_and_nothing_is_written,
+    every_legal_name_survives_an_import_and_export,
 }
 
 async fn victim(over: &Over) {
@@ -22,7 +22,7 @@ async fn victim(over: &Over) {
     over.service.put_workspace(context, put).await.expect("a workspace");
 }
 
-async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) {
+async fn a_quoted_line_break_does_not_start_a_record(over: Over) {
     victim(&over).await;
     let injected = legacy(9);
     let text = format!(
@@ -46,7 +46,7 @@ async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) 
     assert!(exported.contains(r#"{"note":"x"}"#), "{exported}");
 }
 
-async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
+async fn a_file_that_is_not_csv_is_refused_and_nothing_is_written(over: Over) {
     let revision = over.service.revision().await.expect("a revision");
     let good: String = (10..2_510).map(|n| format!("acme,n,read,{}\n", legacy(n))).collect();
     for (line, what) in [
@@ -68,7 +68,7 @@ async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
     assert_eq!(count(&over).await, 0);
 }
 
-async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
+async fn every_legal_name_survives_an_import_and_export(over: Over) {
     let names = [
         "\"quoted\"",
         "a,b",

@@ -11,8 +11,8 @@ use crate::stores::on_every_store;
 use crate::waits::{self, eventually, let_time_pass};
 
 on_every_store! {
-    an_import_that_is_killed_is_completed_by_a_second_run,
-    an_import_of_all_or_nothing_that_is_killed_leaves_nothing,
+    a_killed_import_is_completed_by_a_second_run,
+    a_killed_all_or_nothing_import_leaves_nothing,
 }
 
 const LINES: usize = 6_000;
@@ -33,7 +33,7 @@ async fn count(over: &Over) -> usize {
     over.export(TransferFormat::Csv).await.lines().count() - 1
 }
 
-async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
+async fn a_killed_import_is_completed_by_a_second_run(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &[]);
     let before = over.service.revision().await.expect("a revision");
@@ -68,7 +68,7 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     assert_eq!(count(&over).await, LINES);
 }
 
-async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
+async fn a_killed_all_or_nothing_import_leaves_nothing(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
     let before = over.service.revision().await.expect("a revision");

@@ -13,10 +13,10 @@ use crate::waits::{self, found};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
-    a_server_that_was_not_told_so_does_not_look_them_up,
-    by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts,
+    a_server_looks_up_imported_tokens_only_if_configured,
+    a_token_of_any_shape_is_revoked_by_its_text_whatever_introspection_accepts,
     exit_codes_and_reports_suit_scripts,
-    an_export_to_a_file_is_its_owners_and_writes_over_nothing,
+    an_exported_file_is_private_and_never_overwrites,
 }
 
 /// Runs the program on this database.
@@ -73,7 +73,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     assert_eq!(dead.denial(), Denial::TokenRevoked);
 }
 
-async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
+async fn a_server_looks_up_imported_tokens_only_if_configured(harness: Harness) {
     harness.root().await.put_workspace("acme").await;
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0));
@@ -83,7 +83,9 @@ async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
     assert_eq!(refused.status.code(), Some(1));
 }
 
-async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(harness: Harness) {
+async fn a_token_of_any_shape_is_revoked_by_its_text_whatever_introspection_accepts(
+    harness: Harness,
+) {
     let lenient = served(&harness).await;
     let root = harness.caller("security", &sophic_auth::model::Permission::ALL).await;
     let almost_ours = "sophic_legacy_5f2c9a71d03b4e86";
@@ -164,7 +166,7 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert!(help.contains("deleted"), "what is left out is in the help: {help}");
 }
 
-async fn an_export_to_a_file_is_its_owners_and_writes_over_nothing(harness: Harness) {
+async fn an_exported_file_is_private_and_never_overwrites(harness: Harness) {
     use std::os::unix::fs::PermissionsExt as _;
     let database = &harness.database;
     harness.root().await.put_workspace("acme").await;

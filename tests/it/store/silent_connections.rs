@@ -31,7 +31,7 @@ async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_answer() {
+async fn silent_connections_are_replaced_and_no_request_fails() {
     let database = Database::postgres().await;
     let url = database.url();
     let (head, rest) = url.split_once('@').expect("a user");
@@ -53,7 +53,7 @@ async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
+async fn an_abandoned_statement_blocks_no_other() {
     let database = Database::postgres().await;
     let sizes = PoolSizes { read: 1, write: 1 };
     let store = store::open_with(&database.url(), sizes).await.expect("it opens");
@@ -70,7 +70,7 @@ async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
+async fn a_read_only_database_is_not_reconnected_to_in_a_loop() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let name = database.url().rsplit_once('/').expect("a name").1.to_owned();

@@ -45,7 +45,7 @@ async fn busy(store: &Arc<dyn Store>, id: u128) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_may_have_few_connections_waits_for_its_own() {
+async fn a_role_with_few_connections_waits_for_one_of_its_pools() {
     let database = Database::postgres().await;
     let url = database.url();
     for limit in [4, 12] {
@@ -64,7 +64,7 @@ async fn a_role_that_may_have_few_connections_waits_for_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_leaves_connections_waiting_costs_no_answers() {
+async fn a_pooler_with_few_connections_fails_no_request() {
     let database = Database::postgres().await;
     let settings = "pool_mode = session\ndefault_pool_size = 6\n\
                     ignore_startup_parameters = extra_float_digits,options";

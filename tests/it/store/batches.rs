@@ -8,13 +8,13 @@ use super::transactions::waits_for;
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    what_is_revocable_is_listed_page_by_page_and_counted,
-    what_is_revocable_is_found_in_a_transaction_and_held,
-    what_is_dead_long_enough_is_listed_whatever_it_died_of,
-    many_are_found_revoked_and_dropped_at_once,
+    revocable_credentials_are_listed_page_by_page_and_counted,
+    revocable_credentials_are_locked_when_found_in_a_transaction,
+    credentials_dead_before_the_cutoff_are_listed_whatever_ended_them,
+    many_credentials_are_found_revoked_and_deleted_at_once,
     a_batch_is_revoked_whole_or_not_at_all,
     a_later_use_is_written_and_an_earlier_one_is_not,
-    events_beside_the_commits_own_are_there_only_if_it_is,
+    further_events_are_committed_only_with_the_transaction,
 }
 
 /// Creates five keys of a workspace and two personal access tokens of a user. The seventh credential is used at 50.
@@ -44,7 +44,7 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<CredentialId> {
     numbers.into_iter().map(credential_id).collect()
 }
 
-async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) {
+async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestStore) {
     let (acme, ada) = seven(&*store).await;
     let none = RevokeFilter::default;
     let cases = [
@@ -78,7 +78,7 @@ async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) 
     assert_eq!(store.count_revocable(&none()).await.expect("a count"), 1);
 }
 
-async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) {
+async fn revocable_credentials_are_locked_when_found_in_a_transaction(store: TestStore) {
     let (acme, _) = seven(&*store).await;
     let keys = RevokeFilter { workspace_id: Some(acme.id.clone()), ..Default::default() };
     let mut tx = store.begin("test").await.expect("a transaction");
@@ -106,7 +106,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     .await;
 }
 
-async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore) {
+async fn credentials_dead_before_the_cutoff_are_listed_whatever_ended_them(store: TestStore) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     let other = workspace("other");
     write(&*store, async |tx| {
@@ -140,7 +140,7 @@ async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore
     assert_eq!(store.list_dead(at(401), 2).await.expect("ids").len(), 2);
 }
 
-async fn many_are_found_revoked_and_dropped_at_once(store: TestStore) {
+async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore) {
     seven(&*store).await;
     write(&*store, async |tx| {
         let unknown = credential_id(99);
@@ -196,7 +196,7 @@ async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
     assert_eq!(store.revision().await.expect("a revision"), before, "no cache is told");
 }
 
-async fn events_beside_the_commits_own_are_there_only_if_it_is(store: TestStore) {
+async fn further_events_are_committed_only_with_the_transaction(store: TestStore) {
     let [first, second, last] = [event(), event(), event()];
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&[first.clone(), second.clone()]).await.expect("they are appended");
