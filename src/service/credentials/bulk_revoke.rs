@@ -3,7 +3,7 @@
 //!
 //! Each credential has an event of its own, as if it had been revoked by itself, so that its story is told by asking for
 //! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number.
-//! Those that die with their owner have too, though their rows stay as they are: `untold.rs`.
+//! Those that die with their owner have too, though their rows stay as they are: `pending_ends.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

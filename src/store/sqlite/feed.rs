@@ -12,7 +12,7 @@ use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
 };
 
 /// Interval between two checks for commits of other connections, in this process or another. A check takes
@@ -104,7 +104,7 @@ impl SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         sqlx::query(concat!("DELETE FROM replicas WHERE end_time < ", now!(), " - 3600000000"))
             .execute(&mut self.db)
             .await?;
@@ -122,7 +122,7 @@ impl SqliteFeed {
         let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
             .fetch_one(&mut self.db)
             .await?;
-        row::incarnation(&row)
+        row::incarnation_and_revision(&row)
     }
 
     async fn synced(
@@ -177,7 +177,7 @@ impl ChangeFeed for SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         let registered = self.registered(id, lease).await;
         self.file.note(registered)
     }
@@ -203,7 +203,7 @@ impl ChangeFeed for SqliteFeed {
                     sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
                         .fetch_one(&mut self.db)
                         .await?;
-                return Ok(Hint::Revision(row::incarnation(&row)?.1));
+                return Ok(Hint::Revision(row::incarnation_and_revision(&row)?.1));
             }
         }
         Ok(Hint::Look)

@@ -11,11 +11,11 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
 use super::file;
-use super::look::{look, schema};
+use super::inspect::{inspect, schema};
 use super::open::{connect, migrate, options};
 use super::watched::{beside, identity};
 use crate::model::Timestamp;
-use crate::store::migrations::{self, Migrated, SQLITE, Schema};
+use crate::store::migrations::{self, MigrationSummary, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Maximum number of names to try for the old database.
@@ -29,7 +29,7 @@ pub struct Restoring {
     /// Path of the copy. It can be opened as a store until [`Self::finish`], and must be closed before that.
     pub copy: PathBuf,
     /// The version of its schema before and after migrating.
-    pub migrated: Migrated,
+    pub migrated: MigrationSummary,
     /// Time of the last audit event in the backup.
     pub until: Option<Timestamp>,
 }
@@ -41,11 +41,11 @@ impl Restoring {
         let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
         let shown = backup.display();
         if !backup.is_file() {
-            return Err(StoreError::Misnamed(format!("there is no backup {shown}")));
+            return Err(StoreError::InvalidLocation(format!("there is no backup {shown}")));
         }
         if identity(&backup) == identity(&target) {
             let text = format!("{shown} is the database itself, not a backup of it");
-            return Err(StoreError::Misnamed(text));
+            return Err(StoreError::InvalidLocation(text));
         }
         let log = beside(&backup, "-wal");
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
@@ -103,9 +103,9 @@ fn refuse(text: String) -> StoreError {
 /// Refuses to replace the database of another program. A damaged file, or one that is not a database, is replaced.
 async fn refuse_anothers(target: &Path) -> Result<()> {
     let Ok((target, access)) = file::existing(target) else { return Ok(()) };
-    match look(&target, access).await {
-        Ok(schema @ Schema::Anothers { .. }) => {
-            schema.known(&target.display().to_string(), SQLITE).map(|_| ())
+    match inspect(&target, access).await {
+        Ok(schema @ Schema::Occupied { .. }) => {
+            schema.existing_version(&target.display().to_string(), SQLITE).map(|_| ())
         }
         Ok(_) | Err(_) => Ok(()),
     }
@@ -160,7 +160,7 @@ async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
     match schema(&mut db).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
-        Schema::Empty | Schema::Room(_) | Schema::Anothers { .. } => {
+        Schema::Empty | Schema::Shared(_) | Schema::Occupied { .. } => {
             return Err(refuse("it is no store of sophic-auth".to_owned()));
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::error::DISK_FAILS;
 use super::file;
-use crate::store::writes::Writes;
+use crate::store::write_health::WriteHealth;
 use crate::store::{Result, StoreError};
 
 /// The files that SQLite uses: the database, its log, and the index of the log.
@@ -48,7 +48,7 @@ pub(super) struct Watched {
     /// Set when the store closes, since SQLite then removes its log itself.
     closed: AtomicBool,
     /// Whether the file can be written to.
-    pub(super) writes: Writes,
+    pub(super) write_health: WriteHealth,
 }
 
 impl Watched {
@@ -64,7 +64,7 @@ impl Watched {
             lost: OnceLock::new(),
             damage: RwLock::default(),
             closed: AtomicBool::new(false),
-            writes: Writes::new(),
+            write_health: WriteHealth::new(),
         }
     }
 
@@ -109,14 +109,18 @@ impl Watched {
 
     /// Records the outcome of a statement. Damage makes the file unusable for now.
     pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
-        self.writes.note(&outcome);
+        self.write_health.note(&outcome);
         match outcome {
             // The disk may be failing, for example. The next write shows whether it is.
             Err(StoreError::Unavailable(text)) => {
-                self.writes.doubt();
+                self.write_health.doubt();
                 // SQLite reports an exhausted quota as a disk error.
                 let is_full = text.starts_with(DISK_FAILS) && file::is_full(&self.files[0].0);
-                Err(if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) })
+                Err(if is_full {
+                    StoreError::DiskFull(text)
+                } else {
+                    StoreError::Unavailable(text)
+                })
             }
             Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
                 self.reads_as_damaged(&text);
@@ -136,7 +140,7 @@ impl Watched {
         );
         let (text, pause) = (text.to_owned(), CHECK_FIRST);
         *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
-        self.writes.doubt();
+        self.write_health.doubt();
     }
 
     /// Returns whether the file read as damaged and a check is due. Fails if the check is not due yet.

@@ -106,7 +106,7 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     let mut server = p.start(lease);
     server.json();
     // It listens before the store knows of it.
-    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
+    let store = sophic_auth::store::open_existing(&p.database.url()).await.expect("it opens");
     eventually("the store knows of the server", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })

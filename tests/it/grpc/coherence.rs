@@ -155,7 +155,8 @@ async fn a_server_that_stops_in_good_order_is_not_waited_for(h: Harness) {
 }
 
 async fn a_server_that_is_gone_is_waited_for_once(h: Harness) {
-    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let store =
+        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
     feed.register(id, Duration::from_secs(1)).await.expect("it is registered");

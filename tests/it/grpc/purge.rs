@@ -62,7 +62,7 @@ async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Pu
         store.list_audit_events(&filter, None, 1_000).await.expect("events").len()
     };
     eventually("all that is dead is purged", async || purged().await == 30).await;
-    let dead = store.list_dead(h.running.service.now(), 100).await.expect("ids");
+    let dead = store.list_purgeable(h.running.service.now(), 100).await.expect("ids");
     assert_eq!(dead, []);
     for token in one.iter().chain(&two) {
         assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);

@@ -128,7 +128,7 @@ async fn credentials_dead_before_the_cutoff_are_listed_whatever_ended_them(store
     })
     .await;
     let dead = async |cutoff| {
-        let mut dead = store.list_dead(at(cutoff), 100).await.expect("ids");
+        let mut dead = store.list_purgeable(at(cutoff), 100).await.expect("ids");
         dead.sort();
         dead
     };
@@ -137,7 +137,7 @@ async fn credentials_dead_before_the_cutoff_are_listed_whatever_ended_them(store
     assert_eq!(dead(201).await, numbered([1, 2]));
     assert_eq!(dead(301).await, numbered([1, 2, 4]));
     assert_eq!(dead(401).await, numbered([1, 2, 4, 5]));
-    assert_eq!(store.list_dead(at(401), 2).await.expect("ids").len(), 2);
+    assert_eq!(store.list_purgeable(at(401), 2).await.expect("ids").len(), 2);
 }
 
 async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore) {

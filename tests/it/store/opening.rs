@@ -29,7 +29,7 @@ async fn written_data_is_there_after_reopening(store: TestStore) {
 }
 
 async fn a_second_store_on_the_same_database_sees_the_same(store: TestStore) {
-    let second = store::open_as_is(&store.database.url()).await.expect("it opens");
+    let second = store::open_existing(&store.database.url()).await.expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(second.find_workspace("acme").await.expect("a read"), Some(acme.clone()));
@@ -65,7 +65,7 @@ async fn a_bad_url_is_refused_without_repeating_it() {
     ];
     for url in unusable {
         let error = refusal(url).await;
-        assert!(matches!(error, StoreError::Misnamed(_)), "{url}: {error:?}");
+        assert!(matches!(error, StoreError::InvalidLocation(_)), "{url}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
     }
 }
@@ -83,7 +83,7 @@ async fn a_missing_database_or_role_is_named_in_the_error() {
     let url = cluster_url().replace("/postgres", "/nosuchdatabase");
     let error = refusal(&url).await;
     assert!(
-        matches!(&error, StoreError::Misnamed(text) if text.contains("nosuchdatabase")),
+        matches!(&error, StoreError::InvalidLocation(text) if text.contains("nosuchdatabase")),
         "{error:?}"
     );
 }

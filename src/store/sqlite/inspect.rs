@@ -12,13 +12,13 @@ use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Advice for a file that is not a store of ours.
-const INSTEAD: &str = "name the right one by --database-url";
+const ADVICE: &str = "name the right one by --database-url";
 
 /// How long to wait for the lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the schema of an existing file.
-pub(super) async fn look(path: &Path, access: Access) -> Result<Schema> {
+pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {
     let options = match access {
         // Opened for writing, so that SQLite removes its log when it closes the file.
         Access::Write => SqliteConnectOptions::new()
@@ -47,8 +47,8 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
     if names.is_empty() {
         return Ok(Schema::Empty);
     }
-    if !has_mark(connection).await? {
-        return Ok(Schema::Anothers { names, instead: INSTEAD });
+    if !is_ours(connection).await? {
+        return Ok(Schema::Occupied { names, advice: ADVICE });
     }
     let rows = sqlx::query(APPLIED).fetch_all(connection).await?;
     let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
@@ -56,10 +56,10 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
 }
 
 /// Returns whether the first migration in the database is ours.
-async fn has_mark(connection: &mut SqliteConnection) -> Result<bool> {
+async fn is_ours(connection: &mut SqliteConnection) -> Result<bool> {
     let found =
         sqlx::query("SELECT 1 FROM _sqlx_migrations WHERE version = 1 AND hex(checksum) = $1")
-            .bind(migrations::mark(SQLITE))
+            .bind(migrations::first_checksum(SQLITE))
             .fetch_optional(connection)
             .await
             .map_err(StoreError::from);
