@@ -18,15 +18,15 @@ use crate::store::migrations::SQLITE;
 use crate::store::{Result, StoreError};
 
 /// Number of SQLite virtual machine steps between two calls of the progress handler. It runs many times a second.
-const STEPS: i32 = 10_000;
-/// How long dropping a `Copying` waits for SQLite to stop.
+const STEPS_PER_CALL: i32 = 10_000;
+/// How long dropping a `BackupInProgress` waits for SQLite to stop.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the copy next to its target and moves it there when it is complete and on the disk. A copy by `cp` would miss
-/// what is
+/// Writes the copy to a temporary folder beside `to`, and renames it once it is complete and synced. Copying the file
+/// with `cp` would miss the commits in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
-    let (path, access) = file::existing(path)?;
+    let (path, access) = file::require(path)?;
     // Otherwise a copy of the wrong file would pass for a backup until somebody needs it.
     inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
@@ -56,8 +56,8 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(&copy);
     let file = file.map_err(fails)?;
     let target = copy.to_str().ok_or_else(|| refuse("its path is not UTF-8".to_owned()))?;
-    let mut copying = Copying::begin(connect(&options(&path)).await?, folder).await?;
-    copying.vacuum(target).await?;
+    let mut backup = BackupInProgress::begin(connect(&options(&path)).await?, folder).await?;
+    backup.vacuum(target).await?;
     file.sync_all().map_err(fails)?;
     let whole = TempPath::try_from_path(&copy).map_err(fails)?;
     whole.persist_noclobber(&to).map_err(|error| {
@@ -73,25 +73,25 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
 
 /// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the folder
 /// with everything that SQLite has created there, the journal included.
-struct Copying {
+struct BackupInProgress {
     /// `None` when the copy is complete.
     connection: Option<SqliteConnection>,
-    given_up: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
     /// Disconnected when SQLite drops the connection and its progress handler.
     ended: Receiver<()>,
     _folder: TempDir,
 }
 
-impl Copying {
+impl BackupInProgress {
     async fn begin(mut connection: SqliteConnection, folder: TempDir) -> Result<Self> {
-        let given_up = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::new(AtomicBool::new(false));
         let (sender, ended) = channel::<()>();
-        let asked = Arc::clone(&given_up);
-        connection.lock_handle().await?.set_progress_handler(STEPS, move || {
+        let asked = Arc::clone(&cancelled);
+        connection.lock_handle().await?.set_progress_handler(STEPS_PER_CALL, move || {
             let _until_it_ends = &sender;
             !asked.load(Ordering::Acquire)
         });
-        Ok(Self { connection: Some(connection), given_up, ended, _folder: folder })
+        Ok(Self { connection: Some(connection), cancelled, ended, _folder: folder })
     }
 
     async fn vacuum(&mut self, target: &str) -> Result<()> {
@@ -105,9 +105,9 @@ impl Copying {
     }
 }
 
-impl Drop for Copying {
+impl Drop for BackupInProgress {
     fn drop(&mut self) {
-        self.given_up.store(true, Ordering::Release);
+        self.cancelled.store(true, Ordering::Release);
         if let Some(connection) = self.connection.take() {
             drop(connection);
             // Nothing is ever sent. The call returns when the sender is dropped.

@@ -66,7 +66,7 @@ impl FeedStore for SqliteStore {
         .bind(seq)
         .execute(&mut *db)
         .await;
-        let done = self.file.note(done.map_err(StoreError::from))?;
+        let done = self.file.record(done.map_err(StoreError::from))?;
         Ok(done.rows_affected() == 1)
     }
 }
@@ -82,7 +82,7 @@ pub(super) struct SqliteFeed {
 impl SqliteFeed {
     /// Opens the file as the store has it. After damage, this is also what triggers the check of the whole file.
     pub(super) async fn open(store: &SqliteStore) -> Result<Self> {
-        store.look_again().await?;
+        store.recheck_damaged_file().await?;
         let options = store.options.clone();
         // The replica's row need not be durable. A crash that loses the row also ends this process.
         let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
@@ -179,7 +179,7 @@ impl ChangeFeed for SqliteFeed {
         lease: Duration,
     ) -> Result<(IncarnationId, Revision)> {
         let registered = self.registered(id, lease).await;
-        self.file.note(registered)
+        self.file.record(registered)
     }
 
     async fn sync(
@@ -189,7 +189,7 @@ impl ChangeFeed for SqliteFeed {
         limit: u32,
     ) -> Result<Option<Synced>> {
         let synced = self.synced(id, published, limit).await;
-        self.file.note(synced)
+        self.file.record(synced)
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {

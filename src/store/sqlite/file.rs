@@ -13,15 +13,15 @@ use crate::store::{Result, StoreError};
 pub(super) enum Access {
     /// Readable and writable.
     Write,
-    /// Read-only. `settled` is true if no process has the file open.
-    Read { settled: bool },
+    /// Read-only. `immutable` is true if no process has the file open.
+    Read { immutable: bool },
 }
 
 /// Creates the file if it does not exist, and returns its absolute path.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
+pub(super) fn create_if_missing(path: &Path) -> Result<PathBuf> {
     let path = absolute(path)?;
     let shown = path.display();
-    if is_there(&path)? {
+    if is_file(&path)? {
         return Ok(path);
     }
     match create(&path) {
@@ -33,9 +33,9 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
 }
 
 /// Returns the absolute path of an existing file and how it can be accessed. Creates nothing.
-pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
+pub(super) fn require(path: &Path) -> Result<(PathBuf, Access)> {
     let path = absolute(path)?;
-    if !is_there(&path)? {
+    if !is_file(&path)? {
         return Err(StoreError::Missing(format!(
             "there is no store {}: `sophic-auth migrate` and `sophic-auth serve` make one",
             path.display()
@@ -92,7 +92,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Returns whether the path exists and is a regular file.
-fn is_there(path: &Path) -> Result<bool> {
+fn is_file(path: &Path) -> Result<bool> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(true),
@@ -110,10 +110,10 @@ fn access(path: &Path) -> Access {
     // A process that has the file open for writing keeps a log beside it.
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    let settled = !Path::new(&log).exists();
+    let immutable = !Path::new(&log).exists();
     // The first connection that writes creates the log in the folder.
-    let has_log = !settled || path.parent().is_some_and(writable);
-    if writable(path) && has_log { Access::Write } else { Access::Read { settled } }
+    let has_log = !immutable || path.parent().is_some_and(writable);
+    if writable(path) && has_log { Access::Write } else { Access::Read { immutable } }
 }
 
 /// Creates an empty file of mode 0600, which SQLite treats as a new database. SQLite gives its `-wal` and `-shm` files

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _, SqliteConnection};
 
 use super::file::Access;
-use super::open::{connect, reading};
+use super::open::{connect, read_only_options};
 use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
@@ -26,7 +26,7 @@ pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("query_only", "ON")
             .disable_statement_logging(),
-        Access::Read { settled } => reading(path, settled),
+        Access::Read { immutable } => read_only_options(path, immutable),
     };
     let mut connection = connect(&options).await?;
     let schema = schema(&mut connection).await?;

@@ -28,7 +28,7 @@ impl ListingStore for SqliteStore {
     ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
                 parts.push(walk.run(db).await?);
             }
@@ -45,7 +45,7 @@ impl ListingStore for SqliteStore {
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
             let mut plans = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
                 let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN QUERY PLAN ");
@@ -82,7 +82,7 @@ impl ListingStore for SqliteStore {
 }
 
 /// Returns the filters to walk, one index each. What a user sees takes one walk for each owner.
-async fn walks(
+async fn walks_of(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,
 ) -> Result<Vec<CredentialFilter>> {

@@ -28,7 +28,7 @@ mod watched;
 pub use backup::backup;
 pub(in crate::store) use error::failure;
 pub use open::{migrate, pending_migrations};
-pub use restore::Restoring;
+pub use restore::PreparedRestore;
 pub use rights::missing_rights;
 
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl SqliteStore {
     }
 
     /// Returns a connection for reading.
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+    async fn read_connection(&self) -> Result<PoolConnection<Sqlite>> {
         self.file.check()?;
         let connection = self.read_pool().acquire().await?;
         // The file may have been replaced while this call waited for a connection.
@@ -80,13 +80,13 @@ impl SqliteStore {
     async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>> {
         self.file.check()?;
         let begun = self.write_pool().begin_with("BEGIN IMMEDIATE").await;
-        self.file.note(begun.map_err(StoreError::from))
+        self.file.record(begun.map_err(StoreError::from))
     }
 
     /// Commits. The commit counts only if the file is still at its path.
     async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<()> {
         self.file.check()?;
-        self.file.note(transaction.commit().await.map_err(StoreError::from))?;
+        self.file.record(transaction.commit().await.map_err(StoreError::from))?;
         self.file.check()
     }
 }
@@ -94,10 +94,10 @@ impl SqliteStore {
 /// Runs a read.
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
-        let mut held = $store.reader().await?;
+        let mut held = $store.read_connection().await?;
         let $db = &mut *held;
         let outcome: $crate::store::Result<_> = async { $read }.await;
-        $store.file.note(outcome)
+        $store.file.record(outcome)
     }};
 }
 
@@ -107,7 +107,7 @@ macro_rules! transact {
         let mut transaction = $store.begin_write().await?;
         let $db = &mut *transaction;
         let outcome: $crate::store::Result<_> = async { $write }.await;
-        let outcome = $store.file.note(outcome)?;
+        let outcome = $store.file.record(outcome)?;
         $store.commit(transaction).await?;
         Ok(outcome)
     }};
@@ -127,7 +127,7 @@ impl ReadStore for SqliteStore {
         // Only taking the lock shows whether the file is read-only.
         let mut transaction = self.begin_write().await?;
         let Some(doubts) = doubts else { return Ok(transaction.rollback().await?) };
-        self.file.note(rights::try_to_write(&mut transaction).await)?;
+        self.file.record(rights::try_to_write(&mut transaction).await)?;
         self.commit(transaction).await?;
         self.file.write_health.prove(doubts);
         Ok(())

@@ -31,10 +31,10 @@ impl SqliteStore {
         Self::open_to_serve(path).await
     }
 
-    /// Opens the file for a server, as [`Self::open_existing`] does. One that may only be read and that nobody has open would be
-    /// read as if nothing ever changed in it: a revocation would not be heard of.
+    /// Opens the file for a server, as [`Self::open_existing`] does. Refuses a read-only file that no process has open:
+    /// SQLite would read it as immutable, and the server would miss every revocation.
     pub async fn open_to_serve(path: &Path) -> Result<Self> {
-        if let (path, Access::Read { settled: true }) = file::existing(path)? {
+        if let (path, Access::Read { immutable: true }) = file::require(path)? {
             return Err(StoreError::Denied(format!(
                 "{} may only be read by this user, and a server has to write to it, as to its folder",
                 path.display()
@@ -46,15 +46,15 @@ impl SqliteStore {
     /// Opens an existing file whose schema is current. A read-only file can be read.
     pub async fn open_existing(path: &Path) -> Result<Self> {
         let had_log = has_log(path);
-        Self::open_file(path).await.map_err(|error| explained(error, path, had_log))
+        Self::open_file(path).await.map_err(|error| with_likely_cause(error, path, had_log))
     }
 
     async fn open_file(path: &Path) -> Result<Self> {
-        let (path, access) = file::existing(path)?;
+        let (path, access) = file::require(path)?;
         inspect(&path, access).await?.require_current(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
-            Access::Read { settled } => reading(&path, settled),
+            Access::Read { immutable } => read_only_options(&path, immutable),
         };
         let before = identity(&path);
         connect(&options).await?.close().await?;
@@ -76,12 +76,12 @@ impl SqliteStore {
 /// Migrates the file's schema to this program's version.
 pub async fn migrate(path: &Path) -> Result<MigrationSummary> {
     let had_log = has_log(path);
-    migrate_file(path).await.map_err(|error| explained(error, path, had_log))
+    migrate_file(path).await.map_err(|error| with_likely_cause(error, path, had_log))
 }
 
 async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
     let shown = path.display().to_string();
-    let found = match file::existing(path) {
+    let found = match file::require(path) {
         Err(StoreError::Missing(_)) => 0,
         existing => {
             let (path, access) = existing?;
@@ -92,7 +92,7 @@ async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
             schema.version_to_migrate(&shown, SQLITE)?
         }
     };
-    let path = file::prepare(path)?;
+    let path = file::create_if_missing(path)?;
     let migrated = migrate_locked(&path, &shown).await;
     migrated.map_err(|error| migrations::denied_error(found, SQLITE, error))
 }
@@ -117,7 +117,7 @@ fn has_log(path: &Path) -> bool {
 
 /// Adds the likely cause to an error about a damaged file. A log does not identify the file that it belongs to, so a
 /// log left beside a copied file damages the copy.
-fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
+fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     match error {
         StoreError::Lost(text) if had_log => StoreError::Lost(format!(
             "{text}; if it was copied here by hand, the log {} beside it was another file's, and spoiled it: put the copy in \
@@ -130,7 +130,7 @@ fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
 
 /// Returns what [`migrate`] would do. Does not create a missing file.
 pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
-    let (path, access) = match file::existing(path) {
+    let (path, access) = match file::require(path) {
         Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
         existing => existing?,
     };
@@ -141,11 +141,11 @@ pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
 
 /// Options for reading only. Beside a file that no process has open, SQLite would create a log, which may be impossible
 /// and would hinder the owner of the file. The `immutable` flag prevents that.
-pub(super) fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+pub(super) fn read_only_options(path: &Path, immutable: bool) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
-        .immutable(settled)
+        .immutable(immutable)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cell_size_check", "ON")
         .disable_statement_logging()

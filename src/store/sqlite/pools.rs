@@ -68,8 +68,8 @@ impl Pools {
 
 impl SqliteStore {
     /// Checks a file that read as damaged, if the next check is due. Fails while the file is damaged.
-    pub(super) async fn look_again(&self) -> Result<()> {
-        if !self.file.wants_check()? {
+    pub(super) async fn recheck_damaged_file(&self) -> Result<()> {
+        if !self.file.is_check_due()? {
             return Ok(());
         }
         let begin = || Pools::check(self.options.clone()).boxed().shared();
@@ -77,7 +77,7 @@ impl SqliteStore {
         let outcome = check.await;
         *self.check.lock() = None;
         let checked = outcome.map(|pools| *self.pools.write() = pools);
-        self.file.checked(checked)
+        self.file.record_check(checked)
     }
 }
 

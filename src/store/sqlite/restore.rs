@@ -23,7 +23,7 @@ const NAMES_MAX: u32 = 1_000;
 
 /// A copy of a backup beside the database that it will replace. Dropping it removes the copy.
 #[derive(Debug)]
-pub struct Restoring {
+pub struct PreparedRestore {
     folder: TempDir,
     target: PathBuf,
     /// Path of the copy. It can be opened as a store until [`Self::finish`], and must be closed before that.
@@ -34,10 +34,10 @@ pub struct Restoring {
     pub until: Option<Timestamp>,
 }
 
-impl Restoring {
+impl PreparedRestore {
     /// Copies the backup and checks the copy. Refuses while any process has the database open.
     pub async fn begin(target: &Path, backup: &Path) -> Result<Self> {
-        let target = resolved(target)?;
+        let target = resolve_links(target)?;
         let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
         let shown = backup.display();
         if !backup.is_file() {
@@ -56,7 +56,7 @@ impl Restoring {
             )));
         }
         drop(lock(&target)?);
-        refuse_anothers(&target).await?;
+        refuse_foreign_database(&target).await?;
         let parent = target.parent().unwrap_or(&target);
         let folder = tempfile::Builder::new()
             .prefix(".sophic-auth-restore-")
@@ -83,11 +83,11 @@ impl Restoring {
             refuse(format!("{} cannot be replaced: {error}", target.display()))
         };
         File::open(&copy).and_then(|file| file.sync_all()).map_err(fails)?;
-        fold(&target).await?;
+        merge_log(&target).await?;
         // The lock is held until the new file is in place. No SQLite connection of this process has the file open, so
         // closing the descriptor drops no lock of one.
         let held = lock(&target)?;
-        let kept = held.is_some().then(|| set_aside(&target)).transpose().map_err(fails)?;
+        let kept = held.is_some().then(|| move_aside(&target)).transpose().map_err(fails)?;
         fs::rename(&copy, &target).map_err(fails)?;
         let parent = target.parent().unwrap_or(&target);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)?;
@@ -101,8 +101,8 @@ fn refuse(text: String) -> StoreError {
 }
 
 /// Refuses to replace the database of another program. A damaged file, or one that is not a database, is replaced.
-async fn refuse_anothers(target: &Path) -> Result<()> {
-    let Ok((target, access)) = file::existing(target) else { return Ok(()) };
+async fn refuse_foreign_database(target: &Path) -> Result<()> {
+    let Ok((target, access)) = file::require(target) else { return Ok(()) };
     match inspect(&target, access).await {
         Ok(schema @ Schema::Occupied { .. }) => {
             schema.existing_version(&target.display().to_string(), SQLITE).map(|_| ())
@@ -112,7 +112,7 @@ async fn refuse_anothers(target: &Path) -> Result<()> {
 }
 
 /// Returns the path of the file, with symbolic links resolved.
-fn resolved(target: &Path) -> Result<PathBuf> {
+fn resolve_links(target: &Path) -> Result<PathBuf> {
     let target = std::path::absolute(target).map_err(|error| refuse(error.to_string()))?;
     match fs::symlink_metadata(&target) {
         Err(_) => Ok(target),
@@ -199,7 +199,7 @@ async fn last_event(db: &mut SqliteConnection) -> Result<Option<Timestamp>> {
 
 /// Merges the log into the file that will be kept, which needs exclusive access. If the file is damaged, its log is
 /// kept beside it.
-async fn fold(target: &Path) -> Result<()> {
+async fn merge_log(target: &Path) -> Result<()> {
     if !target.exists() {
         return Ok(());
     }
@@ -216,11 +216,11 @@ async fn fold(target: &Path) -> Result<()> {
 }
 
 /// Gives the old database another name, and removes the files that SQLite would take for part of the new one.
-fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
+fn move_aside(target: &Path) -> std::io::Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a name for people")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
-    let kept = keep(target, &beside(target, &format!(".before-restore-{now}")))?;
+    let kept = link_under_free_name(target, &beside(target, &format!(".before-restore-{now}")))?;
     for suffix in ["-wal", "-journal"] {
         match fs::rename(beside(target, suffix), beside(&kept, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -235,12 +235,12 @@ fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
 
 /// Adds a second name to the old database, so that there is a database at its path at every moment. A number is
 /// appended if another restore took the name in the same second.
-fn keep(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
+fn link_under_free_name(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
     let mut kept = name.to_owned();
     for number in 2..=NAMES_MAX {
         let outcome = match fs::hard_link(target, &kept) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                copy_anew(target, &kept)
+                copy_to_new_file(target, &kept)
             }
             outcome => outcome,
         };
@@ -255,7 +255,7 @@ fn keep(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// Copies the file, on file systems without hard links.
-fn copy_anew(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy_to_new_file(from: &Path, to: &Path) -> std::io::Result<()> {
     if to.exists() {
         return Err(std::io::ErrorKind::AlreadyExists.into());
     }

@@ -22,14 +22,14 @@ pub(super) struct SqliteTx {
 
 impl SqliteTx {
     /// Fails if an earlier statement has failed.
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(super) fn refuse_if_failed(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Records the outcome of a statement. A violated constraint undoes only that statement, so the transaction can go
     /// on.
-    pub(super) fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
-        let outcome = self.file.note(outcome);
+    pub(super) fn record<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let outcome = self.file.record(outcome);
         self.failed = match &outcome {
             Ok(_) | Err(StoreError::Conflict(_)) => None,
             Err(error) => Some(error.clone()),
@@ -41,12 +41,12 @@ impl SqliteTx {
 /// Runs a statement, unless an earlier one has failed.
 macro_rules! run {
     ($this:expr, async |$db:ident| $statement:expr) => {{
-        $this.go_on()?;
+        $this.refuse_if_failed()?;
         let outcome: $crate::store::Result<_> = {
             let $db = &mut *$this.transaction;
             async { $statement }.await
         };
-        $this.note(outcome)
+        $this.record(outcome)
     }};
 }
 
@@ -59,7 +59,7 @@ impl WriteTx for SqliteTx {
         let revision = run!(self, async |db| changes::revision(db).await)?;
         let Self { transaction, file, name, .. } = *self;
         // If this fails, SQLite rolls back, or the pool does when the connection is returned; see `is_clean`.
-        file.note(transaction.commit().await.map_err(StoreError::from))?;
+        file.record(transaction.commit().await.map_err(StoreError::from))?;
         // The commit counts only if the file is still at its path.
         file.check()?;
         tracing::debug!(transaction = name, revision = revision.0, "committed");

@@ -75,7 +75,7 @@ impl Watched {
 
     /// Fails if the file is lost or damaged, or is no longer at its path.
     pub(super) fn check(&self) -> Result<()> {
-        self.is_there()?;
+        self.check_path()?;
         match &*self.damage.read() {
             Some(damage) => Err(StoreError::Lost(damage.text.clone())),
             None => Ok(()),
@@ -83,7 +83,7 @@ impl Watched {
     }
 
     /// Like [`Self::check`], but accepts a damaged file.
-    fn is_there(&self) -> Result<()> {
+    fn check_path(&self) -> Result<()> {
         if let Some(text) = self.lost.get() {
             return Err(StoreError::Lost(text.clone()));
         }
@@ -96,7 +96,7 @@ impl Watched {
                 let what = if found.is_some() { "another file now" } else { "gone" };
                 let text =
                     format!("{} is {what}, under a program that had it open", path.display());
-                return Err(self.give_up(text));
+                return Err(self.mark_lost(text));
             }
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Watched {
     }
 
     /// Records the outcome of a statement. Damage makes the file unusable for now.
-    pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub(super) fn record<T>(&self, outcome: Result<T>) -> Result<T> {
         self.write_health.note(&outcome);
         match outcome {
             // The disk may be failing, for example. The next write shows whether it is.
@@ -123,14 +123,14 @@ impl Watched {
                 })
             }
             Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
-                self.reads_as_damaged(&text);
+                self.mark_damaged(&text);
                 Err(StoreError::Lost(text))
             }
             outcome => outcome,
         }
     }
 
-    fn reads_as_damaged(&self, text: &str) {
+    fn mark_damaged(&self, text: &str) {
         let mut damage = self.damage.write();
         if damage.is_some() {
             return;
@@ -144,8 +144,8 @@ impl Watched {
     }
 
     /// Returns whether the file read as damaged and a check is due. Fails if the check is not due yet.
-    pub(super) fn wants_check(&self) -> Result<bool> {
-        self.is_there()?;
+    pub(super) fn is_check_due(&self) -> Result<bool> {
+        self.check_path()?;
         match &*self.damage.read() {
             None => Ok(false),
             Some(damage) if damage.next_check <= Instant::now() => Ok(true),
@@ -154,7 +154,7 @@ impl Watched {
     }
 
     /// Records the outcome of a check.
-    pub(super) fn checked(&self, outcome: Result<()>) -> Result<()> {
+    pub(super) fn record_check(&self, outcome: Result<()>) -> Result<()> {
         let mut damage = self.damage.write();
         let (Err(error), Some(found)) = (&outcome, &mut *damage) else {
             if damage.take().is_some() {
@@ -168,7 +168,7 @@ impl Watched {
         Err(StoreError::Lost(found.text.clone()))
     }
 
-    fn give_up(&self, text: String) -> StoreError {
+    fn mark_lost(&self, text: String) -> StoreError {
         let first = self.lost.set(text.clone()).is_ok();
         if first {
             tracing::error!(
