@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 import machine
-from bench import Bench, Failed, say
+from bench import Bench, Failed, log
 from report import Report
 from rows import flood, growth, http, memory, micro, revoke, store, watch, writes
 
@@ -60,7 +60,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="sophic-auth-bench.") as folder, Bench(args, Path(folder)) as bench:
         about = machine.describe(args, names)
         for name in names:
-            say(f"row {name}")
+            log(f"row {name}")
             since = time.monotonic()
             try:
                 ROWS[name](bench, report)
@@ -68,15 +68,15 @@ def main():
                 if not isinstance(failure, Failed):
                     traceback.print_exc()
                 report.failed(name, f"{type(failure).__name__}: {failure}")
-                say(f"row {name} FAILED: {failure}")
+                log(f"row {name} FAILED: {failure}")
             finally:
                 bench.stop_all()
-            say(f"row {name} done in {time.monotonic() - since:.0f} s")
+            log(f"row {name} done in {time.monotonic() - since:.0f} s")
     text = report.render(about, time.monotonic() - begun)
     print(text)
     if args.results:
         args.results.write_text(text + "\n")
-        say(f"written to {args.results}")
+        log(f"written to {args.results}")
     return 1 if report.broken else 0
 
 

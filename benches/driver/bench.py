@@ -23,7 +23,7 @@ class Failed(Exception):
     """A row could not be measured, or had wrong answers."""
 
 
-def say(text):
+def log(text):
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -134,7 +134,7 @@ class Bench:
         """Returns the name of a Postgres database with this many live credentials."""
         name = f"bench_{live}"
         if name not in self.loaded:
-            say(f"loading {live:,} credentials into Postgres")
+            log(f"loading {live:,} credentials into Postgres")
             self.psql("postgres", f"CREATE DATABASE {name}")
             self.psql(name, "CREATE EXTENSION pg_stat_statements")
             run([self.server, "migrate", "--database-url", self.url(name)])
@@ -148,7 +148,7 @@ class Bench:
         """Returns the path of an SQLite file with this many live credentials."""
         path = self.folder / f"bench_{live}.db"
         if not path.exists():
-            say(f"loading {live:,} credentials into SQLite")
+            log(f"loading {live:,} credentials into SQLite")
             self.measure("sqlite-rows", "--path", path, "--live", live)
         return path
 
@@ -163,7 +163,7 @@ class Bench:
 
     # Processes.
 
-    def ours(self, url, *flags, core=None, unknown_rate_max=0):
+    def start_server(self, url, *flags, core=None, unknown_rate_max=0):
         """Starts a sophic-auth server on this store, without a limit on unknown tokens by default, and waits until it is ready."""
         token = self.caller(url, "bench")
         command = [self.server, "serve", "--database-url", url, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
@@ -181,7 +181,7 @@ class Bench:
             time.sleep(0.05)
         raise Failed("our server does not get ready")
 
-    def peer(self, kind, sizes, core=None):
+    def start_peer(self, kind, sizes, core=None):
         """Starts a `load` server whose answers have the sizes of the service's."""
         lengths = [str(sizes["key_bytes"]), str(sizes["pat_bytes"])]
         command = [self.load, kind, "--key-bytes", lengths[0], "--pat-bytes", lengths[1]]
@@ -252,7 +252,7 @@ def run(command, **kwargs):
 
 def build():
     """Builds with the profile `dist`, and returns the paths of the three binaries."""
-    say("building")
+    log("building")
     cargo = os.environ.get("BENCH_CARGO", "cargo")
     command = [cargo, "build", "--profile", "dist", "--locked", "--bin", "sophic-auth", "--bench", "load", "--bench", "micro"]
     messages = run([*command, "--message-format", "json-render-diagnostics"])

@@ -24,9 +24,9 @@ use crate::tokens;
 
 /// Interceptor that adds the caller's service token.
 #[derive(Debug, Clone)]
-pub(crate) struct As(tonic::metadata::AsciiMetadataValue);
+pub(crate) struct CallerToken(tonic::metadata::AsciiMetadataValue);
 
-impl Interceptor for As {
+impl Interceptor for CallerToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
@@ -34,29 +34,29 @@ impl Interceptor for As {
 }
 
 /// A client of the service with the token of one caller.
-pub(crate) type Client = AuthServiceClient<InterceptedService<Channel, As>>;
+pub(crate) type Client = AuthServiceClient<InterceptedService<Channel, CallerToken>>;
 
 /// Connects to a server.
 pub(crate) async fn connect(address: SocketAddr, caller_token: &str) -> anyhow::Result<Client> {
     let endpoint = Channel::from_shared(format!("http://{address}"))?;
     let channel = endpoint.connect().await.with_context(|| format!("connecting to {address}"))?;
-    Ok(AuthServiceClient::with_interceptor(channel, said(caller_token)?))
+    Ok(AuthServiceClient::with_interceptor(channel, caller_token_of(caller_token)?))
 }
 
-fn said(caller_token: &str) -> anyhow::Result<As> {
-    Ok(As(format!("Bearer {caller_token}").parse()?))
+fn caller_token_of(caller_token: &str) -> anyhow::Result<CallerToken> {
+    Ok(CallerToken(format!("Bearer {caller_token}").parse()?))
 }
 
 /// The server to call, and the caller.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Asked {
+pub(crate) struct Target {
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
     caller_token: String,
 }
 
-impl Asked {
+impl Target {
     /// Connects to the server.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         connect(self.address, &self.caller_token).await
@@ -64,8 +64,8 @@ impl Asked {
 }
 
 /// Introspects the first key and the first personal access token, and returns the lengths of the answers.
-pub(crate) async fn probe(asked: Asked) -> anyhow::Result<Value> {
-    let mut client = asked.connect().await?;
+pub(crate) async fn probe(target: Target) -> anyhow::Result<Value> {
+    let mut client = target.connect().await?;
     let mut lengths = Vec::new();
     for index in [0, 1] {
         let request = pb::IntrospectRequest::decode(&*tokens::request(index))?;
@@ -127,7 +127,7 @@ impl Decoder for Raw {
 #[derive(Debug, clap::Args)]
 pub(crate) struct BatchArgs {
     #[command(flatten)]
-    asked: Asked,
+    target: Target,
     /// Number of connections, each with one call in flight.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -170,11 +170,11 @@ pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     });
     let mut tasks = JoinSet::new();
     for _ in 0..args.connections {
-        let endpoint = Channel::from_shared(format!("http://{}", args.asked.address))?
+        let endpoint = Channel::from_shared(format!("http://{}", args.target.address))?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
         let channel = endpoint.connect().await?;
-        let service = InterceptedService::new(channel, said(&args.asked.caller_token)?);
+        let service = InterceptedService::new(channel, caller_token_of(&args.target.caller_token)?);
         let grpc = tonic::client::Grpc::new(service);
         tasks.spawn(ask(grpc.max_decoding_message_size(64 << 20), Arc::clone(&batches)));
     }
@@ -211,7 +211,7 @@ fn requests(args: &BatchArgs) -> Vec<(u64, Bytes)> {
 }
 
 async fn ask(
-    mut grpc: tonic::client::Grpc<InterceptedService<Channel, As>>,
+    mut grpc: tonic::client::Grpc<InterceptedService<Channel, CallerToken>>,
     batches: Arc<Batches>,
 ) -> anyhow::Result<()> {
     loop {

@@ -72,7 +72,7 @@ pub(crate) struct Args {
 
 /// The expected answer.
 #[derive(Debug, Clone, Copy)]
-enum Want {
+enum Expected {
     Allowed([u8; 4]),
     Denied(u8),
     Length(usize),
@@ -95,7 +95,7 @@ struct Plan {
 struct Slot {
     stream: u32,
     sent: Instant,
-    want: Want,
+    want: Expected,
     /// Whether the message was right. `None` before it has arrived.
     answered: Option<bool>,
 }
@@ -111,10 +111,10 @@ struct Connection {
 
 /// Runs the load and returns the report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
-    let few = |percent: u64| if percent > 0 { args.tokens / 20 } else { 0 };
+    let extra = |percent: u64| if percent > 0 { args.tokens / 20 } else { 0 };
     let live = Encoded::of(0..args.tokens);
-    let revoked = Encoded::of(REVOKED..REVOKED + few(args.revoked));
-    let unknown = Encoded::of(UNKNOWN..UNKNOWN + few(args.unknown));
+    let revoked = Encoded::of(REVOKED..REVOKED + extra(args.revoked));
+    let unknown = Encoded::of(UNKNOWN..UNKNOWN + extra(args.unknown));
     let first_block = http2::first_block(&args.address.to_string(), &args.caller_token);
     let mut streams = Vec::new();
     for _ in 0..args.connections {
@@ -234,16 +234,20 @@ impl Connection {
         true
     }
 
-    fn choose<'a>(&mut self, plan: &'a Plan, scratch: &'a mut Vec<u8>) -> Option<(&'a [u8], Want)> {
+    fn choose<'a>(
+        &mut self,
+        plan: &'a Plan,
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<(&'a [u8], Expected)> {
         if plan.args.flood.is_some() {
             let index = next(plan);
             http2::encode(scratch, FLOOD + index);
-            return Some((scratch, Want::Denied(DENIED_UNKNOWN)));
+            return Some((scratch, Expected::Denied(DENIED_UNKNOWN)));
         }
         let (kind, at) = if plan.args.once { in_order(plan)? } else { self.at_random(plan) };
         Some(match kind {
-            DENIED_UNKNOWN => (plan.unknown.get(at), Want::Denied(DENIED_UNKNOWN)),
-            DENIED_REVOKED => (plan.revoked.get(at), Want::Denied(DENIED_REVOKED)),
+            DENIED_UNKNOWN => (plan.unknown.get(at), Expected::Denied(DENIED_UNKNOWN)),
+            DENIED_REVOKED => (plan.revoked.get(at), Expected::Denied(DENIED_REVOKED)),
             _ => (plan.live.get(at), plan.want_live(at)),
         })
     }
@@ -298,12 +302,12 @@ impl Connection {
 }
 
 impl Plan {
-    fn want_live(&self, at: usize) -> Want {
+    fn want_live(&self, at: usize) -> Expected {
         if let Some(lengths) = &self.args.peer {
-            return Want::Length(lengths[at % 2]);
+            return Expected::Length(lengths[at % 2]);
         }
         let token = http2::token_of(self.live.get(at));
-        token.map_or(Want::Length(0), |token| Want::Allowed(tokens::tail(&token)))
+        token.map_or(Expected::Length(0), |token| Expected::Allowed(tokens::tail(&token)))
     }
 }
 
@@ -327,7 +331,7 @@ fn in_order(plan: &Plan) -> Option<(u8, usize)> {
     None
 }
 
-impl Want {
+impl Expected {
     /// Returns whether this gRPC message is the expected answer.
     fn is(self, data: &[u8], searched: bool) -> bool {
         let Some((head, message)) = data.split_first_chunk::<5>() else { return false };

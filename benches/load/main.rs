@@ -38,7 +38,7 @@ enum Command {
     /// Run a bare hyper server that answers bytes of the service's sizes.
     Hyper(peers::Args),
     /// Print the lengths of one answer of each kind, for the peers.
-    Probe(calls::Asked),
+    Probe(calls::Target),
     /// Send `BatchIntrospect`, to warm a server up or to measure.
     Batch(calls::BatchArgs),
     /// Send `CreateKey`, then `Revoke` for the keys created.

@@ -90,9 +90,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
 
 /// Commits a change of one row durably, the smallest commit possible.
 async fn commit(db: &mut PgConnection) -> anyhow::Result<Duration> {
-    let begun = Instant::now();
+    let started = Instant::now();
     sqlx::query("UPDATE bench_commits SET n = n + 1 WHERE id = 1").execute(db).await?;
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 async fn revoke(
@@ -160,8 +160,8 @@ impl Watcher {
                 token: self.token.clone(),
                 ..pb::IntrospectRequest::default()
             };
-            let asked = nanos(self.epoch.elapsed());
-            let late = asked > self.returned.load(Ordering::SeqCst);
+            let sent = nanos(self.epoch.elapsed());
+            let late = sent > self.returned.load(Ordering::SeqCst);
             let answer = self.client.introspect(request).await?.into_inner();
             if answer.active {
                 last = self.epoch.elapsed();

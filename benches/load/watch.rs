@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Streaming;
 
-use crate::calls::{Asked, Client};
+use crate::calls::{Client, Target};
 use crate::writes::new_key;
 
 /// Number of watchers on one connection. A server allows 256.
@@ -19,7 +19,7 @@ const EACH: usize = 200;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    asked: Asked,
+    target: Target,
     #[arg(long, default_value_t = 10_000)]
     watchers: usize,
     /// Number of changes. Each is received by all watchers before the next.
@@ -33,20 +33,20 @@ pub(crate) struct Args {
 
 /// Runs the measurement.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
-    let begun = Instant::now();
-    let mut client = args.asked.connect().await?;
+    let started = Instant::now();
+    let mut client = args.target.connect().await?;
     let (newest, _) = watch::channel(0);
     let (heard, mut all) = tokio::sync::mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for first in (0..args.watchers).step_by(EACH) {
-        let connected = args.asked.connect().await?;
+        let connected = args.target.connect().await?;
         for _ in first..args.watchers.min(first + EACH) {
             let stream = begin(connected.clone()).await?;
             watchers.spawn(follow(stream, newest.subscribe(), heard.clone()));
         }
     }
     drop(heard);
-    let opened = begun.elapsed();
+    let opened = started.elapsed();
     if args.pause {
         crate::print(&json!({"watching": args.watchers}).to_string())?;
         tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sophic_auth::grpc::pb;
 use tokio::task::JoinSet;
 
-use crate::calls::{Asked, Client};
+use crate::calls::{Client, Target};
 use crate::tally::Tally;
 use crate::tokens;
 
@@ -16,7 +16,7 @@ use crate::tokens;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    asked: Asked,
+    target: Target,
     /// Number of connections, each with one call in flight.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -32,7 +32,7 @@ type Made = Arc<Mutex<Vec<String>>>;
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let mut clients = Vec::new();
     for _ in 0..args.connections {
-        clients.push(args.asked.connect().await?);
+        clients.push(args.target.connect().await?);
     }
     let made = Made::default();
     let longest = Duration::from_secs_f64(args.seconds);

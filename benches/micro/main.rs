@@ -42,29 +42,29 @@ struct Args {
 }
 
 /// A token, and the workspace to act in.
-struct Presented {
+struct Sample {
     token: String,
     workspace: String,
 }
 
 /// All requests, back to back in the order of use. A server's request is contiguous too, and was just written to memory
 /// when it is read.
-struct Asked {
+struct Requests {
     texts: String,
     /// Where each token ends, and the workspace after it.
     ends: Vec<(usize, usize)>,
 }
 
-impl Asked {
-    fn shuffled(presented: &[Presented], seed: u64) -> Self {
-        let mut asked = Self { texts: String::new(), ends: Vec::new() };
-        for place in shuffled(presented.len(), seed) {
-            asked.texts += &presented[place].token;
-            let token = asked.texts.len();
-            asked.texts += &presented[place].workspace;
-            asked.ends.push((token, asked.texts.len()));
+impl Requests {
+    fn shuffled(samples: &[Sample], seed: u64) -> Self {
+        let mut requests = Self { texts: String::new(), ends: Vec::new() };
+        for place in shuffled(samples.len(), seed) {
+            requests.texts += &samples[place].token;
+            let token = requests.texts.len();
+            requests.texts += &samples[place].workspace;
+            requests.ends.push((token, requests.texts.len()));
         }
-        asked
+        requests
     }
 
     fn requests(&self) -> impl Iterator<Item = IntrospectionRequest<'_>> {
@@ -90,22 +90,22 @@ async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
     let any = ([127, 0, 0, 1], 0).into();
     let running = server::start(Config::new(&url, any, any)).await?;
     let service = Arc::clone(&running.service);
-    let presented = population(args.live)?;
-    for one in &presented {
+    let samples = population(args.live)?;
+    for one in &samples {
         service.introspect(&request(&one.token, &one.workspace)).await?;
     }
     let mut rounds = Rounds::default();
     for round in 0..args.rounds {
-        rounds.run(&service, &presented, round)?;
+        rounds.run(&service, &samples, round)?;
     }
     running.stop().await;
     anyhow::ensure!(rounds.bad == 0, "{} were not from memory, or not allowed", rounds.bad);
     Ok(serde_json::json!({
-        "tokens": presented.len(),
+        "tokens": samples.len(),
         "median_ns": rounds.median,
         "p99_ns": rounds.p99,
         "allocations": rounds.allocations,
-        "digest_ns": digest_alone(&presented),
+        "digest_ns": digest_alone(&samples),
     }))
 }
 
@@ -119,13 +119,13 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn run(&mut self, service: &Service, presented: &[Presented], seed: u64) -> anyhow::Result<()> {
-        let asked = Asked::shuffled(presented, seed);
-        let mut requests = asked.requests();
+    fn run(&mut self, service: &Service, samples: &[Sample], seed: u64) -> anyhow::Result<()> {
+        let requests = Requests::shuffled(samples, seed);
+        let mut requests = requests.requests();
         let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)?;
         let counted = allocation_counter::measure(|| {
-            for _ in 0..presented.len() / AT_ONCE {
-                let begun = Instant::now();
+            for _ in 0..samples.len() / AT_ONCE {
+                let started = Instant::now();
                 for request in requests.by_ref().take(AT_ONCE) {
                     let term = service.term();
                     let answer = service.introspect_from_memory(black_box(&request), term);
@@ -135,7 +135,7 @@ impl Rounds {
                         .is_some_and(|answer| answer.decision.denial.is_none());
                     self.bad += usize::from(!allowed);
                 }
-                times.saturating_record(nanos(begun) / AT_ONCE as u64);
+                times.saturating_record(nanos(started) / AT_ONCE as u64);
             }
         });
         self.allocations += counted.count_total;
@@ -146,16 +146,16 @@ impl Rounds {
 }
 
 /// Measures the check characters and the digest alone, which is the lower bound.
-fn digest_alone(presented: &[Presented]) -> u64 {
-    let begun = Instant::now();
-    for one in presented {
+fn digest_alone(samples: &[Sample]) -> u64 {
+    let started = Instant::now();
+    for one in samples {
         black_box(digest_of_presented(black_box(&one.token), false));
     }
-    nanos(begun) / presented.len().max(1) as u64
+    nanos(started) / samples.len().max(1) as u64
 }
 
-fn nanos(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+fn nanos(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
@@ -170,10 +170,10 @@ fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
     }
 }
 
-fn population(live: u64) -> anyhow::Result<Vec<Presented>> {
+fn population(live: u64) -> anyhow::Result<Vec<Sample>> {
     let one = |index| {
         let token = String::from_utf8(tokens::token(index).to_vec())?;
-        Ok(Presented { token, workspace: tokens::slug(tokens::owner(index)) })
+        Ok(Sample { token, workspace: tokens::slug(tokens::owner(index)) })
     };
     (0..live).map(one).collect()
 }

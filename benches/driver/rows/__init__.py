@@ -6,6 +6,6 @@ def ratios(above, below):
     return [one / other for one, other in zip(above, below)]
 
 
-def of(reports, key):
+def per_round(reports, key):
     """Returns one figure of each round."""
     return [report[key] for report in reports]

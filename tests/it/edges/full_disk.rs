@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Ending, Remote, SERVE, reason, until_management};
+use super::{KilledOnDrop, Remote, SERVE, reason, until_management};
 use crate::cli::program::{run, split};
 use crate::waits::{self, eventually};
 
@@ -30,7 +30,7 @@ async fn sqlite_resumes_writing_once_there_is_space() {
     let log = tempfile::NamedTempFile::new().expect("a file");
     let said = || std::fs::read_to_string(log.path()).expect("it can be read");
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
-    let mut server = Ending(server.spawn().expect("unshare starts"));
+    let mut server = KilledOnDrop(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
     let line = waits::line(server.0.id(), &mut std::io::BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");

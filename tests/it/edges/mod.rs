@@ -19,9 +19,9 @@ use crate::waits::{self, eventually, within};
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
 /// A process that is killed at the end of the test.
-struct Ending(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Ending {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         // The process has been killed, so this wait ends.

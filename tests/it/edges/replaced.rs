@@ -12,14 +12,14 @@ use crate::stores::Database;
 use crate::waits::eventually;
 
 /// A store with a key, and a caller that may introspect and manage it.
-struct Made {
+struct Sample {
     p: Program,
     file: PathBuf,
     token: String,
     key: String,
 }
 
-fn made() -> Made {
+fn sample() -> Sample {
     let p = Program { database: Arc::new(Database::sqlite()) };
     let file = p.database.file().expect("a file");
     p.run("migrate").ok();
@@ -27,13 +27,13 @@ fn made() -> Made {
     let words = "caller create root --permission credentials.admin --permission introspect";
     let token = p.run(&format!("{words} --output token")).word();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
-    Made { p, file, token, key }
+    Sample { p, file, token, key }
 }
 
 /// Runs a server whose file reads as damaged until it is repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_repaired_is_used_again() {
-    let Made { p, file, token, key } = made();
+    let Sample { p, file, token, key } = sample();
     let log = tempfile::NamedTempFile::new().expect("a file");
     let mut server =
         Serving::start_logging(p.command(&split(SERVE)), log.reopen().expect("it opens").into());
@@ -66,8 +66,8 @@ async fn a_file_that_is_repaired_is_used_again() {
 }
 
 /// Runs a server, does `harm` to its file, and checks that the server trusts nothing any more.
-async fn lost(harm: impl FnOnce(&Path)) {
-    let Made { p, file, token, key } = made();
+async fn check_lost(harm: impl FnOnce(&Path)) {
+    let Sample { p, file, token, key } = sample();
     let copy = file.with_extension("copy");
     p.run(&format!("backup {}", copy.display())).ok();
     // Even a server that is configured to bridge outages.
@@ -89,15 +89,15 @@ async fn lost(harm: impl FnOnce(&Path)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_file_gets_no_more_writes() {
-    lost(|file| std::fs::remove_file(file).expect("a file")).await;
+    check_lost(|file| std::fs::remove_file(file).expect("a file")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replaced_file_is_not_used() {
-    lost(|file| std::fs::rename(file.with_extension("copy"), file).expect("a file")).await;
+    check_lost(|file| std::fs::rename(file.with_extension("copy"), file).expect("a file")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_the_log_loses_no_acknowledged_commit() {
-    lost(|file| std::fs::remove_file(file.with_extension("db-wal")).expect("a file")).await;
+    check_lost(|file| std::fs::remove_file(file.with_extension("db-wal")).expect("a file")).await;
 }

@@ -48,7 +48,7 @@ impl Scene {
 }
 
 /// Waits until the replica's row is in the store, and so in every copy of it.
-async fn until_known(p: &Program) {
+async fn until_registered(p: &Program) {
     let store = store::open_existing(&p.database.url()).await.expect("it opens");
     eventually("a server is known", async || {
         !store.list_replicas().await.expect("the rows").replicas.is_empty()
@@ -68,7 +68,7 @@ async fn a_restore_brings_back_the_backup_and_nothing_else() {
     // A server that is killed leaves a log behind, which belongs to the old file only.
     let mut server = p.start(SERVE);
     server.json();
-    until_known(p).await;
+    until_registered(p).await;
     p.run(&format!("backup {}", scene.backup().display())).ok();
     p.run(&format!("key revoke {id}")).ok();
     let later =

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Ending, Remote, SERVE, page};
+use super::{KilledOnDrop, Remote, SERVE, page};
 use crate::cli::program::{Program, split};
 use crate::stores::on_every_store;
 use crate::waits;
@@ -22,7 +22,7 @@ async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
     let token = p.run("caller create gateway --permission introspect --output token").word();
     let mut command = p.command(&split(&format!("{SERVE} --log trace --log-format json")));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Ending(command.spawn().expect("it starts"));
+    let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
     let line = waits::line(server.0.id(), &mut BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
@@ -53,7 +53,7 @@ async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
 async fn the_last_lines_are_written_before_the_end(p: Program) {
     let mut command = p.command(&split(SERVE));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Ending(command.spawn().expect("it starts"));
+    let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
     waits::line(server.0.id(), &mut BufReader::new(out));
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");

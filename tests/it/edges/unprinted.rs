@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sophic_auth::model::{Caller, CallerIdentity, Digest};
 use sqlx::Connection as _;
 
-use super::Ending;
+use super::KilledOnDrop;
 use crate::cli::program::{Ended, Program, command, split};
 use crate::stores::on_every_store;
 use crate::waits::{self, eventually};
@@ -30,7 +30,7 @@ fn to_a_full_disk(mut command: Command) -> Ended {
 }
 
 /// Runs a command whose standard output is closed by its reader.
-fn to_nobody(mut command: Command) -> Ended {
+fn to_closed_pipe(mut command: Command) -> Ended {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     ended(command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()))
@@ -42,7 +42,7 @@ fn ended(command: &mut Command) -> Ended {
     Ended { code: output.status.code(), out: String::new(), err }
 }
 
-const SAY: [(&str, i32); 12] = [
+const COMMANDS: [(&str, i32); 12] = [
     ("workspace list", 1),
     ("user list --output json", 1),
     ("member list --workspace acme", 1),
@@ -59,7 +59,7 @@ const SAY: [(&str, i32); 12] = [
 
 async fn a_command_whose_output_cannot_be_printed_fails(p: Program) {
     p.run("workspace put acme").ok();
-    for (words, code) in SAY {
+    for (words, code) in COMMANDS {
         let err = to_a_full_disk(p.command(&split(words))).failed(code);
         assert!(err.contains("standard output cannot be written"), "{words}: {err}");
     }
@@ -72,8 +72,8 @@ async fn a_command_whose_output_cannot_be_printed_fails(p: Program) {
 
 async fn a_closed_pipe_ends_a_command_quietly(p: Program) {
     p.run("workspace put acme").ok();
-    for (words, code) in SAY {
-        let ended = to_nobody(p.command(&split(words)));
+    for (words, code) in COMMANDS {
+        let ended = to_closed_pipe(p.command(&split(words)));
         // A command that answers by its exit code must not report success.
         let quiet = ended.err.is_empty() || ended.err.contains("nothing found in ");
         let quietly = code == 1 && ended.code == Some(0) && quiet;
@@ -95,7 +95,7 @@ async fn a_token_that_cannot_be_printed_is_revoked(p: Program) {
             let err = to_a_full_disk(p.command(&split(&words))).failed(1);
             assert!(err.contains("was revoked again"), "{words}: {err}");
         }
-        let err = to_nobody(p.command(&split(words))).failed(1);
+        let err = to_closed_pipe(p.command(&split(words))).failed(1);
         assert!(err.contains("was revoked again"), "{words}: {err}");
     }
     for list in ["key list", "pat list", "caller list"] {
@@ -149,7 +149,7 @@ async fn a_caller_rotation_whose_token_was_not_printed_is_undone(p: Program) {
         to_a_full_disk(rotate("--output token")),
         to_a_full_disk(rotate("--overlap 1h --output json")),
         closed(&rotate("--output token")),
-        to_nobody(rotate("")),
+        to_closed_pipe(rotate("")),
     ];
     for ended in undone {
         let err = ended.failed(1);
@@ -214,7 +214,7 @@ async fn interrupted(p: Program) {
         let file = folder.path().join("all.csv");
         let mut export = p.command(&["export".to_owned(), file.display().to_string()]);
         export.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut export = Ending(export.spawn().expect("it starts"));
+        let mut export = KilledOnDrop(export.spawn().expect("it starts"));
         eventually("a file is written", async || {
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
                 (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -257,7 +257,7 @@ async fn shown_first(p: Program) {
     let words = "key create --workspace acme --name ci --scope read --output token";
     let mut create = p.command(&split(words));
     create.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut create = Ending(create.spawn().expect("it starts"));
+    let mut create = KilledOnDrop(create.spawn().expect("it starts"));
     eventually("it is held up", async || {
         let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = \
                        (SELECT oid FROM pg_database WHERE datname = current_database())";

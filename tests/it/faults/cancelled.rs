@@ -15,7 +15,7 @@ use crate::waits::{cut_short, eventually};
 
 /// Number of calls of each kind.
 const CALLS: u64 = 300;
-fn hurried<T>(message: T, micros: u64) -> Request<T> {
+fn with_timeout_micros<T>(message: T, micros: u64) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(Duration::from_micros(micros));
     request
@@ -39,9 +39,9 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
     // Some calls carry a deadline, the others are just dropped.
     let going = Duration::from_micros(micros);
     let _ = tokio::join!(
-        first.create_key(hurried(create.clone(), micros)),
-        second.revoke(hurried(revoke, micros)),
-        third.introspect(hurried(ask.clone(), micros)),
+        first.create_key(with_timeout_micros(create.clone(), micros)),
+        second.revoke(with_timeout_micros(revoke, micros)),
+        third.introspect(with_timeout_micros(ask.clone(), micros)),
         cut_short(going, fourth.create_key(create)),
         cut_short(going, fifth.introspect(ask)),
     );

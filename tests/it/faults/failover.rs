@@ -10,7 +10,7 @@ use sophic_auth::grpc::pb::{
 use tonic::transport::Channel;
 
 use super::cluster::Cluster;
-use super::site::{patient, program, timed};
+use super::site::{program, tolerating_faults, with_deadline};
 use crate::cli::program::{Serving, run};
 use crate::harness::Actor;
 use crate::proxy::Proxy;
@@ -20,7 +20,7 @@ use crate::waits::{eventually, found, let_time_pass, within};
 const ASKS: usize = 10;
 
 /// Indexes of the server that knows only the old address, and of the one that knows both.
-const ONE: usize = 0;
+const OLD_ONLY: usize = 0;
 const BOTH: usize = 1;
 
 struct Failover {
@@ -88,7 +88,8 @@ impl Failover {
     /// Introspects a key at a server. Returns `None` if the server cannot answer.
     async fn ask(&self, key: &str, server: usize, fresh: bool) -> Option<bool> {
         let request = IntrospectRequest { token: key.to_owned(), fresh, ..Default::default() };
-        let answer = patient(self.root(server).auth().introspect(timed(request))).await;
+        let answer =
+            tolerating_faults(self.root(server).auth().introspect(with_deadline(request))).await;
         answer.ok().map(|answer| answer.get_ref().active)
     }
 
@@ -100,10 +101,10 @@ impl Failover {
     }
 
     /// Checks keys whose Revoke has returned: a server may fail to answer, but none may say that the key is active.
-    async fn assert_dead(&self, keys: &[String]) {
+    async fn assert_never_active(&self, keys: &[String]) {
         for turn in 0..ASKS {
             for key in keys {
-                for server in [ONE, BOTH] {
+                for server in [OLD_ONLY, BOTH] {
                     let said = self.ask(key, server, turn % 2 == 0).await;
                     assert_ne!(said, Some(true), "server {server} allows what was revoked");
                 }
@@ -120,7 +121,9 @@ impl Failover {
                 scopes: vec![Scope::Read.into()],
                 ..Default::default()
             };
-            let made = patient(self.root(server).auth().create_key(timed(request))).await;
+            let made =
+                tolerating_faults(self.root(server).auth().create_key(with_deadline(request)))
+                    .await;
             made.ok().map(|made| made.into_inner().token)
         })
         .await
@@ -131,7 +134,7 @@ impl Failover {
         eventually("it is revoked", async || {
             let credential = Some(revoke_request::Credential::Token(key.to_owned()));
             let request = RevokeRequest { credential, ..Default::default() };
-            patient(self.root(server).auth().revoke(timed(request))).await.is_ok()
+            tolerating_faults(self.root(server).auth().revoke(with_deadline(request))).await.is_ok()
         })
         .await;
     }
@@ -146,7 +149,7 @@ impl Failover {
 
     /// Until `work` is done, the proxy leads new connections to the two primaries in turn and cuts all of them again
     /// and again.
-    async fn lead_astray(&self, work: impl Future<Output = ()>) {
+    async fn alternate_primaries(&self, work: impl Future<Output = ()>) {
         let astray = async {
             for target in [self.old, self.new].into_iter().cycle() {
                 self.proxy.lead_to(target);
@@ -169,7 +172,7 @@ async fn a_failover_brings_no_revoked_token_back() {
         keys.push(f.create(BOTH).await);
     }
     for key in &keys {
-        f.until(key, ONE, true).await;
+        f.until(key, OLD_ONLY, true).await;
         f.until(key, BOTH, true).await;
     }
     let (live, keys) = keys.split_first().expect("eight keys");
@@ -177,36 +180,36 @@ async fn a_failover_brings_no_revoked_token_back() {
 
     // The server with one address reaches only a standby that does not know these revocations.
     f.revoke_by_command(&keys[..3]).await;
-    f.assert_dead(&keys[..3]).await;
-    assert_eq!(f.ask(live, ONE, false).await, None);
+    f.assert_never_active(&keys[..3]).await;
+    assert_eq!(f.ask(live, OLD_ONLY, false).await, None);
     f.until(live, BOTH, true).await;
     f.until(&keys[0], BOTH, false).await;
 
     // Existing connections stay where they are. New ones lead to the new primary.
     f.proxy.lead_to(f.new);
-    f.until(live, ONE, true).await;
-    f.until(&keys[0], ONE, false).await;
-    let made = f.create(ONE).await;
+    f.until(live, OLD_ONLY, true).await;
+    f.until(&keys[0], OLD_ONLY, false).await;
+    let made = f.create(OLD_ONLY).await;
     f.until(&made, BOTH, true).await;
-    f.revoke(&made, ONE).await;
+    f.revoke(&made, OLD_ONLY).await;
     f.revoke(&keys[3], BOTH).await;
-    f.assert_dead(&[made, keys[3].clone()]).await;
+    f.assert_never_active(&[made, keys[3].clone()]).await;
 
     // To the two primaries in turn.
-    f.lead_astray(async {
+    f.alternate_primaries(async {
         for key in &keys[4..] {
             f.revoke(key, BOTH).await;
-            f.assert_dead(std::slice::from_ref(key)).await;
+            f.assert_never_active(std::slice::from_ref(key)).await;
         }
     })
     .await;
     f.proxy.lead_to(f.new);
-    f.until(live, ONE, true).await;
+    f.until(live, OLD_ONLY, true).await;
     for key in keys {
-        f.until(key, ONE, false).await;
+        f.until(key, OLD_ONLY, false).await;
         f.until(key, BOTH, false).await;
     }
-    let made = f.create(ONE).await;
-    f.revoke(&made, ONE).await;
-    f.assert_dead(&[made]).await;
+    let made = f.create(OLD_ONLY).await;
+    f.revoke(&made, OLD_ONLY).await;
+    f.assert_never_active(&[made]).await;
 }

@@ -30,12 +30,12 @@ pub(super) struct History(Mutex<Vec<Event>>);
 
 /// What the history says about a key.
 #[derive(Debug, Default, Clone, Copy)]
-struct Life {
+struct KeyHistory {
     created: Option<Instant>,
     /// Start of the first attempt to revoke it.
-    doomed: Option<Instant>,
+    revoke_begun: Option<Instant>,
     /// End of the first Revoke that returned.
-    dead: Option<Instant>,
+    revoked: Option<Instant>,
 }
 
 impl History {
@@ -52,38 +52,38 @@ fn earlier(known: &mut Option<Instant>, other: Instant) {
     *known = Some(known.map_or(other, |known| known.min(other)));
 }
 
-fn lives(events: &[Event]) -> HashMap<usize, Life> {
-    let mut lives: HashMap<usize, Life> = HashMap::new();
+fn histories(events: &[Event]) -> HashMap<usize, KeyHistory> {
+    let mut histories: HashMap<usize, KeyHistory> = HashMap::new();
     for event in events {
         match *event {
             Event::Created { key, span } => {
-                earlier(&mut lives.entry(key).or_default().created, span.ended)
+                earlier(&mut histories.entry(key).or_default().created, span.ended)
             }
             Event::Revoked { key, span, returned } => {
-                let life = lives.entry(key).or_default();
-                earlier(&mut life.doomed, span.begun);
+                let history = histories.entry(key).or_default();
+                earlier(&mut history.revoke_begun, span.begun);
                 if returned {
-                    earlier(&mut life.dead, span.ended);
+                    earlier(&mut history.revoked, span.ended);
                 }
             }
             Event::Asked { .. } => {}
         }
     }
-    lives
+    histories
 }
 
 /// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before anybody
 /// revoked the key (I2, I6).
 pub(super) fn violations(events: &[Event]) -> Vec<Event> {
-    let lives = lives(events);
+    let histories = histories(events);
     let wrong = |event: &&Event| {
         let Event::Asked { key, span, active, .. } = **event else { return false };
-        let Some(life) = lives.get(&key) else { return false };
+        let Some(history) = histories.get(&key) else { return false };
         if active {
-            life.dead.is_some_and(|dead| span.begun > dead)
+            history.revoked.is_some_and(|revoked| span.begun > revoked)
         } else {
-            let known = life.created.is_some_and(|created| span.begun > created);
-            known && life.doomed.is_none_or(|doomed| span.ended < doomed)
+            let known = history.created.is_some_and(|created| span.begun > created);
+            known && history.revoke_begun.is_none_or(|revoke_begun| span.ended < revoke_begun)
         }
     };
     events.iter().filter(wrong).copied().collect()
@@ -109,24 +109,25 @@ pub(super) fn counts(events: &[Event]) -> [usize; 5] {
 /// Checks the checker: takes a good history, and moves one answer of each kind to a time at which it would be wrong.
 pub(super) fn assert_that_moved_answers_are_noticed(events: &[Event]) {
     assert_eq!(violations(events).len(), 0);
-    let lives = lives(events);
+    let histories = histories(events);
     let mut late = None;
     let mut early = None;
     for event in events {
         let Event::Asked { key, server, span, active } = *event else { continue };
-        let Some(life) = lives.get(&key) else { continue };
-        let (Some(created), Some(doomed), Some(dead)) = (life.created, life.doomed, life.dead)
+        let Some(history) = histories.get(&key) else { continue };
+        let (Some(created), Some(revoke_begun), Some(revoked)) =
+            (history.created, history.revoke_begun, history.revoked)
         else {
             continue;
         };
         let long = span.ended - span.begun;
         let tick = std::time::Duration::from_nanos(1);
-        if active && span.ended < dead {
-            let begun = dead + tick;
+        if active && span.ended < revoked {
+            let begun = revoked + tick;
             let span = Span { begun, ended: begun + long };
             late = Some(Event::Asked { key, server, span, active });
-        } else if !active && doomed - created > 2 * tick {
-            let span = Span { begun: created + tick, ended: doomed - tick };
+        } else if !active && revoke_begun - created > 2 * tick {
+            let span = Span { begun: created + tick, ended: revoke_begun - tick };
             early = Some(Event::Asked { key, server, span, active });
         }
     }

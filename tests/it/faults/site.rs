@@ -216,7 +216,8 @@ impl Site {
         };
         let root = self.root(server);
         let begun = Instant::now();
-        let response = patient(root.auth().create_key(timed(request))).await.ok()?;
+        let response =
+            tolerating_faults(root.auth().create_key(with_deadline(request))).await.ok()?;
         let span = Span { begun, ended: Instant::now() };
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         self.history.add(Event::Created { key, span });
@@ -228,7 +229,8 @@ impl Site {
         let request = IntrospectRequest { token: key.1.to_string(), ..Default::default() };
         let root = self.root(server);
         let begun = Instant::now();
-        let response = patient(root.auth().introspect(timed(request))).await.ok()?;
+        let response =
+            tolerating_faults(root.auth().introspect(with_deadline(request))).await.ok()?;
         let span = Span { begun, ended: Instant::now() };
         let active = response.get_ref().active;
         self.history.add(Event::Asked { key: key.0, server, span, active });
@@ -241,7 +243,7 @@ impl Site {
         let request = RevokeRequest { credential, ..Default::default() };
         let root = self.root(server);
         let begun = Instant::now();
-        let returned = patient(root.auth().revoke(timed(request))).await.is_ok();
+        let returned = tolerating_faults(root.auth().revoke(with_deadline(request))).await.is_ok();
         let span = Span { begun, ended: Instant::now() };
         self.history.add(Event::Revoked { key: key.0, span, returned });
         returned
@@ -291,14 +293,16 @@ impl Site {
     }
 }
 
-pub(super) fn timed<T>(message: T) -> Request<T> {
+pub(super) fn with_deadline<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request
 }
 
 /// Awaits a call. A stopped server does not keep deadlines, so this has a timeout. Only the errors below are allowed.
-pub(super) async fn patient<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+pub(super) async fn tolerating_faults<T>(
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
     let late = || Status::deadline_exceeded("nobody answered");
     let outcome = cut_short(DEADLINE + LEASE, call).await.ok_or_else(late)?;
     if let Err(status) = &outcome {

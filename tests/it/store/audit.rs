@@ -20,7 +20,7 @@ async fn commit(store: &TestStore, event: &AuditEvent) {
     tx.commit(event).await.expect("it commits");
 }
 
-fn full() -> AuditEvent {
+fn full_event() -> AuditEvent {
     AuditEvent {
         acting_user: Some(user_id("ada")),
         remote_address: Some("2001:db8::1".to_owned()),
@@ -33,7 +33,7 @@ fn full() -> AuditEvent {
 }
 
 async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
-    let (bare, full) = (event(), full());
+    let (bare, full) = (event(), full_event());
     commit(&store, &bare).await;
     commit(&store, &full).await;
     assert_eq!(
@@ -45,7 +45,7 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
 async fn a_batch_of_events_is_appended_like_single_events(store: TestStore) {
     // Text that could be mistaken for a number, a list or null in JSON, and more events than one batch of an import
     // has.
-    let begin = [event(), full()];
+    let begin = [event(), full_event()];
     let odd = ["0012", "[1]", "null", "true", "", "\"", "1e3"].map(|text| AuditEvent {
         caller: text.to_owned(),
         before: Some(text.to_owned()),

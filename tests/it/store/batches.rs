@@ -18,7 +18,7 @@ on_every_store! {
 }
 
 /// Creates five keys of a workspace and two personal access tokens of a user. The seventh credential is used at 50.
-async fn seven(store: &dyn Store) -> (Workspace, User) {
+async fn seven_credentials(store: &dyn Store) -> (Workspace, User) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     write(store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
@@ -45,7 +45,7 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<CredentialId> {
 }
 
 async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestStore) {
-    let (acme, ada) = seven(&*store).await;
+    let (acme, ada) = seven_credentials(&*store).await;
     let none = RevokeFilter::default;
     let cases = [
         (none(), numbered(1..=7)),
@@ -79,7 +79,7 @@ async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestSt
 }
 
 async fn revocable_credentials_are_locked_when_found_in_a_transaction(store: TestStore) {
-    let (acme, _) = seven(&*store).await;
+    let (acme, _) = seven_credentials(&*store).await;
     let keys = RevokeFilter { workspace_id: Some(acme.id.clone()), ..Default::default() };
     let mut tx = store.begin("test").await.expect("a transaction");
     let page = tx.find_revocable(&keys, None, 3).await.expect("a page");
@@ -141,7 +141,7 @@ async fn credentials_dead_before_the_cutoff_are_listed_whatever_ended_them(store
 }
 
 async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore) {
-    seven(&*store).await;
+    seven_credentials(&*store).await;
     write(&*store, async |tx| {
         let unknown = credential_id(99);
         let asked = [credential_id(5), unknown, credential_id(2), credential_id(6)];
@@ -163,7 +163,7 @@ async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore
 }
 
 async fn a_batch_is_revoked_whole_or_not_at_all(store: TestStore) {
-    seven(&*store).await;
+    seven_credentials(&*store).await;
     write(&*store, async |tx| {
         tx.revoke_credentials(&numbered([3]), at(70)).await.expect("it is revoked");
     })
@@ -177,7 +177,7 @@ async fn a_batch_is_revoked_whole_or_not_at_all(store: TestStore) {
 }
 
 async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
-    seven(&*store).await;
+    seven_credentials(&*store).await;
     let used = |seconds, ip: &str| LastUse { time: at(seconds), ip: ip.parse().ok() };
     let write = async |uses: &[(CredentialId, LastUse)]| {
         store.write_last_uses(uses).await.expect("they are written")

@@ -3,7 +3,7 @@
 use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
 use sophic_auth::store::{Lock, StoreError, Unique};
 
-use super::samples::{at, caller, certified, digest, write};
+use super::samples::{at, caller, caller_with_certificate, digest, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
@@ -34,8 +34,9 @@ async fn a_caller_is_found_by_the_digest_of_its_token_revoked_or_not(store: Test
 }
 
 async fn a_caller_is_found_by_its_certificate_unless_revoked(store: TestStore) {
-    let gateway = certified("gateway", 1, "spiffe://sophic/gateway");
-    let dead = Caller { revoke_time: Some(at(9)), ..certified("dead", 2, "dead.internal") };
+    let gateway = caller_with_certificate("gateway", 1, "spiffe://sophic/gateway");
+    let dead =
+        Caller { revoke_time: Some(at(9)), ..caller_with_certificate("dead", 2, "dead.internal") };
     write(&*store, async |tx| {
         tx.insert_caller(&gateway).await.expect("it is made");
         tx.insert_caller(&dead).await.expect("it is made");
@@ -141,7 +142,7 @@ async fn callers_are_listed_page_by_page_including_revoked_ones(store: TestStore
 }
 
 /// Inserts two callers, and returns the uniqueness error of the second insert, if any.
-async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
+async fn second_insert(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
     write(&**store, async |tx| tx.insert_caller(&first).await.expect("it is made")).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     match tx.insert_caller(second).await {
@@ -152,24 +153,29 @@ async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Uni
 }
 
 async fn a_name_is_taken_until_its_caller_is_revoked(store: TestStore) {
-    let live = second(&store, caller("live", 1), &caller("live", 2)).await;
+    let live = second_insert(&store, caller("live", 1), &caller("live", 2)).await;
     assert_eq!(live, Some(Unique::CallerName));
     let first = Caller { revoke_time: Some(at(5)), ..caller("dead", 3) };
-    assert_eq!(second(&store, first, &caller("dead", 4)).await, None);
+    assert_eq!(second_insert(&store, first, &caller("dead", 4)).await, None);
 }
 
 async fn a_certificate_is_taken_until_its_caller_is_revoked(store: TestStore) {
-    let live = second(&store, certified("a", 1, "live"), &certified("b", 2, "live")).await;
+    let live = second_insert(
+        &store,
+        caller_with_certificate("a", 1, "live"),
+        &caller_with_certificate("b", 2, "live"),
+    )
+    .await;
     assert_eq!(live, Some(Unique::CallerCertificateSan));
-    let first = Caller { revoke_time: Some(at(5)), ..certified("c", 3, "dead") };
-    assert_eq!(second(&store, first, &certified("d", 4, "dead")).await, None);
+    let first = Caller { revoke_time: Some(at(5)), ..caller_with_certificate("c", 3, "dead") };
+    assert_eq!(second_insert(&store, first, &caller_with_certificate("d", 4, "dead")).await, None);
 }
 
 async fn a_token_is_taken_for_ever(store: TestStore) {
     let first = Caller { revoke_time: Some(at(5)), ..caller("a", 1) };
     let same_token = Caller { identity: first.identity.clone(), ..caller("b", 2) };
-    assert_eq!(second(&store, first, &same_token).await, Some(Unique::CallerDigest));
+    assert_eq!(second_insert(&store, first, &same_token).await, Some(Unique::CallerDigest));
     let same_id = Caller { id: same_token.id, ..caller("d", 4) };
-    let taken = second(&store, caller("c", 2), &same_id).await;
+    let taken = second_insert(&store, caller("c", 2), &same_id).await;
     assert_eq!(taken, Some(Unique::CallerId));
 }

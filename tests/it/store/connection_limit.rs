@@ -16,7 +16,7 @@ use crate::stores::Database;
 use crate::waits::{found, within};
 
 /// Runs many reads and writes at once while the log is followed. None may fail.
-async fn busy(store: &Arc<dyn Store>, id: u128) {
+async fn run_load(store: &Arc<dyn Store>, id: u128) {
     // With very few connections, the first attempt may only free one for the feed.
     let mut feed = found("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
@@ -56,7 +56,7 @@ async fn a_role_with_few_connections_waits_for_one_of_its_pools() {
         raw::run(&database, &made).await;
         let store = store::open_existing(&url.replace("sophic@", &format!("{role}@"))).await;
         let store = store.expect("it opens");
-        busy(&store, limit).await;
+        run_load(&store, limit).await;
         store.close().await;
         raw::run(&database, &format!("DROP ROLE {role}")).await;
     }
@@ -70,7 +70,7 @@ async fn a_pooler_with_few_connections_fails_no_request() {
                     ignore_startup_parameters = extra_float_digits,options";
     let (pooler, url) = pgbouncer(&database.url(), settings).await;
     let store = store::open_existing(&url).await.expect("it opens");
-    busy(&store, 1).await;
+    run_load(&store, 1).await;
     store.close().await;
     drop(pooler);
     database.drop_database().await;

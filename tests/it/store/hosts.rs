@@ -19,7 +19,7 @@ fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
 }
 
 /// Waits until both a read and a write succeed.
-async fn recovered(store: &Arc<dyn Store>) {
+async fn until_recovered(store: &Arc<dyn Store>) {
     let acme = workspace("acme");
     within("it goes on at the other host", async {
         while store.ping().await.is_err() || store.begin("test").await.map(drop).is_err() {}
@@ -36,7 +36,7 @@ async fn a_host_that_does_not_answer_is_skipped() {
     // Nothing listens on port 1.
     for hosts in [format!("127.0.0.1:1,{address}"), format!("{address},127.0.0.1:1")] {
         let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
-        recovered(&store).await;
+        until_recovered(&store).await;
         store.close().await;
     }
     let (nowhere, _) = url(&database, "127.0.0.1:1,[::1]:1");
@@ -61,7 +61,7 @@ async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
             proxies[left].set(Mode::Pass);
             proxies[gone].set(mode);
             proxies[gone].cut();
-            recovered(&store).await;
+            until_recovered(&store).await;
         }
         store.close().await;
     }
@@ -73,7 +73,7 @@ async fn a_connection_option_cannot_forge_the_system_identifier() {
     let database = Database::postgres().await;
     let options = "?options=-c%20sophic_auth.system%3D1";
     let store = store::open(&format!("{}{options}", database.url())).await.expect("it opens");
-    recovered(&store).await;
+    until_recovered(&store).await;
     let brought = store.list_replicas().await.expect("a list").incarnation;
     let plain = store::open(&database.url()).await.expect("it opens");
     assert_eq!(plain.list_replicas().await.expect("a list").incarnation, brought);
@@ -114,7 +114,7 @@ async fn an_unreachable_store_is_reported_at_once_while_the_feed_probes_it() {
         within("it is known to be away", known).await;
         proxy.set(Mode::Pass);
         eventually("it is found", async || store.open_feed().await.is_ok()).await;
-        recovered(&store).await;
+        until_recovered(&store).await;
         store.close().await;
     }
     database.drop_database().await;

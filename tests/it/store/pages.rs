@@ -79,7 +79,7 @@ async fn fill(store: &TestStore) -> Vec<Credential> {
 }
 
 /// Naive implementation of a filter.
-fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
+fn matches_filter(credential: &Credential, filter: &CredentialFilter) -> bool {
     use sophic_auth::model::Owner;
     let (workspace, user) = match &credential.owner {
         Owner::Workspace(id) => (Some(id), None),
@@ -109,7 +109,8 @@ fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
 
 /// Returns what the naive implementation finds, in order.
 fn expected(all: &[Credential], filter: &CredentialFilter) -> Vec<Credential> {
-    let mut fitting: Vec<_> = all.iter().filter(|one| fits(one, filter)).cloned().collect();
+    let mut fitting: Vec<_> =
+        all.iter().filter(|one| matches_filter(one, filter)).cloned().collect();
     let place = |one: &Credential| CredentialPosition::of(one, filter.order);
     fitting.sort_by(|one, other| filter.order.compare(place(one), place(other)));
     fitting

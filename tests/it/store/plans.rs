@@ -172,7 +172,7 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
 }
 
 /// A position for the second page. The plan does not depend on which.
-fn somewhere(order: CredentialOrder) -> CredentialPosition {
+fn any_position(order: CredentialOrder) -> CredentialPosition {
     let time = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => None,
         CredentialOrder::LastUseTime => Some(at(5)),
@@ -192,7 +192,7 @@ async fn no_list_scans_the_whole_table(store: TestStore) {
     raw::run(&store.database, &statements(postgres, ROWS)).await;
     let mut shown = String::new();
     for (name, filter) in cases() {
-        let place = Some(somewhere(filter.order));
+        let place = Some(any_position(filter.order));
         let plan = store.explain_credentials(&filter, at(100_000_000), place, 51).await;
         let plan = plan.expect("a plan");
         // The rows of a narrow filter are read by its index and then sorted. Postgres does the same for rows that it

@@ -109,7 +109,7 @@ async fn revisions(store: &dyn Store) -> Vec<u64> {
     changes.iter().map(|change| change.revision.0).collect()
 }
 
-fn far() -> Timestamp {
+fn far_future() -> Timestamp {
     Timestamp::parse("9999-01-01T00:00:00Z").expect("a time")
 }
 
@@ -117,11 +117,11 @@ async fn old_changes_are_deleted_but_never_the_newest(store: TestStore) {
     five_changes(&*store).await;
     let long_ago = Timestamp::from_unix_micros(0).expect("a time");
     assert_eq!(store.delete_changes(long_ago, 100).await.expect("none is so old"), 0);
-    assert_eq!(store.delete_changes(far(), 2).await.expect("a batch"), 2);
+    assert_eq!(store.delete_changes(far_future(), 2).await.expect("a batch"), 2);
     assert_eq!(revisions(&*store).await, [3, 4, 5]);
-    assert_eq!(store.delete_changes(far(), 100).await.expect("a batch"), 2);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("a batch"), 2);
     assert_eq!(revisions(&*store).await, [5], "by which a reader sees what it missed");
-    assert_eq!(store.delete_changes(far(), 100).await.expect("nothing"), 0);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("nothing"), 0);
     assert_eq!(store.revision().await.expect("a revision").0, 5);
 }
 
@@ -130,13 +130,13 @@ async fn changes_that_a_replica_has_not_applied_stay(store: TestStore) {
     five_changes(&*store).await;
     let id = ReplicaId(Uuid::from_u128(1));
     let registered = feed.register(id, Duration::from_secs(5)).await.expect("it registers");
-    assert_eq!(store.delete_changes(far(), 100).await.expect("it has read nothing yet"), 0);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("it has read nothing yet"), 0);
     let (incarnation, applied) = registered;
     let incarnation = Some(incarnation);
     let published = Published { incarnation, applied, seq: 1, durable: false };
     feed.sync(id, &published, 100).await.expect("it answers").expect("its row");
     five_changes(&*store).await;
-    assert_eq!(store.delete_changes(far(), 100).await.expect("a batch"), 5);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("a batch"), 5);
     assert_eq!(revisions(&*store).await, [6, 7, 8, 9, 10]);
 }
 

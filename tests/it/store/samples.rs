@@ -134,7 +134,7 @@ pub(super) fn caller(text: &str, number: u32) -> Caller {
 }
 
 /// Returns a caller that is identified by a certificate.
-pub(super) fn certified(text: &str, number: u32, san: &str) -> Caller {
+pub(super) fn caller_with_certificate(text: &str, number: u32, san: &str) -> Caller {
     let san = CertificateSan::parse(san).expect("a name in a certificate");
     Caller {
         identity: CallerIdentity::Certificate(san),

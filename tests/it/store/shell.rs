@@ -19,7 +19,7 @@ on_every_store! {
 }
 
 /// Creates one of each thing that answers depend on, and returns the revision.
-async fn furnished(store: &TestStore) -> Revision {
+async fn filled_store(store: &TestStore) -> Revision {
     let (acme, ada) = acme_and_ada(&**store, Role::Member).await;
     write(&**store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
@@ -29,7 +29,7 @@ async fn furnished(store: &TestStore) -> Revision {
     .await
 }
 
-async fn logged(store: &TestStore, after: Revision, statement: &str) -> Vec<ChangedEntity> {
+async fn changes_of(store: &TestStore, after: Revision, statement: &str) -> Vec<ChangedEntity> {
     raw::run(&store.database, statement).await;
     let changes = store.list_changes(after, 100).await.expect("a page");
     let newest = store.revision().await.expect("a revision");
@@ -38,7 +38,7 @@ async fn logged(store: &TestStore, after: Revision, statement: &str) -> Vec<Chan
 }
 
 /// Returns the statement in the dialect of the store. Times and booleans differ.
-fn spelled(store: &TestStore, statement: &str) -> String {
+fn in_dialect(store: &TestStore, statement: &str) -> String {
     let (time, yes) = if store.database.is_postgres() {
         ("'2026-06-01T00:00:00Z'", "true")
     } else {
@@ -48,7 +48,7 @@ fn spelled(store: &TestStore, statement: &str) -> String {
 }
 
 async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
-    let mut revision = furnished(&store).await;
+    let mut revision = filled_store(&store).await;
     let ada = || ChangedEntity::User(user_id("ada"));
     let acme = || ChangedEntity::Workspace(super::samples::workspace("acme").id);
     let key = || ChangedEntity::Credential(digest(1));
@@ -70,8 +70,8 @@ async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
         ("DELETE FROM callers", gateway()),
     ];
     for (statement, entity) in statements {
-        let statement = spelled(&store, statement);
-        assert_eq!(logged(&store, revision, &statement).await, [entity], "{statement}");
+        let statement = in_dialect(&store, statement);
+        assert_eq!(changes_of(&store, revision, &statement).await, [entity], "{statement}");
         revision = store.revision().await.expect("a revision");
     }
     let inserts = [
@@ -82,19 +82,19 @@ async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
     ];
     for statement in inserts {
         let eve = [ChangedEntity::User(user_id("eve"))];
-        assert_eq!(logged(&store, revision, statement).await, eve, "{statement}");
+        assert_eq!(changes_of(&store, revision, statement).await, eve, "{statement}");
         revision = store.revision().await.expect("a revision");
     }
 }
 
 async fn a_row_whose_key_changes_is_logged_under_both_keys(store: TestStore) {
-    let revision = furnished(&store).await;
+    let revision = filled_store(&store).await;
     let of_nine = digest(9);
     let hex: String = of_nine.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let literal =
         if store.database.is_postgres() { format!("'\\x{hex}'") } else { format!("x'{hex}'") };
     let statement = format!("UPDATE credentials SET digest = {literal} WHERE kind = 1");
-    let changed = logged(&store, revision, &statement).await;
+    let changed = changes_of(&store, revision, &statement).await;
     assert_eq!(changed.len(), 2);
     for digest in [digest(1), of_nine] {
         assert!(changed.contains(&ChangedEntity::Credential(digest)), "{changed:?}");
@@ -102,9 +102,9 @@ async fn a_row_whose_key_changes_is_logged_under_both_keys(store: TestStore) {
 }
 
 async fn a_batch_is_logged_row_by_row(store: TestStore) {
-    let revision = furnished(&store).await;
-    let statement = spelled(&store, "UPDATE credentials SET revoke_time = :time");
-    let mut changed = logged(&store, revision, &statement).await;
+    let revision = filled_store(&store).await;
+    let statement = in_dialect(&store, "UPDATE credentials SET revoke_time = :time");
+    let mut changed = changes_of(&store, revision, &statement).await;
     changed.sort_by_key(|entity| format!("{entity:?}"));
     let mut both = [1, 2].map(|number| ChangedEntity::Credential(digest(number)));
     both.sort_by_key(|entity| format!("{entity:?}"));
@@ -116,11 +116,11 @@ async fn a_batch_is_logged_row_by_row(store: TestStore) {
          UPDATE workspaces SET display_name = 'X'; ROLLBACK"
     };
     let revision = store.revision().await.expect("a revision");
-    assert_eq!(logged(&store, revision, statement).await, []);
+    assert_eq!(changes_of(&store, revision, statement).await, []);
 }
 
 async fn what_the_schema_forbids_is_refused(store: TestStore) {
-    let revision = furnished(&store).await;
+    let revision = filled_store(&store).await;
     let attempts = [
         "UPDATE workspaces SET slug = 'Not A Slug'",
         "UPDATE workspaces SET id = 'a,b' WHERE id = 'id-of-acme'",
@@ -139,7 +139,7 @@ async fn what_the_schema_forbids_is_refused(store: TestStore) {
 }
 
 async fn deleting_all_rows_cannot_bypass_the_log(store: TestStore) {
-    let revision = furnished(&store).await;
+    let revision = filled_store(&store).await;
     if store.database.is_postgres() {
         let tables = ["workspaces", "users", "memberships", "credentials", "callers", "changes"];
         for table in tables.into_iter().chain(["counter"]) {
@@ -151,10 +151,10 @@ async fn deleting_all_rows_cannot_bypass_the_log(store: TestStore) {
         // Logical replication and some restores disable ordinary triggers like this.
         let statement = "SET session_replication_role = replica; DELETE FROM memberships";
         let ada = [ChangedEntity::User(user_id("ada"))];
-        assert_eq!(logged(&store, revision, statement).await, ada);
+        assert_eq!(changes_of(&store, revision, statement).await, ada);
     } else {
         // SQLite has no TRUNCATE. A DELETE of all rows fires the triggers for each row.
-        let changed = logged(&store, revision, "DELETE FROM credentials").await;
+        let changed = changes_of(&store, revision, "DELETE FROM credentials").await;
         assert_eq!(changed.len(), 2);
     }
 }

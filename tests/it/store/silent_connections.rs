@@ -16,7 +16,7 @@ use crate::stores::Database;
 use crate::waits::{still_waits, within};
 
 /// Runs this many concurrent tasks that each read and begin a transaction.
-async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
+async fn run_concurrently(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
     let mut all = JoinSet::new();
     for _ in 0..tasks {
         let store = Arc::clone(store);
@@ -40,13 +40,13 @@ async fn silent_connections_are_replaced_and_no_request_fails() {
     let through = format!("{head}@{}/{name}", proxy.address);
     for pooled in ["", "?pgbouncer=true"] {
         let store = store::open(&format!("{through}{pooled}")).await.expect("it opens");
-        at_once(&store, 64).await.expect("it works");
+        run_concurrently(&store, 64).await.expect("it works");
         proxy.freeze();
-        at_once(&store, 64).await.expect("it works again");
+        run_concurrently(&store, 64).await.expect("it works again");
         // A transaction has to detect the silence by itself.
         proxy.freeze();
         store.begin("test").await.map(drop).expect("it begins");
-        at_once(&store, 64).await.expect("it works again");
+        run_concurrently(&store, 64).await.expect("it works again");
         within("it does not wait for those that are silent", store.close()).await;
     }
     database.drop_database().await;
