@@ -76,7 +76,7 @@ async fn sqlite_resumes_writing_once_there_is_space() {
     std::fs::remove_file(disk.join("filler")).expect("there is a file");
     eventually("a key can be made", async || remote.make_key("after").await.is_ok()).await;
     for i in 0..5 {
-        remote.make_key(&format!("later {i}")).await.expect("and it stays so");
+        remote.make_key(&format!("later {i}")).await.expect("writing keeps working");
     }
     until_management(http, true).await;
 }

@@ -50,11 +50,11 @@ async fn a_file_that_is_repaired_is_used_again() {
     };
     write(&vec![0xa5; whole.len() - 4096]);
     eventually("it is not ready", async || page(http, "/readyz").await == 503).await;
-    let refused = remote.is_active(&key).await.expect_err("nothing is believed");
+    let refused = remote.is_active(&key).await.expect_err("a damaged file is not read");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
     let said = |what: &str| std::fs::read_to_string(log.path()).expect("a log").contains(what);
-    eventually("it was looked at again", async || said("does not read well yet")).await;
-    assert_eq!(page(http, "/readyz").await, 503, "and it stays so while it is damaged");
+    eventually("the file was checked again", async || said("does not read well yet")).await;
+    assert_eq!(page(http, "/readyz").await, 503, "it stays unready while the file is damaged");
 
     write(&whole[4096..]);
     eventually("it is ready", async || page(http, "/readyz").await == 200).await;
@@ -79,12 +79,12 @@ async fn check_lost(harm: impl FnOnce(&Path)) {
     eventually("it is ready", async || page(http, "/readyz").await == 200).await;
 
     harm(&file);
-    let refused = remote.make_key("lost").await.expect_err("it would be written into nothing");
+    let refused = remote.make_key("lost").await.expect_err("the commit would be lost");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
-    eventually("it answers no more", async || remote.is_active(&key).await.is_err()).await;
+    eventually("it stops answering", async || remote.is_active(&key).await.is_err()).await;
     eventually("it is not ready", async || page(http, "/readyz").await == 503).await;
-    let refused = remote.is_active(&key).await.expect_err("and it stays so");
-    assert_eq!(refused.code(), tonic::Code::Unavailable, "no token is called dead");
+    let refused = remote.is_active(&key).await.expect_err("it stays unavailable");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "no token is reported inactive");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,7 @@ async fn cancelled_calls_leave_no_open_transaction_and_lose_no_later_write() {
         let token = root.create_key("acme", &[Scope::Read]).await.token;
         give_up(&root, &token, turn).await;
     }
-    eventually("all that was begun is over", async || h.running.service.is_idle()).await;
+    eventually("the server is idle", async || h.running.service.is_idle()).await;
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
     until_open_transactions_have_ended(&mut database).await;
     for _ in 0..30 {

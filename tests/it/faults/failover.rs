@@ -154,7 +154,8 @@ impl Failover {
             for target in [self.old, self.new].into_iter().cycle() {
                 self.proxy.lead_to(target);
                 self.proxy.cut();
-                let_time_pass("they lead there for a while", Duration::from_millis(200)).await;
+                let_time_pass("connections are made there for a while", Duration::from_millis(200))
+                    .await;
             }
         };
         tokio::select! {

@@ -128,7 +128,7 @@ impl Site {
         let goal = *progress.borrow() + more;
         within("revocations return", progress.wait_for(|returned| *returned >= goal))
             .await
-            .expect("it goes on");
+            .expect("it continues");
     }
 
     fn stops(&self) -> bool {

@@ -146,7 +146,7 @@ async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore
         let unknown = credential_id(99);
         let asked = [credential_id(5), unknown, credential_id(2), credential_id(6)];
         let found = tx.find_credentials(&asked).await.expect("some are there");
-        assert_eq!(ids(&found), numbered([2, 5, 6]), "by id, whatever the order asked");
+        assert_eq!(ids(&found), numbered([2, 5, 6]), "ordered by id, not by the request");
         tx.revoke_credentials(&numbered([2, 6]), at(70)).await.expect("they are revoked");
         tx.delete_credentials(&numbered([5])).await.expect("it is dropped");
         tx.revoke_credentials(&[], at(70)).await.expect("none is fine");
@@ -193,7 +193,7 @@ async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
     assert_eq!((row.last_use, row.version), (Some(used(41, "2001:db8::1")), 1));
     let row = store.find_credential(seventh).await.expect("a read").expect("a row");
     assert_eq!(row.last_use, Some(used(50, "")));
-    assert_eq!(store.revision().await.expect("a revision"), before, "no cache is told");
+    assert_eq!(store.revision().await.expect("a revision"), before, "no cache is notified");
 }
 
 async fn further_events_are_committed_only_with_the_transaction(store: TestStore) {

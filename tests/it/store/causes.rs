@@ -57,7 +57,7 @@ async fn a_lock_timeout_is_named_in_the_error() {
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let mut tx = store.begin("test").await.expect("it begins");
-    let locked = tx.put_workspace(&workspace("acme")).await.expect_err("it waits in vain");
+    let locked = tx.put_workspace(&workspace("acme")).await.expect_err("it times out");
     let locked = cause(&locked);
     assert!(locked.contains("a lock did not come free in time"), "{locked}");
     assert!(locked.contains("55P03"), "{locked}");
@@ -69,7 +69,7 @@ async fn a_lock_timeout_is_named_in_the_error() {
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = SqliteConnection::connect(&database.url()).await.expect("it opens");
     let locking = other.begin_with("BEGIN IMMEDIATE").await.expect("it begins");
-    let busy = cause(&store.begin("test").await.map(drop).expect_err("it waits in vain"));
+    let busy = cause(&store.begin("test").await.map(drop).expect_err("it times out"));
     assert!(busy.contains("holds the file's lock"), "{busy}");
     drop(locking);
     store.close().await;
@@ -83,7 +83,7 @@ async fn a_statement_timeout_is_named_in_the_error() {
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     // The statement timeout applies to reads too, which wait here for a lock.
-    let late = store.list_workspaces(None, 1).await.expect_err("it waits in vain");
+    let late = store.list_workspaces(None, 1).await.expect_err("it times out");
     let late = cause(&late);
     assert!(late.contains("a statement took too long"), "{late}");
     drop(locking);

@@ -104,7 +104,7 @@ async fn a_sync_returns_at_most_the_limit(store: TestStore) {
             .expect("a sync")
             .expect("it is known");
         let Some(last) = page.changes.last() else { break };
-        assert_eq!(page.revision.0, from.0 + 5, "the newest is told all the while");
+        assert_eq!(page.revision.0, from.0 + 5, "every page has the newest revision");
         applied = last.revision;
         pages.push(page.changes.len());
     }
@@ -134,7 +134,7 @@ async fn the_row_of_a_running_replica_cannot_be_deleted(store: TestStore) {
         attempts.push("SET session_replication_role = replica; DELETE FROM replicas");
     }
     for attempt in attempts {
-        let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
+        let error = raw::try_run(&store.database, attempt).await.expect_err("raw SQL is refused");
         assert!(
             ["has not left", "change log", "stay as they are"]
                 .iter()
@@ -158,7 +158,7 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert_eq!(rows.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [late]);
     assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
     let undone = raw::try_run(&store.database, "UPDATE replicas SET end_time = NULL").await;
-    undone.expect_err("what has ended stays so");
+    undone.expect_err("an end time cannot be removed");
     // The end was long ago, so every other process has seen it.
     let long_ago = if store.database.is_postgres() {
         "UPDATE replicas SET end_time = end_time - interval '2 hours'"

@@ -41,7 +41,7 @@ async fn a_host_that_does_not_answer_is_skipped() {
     }
     let (nowhere, _) = url(&database, "127.0.0.1:1,[::1]:1");
     let nowhere = nowhere.replace("sophic@", "sophic:hunter2@");
-    let error = store::open(&nowhere).await.map(drop).expect_err("nobody is there");
+    let error = store::open(&nowhere).await.map(drop).expect_err("no host answers");
     let StoreError::Unavailable(text) = error else { panic!("{error:?}") };
     assert!(text.contains("127.0.0.1:1: ") && text.contains("::1:1: "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
@@ -96,7 +96,7 @@ async fn an_unreachable_store_is_reported_at_once_while_the_feed_probes_it() {
         if mode == Mode::Refuse {
             proxy.cut();
         }
-        eventually("it is missed", async || store.open_feed().await.is_err()).await;
+        eventually("the loss is noticed", async || store.open_feed().await.is_err()).await;
         let again = async {
             loop {
                 drop(store.open_feed().await)

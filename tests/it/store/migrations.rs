@@ -61,7 +61,7 @@ async fn migrating_twice_changes_nothing(store: TestStore) {
     let migrated = store::migrate(&url).await.expect("it is migrated");
     assert_eq!(migrated.from, migrated.to);
     assert!(migrated.to >= 5, "{migrated:?}");
-    store.ping().await.expect("the store that was open goes on");
+    store.ping().await.expect("the open store still works");
 }
 
 async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
@@ -76,7 +76,8 @@ async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
         "{error:?}"
     );
     assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
-    let pending = store::pending_migrations(&store.database.url()).await.expect("it can be told");
+    let pending =
+        store::pending_migrations(&store.database.url()).await.expect("the schema can be read");
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
@@ -186,10 +187,11 @@ async fn a_store_without_a_schema_is_not_opened() {
             matches!(&error, StoreError::Missing(text) if text.contains("sophic-auth migrate")),
             "{error:?}"
         );
-        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
-        let pending = store::pending_migrations(&database.url()).await.expect("it can be told");
+        assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
+        let pending =
+            store::pending_migrations(&database.url()).await.expect("the schema can be read");
         assert!(pending.from == 0 && pending.to >= 5, "{pending:?}");
-        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
+        assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
         database.drop_database().await;
     }
 }

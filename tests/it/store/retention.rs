@@ -49,7 +49,7 @@ async fn old_events_are_deleted_oldest_first_and_the_rest_is_append_only(store: 
     assert_eq!(count, 2, "at the cutoff it is not old yet");
     assert_eq!(all(&*store).await, [events[4].clone(), first, second]);
     let attempt = "DELETE FROM audit_events";
-    let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
+    let error = raw::try_run(&store.database, attempt).await.expect_err("raw SQL is refused");
     assert!(error.contains("append-only"), "{error}");
 }
 

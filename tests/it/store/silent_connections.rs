@@ -47,7 +47,7 @@ async fn silent_connections_are_replaced_and_no_request_fails() {
         proxy.freeze();
         store.begin("test").await.map(drop).expect("it begins");
         run_concurrently(&store, 64).await.expect("it works again");
-        within("it does not wait for those that are silent", store.close()).await;
+        within("closing does not wait for silent connections", store.close()).await;
     }
     database.drop_database().await;
 }
@@ -63,7 +63,7 @@ async fn an_abandoned_statement_blocks_no_other() {
     let waiting = store.find_workspace("acme");
     still_waits(Duration::from_millis(100), "it has the lock", waiting).await;
     // The server goes on executing the statement for some seconds, and the pool has no other connection.
-    store.revision().await.expect("its place is free");
+    store.revision().await.expect("the connection is free");
     drop(locking);
     store.close().await;
     database.drop_database().await;

@@ -119,7 +119,7 @@ pub(super) async fn waits_for<T: Send + 'static>(
     let mut waiter = tokio::task::spawn(waiter);
     still_waits(Duration::from_millis(150), "it has what another holds", &mut waiter).await;
     tx.commit(&event()).await.expect("it commits");
-    within("it goes on", waiter).await.expect("no panic")
+    within("it continues", waiter).await.expect("no panic")
 }
 
 async fn a_lock_waits_and_then_sees_the_earlier_write(store: TestStore) {
@@ -175,7 +175,7 @@ async fn a_lock_that_is_never_released_is_unavailable(store: TestStore) {
     let error = waited.await.expect_err("the lock is held");
     assert!(matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_)), "{error:?}");
     drop(tx);
-    store.ping().await.expect("it goes on");
+    store.ping().await.expect("it continues");
 }
 
 async fn concurrent_increments_lose_nothing(store: TestStore) {

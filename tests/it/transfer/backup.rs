@@ -64,7 +64,7 @@ async fn a_backup_of_postgres_is_refused() {
     assert!(text(&done.stderr).contains("pg_dump"));
     store::backup(&over.database.url(), "/tmp/never-written.db".as_ref())
         .await
-        .expect_err("nor by the store");
+        .expect_err("the store refuses it too");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

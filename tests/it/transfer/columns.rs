@@ -35,7 +35,7 @@ async fn unknown_columns_are_listed_and_nothing_is_written(over: Over) {
     };
     let csv = TransferFormat::Csv;
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title"])).await;
-    let error = report.expect_err("one is left").to_string();
+    let error = report.expect_err("one unknown column is left").to_string();
     assert!(error.contains("format: owner_id."), "{error}");
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title", "owner_id"])).await;
     assert_eq!(report.expect("a report").written, 1);
@@ -107,7 +107,7 @@ async fn a_json_array_is_read_like_json_lines(over: Over) {
     let cut = &pretty[..pretty.len() - 2];
     let (report, _) =
         over.import(&cut.replace("legacy-", "other-"), TransferFormat::Jsonl, EACH).await;
-    let error = report.expect_err("it is cut off").to_string();
+    let error = report.expect_err("the array is truncated").to_string();
     assert!(error.contains("ends in the middle"), "{error}");
     assert_eq!(count(&over).await, 3);
 }

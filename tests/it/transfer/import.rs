@@ -83,7 +83,7 @@ async fn tokens_and_digests_of_another_system_introspect(over: Over) {
     assert_eq!((report.lines, report.written, report.there, report.bad), (3, 3, 0, 0));
     assert!(is_allowed(&over, &legacy(1)).await);
     assert!(is_allowed(&over, &legacy(2)).await);
-    assert!(!is_allowed(&over, &legacy(3)).await, "it came revoked");
+    assert!(!is_allowed(&over, &legacy(3)).await, "it was imported as revoked");
     assert!(!is_allowed(&over, &digest).await, "a digest is no token");
     let exported = over.export(TransferFormat::Jsonl).await;
     assert!(exported.contains(r#""name":"one, \"quoted\"""#), "{exported}");
@@ -367,7 +367,7 @@ async fn imported_credentials_get_the_current_watermark_of_their_owner(over: Ove
     assert_eq!(told.bad, []);
     assert_eq!(report.written, 1);
     assert!(is_allowed(&over, &legacy(1)).await);
-    assert!(!is_allowed(&over, &legacy(0)).await, "it died with the workspace");
+    assert!(!is_allowed(&over, &legacy(0)).await, "it ended with the workspace");
 }
 
 async fn of_action(over: &Over, action: &str) -> Vec<AuditEvent> {

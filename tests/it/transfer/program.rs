@@ -53,7 +53,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     let server = served(&harness).await;
     let gateway = server.caller("proxy", &[sophic_auth::model::Permission::Introspect]).await;
     let before = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
-    assert!(!before.active, "nobody knows it yet, and that is remembered");
+    assert!(!before.active, "it is unknown, and the cache remembers that");
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     // Widening changes do not wait for replicas. The server applies this one a moment later.
@@ -154,7 +154,7 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert!(text(&semicolons.stderr).contains("semicolons"), "{}", text(&semicolons.stderr));
     let marked = format!("\u{feff}{}", keys(0..1).replace('\n', "\r\n"));
     assert_eq!(run(database, &import, &marked).status.code(), Some(0), "of Windows");
-    assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "in which format?");
+    assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "the format is unknown");
     let missing = run(database, &["import", "/nowhere/legacy.csv"], "");
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/nowhere/legacy.csv"));
