@@ -1,4 +1,4 @@
-//! The real nginx, the real Caddy and a real Envoy, each with the configuration of its page in `docs/`.
+//! Real nginx, Caddy and Envoy, each with the configuration of its page in `docs/`.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ pub(crate) struct Proxy {
 const NAMES: [&str; 3] = ["nginx", "caddy", "envoy"];
 
 impl Proxy {
-    /// Each of them, before this server.
+    /// Starts each proxy in front of this server.
     pub(crate) async fn all(scene: &Scene) -> Vec<Self> {
         let mut proxies = Vec::new();
         for name in NAMES {
@@ -32,7 +32,7 @@ impl Proxy {
         proxies
     }
 
-    /// One of them, which has this service token.
+    /// Starts one proxy with this service token.
     pub(crate) async fn start(name: &'static str, scene: &Scene, token: &str) -> Self {
         let upstream = Upstream::start().await;
         let address = free_address();
@@ -96,8 +96,8 @@ impl Start<'_> {
             ],
         );
         let path = self.folder.path().display();
-        // The settings of the machine, which the page leaves to the package. Without a master process there is no worker
-        // that could outlive a SIGKILL.
+        // Settings that a package would have installed, which are not part of the page. Without a master process there
+        // is no worker that could outlive a SIGKILL.
         let config = format!(
             "daemon off;\nmaster_process off;\npid {path}/pid;\nerror_log stderr;\n\
              events {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\n\
