@@ -134,9 +134,9 @@ async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     let refused = target.run(&format!("import {} --output json", made.file()));
     assert_eq!(refused.code, Some(1));
     for reason in [
-        "line 2: workspace: its slug or id is another's here",
+        "line 2: workspace: another workspace has its slug or id here",
         "differs in display_name",
-        "caller: its name is another's here",
+        "caller: another caller has its name here",
     ] {
         assert!(refused.err.contains(reason), "{reason}: {}", refused.err);
     }
@@ -163,7 +163,7 @@ async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     let refused = fresh.run(&format!("import {}", made.file()));
     assert_eq!(refused.code, Some(1));
     assert!(
-        refused.err.contains("it is revoked in the file, and not so here: revoke it first"),
+        refused.err.contains("it is revoked in the file but not here: revoke it first"),
         "{}",
         refused.err
     );
@@ -251,7 +251,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let purged = p.run("purge --dead-after 1ms --output json").json();
     assert_ne!(purged["purged_count"], 0, "{purged}");
     let again = p.run(&import);
-    let said = format!("credential {dead_id} died here and was dropped: it stays dead");
+    let said = format!("credential {dead_id} was purged here, and stays ended");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
     // The same holds for an export of credentials only, and for its owner.
@@ -259,7 +259,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     p.run("user delete bob").ok();
     let of_bob = "user,name,scopes,token\nbob,n,read,legacy-000001-5f2c9a71d03b4e86\n";
     for (text, format, said) in [
-        (plain.as_str(), "jsonl", "id: this credential died here and was dropped"),
+        (plain.as_str(), "jsonl", "id: this credential was purged here"),
         (of_bob, "csv", "it was deleted here"),
     ] {
         let refused = p.pipe(text, &format!("import --format {format} --create-missing -"));
@@ -284,8 +284,8 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     for said in [
         "membership: it was removed here",
         "differs in policy",
-        "workspace: one of its id was deleted here",
-        "differs in disabled (it is here)",
+        "workspace: a workspace with this id was deleted here",
+        "differs in disabled (disabled here)",
         "revoke_time (revoked here)",
         "differs in permissions",
     ] {
