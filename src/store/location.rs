@@ -100,9 +100,9 @@ pub async fn backup(url: &str, to: &Path) -> Result<()> {
 }
 
 /// Begins to replace the database with a backup. For SQLite only, like [`backup`].
-pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
+pub async fn restore(url: &str, from: &Path) -> Result<sqlite::PreparedRestore> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
+        Location::Sqlite(path) => sqlite::PreparedRestore::begin(&path, from).await,
         Location::Postgres(_) => Err(StoreError::InvalidLocation(
             "only SQLite stores are restored here: for Postgres use pg_restore".to_owned(),
         )),

@@ -60,7 +60,7 @@ pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingE
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use requests::{ClaimedRequest, RequestTx};
-pub use sqlite::{Restoring, SqliteStore};
+pub use sqlite::{PreparedRestore, SqliteStore};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,

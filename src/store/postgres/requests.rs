@@ -8,7 +8,7 @@ use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
 /// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
-const FORGOTTEN_AT_ONCE: i64 = 100;
+const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestTx for PostgresTx {
@@ -51,7 +51,7 @@ impl RequestTx for PostgresTx {
                          FOR UPDATE SKIP LOCKED)",
             )
             .bind(sql_time(forget_before))
-            .bind(FORGOTTEN_AT_ONCE)
+            .bind(EXPIRED_PER_CLAIM)
             .execute(db.connection())
             .await?;
             Ok(None)

@@ -1,4 +1,4 @@
-//! The audit log: appended to, read, and cut by retention.
+//! The audit log: appending events, reading them, and deleting old ones.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ impl AuditStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
         read!(self, async |db| {
-            // Only what the filter asks for stands in the statement, so that each has its index.
+            // The statement has only the conditions that the filter sets, so that SQLite can use an index for each.
             let mut query = QueryBuilder::<Sqlite>::new(concat!(
                 "SELECT ",
                 audit_event_columns!(),
@@ -36,8 +36,8 @@ impl AuditStore for SqliteStore {
                 query.push(" AND id < ").push_bind(EventId::first_after(end).0);
                 query.push(" AND time < ").push_bind(sql_time(end));
             }
-            // The first that is asked for picks the index, the one that leaves fewest rows first: SQLite would guess. A '+' keeps
-            // the others from being picked.
+            // The first condition selects the index. The conditions are in order of selectivity, because SQLite keeps
+            // no statistics to choose by. The unary `+` keeps SQLite from choosing the index of a later condition.
             let mut plus = "";
             let target_id = filter.target_id.as_deref();
             let conditions = [
@@ -68,7 +68,7 @@ impl AuditStore for SqliteStore {
 impl AuditTx for SqliteTx {
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
         run!(self, async |db| {
-            // One statement: they go in as JSON, the id in it as hexadecimal digits.
+            // One statement inserts all of them. They are bound as JSON, with the id in hexadecimal.
             if events.is_empty() {
                 return Ok(());
             }
@@ -129,7 +129,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
     Ok(())
 }
 
-/// A row as an array, in the order of the columns.
+/// Returns the event as a JSON array, in the order of the columns.
 fn fields(event: &AuditEvent) -> Value {
     json!([
         hex::encode(event.id.0.as_bytes()),

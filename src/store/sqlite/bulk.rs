@@ -1,4 +1,4 @@
-//! Credentials by the batch: ending, purging, and noting the use of many in few statements.
+//! Batches of credentials: revoking, purging, and recording their last use.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -39,7 +39,7 @@ impl BulkStore for SqliteStore {
 
     async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // Dead by themselves, which has its indexes, or with their owner.
+            // Revoked or expired, each by its index, or ended with the owner.
             let rows = sqlx::query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \
@@ -67,7 +67,7 @@ impl BulkStore for SqliteStore {
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            // Replicas race, and none may turn back what another wrote.
+            // Replicas write concurrently. An earlier use must not overwrite a later one.
             let mut written = 0;
             for (id, last_use) in uses {
                 let done = sqlx::query(
@@ -138,7 +138,7 @@ impl BulkTx for SqliteTx {
     }
 }
 
-/// Credentials that the filter names after this one, by id.
+/// Returns the credentials that the filter matches, ordered by id, after the given id.
 async fn list_revocable(
     db: &mut SqliteConnection,
     filter: &RevokeFilter,
@@ -153,7 +153,7 @@ async fn list_revocable(
     rows.iter().map(row::credential).collect()
 }
 
-/// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
+/// Adds the conditions: the credential is revoked neither itself nor by the owner's watermark, and the filter matches.
 fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {
@@ -177,7 +177,7 @@ fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
     }
 }
 
-/// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
+/// Returns the ids as a JSON array of hexadecimal strings, so that any number of them is one parameter.
 fn uuids(ids: &[CredentialId]) -> String {
     let ids = ids.iter().map(|id| id.0.simple().to_string().into());
     serde_json::Value::Array(ids.collect()).to_string()

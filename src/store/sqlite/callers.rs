@@ -1,4 +1,4 @@
-//! Services that call this one.
+//! Callers: the services that call this one.
 
 use async_trait::async_trait;
 
@@ -22,7 +22,7 @@ impl CallerStore for SqliteStore {
             .fetch_optional(db)
             .await?;
             let caller = row.as_ref().map(row::caller).transpose()?;
-            // The index has found it; this compares all of it, in a time that tells nothing.
+            // The index found the row. This compares the whole digest in constant time.
             Ok(caller.filter(|caller| caller.has_token(digest)))
         })
     }
@@ -135,7 +135,7 @@ impl CallerTx for SqliteTx {
     }
 }
 
-/// The digest of its service token, or the name in its certificate.
+/// Returns the digest of the service token, or the name in the client certificate.
 fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     match &caller.identity {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
@@ -143,7 +143,7 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     }
 }
 
-/// The digest of its token from before the last rotation.
+/// Returns the digest of the token that the last rotation replaced.
 fn previous_digest(caller: &Caller) -> Option<&[u8]> {
     caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

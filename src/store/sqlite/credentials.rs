@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
+//! Keys and personal access tokens: the look-up that every introspection needs, and their management.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -18,7 +18,7 @@ impl CredentialStore for SqliteStore {
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         read!(self, async |db| {
-            // One transaction, hence one snapshot. There is no round trip to save.
+            // One transaction, so that all answers come from one snapshot. SQLite has no round trips to save.
             let mut transaction = db.begin().await?;
             let mut answers = Vec::with_capacity(asked.len());
             for (digest, workspace) in asked {
@@ -202,20 +202,20 @@ impl CredentialTx for SqliteTx {
                 .bind(i64::from(most))
                 .fetch_one(db)
                 .await?;
-            // No more than `most`, which is a u32.
+            // The count is at most `most`, which is a `u32`.
             Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
         })
     }
 }
 
-/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
+/// Returns everything that an introspection of this digest needs. It is one statement, so it reads one snapshot.
 async fn look_up(
     db: &mut SqliteConnection,
     digest: &Digest,
     workspace: Option<&str>,
 ) -> Result<Facts> {
-    // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
-    // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
+    // The joins start at the counter, so that an unknown digest still returns the revision. Ids and slugs share one
+    // namespace. Ids take precedence, so that a slug inserted by hand cannot shadow the id of another workspace.
     let row = sqlx::query(concat!(
         "SELECT counter.revision, c.digest, ",
         credential_columns!("c.revoke_time"),
@@ -244,7 +244,7 @@ async fn look_up(
     row::facts(&row, digest)
 }
 
-/// The credential of this id.
+/// Returns the credential with this id.
 async fn find(db: &mut SqliteConnection, id: CredentialId) -> Result<Option<Credential>> {
     let row = sqlx::query(concat!(select_credentials!(), " WHERE c.id = $1"))
         .bind(id.0)

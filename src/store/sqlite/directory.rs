@@ -1,4 +1,4 @@
-//! Workspaces and their names, users, memberships.
+//! Workspaces and their names, users, and memberships.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -77,7 +77,7 @@ impl DirectoryStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Membership>> {
         read!(self, async |db| {
-            // Only what is asked for stands in the statement, so that each has its index.
+            // The statement has only the conditions that the caller sets, so that SQLite can use an index for each.
             let (after_workspace, after_user) =
                 after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
             let mut query = QueryBuilder::<Sqlite>::new(concat!(
@@ -294,7 +294,7 @@ impl DirectoryTx for SqliteTx {
     }
 }
 
-/// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
+/// Returns the workspace with this slug or id, unless it is deleted. Ids take precedence, as in `look_up`.
 async fn find_workspace(db: &mut SqliteConnection, name: &str) -> Result<Option<Workspace>> {
     let row = sqlx::query(concat!(
         "SELECT ",
@@ -309,7 +309,7 @@ async fn find_workspace(db: &mut SqliteConnection, name: &str) -> Result<Option<
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The user of this id, deleted or not.
+/// Returns the user with this id, deleted or not.
 async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<User>> {
     let row = sqlx::query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
         .bind(id.as_str())
@@ -318,7 +318,7 @@ async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<
     row.as_ref().map(row::user).transpose()
 }
 
-/// The user's membership of the workspace.
+/// Returns the user's membership of the workspace.
 async fn find_membership(
     db: &mut SqliteConnection,
     workspace: &WorkspaceId,

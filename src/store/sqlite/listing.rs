@@ -1,4 +1,4 @@
-//! Pages of credentials: how `store::listing` walks an index, in SQL.
+//! Pages of credentials: the SQL for the index walks of `store::listing`.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -14,7 +14,7 @@ use crate::store::{
 
 type Query = QueryBuilder<Sqlite>;
 
-/// Where what was never used stands in the order of last uses: `last_use_order`.
+/// Value of `last_use_order` for a credential that was never used.
 const NEVER: i64 = -9_000_000_000_000_000_000;
 
 #[async_trait]
@@ -28,7 +28,7 @@ impl ListingStore for SqliteStore {
     ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
                 parts.push(walk.run(db).await?);
             }
@@ -45,7 +45,7 @@ impl ListingStore for SqliteStore {
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
             let mut plans = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
                 let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN QUERY PLAN ");
@@ -81,8 +81,8 @@ impl ListingStore for SqliteStore {
     }
 }
 
-/// What is walked: one index, or what a user sees, which is an index of each owner.
-async fn walks(
+/// Returns the filters to walk, one index each. What a user sees takes one walk for each owner.
+async fn walks_of(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,
 ) -> Result<Vec<CredentialFilter>> {
@@ -101,7 +101,7 @@ async fn walks(
     Ok(walks)
 }
 
-/// The workspaces that the user is admin or owner of.
+/// Returns the workspaces of which the user is an admin or owner.
 async fn administered_workspaces(
     db: &mut SqliteConnection,
     user: &UserId,
@@ -115,7 +115,7 @@ async fn administered_workspaces(
     rows.iter().map(row::workspace_id).collect()
 }
 
-/// One walk along one index.
+/// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
@@ -135,7 +135,8 @@ impl Walk<'_> {
         Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
-    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
+    /// Returns the position at which the walk must end, if any, or a filter that leaves so few rows that all of them
+    /// are read.
     async fn plan(
         &self,
         db: &mut SqliteConnection,
@@ -185,7 +186,7 @@ impl Walk<'_> {
         query.push(" LIMIT ").push_bind(i64::from(self.limit));
     }
 
-    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    /// Adds the rows to walk: the prefix of the index, from the start of the page up to `end`.
     fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -227,12 +228,12 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row. A `+` keeps SQLite, which knows no numbers, from taking the index of a filter that
-    /// leaves more than what is walked.
+    /// Adds the conditions that are checked row by row. SQLite keeps no statistics. A unary `+` keeps it from using the
+    /// index of a condition that would leave more rows than the walk.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
-            // Asked once, not of each row.
+            // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query
                     .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
@@ -280,7 +281,7 @@ impl Walk<'_> {
         });
     }
 
-    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
+    /// Adds the rows that a narrow filter leaves. They are sorted by that filter's index, so that SQLite uses no other.
     fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -311,7 +312,7 @@ impl Walk<'_> {
     }
 }
 
-/// Which side of a place, in the list's order.
+/// Which side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,
@@ -357,7 +358,8 @@ fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>
 const REVOKED: &str =
     "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
 
-/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+/// Checks in the same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled,
+/// active.
 fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
@@ -375,7 +377,7 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     };
 }
 
-/// No bytes at all come before every digest.
+/// The empty byte string sorts before every digest.
 fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! What the audit log has yet to tell.
+//! Pending end events: audit events of credentials that ended with their owner and are still to be written.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite};

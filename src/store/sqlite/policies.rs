@@ -1,4 +1,4 @@
-//! What workspaces ask of their keys beyond the server's own policy.
+//! Policies of workspaces for their keys, which restrict the server's policy further.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -83,7 +83,7 @@ impl PolicyTx for SqliteTx {
     }
 }
 
-/// The policy of this workspace, if it has one.
+/// Returns the policy of this workspace, if it has one.
 async fn find(db: &mut SqliteConnection, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
     let row = sqlx::query(
         "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \

@@ -1,4 +1,4 @@
-//! Request ids of calls that made a credential.
+//! Request ids of calls that created a credential.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -8,8 +8,8 @@ use super::{Result, sql_time};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
-/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
-const FORGOTTEN_AT_ONCE: i64 = 100;
+/// Number of expired rows that each claim deletes. It deletes more than it inserts, so that they cannot pile up.
+const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestTx for SqliteTx {
@@ -50,7 +50,7 @@ impl RequestTx for SqliteTx {
                      SELECT rowid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2)",
             )
             .bind(sql_time(forget_before))
-            .bind(FORGOTTEN_AT_ONCE)
+            .bind(EXPIRED_PER_CLAIM)
             .execute(&mut *db)
             .await?;
             Ok(None)

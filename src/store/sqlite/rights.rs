@@ -1,4 +1,4 @@
-//! Whether the file takes writes.
+//! Whether this process can write to the file.
 
 use std::path::Path;
 
@@ -24,9 +24,9 @@ pub(super) async fn try_to_write(db: &mut SqliteConnection) -> Result<()> {
     Ok(())
 }
 
-/// Why the file cannot be written to, as far as the file system tells.
+/// Returns why the file cannot be written to, if the file system shows a reason.
 pub fn missing_rights(path: &Path) -> Option<String> {
-    match file::existing(path).ok()? {
+    match file::require(path).ok()? {
         (path, Access::Read { .. }) => Some(format!(
             "this user may only read {}, or write nothing in its folder, where SQLite keeps its log",
             path.display()

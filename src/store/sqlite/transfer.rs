@@ -1,4 +1,4 @@
-//! Import and export: many credentials in one statement. Lists go in as JSON, bytes in it as hexadecimal digits.
+//! Import and export: many credentials in one statement. Lists are bound as JSON, with bytes in hexadecimal.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -59,7 +59,7 @@ impl TransferTx for SqliteTx {
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
         run!(self, async |db| {
-            // One change is logged for all: that what was unknown may be known.
+            // One change is logged for all of them: unknown digests may now be known.
             if credentials.is_empty() {
                 return Ok(());
             }
@@ -96,7 +96,7 @@ impl TransferTx for SqliteTx {
     }
 }
 
-/// What is there of what a batch names.
+/// Returns what already exists of the names in a batch.
 async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Result<ImportFound> {
     let mut found = ImportFound::default();
     if !names.workspaces.is_empty() {
@@ -140,7 +140,7 @@ async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Result<ImportFo
     Ok(found)
 }
 
-/// A row as an array, in the order in which `insert` takes it apart.
+/// Returns the row as a JSON array, in the order in which `insert_credentials` reads it.
 fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
     let Credential { owner, .. } = credential;
     let (workspace, user, max_role) = match owner {

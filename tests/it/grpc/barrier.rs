@@ -190,8 +190,14 @@ async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let stop = CancellationToken::new();
     let following = tokio::task::spawn(follow_change_log(parts, stop.clone()));
     let holds = || lease.held_since(lease.snapshot(), SystemClock.since_boot());
+    let observer = h.database.open().await;
+    // The row from before the panic may still be there.
     eventually("it registers anew", async || {
-        boot.has_panicked() && local.row().is_some() && holds()
+        let rows = observer.list_replicas().await.expect("the rows").replicas;
+        let rows: Vec<_> =
+            rows.iter().filter(|row| row.lease == LEASE).map(|row| row.id.0).collect();
+        let newest = local.row().map(|(id, _)| id.0) == rows.iter().max().copied();
+        boot.has_panicked() && rows.len() == 2 && newest && holds()
     })
     .await;
     stop.cancel();

@@ -1,4 +1,5 @@
-//! What the audit log has yet to tell: noted, taken by one at a time, worked off, dropped.
+//! Pending end events: recording them, taking them in one transaction at a time, writing them in batches, deleting
+//! them.
 
 use sophic_auth::model::{CredentialId, Timestamp, UserId, WorkspaceId};
 use sophic_auth::store::{PendingEnds, PendingEndsOwner};
@@ -9,7 +10,7 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     pending_ends_are_stored_and_worked_off,
-    what_one_has_taken_another_does_not_get,
+    pending_end_events_taken_by_one_transaction_are_skipped_by_others,
 }
 
 fn pending_ends(number: u128, owner: PendingEndsOwner) -> PendingEnds {
@@ -54,9 +55,9 @@ async fn pending_ends_are_stored_and_worked_off(store: TestStore) {
     assert_eq!(tx.take_pending_ends().await.expect("a read"), Some(second));
 }
 
-async fn what_one_has_taken_another_does_not_get(store: TestStore) {
+async fn pending_end_events_taken_by_one_transaction_are_skipped_by_others(store: TestStore) {
     if !store.database.is_postgres() {
-        // There one writes at a time.
+        // SQLite allows one writer at a time.
         return;
     }
     let acme = PendingEndsOwner::Workspace(WorkspaceId::parse("acme").expect("an id"));
