@@ -10,7 +10,7 @@ use tonic::Status;
 use super::introspect::Once;
 use super::message::{Reserved, SMALL};
 use super::strangers::Seat;
-use crate::service::{OfCaller, UnderWay};
+use crate::service::{CallerPermit, RequestGuard};
 
 /// Either, and what is held until it is sent.
 #[derive(Debug)]
@@ -27,23 +27,23 @@ enum Kind {
 
 /// What a request holds until its answer has left.
 pub(super) struct Held {
-    pub(super) under_way: UnderWay,
+    pub(super) in_flight: RequestGuard,
     /// For what is large.
     pub(super) reserved: Reserved,
     /// Of what anybody may ask.
     pub(super) seat: Option<Seat>,
     /// Of a caller's call with one answer, which has to be read in time.
-    pub(super) place: Option<OfCaller>,
+    pub(super) place: Option<CallerPermit>,
     /// Of a Watch, which may be read when the caller likes.
-    pub(super) watch: Option<OfCaller>,
+    pub(super) watch: Option<CallerPermit>,
     /// Of the body, what comes next.
     pub(super) ahead: Option<Frame<Bytes>>,
 }
 
 impl Held {
-    pub(super) const fn new(under_way: UnderWay) -> Self {
+    pub(super) const fn new(in_flight: RequestGuard) -> Self {
         let reserved = Reserved::of_nobody();
-        Self { under_way, reserved, seat: None, place: None, watch: None, ahead: None }
+        Self { in_flight, reserved, seat: None, place: None, watch: None, ahead: None }
     }
 
     /// So much of it at once as is not counted; and its last byte by itself. hyper asks for more only when all but nothing
@@ -63,7 +63,7 @@ impl Held {
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("under_way", &self.under_way).finish_non_exhaustive()
+        f.debug_struct("Held").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }
 
@@ -81,7 +81,7 @@ impl Answer {
     /// The same, with what it holds.
     pub(super) fn holding(self, held: Held) -> Self {
         if held.place.is_some() {
-            held.under_way.wait_for_reader();
+            held.in_flight.mark_unread();
         }
         Self { held: Some(Box::new(held)), ..self }
     }
@@ -98,7 +98,7 @@ impl Body for Answer {
         let Self { body, held } = self.get_mut();
         let Some(held) = held else { return body.poll_frame(context) };
         if held.place.is_some() {
-            held.under_way.wait_for_reader();
+            held.in_flight.mark_unread();
         }
         let frame = match held.ahead.take() {
             Some(frame) => frame,
@@ -165,7 +165,7 @@ mod tests {
         let sizes = async |length: usize| {
             let all = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>());
             let full = Full::new(all.clone()).map_err(|never| match never {});
-            let held = Held::new(Arc::new(Activity::default()).begin());
+            let held = Held::new(Arc::new(Activity::default()).begin_request());
             let mut answer = Answer::tonic(Body::new(full)).holding(held);
             let (mut sizes, mut came) = (Vec::new(), Vec::new());
             while let Some(frame) = answer.frame().await {

@@ -58,7 +58,7 @@ impl Gate {
         let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
             Ok(Some(answer)) => {
-                connection.peer().activity.asked();
+                connection.peer().activity.touch();
                 return answer.map_or_else(refusal, |response| response.map(Answer::once));
             }
             Ok(None) => {}
@@ -100,11 +100,11 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
     ) -> Response<Answer> {
-        let rpc = Rpc::at(request.uri().path());
+        let rpc = Rpc::from_path(request.uri().path());
         let span = span(rpc, connection);
         let begun = Instant::now();
-        let under_way = connection.peer().activity.begin();
-        let mut held = Held::new(under_way);
+        let in_flight = connection.peer().activity.begin_request();
+        let mut held = Held::new(in_flight);
         let answer = self.answer(request, read, connection, rpc, &mut held);
         let response = answer.instrument(span.clone()).await;
         record(&span, &response, begun);
@@ -157,7 +157,7 @@ impl Gate {
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut());
             let caller = self.requests.identify(connection.peer().network(), caller).await?;
-            held.under_way.of_a_caller();
+            held.in_flight.mark_authenticated();
             held.place = Some(self.requests.enter(&caller)?);
             held.reserved = Reserved::of(Arc::clone(&self.requests), Arc::clone(&caller));
             let context = context(Arc::clone(&caller), connection, deadline);
@@ -280,7 +280,7 @@ impl Gate {
         held: &mut Held,
     ) -> Result<Response<Answer>> {
         let reflection = rpc.row().call_type == CallType::BidiStreaming;
-        held.seat = Some(self.strangers.enter(held.under_way.activity(), reflection)?);
+        held.seat = Some(self.strangers.enter(held.in_flight.activity(), reflection)?);
         let deadline = Instant::now() + OPEN_TIMEOUT.min(self.requests.limits.request_timeout);
         let (mut parts, mut body) = request.into_parts();
         strangers::only_what_is_read(&mut parts);

@@ -14,7 +14,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::introspect::bytes;
 use crate::model::Caller;
-use crate::service::{OfCaller, Reason, Requests, Result, ServiceError};
+use crate::service::{CallerPermit, Reason, Requests, Result, ServiceError};
 
 /// Bytes of gRPC's frame before the message: a flag and the length.
 pub(super) const PREFIX: usize = 5;
@@ -48,7 +48,7 @@ pub(super) struct Reserved {
     /// Whose it is; strangers have nothing that is large.
     of: Option<(Arc<Requests>, Arc<Caller>)>,
     bytes: usize,
-    large: Option<OfCaller>,
+    large: Option<CallerPermit>,
 }
 
 /// Bytes of a message or an answer that is not counted.
@@ -73,7 +73,7 @@ impl Reserved {
         let (had, needed) = (large(self.bytes), large(bytes));
         if needed > had {
             let (requests, caller) = self.of.as_ref().ok_or(Reason::Overloaded)?;
-            requests.large(caller, &mut self.large, needed - had)?;
+            requests.reserve_large(caller, &mut self.large, needed - had)?;
         }
         self.bytes = self.bytes.max(bytes);
         Ok(())

@@ -91,12 +91,12 @@ impl Strangers {
         activity: &Arc<Activity>,
         reflection: bool,
     ) -> Result<Seat, ServiceError> {
-        let on_this_one = activity.open();
+        let on_this_one = activity.begin_public_request();
         let mut seat = Seat { activity: Arc::clone(activity), numbered: None };
         if on_this_one > ON_ONE_CONNECTION_MAX {
             return Err(Reason::Overloaded.into());
         }
-        if !activity.is_known() {
+        if !activity.is_authenticated() {
             let seats = if reflection { &self.reflection } else { &self.health };
             seat.numbered = Some((Arc::clone(seats), seats.enter(activity)));
         }
@@ -109,8 +109,8 @@ impl Seats {
         let mut taken = self.taken.lock();
         while taken.by_age.len() >= self.max {
             let Some((_, oldest)) = taken.by_age.pop_first() else { break };
-            if !oldest.is_known() {
-                oldest.end();
+            if !oldest.is_authenticated() {
+                oldest.evict();
             }
         }
         let number = taken.next;
@@ -122,7 +122,7 @@ impl Seats {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.activity.close();
+        self.activity.end_public_request();
         if let Some((seats, number)) = &self.numbered {
             seats.taken.lock().by_age.remove(number);
         }
@@ -178,19 +178,19 @@ mod tests {
         let strangers = Strangers::default();
         let caller = Arc::new(Activity::default());
         let kept = strangers.enter(&caller, false).expect("there is room");
-        caller.begin().of_a_caller();
+        caller.begin_request().mark_authenticated();
         let (mut activities, mut seats) = (Vec::new(), vec![kept]);
         for _ in 0..HEALTH_MAX {
             let activity = Arc::new(Activity::default());
             seats.push(strangers.enter(&activity, false).expect("there is room"));
             activities.push(activity);
         }
-        assert!(activities.iter().all(|activity| !activity.has_ended()), "a caller needs no seat");
+        assert!(activities.iter().all(|activity| !activity.is_evicted()), "a caller needs no seat");
         seats.push(strangers.enter(&Arc::new(Activity::default()), false).expect("room is made"));
-        let ended = activities.iter().map(|activity| activity.has_ended());
+        let ended = activities.iter().map(|activity| activity.is_evicted());
         let ended: Vec<_> = ended.enumerate().filter(|(_, ended)| *ended).collect();
         assert_eq!(ended, [(0, true)]);
-        assert!(!caller.has_ended());
+        assert!(!caller.is_evicted());
         drop(seats);
         assert!(strangers.health.taken.lock().by_age.is_empty());
     }
@@ -200,7 +200,7 @@ mod tests {
         for known in [false, true] {
             let (strangers, activity) = (Strangers::default(), Arc::new(Activity::default()));
             if known {
-                activity.begin().of_a_caller();
+                activity.begin_request().mark_authenticated();
             }
             let enter = || strangers.enter(&activity, false);
             let seats: Vec<_> = (0..ON_ONE_CONNECTION_MAX).map(|_| enter()).collect();

@@ -26,7 +26,7 @@ use tracing::{Instrument as _, field};
 
 use crate::service::{
     Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc, Service,
-    ServiceError, UnderWay,
+    ServiceError, RequestGuard,
 };
 pub use problem::status;
 use problem::{Problem, Style};
@@ -97,8 +97,8 @@ impl Face {
             Requester::Caller(caller) => Some(self.requests.enter(caller)?),
             Requester::Operator(_) => None,
         };
-        if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
-            under_way.of_a_caller();
+        if let Some(in_flight) = parts.extensions.get::<Arc<RequestGuard>>() {
+            in_flight.mark_authenticated();
         }
         let Some(action) = endpoint.rpc().row().action else {
             return self.serve(endpoint, context, parts, body).await;
