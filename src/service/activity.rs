@@ -152,12 +152,12 @@ impl Activity {
     }
 
     /// Begins a request, which is in flight until the guard is dropped.
-    pub fn begin_request(self: &Arc<Self>) -> RequestGuard {
+    pub fn begin_request(self: &Arc<Self>) -> InFlightGuard {
         self.establish();
         self.touch();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        RequestGuard { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
+        InFlightGuard { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
     }
 
     /// Time of the last request or answer, or of the connection's start if there was none.
@@ -184,13 +184,13 @@ impl Activity {
 
 /// Guard of a request in flight.
 #[derive(Debug)]
-pub struct RequestGuard {
+pub struct InFlightGuard {
     activity: Arc<Activity>,
     number: u64,
     of_caller: AtomicBool,
 }
 
-impl RequestGuard {
+impl InFlightGuard {
     /// The connection's activity.
     pub const fn activity(&self) -> &Arc<Activity> {
         &self.activity
@@ -210,7 +210,7 @@ impl RequestGuard {
     }
 }
 
-impl Drop for RequestGuard {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.activity.touch();
         self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -66,8 +66,8 @@ impl Service {
         Ok(cursor.page(events, |event| event.id.to_string()))
     }
 
-    /// Deletes the events from before `cutoff`, in batches, and returns their number. Each batch is recorded as an event.
-    /// `progress` receives the running total after each batch.
+    /// Deletes the events from before `cutoff`, in batches, and returns their number. Each batch is recorded as an
+    /// event. `progress` receives the running total after each batch.
     pub async fn purge_audit(
         self: &Arc<Self>,
         context: Context,

@@ -37,8 +37,8 @@ impl Bucket {
         rate.debt(self.0.load(Ordering::Relaxed), now) <= nanos(rate.burst)
     }
 
-    /// Takes a unit. Concurrent users may all check before the first of them takes, so a key can go into debt. The debt is
-    /// capped at one more burst, which keeps the wait short.
+    /// Takes a unit. Concurrent users may all check before the first of them takes, so a key can go into debt. The debt
+    /// is capped at one more burst, which keeps the wait short.
     pub(super) fn take(&self, now: Duration, rate: Rate) {
         let more = nanos(rate.interval);
         let update = |at| Some(nanos(now) + (rate.debt(at, now) + more).min(rate.debt_max()));

@@ -1,6 +1,6 @@
 //! Task-local state of the call in flight: its deadline for the first write, and its open transactions. A call with an
-//! open transaction must read through it. If calls waited for a second connection while they hold one, all of them could
-//! wait for each other: a deadlock of the connection pool.
+//! open transaction must read through it. If calls waited for a second connection while they hold one, all of them
+//! could wait for each other: a deadlock of the connection pool.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -26,7 +26,8 @@ struct CallState {
 
 /// Runs a call with its task-local state.
 pub(super) async fn run<F: Future>(deadline: Option<Instant>, call: F) -> F::Output {
-    let call_state = CallState { deadline, has_written: Cell::new(false), open_transactions: Cell::new(0) };
+    let call_state =
+        CallState { deadline, has_written: Cell::new(false), open_transactions: Cell::new(0) };
     CURRENT_CALL.scope(call_state, call).await
 }
 
@@ -56,7 +57,9 @@ impl TransactionGuard {
 
 impl Drop for TransactionGuard {
     fn drop(&mut self) {
-        let _ = CURRENT_CALL.try_with(|call| call.open_transactions.set(call.open_transactions.get().saturating_sub(1)));
+        let _ = CURRENT_CALL.try_with(|call| {
+            call.open_transactions.set(call.open_transactions.get().saturating_sub(1));
+        });
     }
 }
 

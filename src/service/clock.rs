@@ -1,6 +1,6 @@
-//! The service's clock. Expiry and deletion go by the store's time if the store has a clock, as Postgres does. Between two
-//! readings of it, the time since boot is added, which nobody can set. While this machine's clock and the store disagree,
-//! nothing is purged.
+//! The service's clock. Expiry and deletion go by the store's time if the store has a clock, as Postgres does. Between
+//! two readings of it, the time since boot is added, which nobody can set. While this machine's clock and the store
+//! disagree, nothing is purged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,8 +27,8 @@ const NONE: i64 = i64::MIN;
 /// This machine's clock, corrected by the store's.
 pub struct StoreClock {
     machine: Arc<dyn Clock>,
-    /// Store's time minus the time since boot, in microseconds. [`NONE`] until a store with a clock was asked: until then,
-    /// this machine's clock is used.
+    /// Store's time minus the time since boot, in microseconds. [`NONE`] until a store with a clock was asked: until
+    /// then, this machine's clock is used.
     offset: AtomicI64,
     /// This machine's time minus the time since boot when the store was last asked, in microseconds.
     machine_offset: AtomicI64,
@@ -72,8 +72,8 @@ impl StoreClock {
         Self { machine, offset, machine_offset, observed: Mutex::default() }
     }
 
-    /// Returns this machine's time minus the time since boot. Takes the quickest of three readings, since a thread that is
-    /// descheduled between the two clocks would measure the pause.
+    /// Returns this machine's time minus the time since boot. Takes the quickest of three readings, since a thread that
+    /// is descheduled between the two clocks would measure the pause.
     fn machine_offset(&self) -> i64 {
         let looks = (0..3).map(|_| {
             let before = micros(SystemClock.since_boot());
@@ -118,7 +118,11 @@ impl StoreClock {
             let mut observed = self.observed.lock();
             observed
                 .first
-                .get_or_insert_with(|| FirstObservation { wall, boot, idle: idle_period(store, now) })
+                .get_or_insert_with(|| FirstObservation {
+                    wall,
+                    boot,
+                    idle: idle_period(store, now),
+                })
                 .clone()
         };
         let gone = (boot - first.boot) + first.wall;
@@ -158,9 +162,11 @@ impl StoreClock {
 
 /// Returns the very long period without events that ends now or ended recently, if there is one.
 fn idle_period(store: StoreTime, now: Timestamp) -> Option<IdlePeriod> {
-    let is_long = |idle: &IdlePeriod| idle.until.unix_micros() - idle.since.unix_micros() > IDLE_MAX;
+    let is_long =
+        |idle: &IdlePeriod| idle.until.unix_micros() - idle.since.unix_micros() > IDLE_MAX;
     let now = store.newest_event.map(|since| IdlePeriod { since, until: now });
-    let lately = store.lately.map(|Lately { first, before }| IdlePeriod { since: before, until: first });
+    let lately =
+        store.lately.map(|Lately { first, before }| IdlePeriod { since: before, until: first });
     now.filter(is_long).or(lately.filter(is_long))
 }
 
@@ -218,8 +224,8 @@ impl Clock for StoreClock {
         // Otherwise the store is asked again soon.
         if is_accurate {
             self.machine_offset.store(machine, Ordering::Release);
-            }
-            is_accurate
+        }
+        is_accurate
     }
 }
 

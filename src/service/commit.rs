@@ -1,6 +1,6 @@
 //! The single path of every write. A use case begins and commits its transactions here. Before it reads anything, it
-//! declares the [`Effect`] that its call has on answers. The wait for replicas follows from that, and happens here, even
-//! if the call changes nothing.
+//! declares the [`Effect`] that its call has on answers. The wait for replicas follows from that, and happens here,
+//! even if the call changes nothing.
 //!
 //! The types enforce it. A use case's store cannot begin a transaction, and [`Transaction`] has no `commit` method. The
 //! value that a call returns is wrapped in a [`Done`], which only a [`Committed`] creates and only this file unwraps.
@@ -29,15 +29,16 @@ const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 pub(super) enum Effect {
     /// May take access away. When the call returns, no replica gives the old answer any more.
     Narrows,
-    /// Only grants access. This process applies the change before the call returns, or shortly after. The other replicas
-    /// follow with their next sync.
+    /// Only grants access. This process applies the change before the call returns, or shortly after. The other
+    /// replicas follow with their next sync.
     Widens,
     /// Affects no cached answer.
     Neutral,
 }
 
 impl Effect {
-    /// Returns [`Self::Narrows`] if `asked`, which says that the request may take access away. Otherwise [`Self::Widens`].
+    /// Returns [`Self::Narrows`] if `asked`, which says that the request may take access away. Otherwise
+    /// [`Self::Widens`].
     pub(super) const fn narrows_if(asked: bool) -> Self {
         if asked { Self::Narrows } else { Self::Widens }
     }
@@ -123,8 +124,8 @@ impl<T> Done<T> {
         Self { narrows: true, ..self }
     }
 
-    /// If the wait times out, returns the value all the same, changed by `note`, instead of an error. For values that are
-    /// returned only once, such as a token.
+    /// If the wait times out, returns the value all the same, changed by `note`, instead of an error. For values that
+    /// are returned only once, such as a token.
     pub(super) fn or_pending(self, note: fn(&mut T)) -> Self {
         Self { pending: Some(note), ..self }
     }
@@ -271,8 +272,8 @@ impl Service {
     }
 }
 
-/// Whether this refusal means to the caller that the object has already ended. An earlier call of the same caller may have
-/// ended it and timed out while it waited for replicas, so this call has to wait for them.
+/// Whether this refusal means to the caller that the object has already ended. An earlier call of the same caller may
+/// have ended it and timed out while it waited for replicas, so this call has to wait for them.
 fn means_already_ended(reason: Reason) -> bool {
     match reason {
         Reason::CredentialRevoked | Reason::CallerRevoked => true,

@@ -10,8 +10,8 @@ use crate::model::CertificateSan;
 /// Limits on requests in flight.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Maximum number of requests in flight over all connections. One caller may have half of them. Further requests are
-    /// refused, not queued. 0 means no limit.
+    /// Maximum number of requests in flight over all connections. One caller may have half of them. Further requests
+    /// are refused, not queued. 0 means no limit.
     pub requests_max: usize,
     /// Longest duration of a request, even if its own deadline is later. Zero means no limit.
     pub request_timeout: Duration,

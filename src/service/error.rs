@@ -81,7 +81,7 @@ reasons! {
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "a caller with this certificate_san exists already";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
-        "the request with this id has succeeded, and its token cannot be shown again: rotate the credential once more";
+        "the request with this id has succeeded, and its token cannot be shown again: rotate it once more";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
         "the credential has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,

@@ -1,5 +1,5 @@
-//! Permissions that an RPC requires of its caller. Where they depend on the message, the table of RPCs (`rpcs.rs`) lists
-//! the same grants that the use cases check.
+//! Permissions that an RPC requires of its caller. Where they depend on the message, the table of RPCs (`rpcs.rs`)
+//! lists the same grants that the use cases check.
 
 use super::{Context, Reason, Result, ServiceError, Violations};
 use crate::model::Permission::{
@@ -39,7 +39,12 @@ impl Rule {
             Self::AnyOf(any) | Self::AnyOfAndHeld(any) => any.iter().copied().collect(),
             Self::ByMessage(cases) => {
                 let grants = cases.iter().map(|case| case.grant);
-                grants.flat_map(|grant| grant.without_acting_user.iter().chain(grant.with_acting_user)).copied().collect()
+                grants
+                    .flat_map(|grant| {
+                        grant.without_acting_user.iter().chain(grant.with_acting_user)
+                    })
+                    .copied()
+                    .collect()
             }
         }
     }
@@ -55,8 +60,10 @@ pub struct Grant {
 }
 
 /// Grant to create and change credentials, and to revoke one by its id.
-pub const MANAGE: Grant =
-    Grant { without_acting_user: &[CredentialsAdmin], with_acting_user: &[CredentialsWrite, CredentialsAdmin] };
+pub const MANAGE: Grant = Grant {
+    without_acting_user: &[CredentialsAdmin],
+    with_acting_user: &[CredentialsWrite, CredentialsAdmin],
+};
 /// Grant to read credentials.
 pub const READ: Grant = Grant {
     without_acting_user: &[CredentialsRead, CredentialsAdmin],
@@ -69,12 +76,12 @@ pub const REVOKE_BY_TOKEN: Grant = Grant {
 };
 
 impl Grant {
-    /// Checks the requester's permissions and returns the acting user. `None` means the system. The use case checks in the
-    /// store whether the user exists.
+    /// Checks the requester's permissions and returns the acting user. `None` means the system. The use case checks in
+    /// the store whether the user exists.
     ///
     /// # Errors
-    /// [`Reason::ActingUserRequired`] if the requester needs an acting user for this, [`Reason::PermissionMissing`] if it
-    /// may not do this at all.
+    /// [`Reason::ActingUserRequired`] if the requester needs an acting user for this, [`Reason::PermissionMissing`] if
+    /// it may not do this at all.
     pub(super) fn acting_user(self, context: &Context, id: &str) -> Result<Option<UserId>> {
         let permits = |any: &[Permission]| any.iter().any(|one| context.permits(*one));
         if !permits(if id.is_empty() { self.without_acting_user } else { self.with_acting_user }) {

@@ -1,4 +1,5 @@
-//! Use cases, one file per noun. They validate, authorize, execute and record each call, in the same way for every face.
+//! Use cases, one file per noun. They validate, authorize, execute and record each call, in the same way for every
+//! face.
 //!
 //! A call that writes runs in a separate task (`Service::run`). When a client disconnects, the future of its request is
 //! dropped, and that must not interrupt a transaction. The task also records refusals.
@@ -6,6 +7,7 @@
 mod activity;
 mod audit;
 mod bucket;
+mod call_context;
 mod callers;
 mod checks;
 mod clock;
@@ -24,14 +26,14 @@ mod requests;
 pub mod rpcs;
 mod shared_quota;
 mod transfer;
-mod call_context;
 pub mod view;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use activity::{Activity, RequestGuard, ConnectionRank};
+pub use activity::{Activity, ConnectionRank, InFlightGuard};
+pub use call_context::Reads;
 pub use callers::{
     CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, RotationUndone,
     UpdateCaller,
@@ -45,7 +47,7 @@ pub use credentials::{
     SwitchCredential, UpdateCredential,
 };
 pub use directory::{PutUser, PutWorkspace};
-pub use edge::{RequestLimits, Peer, Readiness};
+pub use edge::{Peer, Readiness, RequestLimits};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{
     Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
@@ -60,7 +62,6 @@ pub use transfer::{
     ImportWatch, Reading, TransferError, TransferFormat, find_token,
 };
 pub(crate) use transfer::{End, Pieces};
-pub use call_context::Reads;
 pub use watch::WatchUpdate;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Pagination (AIP-158). A page token is opaque, holds the position at which the next page begins, and is valid only for
-//! the filter that it was created with.
+//! Pagination (AIP-158). A page token is opaque, holds the position at which the next page begins, and is valid only
+//! for the filter that it was created with.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,7 +39,8 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Validates size and token. `binding` is the text that the token must match: the RPC, the filter and the acting user.
+    /// Validates size and token. `binding` is the text that the token must match: the RPC, the filter and the acting
+    /// user.
     pub(super) fn new(page: &PageRequest, binding: String) -> Result<Self> {
         let mut violations = Violations::default();
         let size = match u32::try_from(page.size) {

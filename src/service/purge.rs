@@ -1,5 +1,5 @@
-//! Purge of credentials that ended long ago and of old rows of the change log, in small batches with a pause in between,
-//! so that other writers get their turn. The audit log is purged only on request: see `audit.rs`.
+//! Purge of credentials that ended long ago and of old rows of the change log, in small batches with a pause in
+//! between, so that other writers get their turn. The audit log is purged only on request: see `audit.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::model::{AuditAction, AuditTarget, Credential, Timestamp};
 const BATCH: u32 = 200;
 
 impl Service {
-    /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's watermark, and
-    /// returns their number. An event records the last state of each. `progress` receives the running total after each
-    /// batch.
+    /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's watermark,
+    /// and returns their number. An event records the last state of each. `progress` receives the running total after
+    /// each batch.
     pub async fn purge_dead(
         self: &Arc<Self>,
         context: Context,
@@ -25,7 +25,8 @@ impl Service {
     ) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::CredentialPurge);
-        // The token becomes unknown instead of revoked or expired. It is denied as before, so no replica has to be awaited.
+        // The token becomes unknown instead of revoked or expired. It is denied as before, so no replica has to be
+        // awaited.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
             this.all_told().await?;
@@ -71,8 +72,8 @@ impl Service {
         .await
     }
 
-    /// Deletes rows of the change log from before `cutoff` that every replica has applied, and returns their number. It is
-    /// not a management call, since the audit log holds the same changes.
+    /// Deletes rows of the change log from before `cutoff` that every replica has applied, and returns their number. It
+    /// is not a management call, since the audit log holds the same changes.
     pub async fn purge_changes(self: &Arc<Self>, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
@@ -90,7 +91,8 @@ impl Service {
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
-    /// Returns the time `age` ago, by the clock that is behind: a credential that had ended by then had ended by both clocks.
+    /// Returns the time `age` ago, by the clock that is behind: a credential that had ended by then had ended by both
+    /// clocks.
     pub fn ago(&self, age: Duration) -> Timestamp {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let then = self.clock.certain().unix_micros().saturating_sub(micros);

@@ -1,11 +1,11 @@
 //! Audit events of management calls that were refused or changed nothing. Every management call runs through
 //! [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
 //!
-//! A refusal has no change to be committed with, so its event is committed alone. To keep a flood from filling the disk,
-//! each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the count
-//! is recorded once a minute in one event (`refusals.suppress`). Calls that were allowed but changed nothing use the same
-//! quota: they commit only through [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for replicas
-//! like any other call.
+//! A refusal has no change to be committed with, so its event is committed alone. To keep a flood from filling the
+//! disk, each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the
+//! count is recorded once a minute in one event (`refusals.suppress`). Calls that were allowed but changed nothing use
+//! the same quota: they commit only through [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for
+//! replicas like any other call.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -158,8 +158,8 @@ impl Service {
         self.commit(tx, &event).await
     }
 
-    /// Records a call that had nothing to change, within the requester's quota. The event holds the requested change and
-    /// the state that was `found`. Commits `tx` if there is one, otherwise a new transaction.
+    /// Records a call that had nothing to change, within the requester's quota. The event holds the requested change
+    /// and the state that was `found`. Commits `tx` if there is one, otherwise a new transaction.
     pub(super) async fn commit_unchanged(
         &self,
         tx: Option<Transaction>,
@@ -187,7 +187,8 @@ impl Service {
         self.commit(tx, &event).await
     }
 
-    /// Whether the requester's quota allows one more event for a call without a change. Otherwise counts it as suppressed.
+    /// Whether the requester's quota allows one more event for a call without a change. Otherwise counts it as
+    /// suppressed.
     pub(super) fn admits(&self, context: &Context) -> bool {
         self.refusals.admit(&context.requester_name(), self.clock.now())
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::shared_quota::{QuotaExceeded, QuotaPermit, SharedQuota};
-use super::{RequestLimits, Reason, Result};
+use super::{Reason, RequestLimits, Result};
 use crate::model::limits::{LARGE_BYTES_MAX, WATCHES_MAX};
 use crate::model::{Caller, CallerId};
 
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_mins(1);
 /// Unit in bytes in which large messages are counted.
 const LARGE_UNIT: usize = 1_024;
 
-/// Requests in flight. No caller has more than half of any resource, over all its connections and whatever it sends.
+/// Requests in flight. No caller has more than half of any resource, over all its connections.
 pub struct Requests {
     /// The limits in effect.
     pub limits: RequestLimits,
@@ -133,7 +133,12 @@ impl Requests {
     ///
     /// # Errors
     /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
-    pub fn reserve_large(&self, caller: &Caller, has: &mut Option<CallerPermit>, bytes: usize) -> Result<()> {
+    pub fn reserve_large(
+        &self,
+        caller: &Caller,
+        has: &mut Option<CallerPermit>,
+        bytes: usize,
+    ) -> Result<()> {
         let units = bytes.div_ceil(LARGE_UNIT);
         let taken = match has {
             Some(has) => has.grow(units),
@@ -155,7 +160,13 @@ impl Requests {
     }
 
     /// Counts a refusal, and logs it if the last log line is old enough.
-    fn log_refusal(&self, caller: &Caller, resource: Resource, full: QuotaExceeded<CallerId>, now: Instant) {
+    fn log_refusal(
+        &self,
+        caller: &Caller,
+        resource: Resource,
+        full: QuotaExceeded<CallerId>,
+        now: Instant,
+    ) {
         let Some(refused) = self.count_refusal((caller.id, resource), now) else { return };
         let (name, what_of) = (caller.name.as_str(), resource.name());
         match full {
@@ -213,7 +224,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::{LARGE_BYTES_MAX, RequestLimits, Reason, Requests, Result, Resource};
+    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, Requests, Resource, Result};
     use crate::model::{
         Caller, CallerId, CallerIdentity, CallerName, Digest, PermissionSet, Timestamp,
     };
@@ -241,13 +252,13 @@ mod tests {
         let (requests, first, second) = (requests(0), caller(1), caller(2));
         let half = LARGE_BYTES_MAX / 2;
         let (mut one, mut more, mut other) = (None, None, None);
-        requests.reserve_large(&first, &mut one, half - 1_024).expect("it is there");
-        requests.reserve_large(&first, &mut one, 1_024).expect("it is there");
+        requests.reserve_large(&first, &mut one, half - 1_024).expect("the quota suffices");
+        requests.reserve_large(&first, &mut one, 1_024).expect("the quota suffices");
         assert!(requests.reserve_large(&first, &mut more, 1).is_err());
-        requests.reserve_large(&second, &mut other, half).expect("it is there");
+        requests.reserve_large(&second, &mut other, half).expect("the quota suffices");
         assert!(requests.reserve_large(&second, &mut one, 1).is_err());
         drop(one);
-        requests.reserve_large(&first, &mut more, half).expect("it has come back");
+        requests.reserve_large(&first, &mut more, half).expect("the part was given back");
     }
 
     #[test]

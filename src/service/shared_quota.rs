@@ -1,5 +1,5 @@
-//! Quota of a shared resource. No caller may have more than half of it, so that the load, the bug or the stolen token of
-//! one caller cannot cause an outage for the others.
+//! Quota of a shared resource. No caller may have more than half of it, so that the load, the bug or the stolen token
+//! of one caller cannot cause an outage for the others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -68,7 +68,11 @@ impl<K: Copy + Eq + Hash> SharedQuota<K> {
     ///
     /// # Errors
     /// If fewer are left.
-    pub(super) fn take(self: &Arc<Self>, key: K, count: usize) -> Result<QuotaPermit<K>, QuotaExceeded<K>> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        key: K,
+        count: usize,
+    ) -> Result<QuotaPermit<K>, QuotaExceeded<K>> {
         self.add(key, count)?;
         Ok(QuotaPermit { quota: Arc::clone(self), key, count })
     }
@@ -122,14 +126,14 @@ mod tests {
     #[test]
     fn a_key_gets_at_most_half_and_all_keys_at_most_the_total() {
         let quota = SharedQuota::halved(10);
-        let mut first = quota.take(1, 4).expect("it is there");
+        let mut first = quota.take(1, 4).expect("the quota suffices");
         assert_eq!(quota.take(1, 2).expect_err("more than half"), QuotaExceeded::Own);
         first.grow(1).expect("half");
         assert_eq!(first.grow(1), Err(QuotaExceeded::Own));
-        let second = quota.take(2, 3).expect("it is there");
+        let second = quota.take(2, 3).expect("the quota suffices");
         assert_eq!(quota.take(3, 3).expect_err("more than all"), QuotaExceeded::Total(Some(1)));
         drop(first);
-        let third = quota.take(3, 3).expect("it has come back");
+        let third = quota.take(3, 3).expect("the part was given back");
         assert!(!quota.is_idle());
         drop((second, third));
         assert!(quota.is_idle() && quota.taken.lock().by_key.is_empty());
@@ -138,11 +142,11 @@ mod tests {
     #[test]
     fn half_of_one_is_one_and_the_largest_numbers_do_not_overflow() {
         let one = SharedQuota::halved(1);
-        let held = one.take('a', 1).expect("it is there");
+        let held = one.take('a', 1).expect("the quota suffices");
         assert_eq!(one.take('b', 1).expect_err("it is taken"), QuotaExceeded::Total(Some('a')));
         drop(held);
         let endless = SharedQuota::halved(usize::MAX);
-        let _half = endless.take('a', usize::MAX / 2).expect("it is there");
+        let _half = endless.take('a', usize::MAX / 2).expect("the quota suffices");
         assert_eq!(endless.take('a', usize::MAX).expect_err("no number"), QuotaExceeded::Own);
         let each = SharedQuota::for_each(2);
         let _two = (each.take('a', 2).expect("its own"), each.take('b', 2).expect("its own"));

@@ -1,9 +1,9 @@
 //! Watch: a stream of the changes that may alter an answer, with a checkpoint at least every second.
 //!
 //! Nothing is buffered per watcher: each reads the hub's ring buffer at its own pace. A watcher that the ring has
-//! overtaken, or that resumes from a cursor, reads the store's change log until it has caught up with the ring. It gets an
-//! error only if the log no longer reaches back far enough. A checkpoint is sent only after the primary has confirmed that
-//! there are no further changes.
+//! overtaken, or that resumes from a cursor, reads the store's change log until it has caught up with the ring. It gets
+//! an error only if the log no longer reaches back far enough. A checkpoint is sent only after the primary has
+//! confirmed that there are no further changes.
 
 use std::sync::Arc;
 
@@ -175,7 +175,8 @@ impl Watcher {
         }
     }
 
-    /// Returns the changes after `sent` up to `end`, from the ring or, if the ring no longer holds them, from the store.
+    /// Returns the changes after `sent` up to `end`, from the ring or, if the ring no longer holds them, from the
+    /// store.
     async fn changes(&self, end: Revision) -> Result<Vec<Change>> {
         let kept = self.service.hub.changes(&self.incarnation, self.sent, CHANGES_MAX);
         let mut changes = if let Ok(changes) = kept {

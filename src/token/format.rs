@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sophic_auth_protocol::token::{
-    self, BASE62, BODY, LENGTH, PREFIX, TokenKind, check_characters,
+    self, BASE62, BODY_LENGTH, PREFIX_LENGTH, TOKEN_LENGTH, TokenKind, check_characters,
 };
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ use crate::model::Digest;
 
 /// Why this text is no token that a user or a service could present; nothing if it may be one. Never repeats it.
 pub fn why_no_token(text: &str) -> Option<String> {
-    match TokenKind::of(text) {
+    match TokenKind::parse(text) {
         Some(TokenKind::Key | TokenKind::Pat) => return None,
         Some(TokenKind::Service) => {
             return Some(
@@ -21,7 +21,7 @@ pub fn why_no_token(text: &str) -> Option<String> {
         }
         None => {}
     }
-    let (found, of) = (text.chars().count(), LENGTH);
+    let (found, of) = (text.chars().count(), TOKEN_LENGTH);
     Some(if !TokenKind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
         "a token begins with sophic_key_ or sophic_pat_; one of another system is looked up with \
          --accept-imported-tokens"
@@ -56,7 +56,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
         let kind = TokenKind::ALL.into_iter().find(|kind| rest.starts_with(kind.prefix()))?;
         let body = &rest[kind.prefix().len()..];
         let end = body.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(body.len());
-        (end >= BODY).then_some(kind.prefix().len() + end)
+        (end >= BODY_LENGTH).then_some(kind.prefix().len() + end)
     };
     let mut redacted = String::new();
     let mut rest = text;
@@ -65,7 +65,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
         let start = from + found;
         match is_token(&rest[start..]) {
             Some(length) => {
-                redacted.push_str(&rest[..start + PREFIX]);
+                redacted.push_str(&rest[..start + PREFIX_LENGTH]);
                 redacted.push_str("[redacted]");
                 rest = &rest[start + length..];
                 from = 0;
@@ -81,14 +81,14 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
 }
 
 pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<String>, RandomError> {
-    let mut text = Zeroizing::new(String::with_capacity(LENGTH));
+    let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
     text.push_str(kind.prefix());
-    let mut bytes = Zeroizing::new([0; 2 * BODY]);
-    while text.len() < PREFIX + BODY {
+    let mut bytes = Zeroizing::new([0; 2 * BODY_LENGTH]);
+    while text.len() < PREFIX_LENGTH + BODY_LENGTH {
         random.fill(bytes.as_mut_slice())?;
         for byte in bytes.iter() {
             // 248 is the largest multiple of 62 in a byte: what lies above would favour the first letters.
-            if *byte < 248 && text.len() < PREFIX + BODY {
+            if *byte < 248 && text.len() < PREFIX_LENGTH + BODY_LENGTH {
                 text.push(char::from(BASE62[usize::from(byte % 62)]));
             }
         }
@@ -99,5 +99,9 @@ pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<Str
 }
 
 pub(super) fn hint(text: &str) -> String {
-    format!("{}...{}", &text[..PREFIX], &text[PREFIX + BODY - 4..PREFIX + BODY])
+    format!(
+        "{}...{}",
+        &text[..PREFIX_LENGTH],
+        &text[PREFIX_LENGTH + BODY_LENGTH - 4..PREFIX_LENGTH + BODY_LENGTH]
+    )
 }

@@ -1,6 +1,6 @@
 //! Tokens that come from elsewhere, and text that only looks like a digest: what an import takes, and what it must not.
 
-use sophic_auth_protocol::token::LENGTH;
+use sophic_auth_protocol::token::TOKEN_LENGTH;
 
 use super::TokenKind;
 use super::format;
@@ -36,7 +36,7 @@ const NO_TOKENS: [&str; 16] = [
 /// a SHA-256 without salt would not protect what a person has thought up.
 pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), Invalid> {
     if text.starts_with("sophic_") {
-        return match TokenKind::of(text) {
+        return match TokenKind::parse(text) {
             Some(found) if found == kind => Ok((Digest::of(text), format::hint(text))),
             Some(_) => Err(Invalid::new("is a token of another kind")),
             None => Err(Invalid::new("begins as a token of sophic-auth, but is not a whole one")),
@@ -68,7 +68,7 @@ pub fn is_placeholder(digest: &Digest) -> bool {
 /// Whether a token of ours stands anywhere in the text, by its shape alone.
 pub fn contains_token(text: &str) -> bool {
     text.match_indices("sophic_").any(|(at, _)| {
-        let Some(candidate) = text.as_bytes().get(at..at + LENGTH) else { return false };
+        let Some(candidate) = text.as_bytes().get(at..at + TOKEN_LENGTH) else { return false };
         let prefix =
             TokenKind::ALL.into_iter().find(|kind| candidate.starts_with(kind.prefix().as_bytes()));
         prefix.is_some_and(|kind| {

@@ -1,8 +1,8 @@
 //! Admission of look-ups in the store. Look-ups of unknown tokens are rate-limited per origin (`unknown_rate.rs`).
 //! Look-ups of existing tokens are not.
 //!
-//! A token that is missing from the filter of all digests may have been created by another replica a moment ago. So before
-//! a look-up is refused, this replica catches up with the change log and checks the filter again.
+//! A token that is missing from the filter of all digests may have been created by another replica a moment ago. So
+//! before a look-up is refused, this replica catches up with the change log and checks the filter again.
 
 use std::net::IpAddr;
 
@@ -43,8 +43,8 @@ impl Service {
         self.lookup.may_know(digest)
     }
 
-    /// Whether a look-up is admitted. A token that may exist is always looked up: a flood of made-up tokens must not shut
-    /// out real ones that are not in memory.
+    /// Whether a look-up is admitted. A token that may exist is always looked up: a flood of made-up tokens must not
+    /// shut out real ones that are not in memory.
     pub(in crate::service) fn admits_token(&self, origin: LookupOrigin, digest: &Digest) -> bool {
         let admits = |caller| self.unknown_rate.admits(caller, origin.client_ip);
         origin.caller.is_none_or(admits) || self.may_know(digest)
@@ -59,8 +59,8 @@ impl Service {
         }
     }
 
-    /// Whether the named workspace may be looked up. Rate-limited per token, since the holder of a valid token could name
-    /// any number of workspaces.
+    /// Whether the named workspace may be looked up. Rate-limited per token, since the holder of a valid token could
+    /// name any number of workspaces.
     pub(in crate::service) fn admits_workspace(
         &self,
         request: &IntrospectionRequest<'_>,
@@ -80,7 +80,9 @@ impl Service {
     ) {
         match &facts.found {
             None => self.count_unknown_token(LookupOrigin::of(request), digest),
-            Some(found) if request.asker.is_some() && names_workspace_without_role(request, found) => {
+            Some(found)
+                if request.asker.is_some() && names_workspace_without_role(request, found) =>
+            {
                 self.unknown_rate.count_workspace(digest);
             }
             Some(_) => {}
@@ -95,8 +97,8 @@ impl LookupOrigin {
     }
 }
 
-/// Whether the request names a workspace in which the user has no role, or which does not exist. Always false for keys, for
-/// which no workspace is looked up.
+/// Whether the request names a workspace in which the user has no role, or which does not exist. Always false for keys,
+/// for which no workspace is looked up.
 fn names_workspace_without_role(request: &IntrospectionRequest<'_>, found: &FoundFacts) -> bool {
     let PrincipalFacts::User(user) = &found.principal else { return false };
     let named = found.named_workspace.as_ref();

@@ -12,8 +12,8 @@ use crate::service::Service;
 
 /// Number of shards, each with its lock, so that concurrent introspections seldom contend. A power of two.
 const SHARDS: usize = 64;
-/// Maximum number of credentials in a shard. Uses of further credentials are dropped until the next flush, which happens
-/// early when a shard is half full.
+/// Maximum number of credentials in a shard. Uses of further credentials are dropped until the next flush, which
+/// happens early when a shard is half full.
 const SHARD_MAX: usize = 4_096;
 /// Number of credentials that one transaction updates.
 const BATCH: usize = 500;

@@ -81,8 +81,8 @@ impl Service {
     /// Introspects a token.
     ///
     /// # Errors
-    /// If the store is out of reach or behind `at_least_revision`, or the caller's rate is exceeded. An invalid token is
-    /// an answer, not an error.
+    /// If the store is out of reach or behind `at_least_revision`, or the caller's rate is exceeded. An invalid token
+    /// is an answer, not an error.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
         let digest = match self.answer_locally(request, self.lookup.term())? {
             LocalAnswer::Answer(answer) => return Ok(answer),
@@ -97,8 +97,8 @@ impl Service {
         self.answer(request, facts)
     }
 
-    /// Introspects from memory without waiting. Returns `None` if the store has to be asked, because memory has no answer
-    /// or may not be believed since `term`.
+    /// Introspects from memory without waiting. Returns `None` if the store has to be asked, because memory has no
+    /// answer or may not be believed since `term`.
     ///
     /// # Errors
     /// If memory is behind `at_least_revision`.
@@ -114,7 +114,11 @@ impl Service {
     }
 
     /// Answers from the token's text alone or from memory, if possible. No rate limit applies.
-    fn answer_locally(&self, request: &IntrospectionRequest<'_>, term: Term) -> Result<LocalAnswer> {
+    fn answer_locally(
+        &self,
+        request: &IntrospectionRequest<'_>,
+        term: Term,
+    ) -> Result<LocalAnswer> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
             Err(denial) => return Ok(LocalAnswer::Answer(self.without_look_up(denial))),
@@ -125,8 +129,8 @@ impl Service {
         }
     }
 
-    /// Introspects several tokens independently, with a single read of the store for all that are not in memory. A token
-    /// that may not be looked up gets a denial in its place, and the others are answered.
+    /// Introspects several tokens independently, with a single read of the store for all that are not in memory. A
+    /// token that may not be looked up gets a denial in its place, and the others are answered.
     ///
     /// # Errors
     /// As [`Self::introspect`] for any of them, except for an exceeded rate.
@@ -159,7 +163,11 @@ impl Service {
     }
 
     /// Denies the tokens that may not be looked up.
-    async fn refuse_too_many(&self, requests: &[IntrospectionRequest<'_>], known: &mut [LocalAnswer]) {
+    async fn refuse_too_many(
+        &self,
+        requests: &[IntrospectionRequest<'_>],
+        known: &mut [LocalAnswer],
+    ) {
         let admits = |request: &IntrospectionRequest<'_>, known: &LocalAnswer| match known {
             LocalAnswer::Answer(_) => true,
             LocalAnswer::Missing(digest) => self.admits_token(LookupOrigin::of(request), digest),

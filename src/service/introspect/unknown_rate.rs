@@ -1,6 +1,6 @@
-//! Rate limits on look-ups that find nothing, so that a flood of made-up tokens cannot keep the store from answering real
-//! ones. Unknown tokens count per caller and per client. Unknown service tokens count per network, since their sender is
-//! not authenticated. Workspaces in which a valid token has no role count per token.
+//! Rate limits on look-ups that find nothing, so that a flood of made-up tokens cannot keep the store from answering
+//! real ones. Unknown tokens count per caller and per client. Unknown service tokens count per network, since their
+//! sender is not authenticated. Workspaces in which a valid token has no role count per token.
 //!
 //! The limits do not apply to answers from memory, nor to tokens that may exist by
 //! [`Lookup::may_know`](crate::cache::Lookup::may_know).
@@ -16,8 +16,8 @@ use crate::model::{BootClock, CallerId, Digest};
 use crate::service::bucket::{Bucket, Rate};
 use crate::service::edge::network;
 
-/// Divisor of the caller's rate for one of its clients, if the client's address is known, and for the workspaces that one
-/// credential names. It keeps a single client from using up the caller's rate.
+/// Divisor of the caller's rate for one of its clients, if the client's address is known, and for the workspaces that
+/// one credential names. It keeps a single client from using up the caller's rate.
 const CLIENT_SHARE: u32 = 10;
 /// Burst after idle time: this much time's worth of look-ups at once.
 const BURST: Duration = Duration::from_secs(1);

@@ -189,7 +189,8 @@ fn permission(path: &str) -> String {
                 } else {
                     format!("by `{}`: ", case.names)
                 };
-                let (alone, acting) = (listed(case.grant.without_acting_user), listed(case.grant.with_acting_user));
+                let (alone, acting) =
+                    (listed(case.grant.without_acting_user), listed(case.grant.with_acting_user));
                 if alone == acting {
                     return format!("{by}{alone}");
                 }
