@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_mins(1);
 /// Unit in bytes in which large messages are counted.
 const LARGE_UNIT: usize = 1_024;
 
-/// Requests in flight. No caller has more than half of any resource, over all its connections.
+/// Requests in flight. No caller has more than half of the requests, or of the memory for large messages, over all its
+/// connections.
 pub struct Requests {
     /// The limits in effect.
     pub limits: RequestLimits,
