@@ -35,14 +35,14 @@ mod tests;
 pub use activity::{Activity, ConnectionRank, InFlightGuard};
 pub use call_context::Reads;
 pub use callers::{
-    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, RotationUndone,
+    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, UndoRotationOutcome,
     UpdateCaller,
 };
 pub use checks::Violations;
 pub use clock::StoreClock;
 pub use commit::Commits;
 pub use credentials::{
-    BulkRevoke, BulkRevoked, CreateCredential, Created, Ended, Expiration, LeakedToken,
+    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,
     LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
     SwitchCredential, UpdateCredential,
 };
@@ -57,11 +57,11 @@ pub use probe::MemoryState;
 pub use refusals::{Attempt, Refusals};
 pub use requests::{CallerPermit, Requests};
 pub use rpcs::Rpc;
+pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
-    Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
-    ImportWatch, Reading, TransferError, TransferFormat, find_token,
+    Column, ColumnOptions, DEPLOYMENT_BEGINS, FoundToken, Import, ImportObserver, ImportOptions,
+    ImportPhase, ImportReport, TransferError, TransferFormat, find_token,
 };
-pub(crate) use transfer::{End, Pieces};
 pub use watch::WatchUpdate;
 
 use std::sync::Arc;

@@ -199,7 +199,7 @@ impl Watcher {
     /// Checks that the caller is still valid. The Watch ends if the caller was revoked or its token has ended.
     async fn check_caller(&mut self) -> Result<()> {
         let term = self.service.term();
-        let known = self.known.as_ref().is_some_and(|known| self.service.still_knows(known));
+        let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
         if known && self.service.may_believe(term) {
             return Ok(());
         }
