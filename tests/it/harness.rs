@@ -122,7 +122,7 @@ impl Harness {
     /// Waits until another server answers from all that this one has committed.
     pub(crate) async fn settled(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
-        let has_read = other.running.service.has_read(revision);
+        let has_read = other.running.service.wait_until_read(revision);
         within("the other server has heard of it", has_read).await.expect("the server runs");
     }
 
