@@ -7,7 +7,7 @@ use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
 use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
-use crate::token::why_no_token;
+use crate::token::why_not_a_token;
 
 /// There is no answer, neither yes nor no.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
     service.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
     let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
-    let no_token = why_no_token(&token).filter(|_| unknown && is_ours);
+    let no_token = why_not_a_token(&token).filter(|_| unknown && is_ours);
     Ok(Told { answer, ended, no_token })
 }
 

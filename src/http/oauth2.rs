@@ -241,7 +241,7 @@ fn usable(answer: &Introspection) -> ScopeSet {
             | Denial::TokenDisabled
             | Denial::PrincipalDisabled
             | Denial::UnknownTokensTooMany,
-        ) => ScopeSet::EMPTY,
+        ) => ScopeSet::NONE,
     }
 }
 

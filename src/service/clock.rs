@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::model::{BootClock as _, Clock, Lately, StoreTime, SystemClock, Timestamp};
+use crate::model::{BootClock as _, Clock, RecentEvents, StoreTime, SystemClock, Timestamp};
 
 /// Below this, this machine's clock is as good as the store's.
 const NEGLIGIBLE: i64 = 1_000_000;
@@ -159,7 +159,9 @@ impl StoreClock {
 fn quiet(store: StoreTime, now: Timestamp) -> Option<Quiet> {
     let is_long = |quiet: &Quiet| quiet.until.unix_micros() - quiet.since.unix_micros() > IDLE_MAX;
     let now = store.newest_event.map(|since| Quiet { since, until: now });
-    let lately = store.lately.map(|Lately { first, before }| Quiet { since: before, until: first });
+    let lately = store
+        .recent_events
+        .map(|RecentEvents { first, before }| Quiet { since: before, until: first });
     now.filter(is_long).or(lately.filter(is_long))
 }
 
@@ -167,7 +169,7 @@ impl Quiet {
     /// The doubt about such a clock, until it has gone on for long enough: what a wrong one has written is no evidence for it.
     fn doubt(self, gone: i64) -> Option<Doubt> {
         let Self { since, until } = self;
-        let end = until.saturating_add(StoreTime::LATELY);
+        let end = until.saturating_add(StoreTime::RECENT_WINDOW);
         (gone < end.unix_micros()).then(|| {
             let text = format!(
                 "by this machine's clock nothing happened in the store from {since} to {until}. If that is so, purging begins by \
@@ -189,7 +191,7 @@ impl Clock for StoreClock {
         }
     }
 
-    fn certain(&self) -> Timestamp {
+    fn earliest_now(&self) -> Timestamp {
         let now = self.now().min(self.machine.now());
         self.heard.lock().certain.map_or(now, |certain| certain.min(now))
     }
@@ -205,7 +207,7 @@ impl Clock for StoreClock {
         last == NONE || (now - last).abs() > NEGLIGIBLE
     }
 
-    fn hear(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
+    fn observe_store(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
         let machine = self.machine_offset();
         let told = if let Some(now) = store.now {
             self.set(machine, now, asked, answered)
@@ -238,7 +240,7 @@ impl Service {
     pub async fn hear_the_time(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
         let heard = self.store.time().await?;
-        Ok(self.clock.hear(heard, asked, SystemClock.since_boot()))
+        Ok(self.clock.observe_store(heard, asked, SystemClock.since_boot()))
     }
 
     /// Refuses to delete by a clock that the store contradicts.

@@ -92,7 +92,7 @@ impl Service {
     /// The time this long ago, by whichever clock is behind: what was dead then is so by both.
     pub fn ago(&self, age: Duration) -> Timestamp {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let then = self.clock.certain().unix_micros().saturating_sub(micros);
+        let then = self.clock.earliest_now().unix_micros().saturating_sub(micros);
         // Longer ago than the year 1 is before all there is.
         Timestamp::from_unix_micros(then).unwrap_or(Timestamp::EARLIEST)
     }

@@ -202,7 +202,7 @@ pub(super) fn narrow(filter: &CredentialFilter, driver: Driver) -> impl Iterator
 
 /// Whether no credential can be what is asked for: each has one owner, which is as its kind says.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
-    let owned_by = filter.kind.map(CredentialKind::owned_by);
+    let owned_by = filter.kind.map(CredentialKind::owner_kind);
     let stranger = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
         || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))

@@ -17,9 +17,9 @@ use super::{
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet,
-    PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet,
-    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    FoundFacts, Invalid, IpAllowlist, LastUse, Membership, Owner, OwnerKind, PermissionSet,
+    PreviousToken, PrincipalFacts, RecentEvents, ReplicaId, RequestId, Revision, Role, RotationId,
+    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {
@@ -55,7 +55,7 @@ impl<R: Columns> Fields<'_, R> {
         let workspace_id = self.maybe_parsed("workspace_id", WorkspaceId::parse)?;
         let user_id = self.maybe_parsed("user_id", UserId::parse)?;
         let max_role = self.maybe("max_role", R::int, Role::from_number)?;
-        let owner = match (kind.owned_by(), workspace_id, user_id, max_role) {
+        let owner = match (kind.owner_kind(), workspace_id, user_id, max_role) {
             (OwnerKind::Workspace, Some(id), None, None) => Owner::Workspace(id),
             (OwnerKind::User, None, Some(id), Some(max_role)) => Owner::User { id, max_role },
             (OwnerKind::Workspace | OwnerKind::User, ..) => return Err(self.corrupt("kind")),
@@ -424,14 +424,14 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
     let mut fields = Fields::of(row, "audit_events");
     let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
-    Ok(StoreTime { now, newest_event, lately: None })
+    Ok(StoreTime { now, newest_event, recent_events: None })
 }
 
 /// Reads where the last events begin.
-pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
+pub(super) fn recent_events(row: &impl Columns) -> Result<Option<RecentEvents>> {
     let mut fields = Fields::of(row, "audit_events");
     let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
-    Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
+    Ok(first.zip(before).map(|(first, before)| RecentEvents { first, before }))
 }
 
 /// Reads a store's life and its newest revision.

@@ -92,8 +92,6 @@ pub struct ScopeSet(u8);
 impl ScopeSet {
     /// No scope: only the identity is asked for.
     pub const NONE: Self = Self(0);
-    /// No scope.
-    pub const EMPTY: Self = Self::NONE;
     /// All.
     pub const ALL: Self = Self::of(&Scope::ALL);
 

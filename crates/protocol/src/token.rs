@@ -17,30 +17,52 @@ pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 /// Bytes of text that are looked at as a token; what is longer is unknown without being hashed.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
-/// Finds every token in any text; what it finds by chance, the check characters tell apart off line.
-pub const SCANNER_REGEX: &str = r"\bsophic_(?:key|pat|svc)_[0-9A-Za-z]{38}\b";
+/// Declares each kind of token once. The prefixes and [`SCANNER_REGEX`] follow from the tags.
+macro_rules! token_kinds {
+    ($(#[$doc:meta] $variant:ident, $tag:literal;)+) => {
+        /// The kind of secret that a token is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum TokenKind {
+            $(#[$doc] $variant,)+
+        }
 
-/// What a token is the secret of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TokenKind {
+        impl TokenKind {
+            /// Every kind.
+            pub const ALL: [Self; [$($tag),+].len()] = [$(Self::$variant),+];
+
+            /// The prefix of its tokens.
+            pub const fn prefix(self) -> &'static str {
+                match self { $(Self::$variant => concat!("sophic_", $tag, "_"),)+ }
+            }
+        }
+
+        /// Regular expression that finds every token in a text. It can match other text by chance, which the check
+        /// characters rule out offline.
+        pub const SCANNER_REGEX: &str =
+            concat!(r"\bsophic_(?:", alternatives!($($tag)+), r")_[0-9A-Za-z]{38}\b");
+    };
+}
+
+/// The tags with `|` between them.
+macro_rules! alternatives {
+    ($first:literal $($rest:literal)*) => { concat!($first $(, "|", $rest)*) };
+}
+
+token_kinds! {
     /// An API key.
-    Key,
+    Key, "key";
     /// A personal access token.
-    Pat,
-    /// A caller of the service; never good for anything else.
-    Service,
+    Pat, "pat";
+    /// A service token, which authenticates a caller of the service and is never a credential of a user or workspace.
+    Service, "svc";
 }
 
 impl TokenKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Key, Self::Pat, Self::Service];
-
-    /// What its tokens begin with.
-    pub const fn prefix(self) -> &'static str {
+    /// Whether its tokens are credentials, which clients present. Service tokens are not.
+    pub const fn is_credential(self) -> bool {
         match self {
-            Self::Key => "sophic_key_",
-            Self::Pat => "sophic_pat_",
-            Self::Service => "sophic_svc_",
+            Self::Key | Self::Pat => true,
+            Self::Service => false,
         }
     }
 
@@ -74,7 +96,7 @@ pub fn check_characters(signed: &[u8]) -> [u8; CHECK] {
 /// With `accept_imported`, text of any other shape is looked up too, up to 512 bytes: it may be a token of the system
 /// that the credential was imported from. What looks like ours has to be well formed all the same.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<[u8; 32]> {
-    let credential = matches!(TokenKind::of(text), Some(TokenKind::Key | TokenKind::Pat));
+    let credential = TokenKind::of(text).is_some_and(TokenKind::is_credential);
     let imported =
         || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
     (credential || imported()).then(|| Sha256::digest(text.as_bytes()).into())

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{at_least_one, duration, positive};
 use crate::cli::Usage;
 use crate::model::PolicyChange;
-use crate::policy::{Contradiction, Limits, Policy};
+use crate::policy::{CredentialLimits, Policy, PolicyConflict};
 
 /// Flags of `serve`. What is made with this program on the store itself is bound by its workspace's policy only.
 #[derive(Debug, Args)]
@@ -46,12 +46,12 @@ impl PolicyArgs {
     /// The server's policy.
     pub(in crate::cli) fn policy(&self) -> Result<Policy, Usage> {
         let policy = Policy {
-            keys: Limits {
+            keys: CredentialLimits {
                 lifetime_max: self.key_lifetime_max,
                 expiry_required: self.key_expiry_required,
                 live_max: self.workspace_keys_max,
             },
-            pats: Limits {
+            pats: CredentialLimits {
                 lifetime_max: self.pat_lifetime_max,
                 expiry_required: self.pat_expiry_required,
                 live_max: self.user_pats_max,
@@ -59,7 +59,7 @@ impl PolicyArgs {
             overlap_min: self.overlap_min,
             overlap_max: self.overlap_max,
         };
-        let wrong = policy.contradictions().into_iter().map(|Contradiction { field, .. }| {
+        let wrong = policy.conflicts().into_iter().map(|PolicyConflict { field, .. }| {
             format!("--overlap-min must not be above --{}", field.replace('_', "-"))
         });
         let wrong: Vec<_> = wrong.collect();

@@ -24,7 +24,7 @@ use crate::service::{
     CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
     ServiceError, SwitchCredential, UpdateCredential, view,
 };
-use crate::token::why_no_token;
+use crate::token::why_not_a_token;
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -170,7 +170,7 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let target = if args.credential == "-" {
         let text = read_token()?;
         // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
-        no_token = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
+        no_token = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
         if text.is_empty() {
             anyhow::bail!(Usage("there is no token on standard input".to_owned()));
         }

@@ -93,7 +93,7 @@ impl Service {
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
                 // Each time anew: of a token that ends by itself no replica hears when it does.
-                found.and_then(|caller| caller.proven_by(digest, self.clock.now()))
+                found.and_then(|caller| caller.authenticated_by(digest, self.clock.now()))
             }
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;
@@ -155,7 +155,7 @@ impl Service {
     /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked
     /// for wherever an authenticated caller is remembered.
     fn proof_has_ended(&self, caller: &Caller) -> bool {
-        caller.proof_end().is_some_and(|end| self.clock.now() >= end)
+        caller.authentication_end().is_some_and(|end| self.clock.now() >= end)
     }
 
     /// Makes a caller; its service token, unless it is to be known by certificate, is given this once.

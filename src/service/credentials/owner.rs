@@ -4,7 +4,7 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
     Workspace, WorkspaceName, WorkspacePolicy,
 };
-use crate::policy::{self, Access, Rules};
+use crate::policy::{self, AccessOutcome, EffectivePolicy};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
 use crate::store::{Lock, WriteTx};
 
@@ -33,7 +33,7 @@ pub(in crate::service) struct Held {
     /// Its watermark.
     pub(in crate::service) generation: i64,
     /// What holds for its credentials.
-    pub(in crate::service) rules: Rules,
+    pub(in crate::service) policy: EffectivePolicy,
 }
 
 impl Service {
@@ -62,10 +62,10 @@ impl Service {
                 if let Some(user) = acting_user {
                     let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
                     let role = membership.map(|membership| membership.role);
-                    open(policy::keys_of_workspace(role), Reason::WorkspaceNotFound)?;
+                    open(policy::access_to_workspace_keys(role), Reason::WorkspaceNotFound)?;
                 }
-                let rules = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
-                held_workspace(workspace, rules)
+                let policy = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
+                held_workspace(workspace, policy)
             }
             NewOwner::User(id, max_role) => {
                 let lock = self.lock_of_user();
@@ -75,13 +75,13 @@ impl Service {
                         tx.find_user_row(&id, lock).await?;
                     }
                     active_user(tx, user).await?;
-                    open(policy::pats_of_user(user, &id), Reason::UserNotFound)?;
+                    open(policy::access_to_user_pats(user, &id), Reason::UserNotFound)?;
                 }
                 let user = tx.find_user_row(&id, lock).await?;
                 let user =
                     user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
-                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
-                held_user(&user, max_role, rules)
+                let policy = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
+                held_user(&user, max_role, policy)
             }
         }
     }
@@ -101,15 +101,15 @@ impl Service {
             Some((kind, Owner::Workspace(id))) => {
                 let workspace = tx.find_workspace_row(id, self.lock_of_workspace()).await?;
                 let policy = tx.find_workspace_policy(id, Lock::Update).await?.unwrap_or_default();
-                let rules = self.options.policy.for_kind(kind, &policy);
+                let policy = self.options.policy.for_kind(kind, &policy);
                 let workspace = workspace.ok_or(ServiceError::from(Reason::WorkspaceNotFound));
-                workspace.and_then(|workspace| held_workspace(workspace, rules))
+                workspace.and_then(|workspace| held_workspace(workspace, policy))
             }
             Some((kind, Owner::User { id, max_role })) => {
                 let user = tx.find_user_row(id, self.lock_of_user()).await?;
-                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
+                let policy = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
                 let user = user.ok_or(ServiceError::from(Reason::UserNotFound));
-                user.and_then(|user| held_user(&user, *max_role, rules))
+                user.and_then(|user| held_user(&user, *max_role, policy))
             }
             None => Err(Reason::CredentialNotFound.into()),
         };
@@ -141,7 +141,7 @@ impl Service {
         now: Timestamp,
         counted: u32,
     ) -> Result<()> {
-        let Some(most) = held.rules.limits.live_max else { return Ok(()) };
+        let Some(most) = held.policy.limits.live_max else { return Ok(()) };
         let room = most.saturating_add(counted);
         let live = tx.count_live_credentials(&held.owner, held.generation, now, room).await?;
         if live < room {
@@ -161,20 +161,20 @@ impl Service {
     }
 }
 
-fn held_workspace(workspace: Workspace, rules: Rules) -> Result<Held> {
+fn held_workspace(workspace: Workspace, policy: EffectivePolicy) -> Result<Held> {
     if workspace.disabled {
         return Err(Reason::WorkspaceDisabled.into());
     }
     let generation = workspace.generation;
-    Ok(Held { owner: Owner::Workspace(workspace.id), generation, rules })
+    Ok(Held { owner: Owner::Workspace(workspace.id), generation, policy })
 }
 
-fn held_user(user: &User, max_role: Role, rules: Rules) -> Result<Held> {
+fn held_user(user: &User, max_role: Role, policy: EffectivePolicy) -> Result<Held> {
     if user.disabled {
         return Err(Reason::UserDisabled.into());
     }
     let owner = Owner::User { id: user.id.clone(), max_role };
-    Ok(Held { owner, generation: user.generation, rules })
+    Ok(Held { owner, generation: user.generation, policy })
 }
 
 /// Takes the locks that are left, in their order: the acting user, their membership, the credential.
@@ -211,11 +211,11 @@ pub(in crate::service) async fn active_user(tx: &mut dyn WriteTx, id: &UserId) -
 }
 
 /// Turns what the policy says into an answer.
-pub(in crate::service) fn open(access: Access, hidden: Reason) -> Result<()> {
+pub(in crate::service) fn open(access: AccessOutcome, hidden: Reason) -> Result<()> {
     match access {
-        Access::Allowed => Ok(()),
-        Access::Forbidden => Err(Reason::RoleTooLow.into()),
-        Access::Hidden => Err(hidden.into()),
+        AccessOutcome::Allowed => Ok(()),
+        AccessOutcome::Forbidden => Err(Reason::RoleTooLow.into()),
+        AccessOutcome::Hidden => Err(hidden.into()),
     }
 }
 
@@ -226,7 +226,7 @@ pub(in crate::service) fn see(
     membership: Option<Membership>,
 ) -> Result<()> {
     let role = membership.map(|membership| membership.role);
-    open(policy::credential(user, credential, role), Reason::CredentialNotFound)
+    open(policy::access_to_credential(user, credential, role), Reason::CredentialNotFound)
 }
 
 /// Who made it, as `Credential::creator` has it.

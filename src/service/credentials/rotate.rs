@@ -82,7 +82,7 @@ impl Service {
                 .await?;
             // Of a retry whose owner may make nothing any more it is as good not to know: the predecessor ends by itself.
             let overlap =
-                request.overlap.or_else(|| Some(held.as_ref().ok()?.rules.default_overlap()));
+                request.overlap.or_else(|| Some(held.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
                 let rotated = made.map(|Created { credential, token }| Rotated {
@@ -199,7 +199,7 @@ impl Service {
             return Err(error.with("successor_id", successor.id.to_string()));
         }
         let mut violations = Violations::default();
-        violations.check("overlap", held.rules.check_overlap(overlap));
+        violations.check("overlap", held.policy.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
         let lifetime = match request.expiration {
             Some(Expiration::At(time)) => Some(time.saturating_since(now)),
@@ -207,10 +207,10 @@ impl Service {
             None => before.expire_time.map(|end| end.saturating_since(before.create_time)),
         };
         let lifetime = if request.expiration.is_some() {
-            violations.check(field, held.rules.check_lifetime(lifetime));
+            violations.check(field, held.policy.check_lifetime(lifetime));
             lifetime
         } else {
-            violations.check(field, held.rules.inherited_lifetime(lifetime)).flatten()
+            violations.check(field, held.policy.inherited_lifetime(lifetime)).flatten()
         };
         violations.finish()?;
         if !overlap.is_zero() {

@@ -200,10 +200,10 @@ impl Service {
         let id = &request.id;
         let before = tx.find_workspace_policy(id, Lock::Update).await?;
         let own = before.unwrap_or_default();
-        let after = request.policy.map(|change| change.of(own));
+        let after = request.policy.map(|change| change.apply_to(own));
         let Some(after) = after.filter(|after| *after != own) else { return Ok((before, before)) };
         let mut violations = Violations::default();
-        for (name, Invalid(description)) in self.options.policy.refuse(&own, &after) {
+        for (name, Invalid(description)) in self.options.policy.refuse_change(&own, &after) {
             violations.add(&format!("{field}.policy.{name}"), description);
         }
         violations.finish()?;
@@ -280,7 +280,7 @@ pub(in crate::service) async fn claim_names(
     clock: &dyn Clock,
 ) -> Result<()> {
     // No name is freed by a clock that runs ahead.
-    let (now, certain) = (clock.now(), clock.certain());
+    let (now, certain) = (clock.now(), clock.earliest_now());
     for naming in namings {
         let holder = tx.find_name_holder(naming.slug.as_str(), certain).await?;
         let gives_it_up = |holder: &NameHolder| {

@@ -176,7 +176,7 @@ impl Serving {
 
     /// The next line that it says.
     pub(crate) fn line(&mut self) -> String {
-        waits::line(self.child.id(), &mut self.out)
+        waits::read_line(self.child.id(), &mut self.out)
     }
 
     /// The same as JSON.
@@ -205,7 +205,7 @@ impl Serving {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> ExitStatus {
-        waits::end(&mut self.child)
+        waits::wait_for_exit(&mut self.child)
     }
 }
 
@@ -214,6 +214,6 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
         // Killed, it ends.
-        waits::end(&mut self.child);
+        waits::wait_for_exit(&mut self.child);
     }
 }

@@ -81,7 +81,7 @@ async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits()
         .expect("it starts");
     let mut first = [0];
     let (pid, out) = (child.id(), child.stdout.as_mut().expect("its output"));
-    waits::of_process("it prints", pid, || out.read_exact(&mut first)).expect("a line");
+    waits::while_child_runs("it prints", pid, || out.read_exact(&mut first)).expect("a line");
     let pid = rustix::process::Pid::from_child(&child);
     // However often it tries, it says so once.
     let tried = proxy.refused();

@@ -32,7 +32,7 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
     let mut server = Ending(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
-    let line = waits::line(server.0.id(), &mut std::io::BufReader::new(out));
+    let line = waits::read_line(server.0.id(), &mut std::io::BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let (grpc, http) = (urls["grpc"].as_str().expect("a URL"), urls["http"].as_str().expect("one"));
     // The disk, as it is seen from here.

@@ -25,7 +25,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let _ = self.0.kill();
         // Killed, it ends.
-        waits::end(&mut self.0);
+        waits::wait_for_exit(&mut self.0);
     }
 }
 

@@ -14,7 +14,7 @@ use super::site::{patient, program, timed};
 use crate::cli::program::{Serving, run};
 use crate::harness::Actor;
 use crate::proxy::Proxy;
-use crate::waits::{eventually, found, let_time_pass, within};
+use crate::waits::{eventually, eventually_some, let_time_pass, within};
 
 /// Far longer than anything here takes, even on a machine that is busy.
 /// Asks of one server about one key, in a row.
@@ -83,7 +83,7 @@ impl Failover {
     }
 
     fn root(&self, server: usize) -> Actor {
-        Actor::over(self.servers[server].1.clone(), &self.token)
+        Actor::new(self.servers[server].1.clone(), &self.token)
     }
 
     /// What a server says of a key; nothing if it cannot tell.
@@ -114,7 +114,7 @@ impl Failover {
 
     /// Makes a key at a server, which takes as long as it takes.
     async fn create(&self, server: usize) -> String {
-        found("a key is made", async || {
+        eventually_some("a key is made", async || {
             let request = CreateKeyRequest {
                 workspace: "acme".to_owned(),
                 name: "ci".to_owned(),
@@ -149,7 +149,7 @@ impl Failover {
     async fn lead_astray(&self, work: impl Future<Output = ()>) {
         let astray = async {
             for target in [self.old, self.new].into_iter().cycle() {
-                self.proxy.lead_to(target);
+                self.proxy.redirect_to(target);
                 self.proxy.cut();
                 let_time_pass("they lead there for a while", Duration::from_millis(200)).await;
             }
@@ -183,7 +183,7 @@ async fn a_failover_brings_no_revoked_token_back() {
     f.until(&keys[0], BOTH, false).await;
 
     // What was connected before stays where it is, and what is connected from now on is led to the new primary.
-    f.proxy.lead_to(f.new);
+    f.proxy.redirect_to(f.new);
     f.until(live, ONE, true).await;
     f.until(&keys[0], ONE, false).await;
     let made = f.create(ONE).await;
@@ -200,7 +200,7 @@ async fn a_failover_brings_no_revoked_token_back() {
         }
     })
     .await;
-    f.proxy.lead_to(f.new);
+    f.proxy.redirect_to(f.new);
     f.until(live, ONE, true).await;
     for key in keys {
         f.until(key, ONE, false).await;

@@ -89,7 +89,7 @@ async fn what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_serv
     dead_replica(&h, 7).await;
     assert_pending(revoke(&root, &id).await);
     // The other server has looked at the row as long as this one, though nobody waited there.
-    let there = root.at(&other);
+    let there = root.via(&other);
     revoke_until_done(&[&there, &root], &id).await;
     assert_eq!(there.introspect(&key.token, "acme", &[]).await.denial(), Denial::TokenRevoked);
 }
@@ -242,7 +242,7 @@ mod notified {
         let other = h.another(|_| {}).await;
         let root = h.root().await;
         root.put_workspace("acme").await;
-        let servers = [root.at(&h), root.at(&other)];
+        let servers = [root.via(&h), root.via(&other)];
         let mut forgers = tokio::task::JoinSet::new();
         for _ in 0..2 {
             forgers.spawn(forge(h.database.url()));

@@ -56,8 +56,8 @@ async fn a_batch_is_answered_in_order_as_single_calls_are(h: Harness) {
     // Once with nothing in memory, once with all of it.
     for server in [h.another(|_| {}).await, h.another(|_| {}).await] {
         // Or the revision might rise between the batch and the single calls.
-        h.settled(&server).await;
-        let actor = root.at(&server);
+        h.wait_until_read_by(&server).await;
+        let actor = root.via(&server);
         let answers = batch(&actor, requests.clone()).await.expect("answers");
         assert_eq!(answers.len(), requests.len());
         for (request, answer) in requests.iter().zip(answers) {

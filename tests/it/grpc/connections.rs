@@ -106,7 +106,7 @@ async fn a_warmed_up_channel_that_asks_nothing_stays(h: Harness) {
 
 async fn silent_connections_shut_nobody_out(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let mut silent = Vec::new();
     for _ in 0..10 {
         for port in [server.running.grpc, server.running.http] {
@@ -128,7 +128,7 @@ async fn silent_connections_shut_nobody_out(h: Harness) {
 
 async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let mut watches = Vec::new();
     for _ in 0..6 {
         let stranger = server.reconnected(&server.anonymous()).await;
@@ -145,8 +145,8 @@ async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
 async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
     let gateway = h.gateway().await;
-    let (channel, connections) = server.counted().await;
-    let caller = gateway.clone().on(channel);
+    let (channel, connections) = server.counting_channel().await;
+    let caller = gateway.clone().via_channel(channel);
     assert!(!caller.introspect("nobody's", "", &[]).await.active);
     let form = format!(
         "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\ncontent-length: 7\r\n\
@@ -181,7 +181,7 @@ async fn answered(stream: &mut TcpStream) {
 
 async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {
     let server = h.another(|config| config.connections_max = 2).await;
-    let follower = h.caller("follower", &[Permission::Introspect]).await.at(&server);
+    let follower = h.caller("follower", &[Permission::Introspect]).await.via(&server);
     let request = WatchRequest::default();
     let mut watch = follower.auth().watch(request).await.expect("a stream").into_inner();
     for _ in 0..8 {

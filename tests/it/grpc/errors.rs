@@ -85,7 +85,7 @@ async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
     let status = wire::status(&h, path, frames.with("grpc-timeout", "0n")).await;
     assert_eq!(refused::<()>(Err(status)), passed);
     let hasty = h.another(|config| config.limits.request_timeout = Duration::from_nanos(1)).await;
-    let mut directory = root.at(&hasty).directory();
+    let mut directory = root.via(&hasty).directory();
     // One may be answered before anybody looks at the time.
     let outcome = within("a deadline has passed", async {
         loop {

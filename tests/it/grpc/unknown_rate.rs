@@ -33,9 +33,9 @@ async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
     root.put_workspace("acme").await;
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
-    let flooder = h.caller("flooder", &[Permission::Introspect]).await.at(&server);
+    let flooder = h.caller("flooder", &[Permission::Introspect]).await.via(&server);
     // The word that the key was made, heard late, would evict what was read before.
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
     let refused = within("a made-up token is refused", async {
         loop {
@@ -51,7 +51,7 @@ async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
     .await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed, "what is in memory is answered");
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     assert!(gateway.introspect(&cold, "acme", &[]).await.allowed, "others are not held up");
 }
 
@@ -89,7 +89,7 @@ async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let other = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await;
-    let (gateway, there) = (flooded.as_(&gateway), other.as_(&gateway));
+    let (gateway, there) = (gateway.via(&flooded), gateway.via(&other));
     for server in [&flooded, &other] {
         knows(server, keys.last().expect("a key")).await;
     }
@@ -155,7 +155,7 @@ async fn what_is_made_elsewhere_during_a_spray_is_known_at_once(h: Harness) {
     root.put_workspace("acme").await;
     let first = root.create_key("acme", &[Scope::Read]).await.token;
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&flooded);
+    let gateway = h.gateway().await.via(&flooded);
     let operator = open_service(&h.database.url(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
@@ -189,9 +189,9 @@ async fn a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate(h: Har
     let remembered = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     knows(&server, &cold).await;
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     assert!(gateway.introspect(&remembered, "acme", &[]).await.allowed);
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let asked = [remembered, made_up(), cold, "misspelt".to_owned(), made_up()];
@@ -209,7 +209,7 @@ async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harn
     root.put_workspace("acme").await;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     knows(&server, &cold).await;
     let revoke = async |token: String| {
         let credential = Some(pb::revoke_request::Credential::Token(token));
@@ -238,7 +238,7 @@ async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harn
 
 async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
     let server = h.another(|config| config.cache.unknown_rate_max = 100).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let ask = &async |client_ip: &str| {
         let client_ip = client_ip.to_owned();
         let request = IntrospectRequest { token: made_up(), client_ip, ..Default::default() };
@@ -265,7 +265,7 @@ async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
 async fn what_was_imported_is_known_after_another_filling(h: Harness) {
     let server = h.another(|config| config.options.accept_imported_tokens = true).await;
     let over = Over::set_up(Arc::clone(&h.database)).await;
-    let root = h.root().await.at(&server);
+    let root = h.root().await.via(&server);
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     knows(&server, &known).await;
     // One row of the log for all of it, which names none of the digests.

@@ -12,12 +12,12 @@ use super::pooler::pgbouncer;
 use super::raw;
 use super::samples::workspace;
 use crate::stores::Database;
-use crate::waits::{found, within};
+use crate::waits::{eventually_some, within};
 
 /// Has many read and write at once: none fails, and the log is followed all the while.
 async fn busy(store: &Arc<dyn Store>, id: u128) {
     // Where there are few indeed, the first try may only make room.
-    let mut feed = found("it is followed", async || store.open_feed().await.ok()).await;
+    let mut feed = eventually_some("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
     feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");
     let mut tasks = JoinSet::new();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::raw;
 use crate::proxy::Proxy;
 use crate::stores::Database;
-use crate::waits::{still_waits, within};
+use crate::waits::{stays_pending, within};
 
 /// Reads and begins to write, so many at once.
 async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
@@ -61,7 +61,7 @@ async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let waiting = store.find_workspace("acme");
-    still_waits(Duration::from_millis(100), "it has the lock", waiting).await;
+    stays_pending(Duration::from_millis(100), "it has the lock", waiting).await;
     // The server works on it for some seconds more, and there is no other connection.
     store.revision().await.expect("its place is free");
     drop(locking);
@@ -87,7 +87,7 @@ async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
         other.fetch_one(row).await.expect("it is counted").get(0)
     };
     let before = sessions().await;
-    still_waits(Duration::from_secs(3), "it gives up", async {
+    stays_pending(Duration::from_secs(3), "it gives up", async {
         for seq in 1.. {
             let Ok(mut feed) = store.open_feed().await else { continue };
             let incarnation = Some(incarnation.clone());

@@ -9,7 +9,7 @@ use super::{keys, legacy};
 use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
-use crate::waits::{self, found};
+use crate::waits::{self, eventually_some};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
@@ -57,7 +57,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     // What only widens is not waited for: the server hears of it in a moment.
-    let after = found("the imported token is known", async || {
+    let after = eventually_some("the imported token is known", async || {
         let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
         after.active.then_some(after)
     })
@@ -106,7 +106,7 @@ async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(ha
     let leaked = run(&harness.database, &["leaked"], &legacy(4));
     assert_eq!(leaked.status.code(), Some(0), "{}", text(&leaked.stderr));
     for n in 0..5 {
-        let dead = root.at(&lenient).introspect(&legacy(n), "", &[]).await;
+        let dead = root.via(&lenient).introspect(&legacy(n), "", &[]).await;
         assert_eq!(dead.denial(), Denial::TokenRevoked, "{n}");
     }
     lenient.running.stop().await;
