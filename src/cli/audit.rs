@@ -2,13 +2,13 @@
 
 use super::args::Global;
 use super::args::record::{AuditCommand, AuditFilterArgs};
-use super::progress::counting;
-use super::{flag, open, operator, output, refuse_token_output};
+use super::progress::counter;
+use super::{flag, open_service, operator, output, refuse_token_output};
 use crate::model::{Timestamp, UserId};
 use crate::service::{PageRequest, view};
 use crate::store::AuditFilter;
 
-/// Events that are fetched at once.
+/// Number of events per page of an export.
 const PAGE_SIZE: i32 = 1_000;
 
 pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Result<()> {
@@ -17,9 +17,9 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
         AuditCommand::List { filter, limit } => list(global, filter, limit).await,
         AuditCommand::Export { filter } => export(global, filter).await,
         AuditCommand::Purge { older_than } => {
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let cutoff = service.ago(older_than);
-            let (shown, progress) = counting("purged");
+            let (shown, progress) = counter("purged");
             let count = service.purge_audit(operator(), cutoff, progress).await;
             shown.lock().finish();
             let count = count?;
@@ -33,7 +33,7 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
 
 async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::Result<()> {
     let filter = parse(filter)?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let page = PageRequest { size: i32::from(limit), token: String::new() };
     let page = service.list_audit_events(&filter, &page).await?;
     let events: Vec<_> = page.items.iter().map(view::audit_event).collect();
@@ -55,10 +55,10 @@ async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::R
     Ok(())
 }
 
-/// One page in memory at a time, whatever the log's size.
+/// Prints all matching events. Holds one page in memory at a time.
 async fn export(global: &Global, filter: AuditFilterArgs) -> anyhow::Result<()> {
     let filter = parse(filter)?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let mut page = PageRequest { size: PAGE_SIZE, token: String::new() };
     loop {
         let events = service.list_audit_events(&filter, &page).await?;

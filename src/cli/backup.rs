@@ -1,11 +1,11 @@
-//! `backup`, `restore`, and `new-epoch` for what was restored by other means.
+//! `backup`, `restore`, and `new-epoch`, which follows a restore by other means.
 
 use std::path::Path;
 
 use serde_json::json;
 
 use super::args::{Global, Output};
-use super::{Usage, asked, open, operator, output, refuse_token_output};
+use super::{UsageError, open_service, operator, output, refuse_token_output, store_url};
 use crate::model::Timestamp;
 use crate::server;
 use crate::service::{Options, view};
@@ -13,9 +13,9 @@ use crate::store::{self, AuditFilter, Location};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = asked::url(global);
+    let url = store_url::select(global);
     if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
-        anyhow::bail!(Usage(
+        anyhow::bail!(UsageError(
             "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \
              `sophic-auth new-epoch`"
                 .to_owned()
@@ -28,17 +28,17 @@ pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Actions that took something away which a backup from before them does not know of.
+/// Endings of audit actions that removed access. Restoring an older backup undoes them.
 const ENDINGS: [&str; 6] =
     [".revoke", ".bulk_revoke", ".revoke_leaked", ".disable", ".delete", ".rotate"];
-/// As many of them are listed.
+/// Maximum number of them to list in a table.
 const ENDINGS_SHOWN: usize = 100;
 
 pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = asked::url(global);
+    let url = store_url::select(global);
     if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
-        anyhow::bail!(Usage(
+        anyhow::bail!(UsageError(
             "restore is for SQLite: use pg_restore, or your server's own continuous archiving, and then run \
              `sophic-auth new-epoch`"
                 .to_owned()
@@ -72,7 +72,8 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What the store that is replaced says was ended after the backup was made; nothing if it cannot be read.
+/// Returns the events of the replaced store that removed access after the backup was made. `None` if that store cannot be
+/// read.
 async fn endings_since(
     replaced: Option<&Path>,
     until: Option<Timestamp>,
@@ -84,7 +85,7 @@ async fn endings_since(
         let Ok(events) = store.list_audit_events(&filter, after, 1_000).await else { break false };
         let Some(last) = events.last() else { break true };
         after = Some(last.id);
-        // The backup's own last event was at `until`.
+        // `until` is the time of the last event in the backup.
         let newer = events.iter().filter(|event| {
             event.refusal.is_none() && until.is_none_or(|until| event.time > until)
         });
@@ -140,7 +141,7 @@ fn url_of(path: &Path) -> String {
 
 pub(super) async fn new_epoch(global: &Global) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let epoch = service.renew_epoch(operator()).await?;
     output::item(global.output, &serde_json::json!({"epoch": epoch.to_string()}))?;
     service.close().await;

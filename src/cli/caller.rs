@@ -2,8 +2,8 @@
 
 use super::args::{CallerCommand, Global};
 use super::{
-    every, open, operator, operator_who_rotates, output, refuse_token_output, unshown,
-    wait_for_the_end,
+    all_pages, open_service, operator, operator_for_rotation, output, refuse_token_output,
+    unprinted_token, wait_for_replicas,
 };
 use crate::service::{CreateCaller, RotateCaller, UpdateCaller, view};
 use crate::token::Token;
@@ -14,23 +14,23 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
             if certificate_san.is_some() {
                 refuse_token_output(global)?;
             }
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let request = CreateCaller {
                 name,
                 permissions: permissions.iter().map(ToString::to_string).collect(),
                 certificate_san: certificate_san.unwrap_or_default(),
             };
-            let _showing = global.attended.showing();
+            let _guard = global.monitor.guard_token();
             let (caller, token) = service.create_caller(operator(), request).await?;
             let token = token.as_ref().map(Token::expose);
             let printed = output::created(global.output, "caller", view::caller(&caller), token);
-            unshown::caller(&service, &caller, printed).await?;
+            unprinted_token::revoke_caller_unless_printed(&service, &caller, printed).await?;
             service.close().await;
         }
         CallerCommand::List => {
             refuse_token_output(global)?;
-            let service = open(global).await?;
-            let callers = every(async |page| service.list_callers(&page).await).await?;
+            let service = open_service(global).await?;
+            let callers = all_pages(async |page| service.list_callers(&page).await).await?;
             let callers: Vec<_> = callers.iter().map(view::caller).collect();
             let columns = [
                 "id",
@@ -46,7 +46,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
         }
         CallerCommand::Update { caller, name, permissions } => {
             refuse_token_output(global)?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let request = UpdateCaller {
                 caller,
                 name: name.unwrap_or_default(),
@@ -61,7 +61,7 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
         }
         CallerCommand::Revoke { caller } => {
             refuse_token_output(global)?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let caller = service.revoke_caller(operator(), caller).await?;
             output::item(global.output, &view::caller(&caller))?;
             service.close().await;
@@ -71,14 +71,14 @@ pub(super) async fn run(global: &Global, command: CallerCommand) -> anyhow::Resu
 }
 
 async fn rotate(global: &Global, request: RotateCaller) -> anyhow::Result<()> {
-    let service = open(global).await?;
-    let showing = global.attended.showing();
-    let rotated = service.rotate_caller(operator_who_rotates(), request).await?;
+    let service = open_service(global).await?;
+    let guard = global.monitor.guard_token();
+    let rotated = service.rotate_caller(operator_for_rotation(), request).await?;
     let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
     let printed = output::rotated(global.output, "caller", view, token, rotated.end_pending);
-    unshown::caller_rotated(&service, &rotated, printed).await?;
-    drop(showing);
-    wait_for_the_end(&service, rotated.end_pending).await?;
+    unprinted_token::undo_caller_rotation_unless_printed(&service, &rotated, printed).await?;
+    drop(guard);
+    wait_for_replicas(&service, rotated.end_pending).await?;
     service.close().await;
     Ok(())
 }

@@ -1,27 +1,27 @@
-//! The reason code and the exit code of a failed command. `docs/errors.md` has the tables, made from these.
+//! Reason code and exit code of a failed command. The tables in `docs/errors.md` are generated from these.
 
-use super::attend::Interrupted;
-use super::introspect::CouldNotTell;
-use super::output::Unprinted;
-use super::unshown::Lost;
-use super::{NOT_CONFIRMED, Usage};
+use super::introspect::NoAnswer;
+use super::monitor::Interrupted;
+use super::output::PrintError;
+use super::unprinted_token::TokenNotPrinted;
+use super::{NOT_CONFIRMED, UsageError};
 use crate::server::StartError;
 use crate::service::{Kind, Reason, ServiceError, TransferError};
 use crate::store::StoreError;
 
-/// Wrong usage: flags, variables, URLs, files that are not there.
+/// Exit code of wrong usage: flags, variables, URLs, missing files.
 const USAGE: u8 = 2;
-/// Refused or failed.
+/// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
 
-/// A reason that only the command line has, beside those of [`Reason`].
+/// A reason that only the command line has, in addition to those of [`Reason`].
 #[derive(Debug, Clone, Copy)]
 pub struct CommandReason {
-    /// The word for programs.
+    /// Reason code.
     pub code: &'static str,
-    /// The exit code; none: 128 and the number of the signal.
+    /// Exit code. `None` means 128 plus the number of the signal.
     pub exit_code: Option<u8>,
-    /// What happened.
+    /// Description, for the documentation.
     pub text: &'static str,
 }
 
@@ -30,7 +30,7 @@ impl CommandReason {
         Self { code, exit_code: Some(exit_code), text }
     }
 
-    fn told(self) -> (&'static str, u8) {
+    fn reason_and_exit_code(self) -> (&'static str, u8) {
         (self.code, self.exit_code.unwrap_or(FAILED))
     }
 }
@@ -82,7 +82,7 @@ pub(super) mod code {
     );
 }
 
-/// All of them.
+/// All reasons that only the command line has.
 pub const COMMAND_REASONS: [CommandReason; 10] = [
     code::USAGE,
     code::STORE_MISSING,
@@ -96,48 +96,52 @@ pub const COMMAND_REASONS: [CommandReason; 10] = [
     code::FAILED,
 ];
 
-/// The reason code and the exit code of a failure.
-pub(super) fn of(error: &anyhow::Error) -> (&'static str, u8) {
+/// Returns the reason code and the exit code of a failure.
+pub(super) fn classify(error: &anyhow::Error) -> (&'static str, u8) {
     let (reason, exit_code) = cause(error);
-    // Exit code 1 of these is an answer, so that no failure may seem to be one.
-    (reason, if error.is::<CouldNotTell>() { USAGE } else { exit_code })
+    // For these commands exit code 1 is an answer, so a failure must not have it.
+    (reason, if error.is::<NoAnswer>() { USAGE } else { exit_code })
 }
 
 fn cause(error: &anyhow::Error) -> (&'static str, u8) {
     if let Some(error) = service_error(error) {
-        return of_service(error);
+        return classify_service(error);
     }
     if let Some(error) = store_error(error) {
-        return of_store(error);
+        return classify_store(error);
     }
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         let reason = match interrupted {
             Interrupted::Committed { .. } => Reason::BarrierPending.code(),
-            Interrupted::Before(_) => code::INTERRUPTED.code,
+            Interrupted::Uncommitted(_) => code::INTERRUPTED.code,
         };
         return (reason, interrupted.exit_code());
     }
-    if error.is::<Usage>() {
-        return code::USAGE.told();
+    if error.is::<UsageError>() {
+        return code::USAGE.reason_and_exit_code();
     }
-    if error.is::<Lost>() {
-        return code::TOKEN_NOT_SHOWN.told();
+    if error.is::<TokenNotPrinted>() {
+        return code::TOKEN_NOT_SHOWN.reason_and_exit_code();
     }
-    if error.is::<Unprinted>() {
-        return code::OUTPUT_FAILED.told();
+    if error.is::<PrintError>() {
+        return code::OUTPUT_FAILED.reason_and_exit_code();
     }
     match error.downcast_ref() {
-        Some(StartError::Listen { .. }) => return code::CANNOT_LISTEN.told(),
-        Some(StartError::Tls(_) | StartError::Insecure(_)) => return code::USAGE.told(),
+        Some(StartError::Listen { .. }) => return code::CANNOT_LISTEN.reason_and_exit_code(),
+        Some(StartError::Tls(_) | StartError::Insecure(_)) => {
+            return code::USAGE.reason_and_exit_code();
+        }
         Some(StartError::Store(_)) | None => {}
     }
     match error.downcast_ref() {
-        Some(TransferError::Malformed { .. } | TransferError::Empty) => code::INPUT_INVALID.told(),
-        _ => code::FAILED.told(),
+        Some(TransferError::Malformed { .. } | TransferError::Empty) => {
+            code::INPUT_INVALID.reason_and_exit_code()
+        }
+        _ => code::FAILED.reason_and_exit_code(),
     }
 }
 
-/// The use case's own error, wherever it is wrapped.
+/// Returns the error of the use case, if there is one.
 pub(super) fn service_error(error: &anyhow::Error) -> Option<&ServiceError> {
     match error.downcast_ref() {
         Some(TransferError::Service(error)) => Some(error),
@@ -155,11 +159,11 @@ fn store_error(error: &anyhow::Error) -> Option<&StoreError> {
     }
 }
 
-fn of_service(error: &ServiceError) -> (&'static str, u8) {
+fn classify_service(error: &ServiceError) -> (&'static str, u8) {
     (error.reason.code(), exit_code(error.reason))
 }
 
-/// The exit code of a command that the service refuses for this reason.
+/// Returns the exit code of a command that the service refuses for this reason.
 pub fn exit_code(reason: Reason) -> u8 {
     match reason {
         Reason::BarrierPending => NOT_CONFIRMED,
@@ -168,14 +172,14 @@ pub fn exit_code(reason: Reason) -> u8 {
     }
 }
 
-fn of_store(error: &StoreError) -> (&'static str, u8) {
+fn classify_store(error: &StoreError) -> (&'static str, u8) {
     let reason = match error {
-        StoreError::Misnamed(_) => return code::USAGE.told(),
-        StoreError::Missing(_) => return code::STORE_MISSING.told(),
+        StoreError::Misnamed(_) => return code::USAGE.reason_and_exit_code(),
+        StoreError::Missing(_) => return code::STORE_MISSING.reason_and_exit_code(),
         StoreError::SchemaTooOld { .. } | StoreError::SchemaTooNew { .. } => {
-            return code::SCHEMA_MISMATCH.told();
+            return code::SCHEMA_MISMATCH.reason_and_exit_code();
         }
-        StoreError::Unusable(_) => return code::STORE_UNUSABLE.told(),
+        StoreError::Unusable(_) => return code::STORE_UNUSABLE.reason_and_exit_code(),
         StoreError::Unavailable(_) | StoreError::Away(_) | StoreError::Pooler { .. } => {
             Reason::StoreUnavailable.code()
         }

@@ -1,62 +1,64 @@
-//! `introspect`: who, where, what, and why not, at a glance.
+//! `introspect`: a summary of the credential and of the decision.
 
 use anyhow::Context as _;
 
 use super::args::{Global, IntrospectArgs, Output};
-use super::{Outcome, asked, open_with, output, read_token, refuse_token_output};
+use super::{
+    Outcome, open_service_with, output, read_token_from_stdin, refuse_token_output, store_url,
+};
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
 use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_not_a_token;
 
-/// There is no answer, neither yes nor no.
+/// The command failed, so there is no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("could not tell")]
-pub(super) struct CouldNotTell;
+pub(super) struct NoAnswer;
 
-/// What is told to whoever holds the store itself.
-struct Told {
+/// The answer, with details that only the operator of the store may see.
+struct Report {
     answer: Introspection,
-    /// Of a credential that is revoked, expired or disabled, how it came to that: no face tells it.
+    /// How a revoked, expired or disabled credential ended. gRPC and HTTP do not report it.
     ended: Option<Ended>,
-    /// Why the text can be no token, where it cannot.
-    no_token: Option<String>,
+    /// Why the text cannot be a token, if so.
+    invalid_because: Option<String>,
 }
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let told = ask(global, &args).await.context(CouldNotTell)?;
-    let decision = &told.answer.decision;
+    let report = ask(global, &args).await.context(NoAnswer)?;
+    let decision = &report.answer.decision;
     let printed = match global.output {
         Output::Json => {
-            let mut shown = view::introspection(&told.answer);
-            if let Some(ended) = &told.ended {
+            let mut shown = view::introspection(&report.answer);
+            if let Some(ended) = &report.ended {
                 shown["ended"] = view::ended(ended);
             }
-            if let Some(why) = &told.no_token {
+            if let Some(why) = &report.invalid_because {
                 shown["cannot_be_a_token"] = why.as_str().into();
             }
             output::line(&shown.to_string())
         }
         Output::Table | Output::Token => {
-            let mut lines = glance(&told.answer, told.no_token.as_deref());
-            lines.extend(told.ended.as_ref().map(epitaph));
+            let mut lines = summary(&report.answer, report.invalid_because.as_deref());
+            lines.extend(report.ended.as_ref().map(end_summary));
             output::line(&lines.join("\n"))
         }
     };
-    // An answer that could not be printed is none.
-    printed.context(CouldNotTell)?;
+    // Without the printed answer, the exit code must not be read as one.
+    printed.context(NoAnswer)?;
     if decision.denial == Some(Denial::TokenUnknown) {
-        asked::note("nothing found");
+        store_url::note("nothing found");
     }
     Ok(if decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
-    let token = read_token()?;
+async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
+    let token = read_token_from_stdin()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };
-    let service = open_with(global, options).await?;
+    let service = open_service_with(global, options).await?;
     let answer = service
         .introspect(&IntrospectionRequest {
             token: &token,
@@ -75,12 +77,12 @@ async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Told> {
     service.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
     let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
-    let no_token = why_not_a_token(&token).filter(|_| unknown && is_ours);
-    Ok(Told { answer, ended, no_token })
+    let invalid_because = why_not_a_token(&token).filter(|_| unknown && is_ours);
+    Ok(Report { answer, ended, invalid_because })
 }
 
-/// Which credential it was, since when it is dead, and by whom.
-fn epitaph(ended: &Ended) -> String {
+/// Describes the credential, and when and by whom it was ended.
+fn end_summary(ended: &Ended) -> String {
     let Ended { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
@@ -105,9 +107,9 @@ fn epitaph(ended: &Ended) -> String {
     lines.join("\n")
 }
 
-fn glance(answer: &Introspection, no_token: Option<&str>) -> Vec<String> {
+fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
-    let mut lines = vec![match (decision.denial, no_token) {
+    let mut lines = vec![match (decision.denial, invalid_because) {
         (None, _) => "ALLOWED     200".to_owned(),
         (Some(denial), Some(why)) => {
             format!("REFUSED     {}: this cannot be a token: {why}", denial.http_status())

@@ -1,7 +1,7 @@
-//! Logs go to standard error, as text or JSON; standard output is for answers.
+//! Logging to standard error, as text or JSON. Standard output is for results.
 //!
-//! A thread of its own writes a server's: whoever reads them may be stuck, and nobody who answers waits for that. What
-//! finds the queue full is dropped, and how much that was is said when the reader is back.
+//! A server logs through a bounded queue and a separate thread, because a blocked reader of standard error must not block
+//! requests. Lines are dropped while the queue is full, and their number is logged once the reader continues.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{Stderr, Write};
@@ -14,25 +14,25 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::args::{Global, LogFormat};
-use super::{Usage, output};
+use super::{UsageError, output};
 
-/// Lines that wait to be written.
+/// Capacity of the queue, in lines.
 const QUEUE_LINES: usize = 8 * 1024;
 
-/// How long the last lines are waited for at the end.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for writing the last lines at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits for the last lines when it is dropped, though not for a reader that is stuck.
+/// Flushes the queue when it is dropped. Gives up after [`FLUSH_TIMEOUT`] if the reader is blocked.
 #[must_use]
 pub(super) struct Flush(Option<(WorkerGuard, Arc<Queue>)>);
 
 impl Drop for Flush {
     fn drop(&mut self) {
         let Some((guard, queue)) = self.0.take() else { return };
-        let deadline = Instant::now() + FLUSH_PATIENCE;
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
         while !queue.is_empty() {
             if Instant::now() >= deadline {
-                // To be dropped it would wait for the reader too, and then complain on standard output.
+                // Dropping the guard would also wait for the reader, and then print to standard output.
                 return std::mem::forget(guard);
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -40,7 +40,7 @@ impl Drop for Flush {
     }
 }
 
-/// How many lines there were, and what became of them.
+/// Counts of lines that were queued, written and dropped.
 #[derive(Default)]
 struct Queue {
     sent: AtomicUsize,
@@ -63,19 +63,19 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
     let default = if server { "info" } else { "warn" };
     let directives = global.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
-        Usage(format!("--log must be a level or a filter, as sophic_auth=debug: {error}"))
+        UsageError(format!("--log must be a level or a filter, as sophic_auth=debug: {error}"))
     })?;
-    // With --output json a command says nothing that is not JSON.
+    // With --output json, everything that a command prints is JSON.
     let format = if output::is_json() { LogFormat::Json } else { global.log_format };
     let (writer, flush) = if server {
         let (writer, guard, queue) = queue(format);
         (writer, Flush(Some((guard, queue))))
     } else {
-        (BoxMakeWriter::new(output::log), Flush(None))
+        (BoxMakeWriter::new(output::stderr), Flush(None))
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let set = match format {
-        LogFormat::Text => builder.with_ansi(output::is_watched()).try_init(),
+        LogFormat::Text => builder.with_ansi(output::is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!(error))?;
@@ -87,26 +87,26 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
 
 fn queue(format: LogFormat) -> (BoxMakeWriter, WorkerGuard, Arc<Queue>) {
     let queue = Arc::new(Queue::default());
-    let out = Telling { out: output::log(), format, queue: Arc::clone(&queue), said: 0 };
+    let out = QueueDrain { out: output::stderr(), format, queue: Arc::clone(&queue), reported: 0 };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE_LINES)
         .thread_name("log")
         .finish(out);
-    // Nothing was sent yet, so this is the first to set it.
+    // Nothing else sets it.
     let _ = queue.dropped.set(writer.error_counter());
     let sender = Arc::clone(&queue);
-    let make = move || Sending { writer: writer.clone(), queue: Arc::clone(&sender) };
+    let make = move || QueueSender { writer: writer.clone(), queue: Arc::clone(&sender) };
     (BoxMakeWriter::new(make), guard, queue)
 }
 
-/// The end of the queue that is filled.
-struct Sending {
+/// Sending end of the queue.
+struct QueueSender {
     writer: NonBlocking,
     queue: Arc<Queue>,
 }
 
-impl Write for Sending {
+impl Write for QueueSender {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         self.queue.sent.fetch_add(1, Ordering::AcqRel);
         self.writer.write(line)
@@ -117,16 +117,16 @@ impl Write for Sending {
     }
 }
 
-/// The other end: standard error, which is told how many lines did not get there.
-struct Telling {
+/// Receiving end of the queue. Writes lines to standard error, and reports how many were dropped.
+struct QueueDrain {
     out: Stderr,
     format: LogFormat,
     queue: Arc<Queue>,
-    said: usize,
+    reported: usize,
 }
 
-impl Telling {
-    fn tell(&mut self, count: usize) -> std::io::Result<()> {
+impl QueueDrain {
+    fn report_dropped(&mut self, count: usize) -> std::io::Result<()> {
         let text = "lines of the log were lost: whoever reads standard error was too slow";
         match self.format {
             LogFormat::Text => writeln!(self.out, "WARN {count} {text}"),
@@ -138,14 +138,14 @@ impl Telling {
     }
 }
 
-impl Write for Telling {
+impl Write for QueueDrain {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        // A line that cannot be written is as good as written: there is nobody to tell.
+        // A failure to write the log cannot be logged.
         let _ = self.out.write_all(line);
         let dropped = self.queue.dropped();
-        if dropped > self.said {
-            let _ = self.tell(dropped - self.said);
-            self.said = dropped;
+        if dropped > self.reported {
+            let _ = self.report_dropped(dropped - self.reported);
+            self.reported = dropped;
         }
         self.queue.written.fetch_add(1, Ordering::AcqRel);
         Ok(line.len())
@@ -156,7 +156,7 @@ impl Write for Telling {
     }
 }
 
-/// Has panics told in the log: the usual way is to write to standard error, and to wait for whoever reads that.
+/// Logs panics through the queue. The default hook writes to standard error and would wait for a blocked reader.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let backtrace = Backtrace::capture();

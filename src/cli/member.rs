@@ -1,7 +1,7 @@
 //! `member put|list|delete`.
 
 use super::args::{Global, MemberCommand};
-use super::{every, flag, open, operator, output, refuse_token_output};
+use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::view;
 
@@ -12,7 +12,7 @@ pub(super) async fn run(global: &Global, command: MemberCommand) -> anyhow::Resu
     match command {
         MemberCommand::Put { workspace, user, role } => {
             let (workspace, user) = (workspace_name(&workspace)?, user_id(&user)?);
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let membership = service.put_membership(operator(), workspace, user, role).await?;
             output::item(global.output, &view::membership(&membership))?;
             service.close().await;
@@ -20,8 +20,8 @@ pub(super) async fn run(global: &Global, command: MemberCommand) -> anyhow::Resu
         MemberCommand::List { workspace, user } => {
             let workspace = workspace.as_deref().map(workspace_name).transpose()?;
             let user = user.as_deref().map(user_id).transpose()?;
-            let service = open(global).await?;
-            let memberships = every(async |page| {
+            let service = open_service(global).await?;
+            let memberships = all_pages(async |page| {
                 service.list_memberships(workspace.as_ref(), user.as_ref(), &page).await
             });
             let memberships: Vec<_> = memberships.await?.iter().map(view::membership).collect();
@@ -31,7 +31,7 @@ pub(super) async fn run(global: &Global, command: MemberCommand) -> anyhow::Resu
         }
         MemberCommand::Delete { workspace, user } => {
             let (workspace, user) = (workspace_name(&workspace)?, user_id(&user)?);
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             service.delete_membership(operator(), workspace, user, false).await?;
             service.close().await;
         }

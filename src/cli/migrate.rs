@@ -1,12 +1,12 @@
-//! `migrate`: make the store, bring its schema up to date, and say from where to where.
+//! `migrate`: create the store, or migrate its schema to the current version.
 
 use super::args::{Global, MigrateArgs};
-use super::{asked, output, refuse_token_output};
+use super::{output, refuse_token_output, store_url};
 use crate::store;
 
 pub(super) async fn run(global: &Global, args: &MigrateArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = asked::url(global);
+    let url = store_url::select(global);
     let (name, migrated) = if args.dry_run {
         ("pending", store::pending(url).await?)
     } else {
@@ -17,7 +17,7 @@ pub(super) async fn run(global: &Global, args: &MigrateArgs) -> anyhow::Result<(
         "to_version": migrated.to,
         name: migrated.names,
     });
-    if let Some(place) = asked::place() {
+    if let Some(place) = store_url::location() {
         shown["store"] = place.into();
     }
     output::item(global.output, &shown)?;

@@ -1,12 +1,17 @@
-//! The command line: management on the store itself, and running the server.
+//! The command line: management directly on the store, and running the server.
 //!
-//! Exit codes: 0 done or allowed; 1 refused or failed; 2 wrong usage (flags, variables, URLs, stores and files that are not
-//! there), or, of `introspect` and `credentials expiring`, could not tell; 3 committed, but not confirmed by every server
-//! yet; 128 and more: ended by a signal. `failure.rs` has them all.
+//! Exit codes:
+//!
+//! - 0: done, or allowed
+//! - 1: refused, or failed
+//! - 2: wrong usage (flags, variables, URLs, missing stores and files), or any failure of `introspect` and
+//!   `credentials expiring`
+//! - 3: committed, but not yet confirmed by every server
+//! - 128 and more: ended by a signal
+//!
+//! `failure.rs` has the full table.
 
 mod args;
-mod asked;
-mod attend;
 mod audit;
 mod backup;
 mod caller;
@@ -17,16 +22,18 @@ mod introspect;
 mod logging;
 mod member;
 mod migrate;
+mod monitor;
 mod new_file;
 mod operator;
 mod output;
-mod presented;
 mod progress;
 mod purge;
 mod serve;
 mod signals;
+mod store_url;
+mod token_input;
 mod transfer;
-mod unshown;
+mod unprinted_token;
 mod user;
 mod variables;
 mod workspace;
@@ -42,76 +49,76 @@ use crate::server;
 use crate::service::{Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
 pub use failure::{COMMAND_REASONS, CommandReason, exit_code};
-use operator::{operator, operator_who_rotates};
-use output::Unprinted;
-use presented::read_token;
+use operator::{operator, operator_for_rotation};
+use output::PrintError;
+use token_input::read_token_from_stdin;
 
-/// How long a rotation waits for other servers before it shows the new token, and waits on.
+/// How long a rotation waits for other servers before it prints the new token. It then continues to wait.
 const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The exit code of what is committed, while some server may still answer as before.
+/// Exit code of a committed change that some server may not have applied yet.
 const NOT_CONFIRMED: u8 = 3;
 
-/// How a command ended, if it did not fail.
+/// Outcome of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
     Refused,
 }
 
-/// What was given on the command line cannot be meant.
+/// The command line, a variable or a file is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(String);
+struct UsageError(String);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors, and go to standard output.
+            // clap reports help and version as errors, but they go to standard output.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             let help = !error.use_stderr();
-            // Help is for people, whatever a variable says that is meant for what commands print.
-            let json = if help { says_output(Some("json")) } else { asks_for_json() };
+            // The variable is for the output of commands. It does not turn help into JSON.
+            let json = if help { has_output_flag(Some("json")) } else { wants_json() };
             let printed = output::usage(&error, json);
             return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
         }
     };
     let format = cli.global.output;
     if format == Output::Json && !cli.command.is_server() {
-        output::speak_json();
+        output::use_json();
     }
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::from(1),
-        // Whoever reads, as `head` does, wants no more of it: that is no failure of what was done.
+        // The reader closed the pipe, as `head` does. The command itself succeeded.
         Err(error)
-            if failure::of(&error).1 == 1
-                && matches!(error.downcast_ref(), Some(Unprinted::Closed)) =>
+            if failure::classify(&error).1 == 1
+                && matches!(error.downcast_ref(), Some(PrintError::Closed)) =>
         {
             ExitCode::SUCCESS
         }
         Err(error) => {
             output::error(format, &error);
-            ExitCode::from(failure::of(&error).1)
+            ExitCode::from(failure::classify(&error).1)
         }
     }
 }
 
-/// Every command with its flags, variables, defaults and help texts: `docs/flags.md` is made from it.
+/// Returns every command with its flags, variables, defaults and help texts. `docs/flags.md` is generated from it.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Whether `--output json` is asked for, where the rest of the command line could not be read.
-fn asks_for_json() -> bool {
+/// Whether JSON output is requested, for a command line that clap could not parse.
+fn wants_json() -> bool {
     let by_variable = || std::env::var("SOPHIC_AUTH_OUTPUT").is_ok_and(|value| value == "json");
-    says_output(Some("json")) || (!says_output(None) && by_variable())
+    has_output_flag(Some("json")) || (!has_output_flag(None) && by_variable())
 }
 
-/// Whether `--output` stands on the command line, with this value.
-fn says_output(value: Option<&str>) -> bool {
+/// Whether the command line has `--output` with this value. `None` matches any value.
+fn has_output_flag(value: Option<&str>) -> bool {
     let words: Vec<_> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let is_value = |text: &str| value.is_none_or(|value| text == value);
@@ -119,7 +126,7 @@ fn says_output(value: Option<&str>) -> bool {
     split || words.iter().any(|word| word.strip_prefix("--output=").is_some_and(is_value))
 }
 
-/// What is said on the command line and by variables.
+/// Parses the command line and the environment variables.
 fn parse() -> clap::error::Result<Cli> {
     let mut command = variables::without_empty(Cli::command());
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
@@ -135,18 +142,18 @@ fn parse() -> clap::error::Result<Cli> {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let server = cli.command.is_server();
     let _flush = logging::init(&cli.global, server)?;
-    variables::name_unknown(&Cli::command());
+    variables::warn_of_unknown(&Cli::command());
     operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let url = asked::url_unasked(&cli.global).to_owned();
+    let url = store_url::get(&cli.global).to_owned();
     let outcome = if server {
-        // These end by signals, in good order.
+        // Servers handle signals themselves, for a graceful shutdown.
         runtime.block_on(dispatch(cli))
     } else {
-        let attended = cli.global.attended.clone();
-        runtime.block_on(attended.attend(dispatch(cli)))
+        let monitor = cli.global.monitor.clone();
+        runtime.block_on(monitor.run(dispatch(cli)))
     };
-    outcome.inspect_err(|error| runtime.block_on(asked::look_for_rights(&url, error)))
+    outcome.inspect_err(|error| runtime.block_on(store_url::find_missing_rights(&url, error)))
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
@@ -181,20 +188,23 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The store, opened, with the use cases over it; to be closed by [`finish`].
-async fn open(global: &args::Global) -> anyhow::Result<Arc<Service>> {
-    open_with(global, Options::default()).await
+/// Opens the store and builds the use cases. The caller closes them.
+async fn open_service(global: &args::Global) -> anyhow::Result<Arc<Service>> {
+    open_service_with(global, Options::default()).await
 }
 
-/// The same, with these choices.
-async fn open_with(global: &args::Global, options: Options) -> anyhow::Result<Arc<Service>> {
-    let service = server::open_service(asked::url(global), options).await?;
-    global.attended.set(&service);
+/// Opens the store and builds the use cases with these options.
+async fn open_service_with(
+    global: &args::Global,
+    options: Options,
+) -> anyhow::Result<Arc<Service>> {
+    let service = server::open_service(store_url::select(global), options).await?;
+    global.monitor.set(&service);
     Ok(service)
 }
 
-/// Waits on, once the new token is shown.
-async fn wait_for_the_end(service: &Service, end_pending: bool) -> anyhow::Result<()> {
+/// Waits until every server has applied a rotation whose new token was printed early.
+async fn wait_for_replicas(service: &Service, end_pending: bool) -> anyhow::Result<()> {
     if end_pending {
         output::note("waiting until every server knows when the old token ends");
         service.wait_for_replicas(&operator()).await?;
@@ -203,8 +213,8 @@ async fn wait_for_the_end(service: &Service, end_pending: bool) -> anyhow::Resul
     Ok(())
 }
 
-/// Every item, page after page.
-async fn every<T, F>(fetch: impl Fn(PageRequest) -> F) -> anyhow::Result<Vec<T>>
+/// Fetches all pages and returns their items.
+async fn all_pages<T, F>(fetch: impl Fn(PageRequest) -> F) -> anyhow::Result<Vec<T>>
 where
     F: Future<Output = Result<Page<T>, ServiceError>>,
 {
@@ -220,15 +230,15 @@ where
     }
 }
 
-/// The value of a flag, or what is wrong with it.
+/// Returns the parsed value of a flag, or a usage error that names the flag.
 fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
-    parsed.map_err(|Invalid(description)| Usage(format!("{name} {description}")).into())
+    parsed.map_err(|Invalid(description)| UsageError(format!("{name} {description}")).into())
 }
 
-/// `--output token` prints a token alone, so it goes only with what makes one.
+/// Refuses `--output token` for commands that create no token.
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {
-        anyhow::bail!(Usage(
+        anyhow::bail!(UsageError(
             "--output token goes with `create` and `rotate` only: use table or json".to_owned()
         ));
     }

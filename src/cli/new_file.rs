@@ -1,4 +1,4 @@
-//! A file that is there when it is whole, and not before.
+//! Atomic creation of a file: it appears under its name only when it is complete.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::Usage;
-use super::output::Unprinted;
+use super::UsageError;
+use super::output::PrintError;
 
-/// A file to be, readable by its owner only. Until it is kept it has no name where the file system can do that: then nothing
-/// is left of it however the process ends. Elsewhere dropping it removes it.
+/// A file that is being written, readable by its owner only. Where the file system supports it, the file has no name until
+/// it is kept, so that nothing remains if the process is killed. Otherwise it is a temporary file, which is removed on drop.
 #[derive(Debug)]
 pub(super) struct NewFile {
     path: PathBuf,
@@ -24,10 +24,10 @@ enum Draft {
 }
 
 impl NewFile {
-    /// To be kept at this path, where nothing may be.
+    /// Creates a file that will be kept at `path`, where nothing may exist.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
-            anyhow::bail!(Usage(format!(
+            anyhow::bail!(UsageError(format!(
                 "{} is there already: it is not written over",
                 path.display()
             )));
@@ -35,19 +35,19 @@ impl NewFile {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         if !folder.is_dir() {
-            anyhow::bail!(Usage(format!("there is no folder {}", folder.display())));
+            anyhow::bail!(UsageError(format!("there is no folder {}", folder.display())));
         }
         let draft = match unnamed(folder) {
             Some(file) => Draft::Unnamed(file),
             None => NamedTempFile::new_in(folder)
                 .map(Draft::Named)
-                .map_err(Unprinted::Failed)
+                .map_err(PrintError::Failed)
                 .with_context(|| format!("{} cannot be written", path.display()))?,
         };
         Ok(Self { path: path.to_owned(), draft })
     }
 
-    /// To be written to.
+    /// Returns the file to write to.
     pub(super) fn file(&self) -> &File {
         match &self.draft {
             Draft::Unnamed(file) => file,
@@ -55,7 +55,7 @@ impl NewFile {
         }
     }
 
-    /// Gives it its name, once it is on the disk.
+    /// Syncs the file to disk and gives it its name.
     pub(super) fn keep(self) -> anyhow::Result<()> {
         self.file().sync_all()?;
         let Self { path, draft } = self;
@@ -69,7 +69,7 @@ impl NewFile {
     }
 }
 
-/// Where the kernel shows open files, by which one without a name is found.
+/// Folder by which a file without a name can be linked.
 #[cfg(target_os = "linux")]
 const OPEN_FILES: &str = "/proc/self/fd";
 

@@ -1,50 +1,50 @@
-//! Who works at the command line, for the audit log: the user of the operating system, which nobody can pretend to be. What
-//! else is said of who it is, by `--operator` or by sudo, stands beside that in parentheses.
+//! The operator at the command line, for the audit log. It is the user of the operating system, which cannot be forged.
+//! Claims by `--operator` or sudo follow in parentheses.
 
 use std::sync::OnceLock;
 
 use super::args::Global;
-use super::{TOKEN_SHOWN_WITHIN, Usage};
+use super::{TOKEN_SHOWN_WITHIN, UsageError};
 use crate::service::Context;
 
-/// Characters of `--operator`.
+/// Maximum length of `--operator`, in characters.
 const CLAIM_MAX: usize = 64;
 
-/// One process has one operator.
+/// Operator of this process.
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// Finds out who it is; to be called before anything is done.
-pub(super) fn init(global: &Global) -> Result<(), Usage> {
+/// Determines the operator. Call it before anything is written.
+pub(super) fn init(global: &Global) -> Result<(), UsageError> {
     let claim = global.operator.as_deref();
     if claim.is_some_and(|claim| !is_plain(claim) || claim.chars().count() > CLAIM_MAX) {
-        return Err(Usage(format!(
+        return Err(UsageError(format!(
             "--operator must be 1 to {CLAIM_MAX} letters, digits, '.', '-', '_', '@' and '+'"
         )));
     }
     let uid = rustix::process::getuid();
-    // Only root can have come by sudo.
+    // Other users could set SUDO_USER themselves.
     let sudo = std::env::var("SUDO_USER").ok().filter(|name| uid.is_root() && is_plain(name));
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid.as_raw()));
     let user = user.ok().flatten().map(|user| user.name);
-    // The first is the one.
+    // Set once per process.
     let _ = NAME.set(spell(user.as_deref(), uid.as_raw(), sudo.as_deref(), claim));
     Ok(())
 }
 
-/// The operator of this process.
+/// Returns the context of this process's operator.
 pub(super) fn operator() -> Context {
     Context::operator(NAME.get().map_or("unknown", String::as_str))
 }
 
-/// The operator, for a rotation: where the wait for other servers takes longer than this, the new token is shown first, so
-/// that no Ctrl-C during the wait loses it.
-pub(super) fn operator_who_rotates() -> Context {
+/// Returns the operator's context for a rotation. Its deadline is short: if the wait for other servers takes longer, the new
+/// token is printed first, so that Ctrl-C during the wait does not lose it.
+pub(super) fn operator_for_rotation() -> Context {
     let deadline = Some(tokio::time::Instant::now() + TOKEN_SHOWN_WITHIN);
     Context { deadline, ..operator() }
 }
 
-/// `root(sudo:ada,night-shift)`: only what stands before the parenthesis is known, and no claim can hold one. A user
-/// without a name, or with one that could be mistaken, is known by number, as `#1000`.
+/// Spells an operator, as in `root(sudo:ada,night-shift)`. Only the part before the parenthesis is verified. A claim cannot
+/// contain a parenthesis. A user without a plain name is spelled as a number, as in `#1000`.
 fn spell(user: Option<&str>, uid: u32, sudo: Option<&str>, claim: Option<&str>) -> String {
     let user = user.filter(|name| is_plain(name));
     let user = user.map_or_else(|| format!("#{uid}"), str::to_owned);
@@ -53,7 +53,7 @@ fn spell(user: Option<&str>, uid: u32, sudo: Option<&str>, claim: Option<&str>) 
     if claims.is_empty() { user } else { format!("{user}({})", claims.join(",")) }
 }
 
-/// Letters, digits, and what names and addresses of people hold.
+/// Whether a name has only letters, digits and `.-_@+`.
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || ".-_@+".contains(c);
     !name.is_empty() && name.chars().all(plain)

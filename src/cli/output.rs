@@ -13,14 +13,14 @@ use super::args::Output;
 use super::failure;
 
 /// How long a reader of standard error, or of what a server says, is waited for.
-const READER_PATIENCE: Duration = Duration::from_secs(2);
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Major and minor number of /dev/null on Linux.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// What was to be printed was not, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unprinted {
+pub(super) enum PrintError {
     /// Whoever read it has closed the pipe, and wants no more of it.
     #[error("whoever reads standard output has closed it")]
     Closed,
@@ -29,21 +29,21 @@ pub(super) enum Unprinted {
     Failed(Error),
 }
 
-impl From<Error> for Unprinted {
+impl From<Error> for PrintError {
     fn from(error: Error) -> Self {
         if error.kind() == ErrorKind::BrokenPipe { Self::Closed } else { Self::Failed(error) }
     }
 }
 
 /// What printing gives.
-pub(super) type Printed = Result<(), Unprinted>;
+pub(super) type PrintResult = Result<(), PrintError>;
 
 /// A line on standard output, which has arrived there when this returns.
-pub(super) fn line(text: &str) -> Printed {
+pub(super) fn line(text: &str) -> PrintResult {
     // The standard library takes what is open for reading only for a place where all was written.
     let modes = rustix::fs::fcntl_getfl(std::io::stdout());
     if modes.is_ok_and(|modes| modes & OFlags::RWMODE == OFlags::RDONLY) {
-        return Err(Unprinted::Failed(Error::other("it is open for reading only")));
+        return Err(PrintError::Failed(Error::other("it is open for reading only")));
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
@@ -52,33 +52,33 @@ pub(super) fn line(text: &str) -> Printed {
 
 /// The lines with which a server says that it runs. It runs whether or not anybody can read them.
 pub(super) fn announce(text: String) {
-    if let Some(Err(error)) = bounded(move || line(&text)) {
+    if let Some(Err(error)) = with_timeout(move || line(&text)) {
         tracing::warn!(%error, "where it listens could not be printed");
     }
 }
 
 /// The same of lines with tokens that are shown this once: a reader that is stuck has not seen them.
-pub(super) fn announce_tokens(text: String) -> Printed {
-    refuse_nowhere()?;
-    let stuck = || Err(Unprinted::Failed(Error::other("nobody reads it")));
-    bounded(move || line(&text)).unwrap_or_else(stuck)
+pub(super) fn announce_tokens(text: String) -> PrintResult {
+    refuse_null_device()?;
+    let stuck = || Err(PrintError::Failed(Error::other("nobody reads it")));
+    with_timeout(move || line(&text)).unwrap_or_else(stuck)
 }
 
 /// Writes in a thread of its own: a reader that is stuck holds up nothing but that, and gets nothing back.
-fn bounded<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn with_timeout<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         // Nobody may be waiting any more.
         let _ = done.send(write());
     });
-    is_done.recv_timeout(READER_PATIENCE).ok()
+    is_done.recv_timeout(READER_TIMEOUT).ok()
 }
 
 /// Whether all that is said is JSON, on standard error too.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// From now on every line is JSON.
-pub(super) fn speak_json() {
+pub(super) fn use_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
@@ -90,16 +90,16 @@ pub(super) fn is_json() -> bool {
 /// A failure, on standard error. As JSON: `error`, with a reason code of `docs/errors.md`, the exit code, and all fields
 /// that are not as they must be.
 pub(super) fn error(format: Output, error: &anyhow::Error) {
-    let (mut message, place) = (format!("{error:#}"), super::asked::place());
-    if let Some(lacking) = super::asked::lacking() {
+    let (mut message, place) = (format!("{error:#}"), super::store_url::location());
+    if let Some(lacking) = super::store_url::missing_rights() {
         message = format!("{message}; {lacking}");
     }
     if format != Output::Json {
         let place = place.filter(|place| !message.contains(place));
         let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
-        return unless_stuck(format!("error: {message}{place}"));
+        return write_last_line(format!("error: {message}{place}"));
     }
-    let (reason, exit_code) = failure::of(error);
+    let (reason, exit_code) = failure::classify(error);
     let mut fields = json!({"message": message, "exit_code": exit_code, "reason": reason});
     if let Some(place) = place {
         fields["store"] = place.into();
@@ -116,13 +116,13 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
             fields["metadata"][*key] = value.as_str().into();
         }
     }
-    unless_stuck(json!({"error": fields}).to_string());
+    write_last_line(json!({"error": fields}).to_string());
 }
 
 /// The last line, for which a reader that is stuck is not waited for.
-fn unless_stuck(text: String) {
+fn write_last_line(text: String) {
     // Where it cannot be written there is nobody to tell.
-    bounded(move || drop(writeln!(std::io::stderr(), "{text}")));
+    with_timeout(move || drop(writeln!(std::io::stderr(), "{text}")));
 }
 
 /// What clap has to say: help and version, on standard output, and what is wrong with the command line.
@@ -146,22 +146,22 @@ pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
 }
 
 /// Standard output itself, for what is too much to be held.
-pub(super) fn stream() -> impl std::io::Write + Send {
+pub(super) fn stdout() -> impl std::io::Write + Send {
     std::io::stdout()
 }
 
 /// Standard error itself, for the log.
-pub(super) fn log() -> std::io::Stderr {
+pub(super) fn stderr() -> std::io::Stderr {
     std::io::stderr()
 }
 
 /// A remark, on standard error; as JSON: `note`, with a `message`.
 pub(super) fn note(text: &str) {
-    note_on(text, json!({}));
+    note_with_fields(text, json!({}));
 }
 
 /// The same, with more fields for programs.
-pub(super) fn note_on(text: &str, mut fields: Value) {
+pub(super) fn note_with_fields(text: &str, mut fields: Value) {
     let mut err = std::io::stderr();
     // Where not even that can be written there is nobody to tell.
     let _ = if is_json() {
@@ -173,12 +173,12 @@ pub(super) fn note_on(text: &str, mut fields: Value) {
 }
 
 /// Whether somebody watches standard error.
-pub(super) fn is_watched() -> bool {
+pub(super) fn is_terminal() -> bool {
     !is_json() && std::io::stderr().is_terminal()
 }
 
 /// Each as JSON on a line of its own.
-pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> Printed {
+pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> PrintResult {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for value in values {
         writeln!(out, "{value}")?;
@@ -187,7 +187,7 @@ pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> Printed {
 }
 
 /// One thing: its fields as lines, or JSON.
-pub(super) fn item(output: Output, value: &Value) -> Printed {
+pub(super) fn item(output: Output, value: &Value) -> PrintResult {
     match output {
         Output::Json => line(&value.to_string()),
         Output::Table | Output::Token => {
@@ -202,10 +202,10 @@ pub(super) fn item(output: Output, value: &Value) -> Printed {
 }
 
 /// A list: `{"<name>": […]}`, or a table of these columns.
-pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> Printed {
+pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> PrintResult {
     if items.is_empty() {
         // It may be the wrong store.
-        super::asked::note("nothing found");
+        super::store_url::note("nothing found");
     }
     match output {
         Output::Json => line(&serde_json::json!({ name: items }).to_string()),
@@ -224,18 +224,23 @@ pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]
 
 /// Refuses the null device, where a token that is shown once is lost. A standard output that was closed is that too: the
 /// standard library opens it there.
-fn refuse_nowhere() -> Printed {
+fn refuse_null_device() -> PrintResult {
     let device = rustix::fs::fstat(std::io::stdout()).map(|found| found.st_rdev);
     if device.is_ok_and(|device| (major(device), minor(device)) == NULL_DEVICE) {
-        return Err(Unprinted::Failed(Error::other("it is closed, or the null device")));
+        return Err(PrintError::Failed(Error::other("it is closed, or the null device")));
     }
     Ok(())
 }
 
 /// Something new, with its token this once.
-pub(super) fn created(output: Output, name: &str, value: Value, token: Option<&str>) -> Printed {
+pub(super) fn created(
+    output: Output,
+    name: &str,
+    value: Value,
+    token: Option<&str>,
+) -> PrintResult {
     if token.is_some() {
-        refuse_nowhere()?;
+        refuse_null_device()?;
     }
     match (output, token) {
         (Output::Token, Some(token)) => line(token),
@@ -261,8 +266,8 @@ pub(super) fn rotated(
     value: Value,
     token: &str,
     end_pending: bool,
-) -> Printed {
-    refuse_nowhere()?;
+) -> PrintResult {
+    refuse_null_device()?;
     if !end_pending {
         return created(output, name, value, Some(token));
     }
@@ -279,7 +284,7 @@ pub(super) fn rotated(
 }
 
 /// A text that is all of the answer; as JSON under this name.
-pub(super) fn text(output: Output, name: &str, text: &str) -> Printed {
+pub(super) fn text(output: Output, name: &str, text: &str) -> PrintResult {
     match output {
         Output::Json => line(&json!({name: text}).to_string()),
         Output::Table | Output::Token => line(text),
@@ -291,7 +296,7 @@ pub(super) fn completions(
     output: Output,
     shell: clap_complete::Shell,
     command: &mut clap::Command,
-) -> Printed {
+) -> PrintResult {
     let mut script = Vec::new();
     clap_complete::generate(shell, command, "sophic-auth", &mut script);
     text(output, "completions", String::from_utf8_lossy(&script).trim_end())

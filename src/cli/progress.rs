@@ -11,7 +11,7 @@ use super::output;
 use crate::service::Service;
 
 /// How often a line is printed where there is no terminal.
-const EVERY: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What shows how far it has come.
 pub(super) struct Progress {
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Shows nothing yet.
     pub(super) fn new() -> Self {
-        let bar = output::is_watched().then(|| {
+        let bar = output::is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             // The template is a literal that names what there is.
             let style =
@@ -41,7 +41,7 @@ impl Progress {
                 bar.set_length(of);
             }
             bar.set_position(done);
-        } else if self.last.elapsed() >= EVERY {
+        } else if self.last.elapsed() >= LINE_INTERVAL {
             self.last = Instant::now();
             let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
             output::note(&format!("{what}: {done}{of}"));
@@ -51,8 +51,8 @@ impl Progress {
     /// Prints a line, the bar kept out of its way, with fields for programs.
     pub(super) fn remark(&self, text: &str, fields: serde_json::Value) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| output::note_on(text, fields)),
-            None => output::note_on(text, fields),
+            Some(bar) => bar.suspend(|| output::note_with_fields(text, fields)),
+            None => output::note_with_fields(text, fields),
         }
     }
 
@@ -65,7 +65,7 @@ impl Progress {
 }
 
 /// Hears how many are done of what is called so, and shows it.
-pub(super) fn counting(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64) + Send + Sync) {
+pub(super) fn counter(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64) + Send + Sync) {
     let shown = Arc::new(Mutex::new(Progress::new()));
     let progress = Arc::clone(&shown);
     (shown, move |count| progress.lock().show(what, count, None))
@@ -73,10 +73,10 @@ pub(super) fn counting(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64
 
 /// Tells the audit log of all that died with its owner. A server that runs does the same, and the two share the work; what is
 /// left when this is interrupted, the next server tells.
-pub(super) async fn tell(service: &Arc<Service>) -> anyhow::Result<()> {
-    let (shown, progress) = counting("in the audit log");
-    let told = service.tell_revoked(progress).await;
+pub(super) async fn write_pending_ends(service: &Arc<Service>) -> anyhow::Result<()> {
+    let (shown, progress) = counter("in the audit log");
+    let written = service.tell_revoked(progress).await;
     shown.lock().finish();
-    told?;
+    written?;
     Ok(())
 }

@@ -2,16 +2,16 @@
 
 use super::args::Global;
 use super::args::record::PurgeArgs;
-use super::progress::counting;
-use super::{open, operator, output, refuse_token_output};
+use super::progress::counter;
+use super::{open_service, operator, output, refuse_token_output};
 
 pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let credentials = if args.dead_after.is_zero() {
         0
     } else {
-        let (shown, progress) = counting("purged");
+        let (shown, progress) = counter("purged");
         let cutoff = service.ago(args.dead_after);
         let purged = service.purge_dead(operator(), cutoff, progress).await;
         shown.lock().finish();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// What comes so soon after the first is the same word: GNU `timeout`, a terminal and a supervisor send it to the process and
 /// to its group, and a shell or npm in between passes it on.
-const SAME_WORD: Duration = Duration::from_secs(1);
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
 /// once, and a signal that nobody waits for ends the process where it stands.
@@ -18,7 +18,7 @@ pub(super) struct Signals {
     quit: Signal,
     hangup: Signal,
     /// When the first word to end came.
-    told: Option<Instant>,
+    last_signal: Option<Instant>,
 }
 
 impl Signals {
@@ -28,7 +28,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
-            told: None,
+            last_signal: None,
         })
     }
 
@@ -43,24 +43,25 @@ impl Signals {
     }
 
     /// Waits for the word to end, and, once it was heard, for another one; a hangup is left to [`Self::next`].
-    pub(super) async fn told_to_end(&mut self) {
+    pub(super) async fn terminated(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.quit.recv() => {}
             }
-            if self.is_another() {
+            if self.is_new() {
                 return;
             }
         }
     }
 
     /// Notes a word to end that came now; whether it is another than the last.
-    pub(super) fn is_another(&mut self) -> bool {
-        let another = self.told.is_none_or(|told| told.elapsed() > SAME_WORD);
+    pub(super) fn is_new(&mut self) -> bool {
+        let another =
+            self.last_signal.is_none_or(|last_signal| last_signal.elapsed() > DUPLICATE_WINDOW);
         if another {
-            self.told = Some(Instant::now());
+            self.last_signal = Some(Instant::now());
         }
         another
     }

@@ -7,10 +7,12 @@ use std::path::Path;
 use super::args::transfer::{ExportArgs, ImportArgs, TransferFormatArg};
 use super::args::{Global, Output};
 use super::new_file::NewFile;
-use super::output::Unprinted;
-use super::presented::{read_token, read_token_of};
+use super::output::PrintError;
 use super::progress::Progress;
-use super::{Outcome, Usage, files, flag, open, operator, output, refuse_token_output};
+use super::token_input::{read_token_from, read_token_from_stdin};
+use super::{
+    Outcome, UsageError, files, flag, open_service, operator, output, refuse_token_output,
+};
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
     DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
@@ -26,7 +28,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     if from_stdin && args.check_token.as_deref().is_some_and(|path| path.as_os_str() == "-") {
         let text =
             "the token and the file cannot both be standard input: put one of them into a file";
-        return Err(Usage(text.to_owned()).into());
+        return Err(UsageError(text.to_owned()).into());
     }
     let (mut input, bytes): (Box<dyn BufRead + Send>, _) = if from_stdin {
         (Box::new(BufReader::new(std::io::stdin())), None)
@@ -36,7 +38,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         let bytes = metadata.map(|metadata| metadata.len());
         (Box::new(BufReader::new(file)), bytes)
     };
-    files::refuse_no_text(&mut input)?;
+    files::refuse_binary(&mut input)?;
     let is_deployment = format == TransferFormat::Jsonl
         && begins_a_deployment(input.fill_buf().context("the input cannot be read")?);
     if is_deployment {
@@ -51,15 +53,15 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         dry_run: args.dry_run,
         create_missing: args.create_missing,
     };
-    let service = open(global).await?;
-    let mut watch = Watch { progress: Progress::new(), bytes };
+    let service = open_service(global).await?;
+    let mut reporter = ImportReporter { progress: Progress::new(), bytes };
     let outcome = if is_deployment {
-        service.import_deployment(&operator(), input, args.dry_run, &mut watch).await
+        service.import_deployment(&operator(), input, args.dry_run, &mut reporter).await
     } else {
         let import = Import { input, format, reading, options };
-        service.import(&operator(), import, &mut watch).await
+        service.import(&operator(), import, &mut reporter).await
     };
-    watch.progress.finish();
+    reporter.progress.finish();
     service.close().await;
     let report = outcome?;
     let mut shown = serde_json::json!({
@@ -97,9 +99,9 @@ fn check_token(
     reading: Reading,
 ) -> anyhow::Result<Outcome> {
     let token = if token.as_os_str() == "-" {
-        read_token()?
+        read_token_from_stdin()?
     } else {
-        read_token_of(files::open(token)?).context(token.display().to_string())?
+        read_token_from(files::open(token)?).context(token.display().to_string())?
     };
     let found = find_token(input, format, reading, &token)?;
     let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
@@ -114,19 +116,19 @@ fn check_token(
 }
 
 /// Tells of bad lines and of progress on standard error.
-struct Watch {
+struct ImportReporter {
     progress: Progress,
     bytes: Option<u64>,
 }
 
-impl Watch {
+impl ImportReporter {
     fn remark(&self, unit: &'static str, number: u64, what: &str) {
         let fields = serde_json::json!({unit: number});
         self.progress.remark(&format!("{unit} {number}: {what}"), fields);
     }
 }
 
-impl ImportWatch for Watch {
+impl ImportWatch for ImportReporter {
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str) {
         self.remark(unit, number, reason);
     }
@@ -152,13 +154,13 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         format(args.format, &args.file)?
     };
     if args.all && format == TransferFormat::Csv {
-        return Err(Usage("--all is written as JSON lines, and not as CSV".to_owned()).into());
+        return Err(UsageError("--all is written as JSON lines, and not as CSV".to_owned()).into());
     }
     if to_stdout && format == TransferFormat::Csv && global.output == Output::Json {
         let text = "CSV to standard output does not go with --output json: write it to a file, or leave one of them out";
-        return Err(Usage(text.to_owned()).into());
+        return Err(UsageError(text.to_owned()).into());
     }
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let workspace = match args.workspace {
         None => None,
         Some(name) => {
@@ -178,15 +180,15 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     let mut show = |done| progress.show(what, done, None);
     let context = operator();
     let written = if to_stdout {
-        let mut output = BufWriter::new(output::stream());
+        let mut output = BufWriter::new(output::stdout());
         let exported = if args.all {
             service.export_deployment(&context, &mut output, &mut show).await
         } else {
             service.export(&context, &filter, format, &mut output, &mut show).await
         };
         match exported {
-            Ok(_) => output.flush().map_err(|error| Unprinted::from(error).into()),
-            Err(TransferError::Io { source, .. }) => Err(Unprinted::from(source).into()),
+            Ok(_) => output.flush().map_err(|error| PrintError::from(error).into()),
+            Err(TransferError::Io { source, .. }) => Err(PrintError::from(source).into()),
             Err(error) => Err(error.into()),
         }
     } else {
@@ -228,7 +230,7 @@ fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<Transf
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
             let text = "the name ends in none of .csv, .jsonl and .json: give --format csv or --format jsonl";
-            Err(Usage(text.to_owned()).into())
+            Err(UsageError(text.to_owned()).into())
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `user put|list|delete`.
 
 use super::args::{Global, UserCommand};
-use super::progress::tell;
-use super::{every, flag, open, operator, output, refuse_token_output};
+use super::progress::write_pending_ends;
+use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
 use crate::model::{DisplayName, UserId};
 use crate::service::{PutUser, view};
 
@@ -12,7 +12,7 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
         UserCommand::Put { id, name, switch } => {
             let id = flag("the id", UserId::parse(&id))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let display_name = match name {
                 Some(name) => Some(name),
                 None if service.find_user(&id).await?.is_some() => None,
@@ -24,8 +24,8 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
             service.close().await;
         }
         UserCommand::List => {
-            let service = open(global).await?;
-            let users = every(async |page| service.list_users(&page).await).await?;
+            let service = open_service(global).await?;
+            let users = all_pages(async |page| service.list_users(&page).await).await?;
             let users: Vec<_> = users.iter().map(view::user).collect();
             output::list(
                 global.output,
@@ -37,9 +37,9 @@ pub(super) async fn run(global: &Global, command: UserCommand) -> anyhow::Result
         }
         UserCommand::Delete { id } => {
             let id = flag("the id", UserId::parse(&id))?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             service.delete_user(operator(), id, false).await?;
-            tell(&service).await?;
+            write_pending_ends(&service).await?;
             service.close().await;
         }
     }

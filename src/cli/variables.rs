@@ -7,11 +7,11 @@ use clap::{Arg, Command};
 
 const PREFIX: &str = "SOPHIC_AUTH_";
 /// The tests' own.
-const OF_TESTS: &str = "SOPHIC_AUTH_TEST_";
+const TEST_PREFIX: &str = "SOPHIC_AUTH_TEST_";
 /// What the example gateway, which `dev` prints, is told by.
-const OF_CLIENTS: [&str; 2] = ["SOPHIC_AUTH_ENDPOINT", "SOPHIC_AUTH_CALLER_TOKEN"];
+const CLIENT_VARIABLES: [&str; 2] = ["SOPHIC_AUTH_ENDPOINT", "SOPHIC_AUTH_CALLER_TOKEN"];
 /// How alike a name must be for it to be what was meant.
-const ALIKE_MIN: f64 = 0.85;
+const SIMILARITY_MIN: f64 = 0.85;
 
 /// The command with every variable that is set to nothing as if it were not set.
 pub(super) fn without_empty(command: Command) -> Command {
@@ -25,7 +25,7 @@ pub(super) fn without_empty(command: Command) -> Command {
 }
 
 /// Warns of variables that look as if they were for this program and that it does not know.
-pub(super) fn name_unknown(command: &Command) {
+pub(super) fn warn_of_unknown(command: &Command) {
     let known = known(command);
     let set = std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
@@ -53,9 +53,9 @@ fn unknown(
 ) -> BTreeSet<String> {
     set.filter(|(name, value)| {
         name.starts_with(PREFIX)
-            && !name.starts_with(OF_TESTS)
+            && !name.starts_with(TEST_PREFIX)
             && !known.contains(name)
-            && !OF_CLIENTS.contains(&name.as_str())
+            && !CLIENT_VARIABLES.contains(&name.as_str())
             && !is_of_kubernetes(name, value)
     })
     .map(|(name, _)| name)
@@ -72,9 +72,9 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
 
 fn nearest<'k>(known: &'k BTreeSet<String>, name: &str) -> Option<&'k str> {
     let part = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
-    let alike = |other: &&String| strsim::jaro_winkler(&part(name), &part(other));
-    let best = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
-    (alike(&best) >= ALIKE_MIN).then_some(best)
+    let similarity = |other: &&String| strsim::jaro_winkler(&part(name), &part(other));
+    let best = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(&best) >= SIMILARITY_MIN).then_some(best)
 }
 
 #[cfg(test)]

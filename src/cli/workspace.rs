@@ -1,8 +1,8 @@
 //! `workspace put|swap-slugs|list|delete`.
 
 use super::args::{Global, WorkspaceCommand};
-use super::progress::tell;
-use super::{every, flag, open, operator, output, refuse_token_output};
+use super::progress::write_pending_ends;
+use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
 use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{PutWorkspace, Service, view};
 use crate::token::{OsRandom, random_array};
@@ -15,7 +15,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let known = known(&service, id.as_ref(), &slug).await?;
             let display_name = match name {
                 Some(name) => Some(name),
@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
         WorkspaceCommand::SwapSlugs { workspace, other } => {
             let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
             let (one, other) = (named(&workspace)?, named(&other)?);
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let one = service.get_workspace(&one).await?;
             let other = service.get_workspace(&other).await?;
             let puts = [(one.id, other.slug), (other.id, one.slug)].map(|(id, slug)| {
@@ -52,8 +52,8 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             service.close().await;
         }
         WorkspaceCommand::List => {
-            let service = open(global).await?;
-            let workspaces = every(async |page| service.list_workspaces(&page).await).await?;
+            let service = open_service(global).await?;
+            let workspaces = all_pages(async |page| service.list_workspaces(&page).await).await?;
             let policies = service.policies_of(&workspaces).await?;
             let workspaces: Vec<_> = workspaces
                 .iter()
@@ -68,9 +68,9 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
         }
         WorkspaceCommand::Delete { workspace } => {
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             service.delete_workspace(operator(), name, false).await?;
-            tell(&service).await?;
+            write_pending_ends(&service).await?;
             service.close().await;
         }
     }

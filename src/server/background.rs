@@ -1,4 +1,4 @@
-//! What the server does on its own, beside answering: writing last uses, counting refusals, and cleaning up.
+//! Background tasks of a server: writing last-use times, recording refusals, and purging.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use tokio_util::sync::CancellationToken;
 use super::spawn;
 use crate::service::{Context, Service};
 
-/// How long the last flush may take when the server stops.
+/// Time limit of the final flush when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the store is asked for the time.
-const HEAR_EVERY: Duration = Duration::from_secs(10);
-/// How often it is looked whether this machine's clock was set: then the store is asked at once.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether the audit log has yet to be told of something: one statement on an empty table.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which the server synchronizes its clock with the store.
+const CLOCK_SYNC_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval at which the server checks whether this machine's clock was set. If so, it synchronizes at once.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which pending end events are written. Without any, that is one statement on an empty table.
+const PENDING_ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often, and what of how long ago.
+/// Intervals of the background tasks, and retention times.
 #[derive(Debug, Clone, Copy)]
 pub struct Housekeeping {
-    /// How often last uses are written.
+    /// Interval between flushes of last-use times.
     pub last_use_flush: Duration,
-    /// How often to clean up, beginning with the start.
+    /// Interval between purges. The first runs at start.
     pub purge_every: Duration,
-    /// How long dead credentials stay; zero: for ever.
+    /// Retention of revoked and expired credentials. Zero keeps them for ever.
     pub purge_dead_after: Duration,
-    /// How long rows of the change log stay; zero: for ever.
+    /// Retention of rows of the change log. Zero keeps them for ever.
     pub purge_changes_after: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Default for Housekeeping {
     }
 }
 
-/// The tasks, which end when the server is told to stop.
+/// The running tasks. They end when the server stops.
 pub(super) struct Background {
     service: Arc<Service>,
     tasks: [JoinHandle<()>; 4],
@@ -58,53 +58,53 @@ impl Background {
     ) -> Self {
         let flush = flush(Arc::clone(service), housekeeping.last_use_flush, stop.clone());
         let purge = purge(Arc::clone(service), housekeeping, stop.clone());
-        let tell = tell(Arc::clone(service), stop.clone());
-        let time = time(Arc::clone(service), stop.clone());
-        let tasks = [spawn(flush), spawn(purge), spawn(tell), spawn(time)];
+        let pending_ends = write_pending_ends(Arc::clone(service), stop.clone());
+        let clock = sync_clock(Arc::clone(service), stop.clone());
+        let tasks = [spawn(flush), spawn(purge), spawn(pending_ends), spawn(clock)];
         Self { service: Arc::clone(service), tasks }
     }
 
-    /// Waits for the tasks, and writes what the last requests have left. After the last of them, before the store closes.
+    /// Waits for the tasks, then flushes once more. Call it after the last request and before the store closes.
     pub(super) async fn finish(self) {
         for task in self.tasks {
-            // They only end by themselves; were one to panic, there would be nothing left to wait for.
+            // Nothing aborts these tasks, so the only error is a panic, and then there is nothing left to wait for.
             let _ = task.await;
         }
-        if timeout(FINISH_TIMEOUT, write(&self.service)).await.is_err() {
-            tracing::warn!("the last uses could not be written in time");
+        if timeout(FINISH_TIMEOUT, write_statistics(&self.service)).await.is_err() {
+            tracing::warn!("could not write the last-use times before the time limit");
         }
     }
 }
 
-async fn write(service: &Service) {
+async fn write_statistics(service: &Service) {
     service.flush_last_uses().await;
     service.record_suppressed_refusals().await;
 }
 
-/// Writes last uses, and how many refusals went unrecorded.
+/// Regularly writes last-use times and the number of refusals that were not recorded one by one.
 async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(every) => write(&service).await,
+            () = tokio::time::sleep(every) => write_statistics(&service).await,
             () = service.last_uses_fill_up() => { service.flush_last_uses().await; }
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Asks the store for the time now and then, and when this machine's clock was set. What fails is told by whatever else needs
-/// the store.
-async fn time(service: Arc<Service>, stop: CancellationToken) {
-    let mut asked = Instant::now();
+/// Regularly synchronizes the clock with the store, and at once when this machine's clock was set. Failures are not logged
+/// here, because the readiness monitor reports a store that is down.
+async fn sync_clock(service: Arc<Service>, stop: CancellationToken) {
+    let mut synced = Instant::now();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CLOCK_CHECK_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
-        if asked.elapsed() < HEAR_EVERY && !service.clock_was_set() {
+        if synced.elapsed() < CLOCK_SYNC_INTERVAL && !service.clock_was_set() {
             continue;
         }
-        asked = Instant::now();
+        synced = Instant::now();
         tokio::select! {
             _ = service.hear_the_time() => {}
             () = stop.cancelled() => return,
@@ -112,37 +112,43 @@ async fn time(service: Arc<Service>, stop: CancellationToken) {
     }
 }
 
-/// Tells the audit log of credentials that died with their owner. What fails is tried again the next time.
-async fn tell(service: Arc<Service>, stop: CancellationToken) {
+/// Writes pending end events to the audit log: those of credentials that ended with their owner. Retries a failure at the
+/// next interval.
+async fn write_pending_ends(service: Arc<Service>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(TELL_EVERY) => {}
+            () = tokio::time::sleep(PENDING_ENDS_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
-        let told = tokio::select! {
-            told = service.tell_revoked(|_| ()) => told,
+        let written = tokio::select! {
+            written = service.tell_revoked(|_| ()) => written,
             () = stop.cancelled() => return,
         };
-        match told {
+        match written {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!(count, "told the audit log of what had died with its owner");
+                tracing::info!(
+                    count,
+                    "wrote audit events of credentials that ended with their owner"
+                );
             }
-            Err(error) => tracing::debug!(%error, "the audit log could not be told what had died"),
+            Err(error) => {
+                tracing::debug!(%error, "could not write audit events of credentials that ended with their owner")
+            }
         }
     }
 }
 
-/// Cleans up. What fails is tried again the next time.
+/// Regularly purges old rows. Retries a failure at the next interval.
 async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: CancellationToken) {
     loop {
-        let begun = Instant::now();
+        let started = Instant::now();
         tokio::select! {
             () = clean(&service, housekeeping) => {}
             () = stop.cancelled() => return,
         }
         tokio::select! {
-            () = tokio::time::sleep_until(begun + housekeeping.purge_every) => {}
+            () = tokio::time::sleep_until(started + housekeeping.purge_every) => {}
             () = stop.cancelled() => return,
         }
     }
@@ -153,8 +159,10 @@ async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
         let cutoff = service.ago(housekeeping.purge_dead_after);
         match service.purge_dead(Context::operator("server"), cutoff, |_| ()).await {
             Ok(0) => {}
-            Ok(count) => tracing::info!(count, "purged credentials that had long been dead"),
-            Err(error) => tracing::warn!(%error, "dead credentials could not be purged"),
+            Ok(count) => {
+                tracing::info!(count, "purged credentials that were revoked or expired long ago")
+            }
+            Err(error) => tracing::warn!(%error, "could not purge revoked and expired credentials"),
         }
     }
     if !housekeeping.purge_changes_after.is_zero() {
@@ -162,7 +170,7 @@ async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
         match service.purge_changes(cutoff).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "purged old rows of the change log"),
-            Err(error) => tracing::warn!(%error, "old changes could not be purged"),
+            Err(error) => tracing::warn!(%error, "could not purge old rows of the change log"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Fills the replica's [`KnownDigests`] in the background: at start, and again where the change log could not say what came.
-//! Slowly, so that neither the start nor an import is felt by those who ask.
+//! Fills the replica's [`KnownDigests`] in the background, at start and whenever the change log cannot name the new
+//! digests. Pauses between pages keep this from slowing down requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,39 +10,44 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Filling, KnownDigests};
 use crate::store::{Result, Store};
 
-/// Digests of one page, and the pause after it: ten million take less than a minute.
-const PAGE: u32 = 5_000;
-const PAUSE: Duration = Duration::from_millis(10);
-/// Between two fillings, so that a long import does not keep the store busy; and four times as long as one takes.
-const REST: Duration = Duration::from_secs(1);
-/// How often the log tells how far a filling has come.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Digests per page, and the pause after each page. Ten million digests take less than a minute.
+const PAGE_SIZE: u32 = 5_000;
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+/// Shortest pause between two fills, so that a long import does not keep the store busy. The pause is also at least four
+/// times as long as the last fill took.
+const FILL_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Interval between progress messages in the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Fills, again and again, until `stop`.
-pub(super) async fn keep(store: Arc<dyn Store>, known: Arc<KnownDigests>, stop: CancellationToken) {
+/// Fills `known` whenever that is needed, until `stop`.
+pub(super) async fn keep_filled(
+    store: Arc<dyn Store>,
+    known: Arc<KnownDigests>,
+    stop: CancellationToken,
+) {
     let work = async {
         let mut filled = 0;
         loop {
             known.wanted(filled).await;
-            let begun = Instant::now();
+            let started = Instant::now();
             match fill(&*store, &known).await {
                 Ok(filling) => {
                     let digests = filling.digests();
                     match known.end(filling) {
                         Some(number) => filled = number,
-                        // There are more than there was room for: at once with more room.
+                        // More digests exist than were allocated for. Start again at once with more memory.
                         None => continue,
                     }
                     tracing::info!(
                         digests,
-                        "all tokens that exist are known: a flood of others limits none of them"
+                        "all existing tokens are known: a flood of unknown tokens does not limit them"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the tokens that exist could not all be read: trying again");
+                    tracing::warn!(%error, "could not read all existing tokens: trying again");
                 }
             }
-            tokio::time::sleep(REST.max(4 * begun.elapsed())).await;
+            tokio::time::sleep(FILL_PAUSE_MIN.max(4 * started.elapsed())).await;
         }
     };
     tokio::select! {
@@ -54,18 +59,18 @@ pub(super) async fn keep(store: Arc<dyn Store>, known: Arc<KnownDigests>, stop: 
 async fn fill(store: &dyn Store, known: &KnownDigests) -> Result<Filling> {
     let mut filling = known.begin();
     let mut after = None;
-    let mut told = Instant::now();
+    let mut logged = Instant::now();
     loop {
-        let page = store.list_digests(after.as_ref(), PAGE).await?;
+        let page = store.list_digests(after.as_ref(), PAGE_SIZE).await?;
         filling.add(&page);
         after = page.last().copied();
-        if page.len() < PAGE as usize {
+        if page.len() < PAGE_SIZE as usize {
             return Ok(filling);
         }
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
-            tracing::info!(digests = filling.digests(), "reading which tokens exist");
+        if logged.elapsed() >= LOG_INTERVAL {
+            logged = Instant::now();
+            tracing::info!(digests = filling.digests(), "reading the digests of existing tokens");
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAGE_PAUSE).await;
     }
 }

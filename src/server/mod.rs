@@ -1,13 +1,13 @@
-//! Assembly: a configuration becomes listeners, services and a store. The one place that picks the store, and the one
-//! that starts tasks of its own.
+//! Assembly of a server from its configuration: store, use cases, listeners and background tasks. Only this module spawns
+//! tasks that outlive a request.
 
 mod background;
 mod connections;
 mod known_digests;
 mod readiness;
 mod replica;
+mod store_wait;
 mod tls;
-mod waiting;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
@@ -37,61 +37,61 @@ use background::Background;
 use connections::{ConnectionLimits, Connections};
 use tls::Tls;
 
-/// How the server is to be run.
+/// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the store is.
+    /// URL of the store.
     pub database_url: String,
-    /// Make the store if it is not there, and bring its schema up to date.
+    /// Whether to create the store if it does not exist, and migrate its schema.
     pub migrate: bool,
-    /// Where to listen for gRPC.
+    /// Address of the gRPC port.
     pub listen: SocketAddr,
-    /// Where to listen for HTTP.
+    /// Address of the HTTP port.
     pub http_listen: SocketAddr,
-    /// Certificate and key; without, connections are in the clear.
+    /// TLS certificate and key. `None` serves plaintext.
     pub tls: Option<TlsFiles>,
-    /// Listen in the clear beyond loopback.
+    /// Whether plaintext is allowed on addresses other than loopback.
     pub insecure: bool,
-    /// Let the protocol describe itself.
+    /// Whether to serve gRPC reflection.
     pub reflection: bool,
-    /// Connections at once, on each port; where one more comes, the one that has asked nothing for longest goes. 0: any
-    /// number.
+    /// Maximum number of open connections per port. Beyond it, a new connection evicts an idle one. 0 means no limit.
     pub connections_max: usize,
-    /// Requests at once on one connection; 0: any number.
+    /// Maximum number of concurrent requests per connection. 0 means no limit.
     pub streams_max: u32,
-    /// How old a connection may grow, before it is asked to come again; zero: any age.
+    /// Age at which the server closes a connection gracefully, so that the client reconnects. Zero means no limit.
     pub connection_age_max: Duration,
-    /// How long a new connection may take to say what a client must say first, TLS and HTTP/2's preface and SETTINGS, and
-    /// the headers of any request to come.
+    /// Time limit for the handshakes of a new connection (TLS, the HTTP/2 preface and SETTINGS), and for the headers of each
+    /// request.
     pub handshake_timeout: Duration,
-    /// Requests at once, and how long each may take.
+    /// Maximum number of requests in flight, and the time limit of each.
     pub limits: Limits,
-    /// How long to go on accepting after the word to stop, while load balancers learn of it from health checks.
+    /// Time after a stop signal during which the server still accepts connections, while its health checks fail. It gives load
+    /// balancers time to notice.
     pub drain_delay: Duration,
-    /// How long requests under way may take after that.
+    /// Time limit for requests in flight after the drain delay.
     pub shutdown_grace: Duration,
-    /// What it does on its own.
+    /// Intervals of background tasks, and retention times.
     pub housekeeping: Housekeeping,
-    /// The URL that OAuth clients know the HTTP port by (RFC 8414's issuer), if it is not the port's own.
+    /// Issuer URL (RFC 8414) by which OAuth clients reach the HTTP port. `None` uses the address of the port.
     pub issuer: Option<String>,
-    /// Connections to Postgres at the most.
+    /// Sizes of the Postgres connection pools.
     pub pools: PoolSizes,
-    /// How this process answers from memory.
+    /// Settings of the cache.
     pub cache: CacheConfig,
-    /// Choices of the service itself.
+    /// Options of the use cases.
     pub options: Options,
 }
 
-/// How a server answers from memory.
+/// Settings of the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheConfig {
-    /// Credentials in memory at the most, and as many users and workspaces.
+    /// Maximum number of cached credentials, of cached users and of cached workspaces.
     pub capacity: usize,
-    /// How long answers from memory may be believed after a sync with the primary.
+    /// How long the server answers from memory after a sync with the primary.
     pub lease: Duration,
-    /// How long after that to answer what was known, where the store is out of reach.
+    /// How long after the lease the server answers with stale data while the store is unreachable.
     pub outage_grace: Duration,
-    /// Unknown tokens a second that are looked up for one caller; 0: no limit.
+    /// Maximum rate of store lookups of unknown tokens, per caller and second. 0 means no limit.
     pub unknown_rate_max: u32,
 }
 
@@ -107,7 +107,7 @@ impl Default for CacheConfig {
 }
 
 impl Config {
-    /// A server with every choice left as it is, in the clear.
+    /// A plaintext server with default settings.
     pub fn new(database_url: &str, listen: SocketAddr, http_listen: SocketAddr) -> Self {
         Self {
             database_url: database_url.to_owned(),
@@ -133,24 +133,24 @@ impl Config {
     }
 }
 
-/// Why a server did not start.
+/// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A port.
+    /// A port cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Where.
+        /// Address to bind.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// In the clear beyond loopback.
+    /// Plaintext on an address other than loopback, without `insecure`.
     #[error(
         "{0} is not a loopback address, and without TLS anybody on the way could read tokens: \
          give --tls-cert and --tls-key, or --insecure if the network itself is protected"
@@ -158,15 +158,15 @@ pub enum StartError {
     Insecure(SocketAddr),
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
-    /// Where it listens for gRPC.
+    /// Address of the gRPC port.
     pub grpc: SocketAddr,
-    /// Where it listens for HTTP.
+    /// Address of the HTTP port.
     pub http: SocketAddr,
-    /// Whether connections are encrypted.
+    /// Whether connections use TLS.
     pub tls: bool,
-    /// The use cases, for whoever runs in the same process.
+    /// The use cases, for code in the same process.
     pub service: Arc<Service>,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<()>,
@@ -174,51 +174,52 @@ pub struct Running {
 }
 
 impl Running {
-    /// The URL of the gRPC port.
+    /// Returns the URL of the gRPC port.
     pub fn grpc_url(&self) -> String {
         url(self.tls, self.grpc)
     }
 
-    /// The URL of the HTTP port.
+    /// Returns the URL of the HTTP port.
     pub fn http_url(&self) -> String {
         url(self.tls, self.http)
     }
 
-    /// Reads certificates, keys and client CAs anew, if there are any; what does not load leaves the old ones in use.
+    /// Reloads the certificate, the key and the client CAs. Does nothing without TLS.
     ///
     /// # Errors
-    /// What was wrong with the new ones.
+    /// A file cannot be used. The old files then stay in use.
     pub fn reload_tls(&self) -> Result<(), TlsError> {
         self.certificates.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
-    /// Stops: health says so, then nothing more is accepted, then what is under way is waited for, in that order.
+    /// Stops the server: fails its health checks, then stops accepting, then waits for requests in flight.
     pub async fn stop(self) {
         self.stop.cancel();
-        // The task only ends by itself; were it to panic, there would be nothing left to wait for.
+        // Nothing aborts this task, so the only error is a panic, and then there is nothing left to wait for.
         let _ = self.done.await;
     }
 }
 
-/// Opens the store and makes the use cases, with this machine's clock and randomness and no memory: what the command
-/// line works with. It waits for servers on the same store, and nobody waits for it. It makes no store and migrates none.
+/// Opens an existing store and builds the use cases without a cache, for the command line. The process is not a replica:
+/// its writes wait for the servers on the same store, but no revocation waits for this process. Never creates or migrates
+/// a store.
 ///
 /// # Errors
-/// If there is no store, or one that cannot be used as it is.
+/// The store does not exist, or its schema has another version.
 pub async fn open_service(
     database_url: &str,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
     let store = store::open_as_is(database_url).await?;
     let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
-    let service = without_memory(store, clock, options);
-    // Where it cannot be asked, whatever the command does next says why.
+    let service = uncached_service(store, clock, options);
+    // If the store cannot be reached, the next statement of the command reports it.
     let _ = service.hear_the_time().await;
     Ok(service)
 }
 
-/// The use cases over this store and by this clock, with this machine's randomness and no memory.
-pub fn without_memory(
+/// Builds the use cases on this store and clock, without a cache.
+pub fn uncached_service(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -238,38 +239,38 @@ pub fn without_memory(
     }))
 }
 
-/// Where a server listens.
+/// Addresses of the bound ports.
 #[derive(Debug, Clone, Copy)]
-pub struct Listening {
+pub struct ListenAddresses {
     grpc: SocketAddr,
     http: SocketAddr,
     tls: bool,
 }
 
-impl Listening {
-    /// The URL of the gRPC port.
+impl ListenAddresses {
+    /// Returns the URL of the gRPC port.
     pub fn grpc_url(self) -> String {
         url(self.tls, self.grpc)
     }
 
-    /// The URL of the HTTP port.
+    /// Returns the URL of the HTTP port.
     pub fn http_url(self) -> String {
         url(self.tls, self.http)
     }
 }
 
-/// Starts a server; it listens when this returns.
+/// Starts a server. It listens when this returns.
 ///
 /// # Errors
-/// If a port, the store or TLS cannot be had. Nothing is left running then.
+/// A port cannot be bound, or the store or TLS cannot be set up. Nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let ports = Ports::bind(&config).await?;
-    let store = open(&config).await?;
+    let ports = BoundPorts::bind(&config).await?;
+    let store = open_store(&config).await?;
     Ok(assemble(config, ports, store).await)
 }
 
-/// Opens the store, and brings its schema up to date unless that is forbidden.
-async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store, and migrates its schema if the configuration allows it.
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     if config.migrate {
         store::open_with(&config.database_url, config.pools).await
     } else {
@@ -277,40 +278,40 @@ async fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     }
 }
 
-/// Starts a server as [`start`] does, but for a store that is away: it is waited for, and meanwhile the server listens and
-/// says that it is not serving. `listening` is told where, once. Where `end` comes first there is no server.
+/// Starts a server as [`start`] does, but waits for a store that is down. Meanwhile the server listens and its health
+/// checks fail. Calls `listening` once, with the addresses. Returns `None` if `end` completes first.
 ///
 /// # Errors
-/// If a port or TLS cannot be had, or if the store cannot be used, however long it is waited for.
-pub async fn start_patiently(
+/// A port cannot be bound, TLS cannot be set up, or the store cannot be used for a reason that waiting does not change.
+pub async fn start_waiting_for_store(
     config: Config,
-    listening: impl FnOnce(Listening) + Send,
+    listening: impl FnOnce(ListenAddresses) + Send,
     end: impl Future<Output = ()> + Send,
 ) -> Result<Option<Running>, StartError> {
-    let ports = Ports::bind(&config).await?;
+    let ports = BoundPorts::bind(&config).await?;
     let listens = ports.listening;
     let mut listening = Some(|| listening(listens));
     let store = tokio::select! {
-        store = waiting::open(&config, &ports, &mut listening) => store?,
+        store = store_wait::open(&config, &ports, &mut listening) => store?,
         () = end => return Ok(None),
     };
     let running = assemble(config, ports, store).await;
-    // Only now: whoever is told may end it at once, and in good order.
+    // Not earlier: after the announcement a supervisor may stop the server, which must then shut down gracefully.
     if let Some(listening) = listening {
         listening();
     }
     Ok(Some(running))
 }
 
-/// The ports, and what is spoken on them.
-struct Ports {
+/// The bound ports, and their TLS settings.
+struct BoundPorts {
     grpc: TcpListener,
     http: TcpListener,
     certificates: Option<Arc<Tls>>,
-    listening: Listening,
+    listening: ListenAddresses,
 }
 
-impl Ports {
+impl BoundPorts {
     async fn bind(config: &Config) -> Result<Self, StartError> {
         for address in [config.listen, config.http_listen] {
             if config.tls.is_none() && !config.insecure && !address.ip().is_loopback() {
@@ -320,22 +321,22 @@ impl Ports {
         let certificates = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let grpc = bind(config.listen).await?;
         let http = bind(config.http_listen).await?;
-        let listening = Listening {
-            grpc: local(&grpc, config.listen)?,
-            http: local(&http, config.http_listen)?,
+        let listening = ListenAddresses {
+            grpc: local_address(&grpc, config.listen)?,
+            http: local_address(&http, config.http_listen)?,
             tls: certificates.is_some(),
         };
         Ok(Self { grpc, http, certificates, listening })
     }
 }
 
-/// A server of what it is made of.
-async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Running {
-    let Ports { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
+/// Builds a server from its parts and runs it in a task.
+async fn assemble(config: Config, bound: BoundPorts, store: Arc<dyn Store>) -> Running {
+    let BoundPorts { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
     let (service, replica) = replica::start(store, config.cache, config.options.clone());
-    // Before anything is answered or cleaned up by a clock that is wrong, which it says.
+    // Before the first answer and the first purge, because this machine's clock may be wrong. A deviation is logged.
     if let Err(error) = service.hear_the_time().await {
-        tracing::warn!(%error, "the store could not be asked for the time");
+        tracing::warn!(%error, "could not read the store's time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::face(ready.clone()).await;
@@ -345,7 +346,7 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
     let face = http::Face::new(Arc::clone(&service), issuer, Arc::clone(&requests));
-    let parts = Parts {
+    let components = Components {
         grpc_listener,
         http_listener,
         certificates: certificates.clone(),
@@ -359,12 +360,12 @@ async fn assemble(config: Config, bound: Ports, store: Arc<dyn Store>) -> Runnin
         report: Box::pin(report),
         stop: stop.clone(),
     };
-    let Listening { grpc, http, tls } = listening;
-    let done = spawn(run(config, parts));
+    let ListenAddresses { grpc, http, tls } = listening;
+    let done = spawn(run(config, components));
     Running { grpc, http, tls, service, stop, done, certificates }
 }
 
-struct Parts {
+struct Components {
     grpc_listener: TcpListener,
     http_listener: TcpListener,
     certificates: Option<Arc<Tls>>,
@@ -379,65 +380,74 @@ struct Parts {
     stop: CancellationToken,
 }
 
-/// Runs until told to stop, and then to the end of it.
-async fn run(config: Config, parts: Parts) {
-    let Parts { gate, face, service, replica, certificates, ready_sender, ready, stop, .. } = parts;
-    let connection_limits = ConnectionLimits::of(&config);
+/// Runs the server until `stop`, then shuts it down.
+async fn run(config: Config, components: Components) {
+    let Components {
+        gate, face, service, replica, certificates, ready_sender, ready, stop, ..
+    } = components;
+    let connection_limits = ConnectionLimits::from_config(&config);
     let accepting = CancellationToken::new();
-    let report = spawn(parts.report);
+    let report = spawn(components.report);
     let background = Background::start(&service, config.housekeeping, &stop);
     let monitor =
         spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
-    let (room, tls) = (Arc::default(), certificates);
+    let (header_budget, tls) = (Arc::default(), certificates);
     let protocol = connections::Protocol::Grpc;
-    let grpc = Connections::new(connection_limits, tls.clone(), protocol, &room);
+    let grpc = Connections::new(connection_limits, tls.clone(), protocol, &header_budget);
     let grpc_gate = Arc::clone(&gate);
-    let grpc_accept =
-        spawn(grpc.clone().accept(parts.grpc_listener, accepting.clone(), move |peer: Peer| {
+    let grpc_accept = spawn(grpc.clone().accept(
+        components.grpc_listener,
+        accepting.clone(),
+        move |peer: Peer| {
             let gate = Arc::clone(&grpc_gate);
             let connection = Arc::new(Connection::new(peer));
             service_fn(move |request| {
                 let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
                 async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
-        }));
-    let http = Connections::new(connection_limits, tls, connections::Protocol::Http, &room);
+        },
+    ));
+    let http =
+        Connections::new(connection_limits, tls, connections::Protocol::Http, &header_budget);
     let router = http::router(&face, ready);
-    let http_accept =
-        spawn(http.clone().accept(parts.http_listener, accepting.clone(), move |peer: Peer| {
+    let http_accept = spawn(http.clone().accept(
+        components.http_listener,
+        accepting.clone(),
+        move |peer: Peer| {
             let router = router.clone();
             service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                let under_way = Arc::new(peer.activity.begin());
+                let in_flight = Arc::new(peer.activity.begin());
                 request.extensions_mut().insert(peer.clone());
-                request.extensions_mut().insert(Arc::clone(&under_way));
+                request.extensions_mut().insert(Arc::clone(&in_flight));
                 let answer = router.clone().oneshot(request);
                 async move {
                     let answer = answer.await;
-                    drop(under_way);
+                    drop(in_flight);
                     answer
                 }
             })
-        }));
+        },
+    ));
 
     stop.cancelled().await;
     let _ = monitor.await;
     ready_sender.send_replace(Readiness::NONE);
     tokio::time::sleep(config.drain_delay).await;
     accepting.cancel();
-    // Streams end now, with a word that sends their clients elsewhere.
+    // Ends Watch streams with a status that sends their clients to another server.
     service.end_watches();
     let _ = tokio::join!(grpc_accept, http_accept);
     let drained = async {
-        // A health watch or an idle connection may stay open for ever (CATALOGUE 0.9): what counts is requests.
+        // A health watch or an idle connection may stay open for ever, so shutdown waits for requests only.
         tokio::select! {
             ((), ()) = futures::future::join(grpc.closed(), http.closed()) => {}
-            () = parts.requests.idle() => {}
+            () = components.requests.idle() => {}
         }
         service.drain().await;
     };
     if tokio::time::timeout(config.shutdown_grace, drained).await.is_err() {
-        tracing::warn!("requests were still under way when the time to stop was over");
+        tracing::warn!("requests were still in flight when --shutdown-grace was over");
     }
     grpc.abort();
     http.abort();
@@ -458,11 +468,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
-fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|source| StartError::Listen { address, source })
 }
 
-/// The one place that starts tasks outside the tracker: they are the server, and [`Running::stop`] waits for them.
+/// Spawns a task of the server itself, outside the task tracker. [`Running::stop`] waits for these tasks.
 fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {

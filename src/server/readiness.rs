@@ -1,5 +1,5 @@
-//! Whether this server can do what it is for, told apart: introspections may be answered from memory where the store is
-//! away, and management never is.
+//! Readiness of this server, for introspection and for management separately. While the store is down, introspection can
+//! still answer from memory. Management cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use tokio_util::sync::CancellationToken;
 use crate::service::{Memory, Readiness, Service};
 use crate::store::StoreError;
 
-/// How often the store is asked.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it may take to answer what reads.
+/// Interval between probes of the store.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit of a read probe.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it may take to let somebody write: others have their turns.
+/// Time limit of a write probe. It is longer because a write may queue behind others.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(6);
-/// How often memory is looked at, whose lease ends without a word.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between checks of the cache, because a lease expires without a notification.
+const CACHE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the store said last; nothing: it has not been asked yet.
-type Said = Option<Result<(), StoreError>>;
+/// Result of the last probe. `None` before the first.
+type ProbeResult = Option<Result<(), StoreError>>;
 
-/// Where answers to introspections come from.
+/// Source of answers to introspections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Store,
     Memory,
     LastKnown,
     Nowhere,
-    /// The store is there, and does not let itself be read.
+    /// The store is reachable, but denies reads.
     Denied,
 }
 
 impl Source {
-    const fn answers(self) -> bool {
+    const fn can_answer(self) -> bool {
         !matches!(self, Self::Nowhere | Self::Denied)
     }
 }
 
-/// Asks the store and looks at memory until `stop`, tells what comes of it, and logs each change, once.
+/// Probes the store and checks the cache until `stop`. Publishes the readiness and logs each change once.
 pub(super) async fn monitor(
     service: Arc<Service>,
     ready: watch::Sender<Readiness>,
@@ -47,68 +47,68 @@ pub(super) async fn monitor(
 ) {
     let (can_read, readable) = watch::channel(None);
     let (can_write, writable) = watch::channel(None);
-    let asking = async {
+    let probing = async {
         tokio::join!(
-            ask(&service, Question::Read, can_read),
-            ask(&service, Question::Write, can_write),
-            look(&service, readable, writable, &ready),
+            probe(&service, Probe::Read, can_read),
+            probe(&service, Probe::Write, can_write),
+            publish(&service, readable, writable, &ready),
         )
     };
     tokio::select! {
-        _ = asking => {}
+        _ = probing => {}
         () = stop.cancelled() => {}
     }
 }
 
-/// What the store is asked.
+/// Kind of a probe.
 #[derive(Debug, Clone, Copy)]
-enum Question {
+enum Probe {
     Read,
     Write,
 }
 
-/// Asks this again and again.
-async fn ask(service: &Service, question: Question, said: watch::Sender<Said>) {
+/// Probes the store at every interval.
+async fn probe(service: &Service, probe: Probe, result: watch::Sender<ProbeResult>) {
     loop {
         let answer = async {
-            match question {
-                Question::Read => service.probe_reads().await,
-                Question::Write => service.probe_writes().await,
+            match probe {
+                Probe::Read => service.probe_reads().await,
+                Probe::Write => service.probe_writes().await,
             }
         };
-        let longest = match question {
-            Question::Read => READ_TIMEOUT,
-            Question::Write => WRITE_TIMEOUT,
+        let timeout = match probe {
+            Probe::Read => READ_TIMEOUT,
+            Probe::Write => WRITE_TIMEOUT,
         };
-        let late = |_| StoreError::Unavailable(format!("it did not answer within {longest:?}"));
-        let answer = tokio::time::timeout(longest, answer).await.map_err(late);
-        said.send_replace(Some(answer.and_then(|answer| answer)));
-        tokio::time::sleep(ASK_INTERVAL).await;
+        let late = |_| StoreError::Unavailable(format!("it did not answer within {timeout:?}"));
+        let answer = tokio::time::timeout(timeout, answer).await.map_err(late);
+        result.send_replace(Some(answer.and_then(|answer| answer)));
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
-async fn look(
+async fn publish(
     service: &Service,
-    mut readable: watch::Receiver<Said>,
-    mut writable: watch::Receiver<Said>,
+    mut readable: watch::Receiver<ProbeResult>,
+    mut writable: watch::Receiver<ProbeResult>,
     health: &watch::Sender<Readiness>,
 ) {
-    let mut told = Told::default();
+    let mut logged = LoggedState::default();
     loop {
         let reads = readable.borrow_and_update().clone();
         let writes = writable.borrow_and_update().clone();
         if let Some(reads) = &reads {
             let source = source(service.memory(), reads);
-            told.source(source, reads);
+            logged.source(source, reads);
             let management = matches!((reads, &writes), (Ok(()), Some(Ok(()))));
             if let Some(writes) = &writes {
-                told.management(management, if reads.is_err() { reads } else { writes });
+                logged.management(management, if reads.is_err() { reads } else { writes });
             }
-            let now = Readiness { introspection: source.answers(), management };
+            let now = Readiness { introspection: source.can_answer(), management };
             health.send_if_modified(|last| std::mem::replace(last, now) != now);
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = tokio::time::sleep(CACHE_CHECK_INTERVAL) => {}
             _ = readable.changed() => {}
             _ = writable.changed() => {}
         }
@@ -129,14 +129,14 @@ fn source(memory: Memory, reads: &Result<(), StoreError>) -> Source {
     }
 }
 
-/// What the log has been told.
+/// State that was logged last.
 #[derive(Debug, Default)]
-struct Told {
+struct LoggedState {
     source: Option<Source>,
     management: Option<bool>,
 }
 
-impl Told {
+impl LoggedState {
     fn source(&mut self, source: Source, reads: &Result<(), StoreError>) {
         let before = self.source.replace(source);
         if before == Some(source) {
@@ -145,38 +145,38 @@ impl Told {
         let error = reads.as_ref().err().map(StoreError::cause).unwrap_or_default();
         match source {
             Source::Store if before.is_none() => tracing::info!("serving"),
-            Source::Store => tracing::info!("the store answers again: serving as ever"),
+            Source::Store => tracing::info!("the store answers again: serving normally"),
             Source::Memory => tracing::warn!(
                 error,
-                "the store is out of reach: introspections are answered from memory until the lease is over"
+                "the store is unreachable: introspections are answered from memory until the lease expires"
             ),
             Source::LastKnown => tracing::warn!(
                 error,
-                "the store is out of reach and the lease is over: what was last known is answered, marked stale, \
-                 until --outage-grace is over"
+                "the store is unreachable and the lease has expired: answers are stale, and marked so, until \
+                --outage-grace is over"
             ),
             Source::Nowhere => tracing::error!(
                 error,
-                "the store is out of reach and memory is too old to be believed: not serving"
+                "the store is unreachable and the cache is too old: not serving"
             ),
             Source::Denied => tracing::error!(
                 error,
-                "the store does not let this server read: not serving. docs/postgres-roles.md has the rights it needs"
+                "the store denies this server reads: not serving. docs/postgres-roles.md lists the rights it needs"
             ),
         }
     }
 
-    fn management(&mut self, serving: bool, said: &Result<(), StoreError>) {
+    fn management(&mut self, serving: bool, result: &Result<(), StoreError>) {
         let before = self.management.replace(serving);
         if before == Some(serving) {
             return;
         }
-        let error = said.as_ref().err().map(StoreError::cause).unwrap_or_default();
+        let error = result.as_ref().err().map(StoreError::cause).unwrap_or_default();
         match (before, serving) {
             (None, true) => {}
             (_, true) => tracing::info!("management works again"),
             (_, false) => {
-                tracing::warn!(error, "management does not work: the store takes no writes");
+                tracing::warn!(error, "management does not work: the store accepts no writes");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A server as a replica: the use cases over a mirror, and the thread that keeps it true.
+//! A server as a replica: the use cases on a mirror of the store, and the thread that keeps the mirror current.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,14 +15,14 @@ use crate::token::OsRandom;
 
 /// The thread that follows the change log.
 pub(super) struct Replica {
-    /// Ends the thread when it is dropped, be it with the runtime that the server ran on.
+    /// Ends the thread when it is dropped, also if the server's runtime is dropped.
     stop: DropGuard,
     thread: JoinHandle<()>,
-    /// Fills what is known of digests.
+    /// Task that fills the known digests.
     filling: tokio::task::JoinHandle<()>,
 }
 
-/// Makes the use cases over a mirror, and begins to follow the change log.
+/// Builds the use cases on a mirror, and starts to follow the change log.
 pub(super) fn start(
     store: Arc<dyn Store>,
     config: CacheConfig,
@@ -45,7 +45,7 @@ pub(super) fn start(
     );
     let stop = CancellationToken::new();
     let known = Arc::clone(mirror.known_digests());
-    let filling = spawn(known_digests::keep(Arc::clone(&store), known, stop.clone()));
+    let filling = spawn(known_digests::keep_filled(Arc::clone(&store), known, stop.clone()));
     let replication = Replication {
         store: Arc::clone(&store),
         tail: Tail::new(mirror, lease, Arc::clone(&hub), cached.detach()),
@@ -73,7 +73,7 @@ pub(super) fn start(
 }
 
 impl Replica {
-    /// On a thread of its own, which no load of requests can starve.
+    /// Follows the change log on a separate thread, so that a load of requests cannot starve it.
     fn follow(
         replication: Replication,
         stop: CancellationToken,
@@ -84,19 +84,19 @@ impl Replica {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
                 Ok(runtime) => runtime.block_on(cache::follow(replication, token)),
-                // Without it the lease is never had, and every answer comes from the store.
-                Err(error) => tracing::error!(%error, "the change log cannot be followed"),
+                // Without this thread there is never a lease, so every answer comes from the store.
+                Err(error) => tracing::error!(%error, "cannot follow the change log"),
             }
         });
         Self { stop: stop.drop_guard(), thread, filling }
     }
 
-    /// Takes leave of the store, so that nobody waits for this process.
+    /// Deregisters from the store, so that no revocation waits for this process.
     pub(super) async fn stop(self) {
         drop(self.stop);
-        // It ends at once; one that panicked has nothing left to do.
+        // The task ends at once. If it panicked, there is nothing left to wait for.
         let _ = self.filling.await;
-        // It ends within its own time limits; a thread that panicked has nothing left to do.
+        // The thread ends within its time limits. If it panicked, there is nothing left to wait for.
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }
 }

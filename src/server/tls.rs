@@ -1,4 +1,4 @@
-//! TLS by rustls, ended here and not in tonic, so that certificates can be replaced while the server runs.
+//! TLS with rustls. It is terminated here and not in tonic, so that certificates can be replaced while the server runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use tokio_rustls::server::TlsStream;
 use super::connections::Protocol;
 use crate::model::CertificateSan;
 
-/// The files that TLS is made of, all PEM.
+/// The TLS files, all PEM.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The server's certificate, and those between it and its root.
+    /// The server's certificate chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: PathBuf,
-    /// Whose client certificates are believed; none: no client certificate is asked for.
+    /// CAs for client certificates. With `None` the server requests no client certificate.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client must have one.
+    /// Whether a client must present a certificate.
     pub client_certificates: ClientCertificates,
 }
 
-/// Whether a client must have a certificate.
+/// Whether a client must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
-    /// It may have one, or a service token.
+    /// A client may present a certificate, or use a service token.
     #[default]
     Optional,
-    /// Without one there is no connection.
+    /// A connection without a client certificate is refused.
     Required,
 }
 
-/// Why TLS cannot be had.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file.
+    /// A file cannot be read or parsed.
     #[error("{path}: {fault}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the error.
         fault: String,
     },
-    /// The key is not the certificate's, or the like.
+    /// The certificate and the key do not belong together.
     #[error("{certificate} and {key} cannot be used together: {fault}")]
     Pair {
-        /// The certificate's file.
+        /// Path of the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// Path of the key.
         key: PathBuf,
-        /// What is wrong.
+        /// Error of rustls.
         fault: rustls::Error,
     },
 }
 
-/// TLS as it is in use.
+/// TLS settings in use. They can be reloaded.
 pub(super) struct Tls {
     files: TlsFiles,
     current: ArcSwap<Acceptors>,
@@ -79,7 +79,7 @@ impl Tls {
         Ok(Self { files, current })
     }
 
-    /// Connections that are open stay as they are.
+    /// Reloads the files for new connections. Open connections are not affected.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         self.current.store(Arc::new(acceptors(&self.files)?));
         Ok(())
@@ -158,7 +158,7 @@ fn file(path: &Path, fault: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), fault: fault.to_string() }
 }
 
-/// DNS names and URIs of a certificate that the verifier has found good; what is spelled otherwise names no caller.
+/// Returns the DNS names and URIs of a verified certificate. Skips names that cannot be a caller's.
 fn subject_alternative_names(certificate: &CertificateDer<'_>) -> Vec<CertificateSan> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
     let names = certificate.valid_dns_names().chain(certificate.valid_uri_names());

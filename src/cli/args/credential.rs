@@ -9,84 +9,84 @@ use super::record::BulkRevokeArgs;
 use super::{at_least_one, duration};
 use crate::model::{CredentialKind, Role, Scope};
 
-/// What keys and personal access tokens are made of alike.
+/// Flags of `create`, for keys and personal access tokens.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NewCredential {
-    /// What to call it
+    /// Name of the credential
     #[arg(long)]
     pub(in crate::cli) name: String,
     #[arg(
         long = "scope",
         required = true,
         value_name = "SCOPE",
-        help = format!("{}; may be given more than once", Scope::listed(" or "))
+        help = format!("Scope to grant: {}. Repeatable", Scope::listed(" or "))
     )]
     pub(in crate::cli) scopes: Vec<Scope>,
     #[command(flatten)]
     pub(in crate::cli) expiration: ExpirationArgs,
-    /// A CIDR or address that a client must be in; may be given more than once [default: anywhere]
+    /// CIDR or address from which the token may be used. Repeatable [default: any address]
     #[arg(long = "allow-ip", value_name = "CIDR")]
     pub(in crate::cli) ip_allowlist: Vec<String>,
-    /// Free text by key, as team=search; may be given more than once
+    /// Annotation, such as team=search. Repeatable
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub(in crate::cli) annotations: Vec<String>,
-    /// A UUID of your own making: the same command with the same id within 24 hours makes no second one
+    /// UUID that makes retries safe: within 24 hours, the same command with the same id creates no second credential
     #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
     pub(in crate::cli) request_id: String,
 }
 
-/// When it dies by itself.
+/// When the credential expires.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExpirationArgs {
-    /// How long it lives from now, as 90d or 12h
+    /// Time from now until the credential expires, such as 90d or 12h
     #[arg(long, value_parser = duration, value_name = "DURATION", conflicts_with = "expire_time")]
     pub(in crate::cli) ttl: Option<Duration>,
-    /// The first instant at which it is dead, as 2027-01-31T12:00:00Z
+    /// Time at which the credential expires, such as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) expire_time: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum KeyCommand {
-    /// Make a key of a workspace, and print its token this once
+    /// Create an API key for a workspace and print its token. The token cannot be shown again
     #[command(
         after_help = "Example:\n  sophic-auth key create --workspace acme --name ci --scope read --ttl 90d --output token"
     )]
     Create {
-        /// The workspace, by slug or id
+        /// Slug or id of the workspace
         #[arg(long)]
         workspace: String,
         #[command(flatten)]
         new: NewCredential,
     },
-    /// List keys, oldest first
+    /// List API keys
     #[command(after_help = LIST_EXAMPLES)]
     List {
-        /// Only those of this workspace, by slug or id
+        /// Only keys of this workspace, by slug or id
         #[arg(long)]
         workspace: Option<String>,
         #[command(flatten)]
         filter: ListArgs,
     },
     #[command(flatten)]
-    Life(LifeCommand),
+    Lifecycle(LifecycleCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PatCommand {
-    /// Make a personal access token of a user, and print it this once
+    /// Create a personal access token for a user and print it. The token cannot be shown again
     #[command(
         after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token"
     )]
     Create {
-        /// The user's id
+        /// Id of the user
         #[arg(long)]
         user: String,
         #[arg(
             long,
             value_name = "ROLE",
             help = format!(
-                "The role that it acts in at the most: {} [default: no bound]",
+                "Highest role that the token may act in: {} [default: no limit]",
                 Role::listed(" or ")
             )
         )]
@@ -94,54 +94,54 @@ pub(in crate::cli) enum PatCommand {
         #[command(flatten)]
         new: NewCredential,
     },
-    /// List personal access tokens, oldest first
+    /// List personal access tokens
     #[command(after_help = LIST_EXAMPLES)]
     List {
-        /// Only those of this user
+        /// Only tokens of this user, by id
         #[arg(long)]
         user: Option<String>,
         #[command(flatten)]
         filter: ListArgs,
     },
     #[command(flatten)]
-    Life(LifeCommand),
+    Lifecycle(LifecycleCommand),
 }
 
-/// What keys and personal access tokens go through alike.
+/// Commands on one existing key or personal access token.
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum LifeCommand {
-    /// Show one
+pub(in crate::cli) enum LifecycleCommand {
+    /// Show a credential
     Show {
-        /// Its id
+        /// Id of the credential
         id: String,
     },
-    /// Change its name, annotations or allowed addresses; take scopes away; bring its expiry forward
+    /// Change the name, annotations or allowed addresses, remove scopes, or bring the expiry forward
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(UpdateArgs),
-    /// Switch it off until it is enabled again, and wait until no server accepts it
+    /// Disable a credential until it is enabled again, and wait until no server accepts it
     #[command(
         after_help = "Example:\n  sophic-auth key disable 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"seen from a strange address\""
     )]
     Disable(SwitchArgs),
-    /// Switch it on again after it was disabled
+    /// Enable a disabled credential
     #[command(
         after_help = "Example:\n  sophic-auth key enable 0195f2d4-7c1e-7b3a-9d58-0242ac120002"
     )]
     Enable(SwitchArgs),
-    /// Make a successor, print its token this once, and end the old one after an overlap; waits until
-    /// every server knows when that ends
+    /// Replace a credential: create a successor, print its token, and end the old one after an overlap. Waits until every
+    /// server knows when the overlap ends
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
-    /// End it for good, and wait until no server accepts it: for the lease of a server that has died. Exit code 3: it is
-    /// committed, and the wait was cut short
+    /// Revoke a credential for good, and wait until no server accepts it. If a server has crashed, that takes up to its
+    /// lease. Exit code 3: revoked, but not every server has confirmed it
     #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum CredentialsCommand {
-    /// End all credentials that every flag given names (at least one besides --dry-run and --reason), and wait until no
-    /// server accepts any of them
+    /// Revoke every credential that matches all given filters, and wait until no server accepts any of them. At least one
+    /// filter is required
     #[command(
         after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
     )]
@@ -154,10 +154,10 @@ pub(in crate::cli) enum CredentialsCommand {
         #[command(flatten)]
         filter: ListArgs,
     },
-    /// List what is alive and expires soon, soonest first. Exit code 0: none; 1: some; 2: could not tell
+    /// List active credentials that expire soon, soonest first. Exit code 0: none; 1: at least one; 2: the command failed
     #[command(after_help = EXPIRING_EXAMPLES)]
     Expiring {
-        /// How soon, as 14d
+        /// Only credentials that expire within this time from now, such as 14d
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         within: Duration,
         #[command(flatten)]
@@ -165,7 +165,7 @@ pub(in crate::cli) enum CredentialsCommand {
     },
 }
 
-/// Whose credentials to list.
+/// Filters by owner.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct OwnerArgs {
     /// Only keys of this workspace, by slug or id
@@ -174,47 +174,47 @@ pub(in crate::cli) struct OwnerArgs {
     /// Only personal access tokens of this user
     #[arg(long, conflicts_with = "workspace")]
     pub(in crate::cli) user: Option<String>,
-    /// Only this kind
+    /// Only credentials of this kind
     #[arg(long)]
     pub(in crate::cli) kind: Option<CredentialKind>,
 }
 
-/// Which credentials to list, and in which order.
+/// Filters and order of a list.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListArgs {
-    /// Only those in this state
+    /// Only credentials in this state
     #[arg(long)]
     pub(in crate::cli) state: Option<StateArg>,
-    /// Only what this creator made: user:ID, caller:NAME or operator:NAME
+    /// Only credentials created by user:ID, caller:NAME or operator:NAME
     #[arg(long, value_name = "CREATOR")]
     pub(in crate::cli) creator: Option<String>,
     #[arg(
         long,
-        help = format!("Only those that were granted this scope: {}", Scope::listed(" or "))
+        help = format!("Only credentials with this scope: {}", Scope::listed(" or "))
     )]
     pub(in crate::cli) scope: Option<Scope>,
-    /// Only those that are alive and expire before this, as 2027-01-31T12:00:00Z
+    /// Only active credentials that expire before this time, such as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) expires_before: Option<String>,
-    /// Only those that are alive and expire within this from now, as 14d
+    /// Only active credentials that expire within this time from now, such as 14d
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) expiring_within: Option<Duration>,
-    /// Only those that were not used since this, or never
+    /// Only credentials that have not been used since this time, or never
     #[arg(long, value_name = "TIME", conflicts_with = "unused_for")]
     pub(in crate::cli) unused_since: Option<String>,
-    /// Only those that were not used for so long, or never, as 90d
+    /// Only credentials that have not been used for this long, such as 90d, or never
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) unused_for: Option<Duration>,
-    /// Only those whose name begins with this, to the letter
+    /// Only credentials whose name starts with this text. Case-sensitive
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) name_prefix: Option<String>,
-    /// Only those of this family: a credential and all that succeeded it by rotation
+    /// Only credentials of this family: a credential and its successors by rotation
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) family: Option<String>,
-    /// In which order
+    /// Sort order
     #[arg(long, default_value = "oldest")]
     pub(in crate::cli) order: OrderArg,
-    /// No more than so many [default: all]
+    /// Maximum number of credentials to list [default: all]
     #[arg(long, value_parser = at_least_one::<usize>, value_name = "N")]
     pub(in crate::cli) limit: Option<usize>,
 }
@@ -239,13 +239,13 @@ pub(in crate::cli) enum StateArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum OrderArg {
-    /// By create time
+    /// By creation time, oldest first
     Oldest,
-    /// By create time, backwards
+    /// By creation time, newest first
     Newest,
-    /// By last use, longest ago first, those never used before all others
+    /// By last use: never used first, then longest ago
     LastUse,
-    /// By expiry, soonest first; only those that expire
+    /// By expiry, soonest first. Omits credentials that never expire
     Expiry,
 }
 
@@ -278,12 +278,12 @@ Examples:
 /// Flags of `revoke`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RevokeArgs {
-    /// The credential's id; '-' reads its token from standard input
+    /// Id of the credential. '-' reads its token from standard input
     pub(in crate::cli) credential: String,
-    /// Why, for the audit log
+    /// Reason, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) reason: String,
-    /// Text of any shape is looked up now, whether or not this is given
+    /// Has no effect: imported tokens are always looked up. Kept for existing scripts
     #[arg(long = "accept-imported-tokens", hide = true)]
     _accept_imported_tokens: bool,
 }
@@ -291,9 +291,9 @@ pub(in crate::cli) struct RevokeArgs {
 /// Flags of `disable` and `enable`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SwitchArgs {
-    /// Its id
+    /// Id of the credential
     pub(in crate::cli) id: String,
-    /// Why, for the audit log
+    /// Reason, for the audit log
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) reason: String,
 }
@@ -301,48 +301,48 @@ pub(in crate::cli) struct SwitchArgs {
 /// Flags of `rotate`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RotateArgs {
-    /// Its id
+    /// Id of the credential
     pub(in crate::cli) id: String,
-    /// How long the old token lives on, as 1d; never past its own expiry [default: it is dead at once, or as soon as its
-    /// workspace's policy allows]
+    /// How long the old token stays valid, such as 1d, but never beyond its expiry [default: the minimum that the
+    /// workspace's policy requires, or 0s]
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) overlap: Option<Duration>,
     #[command(flatten)]
     pub(in crate::cli) expiration: ExpirationArgs,
-    /// A UUID of your own making: the same command with the same id within 24 hours makes no second successor
+    /// UUID that makes retries safe: within 24 hours, the same command with the same id creates no second successor
     #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
     pub(in crate::cli) request_id: String,
-    /// Only if it has not changed since this etag was read
+    /// Fail unless the credential still has this etag
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) etag: String,
 }
 
-/// Flags of `update`.
+/// The changes that `update` makes. At least one is required.
 #[derive(Debug, Args)]
 #[group(id = "changes", required = true, multiple = true)]
 pub(in crate::cli) struct Changes {
-    /// What to call it
+    /// New name
     #[arg(long)]
     pub(in crate::cli) name: Option<String>,
-    /// A scope that it keeps, of those that it has; may be given more than once
+    /// Scope to keep, out of those that the credential has. Repeatable
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(in crate::cli) scopes: Vec<Scope>,
-    /// How long it lives from now: less than it would
+    /// New time from now until the credential expires. Must be earlier than the current expiry
     #[arg(long, value_parser = duration, value_name = "DURATION", conflicts_with = "expire_time")]
     pub(in crate::cli) ttl: Option<Duration>,
-    /// The first instant at which it is dead: earlier than it was
+    /// New time at which the credential expires. Must be earlier than the current expiry
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) expire_time: Option<String>,
-    /// A CIDR or address that a client must be in, in place of all that there are; may be given more than once
+    /// CIDR or address from which the token may be used. Replaces the whole list. Repeatable
     #[arg(long = "allow-ip", value_name = "CIDR")]
     pub(in crate::cli) ip_allowlist: Vec<String>,
-    /// Let clients be anywhere
+    /// Allow any client address
     #[arg(long, conflicts_with = "ip_allowlist")]
     pub(in crate::cli) allow_any_ip: bool,
-    /// Free text by key, in place of all that there is; may be given more than once
+    /// Annotation. Replaces all annotations. Repeatable
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub(in crate::cli) annotations: Vec<String>,
-    /// Take all annotations away
+    /// Remove all annotations
     #[arg(long, conflicts_with = "annotations")]
     pub(in crate::cli) no_annotations: bool,
 }
@@ -350,11 +350,11 @@ pub(in crate::cli) struct Changes {
 /// Flags of `update`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UpdateArgs {
-    /// Its id
+    /// Id of the credential
     pub(in crate::cli) id: String,
     #[command(flatten)]
     pub(in crate::cli) changes: Changes,
-    /// Only if it has not changed since this etag was read
+    /// Fail unless the credential still has this etag
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) etag: String,
 }

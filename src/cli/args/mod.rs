@@ -1,5 +1,5 @@
-//! Every flag and every variable, and nothing else. Those of `serve`, credentials, policies, records and transfers have
-//! a file each beside this one.
+//! Command-line flags and environment variables. `serve`, credentials, policies, records and transfers have a file each
+//! beside this one.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::attend::Attended;
+use super::monitor::CommandMonitor;
 use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
 use credential::{CredentialsCommand, KeyCommand, PatCommand};
 use policy::WorkspacePolicyArgs;
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
 
-/// Whose credential is this, and may it do this here?
+/// API keys and personal access tokens: create, introspect, revoke
 #[derive(Debug, Parser)]
 #[command(name = "sophic-auth", version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub(super) struct Cli {
@@ -36,7 +36,7 @@ pub(super) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  sophic-auth dev                                        everything at once, to try it out
+  sophic-auth dev                                        a demo server, to try it out
   sophic-auth workspace put acme --name \"Acme\"
   sophic-auth key create --workspace acme --name ci --scope read --output token
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
@@ -56,36 +56,36 @@ Examples:
 const WORKSPACE_EXAMPLES: &str = "\
 Examples:
   sophic-auth workspace put acme --name \"Acme\"
-  sophic-auth workspace put acme --disabled                    # and --enabled, to switch it on again
+  sophic-auth workspace put acme --disabled                    # --enabled enables it again
   sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d
-  sophic-auth workspace put acme --keys-max 0                  # no limit on it, and the rest of its policy as it is";
+  sophic-auth workspace put acme --keys-max 0                  # removes this limit and keeps the rest of the policy";
 
-/// What goes with every command.
+/// Flags of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// Where the store is: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
+    /// URL of the store: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
     #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
-    /// Whether that was said on the command line, and not by the variable
+    /// Whether the URL was given on the command line, not by the variable
     #[arg(skip)]
     pub(super) database_url_given: bool,
-    /// Who works here, for the audit log, beside the user of the operating system, as in operator:root(ada): for shared
-    /// accounts
+    /// Your name, for the audit log, if several people share an account. It is recorded after the operating system's user,
+    /// as in operator:root(ada)
     #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
-    /// How to print: for people, for programs, or (of what makes one) the token alone. With json every line of a command's
-    /// output, its errors and its log is JSON
+    /// Output format. With json, each line of output, errors and log is JSON. With token, `create` and `rotate` print the
+    /// token alone
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
-    /// What to log to standard error: off, error, warn, info, debug, trace, or a filter as
-    /// sophic_auth=debug,sqlx=warn [default: info for serve, warn for all else]
+    /// Log level on standard error: off, error, warn, info, debug, trace, or a filter such as sophic_auth=debug,sqlx=warn
+    /// [default: info for serve and dev, warn for other commands]
     #[arg(long, global = true, env = "SOPHIC_AUTH_LOG")]
     pub(super) log: Option<String>,
-    /// How to log
+    /// Log format
     #[arg(long, global = true, env = "SOPHIC_AUTH_LOG_FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
     #[arg(skip)]
-    pub(super) attended: Attended,
+    pub(super) monitor: CommandMonitor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,90 +105,89 @@ pub(super) enum LogFormat {
 pub(super) enum Command {
     /// Run the server
     Serve(Box<ServeArgs>),
-    /// Run everything at once on a throwaway store: a server, and a demo workspace, user, caller, key and personal
-    /// access token, with commands to paste
+    /// Run a server on a temporary store with a demo workspace, user, caller, key and personal access token, and print
+    /// commands to try
     Dev(DevArgs),
-    /// Make the store if it is not there, and bring its schema up to date; says which migrations that took. `serve` does so
-    /// too, and no other command
+    /// Create the store if it does not exist, and migrate its schema to the current version. `serve` also does this, other
+    /// commands do not
     #[command(after_help = "Example:\n  sophic-auth migrate --dry-run")]
     Migrate(MigrateArgs),
-    /// Services that call this one
+    /// Manage callers: the services that call sophic-auth
     #[command(subcommand)]
     Caller(CallerCommand),
-    /// Workspaces
+    /// Manage workspaces
     #[command(subcommand)]
     Workspace(WorkspaceCommand),
-    /// Users
+    /// Manage users
     #[command(subcommand)]
     User(UserCommand),
-    /// Memberships of users in workspaces
+    /// Manage memberships of users in workspaces
     #[command(subcommand)]
     Member(MemberCommand),
-    /// API keys
+    /// Manage API keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Personal access tokens
+    /// Manage personal access tokens
     #[command(subcommand)]
     Pat(PatCommand),
-    /// Keys and personal access tokens together
+    /// List or revoke keys and personal access tokens together
     #[command(subcommand)]
     Credentials(CredentialsCommand),
-    /// End those tokens that are real in what a secret scanner printed, or in any other text or JSON. Tokens of sophic-auth
-    /// are found anywhere in it, by the expression that scanner-regex prints; those of other systems alone on a line, or in a
-    /// field `token` of a JSON object. Prints how many candidates there were and which were real, and no token. Exit code 1:
-    /// nothing looked like a token, or a caller's service token did, which `caller rotate` or `caller revoke` ends
+    /// Revoke leaked tokens found in a secret scanner's output, or in any text or JSON. Tokens of sophic-auth are found
+    /// anywhere in the text. Imported tokens are found alone on a line, or in a field `token` of a JSON object. Prints the
+    /// number of candidates and the credentials that were found, but no token. Exit code 1: nothing looked like a token, or
+    /// the input has a service token, which only `caller rotate` or `caller revoke` ends
     #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
-    /// What was done, by whom, and what was refused
+    /// List, export or purge the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Drop credentials that have long been dead, and old rows of the change log, as the server does by itself
+    /// Delete credentials that were revoked or expired long ago, and old rows of the change log. The server does this
+    /// regularly
     Purge(PurgeArgs),
-    /// Say whose token is on standard input, and whether it may do what is asked. Exit code 0: allowed; 1: refused; 2:
-    /// could not tell
+    /// Introspect the token on standard input: whose it is, and whether it may do what is asked. Exit code 0: allowed; 1:
+    /// refused; 2: the command failed
     #[command(
         after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
     )]
     Introspect(IntrospectArgs),
-    /// Read credentials from elsewhere: digests or tokens, with what goes with them, as CSV or JSON lines
+    /// Import credentials, with their digests or tokens, from CSV or JSON lines
     #[command(after_help = transfer::IMPORT_EXAMPLES, after_long_help = transfer::import_long_help())]
     Import(transfer::ImportArgs),
-    /// Write all credentials with their digests, dead ones too, in the format that import reads, but for those of workspaces
-    /// and users that are deleted; nobody can log in with a digest, and still it is not for everybody's eyes
+    /// Export credentials with their digests, including revoked and expired ones, in the format that import reads.
+    /// Credentials of deleted workspaces and users are left out. A digest cannot be used to log in, but keep the file private
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(transfer::ExportArgs),
-    /// Write a copy of an SQLite store, as it is at one moment, while servers run (for Postgres use pg_dump); `restore`
-    /// brings it back
+    /// Back up an SQLite store while servers run. For Postgres, use pg_dump
     #[command(after_help = "Example:\n  sophic-auth backup /backups/sophic-auth-$(date +%F).db")]
     Backup {
-        /// The file to write, which must not be there yet
+        /// File to write. It must not exist
         file: PathBuf,
     },
-    /// Put a backup in the place of an SQLite store, while no server runs: it is checked first, the old store is kept beside
-    /// it, and servers that start on it drop what they knew. What was revoked after the backup was made is alive again; as
-    /// far as the old store can be read, that is listed (for Postgres use pg_restore, then new-epoch)
+    /// Replace an SQLite store by a backup, while no server runs. The backup is checked first, and the old store is kept
+    /// beside it. Credentials that were revoked after the backup was made are valid again: if the old store can be read, the
+    /// command lists them. For Postgres, use pg_restore, then new-epoch
     #[command(
         after_help = "Example:\n  sophic-auth --database-url sqlite:/var/lib/sophic-auth/store.db restore /backups/sophic-auth-2027-01-31.db"
     )]
     Restore {
-        /// The backup
+        /// Backup file
         file: PathBuf,
     },
-    /// Say that the store was restored from a backup: running servers then drop what they hold in memory, instead of
-    /// taking what was restored for the continuation of what they knew. Tokens that were revoked after the backup was
-    /// made are alive again: revoke them anew, by the audit log of the store that was lost
+    /// Mark the store as restored from a backup, so that running servers discard their caches. Tokens that were
+    /// revoked after the backup was made are valid again: revoke them again, guided by the audit log of the lost store
     NewEpoch,
-    /// Print the regular expression that finds tokens in any text
+    /// Print the regular expression that finds tokens in text
     ScannerRegex,
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
-        /// Which shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
 
 impl Command {
-    /// Whether it runs until it is told to stop.
+    /// Whether the command runs until a signal stops it.
     pub(super) const fn is_server(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Dev(_))
     }
@@ -197,7 +196,7 @@ impl Command {
 /// Flags of `migrate`.
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
-    /// List what would be done, and touch nothing
+    /// List pending migrations and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
 }
@@ -211,72 +210,73 @@ pub(super) struct DevArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CallerCommand {
-    /// Make a caller, and print its service token this once
+    /// Create a caller and print its service token. The token cannot be shown again
     #[command(
         after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token"
     )]
     Create {
-        /// Its name: 1 to 63 of a-z, 0-9, '.' and '-'
+        /// Name: 1 to 63 characters of a-z, 0-9, '.' and '-'
         name: String,
-        /// What it may do: introspect, credentials.read, credentials.write, credentials.admin, directory.read,
-        /// directory.write, audit.read, callers.admin; may be given more than once
+        /// Permission: introspect, credentials.read, credentials.write, credentials.admin, directory.read, directory.write,
+        /// audit.read or callers.admin. Repeatable
         #[arg(long = "permission", required = true, value_name = "PERMISSION")]
         permissions: Vec<Permission>,
-        /// Know it by the DNS name or URI in its client certificate, and make no service token
+        /// DNS name or URI in the caller's client certificate. The caller then has no service token
         #[arg(long, value_name = "SAN")]
         certificate_san: Option<String>,
     },
     /// List callers, oldest first
     List,
-    /// Change a caller's name, its permissions, or both
+    /// Change a caller's name or permissions
     #[command(
         after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
     )]
     Update {
-        /// Its id or name
+        /// Id or name of the caller
         caller: String,
-        /// Its new name [default: as it is]
+        /// New name [default: unchanged]
         #[arg(long, required_unless_present = "permissions")]
         name: Option<String>,
-        /// Its new permissions, whole; may be given more than once [default: as they are]
+        /// New permission. Replaces all permissions. Repeatable [default: unchanged]
         #[arg(long = "permission", value_name = "PERMISSION")]
         permissions: Vec<Permission>,
     },
-    /// Give a caller a new service token, and print it this once; the old one lives on for a while
+    /// Replace a caller's service token and print the new one. The old one stays valid for an overlap
     #[command(
         after_help = "Example:\n  sophic-auth caller rotate gateway --overlap 1h --output token"
     )]
     Rotate {
-        /// Its id or name
+        /// Id or name of the caller
         caller: String,
-        /// How long the old token lives on, at most 7d; 0s: it is dead when this is done [default: 10m]
+        /// How long the old token stays valid, at most 7d. 0s ends it before the command returns [default: 10m]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         overlap: Option<Duration>,
-        /// A UUID of your own making: the same command with the same id within 10 minutes makes no second rotation, but
-        /// another token in place of the one that was lost
+        /// UUID that makes retries safe: within 10 minutes, the same command with the same id replaces the lost new token and
+        /// does not rotate again
         #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
         request_id: String,
     },
-    /// End a caller for good, and wait until no server answers it
+    /// Revoke a caller for good, and wait until no server answers it
     Revoke {
-        /// Its id or name
+        /// Id or name of the caller
         caller: String,
     },
 }
 
-/// Whether what is put is switched off. Without either flag it stays as it is, and what is new is on.
+/// Enabled or disabled state. Without a flag it is unchanged, and new workspaces and users are enabled.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct PutSwitch {
-    /// Switch it off: a workspace's keys, and all that would act in it, or a user's personal access tokens are refused
+pub(super) struct EnabledArgs {
+    /// Disable it. A disabled workspace's keys, and every request to act in it, are refused. So are a disabled user's
+    /// personal access tokens
     #[arg(long, conflicts_with = "enabled")]
     disabled: bool,
-    /// Switch it on again
+    /// Enable it
     #[arg(long)]
     enabled: bool,
 }
 
-impl PutSwitch {
-    /// Whether it is to be disabled, if that is said.
+impl EnabledArgs {
+    /// The requested state. `None` leaves it unchanged.
     pub(super) fn disabled(self) -> Option<bool> {
         (self.disabled || self.enabled).then_some(self.disabled)
     }
@@ -284,93 +284,94 @@ impl PutSwitch {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
-    /// Make a workspace, or change what is given of it
+    /// Create or update a workspace
     #[command(after_help = WORKSPACE_EXAMPLES)]
     Put {
-        /// Its slug: 3 to 63 of a-z, 0-9 and '-'
+        /// Slug: 3 to 63 characters of a-z, 0-9 and '-'
         slug: String,
-        /// Its name, for people [default: as it is, or the slug]
+        /// Display name [default: unchanged, or the slug for a new workspace]
         #[arg(long)]
         name: Option<String>,
-        /// Its id [default: that of the workspace of this slug, or a new one]
+        /// Id. Give it to change the slug of an existing workspace [default: that of the workspace with this slug, or a new id]
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
-        switch: PutSwitch,
+        switch: EnabledArgs,
         #[command(flatten)]
         policy: WorkspacePolicyArgs,
     },
-    /// Give two workspaces each other's slug, at once
+    /// Swap the slugs of two workspaces atomically
     #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]
     SwapSlugs {
-        /// One, by slug or id
+        /// First workspace, by slug or id
         workspace: String,
-        /// The other, by slug or id
+        /// Second workspace, by slug or id
         other: String,
     },
     /// List workspaces, by id
     List,
-    /// Delete a workspace: revokes its keys, drops its memberships, reserves its slug for 30 days; waits until every server
-    /// knows
+    /// Delete a workspace, revoke its keys, remove its memberships, and reserve its slug for 30 days. Waits until every
+    /// server has applied the change
     Delete {
-        /// Its slug or id
+        /// Slug or id of the workspace
         workspace: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Make a user, or change what is given of them
+    /// Create or update a user
     #[command(after_help = "Example:\n  sophic-auth user put ada --name \"Ada\"")]
     Put {
-        /// Its id: 1 to 64 of A-Z, a-z, 0-9, '_' and '-'
+        /// Id: 1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'
         id: String,
-        /// Its name, for people [default: as it is, or the id]
+        /// Display name [default: unchanged, or the id for a new user]
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
-        switch: PutSwitch,
+        switch: EnabledArgs,
     },
     /// List users, by id
     List,
-    /// Delete a user: revokes their personal access tokens, drops their memberships; waits until every server knows
+    /// Delete a user, revoke their personal access tokens, and remove their memberships. Waits until every server has
+    /// applied the change
     Delete {
-        /// Its id
+        /// Id of the user
         id: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MemberCommand {
-    /// Make a user a member of a workspace, or give them another role in it
+    /// Add a user to a workspace, or change their role in it
     #[command(
         after_help = "Example:\n  sophic-auth member put --workspace acme --user ada --role member"
     )]
     Put {
-        /// The workspace, by slug or id
+        /// Slug or id of the workspace
         #[arg(long)]
         workspace: String,
-        /// The user's id
+        /// Id of the user
         #[arg(long)]
         user: String,
-        #[arg(long, help = Role::listed(" or "))]
+        #[arg(long, help = format!("Role: {}", Role::listed(" or ")))]
         role: Role,
     },
-    /// List the memberships of a workspace, of a user, or of both
+    /// List the memberships of a workspace or of a user
     List {
-        /// The workspace, by slug or id
+        /// Slug or id of the workspace
         #[arg(long, required_unless_present = "user")]
         workspace: Option<String>,
-        /// The user's id
+        /// Id of the user
         #[arg(long)]
         user: Option<String>,
     },
-    /// Remove a user from a workspace, and wait until every server knows
+    /// Remove a user from a workspace, and wait until every server has applied the change
     Delete {
-        /// The workspace, by slug or id
+        /// Slug or id of the workspace
         #[arg(long)]
         workspace: String,
-        /// The user's id
+        /// Id of the user
         #[arg(long)]
         user: String,
     },
@@ -379,31 +380,31 @@ pub(super) enum MemberCommand {
 /// Flags of `introspect`.
 #[derive(Debug, Args)]
 pub(super) struct IntrospectArgs {
-    /// The workspace that the request names, by slug or id
+    /// Workspace that the request names, by slug or id
     #[arg(long, default_value = "")]
     pub(super) workspace: String,
-    /// A scope that is needed; may be given more than once
+    /// Required scope. Repeatable
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(super) scopes: Vec<Scope>,
-    /// The client's address, with or without a port
+    /// Address of the client, with or without a port
     #[arg(long, value_parser = client_ip, value_name = "ADDRESS")]
     pub(super) client_ip: Option<IpAddr>,
-    /// Look text of any shape up as the token of an imported credential
+    /// Also look up text that is not a sophic-auth token, as the token of an imported credential
     #[arg(long, env = "SOPHIC_AUTH_ACCEPT_IMPORTED_TOKENS")]
     pub(super) accept_imported_tokens: bool,
 }
 
-/// A client's address, as the server reads it.
+/// Parses a client address, as the server does.
 fn client_ip(text: &str) -> Result<IpAddr, String> {
     parse_client_ip(text).map_err(|Invalid(description)| description)
 }
 
-/// As people write it: 90d, 12h, 15s.
+/// Parses a duration such as 90d, 12h or 15s.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; as 90d, 12h or 15s"))
 }
 
-/// The same, of what has to take some time.
+/// Parses a duration that must not be zero.
 pub(super) fn positive(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than 0s".to_owned()),
@@ -411,7 +412,7 @@ pub(super) fn positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number of which there is at least one: 0 would be no limit elsewhere, and none at all here.
+/// Parses a number that must be at least 1. Zero is refused because it means "no limit" for other flags.
 pub(super) fn at_least_one<N: FromStr<Err = ParseIntError> + PartialOrd + From<u8>>(
     text: &str,
 ) -> Result<N, String> {
@@ -419,7 +420,7 @@ pub(super) fn at_least_one<N: FromStr<Err = ParseIntError> + PartialOrd + From<u
     if number >= N::from(1) { Ok(number) } else { Err("must be at least 1".to_owned()) }
 }
 
-/// An issuer as RFC 8414 §2 has it: a URL without query and fragment. `http` is for trying it out.
+/// Parses an issuer (RFC 8414 §2): a URL without query and fragment. `http` is allowed for local tests.
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let good = rest.is_some_and(|rest| {
@@ -434,7 +435,8 @@ pub(super) fn issuer(text: &str) -> Result<String, String> {
     }
 }
 
-/// Shorter ones would end whenever the machine hesitates; longer ones make revocations wait too long for a dead server.
+/// Parses a lease. A shorter lease would expire during short stalls. A longer one would make a revocation wait too long
+/// for a crashed server.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;
     if (Duration::from_secs(1)..=Duration::from_mins(1)).contains(&lease) {

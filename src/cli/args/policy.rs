@@ -1,50 +1,54 @@
-//! The flags of policies: the server's own, and what a workspace asks of its keys beyond that.
+//! Policy flags, of the server and of a workspace.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{at_least_one, duration, positive};
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::model::PolicyChange;
 use crate::policy::{CredentialLimits, Policy, PolicyConflict};
 
-/// Flags of `serve`. What is made with this program on the store itself is bound by its workspace's policy only.
+/// Policy flags of `serve`. They do not apply to credentials that the command line creates in the store directly. Only
+/// workspace policies do.
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Policy (for what is made or rotated through this server; a workspace may be given a \
-                               stricter one)"
+    next_help_heading = "Policy (for credentials that are created or rotated through this server; a workspace can \
+    have a stricter policy)"
 )]
 pub(in crate::cli) struct PolicyArgs {
-    /// The longest that a key may be made to live [default: for ever]
+    /// Maximum lifetime of a key [default: no limit]
     #[arg(long, env = "SOPHIC_AUTH_KEY_LIFETIME_MAX", value_parser = positive, value_name = "DURATION")]
     key_lifetime_max: Option<Duration>,
-    /// The longest that a personal access token may be made to live [default: for ever]
+    /// Maximum lifetime of a personal access token [default: no limit]
     #[arg(long, env = "SOPHIC_AUTH_PAT_LIFETIME_MAX", value_parser = positive, value_name = "DURATION")]
     pat_lifetime_max: Option<Duration>,
-    /// Refuse keys without expiry
+    /// Refuse to create keys that never expire
     #[arg(long, env = "SOPHIC_AUTH_KEY_EXPIRY_REQUIRED")]
     key_expiry_required: bool,
-    /// Refuse personal access tokens without expiry
+    /// Refuse to create personal access tokens that never expire
     #[arg(long, env = "SOPHIC_AUTH_PAT_EXPIRY_REQUIRED")]
     pat_expiry_required: bool,
-    /// The most keys of one workspace that are neither revoked nor expired [default: any number]
+    /// Maximum number of keys per workspace, not counting revoked and expired ones [default: no limit]
     #[arg(long, env = "SOPHIC_AUTH_WORKSPACE_KEYS_MAX", value_parser = at_least_one::<u32>, value_name = "N")]
     workspace_keys_max: Option<u32>,
-    /// The most personal access tokens of one user that are neither revoked nor expired [default: any number]
+    /// Maximum number of personal access tokens per user, not counting revoked and expired ones [default: no limit]
     #[arg(long, env = "SOPHIC_AUTH_USER_PATS_MAX", value_parser = at_least_one::<u32>, value_name = "N")]
     user_pats_max: Option<u32>,
-    /// The shortest that a rotated credential must be let live on, which it also is where a rotation does not say
+    /// Minimum overlap of a rotation, and the overlap of a rotation that does not give one
     #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MIN", default_value = "0s", value_parser = duration, value_name = "DURATION")]
     overlap_min: Duration,
-    /// The longest that a rotated credential may be let live on; 1ms: as good as not at all [default: to its own expiry]
+    /// Maximum overlap of a rotation. 1ms practically forbids overlaps [default: no limit]
     #[arg(long, env = "SOPHIC_AUTH_OVERLAP_MAX", value_parser = positive, value_name = "DURATION")]
     overlap_max: Option<Duration>,
 }
 
 impl PolicyArgs {
-    /// The server's policy.
-    pub(in crate::cli) fn policy(&self) -> Result<Policy, Usage> {
+    /// Returns the server's policy.
+    ///
+    /// # Errors
+    /// The minimum overlap is longer than the maximum.
+    pub(in crate::cli) fn policy(&self) -> Result<Policy, UsageError> {
         let policy = Policy {
             keys: CredentialLimits {
                 lifetime_max: self.key_lifetime_max,
@@ -63,35 +67,35 @@ impl PolicyArgs {
             format!("--overlap-min must not be above --{}", field.replace('_', "-"))
         });
         let wrong: Vec<_> = wrong.collect();
-        if wrong.is_empty() { Ok(policy) } else { Err(Usage(wrong.join("; "))) }
+        if wrong.is_empty() { Ok(policy) } else { Err(UsageError(wrong.join("; "))) }
     }
 }
 
-/// Flags of `workspace put`. What is not named stays as it is.
+/// Policy flags of `workspace put`. A limit without a flag is unchanged.
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Policy (what is not named stays as it is; the server's own holds where it is stricter)"
+    next_help_heading = "Policy (limits without a flag are unchanged; the server's policy applies where it is stricter)"
 )]
 pub(in crate::cli) struct WorkspacePolicyArgs {
-    /// The longest that its keys may be made to live; 0s: no limit
+    /// Maximum lifetime of a key. 0s removes the limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     key_lifetime_max: Option<Duration>,
-    /// Refuse keys without expiry
+    /// Refuse to create keys that never expire
     #[arg(long, conflicts_with = "no_key_expiry_required")]
     key_expiry_required: bool,
-    /// Take keys without expiry again
+    /// Allow keys that never expire
     #[arg(long)]
     no_key_expiry_required: bool,
-    /// The most of its keys that are neither revoked nor expired; 0: no limit
+    /// Maximum number of keys, not counting revoked and expired ones. 0 removes the limit
     #[arg(long, value_name = "N")]
     keys_max: Option<u32>,
-    /// The shortest that its rotated keys must be let live on; 0s: no limit
+    /// Minimum overlap when a key is rotated. 0s removes the limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap_min: Option<Duration>,
-    /// The longest that its rotated keys may be let live on; 0s: no limit
+    /// Maximum overlap when a key is rotated. 0s removes the limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap_max: Option<Duration>,
-    /// Take its policy away, all of it
+    /// Remove the workspace's whole policy
     #[arg(long, conflicts_with_all = [
         "key_lifetime_max", "key_expiry_required", "no_key_expiry_required", "keys_max", "overlap_min",
         "overlap_max",
@@ -100,7 +104,7 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
 }
 
 impl WorkspacePolicyArgs {
-    /// What is to change of the workspace's policy, if anything is.
+    /// Returns the requested change of the workspace's policy. `None` changes nothing.
     pub(in crate::cli) fn policy(&self) -> Option<PolicyChange> {
         if self.no_policy {
             return Some(PolicyChange::NO_LIMIT);

@@ -1,4 +1,4 @@
-//! The flags of `import` and `export`, and the help that has the whole of the format.
+//! Flags of `import` and `export`, and the help text that describes the file format.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -6,41 +6,41 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::service::{Column, Reading};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(in crate::cli) struct ImportArgs {
-    /// The file; '-' reads standard input
+    /// File to import. '-' reads standard input
     pub(in crate::cli) file: PathBuf,
-    /// How it is written [default: by the name's ending: .csv, .jsonl or .json]
+    /// Format of the file [default: by its extension: .csv, .jsonl or .json]
     #[arg(long)]
     pub(in crate::cli) format: Option<TransferFormatArg>,
-    /// Write nothing if any line is bad, and else everything in one transaction, which holds up other writers
+    /// Write everything in one transaction, or nothing if any line is bad. Other writers wait for the transaction
     #[arg(long)]
     pub(in crate::cli) all_or_nothing: bool,
-    /// Check everything and write nothing
+    /// Check the file and write nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
-    /// Make the users and workspaces that are not there, and were not deleted: users by id, workspaces by slug, each named so
+    /// Create missing users, by id, and missing workspaces, by slug, but not deleted ones
     #[arg(long)]
     pub(in crate::cli) create_missing: bool,
-    /// The columns that have another name there, as user_id=user,created_at=create_time
+    /// Map columns of the file to columns of the format, such as user_id=user,created_at=create_time
     #[arg(long, value_delimiter = ',', value_name = "FROM=TO", value_parser = rename)]
     pub(in crate::cli) rename: Vec<(String, Column)>,
-    /// What stands in a column where a record leaves it empty, as scopes=read; may be given more than once
+    /// Default value of a column for records that leave it empty, such as scopes=read. Repeatable
     #[arg(long, value_name = "COLUMN=TEXT", value_parser = preset)]
     pub(in crate::cli) set: Vec<(Column, String)>,
-    /// The columns to pass over, by their names there; 'all' is all that are not the format's
+    /// Columns of the file to ignore. 'all' ignores every unknown column
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub(in crate::cli) ignore_columns: Vec<String>,
-    /// Take what looks like a digest in the column `token` for a token
+    /// Accept values in the column `token` that look like digests, as tokens
     #[arg(long)]
     pub(in crate::cli) tokens_look_like_digests: bool,
-    /// Read a known token from this file ('-': standard input), say which line is its, and write nothing: a file of digests
-    /// that were made in another way looks just as good
+    /// Read a known token from this file ('-' is standard input), print the line that has its digest, and write nothing. This
+    /// checks that the file's digests were computed as expected
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) check_token: Option<PathBuf>,
 }
@@ -69,27 +69,27 @@ fn column(name: &str) -> Result<Column, String> {
 /// Flags of `export`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExportArgs {
-    /// The file to write, which must not be there yet; '-' writes to standard output
+    /// File to write. It must not exist. '-' writes to standard output
     #[arg(default_value = "-")]
     pub(in crate::cli) file: PathBuf,
-    /// How to write it [default: by the name's ending, .csv or .jsonl; jsonl on standard output]
+    /// Format of the file [default: by its extension, .csv or .jsonl; jsonl on standard output]
     #[arg(long)]
     pub(in crate::cli) format: Option<TransferFormatArg>,
-    /// Everything that an import can bring back: workspaces with their policies, users, memberships, credentials and callers, as
-    /// JSON lines. Not the audit log, and not what was deleted
+    /// Export the whole deployment as JSON lines: workspaces with their policies, users, memberships, credentials and callers.
+    /// Omits the audit log and everything that was deleted
     #[arg(long, conflicts_with_all = ["user", "workspace"])]
     pub(in crate::cli) all: bool,
     /// Only keys of this workspace, by slug or id
     #[arg(long, conflicts_with = "user")]
     pub(in crate::cli) workspace: Option<String>,
-    /// Only personal access tokens of this user
+    /// Only personal access tokens of this user, by id
     #[arg(long)]
     pub(in crate::cli) user: Option<String>,
 }
 
 impl ImportArgs {
-    /// A deployment is what it is: nothing of it is renamed, made or left out.
-    pub(in crate::cli) fn refuse_for_deployment(&self) -> Result<(), Usage> {
+    /// Refuses flags that have no meaning for a deployment, whose format is fixed.
+    pub(in crate::cli) fn refuse_for_deployment(&self) -> Result<(), UsageError> {
         let given = [
             ("--create-missing", self.create_missing),
             ("--rename", !self.rename.is_empty()),
@@ -99,12 +99,14 @@ impl ImportArgs {
             ("--check-token", self.check_token.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Usage(format!("{flag} does not go with a whole deployment"))),
+            Some((flag, _)) => {
+                Err(UsageError(format!("{flag} does not go with a whole deployment")))
+            }
             None => Ok(()),
         }
     }
 
-    /// What the file's columns are.
+    /// Returns how to read the file's columns.
     pub(in crate::cli) fn reading(&self) -> Reading {
         let (all, named) =
             self.ignore_columns.iter().cloned().partition::<Vec<_>, _>(|name| name == "all");
@@ -121,7 +123,7 @@ impl ImportArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum TransferFormatArg {
     Csv,
-    /// Of an import, a JSON array as well
+    /// JSON lines. An import also accepts a JSON array
     #[value(alias = "json")]
     Jsonl,
 }
@@ -136,7 +138,7 @@ Examples:
 
 Use --help for the format.";
 
-/// The whole of the format.
+/// Returns the description of the file format.
 pub(in crate::cli) fn import_long_help() -> String {
     use std::fmt::Write as _;
     let mut text = String::from(
@@ -162,7 +164,7 @@ pub(in crate::cli) fn import_long_help() -> String {
          left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
          column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
          owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
-         What lives elsewhere already is taken over as it is: neither the server's policy nor a workspace's is asked, so that \
+         What lives elsewhere already is taken over as it is: neither the server's policy nor a workspace's is store_url, so that \
          an imported credential may live longer, or there may be more of them, than could be made here. The policy holds \
          again when one is rotated. In the audit log each has an event of its own, `credential.import`, and each batch one \
          more with their number.\n\n\

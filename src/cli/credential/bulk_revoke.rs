@@ -6,17 +6,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::args::record::BulkRevokeArgs;
 use crate::cli::args::{Global, Output};
-use crate::cli::output::Printed;
-use crate::cli::{flag, open, operator, output, refuse_token_output};
+use crate::cli::output::PrintResult;
+use crate::cli::{flag, open_service, operator, output, refuse_token_output};
 use crate::model::{CredentialId, Timestamp, UserId, WorkspaceName};
 use crate::service::{BulkRevoke, BulkRevoked, Service, view};
 
 pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let request = parse(args)?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let dry_run = request.dry_run;
-    let revoked = if dry_run || !output::is_watched() {
+    let revoked = if dry_run || !output::is_terminal() {
         service.bulk_revoke(operator(), request, |_| ()).await?
     } else {
         watched(&service, request).await?
@@ -40,7 +40,7 @@ async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<
     Ok(revoked?)
 }
 
-fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> Printed {
+fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> PrintResult {
     let now = service.now();
     let sample: Vec<_> =
         revoked.sample.iter().map(|credential| view::credential(credential, now)).collect();

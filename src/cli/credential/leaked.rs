@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::leaked_input::{Input, candidates};
+use super::leaked_input::{Input, for_each_candidate};
 use crate::cli::args::record::LeakedArgs;
 use crate::cli::args::{Global, Output};
-use crate::cli::output::{Printed, Unprinted};
-use crate::cli::{Outcome, files, open, operator, output, refuse_token_output};
+use crate::cli::output::{PrintError, PrintResult};
+use crate::cli::{Outcome, files, open_service, operator, output, refuse_token_output};
 use crate::model::Digest;
 use crate::model::limits::LEAKED_TOKENS_MAX;
 use crate::service::{LeakedToken, Service, view};
@@ -25,29 +25,29 @@ const PLACES_MAX: u8 = 20;
 pub(in crate::cli) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
     let mut input = open_input(args.file)?;
-    files::refuse_no_text(&mut input)?;
+    files::refuse_binary(&mut input)?;
     let mut input = Input::new(input)?;
-    let service = open(global).await?;
-    let mut seen = Seen::default();
-    let mut ended = Ended::default();
+    let service = open_service(global).await?;
+    let mut candidates = Candidates::default();
+    let mut revoked = Revoked::default();
     let mut batch = Vec::new();
     while let Some(piece) = input.next()? {
         let line = piece.line;
-        candidates(&piece, &args.reason, |leaked| {
-            if seen.is_news(&leaked) {
+        for_each_candidate(&piece, &args.reason, |leaked| {
+            if candidates.insert(&leaked) {
                 batch.push((line, leaked));
             }
         });
         while batch.len() >= LEAKED_TOKENS_MAX {
             let rest = batch.split_off(LEAKED_TOKENS_MAX);
-            ended.end(&service, std::mem::replace(&mut batch, rest)).await?;
+            revoked.revoke(&service, std::mem::replace(&mut batch, rest)).await?;
         }
     }
     if !batch.is_empty() {
-        ended.end(&service, batch).await?;
+        revoked.revoke(&service, batch).await?;
     }
     service.close().await;
-    tell(global, &seen, &ended)
+    report(global, &candidates, &revoked)
 }
 
 fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
@@ -59,20 +59,20 @@ fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
 
 /// The candidates so far, by their digests.
 #[derive(Default)]
-struct Seen {
+struct Candidates {
     places: HashMap<Digest, Vec<Digest>>,
-    of_callers: usize,
+    service_tokens: usize,
 }
 
-impl Seen {
+impl Candidates {
     /// Whether neither the text nor the place where it was found is known.
-    fn is_news(&mut self, leaked: &LeakedToken) -> bool {
+    fn insert(&mut self, leaked: &LeakedToken) -> bool {
         let place = Digest::of(&leaked.url);
         match self.places.entry(Digest::of(&leaked.token)) {
             Entry::Vacant(new) => {
                 new.insert(vec![place]);
                 let of_caller = TokenKind::of(&leaked.token) == Some(TokenKind::Service);
-                self.of_callers += usize::from(of_caller);
+                self.service_tokens += usize::from(of_caller);
                 true
             }
             Entry::Occupied(mut known) => {
@@ -91,13 +91,13 @@ impl Seen {
 
 /// What was real, each once.
 #[derive(Default)]
-struct Ended {
+struct Revoked {
     rows: Vec<Value>,
     by_id: HashMap<String, usize>,
 }
 
-impl Ended {
-    async fn end(
+impl Revoked {
+    async fn revoke(
         &mut self,
         service: &Arc<Service>,
         batch: Vec<(u64, LeakedToken)>,
@@ -122,11 +122,11 @@ impl Ended {
 }
 
 /// Says what was found. Whoever has read enough and closes the pipe hears by the exit code what it came to.
-fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> {
+fn report(global: &Global, candidates: &Candidates, revoked: &Revoked) -> anyhow::Result<Outcome> {
     // A caller's token that leaked, and is not ended here, must not look like nothing.
-    let refused = seen.places.is_empty() || seen.of_callers > 0;
-    match say(global, seen, ended) {
-        Err(Unprinted::Closed) if refused => Ok(Outcome::Refused),
+    let refused = candidates.places.is_empty() || candidates.service_tokens > 0;
+    match print(global, candidates, revoked) {
+        Err(PrintError::Closed) if refused => Ok(Outcome::Refused),
         said => {
             said?;
             Ok(if refused { Outcome::Refused } else { Outcome::Done })
@@ -134,23 +134,23 @@ fn tell(global: &Global, seen: &Seen, ended: &Ended) -> anyhow::Result<Outcome> 
     }
 }
 
-fn say(global: &Global, seen: &Seen, ended: &Ended) -> Printed {
-    let count = seen.places.len();
+fn print(global: &Global, candidates: &Candidates, revoked: &Revoked) -> PrintResult {
+    let count = candidates.places.len();
     if global.output == Output::Json {
         output::item(
             global.output,
-            &json!({"candidates": count, "service_tokens": seen.of_callers, "real": ended.rows}),
+            &json!({"candidates": count, "service_tokens": candidates.service_tokens, "real": revoked.rows}),
         )?;
     } else {
         let columns = ["line", "id", "kind", "name", "hint", "revoked_now"];
-        output::list(global.output, "real", &columns, &ended.rows)?;
-        output::note(&format!("{count} candidates, of which {} are real", ended.rows.len()));
+        output::list(global.output, "real", &columns, &revoked.rows)?;
+        output::note(&format!("{count} candidates, of which {} are real", revoked.rows.len()));
     }
-    if seen.of_callers > 0 {
+    if candidates.service_tokens > 0 {
         output::note(&format!(
             "{} of the candidates look like service tokens of callers, which are not ended here: `caller rotate` or `caller \
              revoke` does that",
-            seen.of_callers
+            candidates.service_tokens
         ));
     }
     if count == 0 {

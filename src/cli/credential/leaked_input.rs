@@ -14,9 +14,9 @@ use crate::token::{scan, scan_across};
 /// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
 const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// More than any token takes, each character of it escaped several times.
-const OVERLAP: usize = 4 * 1024;
+const OVERLAP_BYTES: usize = 4 * 1024;
 /// As much of the piece before is looked at for the beginning of a token that is broken over two.
-const BEFORE: usize = 256;
+const LOOKBACK_BYTES: usize = 256;
 /// A word that is alone on its line may be a token of another system from this length on.
 const WORD_BYTES_MIN: usize = 8;
 /// Names of fields that say where.
@@ -59,8 +59,8 @@ impl<R: BufRead> Input<R> {
     pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let last = self.pieces.bytes();
         self.before.clear();
-        self.before.extend_from_slice(&last[last.len().saturating_sub(BEFORE)..]);
-        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP } else { 0 })? {
+        self.before.extend_from_slice(&last[last.len().saturating_sub(LOOKBACK_BYTES)..]);
+        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP_BYTES } else { 0 })? {
             let was_cut = std::mem::replace(&mut self.cut, piece.end == End::Full);
             if !self.pieces.bytes().trim_ascii().is_empty() {
                 let (bytes, before) = (self.pieces.bytes(), &self.before);
@@ -73,7 +73,7 @@ impl<R: BufRead> Input<R> {
 }
 
 /// Gives what may be tokens in a piece, each with what is said of it; `reason` where nothing is.
-pub(in crate::cli) fn candidates(
+pub(in crate::cli) fn for_each_candidate(
     piece: &Piece<'_>,
     reason: &str,
     mut each: impl FnMut(LeakedToken),
@@ -86,17 +86,18 @@ pub(in crate::cli) fn candidates(
             found.push(Zeroizing::new(token.to_owned()));
         }
     };
-    let mut said = Said::default();
+    let mut fields_found = ScannerFields::default();
     if let Some(Ok(mut value)) = is_json.then(|| serde_json::from_slice::<Value>(text)) {
-        look(&value, "", &mut said, &mut note);
+        scan_json(&value, "", &mut fields_found, &mut note);
         let token = value.get("token").and_then(Value::as_str);
         let fits = |token: &&str| (1..=TOKEN_BYTES_MAX).contains(&token.len());
-        if let Some(token) = token.filter(|token| fits(token) && !contains(token.as_bytes())) {
+        if let Some(token) = token.filter(|token| fits(token) && !contains_token(token.as_bytes()))
+        {
             note(token);
         }
         let own = value.get("reason").and_then(Value::as_str);
         if let Some(own) = own.filter(|own| ReasonText::parse(own).is_ok()) {
-            own.clone_into(&mut said.reason);
+            own.clone_into(&mut fields_found.reason);
         }
         wipe(&mut value);
     } else {
@@ -105,26 +106,32 @@ pub(in crate::cli) fn candidates(
         let is_word = piece.whole
             && (WORD_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_graphic)
-            && !contains(text);
+            && !contains_token(text);
         if let (true, Ok(word)) = (is_word, std::str::from_utf8(text)) {
             note(word);
         }
     }
-    let reason = if said.reason.is_empty() { reason.to_owned() } else { said.reason };
+    let reason =
+        if fields_found.reason.is_empty() { reason.to_owned() } else { fields_found.reason };
     for token in found {
-        each(LeakedToken { token, url: said.url.clone(), reason: reason.clone() });
+        each(LeakedToken { token, url: fields_found.url.clone(), reason: reason.clone() });
     }
 }
 
 /// What JSON says beside a token.
 #[derive(Default)]
-struct Said {
+struct ScannerFields {
     url: String,
     reason: String,
 }
 
 /// Looks through all strings, the names of fields too.
-fn look(value: &Value, name: &str, said: &mut Said, note: &mut impl FnMut(&str)) {
+fn scan_json(
+    value: &Value,
+    name: &str,
+    fields_found: &mut ScannerFields,
+    note: &mut impl FnMut(&str),
+) {
     match value {
         Value::String(text) => {
             scan(text.as_bytes(), &mut *note);
@@ -132,22 +139,24 @@ fn look(value: &Value, name: &str, said: &mut Said, note: &mut impl FnMut(&str))
                 && text.contains("://")
                 && text.bytes().all(|byte| byte.is_ascii_graphic());
             let says_where = URL_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field));
-            if says_where && is_url && said.url.is_empty() {
-                said.url.clone_from(text);
+            if says_where && is_url && fields_found.url.is_empty() {
+                fields_found.url.clone_from(text);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| look(item, name, said, note)),
+        Value::Array(items) => {
+            items.iter().for_each(|item| scan_json(item, name, fields_found, note))
+        }
         Value::Object(fields) => {
             for (name, value) in fields {
                 scan(name.as_bytes(), &mut *note);
-                look(value, name, said, note);
+                scan_json(value, name, fields_found, note);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-fn contains(text: &[u8]) -> bool {
+fn contains_token(text: &[u8]) -> bool {
     let mut any = false;
     scan(text, |_| any = true);
     any

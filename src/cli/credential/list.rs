@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::bulk_revoke;
 use crate::cli::args::credential::{CredentialsCommand, ListArgs, OrderArg, OwnerArgs, StateArg};
 use crate::cli::args::{Global, Output};
-use crate::cli::introspect::CouldNotTell;
-use crate::cli::{Outcome, flag, open, operator, output, refuse_token_output};
+use crate::cli::introspect::NoAnswer;
+use crate::cli::{Outcome, flag, open_service, operator, output, refuse_token_output};
 use crate::model::{
     CredentialId, CredentialKind, CredentialState, Timestamp, UserId, WorkspaceName,
 };
@@ -22,7 +22,7 @@ pub(in crate::cli) async fn run(
 ) -> anyhow::Result<Outcome> {
     match command {
         CredentialsCommand::List { owner, filter } => {
-            list(global, whose(owner)?, filter).await?;
+            list(global, owner_filter(owner)?, filter).await?;
             Ok(Outcome::Done)
         }
         CredentialsCommand::Revoke(args) => {
@@ -33,7 +33,7 @@ pub(in crate::cli) async fn run(
             refuse_token_output(global)?;
             let outcome = expiring(global, within, owner).await;
             // Exit code 1 says that some expire, so that no failure may say it too.
-            outcome.context(CouldNotTell)
+            outcome.context(NoAnswer)
         }
     }
 }
@@ -41,13 +41,13 @@ pub(in crate::cli) async fn run(
 /// Lists what the flags name, of those whose they are.
 pub(in crate::cli) async fn list(
     global: &Global,
-    whose: ListCredentials,
+    owner_filter: ListCredentials,
     args: ListArgs,
 ) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let limit = args.limit;
-    let service = open(global).await?;
-    let request = filter(whose, args, service.now())?;
+    let service = open_service(global).await?;
+    let request = filter(owner_filter, args, service.now())?;
     let found = fetch(&service, &request, limit).await?;
     output::list(global.output, "credentials", &columns(request.kind, request.order), &found)?;
     service.close().await;
@@ -58,9 +58,9 @@ async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow
     let request = ListCredentials {
         expiring_within: Some(within),
         order: CredentialOrder::ExpireTime,
-        ..whose(owner)?
+        ..owner_filter(owner)?
     };
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let found = fetch(&service, &request, None).await?;
     service.close().await;
     let none = found.is_empty();
@@ -104,7 +104,7 @@ async fn fetch(
     }
 }
 
-fn whose(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
+fn owner_filter(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
     let workspace = owner.workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
     let user = owner.user.map(|id| flag("--user", UserId::parse(&id)));
     Ok(ListCredentials {
@@ -116,7 +116,7 @@ fn whose(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
 }
 
 fn filter(
-    whose: ListCredentials,
+    owner_filter: ListCredentials,
     args: ListArgs,
     now: Timestamp,
 ) -> anyhow::Result<ListCredentials> {
@@ -145,7 +145,7 @@ fn filter(
             OrderArg::LastUse => CredentialOrder::LastUseTime,
             OrderArg::Expiry => CredentialOrder::ExpireTime,
         },
-        ..whose
+        ..owner_filter
     })
 }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::args::credential::{
-    ExpirationArgs, KeyCommand, LifeCommand, NewCredential, PatCommand, RevokeArgs, RotateArgs,
-    SwitchArgs, UpdateArgs,
+    ExpirationArgs, KeyCommand, LifecycleCommand, NewCredential, PatCommand, RevokeArgs,
+    RotateArgs, SwitchArgs, UpdateArgs,
 };
 use super::{
-    Usage, flag, open, operator, operator_who_rotates, output, read_token, refuse_token_output,
-    unshown, wait_for_the_end,
+    UsageError, flag, open_service, operator, operator_for_rotation, output, read_token_from_stdin,
+    refuse_token_output, unprinted_token, wait_for_replicas,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
@@ -36,10 +36,10 @@ pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Res
             let workspace = workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
             let workspace = workspace.transpose()?;
             let kind = Some(CredentialKind::Key);
-            let whose = ListCredentials { workspace, kind, ..ListCredentials::default() };
-            list::list(global, whose, filter).await
+            let owner = ListCredentials { workspace, kind, ..ListCredentials::default() };
+            list::list(global, owner, filter).await
         }
-        KeyCommand::Life(command) => live(global, command, CredentialKind::Key).await,
+        KeyCommand::Lifecycle(command) => run_lifecycle(global, command, CredentialKind::Key).await,
     }
 }
 
@@ -52,39 +52,43 @@ pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Res
         PatCommand::List { user, filter } => {
             let user = user.map(|id| flag("--user", UserId::parse(&id))).transpose()?;
             let kind = Some(CredentialKind::Pat);
-            let whose = ListCredentials { user, kind, ..ListCredentials::default() };
-            list::list(global, whose, filter).await
+            let owner = ListCredentials { user, kind, ..ListCredentials::default() };
+            list::list(global, owner, filter).await
         }
-        PatCommand::Life(command) => live(global, command, CredentialKind::Pat).await,
+        PatCommand::Lifecycle(command) => run_lifecycle(global, command, CredentialKind::Pat).await,
     }
 }
 
-async fn live(global: &Global, command: LifeCommand, kind: CredentialKind) -> anyhow::Result<()> {
+async fn run_lifecycle(
+    global: &Global,
+    command: LifecycleCommand,
+    kind: CredentialKind,
+) -> anyhow::Result<()> {
     match command {
-        LifeCommand::Rotate(args) => rotate(global, args, kind).await,
-        LifeCommand::Revoke(args) => revoke(global, args, kind).await,
-        LifeCommand::Show { id } => {
+        LifecycleCommand::Rotate(args) => rotate(global, args, kind).await,
+        LifecycleCommand::Revoke(args) => revoke(global, args, kind).await,
+        LifecycleCommand::Show { id } => {
             refuse_token_output(global)?;
             let id = credential_id(&id)?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let shown = service.get_credential(&operator(), id, "").await?;
             // A key is no personal access token, and the reverse.
             let shown = Some(shown).filter(|shown| shown.kind == kind);
             let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
             finish(global, service, &shown).await
         }
-        LifeCommand::Update(args) => update(global, args, kind).await,
-        LifeCommand::Disable(args) => {
+        LifecycleCommand::Update(args) => update(global, args, kind).await,
+        LifecycleCommand::Disable(args) => {
             refuse_token_output(global)?;
             let switch = switch(args, kind)?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let credential = service.disable(operator(), switch).await?;
             finish(global, service, &credential).await
         }
-        LifeCommand::Enable(args) => {
+        LifecycleCommand::Enable(args) => {
             refuse_token_output(global)?;
             let switch = switch(args, kind)?;
-            let service = open(global).await?;
+            let service = open_service(global).await?;
             let credential = service.enable(operator(), switch).await?;
             finish(global, service, &credential).await
         }
@@ -102,12 +106,12 @@ async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow:
         acting_user: String::new(),
         request_id: new.request_id,
     };
-    let service = open(global).await?;
-    let _showing = global.attended.showing();
+    let service = open_service(global).await?;
+    let _guard = global.monitor.guard_token();
     let created = service.create_credential(operator(), request).await?;
     let view = view::credential(&created.credential, service.now());
     let printed = output::created(global.output, "credential", view, Some(created.token.expose()));
-    unshown::credential(&service, &created.credential, printed).await?;
+    unprinted_token::revoke_unless_printed(&service, &created.credential, printed).await?;
     service.close().await;
     Ok(())
 }
@@ -122,15 +126,15 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
         request_id: args.request_id,
         etag: args.etag,
     };
-    let service = open(global).await?;
-    let showing = global.attended.showing();
-    let rotated = service.rotate(operator_who_rotates(), request).await?;
+    let service = open_service(global).await?;
+    let guard = global.monitor.guard_token();
+    let rotated = service.rotate(operator_for_rotation(), request).await?;
     let view = view::credential(&rotated.credential, service.now());
     let token = rotated.token.expose();
     let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
-    unshown::rotated(&service, &rotated, printed).await?;
-    drop(showing);
-    wait_for_the_end(&service, rotated.end_pending).await?;
+    unprinted_token::revoke_successor_unless_printed(&service, &rotated, printed).await?;
+    drop(guard);
+    wait_for_replicas(&service, rotated.end_pending).await?;
     service.close().await;
     Ok(())
 }
@@ -142,7 +146,7 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
     let expire_time =
         changes.expire_time.map(|time| flag("--expire-time", Timestamp::parse(&time)));
     let mut expire_time = expire_time.transpose()?;
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     if let Some(ttl) = changes.ttl {
         expire_time = Some(service.now().saturating_add(ttl));
     }
@@ -166,23 +170,23 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let mut no_token = None;
+    let mut invalid_because = None;
     let target = if args.credential == "-" {
-        let text = read_token()?;
+        let text = read_token_from_stdin()?;
         // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
-        no_token = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
+        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
         if text.is_empty() {
-            anyhow::bail!(Usage("there is no token on standard input".to_owned()));
+            anyhow::bail!(UsageError("there is no token on standard input".to_owned()));
         }
         RevokeTarget::Token(text)
     } else {
         RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
     };
-    let service = open(global).await?;
+    let service = open_service(global).await?;
     let revoked = service.revoke(operator(), target, "", &args.reason).await?;
     let Some(credential) = revoked.credential else {
         service.close().await;
-        let why = no_token.map(|why| format!(", since this cannot be a token: {why}"));
+        let why = invalid_because.map(|why| format!(", since this cannot be a token: {why}"));
         let why = why.unwrap_or_default();
         let text = format!("no credential has this token{why}: nothing was revoked");
         return Err(
@@ -220,9 +224,9 @@ fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
 
 fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let entries = entries.iter().map(|entry| {
-        let (key, value) = entry
-            .split_once('=')
-            .ok_or_else(|| Usage("--annotation must be KEY=VALUE, as team=search".to_owned()))?;
+        let (key, value) = entry.split_once('=').ok_or_else(|| {
+            UsageError("--annotation must be KEY=VALUE, as team=search".to_owned())
+        })?;
         Ok((key.to_owned(), value.to_owned()))
     });
     entries.collect()

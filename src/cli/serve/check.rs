@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cache::patience;
-use crate::cli::Usage;
+use crate::cli::UsageError;
 use crate::cli::args::serve::{Ports, ServeArgs};
 
 /// Refuses flags that cannot be meant together; else gives what may not be meant, and works all the same.
-pub(in crate::cli) fn check(args: &ServeArgs) -> Result<Vec<String>, Usage> {
+pub(in crate::cli) fn check(args: &ServeArgs) -> Result<Vec<String>, UsageError> {
     let mut wrong = ports(&args.ports);
     tls(args, &mut wrong);
     let purges = !args.purge.dead_after.is_zero() || !args.purge.changes_after.is_zero();
@@ -19,8 +19,8 @@ pub(in crate::cli) fn check(args: &ServeArgs) -> Result<Vec<String>, Usage> {
                 .to_owned(),
         );
     }
-    wrong.extend(args.policy.policy().err().map(|Usage(text)| text));
-    if wrong.is_empty() { Ok(doubtful(args)) } else { Err(Usage(wrong.join("; "))) }
+    wrong.extend(args.policy.policy().err().map(|UsageError(text)| text));
+    if wrong.is_empty() { Ok(warnings(args)) } else { Err(UsageError(wrong.join("; "))) }
 }
 
 /// The same of the ports alone, which `dev` has too.
@@ -61,12 +61,12 @@ fn tls(args: &ServeArgs, wrong: &mut Vec<String>) {
 }
 
 /// What works and may yet surprise.
-fn doubtful(args: &ServeArgs) -> Vec<String> {
-    let mut doubtful = Vec::new();
+fn warnings(args: &ServeArgs) -> Vec<String> {
+    let mut warnings = Vec::new();
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
     let dead = patience(args.lease);
     if !args.request_timeout.is_zero() && args.request_timeout <= dead {
-        doubtful.push(format!(
+        warnings.push(format!(
             "a revocation waits up to {} for a server that died (--lease and a margin), which is not less than \
              --request-timeout {}: such calls end in BARRIER_PENDING, and have to be repeated",
             time(dead),
@@ -75,11 +75,11 @@ fn doubtful(args: &ServeArgs) -> Vec<String> {
     }
     let watched = args.purge.changes_after;
     if !watched.is_zero() && watched < args.cache_ttl {
-        doubtful.push(format!(
+        warnings.push(format!(
             "--purge-changes-after {} is less than --cache-ttl {}: clients that were away for longer start afresh",
             time(watched),
             time(args.cache_ttl),
         ));
     }
-    doubtful
+    warnings
 }

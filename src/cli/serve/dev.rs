@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{OnHangup, check, open_files, until_stopped};
 use crate::cli::args::{DevArgs, Global, Output};
 use crate::cli::signals::Signals;
-use crate::cli::{Usage, asked, flag, operator, output, refuse_token_output, unshown};
+use crate::cli::{
+    UsageError, flag, operator, output, refuse_token_output, store_url, unprinted_token,
+};
 use crate::model::{
     AuditAction, Caller, Credential, DisplayName, Permission, Role, Scope, Slug, UserId,
     WorkspaceId, WorkspaceName,
@@ -40,12 +42,12 @@ struct Demo {
 pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     if let Some(wrong) = check::ports(&args.ports).into_iter().next() {
-        anyhow::bail!(Usage(wrong));
+        anyhow::bail!(UsageError(wrong));
     }
     let signals = Signals::listen()?;
     let (url, folder) = if global.database_url_given {
-        let url = asked::url(global);
-        refuse_anothers(url).await?;
+        let url = store_url::select(global);
+        refuse_foreign_store(url).await?;
         (url.to_owned(), None)
     } else {
         if global.database_url.is_some() {
@@ -79,7 +81,13 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
         }
     };
     // What it says is all there is of it.
-    let shown = unshown::demo(&running.service, &demo.credentials, &demo.caller, printed).await;
+    let shown = unprinted_token::revoke_demo_unless_printed(
+        &running.service,
+        &demo.credentials,
+        &demo.caller,
+        printed,
+    )
+    .await;
     if let Err(error) = shown {
         running.stop().await;
         return Err(error);
@@ -88,22 +96,22 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
 }
 
 /// Refuses every store but one that is empty or that `dev` has made, before anything is changed in it.
-async fn refuse_anothers(url: &str) -> anyhow::Result<()> {
+async fn refuse_foreign_store(url: &str) -> anyhow::Result<()> {
     let pending = store::pending(url).await?;
     if pending.from == 0 {
         let Some(others) = store::others(url).await? else { return Ok(()) };
-        anyhow::bail!(Usage(format!(
+        anyhow::bail!(UsageError(format!(
             "dev writes only to a database that is empty or that it has made itself, and this one has other programs' tables \
              ({others}): name another with --database-url, or none"
         )));
     }
     let service = server::open_service(url, Options::default()).await?;
-    let ours = is_empty(&service).await? || has_mark(&service).await?;
+    let ours = is_empty(&service).await? || was_made_by_dev(&service).await?;
     service.close().await;
     if ours {
         return Ok(());
     }
-    anyhow::bail!(Usage(
+    anyhow::bail!(UsageError(
         "dev writes only to a store that is empty or that it has made itself, and this one is neither: name another with \
          --database-url, or none"
             .to_owned()
@@ -120,7 +128,7 @@ async fn is_empty(service: &Service) -> anyhow::Result<bool> {
 }
 
 /// Whether the demo workspace is there, or was, by an id that nobody else gives.
-async fn has_mark(service: &Service) -> anyhow::Result<bool> {
+async fn was_made_by_dev(service: &Service) -> anyhow::Result<bool> {
     let demo = service.find_workspace(WORKSPACE_ID).await?;
     if demo.is_some_and(|demo| demo.id.as_str() == WORKSPACE_ID) {
         return Ok(true);

@@ -11,9 +11,9 @@ use tokio::signal::unix::SignalKind;
 use super::args::serve::{ClientCertificatesArg, ServeArgs};
 use super::args::{Global, Output};
 use super::signals::Signals;
-use super::{asked, output, refuse_token_output};
+use super::{output, refuse_token_output, store_url};
 use crate::server::{
-    self, CacheConfig, ClientCertificates, Config, Housekeeping, Listening, Running, TlsFiles,
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, ListenAddresses, Running, TlsFiles,
 };
 use crate::service::{Limits, Options};
 use crate::store::PoolSizes;
@@ -21,22 +21,22 @@ use crate::store::PoolSizes;
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     forbid_core_dumps();
-    for doubtful in check::check(&args)? {
-        tracing::warn!("{doubtful}");
+    for warnings in check::check(&args)? {
+        tracing::warn!("{warnings}");
     }
     let mut signals = Signals::listen()?;
     let connections_max = open_files::connections_max(args.connections_max);
     let config = Config { connections_max, ..config(global, *args)? };
     let format = global.output;
-    let listening = |listening| tell(format, listening);
+    let listening = |listening| announce(format, listening);
     // A store that is away may be waited for a long time.
-    let running = server::start_patiently(config, listening, signals.told_to_end()).await?;
+    let running = server::start_waiting_for_store(config, listening, signals.terminated()).await?;
     let Some(running) = running else { return Ok(()) };
     until_stopped(running, signals, OnHangup::ReloadTls).await
 }
 
 /// The first line of output.
-fn tell(format: Output, listening: Listening) {
+fn announce(format: Output, listening: ListenAddresses) {
     let (grpc, http) = (listening.grpc_url(), listening.http_url());
     match format {
         Output::Json => {
@@ -67,11 +67,11 @@ pub(super) async fn until_stopped(
     while signals.next().await == SignalKind::hangup() && on_hangup == OnHangup::ReloadTls {
         reload_tls(&running);
     }
-    signals.is_another();
+    signals.is_new();
     tracing::info!("stopping");
     tokio::select! {
         () = running.stop() => Ok(()),
-        () = signals.told_to_end() => anyhow::bail!("stopped at once by a second signal"),
+        () = signals.terminated() => anyhow::bail!("stopped at once by a second signal"),
     }
 }
 
@@ -130,7 +130,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             cache_ttl: args.cache_ttl,
             policy: args.policy.policy()?,
         },
-        ..Config::new(asked::url(global), args.ports.listen, args.ports.http_listen)
+        ..Config::new(store_url::select(global), args.ports.listen, args.ports.http_listen)
     })
 }
 

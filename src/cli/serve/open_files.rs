@@ -10,9 +10,9 @@ const PORTS: u64 = 2;
 const OTHERS: u64 = 128;
 
 /// How many connections each port may have. The limit of open files is raised to what the system allows. As many as were
-/// asked for are not made fewer, but it is said where that limit has no room for them: the kernel would refuse them one by
+/// requested for are not made fewer, but it is said where that limit has no room for them: the kernel would refuse them one by
 /// one, much later.
-pub(in crate::cli) fn connections_max(asked: Option<usize>) -> usize {
+pub(in crate::cli) fn connections_max(requested: Option<usize>) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let raised = Rlimit { current: maximum, maximum };
@@ -22,46 +22,53 @@ pub(in crate::cli) fn connections_max(asked: Option<usize>) -> usize {
     }
     // Nothing: no limit.
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let Some(asked) = asked else {
-        let room = room(limit);
-        if room < CONNECTIONS_MAX {
+    let Some(requested) = requested else {
+        let fitting = connections_that_fit(limit);
+        if fitting < CONNECTIONS_MAX {
             tracing::info!(
-                "each of the two ports takes {room} connections at once, since this process may open {limit} files"
+                "each of the two ports takes {fitting} connections at once, since this process may open {limit} files"
             );
         }
-        return room;
+        return fitting;
     };
-    let needed = needed(asked);
+    let needed = files_needed(requested);
     if limit < needed {
         tracing::warn!(
-            "this process may open {limit} files, and --connections-max {asked} on two ports needs {needed}: \
+            "this process may open {limit} files, and --connections-max {requested} on two ports needs {needed}: \
              raise the hard limit (LimitNOFILE= of systemd, ulimit -Hn), or lower --connections-max"
         );
     }
-    asked
+    requested
 }
 
 /// How many connections on each port so many files are enough for, up to the default.
-fn room(limit: u64) -> usize {
-    let room = limit.saturating_sub(OTHERS) / PORTS;
+fn connections_that_fit(limit: u64) -> usize {
+    let fitting = limit.saturating_sub(OTHERS) / PORTS;
     // Not 0, which would be no limit.
-    usize::try_from(room).map_or(CONNECTIONS_MAX, |room| room.clamp(1, CONNECTIONS_MAX))
+    usize::try_from(fitting).map_or(CONNECTIONS_MAX, |fitting| fitting.clamp(1, CONNECTIONS_MAX))
 }
 
 /// How many files so many connections on each port may take.
-const fn needed(connections_max: usize) -> u64 {
+const fn files_needed(connections_max: usize) -> u64 {
     (connections_max as u64).saturating_mul(PORTS).saturating_add(OTHERS)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CONNECTIONS_MAX, needed, room};
+    use super::{CONNECTIONS_MAX, connections_that_fit, files_needed};
 
     #[test]
     fn what_there_is_room_for_is_never_too_many() {
         for limit in [256, 1_024, 20_000, 20_127] {
-            assert!(needed(room(limit)) <= limit && room(limit) < CONNECTIONS_MAX, "{limit}");
+            assert!(
+                files_needed(connections_that_fit(limit)) <= limit
+                    && connections_that_fit(limit) < CONNECTIONS_MAX,
+                "{limit}"
+            );
         }
-        assert_eq!((room(0), room(20_128), room(u64::MAX)), (1, CONNECTIONS_MAX, CONNECTIONS_MAX));
+        assert_eq!(
+            (connections_that_fit(0), connections_that_fit(20_128), connections_that_fit(u64::MAX)),
+            (1, CONNECTIONS_MAX, CONNECTIONS_MAX)
+        );
     }
 }

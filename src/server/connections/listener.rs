@@ -1,6 +1,6 @@
-//! Accepting connections and keeping them within bounds: how many, how long, how slow (CATALOGUE B1).
+//! Accepts connections and enforces limits on their number, age and speed.
 //!
-//! hyper is driven here directly, not through tonic's server, which leaves several of these bounds open.
+//! Drives hyper directly, because tonic's server does not offer several of these limits. `docs/operations.md` lists them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,60 +17,60 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::header_room::HeaderRoom;
-use super::listened::Listened;
-use super::room::{Place, Room};
-use super::turns::{CANCELLED_MAX, InTurns};
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
+use super::header_budget::HeaderBudget;
+use super::header_limit::HeaderLimitedStream;
+use super::read_limit::{CANCELLED_REQUESTS_MAX, ReadLimitedStream};
 use crate::server::Config;
 use crate::server::tls::Tls;
 use crate::service::{Activity, Peer};
 
-/// How long a connection that was asked to end may take over it.
+/// Time that a connection has to end after a graceful shutdown was requested.
 const AGE_GRACE: Duration = Duration::from_secs(20);
-/// The same for one whose place is another's already, and how many may be taking it at once; of more, none is asked.
+/// The same for an evicted connection, and how many evicted connections may have it at a time. Others are dropped at once.
 const EVICTED_GRACE: Duration = Duration::from_secs(1);
 const EVICTED_MAX: usize = 64;
-/// The answer to a caller may wait for its reader as long as so many of the longest requests, and for this long in any case.
+/// Time limit for a caller to read an answer, as a multiple of the request timeout, and its minimum.
 const UNREAD_TIMEOUTS: u32 = 2;
 const UNREAD_MIN: Duration = Duration::from_secs(1);
-/// A connection is asked whether it is still there this often, and given this long to answer.
+/// Interval and timeout of HTTP/2 keepalive pings.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait after the machine ran out of something; accepting at once again would burn a core.
+/// Pause after `accept` failed, as for lack of file descriptors. Without it the loop would use a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Headers of a request: behind a proxy they are those of its client, a gateway passes metadata on, and what is let through
-/// there is let through here. More than four times as much, or what h2 takes no more CONTINUATIONs of, ends a connection.
+/// Maximum size of a request's headers, in bytes. It is generous because proxies and gateways pass on the headers of their
+/// clients. h2 closes a connection that sends more than four times as much, or too many CONTINUATION frames.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HTTP_HEADERS_MAX: usize = 200;
-/// The request line, and what HTTP/2 counts for each header beside its bytes.
-const HEADER_BYTES_MORE: u32 = 8 * 1024;
-/// Requests that break the protocol, in the whole life of a connection; also those that had to be refused or cut short, of
-/// which more was under way.
+/// Allowance for the request line, and for the overhead that HTTP/2 counts for each header, in bytes.
+const HEADER_OVERHEAD_BYTES: u32 = 8 * 1024;
+/// Maximum number of streams that the server resets over the life of a connection: for protocol errors, and for refused
+/// requests whose body was still being sent.
 const ERROR_RESETS_MAX: usize = 1_024;
-/// Bytes of an answer that h2 holds for its reader: as good as none, since what it holds is counted by nobody.
-const UNREAD_BYTES: usize = 1;
-/// What a peer may have sent that nobody has read, of one request and of all on a connection.
+/// Bytes of an answer that h2 buffers. Practically none, because no limit counts the bytes that it buffers.
+const SEND_BUFFER_BYTES: usize = 1;
+/// Flow-control windows of a stream and of a connection, in bytes: how much a peer may send before it is read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Bounds of connections.
+/// Limits on connections.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct ConnectionLimits {
-    /// 0: any number.
+    /// Maximum number of connections. 0 means no limit.
     pub(in crate::server) connections_max: usize,
-    /// 0: any number.
+    /// Maximum number of concurrent requests per connection. 0 means no limit.
     pub(in crate::server) streams_max: u32,
-    /// Zero: any age.
+    /// Maximum age of a connection. Zero means no limit.
     pub(in crate::server) age_max: Duration,
-    /// How long a new connection may take to finish its handshakes, and the headers of any request to come.
+    /// Time limit for the handshakes of a connection, and for the headers of each request.
     pub(in crate::server) handshake_timeout: Duration,
-    /// How long the answer to a caller may wait for its reader; zero: as long as it likes.
+    /// Time limit for a caller to read an answer. Zero means no limit.
     pub(in crate::server) unread_max: Duration,
 }
 
 impl ConnectionLimits {
-    /// As the server is to be run.
-    pub(in crate::server) fn of(config: &Config) -> Self {
+    /// Takes the limits from the server's configuration.
+    pub(in crate::server) fn from_config(config: &Config) -> Self {
         Self {
             connections_max: config.connections_max,
             streams_max: config.streams_max,
@@ -81,12 +81,12 @@ impl ConnectionLimits {
     }
 }
 
-/// What is spoken on a port.
+/// Protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Protocol {
     /// HTTP/2 only.
     Grpc,
-    /// HTTP/1.1, and HTTP/2 for who wants it.
+    /// HTTP/1.1 or HTTP/2.
     Http,
 }
 
@@ -96,10 +96,10 @@ pub(in crate::server) struct Connections {
     limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     protocol: Protocol,
-    header_room: Arc<HeaderRoom>,
+    header_budget: Arc<HeaderBudget>,
     tasks: TaskTracker,
-    /// Connections that were evicted and are asked to end.
-    leaving: Arc<Semaphore>,
+    /// Permits for evicted connections that may still end gracefully.
+    evicting: Arc<Semaphore>,
     end: CancellationToken,
     abort: CancellationToken,
 }
@@ -109,16 +109,16 @@ impl Connections {
         limits: ConnectionLimits,
         tls: Option<Arc<Tls>>,
         protocol: Protocol,
-        header_room: &Arc<HeaderRoom>,
+        header_budget: &Arc<HeaderBudget>,
     ) -> Self {
-        let header_room = Arc::clone(header_room);
+        let header_budget = Arc::clone(header_budget);
         let (tasks, end, abort) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        let leaving = Arc::new(Semaphore::new(EVICTED_MAX));
-        Self { limits, tls, protocol, header_room, tasks, leaving, end, abort }
+        let evicting = Arc::new(Semaphore::new(EVICTED_MAX));
+        Self { limits, tls, protocol, header_budget, tasks, evicting, end, abort }
     }
 
-    /// When every connection has ended, after they were asked to.
+    /// Waits until every connection has ended, after [`Self::accept`] has returned.
     pub(in crate::server) async fn closed(&self) {
         self.tasks.wait().await;
     }
@@ -128,7 +128,7 @@ impl Connections {
         self.abort.cancel();
     }
 
-    /// Accepts until `stop`, then asks every connection to end.
+    /// Accepts connections until `stop`, then requests a graceful shutdown of each.
     pub(in crate::server) async fn accept<S, B>(
         self,
         listener: TcpListener,
@@ -141,30 +141,30 @@ impl Connections {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = Room::new(self.limits.connections_max);
+        let limit = ConnectionLimit::new(self.limits.connections_max);
         loop {
             let next = async {
                 let (stream, address) = listener.accept().await?;
-                // After it has come: while nobody waits to be let in, nobody has to go.
-                Ok::<_, std::io::Error>((stream, address, room.enter().await))
+                // The permit comes after `accept`, so that no connection is evicted before another needs its place.
+                Ok::<_, std::io::Error>((stream, address, limit.acquire().await))
             };
             let next = tokio::select! {
                 next = next => next,
                 () = stop.cancelled() => break,
             };
             match next {
-                Ok((stream, address, place)) => {
+                Ok((stream, address, permit)) => {
                     let peer = Peer {
                         address,
                         sans: Arc::default(),
-                        activity: Arc::clone(&place.activity),
+                        activity: Arc::clone(&permit.activity),
                     };
-                    self.watched(place, |ask_to_end| {
+                    self.spawn_supervised(permit, |ask_to_end| {
                         self.clone().serve(stream, peer, service_for.clone(), ask_to_end)
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -173,22 +173,22 @@ impl Connections {
         self.end.cancel();
     }
 
-    /// Runs a connection, with a second task beside it that looks after its end: the time limits and the words to stop
-    /// are looked at when they come, not each time that a request wakes the connection.
-    fn watched<F: Future<Output = ()> + Send + 'static>(
+    /// Runs a connection in a task, and supervises its end in a second task. The time limits and shutdown signals are in the
+    /// second task so that they are not polled each time a request wakes the connection.
+    fn spawn_supervised<F: Future<Output = ()> + Send + 'static>(
         &self,
-        place: Place,
+        permit: ConnectionPermit,
         connection: impl FnOnce(oneshot::Receiver<()>) -> F,
     ) {
         let (ask_to_end, asked) = oneshot::channel();
         let mut connection = self.tasks.spawn(connection(asked));
-        let (leaving, end, abort) =
-            (Arc::clone(&self.leaving), self.end.clone(), self.abort.clone());
+        let (evicting, end, abort) =
+            (Arc::clone(&self.evicting), self.end.clone(), self.abort.clone());
         let ConnectionLimits { age_max, handshake_timeout, unread_max, .. } = self.limits;
         self.tasks.spawn(async move {
             let silent = async {
                 tokio::time::sleep(handshake_timeout).await;
-                if place.activity.is_established() {
+                if permit.activity.is_established() {
                     std::future::pending::<()>().await;
                 }
             };
@@ -198,37 +198,37 @@ impl Connections {
                     std::future::pending::<()>().await;
                 }
             };
-            // What limits how many may be leaving is held as long as this one is.
+            // The permit of an evicted connection is held until the connection has ended.
             let (grace, _leaving) = tokio::select! {
                 _ = &mut connection => return,
                 () = silent => {
                     tracing::debug!("a connection was not established in time");
                     (Duration::ZERO, None)
                 }
-                () = unread(&place.activity, unread_max) => {
-                    tracing::debug!("a connection's answers are not read");
+                () = answers_unread(&permit.activity, unread_max) => {
+                    tracing::debug!("a client does not read its answers");
                     (Duration::ZERO, None)
                 }
-                () = place.activity.headers_are_late(handshake_timeout) => {
-                    tracing::debug!("the headers of a request did not come to their end in time");
+                () = permit.activity.headers_are_late(handshake_timeout) => {
+                    tracing::debug!("the headers of a request were not complete in time");
                     (Duration::ZERO, None)
                 }
-                () = place.activity.ended() => {
-                    let may_ask = place.activity.is_established();
-                    let leaving = leaving.try_acquire().ok().filter(|_| may_ask);
-                    (leaving.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), leaving)
+                () = permit.activity.ended() => {
+                    let may_ask = permit.activity.is_established();
+                    let evicting = evicting.try_acquire().ok().filter(|_| may_ask);
+                    (evicting.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), evicting)
                 }
                 () = aged => (AGE_GRACE, None),
                 () = end.cancelled() => (AGE_GRACE, None),
             };
             if !grace.is_zero() {
-                // If it has ended meanwhile, nobody needs to be asked.
+                // Fails if the connection has ended meanwhile.
                 let _ = ask_to_end.send(());
                 tokio::select! {
                     _ = &mut connection => return,
                     () = tokio::time::sleep(grace) => {}
-                    // Its place is another's now: it has had its time to leave.
-                    () = place.activity.ended(), if grace == AGE_GRACE => {}
+                    // Evicted while it shuts down. It has had time to end.
+                    () = permit.activity.ended(), if grace == AGE_GRACE => {}
                     () = abort.cancelled() => {}
                 }
             }
@@ -249,18 +249,18 @@ impl Connections {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Small answers must not wait for each other's acknowledgement; a socket that refuses is gone already.
+        // Disables Nagle's algorithm, which would delay small answers. Fails only if the socket is closed already.
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&peer.activity);
         match &self.tls {
             None => {
-                let stream = Listened::new(stream, activity, &self.header_room);
+                let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
                 self.drive(stream, service_for(peer), ask_to_end).await;
             }
             Some(tls) => match tls.accept(stream, self.protocol).await {
                 Ok((stream, sans)) => {
                     let service = service_for(Peer { sans, ..peer });
-                    let stream = Listened::new(stream, activity, &self.header_room);
+                    let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
                     self.drive(stream, service, ask_to_end).await;
                 }
                 Err(error) => {
@@ -280,30 +280,30 @@ impl Connections {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let builder = self.builder();
-        let (stream, turn) = InTurns::new(stream);
+        let (stream, read_budget) = ReadLimitedStream::new(stream);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;
-            ended = turn.each(connection.as_mut()) => return note(ended),
-            // Whoever asks is there for as long as the connection.
+            ended = read_budget.refill_each_poll(connection.as_mut()) => return log_error(ended),
+            // The supervisor holds the sender for as long as the connection runs, so this is a request.
             _ = ask_to_end => connection.as_mut().graceful_shutdown(),
         }
-        note(turn.each(connection).await);
+        log_error(read_budget.refill_each_poll(connection).await);
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let ConnectionLimits { streams_max, handshake_timeout, .. } = self.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        let header_bytes_max = HEADER_BYTES_MAX + HEADER_BYTES_MORE;
+        let header_bytes_max = HEADER_BYTES_MAX + HEADER_OVERHEAD_BYTES;
         builder
             .http2()
             .timer(TokioTimer::new())
-            // No implementation of gRPC sends one, and no caller reads it.
+            // gRPC servers send no `date` header.
             .auto_date_header(self.protocol == Protocol::Http)
             .max_concurrent_streams((streams_max != 0).then_some(streams_max))
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
-            .max_pending_accept_reset_streams(CANCELLED_MAX)
-            .max_send_buf_size(UNREAD_BYTES)
+            .max_pending_accept_reset_streams(CANCELLED_REQUESTS_MAX)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
             .max_header_list_size(header_bytes_max)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -326,8 +326,8 @@ fn unread_max(request_timeout: Duration) -> Duration {
     request_timeout.saturating_mul(UNREAD_TIMEOUTS).max(UNREAD_MIN)
 }
 
-/// Waits for an answer that has waited for its reader for so long.
-async fn unread(activity: &Activity, longest: Duration) {
+/// Waits until an answer has been unread for `longest`. Waits for ever if that is zero.
+async fn answers_unread(activity: &Activity, longest: Duration) {
     loop {
         if longest.is_zero() {
             std::future::pending::<()>().await;
@@ -339,8 +339,8 @@ async fn unread(activity: &Activity, longest: Duration) {
     }
 }
 
-fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+fn log_error(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }

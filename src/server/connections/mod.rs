@@ -1,11 +1,11 @@
-//! Connections: accepting them and keeping them within bounds.
+//! Connections: accepting them, and limits on their number, age, headers and reads.
 
-mod greeting;
-mod header_room;
-mod listened;
+mod connection_limit;
+mod delegate_writes;
+mod frames;
+mod header_budget;
+mod header_limit;
 mod listener;
-mod room;
-mod turns;
-mod writes;
+mod read_limit;
 
 pub(super) use listener::{ConnectionLimits, Connections, Protocol};

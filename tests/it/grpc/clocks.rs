@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
-use sophic_auth::server::without_memory;
+use sophic_auth::server::uncached_service;
 use sophic_auth::service::{
     Context, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
 };
@@ -47,7 +47,7 @@ impl Clock for Jumping {
 /// A server on this store, on a machine whose clock is wrong by so many days.
 async fn on(store: &TestStore, days: i64) -> Arc<Service> {
     let clock = Arc::new(StoreClock::new(Arc::new(Wrong(days))));
-    let service = without_memory(store.shared(), clock, Options::default());
+    let service = uncached_service(store.shared(), clock, Options::default());
     // As at the start.
     service.hear_the_time().await.expect("the store answers");
     service
@@ -117,7 +117,7 @@ async fn clocks_that_agree_purge(store: TestStore) {
 async fn a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing(store: TestStore) {
     let machine = Arc::new(Jumping::default());
     let clock = Arc::new(StoreClock::new(Arc::clone(&machine) as _));
-    let service = without_memory(store.shared(), clock, Options::default());
+    let service = uncached_service(store.shared(), clock, Options::default());
     service.hear_the_time().await.expect("the store answers");
     assert!(!service.clock_was_set());
     for days in [400, -400] {

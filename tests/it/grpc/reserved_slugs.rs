@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use sophic_auth::model::limits::SLUG_RESERVATION;
 use sophic_auth::model::{Clock, DisplayName, Slug, Timestamp, WorkspaceId, WorkspaceName};
-use sophic_auth::server::without_memory;
+use sophic_auth::server::uncached_service;
 use sophic_auth::service::{Context, Options, PutWorkspace, Reason, Service};
 
 use crate::stores::{TestStore, on_every_store};
@@ -32,7 +32,7 @@ impl ManualClock {
 
 fn service(store: &TestStore) -> (Arc<Service>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock(AtomicI64::new(1_767_225_600_000_000)));
-    let service = without_memory(store.shared(), Arc::clone(&clock) as _, Options::default());
+    let service = uncached_service(store.shared(), Arc::clone(&clock) as _, Options::default());
     (service, clock)
 }
 

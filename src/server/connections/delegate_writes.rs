@@ -1,7 +1,7 @@
-//! What a connection's wrappers have in common: they look at what is read, and let what is written pass.
+//! Delegation of writes, for stream wrappers that only change how a connection is read.
 
-/// Has a wrapper write to the `io` that it holds.
-macro_rules! passes_writes_on {
+/// Implements `AsyncWrite` for a wrapper by delegating to its field `io`.
+macro_rules! delegate_writes {
     ($stream:ident) => {
         impl<I: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $stream<I> {
             fn poll_write(
@@ -41,4 +41,4 @@ macro_rules! passes_writes_on {
     };
 }
 
-pub(in crate::server) use passes_writes_on;
+pub(in crate::server) use delegate_writes;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::operator;
-use super::output::{Printed, Unprinted};
+use super::output::{PrintError, PrintResult};
 use crate::model::{Caller, Credential, PreviousToken};
 use crate::service::{self, Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
 
@@ -12,29 +12,29 @@ use crate::service::{self, Reason, RevokeTarget, Rotated, RotatedCaller, Rotatio
 const REASON: &str = "its token could not be printed";
 
 /// Revokes a new credential unless its token was printed.
-pub(super) async fn credential(
+pub(super) async fn revoke_unless_printed(
     service: &Arc<Service>,
-    made: &Credential,
-    printed: Printed,
+    created: &Credential,
+    printed: PrintResult,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let fate = revoked(service, made).await;
-    Err(lost(
+    let outcome = revoke(service, created).await;
+    Err(not_printed(
         &error,
         &format!(
-            "{fate}, and nothing was made: try again, with another --request-id if there was one"
+            "{outcome}, and nothing was made: try again, with another --request-id if there was one"
         ),
     ))
 }
 
 /// Revokes what a credential was rotated into unless its token was printed.
-pub(super) async fn rotated(
+pub(super) async fn revoke_successor_unless_printed(
     service: &Arc<Service>,
     rotated: &Rotated,
-    printed: Printed,
+    printed: PrintResult,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let fate = revoked(service, &rotated.credential).await;
+    let outcome = revoke(service, &rotated.credential).await;
     let old = &rotated.predecessor;
     let id = old.id;
     let end = old.revoke_time.into_iter().chain(old.expire_time).min();
@@ -46,29 +46,29 @@ pub(super) async fn rotated(
             "the old token, of {id}, has ended, as a rotation without an overlap asks: make a new one with `create`"
         ),
     };
-    Err(lost(&error, &format!("{fate}; {rest}")))
+    Err(not_printed(&error, &format!("{outcome}; {rest}")))
 }
 
 /// Revokes a new caller unless its token was printed.
-pub(super) async fn caller(
+pub(super) async fn revoke_caller_unless_printed(
     service: &Arc<Service>,
-    made: &Caller,
-    printed: Printed,
+    created: &Caller,
+    printed: PrintResult,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let fate = caller_revoked(service, made).await;
-    Err(lost(&error, &format!("{fate}, and nothing was made: create it once more")))
+    let outcome = revoke_caller(service, created).await;
+    Err(not_printed(&error, &format!("{outcome}, and nothing was made: create it once more")))
 }
 
 /// Takes a caller's rotation back unless its token was printed. The caller itself is not revoked, for its old token is in use.
-pub(super) async fn caller_rotated(
+pub(super) async fn undo_caller_rotation_unless_printed(
     service: &Arc<Service>,
     rotated: &RotatedCaller,
-    printed: Printed,
+    printed: PrintResult,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
     let id = rotated.caller.id;
-    let fate = match service.undo_rotation(operator(), rotated, REASON).await {
+    let outcome = match service.undo_rotation(operator(), rotated, REASON).await {
         Ok(RotationUndone::OldGoesOn) => format!(
             "it is dead, and the old token of caller {id} goes on, as if it had not been rotated: rotate it again"
         ),
@@ -94,37 +94,40 @@ pub(super) async fn caller_rotated(
             )
         }
     };
-    Err(lost(&error, &fate))
+    Err(not_printed(&error, &outcome))
 }
 
 /// Ends all that `dev` has made unless it could be printed; in a store that is thrown away nothing is left to be ended.
-pub(super) async fn demo(
+pub(super) async fn revoke_demo_unless_printed(
     service: &Arc<Service>,
-    made: &[Credential],
+    created: &[Credential],
     caller: &Caller,
-    printed: Printed,
+    printed: PrintResult,
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
-    let mut fates = Vec::new();
-    for credential in made {
-        fates.push(revoked(service, credential).await);
+    let mut outcomes = Vec::new();
+    for credential in created {
+        outcomes.push(revoke(service, credential).await);
     }
-    fates.push(caller_revoked(service, caller).await);
-    Err(lost(&error, &fates.join("; ")))
+    outcomes.push(revoke_caller(service, caller).await);
+    Err(not_printed(&error, &outcomes.join("; ")))
 }
 
-async fn caller_revoked(service: &Arc<Service>, made: &Caller) -> String {
-    let id = made.id.to_string();
-    fate(&format!("caller {id}"), service.revoke_caller(operator(), id).await)
+async fn revoke_caller(service: &Arc<Service>, created: &Caller) -> String {
+    let id = created.id.to_string();
+    describe_revocation(&format!("caller {id}"), service.revoke_caller(operator(), id).await)
 }
 
-async fn revoked(service: &Arc<Service>, made: &Credential) -> String {
-    let target = RevokeTarget::Id(made.id, Some(made.kind));
-    fate(&made.id.to_string(), service.revoke(operator(), target, "", REASON).await)
+async fn revoke(service: &Arc<Service>, created: &Credential) -> String {
+    let target = RevokeTarget::Id(created.id, Some(created.kind));
+    describe_revocation(
+        &created.id.to_string(),
+        service.revoke(operator(), target, "", REASON).await,
+    )
 }
 
 /// What became of what was made.
-fn fate<T>(what: &str, revoked: service::Result<T>) -> String {
+fn describe_revocation<T>(what: &str, revoked: service::Result<T>) -> String {
     match revoked {
         Ok(_) => format!("{what} was revoked again"),
         Err(failed) if failed.reason == Reason::BarrierPending => {
@@ -136,12 +139,12 @@ fn fate<T>(what: &str, revoked: service::Result<T>) -> String {
 
 /// A token that nobody was shown. Not quiet even where a pipe was closed.
 #[derive(Debug, thiserror::Error)]
-#[error("the new token could not be printed ({why}): {fate}")]
-pub(super) struct Lost {
+#[error("the new token could not be printed ({why}): {outcome}")]
+pub(super) struct TokenNotPrinted {
     why: String,
-    fate: String,
+    outcome: String,
 }
 
-fn lost(error: &Unprinted, fate: &str) -> anyhow::Error {
-    Lost { why: error.to_string(), fate: fate.to_owned() }.into()
+fn not_printed(error: &PrintError, outcome: &str) -> anyhow::Error {
+    TokenNotPrinted { why: error.to_string(), outcome: outcome.to_owned() }.into()
 }

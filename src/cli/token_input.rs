@@ -4,31 +4,31 @@ use std::io::Read;
 
 use zeroize::Zeroizing;
 
-use super::Usage;
+use super::UsageError;
 
 /// Bytes that are read as a token; no token is near as long.
 const BYTES_MAX: u64 = 4 * 1024;
 
 /// A token from standard input, without what was pasted around it.
-pub(super) fn read_token() -> Result<Zeroizing<String>, Usage> {
-    read_token_of(std::io::stdin())
+pub(super) fn read_token_from_stdin() -> Result<Zeroizing<String>, UsageError> {
+    read_token_from(std::io::stdin())
 }
 
 /// The same of a file.
-pub(super) fn read_token_of(input: impl Read) -> Result<Zeroizing<String>, Usage> {
+pub(super) fn read_token_from(input: impl Read) -> Result<Zeroizing<String>, UsageError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = input.take(BYTES_MAX).read_to_end(&mut bytes);
-    read.map_err(|error| Usage(format!("the token cannot be read: {error}")))?;
-    if let Some(what) = super::files::no_text(&bytes) {
-        return Err(Usage(format!("it must be a token, in UTF-8, and it is {what}")));
+    read.map_err(|error| UsageError(format!("the token cannot be read: {error}")))?;
+    if let Some(what) = super::files::binary_format(&bytes) {
+        return Err(UsageError(format!("it must be a token, in UTF-8, and it is {what}")));
     }
     let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Usage("it must be a token, in UTF-8, and it is not".to_owned()))?;
-    Ok(Zeroizing::new(bare(text).to_owned()))
+        .map_err(|_| UsageError("it must be a token, in UTF-8, and it is not".to_owned()))?;
+    Ok(Zeroizing::new(strip_wrapping(text).to_owned()))
 }
 
 /// The token alone: without white space and quotes around it, and without the words of the header that it was copied with.
-fn bare(text: &str) -> &str {
+fn strip_wrapping(text: &str) -> &str {
     let text = unquoted(trimmed(text));
     let text = after(text, "authorization:").map_or(text, trimmed);
     match after(text, "bearer") {
@@ -56,7 +56,7 @@ fn after<'t>(text: &'t str, word: &str) -> Option<&'t str> {
 
 #[cfg(test)]
 mod tests {
-    use super::bare;
+    use super::strip_wrapping;
 
     #[test]
     fn what_is_pasted_around_a_token_is_taken_off() {
@@ -80,10 +80,10 @@ mod tests {
             "Authorization: Bearer \"token\"",
         ];
         for text in pasted {
-            assert_eq!(bare(text), "token", "{text:?}");
+            assert_eq!(strip_wrapping(text), "token", "{text:?}");
         }
         for text in ["bearertoken", "to ken", "Bearer", "", "\"", "'token\""] {
-            assert_eq!(bare(text), text);
+            assert_eq!(strip_wrapping(text), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A start without a store: the server listens, says that it is not serving, and goes on when the store comes.
+//! Startup while the store is down: the server listens with failing health checks, and starts once the store is up.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use super::connections::{ConnectionLimits, Connections, Protocol};
-use super::{Config, Ports, StartError, spawn};
+use super::{BoundPorts, Config, StartError, spawn};
 use crate::grpc;
 use crate::http;
 use crate::service::{Peer, Readiness};
 use crate::store::{self, Store, StoreError};
 
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How often it is said that the store is still waited for.
-const SAY_INTERVAL: Duration = Duration::from_mins(1);
+/// Pause between two attempts to open the store.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval between log messages while the server waits.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What whoever asks meanwhile speaks to. Dropping it ends it.
-struct Doors {
+/// Serves health checks on both ports while there is no store. Stops when it is dropped.
+struct HealthServer {
     _accepting: DropGuard,
     _ready: watch::Sender<Readiness>,
 }
 
-/// Opens the store, as soon as it is there. Only a store that is away is waited for: what waiting does not mend is told.
+/// Opens the store, and waits for it while it is down. Returns every other error at once.
 pub(super) async fn open(
     config: &Config,
-    ports: &Ports,
+    ports: &BoundPorts,
     listening: &mut Option<impl FnOnce() + Send>,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let mut waiting: Option<(Doors, Instant)> = None;
+    let mut waiting: Option<(HealthServer, Instant)> = None;
     loop {
-        let error = match super::open(config).await {
+        let error = match super::open_store(config).await {
             Ok(store) => {
                 if waiting.is_some() {
                     tracing::info!("the store answers: starting");
@@ -50,62 +50,64 @@ pub(super) async fn open(
         if let Some(listening) = listening.take() {
             listening();
         }
-        let said = waiting.as_ref().is_some_and(|(_, said)| said.elapsed() < SAY_INTERVAL);
-        if !said {
-            say(&error);
-            let doors = match waiting.take() {
-                Some((doors, _)) => doors,
-                None => doors(config, ports).await?,
+        let logged = waiting.as_ref().is_some_and(|(_, logged)| logged.elapsed() < LOG_INTERVAL);
+        if !logged {
+            log_waiting(&error);
+            let health_server = match waiting.take() {
+                Some((health_server, _)) => health_server,
+                None => health_server(config, ports).await?,
             };
-            waiting = Some((doors, Instant::now()));
+            waiting = Some((health_server, Instant::now()));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
-fn say(error: &StoreError) {
+fn log_waiting(error: &StoreError) {
     let error = error.cause();
-    tracing::warn!(error, "the store is out of reach: not serving, and waiting for it");
+    tracing::warn!(error, "the store is unreachable: not serving, and waiting for it");
 }
 
-/// Accepts on both ports, and answers that there is no store yet.
-async fn doors(config: &Config, ports: &Ports) -> Result<Doors, StartError> {
-    let limits = ConnectionLimits::of(config);
-    let (accepting, room) = (CancellationToken::new(), Arc::default());
+/// Accepts on both ports, and answers health checks with "not serving".
+async fn health_server(config: &Config, ports: &BoundPorts) -> Result<HealthServer, StartError> {
+    let limits = ConnectionLimits::from_config(config);
+    let (accepting, header_budget) = (CancellationToken::new(), Arc::default());
     let (sender, ready) = watch::channel(Readiness::NONE);
 
     let certificates = &ports.certificates;
-    let connections = Connections::new(limits, certificates.clone(), Protocol::Grpc, &room);
+    let connections =
+        Connections::new(limits, certificates.clone(), Protocol::Grpc, &header_budget);
     let (health, report) = grpc::health::face(ready.clone()).await;
     spawn(report);
     let routes = grpc::health::alone(health);
-    spawn(connections.accept(another(&ports.grpc, config.listen)?, accepting.clone(), move |_: Peer| {
+    spawn(connections.accept(duplicate(&ports.grpc, config.listen)?, accepting.clone(), move |_: Peer| {
         let routes = routes.clone();
         service_fn(move |request| {
             let routes = routes.clone();
             async move { Ok::<_, Infallible>(grpc::health::answer_alone(routes, request).await) }
         })
     }));
-    let connections = Connections::new(limits, certificates.clone(), Protocol::Http, &room);
+    let connections =
+        Connections::new(limits, certificates.clone(), Protocol::Http, &header_budget);
     let http = http::health_alone(ready);
-    let accept = another(&ports.http, config.http_listen)?;
+    let accept = duplicate(&ports.http, config.http_listen)?;
     spawn(connections.accept(accept, accepting.clone(), move |peer: Peer| {
         let http = http.clone();
         service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
-            let under_way = peer.activity.begin();
+            let in_flight = peer.activity.begin();
             let answer = http.clone().oneshot(request);
             async move {
                 let answer = answer.await;
-                drop(under_way);
+                drop(in_flight);
                 answer
             }
         })
     }));
-    Ok(Doors { _accepting: accepting.drop_guard(), _ready: sender })
+    Ok(HealthServer { _accepting: accepting.drop_guard(), _ready: sender })
 }
 
-/// The same port once more, for the time until the server itself accepts there.
-fn another(
+/// Duplicates a listener, so that the port stays bound when the server itself takes over.
+fn duplicate(
     listener: &TcpListener,
     address: std::net::SocketAddr,
 ) -> Result<TcpListener, StartError> {

@@ -1,0 +1,198 @@
+//! Monitors a running command: prints which servers it waits for. If a signal ends it, reports whether its change is
+//! committed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::output;
+use super::signals::Signals;
+use crate::cache::Waiting;
+use crate::service::Service;
+
+/// Length of a wait before the first report.
+const FIRST_REPORT_AFTER: Duration = Duration::from_secs(1);
+/// Interval between reports of one wait.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval at which the wait is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Time limit for reading a replica's name. The store may be slow.
+const NAME_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The use cases of the command, once it has opened the store, and whether it is creating a token.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CommandMonitor {
+    service: Arc<OnceLock<Weak<Service>>>,
+    token_in_progress: Arc<AtomicBool>,
+}
+
+/// While this guard exists, the first signal waits. Otherwise a token could be created that nobody has seen.
+#[must_use]
+pub(super) struct TokenGuard(Arc<AtomicBool>);
+
+impl Drop for TokenGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A signal ended the command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Interrupted {
+    /// The change is committed, but some server may not have applied it yet.
+    #[error(
+        "interrupted: the change is committed (revision {revision}), and nothing takes it back. {replicas} may go on answering \
+         as before for up to {seconds} s; the same command again waits on"
+    )]
+    Committed {
+        /// Revision of the change.
+        revision: u64,
+        /// Replicas that have not confirmed it.
+        replicas: String,
+        /// Time until the last of them is no longer waited for, in seconds.
+        seconds: u64,
+    },
+    /// Nothing is known to be committed. Has the number of the signal.
+    #[error("interrupted")]
+    Uncommitted(i32),
+}
+
+impl Interrupted {
+    /// Returns 3 for a committed change, else 128 plus the signal, as shells do.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Committed { .. } => super::NOT_CONFIRMED,
+            Self::Uncommitted(signal) => u8::try_from(128 + signal).unwrap_or(1),
+        }
+    }
+}
+
+impl CommandMonitor {
+    /// Sets the use cases to monitor.
+    pub(super) fn set(&self, service: &Arc<Service>) {
+        // A command opens the store once.
+        let _ = self.service.set(Arc::downgrade(service));
+    }
+
+    /// Returns a guard to hold while a token is created, until it is printed, or revoked because it could not be printed.
+    pub(super) fn guard_token(&self) -> TokenGuard {
+        self.token_in_progress.store(true, Ordering::Release);
+        TokenGuard(Arc::clone(&self.token_in_progress))
+    }
+
+    /// Runs a command until it ends or a signal ends it.
+    pub(super) async fn run<T>(
+        &self,
+        command: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut signals = Signals::listen()?;
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reporter = WaitReporter::default();
+        let mut pending_signal = None;
+        tokio::pin!(command);
+        loop {
+            let signal = tokio::select! {
+                biased;
+                outcome = &mut command => {
+                    reporter.end();
+                    return outcome;
+                }
+                // A duplicate of the first signal is ignored.
+                signal = signals.next() => signals.is_new().then_some(signal),
+                _ = poll.tick() => None,
+            };
+            let token_in_progress = self.token_in_progress.load(Ordering::Acquire);
+            match signal {
+                Some(signal) if token_in_progress && pending_signal.is_none() => {
+                    pending_signal = Some(signal);
+                    output::note(
+                        "a token is being made: this ends once it is shown; a second signal ends it at once",
+                    );
+                }
+                Some(signal) => return self.interrupted(signal).await,
+                None => {
+                    if let Some(signal) = pending_signal.filter(|_| !token_in_progress) {
+                        return self.interrupted(signal).await;
+                    }
+                    if let Some(service) = self.service.get().and_then(Weak::upgrade) {
+                        reporter.report(&service).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
+        let service = self.service.get().and_then(Weak::upgrade);
+        let waiting = service.as_ref().and_then(|service| service.waiting().map(|w| (service, w)));
+        let Some((service, waiting)) = waiting else {
+            return Err(Interrupted::Uncommitted(signal.as_raw_value()).into());
+        };
+        Err(Interrupted::Committed {
+            revision: waiting.revision.0,
+            replicas: replica_names(service, &waiting).await,
+            seconds: waiting.longest().unwrap_or_default().as_secs().max(1),
+        }
+        .into())
+    }
+}
+
+/// Reports on the wait for other servers.
+#[derive(Debug, Default)]
+struct WaitReporter {
+    since: Option<Instant>,
+    last_report: Option<Instant>,
+}
+
+impl WaitReporter {
+    async fn report(&mut self, service: &Service) {
+        let Some(waiting) = service.waiting() else {
+            self.end();
+            return;
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = self
+            .last_report
+            .map_or(since + FIRST_REPORT_AFTER, |last_report| last_report + REPORT_INTERVAL);
+        if Instant::now() < due {
+            return;
+        }
+        self.last_report = Some(Instant::now());
+        let (replicas, seconds) =
+            (replica_names(service, &waiting).await, since.elapsed().as_secs());
+        output::note(&match waiting.longest().map(|longest| longest.as_secs()) {
+            Some(longest) => format!(
+                "committed; waiting until {replicas} confirms it: {seconds} s so far; a server that has died is given up after \
+                 {longest} s"
+            ),
+            None => {
+                format!("committed; waiting until every server confirms it: {seconds} s so far")
+            }
+        });
+    }
+
+    /// Ends the report, if there was a wait.
+    fn end(&mut self) {
+        if self.last_report.take().is_some() {
+            output::note("confirmed by every server");
+        }
+        self.since = None;
+    }
+}
+
+/// Returns the ids and host names of the replicas that the command waits for.
+async fn replica_names(service: &Service, waiting: &Waiting) -> String {
+    let mut names = Vec::new();
+    for (id, _) in &waiting.replicas {
+        let host = tokio::time::timeout(NAME_TIMEOUT, service.replica_host(*id)).await;
+        names.push(match host {
+            Ok(Ok(Some(host))) => format!("replica {id} ({host})"),
+            _ => format!("replica {id}"),
+        });
+    }
+    if names.is_empty() { "a server".to_owned() } else { names.join(", ") }
+}
