@@ -1,19 +1,19 @@
-//! Token introspection for Sophic: whose credential is this, and may it do this here?
+//! Token introspection for Sophic: finds the owner of a credential and decides whether a request is allowed.
 //!
 //! # Layout
 //!
-//! Dependencies point down this list, never up (`tests/it/house.rs` holds it).
+//! A module depends only on modules below it in this list. `tests/it/house.rs` enforces that.
 //!
 //! - [`cli`]: the command line
-//! - [`server`]: assembly: a configuration becomes listeners, services and a store
-//! - [`grpc`], [`http`]: the faces, thin translations of `service`
-//! - [`proxied`]: what both faces say to a proxy that asks about a request
+//! - [`server`]: assembly of listeners, services and a store from a configuration
+//! - [`grpc`], [`http`]: the faces, which translate requests for `service`
+//! - [`proxied`]: the answer to a proxy that asks about a request, shared by both faces
 //! - [`service`]: use cases, one file or folder per noun
-//! - [`cache`]: the seam between `service` and `store` where answers from memory come in
-//! - [`store`]: one trait, two databases
-//! - [`decision`], [`policy`]: who may what; pure
-//! - [`token`]: how tokens are spelled, made and checked
-//! - [`model`]: the nouns
+//! - [`cache`]: answers from memory, between `service` and `store`
+//! - [`store`]: storage in SQLite or Postgres
+//! - [`decision`], [`policy`]: pure functions that decide what is allowed
+//! - [`token`]: format, generation and checking of tokens
+//! - [`model`]: the domain types
 
 pub mod cache;
 pub mod cli;

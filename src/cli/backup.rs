@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     let url = store_url::select(global);
     if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
         anyhow::bail!(UsageError(
-            "backup is for SQLite: use pg_dump, or your server's own continuous archiving; after a restore, run \
+            "backup is for SQLite: use pg_dump, or the continuous archiving of your server; after a restore, run \
              `sophic-auth new-epoch`"
                 .to_owned()
         ));
@@ -39,7 +39,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     let url = store_url::select(global);
     if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
         anyhow::bail!(UsageError(
-            "restore is for SQLite: use pg_restore, or your server's own continuous archiving, and then run \
+            "restore is for SQLite: use pg_restore, or the continuous archiving of your server, and then run \
              `sophic-auth new-epoch`"
                 .to_owned()
         ));
@@ -102,21 +102,18 @@ async fn endings_since(
 fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
     let until = until.map_or_else(|| "the beginning".to_owned(), |until| until.to_string());
     output::note(&format!(
-        "The store knows nothing of what happened after {until}, the last event in the backup:\n\
-         - what was revoked, disabled, deleted or rotated since then is accepted again: end it anew\n\
-         - keys, tokens, callers, users and workspaces that were made since then are unknown\n\
-         - roles, policies and allowlists are those of then; last uses since then are forgotten"
+        "The store has no change after {until}, the last event in the backup:\n\
+         - credentials that were revoked, disabled, deleted or rotated since then are accepted again: end them again\n\
+         - keys, tokens, callers, users and workspaces that were created since then are unknown\n\
+         - roles, policies and allowlists are as they were then, and later last-use times are lost"
     ));
     match endings {
         None => output::note(
-            "The store from before could not be read, so what was ended since then is not listed.",
+            "The old store could not be read, so this cannot list what was ended since then.",
         ),
-        Some([]) => output::note("The store from before has ended nothing since then."),
+        Some([]) => output::note("In the old store, nothing was ended since then."),
         Some(endings) => {
-            output::note(&format!(
-                "The store from before has ended since then ({}):",
-                endings.len()
-            ));
+            output::note(&format!("Ended in the old store since then ({}):", endings.len()));
             for event in endings.iter().take(ENDINGS_SHOWN) {
                 let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
                 let (time, action) = (field("time"), field("action"));
@@ -128,7 +125,7 @@ fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
             }
             if endings.len() > ENDINGS_SHOWN {
                 output::note(
-                    "  and more: --output json lists them all, and `audit list` on the store that was kept",
+                    "  and more: --output json lists them all, as does `audit list` on the kept store",
                 );
             }
         }

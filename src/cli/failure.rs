@@ -98,12 +98,12 @@ pub const COMMAND_REASONS: [CommandReason; 10] = [
 
 /// Returns the reason code and the exit code of a failure.
 pub(super) fn classify(error: &anyhow::Error) -> (&'static str, u8) {
-    let (reason, exit_code) = cause(error);
+    let (reason, exit_code) = classify_cause(error);
     // For these commands exit code 1 is an answer, so a failure must not have it.
     (reason, if error.is::<NoAnswer>() { USAGE } else { exit_code })
 }
 
-fn cause(error: &anyhow::Error) -> (&'static str, u8) {
+fn classify_cause(error: &anyhow::Error) -> (&'static str, u8) {
     if let Some(error) = service_error(error) {
         return classify_service(error);
     }

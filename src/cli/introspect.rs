@@ -27,7 +27,7 @@ struct Report {
 
 pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result<Outcome> {
     refuse_token_output(global)?;
-    let report = ask(global, &args).await.context(NoAnswer)?;
+    let report = introspect(global, &args).await.context(NoAnswer)?;
     let decision = &report.answer.decision;
     let printed = match global.output {
         Output::Json => {
@@ -54,7 +54,7 @@ pub(super) async fn run(global: &Global, args: IntrospectArgs) -> anyhow::Result
     Ok(if decision.is_allowed() { Outcome::Done } else { Outcome::Refused })
 }
 
-async fn ask(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
+async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Report> {
     let token = read_token_from_stdin()?;
     let accept_imported_tokens = args.accept_imported_tokens;
     let options = Options { accept_imported_tokens, ..Options::default() };

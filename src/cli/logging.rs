@@ -63,7 +63,7 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
     let default = if server { "info" } else { "warn" };
     let directives = global.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(directives).map_err(|error| {
-        UsageError(format!("--log must be a level or a filter, as sophic_auth=debug: {error}"))
+        UsageError(format!("--log must be a level or a filter such as sophic_auth=debug: {error}"))
     })?;
     // With --output json, everything that a command prints is JSON.
     let format = if output::is_json() { LogFormat::Json } else { global.log_format };
@@ -127,7 +127,7 @@ struct QueueDrain {
 
 impl QueueDrain {
     fn report_dropped(&mut self, count: usize) -> std::io::Result<()> {
-        let text = "lines of the log were lost: whoever reads standard error was too slow";
+        let text = "lines of the log were lost: the reader of standard error was too slow";
         match self.format {
             LogFormat::Text => writeln!(self.out, "WARN {count} {text}"),
             LogFormat::Json => {

@@ -128,7 +128,7 @@ fn has_output_flag(value: Option<&str>) -> bool {
 
 /// Parses the command line and the environment variables.
 fn parse() -> clap::error::Result<Cli> {
-    let mut command = variables::without_empty(Cli::command());
+    let mut command = variables::ignore_empty(Cli::command());
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let given = |matches: &clap::ArgMatches| {
@@ -206,9 +206,9 @@ async fn open_service_with(
 /// Waits until every server has applied a rotation whose new token was printed early.
 async fn wait_for_replicas(service: &Service, end_pending: bool) -> anyhow::Result<()> {
     if end_pending {
-        output::note("waiting until every server knows when the old token ends");
+        output::note("waiting until every server has applied the end of the old token");
         service.wait_for_replicas(&operator()).await?;
-        output::note("done: every server knows");
+        output::note("done: every server has applied it");
     }
     Ok(())
 }
@@ -239,7 +239,7 @@ fn flag<T>(name: &str, parsed: Result<T, Invalid>) -> anyhow::Result<T> {
 fn refuse_token_output(global: &args::Global) -> anyhow::Result<()> {
     if global.output == Output::Token {
         anyhow::bail!(UsageError(
-            "--output token goes with `create` and `rotate` only: use table or json".to_owned()
+            "--output token is for `create` and `rotate` only: use table or json".to_owned()
         ));
     }
     Ok(())

@@ -44,8 +44,8 @@ impl Drop for TokenGuard {
 pub(super) enum Interrupted {
     /// The change is committed, but some server may not have applied it yet.
     #[error(
-        "interrupted: the change is committed (revision {revision}), and nothing takes it back. {replicas} may go on answering \
-         as before for up to {seconds} s; the same command again waits on"
+        "interrupted: the change is committed (revision {revision}) and stays so. {replicas} may answer as before for up to \
+        {seconds} s. To wait for that, run the same command again"
     )]
     Committed {
         /// Revision of the change.
@@ -110,7 +110,7 @@ impl CommandMonitor {
                 Some(signal) if token_in_progress && pending_signal.is_none() => {
                     pending_signal = Some(signal);
                     output::note(
-                        "a token is being made: this ends once it is shown; a second signal ends it at once",
+                        "a token is being created: the command ends once it is shown; a second signal ends it at once",
                     );
                 }
                 Some(signal) => return self.interrupted(signal).await,
@@ -166,8 +166,8 @@ impl WaitReporter {
             (replica_names(service, &waiting).await, since.elapsed().as_secs());
         output::note(&match waiting.longest().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
-                "committed; waiting until {replicas} confirms it: {seconds} s so far; a server that has died is given up after \
-                 {longest} s"
+                "committed; waiting until {replicas} confirms it: {seconds} s so far; a crashed server is waited for at most \
+                {longest} s"
             ),
             None => {
                 format!("committed; waiting until every server confirms it: {seconds} s so far")

@@ -28,7 +28,7 @@ impl NewFile {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
             anyhow::bail!(UsageError(format!(
-                "{} is there already: it is not written over",
+                "{} exists, and is not written over",
                 path.display()
             )));
         }
@@ -112,24 +112,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_there_before_all_of_it_is_and_nothing_is_written_over() {
+    fn a_file_appears_only_when_it_is_complete_and_overwrites_nothing() {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("export.csv");
         let begin = || {
-            let new = NewFile::create(&path).expect("it can be made");
-            new.file().write_all(b"whole").expect("it is written");
+            let new = NewFile::create(&path).expect("the file is created");
+            new.file().write_all(b"whole").expect("the write succeeds");
             new
         };
         drop(begin());
         assert_eq!(names(folder.path()), [] as [PathBuf; 0]);
         let (first, second) = (begin(), begin());
         if matches!(first.draft, Draft::Unnamed(_)) {
-            assert_eq!(names(folder.path()), [] as [PathBuf; 0], "were it killed now");
+            assert_eq!(names(folder.path()), [] as [PathBuf; 0], "a kill would leave no file");
         }
         first.keep().expect("the name is free");
         second.keep().expect_err("the name is taken");
         assert_eq!(names(folder.path()), std::slice::from_ref(&path));
         assert_eq!(std::fs::read(&path).expect("the file"), b"whole");
-        NewFile::create(&path).expect_err("it is there");
+        NewFile::create(&path).expect_err("the file exists");
     }
 }

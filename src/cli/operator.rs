@@ -64,7 +64,7 @@ mod tests {
     use super::spell;
 
     #[test]
-    fn only_what_stands_before_the_parenthesis_is_known() {
+    fn claims_follow_the_verified_user_in_parentheses() {
         let cases = [
             ((Some("ada"), None, None), "ada"),
             ((Some("ada"), None, Some("bob")), "ada(bob)"),

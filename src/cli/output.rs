@@ -1,4 +1,4 @@
-//! All that is printed. A token is printed here and nowhere else, and only the one that was just made.
+//! All output of the command line. Only this module prints tokens, and only those that were just created.
 
 use std::io::{Error, ErrorKind, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use super::args::Output;
 use super::failure;
 
-/// How long a reader of standard error, or of what a server says, is waited for.
+/// Time limit for a reader of standard error, or of a server's startup lines.
 const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Major and minor number of /dev/null on Linux.
+/// Major and minor device number of /dev/null on Linux.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
-/// What was to be printed was not, or not all of it.
+/// Why output could not be printed completely.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrintError {
-    /// Whoever read it has closed the pipe, and wants no more of it.
-    #[error("whoever reads standard output has closed it")]
+    /// The reader has closed the pipe.
+    #[error("the reader has closed standard output")]
     Closed,
-    /// The disk is full, say.
+    /// The write failed, as when the disk is full.
     #[error("standard output cannot be written: {0}")]
     Failed(Error),
 }
@@ -35,12 +35,12 @@ impl From<Error> for PrintError {
     }
 }
 
-/// What printing gives.
+/// Result of printing.
 pub(super) type PrintResult = Result<(), PrintError>;
 
-/// A line on standard output, which has arrived there when this returns.
+/// Prints a line to standard output and flushes it.
 pub(super) fn line(text: &str) -> PrintResult {
-    // The standard library takes what is open for reading only for a place where all was written.
+    // The standard library ignores the write error of a file that is open for reading only.
     let modes = rustix::fs::fcntl_getfl(std::io::stdout());
     if modes.is_ok_and(|modes| modes & OFlags::RWMODE == OFlags::RDONLY) {
         return Err(PrintError::Failed(Error::other("it is open for reading only")));
@@ -50,45 +50,45 @@ pub(super) fn line(text: &str) -> PrintResult {
     Ok(out.flush()?)
 }
 
-/// The lines with which a server says that it runs. It runs whether or not anybody can read them.
+/// Prints the startup lines of a server. The server runs even if they cannot be printed.
 pub(super) fn announce(text: String) {
     if let Some(Err(error)) = with_timeout(move || line(&text)) {
-        tracing::warn!(%error, "where it listens could not be printed");
+        tracing::warn!(%error, "could not print the addresses");
     }
 }
 
-/// The same of lines with tokens that are shown this once: a reader that is stuck has not seen them.
+/// Prints startup lines with new tokens. Fails if the reader is blocked, because the tokens cannot be shown again.
 pub(super) fn announce_tokens(text: String) -> PrintResult {
     refuse_null_device()?;
-    let stuck = || Err(PrintError::Failed(Error::other("nobody reads it")));
+    let stuck = || Err(PrintError::Failed(Error::other("its reader is blocked")));
     with_timeout(move || line(&text)).unwrap_or_else(stuck)
 }
 
-/// Writes in a thread of its own: a reader that is stuck holds up nothing but that, and gets nothing back.
+/// Writes in a separate thread. Returns `None` if a blocked reader delays it beyond [`READER_TIMEOUT`].
 fn with_timeout<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        // Nobody may be waiting any more.
+        // Fails if the time limit has passed.
         let _ = done.send(write());
     });
     is_done.recv_timeout(READER_TIMEOUT).ok()
 }
 
-/// Whether all that is said is JSON, on standard error too.
+/// Whether all output is JSON, including standard error.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// From now on every line is JSON.
+/// Makes all further output JSON.
 pub(super) fn use_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
-/// Whether every line is JSON.
+/// Whether all output is JSON.
 pub(super) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// A failure, on standard error. As JSON: `error`, with a reason code of `docs/errors.md`, the exit code, and all fields
-/// that are not as they must be.
+/// Prints a failure to standard error. As JSON it is an object `error` with the reason code (`docs/errors.md`), the exit
+/// code, and all invalid fields.
 pub(super) fn error(format: Output, error: &anyhow::Error) {
     let (mut message, place) = (format!("{error:#}"), super::store_url::location());
     if let Some(lacking) = super::store_url::missing_rights() {
@@ -119,13 +119,13 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
     write_last_line(json!({"error": fields}).to_string());
 }
 
-/// The last line, for which a reader that is stuck is not waited for.
+/// Prints the last line to standard error. Does not wait for a blocked reader.
 fn write_last_line(text: String) {
-    // Where it cannot be written there is nobody to tell.
+    // A failure to write to standard error cannot be reported.
     with_timeout(move || drop(writeln!(std::io::stderr(), "{text}")));
 }
 
-/// What clap has to say: help and version, on standard output, and what is wrong with the command line.
+/// Prints a message of clap: help and version to standard output, usage errors to standard error.
 pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
     if !json {
         error.print()?;
@@ -145,25 +145,25 @@ pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Standard output itself, for what is too much to be held.
+/// Returns standard output, for results that are too large to hold in memory.
 pub(super) fn stdout() -> impl std::io::Write + Send {
     std::io::stdout()
 }
 
-/// Standard error itself, for the log.
+/// Returns standard error, for the log.
 pub(super) fn stderr() -> std::io::Stderr {
     std::io::stderr()
 }
 
-/// A remark, on standard error; as JSON: `note`, with a `message`.
+/// Prints a note to standard error. As JSON it is an object `note` with a `message`.
 pub(super) fn note(text: &str) {
     note_with_fields(text, json!({}));
 }
 
-/// The same, with more fields for programs.
+/// Prints a note with additional fields, which appear in JSON only.
 pub(super) fn note_with_fields(text: &str, mut fields: Value) {
     let mut err = std::io::stderr();
-    // Where not even that can be written there is nobody to tell.
+    // A failure to write to standard error cannot be reported.
     let _ = if is_json() {
         fields["message"] = text.into();
         writeln!(err, "{}", json!({"note": fields}))
@@ -172,12 +172,12 @@ pub(super) fn note_with_fields(text: &str, mut fields: Value) {
     };
 }
 
-/// Whether somebody watches standard error.
+/// Whether standard error is a terminal, and output is not JSON.
 pub(super) fn is_terminal() -> bool {
     !is_json() && std::io::stderr().is_terminal()
 }
 
-/// Each as JSON on a line of its own.
+/// Prints values as JSON lines.
 pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> PrintResult {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for value in values {
@@ -186,7 +186,7 @@ pub(super) fn json_lines(values: impl Iterator<Item = Value>) -> PrintResult {
     Ok(out.flush()?)
 }
 
-/// One thing: its fields as lines, or JSON.
+/// Prints one object, as a table of its fields or as JSON.
 pub(super) fn item(output: Output, value: &Value) -> PrintResult {
     match output {
         Output::Json => line(&value.to_string()),
@@ -201,10 +201,10 @@ pub(super) fn item(output: Output, value: &Value) -> PrintResult {
     }
 }
 
-/// A list: `{"<name>": […]}`, or a table of these columns.
+/// Prints a list, as a table of these columns or as JSON, `{"<name>": […]}`.
 pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> PrintResult {
     if items.is_empty() {
-        // It may be the wrong store.
+        // Names the store, which may be the wrong one.
         super::store_url::note("nothing found");
     }
     match output {
@@ -222,8 +222,8 @@ pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]
     }
 }
 
-/// Refuses the null device, where a token that is shown once is lost. A standard output that was closed is that too: the
-/// standard library opens it there.
+/// Refuses the null device, because a token printed to it would be lost. This covers a closed standard output, which the
+/// standard library replaces by the null device.
 fn refuse_null_device() -> PrintResult {
     let device = rustix::fs::fstat(std::io::stdout()).map(|found| found.st_rdev);
     if device.is_ok_and(|device| (major(device), minor(device)) == NULL_DEVICE) {
@@ -232,7 +232,7 @@ fn refuse_null_device() -> PrintResult {
     Ok(())
 }
 
-/// Something new, with its token this once.
+/// Prints a new object with its token.
 pub(super) fn created(
     output: Output,
     name: &str,
@@ -259,7 +259,7 @@ pub(super) fn created(
     }
 }
 
-/// What was rotated, with its new token this once; and whether the end of the old one is still pending.
+/// Prints a rotated object with its new token, and whether the end of the old token is still pending.
 pub(super) fn rotated(
     output: Output,
     name: &str,
@@ -277,13 +277,13 @@ pub(super) fn rotated(
     }
     created(output, name, value, Some(token))?;
     note(
-        "end_pending: not every server has confirmed when the old token ends; one that has not may accept it for longer, by \
-         a lease at the most",
+        "end_pending: not every server has confirmed when the old token ends. A server that has not may accept it longer, by \
+        one lease at most",
     );
     Ok(())
 }
 
-/// A text that is all of the answer; as JSON under this name.
+/// Prints a text. As JSON it is a field of this name.
 pub(super) fn text(output: Output, name: &str, text: &str) -> PrintResult {
     match output {
         Output::Json => line(&json!({name: text}).to_string()),
@@ -291,7 +291,7 @@ pub(super) fn text(output: Output, name: &str, text: &str) -> PrintResult {
     }
 }
 
-/// Completions for a shell.
+/// Prints completions for a shell.
 pub(super) fn completions(
     output: Output,
     shell: clap_complete::Shell,

@@ -1,5 +1,4 @@
-//! How far long work has come: a bar on a terminal, else a line now and then. On standard error, as all that is not the
-//! result.
+//! Progress of long work on standard error: a bar on a terminal, otherwise a line at intervals.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,21 +9,21 @@ use parking_lot::Mutex;
 use super::output;
 use crate::service::Service;
 
-/// How often a line is printed where there is no terminal.
+/// Interval between lines if there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What shows how far it has come.
+/// Display of progress.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     last: Instant,
 }
 
 impl Progress {
-    /// Shows nothing yet.
+    /// Creates a display that shows nothing yet.
     pub(super) fn new() -> Self {
         let bar = output::is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            // The template is a literal that names what there is.
+            // The template is a valid literal.
             let style =
                 ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -33,7 +32,7 @@ impl Progress {
         Self { bar, last: Instant::now() }
     }
 
-    /// So much is done of so much, of what is called so.
+    /// Shows that `done` of `of` items are done. `what` names the items.
     pub(super) fn show(&mut self, what: &'static str, done: u64, of: Option<u64>) {
         if let Some(bar) = &self.bar {
             bar.set_message(what);
@@ -48,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// Prints a line, the bar kept out of its way, with fields for programs.
+    /// Prints a note with additional JSON fields, without disturbing the bar.
     pub(super) fn remark(&self, text: &str, fields: serde_json::Value) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::note_with_fields(text, fields)),
@@ -56,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -64,17 +63,17 @@ impl Progress {
     }
 }
 
-/// Hears how many are done of what is called so, and shows it.
+/// Returns a progress display and a callback that updates its count. `what` names the items.
 pub(super) fn counter(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64) + Send + Sync) {
     let shown = Arc::new(Mutex::new(Progress::new()));
     let progress = Arc::clone(&shown);
     (shown, move |count| progress.lock().show(what, count, None))
 }
 
-/// Tells the audit log of all that died with its owner. A server that runs does the same, and the two share the work; what is
-/// left when this is interrupted, the next server tells.
+/// Writes pending end events to the audit log: those of credentials that ended with their owner. Running servers share the
+/// work. If this is interrupted, the next server writes the rest.
 pub(super) async fn write_pending_ends(service: &Arc<Service>) -> anyhow::Result<()> {
-    let (shown, progress) = counter("in the audit log");
+    let (shown, progress) = counter("audit events written");
     let written = service.tell_revoked(progress).await;
     shown.lock().finish();
     written?;

@@ -1,4 +1,4 @@
-//! `purge`: what the server does once an hour, at once.
+//! `purge`: runs the server's hourly purge now.
 
 use super::args::Global;
 use super::args::record::PurgeArgs;

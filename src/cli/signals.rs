@@ -1,23 +1,23 @@
-//! Signals that tell a process to end.
+//! Signals that end a process.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// What comes so soon after the first is the same word: GNU `timeout`, a terminal and a supervisor send it to the process and
-/// to its group, and a shell or npm in between passes it on.
+/// Signals within this time after the first are duplicates of it. GNU `timeout`, terminals and supervisors signal both the
+/// process and its group, and a shell or npm in between passes signals on.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Signals that are waited for. To be made before anybody is told that the server runs: whoever was told may end it at
-/// once, and a signal that nobody waits for ends the process where it stands.
+/// Handlers of the signals. Install them before the server announces that it runs: a supervisor may then stop it at once,
+/// and a signal without a handler kills the process.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
-    /// When the first word to end came.
+    /// Time of the last signal that was not a duplicate.
     last_signal: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal, whichever.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),
@@ -42,7 +42,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the word to end, and, once it was heard, for another one; a hangup is left to [`Self::next`].
+    /// Waits for SIGTERM, SIGINT or SIGQUIT, ignoring duplicates. Leaves SIGHUP to [`Self::next`].
     pub(super) async fn terminated(&mut self) {
         loop {
             tokio::select! {
@@ -56,7 +56,7 @@ impl Signals {
         }
     }
 
-    /// Notes a word to end that came now; whether it is another than the last.
+    /// Records a signal that arrived now. Returns `false` for a duplicate.
     pub(super) fn is_new(&mut self) -> bool {
         let another =
             self.last_signal.is_none_or(|last_signal| last_signal.elapsed() > DUPLICATE_WINDOW);

@@ -77,20 +77,20 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
         shown["nothing_written"] = reason.into();
     }
     output::item(global.output, &shown)?;
-    // A whole deployment may have nothing in it, and its last line says so.
+    // A deployment may be empty. Its last line confirms that it is complete.
     let is_empty = report.lines == 0 && !is_deployment;
     if is_empty {
-        output::note("there is not one record in it: nothing was imported");
+        output::note("the file has not one record: nothing was imported");
     }
     Ok(if report.bad == 0 && !is_empty { Outcome::Done } else { Outcome::Refused })
 }
 
-/// Some programs say at the beginning of a file that it is UTF-8.
+/// Whether the input begins like an exported deployment, after an optional byte order mark.
 fn begins_a_deployment(first: &[u8]) -> bool {
     first.strip_prefix("\u{feff}".as_bytes()).unwrap_or(first).starts_with(DEPLOYMENT_BEGINS)
 }
 
-/// Says which line is this token's. It asks no store.
+/// Prints the lines that have this token's digest. Does not use the store.
 fn check_token(
     global: &Global,
     token: &Path,
@@ -108,14 +108,14 @@ fn check_token(
     output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}))?;
     if found.at.is_empty() {
         output::note(
-            "no record is this token's: its digests may be salted, or of another kind, or stand in another column",
+            "no record has this token's digest: the digests may be salted, of another kind, or in another column",
         );
         return Ok(Outcome::Refused);
     }
     Ok(Outcome::Done)
 }
 
-/// Tells of bad lines and of progress on standard error.
+/// Reports bad lines and progress on standard error.
 struct ImportReporter {
     progress: Progress,
     bytes: Option<u64>,
@@ -154,10 +154,10 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
         format(args.format, &args.file)?
     };
     if args.all && format == TransferFormat::Csv {
-        return Err(UsageError("--all is written as JSON lines, and not as CSV".to_owned()).into());
+        return Err(UsageError("--all writes JSON lines, not CSV".to_owned()).into());
     }
     if to_stdout && format == TransferFormat::Csv && global.output == Output::Json {
-        let text = "CSV to standard output does not go with --output json: write it to a file, or leave one of them out";
+        let text = "CSV on standard output cannot be combined with --output json: write to a file, or leave one of them out";
         return Err(UsageError(text.to_owned()).into());
     }
     let service = open_service(global).await?;
@@ -205,7 +205,8 @@ pub(super) async fn export(global: &Global, args: ExportArgs) -> anyhow::Result<
     written
 }
 
-/// Writes a new file, which is there when it is whole. Digests are in it: what is interrupted, and dropped, leaves nothing.
+/// Writes a new file, which appears only when it is complete. It contains digests, so an interrupted export must leave
+/// nothing behind.
 async fn to_file(
     path: &Path,
     write: impl AsyncFnOnce(&mut BufWriter<&File>) -> anyhow::Result<u64>,
@@ -218,7 +219,7 @@ async fn to_file(
     new.keep()
 }
 
-/// As it was said, or by the name's ending.
+/// Returns the given format, or the one of the file's extension.
 fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<TransferFormat> {
     let by_name = || match file.extension()?.to_str()? {
         "csv" => Some(TransferFormatArg::Csv),
@@ -229,7 +230,7 @@ fn format(said: Option<TransferFormatArg>, file: &Path) -> anyhow::Result<Transf
         Some(TransferFormatArg::Csv) => Ok(TransferFormat::Csv),
         Some(TransferFormatArg::Jsonl) => Ok(TransferFormat::Jsonl),
         None => {
-            let text = "the name ends in none of .csv, .jsonl and .json: give --format csv or --format jsonl";
+            let text = "the file name does not end in .csv, .jsonl or .json: give --format csv or --format jsonl";
             Err(UsageError(text.to_owned()).into())
         }
     }

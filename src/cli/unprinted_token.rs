@@ -1,5 +1,5 @@
-//! A token that was made and could not be printed: nobody has it, so nothing may go by it. It is revoked again, and what
-//! holds now is said.
+//! Undoes the creation of a token that could not be printed. Nobody has such a token, so it is revoked, and the error
+//! describes the resulting state.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::output::{PrintError, PrintResult};
 use crate::model::{Caller, Credential, PreviousToken};
 use crate::service::{self, Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
 
-/// For the audit log.
+/// Reason of the revocation, for the audit log.
 const REASON: &str = "its token could not be printed";
 
 /// Revokes a new credential unless its token was printed.
@@ -27,7 +27,7 @@ pub(super) async fn revoke_unless_printed(
     ))
 }
 
-/// Revokes what a credential was rotated into unless its token was printed.
+/// Revokes the successor of a rotated credential unless its token was printed.
 pub(super) async fn revoke_successor_unless_printed(
     service: &Arc<Service>,
     rotated: &Rotated,
@@ -60,7 +60,7 @@ pub(super) async fn revoke_caller_unless_printed(
     Err(not_printed(&error, &format!("{outcome}, and nothing was made: create it once more")))
 }
 
-/// Takes a caller's rotation back unless its token was printed. The caller itself is not revoked, for its old token is in use.
+/// Undoes a caller's rotation unless its token was printed. Does not revoke the caller, whose old token is in use.
 pub(super) async fn undo_caller_rotation_unless_printed(
     service: &Arc<Service>,
     rotated: &RotatedCaller,
@@ -97,7 +97,7 @@ pub(super) async fn undo_caller_rotation_unless_printed(
     Err(not_printed(&error, &outcome))
 }
 
-/// Ends all that `dev` has made unless it could be printed; in a store that is thrown away nothing is left to be ended.
+/// Revokes everything that `dev` has created unless it was printed.
 pub(super) async fn revoke_demo_unless_printed(
     service: &Arc<Service>,
     created: &[Credential],
@@ -126,7 +126,7 @@ async fn revoke(service: &Arc<Service>, created: &Credential) -> String {
     )
 }
 
-/// What became of what was made.
+/// Describes the result of a revocation.
 fn describe_revocation<T>(what: &str, revoked: service::Result<T>) -> String {
     match revoked {
         Ok(_) => format!("{what} was revoked again"),
@@ -137,7 +137,7 @@ fn describe_revocation<T>(what: &str, revoked: service::Result<T>) -> String {
     }
 }
 
-/// A token that nobody was shown. Not quiet even where a pipe was closed.
+/// A new token could not be printed. This is an error even if the reader closed the pipe.
 #[derive(Debug, thiserror::Error)]
 #[error("the new token could not be printed ({why}): {outcome}")]
 pub(super) struct TokenNotPrinted {

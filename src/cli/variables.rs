@@ -1,4 +1,4 @@
-//! The variables of the environment: those that are empty, and those that nobody knows.
+//! Environment variables: ignores empty ones, and warns of unknown ones.
 
 use std::collections::BTreeSet;
 
@@ -6,38 +6,38 @@ use clap::builder::{OsStr, Resettable};
 use clap::{Arg, Command};
 
 const PREFIX: &str = "SOPHIC_AUTH_";
-/// The tests' own.
+/// Prefix of the tests' variables.
 const TEST_PREFIX: &str = "SOPHIC_AUTH_TEST_";
-/// What the example gateway, which `dev` prints, is told by.
+/// Variables of the example gateway, in the command that `dev` prints.
 const CLIENT_VARIABLES: [&str; 2] = ["SOPHIC_AUTH_ENDPOINT", "SOPHIC_AUTH_CALLER_TOKEN"];
-/// How alike a name must be for it to be what was meant.
+/// Minimum similarity of a name that is suggested instead.
 const SIMILARITY_MIN: f64 = 0.85;
 
-/// The command with every variable that is set to nothing as if it were not set.
-pub(super) fn without_empty(command: Command) -> Command {
+/// Returns the command without the variables that are set to the empty string.
+pub(super) fn ignore_empty(command: Command) -> Command {
     let is_empty = |arg: &Arg| {
         let value = arg.get_env().and_then(std::env::var_os);
         value.is_some_and(|value| value.is_empty())
     };
     command
         .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::<OsStr>::Reset) } else { arg })
-        .mut_subcommands(without_empty)
+        .mut_subcommands(ignore_empty)
 }
 
-/// Warns of variables that look as if they were for this program and that it does not know.
+/// Warns of unknown variables with the prefix of this program.
 pub(super) fn warn_of_unknown(command: &Command) {
     let known = known(command);
     let set = std::env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     for name in unknown(&known, set) {
-        // Its value may be anything, a password too.
-        let meant = nearest(&known, &name).map(|meant| format!(": {meant} may be meant"));
-        tracing::warn!("{name} is no variable that is known{}", meant.unwrap_or_default());
+        // Does not log the value, which may be a password.
+        let meant = nearest(&known, &name).map(|meant| format!(": did you mean {meant}?"));
+        tracing::warn!("{name} is not a known variable{}", meant.unwrap_or_default());
     }
 }
 
-/// Every variable that a flag of any command may be given by.
+/// Returns the variables of all flags of all commands.
 fn known(command: &Command) -> BTreeSet<String> {
     let mut names: BTreeSet<_> = command
         .get_arguments()
@@ -56,14 +56,14 @@ fn unknown(
             && !name.starts_with(TEST_PREFIX)
             && !known.contains(name)
             && !CLIENT_VARIABLES.contains(&name.as_str())
-            && !is_of_kubernetes(name, value)
+            && !is_set_by_kubernetes(name, value)
     })
     .map(|(name, _)| name)
     .collect()
 }
 
-/// What Kubernetes sets in every container beside a Service that is named `sophic-auth`.
-fn is_of_kubernetes(name: &str, value: &str) -> bool {
+/// Whether Kubernetes sets this variable, in every container, for a Service named `sophic-auth`.
+fn is_set_by_kubernetes(name: &str, value: &str) -> bool {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let port = rest == "PORT" || rest.starts_with("PORT_");
     let by_port = port && (value.contains("://") || rest.contains("_TCP") || rest.contains("_UDP"));
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_set_is_not_taken_for_a_mistake() {
+    fn variables_of_other_programs_cause_no_warning() {
         let known = BTreeSet::from(["SOPHIC_AUTH_OUTPUT".to_owned()]);
         let set = [
             ("SOPHIC_AUTH_OUTPUT", "json"),

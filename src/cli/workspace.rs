@@ -16,15 +16,15 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
             let service = open_service(global).await?;
-            let known = known(&service, id.as_ref(), &slug).await?;
+            let existing = existing_id(&service, id.as_ref(), &slug).await?;
             let display_name = match name {
                 Some(name) => Some(name),
-                None if known.is_some() => None,
+                None if existing.is_some() => None,
                 None => Some(flag("the slug", DisplayName::parse(slug.as_str()))?),
             };
-            let id = match id.or(known) {
+            let id = match id.or(existing) {
                 Some(id) => id,
-                None => made_id()?,
+                None => new_id()?,
             };
             let (slug, disabled) = (Some(slug), switch.disabled());
             let put = PutWorkspace { id, slug, display_name, disabled, policy };
@@ -77,19 +77,19 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
     Ok(())
 }
 
-/// The workspace that is meant, if it is there already: the one of the id, or else of the slug.
-async fn known(
+/// Returns the id of the existing workspace that a `put` updates, by its id or else by its slug.
+async fn existing_id(
     service: &Service,
     id: Option<&WorkspaceId>,
     slug: &Slug,
 ) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
     let found = service.find_workspace(name).await?.map(|workspace| workspace.id);
-    // What is found by an id may be another, which has it as its slug.
+    // The lookup also finds a workspace that has this id as its slug.
     Ok(found.filter(|found| id.is_none_or(|id| id == found)))
 }
 
-fn made_id() -> anyhow::Result<WorkspaceId> {
+fn new_id() -> anyhow::Result<WorkspaceId> {
     let random: [u8; 10] = random_array(&OsRandom)?;
     flag("the id", WorkspaceId::parse(&format!("ws_{}", hex::encode(random))))
 }

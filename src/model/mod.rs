@@ -34,7 +34,7 @@ pub use ids::{
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, listed};
 pub use text::{Annotations, DisplayName, ReasonText};
-pub use time::{BootClock, Clock, RecentEvents, StoreTime, SystemClock, Timestamp};
+pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::{PolicyChange, Workspace, WorkspacePolicy};
 

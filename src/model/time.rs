@@ -158,18 +158,18 @@ pub struct StoreTime {
     pub now: Option<Timestamp>,
     /// Time of the newest recorded event.
     pub newest_event: Option<Timestamp>,
-    /// For a store without a clock: where the last [`Self::RECENT_WINDOW`] of events begins.
-    pub recent_events: Option<RecentEvents>,
+    /// For a store without a clock: where the last [`Self::LATELY`] of events begins.
+    pub lately: Option<Lately>,
 }
 
 impl StoreTime {
     /// Time for which a clock that reports a very long idle period must keep running before it is trusted.
-    pub const RECENT_WINDOW: Duration = Duration::from_hours(7 * 24);
+    pub const LATELY: Duration = Duration::from_hours(7 * 24);
 }
 
 /// The beginning of the recent events. A gap before it suggests that the clock jumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecentEvents {
+pub struct Lately {
     /// Time of the first recent event.
     pub first: Timestamp,
     /// Time of the event before it.

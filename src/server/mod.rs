@@ -152,7 +152,7 @@ pub enum StartError {
     },
     /// Plaintext on an address other than loopback, without `insecure`.
     #[error(
-        "{0} is not a loopback address, and without TLS anybody on the way could read tokens: \
+        "{0} is not a loopback address, and without TLS tokens could be read on the network: \
          give --tls-cert and --tls-key, or --insecure if the network itself is protected"
     )]
     Insecure(SocketAddr),

@@ -87,6 +87,7 @@ async fn probe(service: &Service, probe: Probe, result: watch::Sender<ProbeResul
     }
 }
 
+/// Publishes the readiness whenever a probe or the cache changes it.
 async fn publish(
     service: &Service,
     mut readable: watch::Receiver<ProbeResult>,
@@ -115,6 +116,7 @@ async fn publish(
     }
 }
 
+/// Returns the source of answers, by the state of the cache and the last read probe.
 fn source(memory: Memory, reads: &Result<(), StoreError>) -> Source {
     if reads.is_ok() {
         Source::Store

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::model::{BootClock as _, Clock, RecentEvents, StoreTime, SystemClock, Timestamp};
+use crate::model::{BootClock as _, Clock, Lately, StoreTime, SystemClock, Timestamp};
 
 /// Below this, this machine's clock is as good as the store's.
 const NEGLIGIBLE: i64 = 1_000_000;
@@ -161,7 +161,7 @@ fn quiet(store: StoreTime, now: Timestamp) -> Option<Quiet> {
     let now = store.newest_event.map(|since| Quiet { since, until: now });
     let lately = store
         .recent_events
-        .map(|RecentEvents { first, before }| Quiet { since: before, until: first });
+        .map(|Lately { first, before }| Quiet { since: before, until: first });
     now.filter(is_long).or(lately.filter(is_long))
 }
 
@@ -169,7 +169,7 @@ impl Quiet {
     /// The doubt about such a clock, until it has gone on for long enough: what a wrong one has written is no evidence for it.
     fn doubt(self, gone: i64) -> Option<Doubt> {
         let Self { since, until } = self;
-        let end = until.saturating_add(StoreTime::RECENT_WINDOW);
+        let end = until.saturating_add(StoreTime::LATELY);
         (gone < end.unix_micros()).then(|| {
             let text = format!(
                 "by this machine's clock nothing happened in the store from {since} to {until}. If that is so, purging begins by \

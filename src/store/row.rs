@@ -18,7 +18,7 @@ use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
     FoundFacts, Invalid, IpAllowlist, LastUse, Membership, Owner, OwnerKind, PermissionSet,
-    PreviousToken, PrincipalFacts, RecentEvents, ReplicaId, RequestId, Revision, Role, RotationId,
+    PreviousToken, PrincipalFacts, Lately, ReplicaId, RequestId, Revision, Role, RotationId,
     ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
@@ -424,14 +424,14 @@ pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
     let mut fields = Fields::of(row, "audit_events");
     let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
-    Ok(StoreTime { now, newest_event, recent_events: None })
+    Ok(StoreTime { now, newest_event, lately: None })
 }
 
 /// Reads where the last events begin.
-pub(super) fn recent_events(row: &impl Columns) -> Result<Option<RecentEvents>> {
+pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
     let mut fields = Fields::of(row, "audit_events");
     let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
-    Ok(first.zip(before).map(|(first, before)| RecentEvents { first, before }))
+    Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
 }
 
 /// Reads a store's life and its newest revision.

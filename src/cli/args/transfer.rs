@@ -46,15 +46,16 @@ pub(in crate::cli) struct ImportArgs {
 }
 
 fn rename(text: &str) -> Result<(String, Column), String> {
-    let (from, to) = text.split_once('=').ok_or("must be FROM=TO, as user_id=user")?;
+    let (from, to) = text.split_once('=').ok_or("must be FROM=TO, such as user_id=user")?;
     Ok((from.to_owned(), column(to)?))
 }
 
 fn preset(text: &str) -> Result<(Column, String), String> {
-    let (column_name, text) = text.split_once('=').ok_or("must be COLUMN=TEXT, as scopes=read")?;
+    let (column_name, text) =
+        text.split_once('=').ok_or("must be COLUMN=TEXT, such as scopes=read")?;
     let column = column(column_name)?;
     if matches!(column, Column::Token | Column::Digest | Column::Id) {
-        return Err(format!("{column_name} is of each record its own"));
+        return Err(format!("{column_name} is different in each record, so it has no default"));
     }
     Ok((column, text.to_owned()))
 }
@@ -62,7 +63,7 @@ fn preset(text: &str) -> Result<(Column, String), String> {
 fn column(name: &str) -> Result<Column, String> {
     Column::parse(name).ok_or_else(|| {
         let names = Column::ALL.map(Column::as_str).join(", ");
-        format!("there is no column {name}; there are {names}")
+        format!("there is no column {name}. The columns are {names}")
     })
 }
 
@@ -100,7 +101,7 @@ impl ImportArgs {
         ];
         match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => {
-                Err(UsageError(format!("{flag} does not go with a whole deployment")))
+                Err(UsageError(format!("{flag} cannot be used to import a whole deployment")))
             }
             None => Ok(()),
         }
@@ -142,34 +143,32 @@ Use --help for the format.";
 pub(in crate::cli) fn import_long_help() -> String {
     use std::fmt::Write as _;
     let mut text = String::from(
-        "Format: CSV (RFC 4180) with a header that names its columns, in any order, or JSON: an object for each line, or one array \
-         of objects. UTF-8. Columns that are not needed may be left out. Other columns are an error, unless --rename says \
-         which they are, or --ignore-columns that they are not needed; docs/import.md has the command for each of several \
-         systems:\n\n",
+        "Format: CSV (RFC 4180) with a header of column names, in any order, or JSON, as one object per line or one array of \
+         objects. The encoding is UTF-8. Optional columns may be left out. Other columns are an error, unless --rename or \
+         --ignore-columns names them. docs/import.md has commands for several systems.\n\n",
     );
     for column in Column::ALL {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<15} {}", column.as_str(), column.meaning());
     }
     text.push_str(
-        "\nWhat `export --all` has written is imported by the same command: whole, in one transaction, or not at all. What is \
-         there already and the same is left as it is; what is there and differs is reported, and nothing is written.\n\n\
-         A time is RFC 3339; or as Postgres prints it, 2027-01-31 12:00:00.5+00, where without a zone it is UTC; or a date, \
-         which is its first moment in UTC; or seconds, milliseconds or microseconds since 1970, told apart by their 10, 13 or \
-         16 digits. \\N is as empty, in CSV that was not exported here. In JSON times, users and workspaces may be numbers, and \
-         revoked and enabled true or false.\n\n\
-         A file that is no CSV or no JSON array is refused as a whole, by the line on which the record begins, and so is one \
-         whose tokens look like digests.\n\n\
+        "\nThe same command imports the output of `export --all`, in one transaction. Objects that exist and are the same are \
+         left unchanged. If an existing object differs, the import reports it and writes nothing.\n\n\
+         A time is one of: RFC 3339; the format of Postgres, such as 2027-01-31 12:00:00.5+00, in UTC if it has no zone; a \
+         date, which means its start in UTC; or a number of seconds, milliseconds or microseconds since 1970, which has 10, \
+         13 or 16 digits. In CSV from other systems, \\N means empty. In JSON, times, users and workspaces may be numbers, \
+         and revoked and enabled may be true or false.\n\n\
+         A file that is not valid CSV or JSON is refused as a whole, and the error names the line on which the record \
+         begins. A file whose tokens look like digests is refused too.\n\n\
          Every line is checked before anything is written. A bad line is reported by its number on standard error and \
-         left out; it does not stop the others, but for --all-or-nothing. If a token seems to stand in the clear in any \
-         column but `token`, nothing is written at all. Of a credential that is there already, with the same digest and \
-         owner, nothing is changed: an import that was interrupted is simply run again.\n\n\
-         What lives elsewhere already is taken over as it is: neither the server's policy nor a workspace's is store_url, so that \
-         an imported credential may live longer, or there may be more of them, than could be made here. The policy holds \
-         again when one is rotated. In the audit log each has an event of its own, `credential.import`, and each batch one \
-         more with their number.\n\n\
-         What was imported from another system is looked up by a server that runs with --accept-imported-tokens.\n\n\
-         Exit code 0: every line is in the store now, or was; 1: some are not; 2: wrong usage.\n\n\
+         skipped, unless --all-or-nothing is given. If a column other than `token` seems to contain a token, nothing is \
+         written. A credential that exists with the same digest and owner is left unchanged, so an interrupted import can \
+         be repeated.\n\n\
+         Policies do not apply to an import: neither the server's policy nor a workspace's limits the lifetime or the number \
+         of imported credentials. They apply when an imported credential is rotated. The audit log has an event \
+         `credential.import` for each credential, and one event for each batch.\n\n\
+         A server looks up tokens that were imported from another system only with --accept-imported-tokens.\n\n\
+         Exit code 0: every line is in the store; 1: some lines are not; 2: wrong usage.\n\n\
          Example:\n  \
          printf 'workspace,name,scopes,token\\nacme,ci,read,9c41f3e08b2d47a69c41f3e08b2d47a6\\n' | \
          sophic-auth import --format csv -",

@@ -1,4 +1,4 @@
-//! `credentials revoke`: many at once, with a progress bar where somebody watches.
+//! `credentials revoke`: bulk revocation, with a progress bar on a terminal.
 
 use std::sync::Arc;
 
@@ -19,17 +19,20 @@ pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow
     let revoked = if dry_run || !output::is_terminal() {
         service.bulk_revoke(operator(), request, |_| ()).await?
     } else {
-        watched(&service, request).await?
+        revoke_with_progress(&service, request).await?
     };
-    show(global.output, &service, dry_run, &revoked)?;
+    print(global.output, &service, dry_run, &revoked)?;
     service.close().await;
     Ok(())
 }
 
-async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<BulkRevoked> {
+async fn revoke_with_progress(
+    service: &Arc<Service>,
+    request: BulkRevoke,
+) -> anyhow::Result<BulkRevoked> {
     let preview = BulkRevoke { dry_run: true, ..request.clone() };
     let total = service.bulk_revoke(operator(), preview, |_| ()).await?.count;
-    // The template is the one that was tried.
+    // The template is a valid literal.
     let style = ProgressStyle::with_template("revoking {bar:30} {pos}/{len} {per_sec} {eta}");
     let bar =
         ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -40,7 +43,7 @@ async fn watched(service: &Arc<Service>, request: BulkRevoke) -> anyhow::Result<
     Ok(revoked?)
 }
 
-fn show(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> PrintResult {
+fn print(format: Output, service: &Service, dry_run: bool, revoked: &BulkRevoked) -> PrintResult {
     let now = service.now();
     let sample: Vec<_> =
         revoked.sample.iter().map(|credential| view::credential(credential, now)).collect();

@@ -1,5 +1,5 @@
-//! `leaked`: the tokens in what a secret scanner printed, or in any other text; those that are real are ended. Prints which
-//! those were and how many candidates there were, and never a token.
+//! `leaked`: finds tokens in the output of a secret scanner, or in any text, and revokes those that exist. Prints the
+//! revoked credentials and the number of candidates, but never a token.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,7 +19,7 @@ use crate::model::limits::LEAKED_TOKENS_MAX;
 use crate::service::{LeakedToken, Service, view};
 use crate::token::TokenKind;
 
-/// Of one token, so many of the places where it was found are passed on.
+/// Maximum number of places that are reported for one token.
 const PLACES_MAX: u8 = 20;
 
 pub(in crate::cli) async fn run(global: &Global, args: LeakedArgs) -> anyhow::Result<Outcome> {
@@ -57,7 +57,7 @@ fn open_input(file: Option<PathBuf>) -> anyhow::Result<Box<dyn BufRead>> {
     }
 }
 
-/// The candidates so far, by their digests.
+/// The candidates found so far, by digest.
 #[derive(Default)]
 struct Candidates {
     places: HashMap<Digest, Vec<Digest>>,
@@ -65,7 +65,7 @@ struct Candidates {
 }
 
 impl Candidates {
-    /// Whether neither the text nor the place where it was found is known.
+    /// Records a candidate. Returns whether the token or its place is new.
     fn insert(&mut self, leaked: &LeakedToken) -> bool {
         let place = Digest::of(&leaked.url);
         match self.places.entry(Digest::of(&leaked.token)) {
@@ -89,7 +89,7 @@ impl Candidates {
     }
 }
 
-/// What was real, each once.
+/// The credentials that exist, each once.
 #[derive(Default)]
 struct Revoked {
     rows: Vec<Value>,
@@ -121,9 +121,9 @@ impl Revoked {
     }
 }
 
-/// Says what was found. Whoever has read enough and closes the pipe hears by the exit code what it came to.
+/// Prints the result. The exit code reports it even if the reader closes the pipe early.
 fn report(global: &Global, candidates: &Candidates, revoked: &Revoked) -> anyhow::Result<Outcome> {
-    // A caller's token that leaked, and is not ended here, must not look like nothing.
+    // A leaked service token is not ended here, so the exit code must not be 0.
     let refused = candidates.places.is_empty() || candidates.service_tokens > 0;
     match print(global, candidates, revoked) {
         Err(PrintError::Closed) if refused => Ok(Outcome::Refused),
@@ -148,8 +148,8 @@ fn print(global: &Global, candidates: &Candidates, revoked: &Revoked) -> PrintRe
     }
     if candidates.service_tokens > 0 {
         output::note(&format!(
-            "{} of the candidates look like service tokens of callers, which are not ended here: `caller rotate` or `caller \
-             revoke` does that",
+            "{} of the candidates look like service tokens of callers, which this command does not revoke: use `caller rotate` \
+            or `caller revoke`",
             candidates.service_tokens
         ));
     }

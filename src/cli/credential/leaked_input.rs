@@ -1,5 +1,5 @@
-//! Where tokens stand in what a scanner prints, whatever scanner: JSON is taken apart, so that what is escaped is found and the
-//! place where it was found is kept, and the rest is text. A line of any length takes no more memory than a piece of it.
+//! Finds tokens in the output of any scanner. JSON is parsed, so that escaped tokens and the places where they were found
+//! are recognized. Anything else is searched as text. Long lines are read in pieces of bounded size.
 
 use std::io::{BufRead, Result};
 
@@ -11,39 +11,39 @@ use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
 use crate::service::{End, LeakedToken, Pieces};
 use crate::token::{scan, scan_across};
 
-/// Bytes that are looked at in one; what is longer is text, whose pieces overlap.
+/// Maximum size of a piece, in bytes. A longer line is searched as text, in overlapping pieces.
 const PIECE_BYTES_MAX: usize = 1024 * 1024;
-/// More than any token takes, each character of it escaped several times.
+/// Overlap of pieces, in bytes. Longer than any token, even if each of its characters is escaped several times.
 const OVERLAP_BYTES: usize = 4 * 1024;
-/// As much of the piece before is looked at for the beginning of a token that is broken over two.
+/// Number of bytes of the previous piece that are searched for the beginning of a token that continues in this one.
 const LOOKBACK_BYTES: usize = 256;
-/// A word that is alone on its line may be a token of another system from this length on.
+/// Minimum length of an imported token that is alone on its line, in bytes.
 const WORD_BYTES_MIN: usize = 8;
-/// Names of fields that say where.
+/// Names of fields with the place where a token was found.
 const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];
 
-/// The input in pieces: its lines, or the elements of an array.
+/// The input, in pieces: the lines of a text, or the elements of a JSON array.
 pub(in crate::cli) struct Input<R> {
     pieces: Pieces<R>,
-    /// The beginning of the next piece is the end of the last.
+    /// Whether the last piece was cut, so that the next one overlaps it.
     cut: bool,
     /// The end of the last piece.
     before: Zeroizing<Vec<u8>>,
 }
 
-/// One of them.
+/// A piece of the input.
 pub(in crate::cli) struct Piece<'p> {
-    /// The line on which it begins.
+    /// Number of the line on which the piece begins.
     pub(in crate::cli) line: u64,
     bytes: &'p [u8],
-    /// The end of the piece before.
+    /// The end of the previous piece.
     before: &'p [u8],
-    /// All of it, and not what was cut off.
+    /// Whether this is a complete line or element.
     whole: bool,
 }
 
 impl<R: BufRead> Input<R> {
-    /// Looks at the first bytes to tell what it is.
+    /// Detects by the first bytes whether the input is a JSON array.
     pub(in crate::cli) fn new(mut input: R) -> Result<Self> {
         let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
         let is_array = first == Some(&b'[');
@@ -55,7 +55,7 @@ impl<R: BufRead> Input<R> {
         Ok(Self { pieces, cut: false, before: Zeroizing::default() })
     }
 
-    /// The next one that has anything in it.
+    /// Returns the next piece that is not blank.
     pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let last = self.pieces.bytes();
         self.before.clear();
@@ -72,7 +72,7 @@ impl<R: BufRead> Input<R> {
     }
 }
 
-/// Gives what may be tokens in a piece, each with what is said of it; `reason` where nothing is.
+/// Calls `each` with every possible token in a piece, and its place and reason. `reason` is the default.
 pub(in crate::cli) fn for_each_candidate(
     piece: &Piece<'_>,
     reason: &str,
@@ -118,14 +118,14 @@ pub(in crate::cli) fn for_each_candidate(
     }
 }
 
-/// What JSON says beside a token.
+/// Fields of a JSON object beside a token.
 #[derive(Default)]
 struct ScannerFields {
     url: String,
     reason: String,
 }
 
-/// Looks through all strings, the names of fields too.
+/// Searches all strings and field names of a JSON value.
 fn scan_json(
     value: &Value,
     name: &str,
@@ -162,7 +162,7 @@ fn contains_token(text: &[u8]) -> bool {
     any
 }
 
-/// Takes the tokens out of memory again.
+/// Erases the strings, which may be tokens, from memory.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),

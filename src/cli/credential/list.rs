@@ -1,4 +1,4 @@
-//! `credentials list|expiring`: keys and personal access tokens together, and the lists of `key` and `pat`.
+//! `credentials list|expiring`, `key list` and `pat list`.
 
 use std::time::Duration;
 
@@ -32,13 +32,13 @@ pub(in crate::cli) async fn run(
         CredentialsCommand::Expiring { within, owner } => {
             refuse_token_output(global)?;
             let outcome = expiring(global, within, owner).await;
-            // Exit code 1 says that some expire, so that no failure may say it too.
+            // Exit code 1 means that some credentials expire, so a failure must not have it.
             outcome.context(NoAnswer)
         }
     }
 }
 
-/// Lists what the flags name, of those whose they are.
+/// Lists the credentials that match the owner and the flags.
 pub(in crate::cli) async fn list(
     global: &Global,
     owner_filter: ListCredentials,
@@ -81,7 +81,7 @@ async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow
     Ok(if none { Outcome::Done } else { Outcome::Refused })
 }
 
-/// Every credential, page after page, up to a limit.
+/// Fetches all pages of matching credentials, up to `limit`.
 async fn fetch(
     service: &Service,
     request: &ListCredentials,
@@ -149,7 +149,7 @@ fn filter(
     })
 }
 
-/// What a table shows: the owner by kind, and what the list is ordered by.
+/// Returns the columns of a table, which depend on the kind and the order.
 fn columns(kind: Option<CredentialKind>, order: CredentialOrder) -> Vec<&'static str> {
     let owner: &[_] = match kind {
         Some(CredentialKind::Key) => &["workspace_id"],

@@ -1,4 +1,4 @@
-//! `key` and `pat`: making one, and what happens to it; and lists of them, `credentials` too.
+//! `key`, `pat`, `credentials` and `leaked`.
 
 mod bulk_revoke;
 pub(super) mod leaked;
@@ -72,7 +72,7 @@ async fn run_lifecycle(
             let id = credential_id(&id)?;
             let service = open_service(global).await?;
             let shown = service.get_credential(&operator(), id, "").await?;
-            // A key is no personal access token, and the reverse.
+            // `key show` must not find a personal access token, or the reverse.
             let shown = Some(shown).filter(|shown| shown.kind == kind);
             let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
             finish(global, service, &shown).await
@@ -173,10 +173,15 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let mut invalid_because = None;
     let target = if args.credential == "-" {
         let text = read_token_from_stdin()?;
+<<<<<<< HEAD
         // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
         invalid_because = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
+=======
+        // Only the format of our tokens is known. An imported token may look like anything.
+        invalid_because = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
+>>>>>>> main
         if text.is_empty() {
-            anyhow::bail!(UsageError("there is no token on standard input".to_owned()));
+            anyhow::bail!(UsageError("standard input has no token".to_owned()));
         }
         RevokeTarget::Token(text)
     } else {
@@ -196,7 +201,7 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     finish(global, service, &credential).await
 }
 
-/// Shows the credential, and closes the store.
+/// Prints the credential and closes the store.
 async fn finish(
     global: &Global,
     service: Arc<Service>,
@@ -225,7 +230,7 @@ fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
 fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let entries = entries.iter().map(|entry| {
         let (key, value) = entry.split_once('=').ok_or_else(|| {
-            UsageError("--annotation must be KEY=VALUE, as team=search".to_owned())
+            UsageError("--annotation must be KEY=VALUE, such as team=search".to_owned())
         })?;
         Ok((key.to_owned(), value.to_owned()))
     });

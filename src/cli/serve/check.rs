@@ -1,5 +1,5 @@
-//! Flags of `serve` that contradict or need each other: all rules in one place, whether a flag was given on the command
-//! line or by its variable. All that is wrong is said at once.
+//! Rules on which flags of `serve` require or exclude each other, for flags and variables alike. All violations are
+//! reported together.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,14 +8,17 @@ use crate::cache::patience;
 use crate::cli::UsageError;
 use crate::cli::args::serve::{Ports, ServeArgs};
 
-/// Refuses flags that cannot be meant together; else gives what may not be meant, and works all the same.
+/// Checks the flags. Returns warnings about combinations that work but may surprise.
+///
+/// # Errors
+/// Flags contradict each other, or one lacks another.
 pub(in crate::cli) fn check(args: &ServeArgs) -> Result<Vec<String>, UsageError> {
     let mut wrong = ports(&args.ports);
     tls(args, &mut wrong);
     let purges = !args.purge.dead_after.is_zero() || !args.purge.changes_after.is_zero();
     if args.purge_every.is_some() && !purges {
         wrong.push(
-            "--purge-every has nothing to do: --purge-dead-after and --purge-changes-after are 0s, which is never"
+            "--purge-every has no effect, because --purge-dead-after and --purge-changes-after are 0s"
                 .to_owned(),
         );
     }
@@ -23,13 +26,13 @@ pub(in crate::cli) fn check(args: &ServeArgs) -> Result<Vec<String>, UsageError>
     if wrong.is_empty() { Ok(warnings(args)) } else { Err(UsageError(wrong.join("; "))) }
 }
 
-/// The same of the ports alone, which `dev` has too.
+/// Checks the ports, which `dev` has too.
 pub(in crate::cli) fn ports(ports: &Ports) -> Vec<String> {
     let (grpc, http) = (ports.listen, ports.http_listen);
     let any = |address: SocketAddr| address.ip().is_unspecified();
     let meet = grpc.ip() == http.ip() || any(grpc) || any(http);
     if grpc.port() != 0 && grpc.port() == http.port() && meet {
-        let text = "--listen and --http-listen must have different ports: gRPC and HTTP share none";
+        let text = "--listen and --http-listen must have different ports";
         return vec![text.to_owned()];
     }
     Vec::new()
@@ -51,24 +54,25 @@ fn tls(args: &ServeArgs, wrong: &mut Vec<String>) {
     needs(text, certificates, "--tls-cert and --tls-key", certificate);
     if args.insecure && certificate {
         wrong.push(
-            "--insecure listens in the clear, and --tls-cert does not: give one of them".to_owned(),
+            "--insecure allows plaintext, and --tls-cert turns it off: give only one of them"
+                .to_owned(),
         );
     }
     let plain = args.issuer.as_ref().is_some_and(|issuer| issuer.starts_with("http://"));
     if plain && certificate {
-        wrong.push("--issuer is an http URL, and --tls-cert makes the port speak https".to_owned());
+        wrong.push("--issuer is an http URL, but with --tls-cert the port serves https".to_owned());
     }
 }
 
-/// What works and may yet surprise.
+/// Returns warnings about combinations that work but may surprise.
 fn warnings(args: &ServeArgs) -> Vec<String> {
     let mut warnings = Vec::new();
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
     let dead = patience(args.lease);
     if !args.request_timeout.is_zero() && args.request_timeout <= dead {
         warnings.push(format!(
-            "a revocation waits up to {} for a server that died (--lease and a margin), which is not less than \
-             --request-timeout {}: such calls end in BARRIER_PENDING, and have to be repeated",
+            "a revocation waits up to {} for a crashed server (--lease plus a margin), which is not less than \
+            --request-timeout {}: such calls fail with BARRIER_PENDING and must be retried",
             time(dead),
             time(args.request_timeout),
         ));
@@ -76,7 +80,7 @@ fn warnings(args: &ServeArgs) -> Vec<String> {
     let watched = args.purge.changes_after;
     if !watched.is_zero() && watched < args.cache_ttl {
         warnings.push(format!(
-            "--purge-changes-after {} is less than --cache-ttl {}: clients that were away for longer start afresh",
+            "--purge-changes-after {} is less than --cache-ttl {}: clients that were disconnected for longer lose their cache",
             time(watched),
             time(args.cache_ttl),
         ));

@@ -1,4 +1,4 @@
-//! `dev`: everything at once for a newcomer, on a store that is thrown away.
+//! `dev`: a server with demo data on a temporary store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::service::{
 use crate::store::{self, AuditFilter};
 
 const WORKSPACE: &str = "demo";
-/// What tells a store that `dev` has made: it is the first that is written.
+/// Id of the demo workspace. It marks a store that `dev` has created, because it is written first.
 const WORKSPACE_ID: &str = "made-by-sophic-auth-dev";
 const USER: &str = "ada";
 const CALLER: &str = "dev";
-/// What is captured at the example gateway.
+/// Body of the example request to the gateway.
 const CAPTURE: &str = r#"{"title":"Hello","text":"My first capture."}"#;
 
-/// What there is to play with.
+/// The demo data.
 struct Demo {
     caller_token: String,
     key: String,
@@ -52,8 +52,7 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
     } else {
         if global.database_url.is_some() {
             output::note(
-                "SOPHIC_AUTH_DATABASE_URL is ignored: dev writes to a store of its own, or to an empty one that --database-url \
-                 names",
+                "SOPHIC_AUTH_DATABASE_URL is ignored: dev uses a temporary store, or an empty one given by --database-url",
             );
         }
         let folder = tempfile::Builder::new().prefix("sophic-auth-dev-").tempdir()?;
@@ -80,7 +79,7 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
             output::announce_tokens(welcome(&running, &demo, &url, folder.is_some())?)
         }
     };
-    // What it says is all there is of it.
+    // The tokens in the output cannot be shown again.
     let shown = unprinted_token::revoke_demo_unless_printed(
         &running.service,
         &demo.credentials,
@@ -95,14 +94,14 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
     until_stopped(running, signals, OnHangup::Stop).await
 }
 
-/// Refuses every store but one that is empty or that `dev` has made, before anything is changed in it.
+/// Refuses every store that is neither empty nor created by `dev`, before anything in it is changed.
 async fn refuse_foreign_store(url: &str) -> anyhow::Result<()> {
     let pending = store::pending(url).await?;
     if pending.from == 0 {
         let Some(others) = store::others(url).await? else { return Ok(()) };
         anyhow::bail!(UsageError(format!(
-            "dev writes only to a database that is empty or that it has made itself, and this one has other programs' tables \
-             ({others}): name another with --database-url, or none"
+            "dev uses only an empty database or one that it has created, but this one has tables of other programs \
+            ({others}): give another --database-url, or none"
         )));
     }
     let service = server::open_service(url, Options::default()).await?;
@@ -112,13 +111,13 @@ async fn refuse_foreign_store(url: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!(UsageError(
-        "dev writes only to a store that is empty or that it has made itself, and this one is neither: name another with \
-         --database-url, or none"
+        "dev uses only an empty store or one that it has created, and this one is neither: give another --database-url, \
+        or none"
             .to_owned()
     ))
 }
 
-/// Whether nothing was ever done in it.
+/// Whether the store has no change, no audit event and no caller.
 async fn is_empty(service: &Service) -> anyhow::Result<bool> {
     let page = PageRequest { size: 1, token: String::new() };
     let events = service.list_audit_events(&AuditFilter::default(), &page).await?;
@@ -127,7 +126,7 @@ async fn is_empty(service: &Service) -> anyhow::Result<bool> {
     Ok(revision.0 == 0 && events.items.is_empty() && callers.items.is_empty())
 }
 
-/// Whether the demo workspace is there, or was, by an id that nobody else gives.
+/// Whether the store has, or had, the demo workspace, which only `dev` creates with this id.
 async fn was_made_by_dev(service: &Service) -> anyhow::Result<bool> {
     let demo = service.find_workspace(WORKSPACE_ID).await?;
     if demo.is_some_and(|demo| demo.id.as_str() == WORKSPACE_ID) {
@@ -157,7 +156,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let put = PutUser { id: user.clone(), display_name: named, disabled };
     service.put_user(operator(), put).await?;
     service.put_membership(operator(), name.clone(), user.clone(), Role::Member).await?;
-    // On a store that was used before, the caller of last time makes way.
+    // On a store from an earlier run, the old caller is replaced.
     match service.revoke_caller(operator(), CALLER.to_owned()).await {
         Err(error) if error.reason.kind() != Kind::NotFound => return Err(error.into()),
         _ => {}
@@ -239,7 +238,7 @@ To paste into another terminal:
     ))
 }
 
-/// As a shell takes it for one word.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

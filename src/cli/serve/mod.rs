@@ -1,4 +1,4 @@
-//! `serve`: the server, until a signal ends it.
+//! `serve`: runs the server until a signal stops it.
 
 mod check;
 pub(super) mod dev;
@@ -29,13 +29,13 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     let config = Config { connections_max, ..config(global, *args)? };
     let format = global.output;
     let listening = |listening| announce(format, listening);
-    // A store that is away may be waited for a long time.
+    // While the store is down, this may wait for a long time.
     let running = server::start_waiting_for_store(config, listening, signals.terminated()).await?;
     let Some(running) = running else { return Ok(()) };
     until_stopped(running, signals, OnHangup::ReloadTls).await
 }
 
-/// The first line of output.
+/// Prints the addresses of the ports.
 fn announce(format: Output, listening: ListenAddresses) {
     let (grpc, http) = (listening.grpc_url(), listening.http_url());
     match format {
@@ -46,19 +46,19 @@ fn announce(format: Output, listening: ListenAddresses) {
     }
 }
 
-/// How often to clean up, where nobody says.
+/// Default interval between purges.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
-/// What SIGHUP is taken for.
+/// Reaction to SIGHUP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnHangup {
-    /// A reason to read the certificates anew: a server has no terminal.
+    /// Reload the TLS files. A server has no terminal that could hang up.
     ReloadTls,
-    /// The end: the terminal is gone.
+    /// Stop, because the terminal is closed.
     Stop,
 }
 
-/// Runs until SIGTERM, SIGINT or SIGQUIT, then stops in good order; a second signal ends the process at once.
+/// Runs until SIGTERM, SIGINT or SIGQUIT, then shuts down gracefully. A second signal stops the process at once.
 pub(super) async fn until_stopped(
     running: Running,
     mut signals: Signals,
@@ -78,14 +78,14 @@ pub(super) async fn until_stopped(
 fn reload_tls(running: &Running) {
     if !running.tls {
         tracing::info!(
-            "SIGHUP changes nothing: it has the files of TLS read anew, and this server is without TLS"
+            "SIGHUP changes nothing: it reloads TLS files, and this server does not use TLS"
         );
         return;
     }
     match running.reload_tls() {
         Ok(()) => tracing::info!("TLS files were read anew"),
         Err(error) => {
-            tracing::error!(%error, "TLS files could not be read anew: the old ones stay in use");
+            tracing::error!(%error, "could not reload the TLS files: the old ones stay in use");
         }
     }
 }
@@ -134,11 +134,11 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
     })
 }
 
-/// Tokens pass through this process's memory; they must not land in a core file. Where it cannot be had, it is said.
+/// Disables core dumps, because tokens pass through this process's memory. Logs a failure.
 fn forbid_core_dumps() {
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
     {
-        tracing::warn!(%error, "core dumps could not be switched off");
+        tracing::warn!(%error, "could not disable core dumps");
     }
 }

@@ -1,26 +1,25 @@
-//! How many files the server may have open, which connections are too.
+//! The limit of open files, which also limits connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Connections on each port, where nobody says how many and there is room for them.
+/// Default maximum number of connections per port.
 const CONNECTIONS_MAX: usize = 10_000;
-/// Ports, each with its own connections: one file each.
+/// Number of ports.
 const PORTS: u64 = 2;
-/// What a server opens beside the connections of its two ports: the store's, logs, the runtime's own.
+/// Files that a server opens apart from client connections: for the store, logs and the runtime.
 const OTHERS: u64 = 128;
 
-/// How many connections each port may have. The limit of open files is raised to what the system allows. As many as were
-/// requested for are not made fewer, but it is said where that limit has no room for them: the kernel would refuse them one by
-/// one, much later.
+/// Raises the limit of open files to its hard limit, and returns the maximum number of connections per port. Keeps a
+/// requested number, but warns if the limit is too low for it, since otherwise connections would fail only under load.
 pub(in crate::cli) fn connections_max(requested: Option<usize>) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let raised = Rlimit { current: maximum, maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files could not be raised");
+            tracing::warn!(%error, "could not raise the limit of open files");
         }
     }
-    // Nothing: no limit.
+    // `None` means no limit.
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let Some(requested) = requested else {
         let fitting = connections_that_fit(limit);
@@ -41,14 +40,14 @@ pub(in crate::cli) fn connections_max(requested: Option<usize>) -> usize {
     requested
 }
 
-/// How many connections on each port so many files are enough for, up to the default.
+/// Returns how many connections per port fit into this limit of open files, up to the default.
 fn connections_that_fit(limit: u64) -> usize {
     let fitting = limit.saturating_sub(OTHERS) / PORTS;
-    // Not 0, which would be no limit.
+    // At least 1, because 0 would mean no limit.
     usize::try_from(fitting).map_or(CONNECTIONS_MAX, |fitting| fitting.clamp(1, CONNECTIONS_MAX))
 }
 
-/// How many files so many connections on each port may take.
+/// Returns how many files this many connections per port need.
 const fn files_needed(connections_max: usize) -> u64 {
     (connections_max as u64).saturating_mul(PORTS).saturating_add(OTHERS)
 }
@@ -58,7 +57,7 @@ mod tests {
     use super::{CONNECTIONS_MAX, connections_that_fit, files_needed};
 
     #[test]
-    fn what_there_is_room_for_is_never_too_many() {
+    fn the_default_number_of_connections_fits_into_the_limit_of_open_files() {
         for limit in [256, 1_024, 20_000, 20_127] {
             assert!(
                 files_needed(connections_that_fit(limit)) <= limit

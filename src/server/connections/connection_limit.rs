@@ -91,47 +91,51 @@ mod tests {
     }
 
     #[test]
-    fn who_has_asked_nothing_for_longest_goes_and_no_caller_with_requests_under_way() {
+    fn the_longest_idle_connection_is_evicted_and_none_with_a_callers_request() {
         let limit = ConnectionLimit::new(3);
         let (first, second, third) = (acquire(&limit), acquire(&limit), acquire(&limit));
-        let (first, second, third) =
-            (first.expect("room"), second.expect("room"), third.expect("room"));
+        let (first, second, third) = (
+            first.expect("there is a free permit"),
+            second.expect("there is a free permit"),
+            third.expect("there is a free permit"),
+        );
         let busy = first.activity.begin();
         busy.of_a_caller();
         third.activity.asked();
         second.activity.asked();
-        let fourth = acquire(&limit).expect("the third goes");
+        let fourth = acquire(&limit).expect("the third is evicted");
         assert!(third.activity.has_ended());
         assert!(!first.activity.has_ended() && !second.activity.has_ended());
         // An unauthenticated peer's connection goes before an idle caller's, even with a recent request in flight.
         second.activity.begin().of_a_caller();
         let open = fourth.activity.begin();
-        let fifth = acquire(&limit).expect("the fourth goes, though it asked last");
+        let fifth = acquire(&limit).expect("the fourth is evicted, despite its recent request");
         assert!(fourth.activity.has_ended() && !second.activity.has_ended());
         let fifth_busy = fifth.activity.begin();
         fifth_busy.of_a_caller();
-        let sixth = acquire(&limit).expect("the idle caller goes");
+        let sixth = acquire(&limit).expect("the idle caller is evicted");
         assert!(second.activity.has_ended());
         let sixth_busy = sixth.activity.begin();
         sixth_busy.of_a_caller();
         assert!(acquire(&limit).is_none(), "all are busy");
         drop(fifth_busy);
-        let seventh = acquire(&limit).expect("the fifth goes");
+        let seventh = acquire(&limit).expect("the fifth is evicted");
         assert!(fifth.activity.has_ended() && !first.activity.has_ended());
         drop((open, busy, sixth_busy, seventh));
     }
 
     #[test]
-    fn a_place_that_is_left_is_free_and_one_that_was_lost_is_not_given_back_twice() {
+    fn a_dropped_permit_admits_another_and_an_evicted_one_is_not_released_twice() {
         let limit = ConnectionLimit::new(1);
-        let lost = acquire(&limit).expect("room");
-        let other = acquire(&limit).expect("the first goes");
+        let lost = acquire(&limit).expect("there is a free permit");
+        let other = acquire(&limit).expect("the first is evicted");
         drop(lost);
         assert_eq!(limit.connections.lock().by_number.len(), 1);
         drop(other);
         assert!(limit.connections.lock().by_number.is_empty());
         let unbounded = ConnectionLimit::new(0);
-        let many: Vec<_> = (0..100).map(|_| acquire(&unbounded).expect("room")).collect();
+        let many: Vec<_> =
+            (0..100).map(|_| acquire(&unbounded).expect("there is a free permit")).collect();
         assert!(many.iter().all(|permit| !permit.activity.has_ended()));
     }
 }

@@ -144,35 +144,38 @@ mod tests {
         [head, vec![0; length]].concat()
     }
 
-    fn received(chunks: &[&[u8]]) -> bool {
+    fn settings_received(chunks: &[&[u8]]) -> bool {
         let mut frames = FrameTracker::default();
         chunks.iter().any(|chunk| frames.receive(chunk).settings)
     }
 
     #[test]
-    fn only_all_of_settings_is_a_greeting() {
+    fn only_a_complete_settings_frame_completes_the_handshake() {
         for good in [frame(SETTINGS, 0, 0), frame(SETTINGS, 0, 6)] {
-            assert!(received(&[&good]));
-            assert!(received(&[&[good.as_slice(), b"more"].concat()]));
+            assert!(settings_received(&[&good]));
+            assert!(settings_received(&[&[good.as_slice(), b"more"].concat()]));
             let bytes: Vec<_> = good.chunks(1).collect();
-            assert!(received(&bytes));
-            assert!(!received(&bytes[..bytes.len() - 1]));
+            assert!(settings_received(&bytes));
+            assert!(!settings_received(&bytes[..bytes.len() - 1]));
         }
         for bad in [frame(SETTINGS, 1, 0), frame(PING, 0, 8)] {
-            assert!(!received(&[&bad]));
-            assert!(!received(&[&bad, &frame(SETTINGS, 0, 0)]), "it comes too late");
+            assert!(!settings_received(&[&bad]));
+            assert!(
+                !settings_received(&[&bad, &frame(SETTINGS, 0, 0)]),
+                "SETTINGS must come first"
+            );
         }
     }
 
     /// The result does not depend on how the bytes are split into chunks.
     #[test]
-    fn a_block_is_whole_with_its_last_frame_and_no_sooner() {
+    fn a_header_block_is_complete_only_with_its_last_frame() {
         for begins in [HEADERS, PUSH_PROMISE] {
-            a_block_that_begins_with(begins);
+            check_header_block(begins);
         }
     }
 
-    fn a_block_that_begins_with(kind: u8) {
+    fn check_header_block(kind: u8) {
         let before = [frame(PING, 0, 8), frame(HEADERS, END_HEADERS, 20)].concat();
         let block = [
             frame(kind, 1, 30),
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_counted_unless_it_is_data() {
+    fn incomplete_frames_are_counted_except_data() {
         for (kind, counted) in [(HEADERS, true), (SETTINGS, true), (PING, true), (DATA, false)] {
             let bytes = frame(kind, END_HEADERS, 300);
             let mut frames = FrameTracker::default();
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_h2_ends_the_connection_for_is_not_kept_from_it() {
+    fn a_protocol_error_is_passed_on_to_h2() {
         let broken = [
             frame(HEADERS, 0, PAYLOAD_MAX + 1),
             [frame(HEADERS, 0, 3), frame(PING, 0, 8)].concat(),

@@ -79,16 +79,16 @@ mod tests {
     use super::{BYTES_MAX, HeaderBudget, UNCOUNTED_BYTES, UNIT};
 
     #[test]
-    fn what_is_beyond_a_connections_own_is_bounded_and_given_back() {
+    fn bytes_beyond_the_uncounted_ones_are_bounded_and_released() {
         let budget = Arc::<HeaderBudget>::default();
         let (mut first, mut second, mut caller) =
             (budget.reserve(), budget.reserve(), budget.reserve());
         assert!(first.resize(UNCOUNTED_BYTES + BYTES_MAX, || false));
-        assert!(second.resize(UNCOUNTED_BYTES, || false), "its own it has in any case");
+        assert!(second.resize(UNCOUNTED_BYTES, || false), "uncounted bytes are always available");
         assert!(!second.resize(UNCOUNTED_BYTES + 1, || false));
         assert!(
             caller.resize(UNCOUNTED_BYTES + BYTES_MAX, || true),
-            "strangers leave callers their room"
+            "unauthenticated peers cannot use the budget of callers"
         );
         assert!(!caller.resize(UNCOUNTED_BYTES + BYTES_MAX + 1, || true));
         assert!(first.resize(UNCOUNTED_BYTES + BYTES_MAX - UNIT, || false));

@@ -43,7 +43,7 @@ struct Http1Headers {
     /// Bytes of the last read.
     last: usize,
     /// When a request last began or ended, as of the last read.
-    asked: Instant,
+    last_request: Instant,
 }
 
 /// An incomplete HTTP/2 header block, and the bytes behind it. They are held back until the block is complete, because h2
@@ -73,8 +73,8 @@ impl<I> HeaderLimitedStream<I> {
             let bytes = &buffer.filled()[before..];
             let compared = bytes.len().min(PREFACE.len() - *matched);
             if bytes[..compared] != PREFACE[*matched..*matched + compared] {
-                let asked = self.activity.last();
-                self.state = State::Http1(Http1Headers { bytes: *matched, last: 0, asked });
+                let last_request = self.activity.last();
+                self.state = State::Http1(Http1Headers { bytes: *matched, last: 0, last_request });
             } else if *matched + compared < PREFACE.len() {
                 *matched += compared;
                 return Ok(());
@@ -102,11 +102,11 @@ impl<I> HeaderLimitedStream<I> {
             }
             State::Preface(_) => {}
         }
-        self.count()
+        self.update_reservation()
     }
 
     /// Updates the reservation to the bytes of incomplete headers.
-    fn count(&mut self) -> Result<()> {
+    fn update_reservation(&mut self) -> Result<()> {
         let bytes = match &self.state {
             State::Preface(_) => 0,
             State::Http1(headers) => headers.bytes,
@@ -116,21 +116,21 @@ impl<I> HeaderLimitedStream<I> {
         if self.reserved.resize(bytes, || self.activity.is_known()) {
             return Ok(());
         }
-        let all = "too much is held of headers that are not whole";
-        Err(Error::new(ErrorKind::QuotaExceeded, all))
+        let text = "the memory budget for incomplete headers is exhausted";
+        Err(Error::new(ErrorKind::QuotaExceeded, text))
     }
 }
 
 impl Http1Headers {
     /// Counts `more` received bytes.
     fn add(&mut self, more: usize, activity: &Activity) {
-        let asked = activity.last();
+        let last_request = activity.last();
         // The last read completed a request, so hyper holds at most the bytes of that read.
-        if asked != self.asked || activity.is_busy() {
+        if last_request != self.last_request || activity.is_busy() {
             self.bytes = self.last;
         }
         self.bytes += more;
-        (self.last, self.asked) = (more, asked);
+        (self.last, self.last_request) = (more, last_request);
     }
 }
 
@@ -140,19 +140,19 @@ impl HeldBlock {
         &mut self,
         buffer: &mut ReadBuf<'_>,
         from: usize,
-        whole: usize,
+        complete: usize,
         frames: &mut FrameTracker,
     ) {
         let in_block = frames.is_in_header_block();
         if self.bytes.is_empty() && !in_block {
             return;
         }
-        let came = buffer.filled().len() - from;
+        let received = buffer.filled().len() - from;
         if self.bytes.is_empty() {
-            self.bytes.extend_from_slice(&buffer.filled()[from + whole..]);
-            buffer.set_filled(from + whole);
+            self.bytes.extend_from_slice(&buffer.filled()[from + complete..]);
+            buffer.set_filled(from + complete);
         } else {
-            let ready = if in_block { whole } else { came };
+            let ready = if in_block { complete } else { received };
             if ready > 0 {
                 self.ready = self.bytes.len() + ready;
             }
@@ -191,7 +191,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for HeaderLimitedStream<I> {
         let before = buffer.filled().len();
         loop {
             if this.held_block.release(buffer) {
-                return Poll::Ready(this.count());
+                return Poll::Ready(this.update_reservation());
             }
             let io = &mut this.io;
             ready!(match this.state {
@@ -248,7 +248,7 @@ mod tests {
         /// Sends bytes and returns what the stream releases, in reads of `size` bytes.
         fn send(&mut self, bytes: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
             let sent = self.peer.write_all(bytes).now_or_never();
-            sent.expect("there is room").expect("it is sent");
+            sent.expect("the pipe has room").expect("the bytes are sent");
             let (mut received, mut buffer) = (Vec::new(), vec![0; size]);
             while let Some(read) = self.stream.read(&mut buffer).now_or_never() {
                 received.extend_from_slice(&buffer[..read?]);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_handed_on_when_it_is_whole_and_all_else_at_once() {
+    fn a_header_block_is_released_when_it_is_complete_and_all_else_at_once() {
         let before = [PREFACE, &frame(4, 0, 6), &frame(6, 0, 8), &frame(1, 4, 20)].concat();
         let block = [frame(1, 1, 90), frame(9, 0, 0), frame(9, 0, 200), frame(9, 4, 7)].concat();
         let all = [&before[..], &block, &frame(0, 0, 50), &block, &block, &frame(0, 1, 9)].concat();
@@ -274,7 +274,7 @@ mod tests {
                     (TestConnection::new(false), 0, Vec::new());
                 for chunk in all.chunks(sent) {
                     came += chunk.len();
-                    received.extend(connection.send(chunk, read).expect("it is handed on"));
+                    received.extend(connection.send(chunk, read).expect("the bytes are released"));
                     if came <= before.len() {
                         assert_eq!(received.len(), came);
                     } else if came < ends {
@@ -288,40 +288,45 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_longer_than_any_is_handed_on_for_h2_to_refuse() {
+    fn a_too_long_header_block_is_released_for_h2_to_refuse() {
         let mut connection = TestConnection::new(false);
         let begun = [PREFACE, &frame(4, 0, 0), &frame(1, 0, 9)].concat();
-        connection.send(&begun, 8_192).expect("it is handed on");
+        connection.send(&begun, 8_192).expect("the bytes are released");
         let more = frame(9, 0, 200).repeat(BLOCK_BYTES_MAX / 209);
-        assert_eq!(connection.send(&more, 8_192).expect("it is kept"), b"");
-        let received = connection.send(&frame(9, 0, 200), 8_192).expect("it is handed on");
+        assert_eq!(connection.send(&more, 8_192).expect("the block is held back"), b"");
+        let received = connection.send(&frame(9, 0, 200), 8_192).expect("the bytes are released");
         assert!(received.len() > BLOCK_BYTES_MAX);
-        assert_eq!(connection.send(b"anything", 8_192).expect("it is handed on"), b"anything");
+        assert_eq!(
+            connection.send(b"anything", 8_192).expect("the bytes are released"),
+            b"anything"
+        );
     }
 
     #[test]
-    fn what_is_not_whole_takes_room_and_what_is_whole_takes_none() {
+    fn only_incomplete_headers_count_toward_the_budget() {
         let mut connection = TestConnection::new(true);
         let request = [b"GET / HTTP/1.1\r\nx-long: ".to_vec(), vec![b'a'; 3_000]].concat();
         for _ in 0..20 {
             // One read may have the end of a request and the beginning of the next.
-            assert_eq!(connection.send(&request, 8_192).expect("it is short"), request);
+            assert_eq!(connection.send(&request, 8_192).expect("the request fits"), request);
             drop(connection.activity.begin());
         }
-        let error =
-            connection.send(&request.repeat(3), 8_192).map(drop).expect_err("it is too long");
+        let error = connection
+            .send(&request.repeat(3), 8_192)
+            .map(drop)
+            .expect_err("the budget is exhausted");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
 
         let mut connection = TestConnection::new(true);
         let greeting = [PREFACE, &frame(4, 0, 0)].concat();
-        connection.send(&greeting, 8_192).expect("it is handed on");
+        connection.send(&greeting, 8_192).expect("the bytes are released");
         for _ in 0..200 {
             connection
                 .send(&[frame(1, 0, 200), frame(9, 4, 200)].concat(), 8_192)
-                .expect("it is whole");
+                .expect("the block is complete");
         }
         let block = [frame(1, 0, 200), frame(9, 0, 200).repeat(50)].concat();
-        let error = connection.send(&block, 8_192).map(drop).expect_err("it is too long");
+        let error = connection.send(&block, 8_192).map(drop).expect_err("the budget is exhausted");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
     }
 }

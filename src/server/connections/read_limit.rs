@@ -94,7 +94,7 @@ mod tests {
     use super::{READ_BYTES_MAX, ReadLimitedStream};
 
     #[tokio::test]
-    async fn a_turn_is_over_when_enough_was_read_and_the_next_one_comes_by_itself() {
+    async fn a_poll_reads_a_bounded_amount_and_wakes_itself_for_the_rest() {
         let all = vec![7; 5 * READ_BYTES_MAX];
         let (mut stream, budget) = ReadLimitedStream::new(all.as_slice());
         let turns = RefCell::new(Vec::new());

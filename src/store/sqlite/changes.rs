@@ -68,10 +68,10 @@ impl ChangeStore for SqliteStore {
                 "SELECT (SELECT time FROM audit_events WHERE id >= $1 ORDER BY id LIMIT 1), \
                      (SELECT time FROM audit_events WHERE id < $1 ORDER BY id DESC LIMIT 1)",
             )
-            .bind(EventId::first_of(newest.saturating_sub(StoreTime::RECENT_WINDOW)).0)
+            .bind(EventId::first_of(newest.saturating_sub(StoreTime::LATELY)).0)
             .fetch_one(db)
             .await?;
-            Ok(StoreTime { recent_events: row::recent_events(&row)?, ..time })
+            Ok(StoreTime { lately: row::lately(&row)?, ..time })
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Every line of the manual as it is written there, on both stores.
+//! Runs every command of the manual as written, on both stores.
 
 use sophic_auth::token::TokenKind;
 
@@ -8,10 +8,10 @@ use crate::stores::on_every_store;
 on_every_store! {
     the_lines_of_the_manual_work_as_written,
     a_token_on_standard_input_ends_its_credential,
-    putting_again_changes_only_what_is_named,
-    what_is_deleted_is_gone,
-    a_credential_has_all_that_it_was_given,
-    migrate_says_from_where_to_where,
+    a_second_put_changes_only_the_given_fields,
+    deleted_objects_are_not_listed,
+    a_created_credential_has_all_given_fields,
+    migrate_prints_both_schema_versions,
 }
 
 async fn the_lines_of_the_manual_work_as_written(p: Program) {
@@ -53,7 +53,7 @@ async fn a_token_on_standard_input_ends_its_credential(p: Program) {
     ] {
         let token = p.run(make).word();
         let kind = &make[..3];
-        // With the line break that `echo` leaves, and idempotently.
+        // With the line break of `echo`, and a second time.
         for input in [format!("{token}\n"), token.clone(), format!("{token}\r\n")] {
             let view = p.pipe(&input, &format!("{kind} revoke - --output json")).json();
             assert_eq!(view["state"], "revoked");
@@ -68,7 +68,7 @@ async fn a_token_on_standard_input_ends_its_credential(p: Program) {
     assert!(p.pipe("\n", "key revoke -").failed(2).contains("no token"));
 }
 
-async fn putting_again_changes_only_what_is_named(p: Program) {
+async fn a_second_put_changes_only_the_given_fields(p: Program) {
     let put = |words: &str| p.run(&format!("{words} --output json")).json();
     let made = put(r#"workspace put acme --name "Acme Inc""#);
     assert!(made["id"].as_str().expect("an id").starts_with("ws_"));
@@ -78,7 +78,7 @@ async fn putting_again_changes_only_what_is_named(p: Program) {
     assert_eq!((&chosen["id"], &chosen["display_name"]), (&"my-id".into(), &"other".into()));
     let renamed = put("workspace put renamed --id my-id --disabled");
     assert_eq!((&renamed["slug"], &renamed["disabled"]), (&"renamed".into(), &true.into()));
-    // Renamed, and nothing else is; enabling is said.
+    // A rename changes nothing else. Enabling needs its flag.
     assert_eq!(put("workspace put renamed --name Another")["disabled"], true);
     let enabled = put("workspace put renamed --enabled");
     assert_eq!(
@@ -112,7 +112,7 @@ async fn putting_again_changes_only_what_is_named(p: Program) {
     assert_eq!(put("member put --workspace acme --user ada --role owner")["role"], "owner");
 }
 
-async fn what_is_deleted_is_gone(p: Program) {
+async fn deleted_objects_are_not_listed(p: Program) {
     p.run("workspace put acme --id w1").ok();
     p.run("user put ada").ok();
     p.run("member put --workspace acme --user ada --role owner").ok();
@@ -130,7 +130,7 @@ async fn what_is_deleted_is_gone(p: Program) {
     assert!(p.run("workspace put other --id acme").failed(1).contains("30 days"));
 }
 
-async fn a_credential_has_all_that_it_was_given(p: Program) {
+async fn a_created_credential_has_all_given_fields(p: Program) {
     p.run("workspace put acme").ok();
     let words = "key create --workspace acme --name ci --scope admin --scope read --ttl 90d \
                  --allow-ip 10.0.0.0/8 --allow-ip 2001:db8::1 --annotation team=search --annotation a=b=c";
@@ -154,7 +154,7 @@ async fn a_credential_has_all_that_it_was_given(p: Program) {
     assert!(listed.iter().all(|one| one["state"] == "active" && one["token"].is_null()));
 }
 
-async fn migrate_says_from_where_to_where(p: Program) {
+async fn migrate_prints_both_schema_versions(p: Program) {
     let first = p.run("migrate --output json").json();
     let second = p.run("migrate --output json").json();
     assert_eq!(second["from_version"], first["to_version"]);

@@ -1,4 +1,4 @@
-//! `dev`: everything at once, and commands that work when they are pasted.
+//! `dev`: a server with demo data, and printed commands that work.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::stores::{Database, on_every_store};
 use crate::waits;
 
 on_every_store! {
-    one_line_of_json_says_all_there_is,
-    it_can_be_started_again_on_the_same_store,
-    it_writes_to_no_store_that_is_anothers,
-    an_older_store_is_not_migrated_by_it,
+    dev_prints_one_line_of_json,
+    dev_can_be_restarted_on_the_same_store,
+    dev_refuses_a_store_that_it_did_not_create,
+    dev_does_not_migrate_an_older_store,
 }
 
-/// On the store that it is told of, by the flag.
+/// `dev` on the store of `p`, given by the flag.
 const DEV: &str = "dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
 fn on(p: &Program) -> std::process::Command {
@@ -26,8 +26,8 @@ fn on(p: &Program) -> std::process::Command {
     words
 }
 
-/// All that the command line can tell of a store.
-fn told(p: &Program) -> String {
+/// Everything that the command line lists of a store.
+fn everything_listed(p: &Program) -> String {
     let lists = [
         "workspace list",
         "user list",
@@ -38,8 +38,8 @@ fn told(p: &Program) -> String {
     lists.map(|list| p.run(&format!("{list} --output json")).out).concat()
 }
 
-async fn it_writes_to_no_store_that_is_anothers(p: Program) {
-    // Each alone makes it somebody's; the names are those that dev would take.
+async fn dev_refuses_a_store_that_it_did_not_create(p: Program) {
+    // Each object alone makes dev refuse the store, even with the names that dev uses.
     let mine = [
         "caller create dev --permission introspect",
         "workspace put demo --name \"Ours\"",
@@ -47,13 +47,13 @@ async fn it_writes_to_no_store_that_is_anothers(p: Program) {
     ];
     for words in mine {
         p.run(words).ok();
-        let before = told(&p);
+        let before = everything_listed(&p);
         let error = run(on(&p), "").failed(2);
         assert!(error.contains("neither") && error.contains("--database-url"), "{error}");
-        assert_eq!(told(&p), before, "nothing is changed");
+        assert_eq!(everything_listed(&p), before, "nothing is changed");
     }
-    // The variable names the operators' store, and is no word for dev.
-    let before = told(&p);
+    // The variable usually names a production store, so dev ignores it.
+    let before = everything_listed(&p);
     let mut words = p.command(&split(DEV));
     words.env("TMPDIR", std::env::temp_dir());
     let mut dev = Serving::start(words);
@@ -61,10 +61,10 @@ async fn it_writes_to_no_store_that_is_anothers(p: Program) {
     assert_eq!(p.pipe(&key, "introspect").code, Some(1));
     dev.signal(Signal::INT);
     assert_eq!(dev.end().code(), Some(0));
-    assert_eq!(told(&p), before, "nothing is changed");
+    assert_eq!(everything_listed(&p), before, "nothing is changed");
 }
 
-async fn an_older_store_is_not_migrated_by_it(p: Program) {
+async fn dev_does_not_migrate_an_older_store(p: Program) {
     let mut dev = Serving::start(on(&p));
     dev.json();
     dev.signal(Signal::TERM);
@@ -74,12 +74,12 @@ async fn an_older_store_is_not_migrated_by_it(p: Program) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_writes_to_no_database_that_has_other_programs_tables() {
+async fn dev_refuses_a_database_with_tables_of_other_programs() {
     let p = Program { database: Arc::new(Database::empty_postgres().await) };
     raw::run(&p.database, "CREATE TABLE customers (id int); CREATE SCHEMA own").await;
     let error = run(on(&p), "").failed(2);
     assert!(error.contains("public.customers") && error.contains("--database-url"), "{error}");
-    raw::try_run(&p.database, "SELECT 1 FROM credentials").await.expect_err("nothing is made");
+    raw::try_run(&p.database, "SELECT 1 FROM credentials").await.expect_err("the command fails");
     let mut own = command();
     let url = format!("{}?options=-c%20search_path%3Down", p.database.url());
     own.args(split(DEV)).args(["--database-url", &url]);
@@ -87,7 +87,7 @@ async fn it_writes_to_no_database_that_has_other_programs_tables() {
     dev.json();
     dev.signal(Signal::TERM);
     assert_eq!(dev.end().code(), Some(0));
-    // One that is empty, and that dev has made.
+    // An empty store, and one that dev has created.
     raw::run(&p.database, "DROP TABLE customers; DROP SCHEMA own CASCADE").await;
     for _ in 0..2 {
         let mut dev = Serving::start(on(&p));
@@ -100,7 +100,7 @@ async fn it_writes_to_no_database_that_has_other_programs_tables() {
 
 const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
 
-async fn one_line_of_json_says_all_there_is(p: Program) {
+async fn dev_prints_one_line_of_json(p: Program) {
     let mut dev = Serving::start(on(&p));
     let line = dev.json();
     let keys: Vec<_> = line.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -115,20 +115,20 @@ async fn one_line_of_json_says_all_there_is(p: Program) {
     assert_eq!(dev.end().code(), Some(0));
 }
 
-async fn it_can_be_started_again_on_the_same_store(p: Program) {
+async fn dev_can_be_restarted_on_the_same_store(p: Program) {
     let mut keys = Vec::new();
     for _ in 0..2 {
         let mut dev = Serving::start(on(&p));
         keys.push(dev.json()["key"].as_str().expect("a key").to_owned());
-        // Its terminal is closed.
+        // SIGHUP, as when its terminal is closed.
         dev.signal(Signal::HUP);
         assert_eq!(dev.end().code(), Some(0));
     }
-    // On a store that was named, what was made stays.
+    // In a given store, the demo data stays.
     for key in keys {
         p.pipe(&key, "introspect --workspace demo --scope read").ok();
     }
-    // So it does where somebody goes on with it, and where the demo workspace is deleted.
+    // dev still accepts the store after other changes, and after the demo workspace was deleted.
     p.run("workspace put acme").ok();
     p.run("workspace delete demo").ok();
     let mut dev = Serving::start(on(&p));
@@ -138,7 +138,7 @@ async fn it_can_be_started_again_on_the_same_store(p: Program) {
     assert_eq!(dev.end().code(), Some(0));
 }
 
-/// `dev` without a store of its own, in a folder for temporary files that is looked at afterwards.
+/// `dev` without a given store. Its folder for temporary files is checked afterwards.
 fn dev(folder: &std::path::Path) -> (Serving, Vec<String>) {
     let mut words = command();
     words.arg("dev").args(PORTS).env("TMPDIR", folder).current_dir(folder);
@@ -152,7 +152,7 @@ fn dev(folder: &std::path::Path) -> (Serving, Vec<String>) {
     (dev, lines)
 }
 
-/// Runs a line as a person pastes it into another terminal.
+/// Runs a printed line in a shell.
 fn paste(line: &str) -> (Option<i32>, String) {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(venv) = std::env::var_os("SOPHIC_AUTH_TEST_VENV") {
@@ -178,14 +178,14 @@ fn the_printed_commands_work_when_pasted() {
         let found = lines.iter().map(|line| line.trim()).find(|line| line.contains(start));
         found.unwrap_or_else(|| panic!("{start}: {lines:?}"))
     };
-    // grpcurl may not be here; its line is the same request in its own words.
+    // grpcurl may not be installed, so the test sends the same request itself.
     let grpcurl = command("grpcurl -plaintext");
     let shape = regex_like(grpcurl);
     assert_eq!(
         shape,
         "grpcurl -plaintext -H 'authorization: Bearer …' -d '{…}' ADDRESS sophic.auth.v1.AuthService/Introspect"
     );
-    // The service's own ports are taken, whoever pastes this.
+    // The default port of the gateway may be taken.
     let gateway = command("--example gateway").rsplit(' ').next().expect("an address");
     let mut help = super::program::command();
     help.args(["serve", "--help"]);
@@ -211,10 +211,10 @@ fn the_printed_commands_work_when_pasted() {
     dev.signal(Signal::INT);
     assert_eq!(dev.end().code(), Some(0));
     let left = std::fs::read_dir(folder.path()).expect("a folder").count();
-    assert_eq!(left, 0, "the store was thrown away");
+    assert_eq!(left, 0, "the temporary store is deleted");
 }
 
-/// The line with what changes from run to run left out.
+/// The line without the parts that change from run to run.
 fn regex_like(line: &str) -> String {
     let mut parts: Vec<String> = line.split('\'').map(str::to_owned).collect();
     assert_eq!(parts.len(), 5, "{line}");

@@ -1,4 +1,4 @@
-//! What an operator who holds a dead token, or waits for a server, is told.
+//! What the command line reports of an ended credential, and while it waits for a server.
 
 use std::io::BufReader;
 use std::process::{Child, ChildStderr, Stdio};
@@ -11,13 +11,13 @@ use crate::stores::on_every_store;
 use crate::waits::{self, eventually};
 
 on_every_store! {
-    a_dead_token_tells_which_it_was_since_when_and_who_ended_it,
-    what_dies_with_its_workspace_names_who_deleted_that,
-    errors_are_json_where_json_is_asked_for,
-    a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed,
+    introspect_reports_when_and_by_whom_a_credential_was_ended,
+    a_key_ended_with_its_workspace_names_who_deleted_it,
+    errors_are_json_with_output_json,
+    a_wait_names_the_server_and_ctrl_c_reports_the_commit,
 }
 
-async fn a_dead_token_tells_which_it_was_since_when_and_who_ended_it(p: Program) {
+async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) {
     p.run("workspace put acme --id w1").ok();
     let make = "key create --workspace acme --name ci --scope read --output json";
     let made = p.run(make).json();
@@ -29,7 +29,7 @@ async fn a_dead_token_tells_which_it_was_since_when_and_who_ended_it(p: Program)
     assert!(!p.pipe(&token, "introspect").ok().contains("since"));
     let revoked =
         p.run(&format!("key revoke {id} --reason \"left in a log\" --output json")).json();
-    // What is refused later changes nothing of who it was.
+    // A later refused call does not change who ended it.
     p.run(&format!("key enable {id}")).failed(1);
     let told = p.pipe(&token, "introspect --workspace acme");
     let hint = text(&made["credential"]["hint"]);
@@ -56,7 +56,7 @@ async fn a_dead_token_tells_which_it_was_since_when_and_who_ended_it(p: Program)
         &Value::from("left in a log"),
     );
     assert_eq!(told, expected);
-    // An expiry was set by who made it, and then by who brought it forward.
+    // The expiry is set by the creator, then by the operator who brought it forward.
     let made = p.run(&format!("{make} --expire-time 2099-01-01T00:00:00Z")).json();
     let id = text(&made["credential"]["id"]);
     p.run(&format!("key update {id} --ttl 1ms")).ok();
@@ -64,7 +64,7 @@ async fn a_dead_token_tells_which_it_was_since_when_and_who_ended_it(p: Program)
     assert!(told.contains("\nexpired     since ") && told.contains("credential.update"), "{told}");
 }
 
-async fn what_dies_with_its_workspace_names_who_deleted_that(p: Program) {
+async fn a_key_ended_with_its_workspace_names_who_deleted_it(p: Program) {
     p.run("workspace put acme").ok();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
     p.run("workspace delete acme").ok();
@@ -75,7 +75,7 @@ async fn what_dies_with_its_workspace_names_who_deleted_that(p: Program) {
     );
 }
 
-async fn errors_are_json_where_json_is_asked_for(p: Program) {
+async fn errors_are_json_with_output_json(p: Program) {
     let error = |words: &str, code: i32| -> Value {
         let text = p.run(words).failed(code);
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -98,21 +98,21 @@ async fn errors_are_json_where_json_is_asked_for(p: Program) {
     assert!(run(words, "").failed(2).starts_with('{'));
 }
 
-async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program) {
+async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     p.run("workspace put acme").ok();
     let make = "key create --workspace acme --name ci --scope read --output json";
     let id = text(&p.run(make).json()["credential"]["id"]);
     let lease = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json --lease 3s";
     let mut server = p.start(lease);
     server.json();
-    // It listens before the store knows of it.
-    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
-    eventually("the store knows of the server", async || {
+    // The server listens before it is registered in the store.
+    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
+    eventually("the server is registered in the store", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })
     .await;
     store.close().await;
-    // As the kernel kills it: its row stays, and whoever revokes waits until its lease cannot hold any more.
+    // After SIGKILL its row stays, so a revocation waits until its lease has expired.
     drop(server);
     let (revoke, line) = waits(&p, &format!("{id} --output json"));
     let said: Value = serde_json::from_str(&line).expect("JSON");
@@ -121,14 +121,14 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
         said.starts_with("committed; waiting until replica ") && said.contains(" pid "),
         "{line}"
     );
-    kill_process(Pid::from_child(&revoke), Signal::INT).expect("it is there to be told");
+    kill_process(Pid::from_child(&revoke), Signal::INT).expect("the signal is sent");
     let output = waits::output(revoke);
     assert_eq!(output.status.code(), Some(3));
     let last = String::from_utf8_lossy(&output.stderr).lines().last().map(str::to_owned);
     let last: Value = serde_json::from_str(&last.expect("a line")).expect("JSON");
     let error = (&last["error"]["reason"], &last["error"]["exit_code"]);
     assert_eq!(error, (&"BARRIER_PENDING".into(), &3.into()));
-    // The same command again waits on.
+    // The same command continues the wait.
     let (revoke, line) = waits(&p, &id);
     assert!(line.starts_with("committed; waiting until replica "), "{line}");
     let output = waits::output(revoke);
@@ -136,11 +136,11 @@ async fn a_wait_names_the_server_and_ctrl_c_says_that_it_is_committed(p: Program
     assert!(String::from_utf8_lossy(&output.stdout).contains("revoked"));
 }
 
-/// A `key revoke` that has said that it waits, and what it said.
+/// A `key revoke` that has reported its wait, and the report.
 fn waits(p: &Program, id: &str) -> (Child, String) {
     let mut words = p.command(&split(&format!("key revoke {id}")));
     let words = words.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut revoke = words.spawn().expect("it starts");
+    let mut revoke = words.spawn().expect("the process starts");
     let mut errors: BufReader<ChildStderr> =
         BufReader::new(revoke.stderr.take().expect("its errors"));
     let line = waits::read_line(revoke.id(), &mut errors);
@@ -149,7 +149,7 @@ fn waits(p: &Program, id: &str) -> (Child, String) {
 }
 
 #[test]
-fn every_flag_of_serve_stands_under_a_heading_that_fits() {
+fn every_flag_of_serve_has_a_fitting_heading() {
     let mut words = command();
     words.args(["serve", "--help"]);
     let help = run(words, "").ok();

@@ -1,4 +1,4 @@
-//! What strangers can make the server hold: messages that announce much and do not end, and headers that do not.
+//! Memory that unauthenticated peers can make the server hold, by incomplete messages and incomplete headers.
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -11,25 +11,25 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    messages_that_do_not_end_cost_little_memory,
-    headers_that_do_not_end_cost_little_memory,
+    incomplete_messages_cost_little_memory,
+    incomplete_headers_cost_little_memory,
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const ANNOUNCED: u32 = 4_000_000;
-/// Streams on each connection.
+/// Number of streams per connection.
 const STREAMS: usize = 200;
 
-/// Sends all but the last byte of what it announces, as far as the server lets it, and gives the gRPC status.
+/// Sends all but the last byte of an announced message, as far as flow control allows. Returns the gRPC status.
 async fn unfinished(client: SendRequest<Bytes>, url: String, zeros: Bytes) -> Option<String> {
     let mut client = client.ready().await.ok()?;
     let request = http::Request::post(url).header("content-type", "application/grpc");
     let (response, mut sender) =
         client.send_request(request.body(()).expect("a request"), false).ok()?;
     let prefix = [&[0][..], &ANNOUNCED.to_be_bytes()].concat();
-    // It may have been answered already.
+    // The server may have answered already.
     let _ = sender.send_data(prefix.into(), false).and_then(|()| sender.send_data(zeros, false));
     let (head, mut body) = response.await.ok()?.into_parts();
     let of_head = head.headers.get("grpc-status").cloned();
@@ -38,7 +38,7 @@ async fn unfinished(client: SendRequest<Bytes>, url: String, zeros: Bytes) -> Op
     Some(status.to_str().expect("text").to_owned())
 }
 
-async fn messages_that_do_not_end_cost_little_memory(p: Program) {
+async fn incomplete_messages_cost_little_memory(p: Program) {
     let mut serving = p.start(SERVE);
     let grpc = serving.json()["grpc"].as_str().expect("a URL").to_owned();
     let zeros = Bytes::from(vec![0; ANNOUNCED as usize - 1]);
@@ -58,10 +58,10 @@ async fn messages_that_do_not_end_cost_little_memory(p: Program) {
         let answers = within("none is waited for", join_all(streams)).await;
         assert!(answers.iter().flatten().count() > STREAMS, "{answers:?}");
         for status in answers.into_iter().flatten() {
-            // Too large, or too many at once.
+            // Refused as too large, or as too many requests.
             assert!(matches!(&*status, "8" | "11"), "{path}: {status}");
         }
-        // All of it would be 1.6 GB.
+        // Unbounded, this would be 1.6 GB.
         let grown = serving.resident().saturating_sub(before);
         assert!(grown < 100 << 20, "{path}: {grown} bytes more");
         for driver in drivers {
@@ -72,7 +72,7 @@ async fn messages_that_do_not_end_cost_little_memory(p: Program) {
     serving.end();
 }
 
-/// Connections to each port.
+/// Number of connections per port.
 const CONNECTIONS: usize = 500;
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -90,17 +90,17 @@ async fn health(url: &str) -> String {
 }
 
 async fn connected(url: &str) -> TcpStream {
-    let address = url.strip_prefix("http://").expect("in the clear");
-    TcpStream::connect(address).await.expect("it accepts")
+    let address = url.strip_prefix("http://").expect("a plaintext URL");
+    TcpStream::connect(address).await.expect("the server accepts the connection")
 }
 
-async fn headers_that_do_not_end_cost_little_memory(p: Program) {
+async fn incomplete_headers_cost_little_memory(p: Program) {
     let mut serving = p.start(SERVE);
     let ports = serving.json();
     let ports = ["grpc", "http"].map(|port| ports[port].as_str().expect("a URL").to_owned());
     let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, &[])].concat();
-    // One header that the table keeps, and then a byte for each time that it is there again: as much as a list may have is
-    // 2,000 of them, each of which takes 30 to 70 times that.
+    // One header enters the HPACK table, and then one byte repeats it. A header list may have 2,000 of them, and each takes
+    // 30 to 70 times its size when decoded.
     let again = [&[0x40, 1, b'a', 0][..], &[0xbe; 2_100]].concat();
     let literal = [&[0x00, 1, b'a', 0x7f, 0xff, 0xff, 0x7f][..], &[b'a'; 90_000]].concat();
     let literal: Vec<_> = literal.chunks(16_000).map(|part| frame(9, part)).collect();
@@ -115,12 +115,12 @@ async fn headers_that_do_not_end_cost_little_memory(p: Program) {
         for port in &ports {
             for _ in 0..CONNECTIONS {
                 let mut stream = connected(port).await;
-                // It ends where there is no room for more.
+                // The server closes the connection when the budget is exhausted.
                 let _ = stream.write_all(flood).await;
                 open.push(stream);
             }
         }
-        // The server has come to the last of them when it answers one that came after.
+        // An answer on a later connection shows that the server has processed all of these.
         let status = health(&ports[1]).await;
         assert!(status.starts_with("HTTP/1.1 200"), "{status}");
         let grown = serving.resident().saturating_sub(before);

@@ -1,5 +1,5 @@
-//! With `--output json` every line is JSON, on standard output and on standard error, and every failure has a reason code and
-//! says its exit code: the table of `docs/command-line.md`, walked.
+//! With `--output json`, every line on standard output and standard error is JSON, and every failure has a reason code and
+//! its exit code, as the table in `docs/command-line.md` says.
 
 use std::process::{Command, Stdio};
 
@@ -13,10 +13,10 @@ use crate::waits;
 on_every_store! {
     every_line_of_every_command_is_json,
     every_failure_has_a_reason_and_its_exit_code,
-    what_is_logged_and_remarked_is_json_too,
+    log_lines_and_notes_are_json_too,
 }
 
-/// Each line as JSON.
+/// Parses each line as JSON.
 fn lines(what: &str, ended: &Ended) -> Vec<Value> {
     let lines = ended.out.lines().chain(ended.err.lines());
     let parse =
@@ -61,7 +61,7 @@ async fn every_line_of_every_command_is_json(p: Program) {
         let ended = p.run(&format!("--output json {words}"));
         assert_eq!((ended.code, lines(words, &ended).len()), (Some(0), 1), "{words}");
     }
-    // An answer that is no.
+    // A refusal is an answer, not an error.
     for words in ["introspect", "leaked"] {
         let ended = p.pipe("nobody", &format!("{words} --output json"));
         assert_eq!(ended.code, Some(1), "{words}");
@@ -69,7 +69,7 @@ async fn every_line_of_every_command_is_json(p: Program) {
     }
 }
 
-/// What is asked, the exit code, and the reason.
+/// Command, exit code, and reason.
 const BAD: [(&str, i32, &str); 24] = [
     ("", 2, "USAGE"),
     ("nonsense", 2, "USAGE"),
@@ -100,31 +100,36 @@ const BAD: [(&str, i32, &str); 24] = [
 async fn every_failure_has_a_reason_and_its_exit_code(p: Program) {
     p.run("workspace put acme --id w1").ok();
     for (words, code, reason) in BAD {
-        told(words, &p.run(&format!("{words} --output json")), code, reason);
+        assert_failure(words, &p.run(&format!("{words} --output json")), code, reason);
     }
     let cannot_tell = "introspect --database-url sqlite:/nowhere/a.db --output json";
-    told("introspect", &p.pipe("x", cannot_tell), 2, "USAGE");
+    assert_failure("introspect", &p.pipe("x", cannot_tell), 2, "USAGE");
     let none = p.pipe("sophic_key_x", "key revoke - --output json");
-    told("key revoke -", &none, 1, "CREDENTIAL_NOT_FOUND");
+    assert_failure("key revoke -", &none, 1, "CREDENTIAL_NOT_FOUND");
     let mut full = p.command(&split("key create --workspace acme --name ci --scope read"));
-    told("/dev/full", &to_a_full_disk(full.args(["--output", "json"])), 1, "TOKEN_NOT_SHOWN");
+    assert_failure(
+        "/dev/full",
+        &to_a_full_disk(full.args(["--output", "json"])),
+        1,
+        "TOKEN_NOT_SHOWN",
+    );
     let mut full = p.command(&split("user list --output json"));
-    told("/dev/full", &to_a_full_disk(&mut full), 1, "OUTPUT_FAILED");
+    assert_failure("/dev/full", &to_a_full_disk(&mut full), 1, "OUTPUT_FAILED");
     let mut words = command();
     words.args(split("migrate --output json")).env("SOPHIC_AUTH_LOG_FORMAT", "xml");
-    told("a variable", &run(words, ""), 2, "USAGE");
+    assert_failure("a variable", &run(words, ""), 2, "USAGE");
 }
 
 fn to_a_full_disk(command: &mut Command) -> Ended {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("there is one");
     let command = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
-    let output = waits::output(command.spawn().expect("it runs"));
+    let output = waits::output(command.spawn().expect("the program runs"));
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     Ended { code: output.status.code(), out: String::new(), err }
 }
 
-/// That the last line says this.
-fn told(what: &str, ended: &Ended, code: i32, reason: &str) {
+/// Asserts that the last line has this exit code and reason.
+fn assert_failure(what: &str, ended: &Ended, code: i32, reason: &str) {
     let said = lines(what, ended);
     let error = &said.last().unwrap_or_else(|| panic!("{what}: nothing is said"))["error"];
     assert_eq!((ended.code, &error["exit_code"]), (Some(code), &code.into()), "{what}: {error}");
@@ -139,7 +144,7 @@ fn told(what: &str, ended: &Ended, code: i32, reason: &str) {
     assert!(named || (of_the_service && code == 1), "{reason}: {row}");
 }
 
-async fn what_is_logged_and_remarked_is_json_too(p: Program) {
+async fn log_lines_and_notes_are_json_too(p: Program) {
     p.run("workspace put acme").ok();
     let mut words = p.command(&split("user list --output json --log debug --log-format text"));
     words.env("SOPHIC_AUTH_OUTPUTS", "json");
@@ -150,7 +155,7 @@ async fn what_is_logged_and_remarked_is_json_too(p: Program) {
     };
     assert!(said.iter().any(warned), "{}", ended.err);
     assert!(said.iter().any(|line| line["note"]["message"].is_string()), "{}", ended.err);
-    // Bad lines of an import, each with its number.
+    // Bad lines of an import have line numbers.
     let text =
         "workspace,name,scopes,token\nacme,n,read\nnowhere,n,read,legacy-0-5f2c9a71d03b4e86\n";
     let ended = p.pipe(text, "import --format csv --output json -");

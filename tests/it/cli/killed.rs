@@ -1,4 +1,4 @@
-//! A server that is killed in the middle of revoking many: whole batches are there, and a second run completes the work.
+//! A server that is killed during a bulk revocation: complete batches are committed, and a second run finishes the work.
 
 use sophic_auth::grpc::pb::BulkRevokeRequest;
 use sophic_auth::model::{
@@ -31,8 +31,8 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
 
     let (server, url) = serve(&p);
     let killed = async {
-        // As soon as the first batch is there the server is gone: dropping it kills it.
-        eventually("the first batch is there", async || left().await < all).await;
+        // Kills the server, by dropping it, as soon as the first batch is committed.
+        eventually("the first batch is committed", async || left().await < all).await;
         drop(server);
     };
     let (outcome, ()) = tokio::join!(revoke(&url, &caller), killed);
@@ -49,7 +49,7 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
     store.close().await;
 }
 
-/// A server with a short lease, so that the next one does not wait long for the one that was killed.
+/// A server with a short lease, so that the next one does not wait long for the killed one.
 fn serve(p: &Program) -> (Serving, String) {
     let words = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json --lease 1s";
     let mut server = p.start(words);
@@ -57,9 +57,11 @@ fn serve(p: &Program) -> (Serving, String) {
     (server, url)
 }
 
-/// How many it revoked. A machine with much else to do needs several calls for them.
+/// Returns the number of revoked credentials. A busy machine needs several calls.
 async fn revoke(url: &str, caller: &str) -> Result<u64, Status> {
-    let mut client = AuthServiceClient::connect(url.to_owned()).await.expect("it accepts");
+    let mut client = AuthServiceClient::connect(url.to_owned())
+        .await
+        .expect("the server accepts the connection");
     let (mut count, mut page_token) = (0, String::new());
     within("all of them are revoked", async {
         loop {
@@ -79,7 +81,7 @@ async fn revoke(url: &str, caller: &str) -> Result<u64, Status> {
     .await
 }
 
-/// How many credentials the audit log says were revoked.
+/// Returns the number of revoked credentials in the audit log.
 async fn revocations(store: &dyn Store) -> u64 {
     let action = Some("credential.revoke".to_owned());
     let filter = AuditFilter { action, ..AuditFilter::default() };
@@ -95,7 +97,7 @@ async fn revocations(store: &dyn Store) -> u64 {
     .await
 }
 
-/// Keys of the workspace, all in one transaction.
+/// Inserts keys of the workspace in one transaction.
 async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
     let at = |micros| Timestamp::from_unix_micros(micros).expect("a time");
     let mut tx = store.begin("test").await.expect("a transaction");
@@ -123,7 +125,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
             version: 1,
         };
         let digest = Digest::of(&format!("key {number}"));
-        tx.insert_credential(&key, &digest).await.expect("it is made");
+        tx.insert_credential(&key, &digest).await.expect("the creation succeeds");
     }
     let event = AuditEvent {
         id: EventId::in_order(at(1), [1; 10]),
@@ -139,5 +141,5 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
         reason: None,
         refusal: None,
     };
-    tx.commit(&event).await.expect("it commits");
+    tx.commit(&event).await.expect("the commit succeeds");
 }

@@ -1,4 +1,4 @@
-//! `leaked`, fed what scanners print.
+//! `leaked`, on the output of secret scanners.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     leaked_tokens_are_read_from_a_list_and_never_printed,
-    tokens_are_found_in_what_every_scanner_prints,
+    tokens_are_found_in_the_output_of_every_scanner,
     a_token_of_another_system_is_found_alone_or_in_its_field,
-    nothing_that_looks_like_a_token_is_exit_1,
+    input_without_a_candidate_is_exit_code_1,
     one_line_of_many_megabytes_is_searched_whole,
     a_token_that_is_found_often_counts_once_and_keeps_its_places,
-    what_is_no_text_is_said_to_be_so_and_nothing_is_read_of_it,
+    binary_input_is_refused_unread,
     a_token_within_a_word_or_broken_over_lines_is_found,
 }
 
@@ -23,7 +23,7 @@ fn key(p: &Program) -> (String, String) {
     (text(&made["credential"]["id"]), text(&made["token"]))
 }
 
-/// Feeds it, and gives what it says as JSON; no token of these is in it.
+/// Runs `leaked` on `input` and returns its JSON, which contains none of these tokens.
 fn leaked(p: &Program, input: &str, tokens: &[&str]) -> (Option<i32>, Value) {
     let ended = p.pipe(input, "leaked --reason \"found by hand\" --output json");
     for token in tokens {
@@ -32,7 +32,7 @@ fn leaked(p: &Program, input: &str, tokens: &[&str]) -> (Option<i32>, Value) {
     (ended.code, serde_json::from_str(&ended.out).expect("JSON"))
 }
 
-/// Who prints, and how it prints a token.
+/// A scanner, and how it prints a token.
 type Printer = (&'static str, fn(&str) -> String);
 
 async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
@@ -50,10 +50,10 @@ async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
     assert_eq!(p.pipe(&first, "introspect").code, Some(1));
     let story = p.run(&format!("audit export --target {second_id}")).ok();
     assert!(story.contains("found by hand: https://example.com/a"), "{story}");
-    // From a file, and a second time.
+    // The second time, and from a file.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("list.txt");
-    std::fs::write(&file, format!("{first}\n")).expect("it is written");
+    std::fs::write(&file, format!("{first}\n")).expect("the write succeeds");
     let again = p.run(&format!("leaked {} --output json", file.display())).json();
     assert_eq!(again["real"][0]["revoked_now"], false);
     let table = p.run(&format!("leaked {}", file.display()));
@@ -61,7 +61,7 @@ async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
     assert_eq!(table.err, "1 candidates, of which 1 are real\n");
 }
 
-async fn tokens_are_found_in_what_every_scanner_prints(p: Program) {
+async fn tokens_are_found_in_the_output_of_every_scanner(p: Program) {
     let prints: [Printer; 8] = [
         ("a gitleaks report", |token| {
             let finding = json!({"RuleID": "generic-api-key", "File": "a.env", "StartLine": 3,
@@ -121,9 +121,9 @@ async fn a_token_of_another_system_is_found_alone_or_in_its_field(p: Program) {
     assert!(p.run(&format!("audit export --target {id}")).ok().contains("a paste"));
 }
 
-async fn nothing_that_looks_like_a_token_is_exit_1(p: Program) {
+async fn input_without_a_candidate_is_exit_code_1(p: Program) {
     p.run("workspace put acme").ok();
-    // Nor is it done with where a caller's token is found, which is not ended here.
+    // A service token is not ended here, so the exit code is 1.
     let caller = p.run("caller create gateway --permission introspect --output token").word();
     let ended = p.pipe(&caller, "leaked --output json");
     assert_eq!(ended.code, Some(1), "{}", ended.err);
@@ -139,7 +139,7 @@ async fn nothing_that_looks_like_a_token_is_exit_1(p: Program) {
 
 async fn one_line_of_many_megabytes_is_searched_whole(p: Program) {
     let ((one, first), (other, second)) = (key(&p), key(&p));
-    // One across the end of the first piece, and one at the very end.
+    // One token spans two pieces, and one is at the very end.
     let pad = "a,b;".repeat((1024 * 1024 - 20) / 4);
     let bundle = format!("{pad}{first}{}={second}", ";x".repeat(2 * 1024 * 1024));
     for text in [bundle.clone(), format!("[{{\"a\":\"{bundle}\"}}]")] {
@@ -166,7 +166,7 @@ async fn a_token_that_is_found_often_counts_once_and_keeps_its_places(p: Program
     assert_eq!(story.lines().count(), 2, "made and revoked: {story}");
 }
 
-async fn what_is_no_text_is_said_to_be_so_and_nothing_is_read_of_it(p: Program) {
+async fn binary_input_is_refused_unread(p: Program) {
     let (_, token) = key(&p);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("list.csv");
@@ -178,7 +178,7 @@ async fn what_is_no_text_is_said_to_be_so_and_nothing_is_read_of_it(p: Program) 
         (wide(&token), "it is UTF-16"),
         (b"PK\x03\x04".to_vec(), "it is a ZIP archive"),
     ] {
-        std::fs::write(&file, bytes).expect("it is written");
+        std::fs::write(&file, bytes).expect("the write succeeds");
         let shown = file.display();
         for words in [
             format!("leaked {shown}"),
@@ -207,7 +207,7 @@ async fn a_token_within_a_word_or_broken_over_lines_is_found(p: Program) {
     for (what, print) in prints {
         let (id, token) = key(&p);
         let (code, told) = leaked(&p, &print(&token), &[&token]);
-        // Half of one that is alone on its line may be a token of another system, and counts too.
+        // Half a token alone on its line counts too, as a possible imported token.
         assert_eq!((code, &told["real"][1]), (Some(0), &Value::Null), "{what}: {told}");
         assert_eq!(told["real"][0]["id"], id, "{what}: {told}");
     }

@@ -1,17 +1,17 @@
-//! What is typed wrong, or cannot be done: an exit code that scripts can go by, and one line that says what to do.
+//! Wrong usage and failures: scripts get an exit code, and people one line with advice.
 
 use super::program::{Ended, Program, command, run, split};
 use crate::stores::on_every_store;
 use crate::waits;
 
 on_every_store! {
-    what_is_not_there_fails,
-    what_cannot_be_meant_is_wrong_usage,
-    what_is_taken_fails,
-    standard_input_that_is_no_token_is_refused,
+    missing_objects_are_reported,
+    invalid_arguments_are_wrong_usage,
+    taken_names_are_refused,
+    standard_input_that_is_not_a_token_is_refused,
 }
 
-async fn what_is_not_there_fails(p: Program) {
+async fn missing_objects_are_reported(p: Program) {
     p.run("user put ada").ok();
     let lines = [
         ("member put --workspace nowhere --user ada --role viewer", "no such workspace"),
@@ -28,14 +28,14 @@ async fn what_is_not_there_fails(p: Program) {
         assert!(error.starts_with("error: ") && error.contains(text), "{words}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    // A token of the other kind is not named by `key`.
+    // `key` does not find a personal access token.
     let pat = p.run("pat create --user ada --name ci --scope read --output json").json();
     let id = pat["credential"]["id"].as_str().expect("an id");
     assert!(p.run(&format!("key revoke {id}")).failed(1).contains("no such credential"));
     p.run(&format!("pat revoke {id}")).ok();
 }
 
-async fn what_cannot_be_meant_is_wrong_usage(p: Program) {
+async fn invalid_arguments_are_wrong_usage(p: Program) {
     p.run("workspace put acme").ok();
     let lines = [
         "",
@@ -84,7 +84,7 @@ async fn what_cannot_be_meant_is_wrong_usage(p: Program) {
     }
 }
 
-async fn what_is_taken_fails(p: Program) {
+async fn taken_names_are_refused(p: Program) {
     p.run("workspace put acme --id first").ok();
     assert!(p.run("workspace put first --id second").failed(1).contains("slug"));
     assert!(p.run("workspace put other --id acme").failed(1).contains("id"));
@@ -92,7 +92,7 @@ async fn what_is_taken_fails(p: Program) {
     assert!(p.run("caller create a --permission introspect").failed(1).contains("name"));
 }
 
-async fn standard_input_that_is_no_token_is_refused(p: Program) {
+async fn standard_input_that_is_not_a_token_is_refused(p: Program) {
     assert_eq!(p.pipe(&"x".repeat(100_000), "introspect").code, Some(1));
     let mut words = p.command(&split("introspect"));
     words.stdin(std::process::Stdio::piped());
@@ -100,12 +100,12 @@ async fn standard_input_that_is_no_token_is_refused(p: Program) {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the process starts");
     let mut input = child.stdin.take().expect("its input");
-    std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("it reads");
+    std::io::Write::write_all(&mut input, &[0xff, 0xfe]).expect("the program reads it");
     drop(input);
     let output = waits::output(child);
-    // Neither yes nor no.
+    // Not an answer.
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
 }
@@ -117,7 +117,7 @@ fn on(url: &str, words: &str) -> Ended {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_said_to_be_so() {
+fn an_unusable_store_is_reported() {
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let path = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
     std::fs::write(folder.path().join("notes"), "x".repeat(5_000)).expect("a file");
@@ -130,14 +130,14 @@ fn a_store_that_cannot_be_used_is_said_to_be_so() {
     ];
     for (url, text, code) in urls {
         let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
-        // A Postgres that is away is waited for by a server, and by nothing else: `waiting.rs` has that.
+        // Only a server waits for a Postgres that is down. `store_wait.rs` tests that.
         let waits = |words: &str| words == serve && url.starts_with("postgres");
         for words in ["user list", serve, "migrate"].into_iter().filter(|words| !waits(words)) {
             let error = on(&url, words).failed(code);
             assert!(error.contains(text) && error.contains("error: "), "{words} {url}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
-        // Neither allowed nor refused.
+        // Not an answer.
         let error = on(&url, "introspect").failed(2);
         assert!(error.contains("could not tell") && error.contains(text), "{error}");
     }

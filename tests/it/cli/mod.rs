@@ -1,4 +1,4 @@
-//! The program itself, as a person and a script run it.
+//! The program as people and scripts run it.
 
 mod commands;
 mod dev;
@@ -7,14 +7,14 @@ mod flood;
 mod json_lines;
 mod killed;
 mod leaked;
-mod life;
+mod lifecycle;
 mod mistakes;
 mod outputs;
 pub(crate) mod program;
 mod records;
 pub(crate) mod roles;
 mod serve;
+mod store_wait;
 mod variables;
-mod waiting;
 mod which_store;
 mod wrong_store;

@@ -1,14 +1,14 @@
-//! Each way to print, of each command: for people, for programs, and the token alone.
+//! The output formats of each command: table, JSON, and the token alone.
 
 use super::program::{Program, command, run};
 use crate::stores::on_every_store;
 
 on_every_store! {
     every_command_prints_a_table_and_json,
-    a_token_alone_goes_with_what_makes_one,
-    a_token_is_shown_to_people_this_once,
-    introspect_is_read_at_a_glance,
-    the_format_can_be_named_by_a_variable,
+    output_token_is_for_create_and_rotate_only,
+    a_table_shows_the_new_token,
+    introspect_prints_a_summary,
+    the_output_format_can_be_set_by_a_variable,
 }
 
 const COMMANDS: [(&str, &str); 13] = [
@@ -35,7 +35,7 @@ async fn every_command_prints_a_table_and_json(p: Program) {
         for line in table.lines() {
             assert_eq!(line, line.trim_end(), "{words}: no blanks at the end");
         }
-        // The same name again is a conflict of callers only.
+        // Only callers need unique names.
         let again = words.replace("gateway", "gateway2").replace("mesh", "mesh2");
         let again = again.replace("spiffe://x/y", "spiffe://x/z");
         let json = p.run(&format!("{again} --output json")).json();
@@ -50,7 +50,7 @@ async fn every_command_prints_a_table_and_json(p: Program) {
     assert_eq!(listed.lines().count(), 5, "{listed}");
 }
 
-async fn a_token_alone_goes_with_what_makes_one(p: Program) {
+async fn output_token_is_for_create_and_rotate_only(p: Program) {
     for (words, _) in COMMANDS {
         let ended = p.run(&format!("{words} --output token"));
         let makes_one = words.contains(" create ") && !words.contains("--certificate-san");
@@ -58,7 +58,7 @@ async fn a_token_alone_goes_with_what_makes_one(p: Program) {
             assert!(ended.word().starts_with("sophic_"));
         } else {
             assert!(ended.failed(2).contains("--output token"), "{words}");
-            // Refused before anything is done; what the next ones need is done now.
+            // Refused before anything is written. The next commands need the object, so it is created now.
             p.run(words).ok();
         }
     }
@@ -67,7 +67,7 @@ async fn a_token_alone_goes_with_what_makes_one(p: Program) {
     }
 }
 
-async fn a_token_is_shown_to_people_this_once(p: Program) {
+async fn a_table_shows_the_new_token(p: Program) {
     p.run("workspace put acme").ok();
     let shown = p.run("key create --workspace acme --name ci --scope read").ok();
     let token = shown.lines().last().expect("a line");
@@ -78,7 +78,7 @@ async fn a_token_is_shown_to_people_this_once(p: Program) {
     assert!(!listed.contains(&token[11..43]) && listed.contains(&token[39..43]), "{listed}");
 }
 
-async fn introspect_is_read_at_a_glance(p: Program) {
+async fn introspect_prints_a_summary(p: Program) {
     p.run(r#"workspace put acme --id w1 --name "Acme Inc""#).ok();
     p.run(r#"user put ada --name "Ada Lovelace""#).ok();
     p.run("member put --workspace acme --user ada --role viewer").ok();
@@ -109,14 +109,14 @@ async fn introspect_is_read_at_a_glance(p: Program) {
     assert_eq!(nothing.out, "REFUSED     401 TOKEN_MISSING: no token was presented\n");
 }
 
-async fn the_format_can_be_named_by_a_variable(p: Program) {
+async fn the_output_format_can_be_set_by_a_variable(p: Program) {
     let mut words = p.command(&["user".to_owned(), "list".to_owned()]);
     words.env("SOPHIC_AUTH_OUTPUT", "json");
     assert!(run(words, "").json()["users"].is_array());
 }
 
 #[test]
-fn the_scanners_expression_finds_a_token_in_any_text() {
+fn scanner_regex_finds_a_token_in_any_text() {
     let mut words = command();
     words.arg("scanner-regex");
     let expression = run(words, "").word();
@@ -124,7 +124,7 @@ fn the_scanners_expression_finds_a_token_in_any_text() {
 }
 
 #[test]
-fn completions_are_made_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let mut words = command();
         words.args(["completions", shell]);
@@ -144,7 +144,7 @@ fn help_and_version_go_to_standard_output() {
     words.arg("--version");
     let version = run(words, "").ok();
     assert_eq!(version, format!("sophic-auth {}\n", env!("CARGO_PKG_VERSION")));
-    // A secret in the environment is no default to be shown.
+    // Help must not show a secret from the environment as a default.
     let mut words = command();
     words.args(["serve", "--help"]);
     words.env("SOPHIC_AUTH_DATABASE_URL", "postgres://u:hunter2@h/d");

@@ -1,4 +1,4 @@
-//! Running the program: with nothing of the environment that would change what it does, and its input given.
+//! Runs the program with a clean environment and a given input.
 
 use std::io::{BufReader, Write as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::stores::{Database, Fixture};
 use crate::waits;
 
-/// The program on a database of its own.
+/// The program with a separate database.
 pub(crate) struct Program {
     pub(crate) database: Arc<Database>,
 }
@@ -23,7 +23,7 @@ impl Fixture for Program {
     async fn tear_down(_: &Database) {}
 }
 
-/// How it ended and what it said.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -32,7 +32,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// What it said on standard error, but for how long it waits for servers: of that a machine with much else to do hears.
+    /// Standard error, without reports of waits for servers, which appear on a busy machine.
     fn remarks(&self) -> String {
         let waits = ["committed; waiting until ", "confirmed by every server"];
         let is_wait = |line: &str| {
@@ -42,8 +42,7 @@ impl Ended {
         self.err.split_inclusive('\n').filter(|line| !is_wait(line)).collect()
     }
 
-    /// What it said on standard output, all being well.
-    /// Of a list that is empty it may also say where it looked.
+    /// Returns standard output. Asserts success, and that standard error has at most the note of an empty list.
     pub(crate) fn ok(self) -> String {
         let looked = ["nothing found in ", r#"{"note":{"message":"nothing found in "#];
         let remarks = self.remarks();
@@ -54,14 +53,14 @@ impl Ended {
         self.out
     }
 
-    /// The same as one line of JSON.
+    /// Returns standard output as one line of JSON.
     pub(crate) fn json(self) -> Value {
         let out = self.ok();
         assert_eq!(out.lines().count(), 1, "{out}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }
 
-    /// The same as one word, which is a token or an id.
+    /// Returns standard output as one word, such as a token or an id.
     pub(crate) fn word(self) -> String {
         let out = self.ok();
         let word = out.strip_suffix('\n').expect("a line").to_owned();
@@ -69,14 +68,14 @@ impl Ended {
         word
     }
 
-    /// What it said on standard error, having failed with this code and printed nothing else.
+    /// Returns standard error. Asserts this exit code and empty standard output.
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{}", self.err);
         self.remarks()
     }
 }
 
-/// The program, without the variables of whoever runs the tests.
+/// The program, without the environment variables of the test run.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"));
     for (name, _) in std::env::vars_os() {
@@ -84,28 +83,29 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
-    // As if somebody were to pretend.
+    // Forged names, which the program must ignore.
     command.env("USER", "tester").env("LOGNAME", "tester").env_remove("SUDO_USER");
     command.env("COLUMNS", "100");
     command
 }
 
-/// Who the audit log says works here: the user whom the operating system knows.
+/// The operator in the audit log: the user of the operating system.
 pub(crate) fn operator() -> String {
-    let id = Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("it runs");
+    let id =
+        Command::new("id").arg("-un").stdout(Stdio::piped()).spawn().expect("the program runs");
     let output = waits::output(id);
     format!("operator:{}", String::from_utf8(output.stdout).expect("UTF-8").trim_end())
 }
 
-/// Runs it to its end.
+/// Runs a command to its end.
 pub(crate) fn run(mut command: Command, input: &str) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
-    // It may end without reading.
+        .expect("the process starts");
+    // The program may end without reading its input.
     let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
     let output = waits::output(child);
     Ended {
@@ -116,12 +116,12 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ended {
 }
 
 impl Program {
-    /// Runs these words on its database.
+    /// Runs this command line on the database.
     pub(crate) fn run(&self, words: &str) -> Ended {
         self.pipe("", words)
     }
 
-    /// The same with this on standard input.
+    /// Runs this command line on the database, with this standard input.
     pub(crate) fn pipe(&self, input: &str, words: &str) -> Ended {
         run(self.command(&split(words)), input)
     }
@@ -132,13 +132,13 @@ impl Program {
         command
     }
 
-    /// Starts these words, which run until they are told to stop.
+    /// Starts a command that runs until it is stopped.
     pub(crate) fn start(&self, words: &str) -> Serving {
         Serving::start(self.command(&split(words)))
     }
 }
 
-/// Words as a shell has them, with "…" for those with spaces.
+/// Splits a command line into words. Words with spaces stand in double quotes.
 pub(crate) fn split(words: &str) -> Vec<String> {
     let mut split = Vec::new();
     for (quoted, part) in words.split('"').enumerate() {
@@ -151,7 +151,7 @@ pub(crate) fn split(words: &str) -> Vec<String> {
     split
 }
 
-/// A server that runs.
+/// A running server process.
 pub(crate) struct Serving {
     child: Child,
     out: BufReader<ChildStdout>,
@@ -162,58 +162,63 @@ impl Serving {
         Self::start_logging(command, Stdio::null())
     }
 
-    /// The same with its log going there.
+    /// Starts a server that logs to `log`.
     pub(crate) fn start_logging(mut command: Command, log: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .expect("it starts");
+            .expect("the process starts");
         let out = BufReader::new(child.stdout.take().expect("its output"));
         Self { child, out }
     }
 
-    /// The next line that it says.
+    /// Reads the next line of standard output.
     pub(crate) fn line(&mut self) -> String {
         waits::read_line(self.child.id(), &mut self.out)
     }
 
-    /// The same as JSON.
+    /// Reads the next line of standard output as JSON.
     pub(crate) fn json(&mut self) -> Value {
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    /// Bytes of memory that it has.
+    /// Resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
+        let status = std::fs::read_to_string(path).expect("the program runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
         let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
         kib * 1_024
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it is there to be told");
+        kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
     }
 
-    /// How it ended, if it has.
+    /// Exit status, if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it is this one's child")
+        self.child.try_wait().expect("the process is our child")
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     pub(crate) fn end(mut self) -> ExitStatus {
         waits::wait_for_exit(&mut self.child)
     }
 }
 
-/// What fails leaves no server behind.
+/// A failed test leaves no server behind.
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
+<<<<<<< HEAD
         // Killed, it ends.
         waits::wait_for_exit(&mut self.child);
+=======
+        // Reaps the killed process.
+        waits::end(&mut self.child);
+>>>>>>> main
     }
 }

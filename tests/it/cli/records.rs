@@ -1,4 +1,4 @@
-//! The audit log, bulk revocation, leaked tokens, cleaning up, and the life of callers, on the command line.
+//! The audit log, bulk revocation, purging and callers, on the command line.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     the_audit_log_is_listed_exported_and_purged,
-    an_export_whose_reader_goes_away_ends_quietly,
-    many_credentials_are_counted_and_then_revoked,
-    what_is_long_dead_is_purged_at_once,
-    a_caller_is_changed_and_given_a_new_token,
+    an_export_ends_quietly_when_its_reader_closes_the_pipe,
+    a_bulk_revocation_counts_first_and_then_revokes,
+    purge_deletes_credentials_that_ended_long_ago,
+    a_caller_is_updated_and_rotated,
 }
 
 fn set_up(p: &Program) {
@@ -58,16 +58,16 @@ async fn the_audit_log_is_listed_exported_and_purged(p: Program) {
     p.run("audit list --since yesterday").failed(2);
 }
 
-async fn an_export_whose_reader_goes_away_ends_quietly(p: Program) {
+async fn an_export_ends_quietly_when_its_reader_closes_the_pipe(p: Program) {
     set_up(&p);
     let mut command = p.command(&["audit".to_owned(), "export".to_owned()]);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let status = command.stdout(writer).status().expect("it runs");
+    let status = command.stdout(writer).status().expect("the program runs");
     assert!(status.success(), "{status}");
 }
 
-async fn many_credentials_are_counted_and_then_revoked(p: Program) {
+async fn a_bulk_revocation_counts_first_and_then_revokes(p: Program) {
     set_up(&p);
     for _ in 0..3 {
         key(&p);
@@ -88,7 +88,7 @@ async fn many_credentials_are_counted_and_then_revoked(p: Program) {
     assert!(events.lines().all(|line| line.contains("broken into")), "{events}");
 }
 
-async fn what_is_long_dead_is_purged_at_once(p: Program) {
+async fn purge_deletes_credentials_that_ended_long_ago(p: Program) {
     set_up(&p);
     let ((dead, _), (alive, _)) = (key(&p), key(&p));
     p.run(&format!("key revoke {dead}")).ok();
@@ -97,7 +97,7 @@ async fn what_is_long_dead_is_purged_at_once(p: Program) {
         let count = |name: &str| purged[name].as_u64().expect("a count");
         (count("purged_credential_count"), count("purged_change_count"))
     };
-    assert_eq!(purge(""), (0, 0), "nothing is so old");
+    assert_eq!(purge(""), (0, 0), "no event is that old");
     assert_eq!(purge("--dead-after 1us --changes-after 0s"), (1, 0));
     let (credentials, changes) = purge("--dead-after 0s --changes-after 1us");
     assert!(credentials == 0 && changes > 3, "{changes}");
@@ -108,7 +108,7 @@ async fn what_is_long_dead_is_purged_at_once(p: Program) {
     assert!(story.lines().last().expect("its end").contains("credential.purge"), "{story}");
 }
 
-async fn a_caller_is_changed_and_given_a_new_token(p: Program) {
+async fn a_caller_is_updated_and_rotated(p: Program) {
     p.run("caller create gateway --permission introspect").ok();
     let changed = p.run("caller update gateway --name edge --permission audit.read --output json");
     assert_eq!(changed.json()["permissions"], serde_json::json!(["audit.read"]));

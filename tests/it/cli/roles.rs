@@ -1,4 +1,4 @@
-//! Rights that are enough: the roles of `docs/postgres-roles.md`, and a file that may only be read.
+//! Sufficient rights: the roles of `docs/postgres-roles.md`, and a read-only file.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::program::{Ended, Serving, command, run, split};
 use crate::store::raw;
 use crate::stores::{Database, cluster_url};
 
-/// The blocks of SQL on the page, for this database and roles of its own.
+/// The SQL blocks of the page, for this database and separate roles.
 pub(crate) fn statements(database: &str) -> Vec<String> {
     let page = include_str!("../../../docs/postgres-roles.md");
     let blocks = page.split("```sql").skip(1).filter_map(|rest| rest.split("```").next());
@@ -27,7 +27,7 @@ pub(crate) fn role(database: &str, part: &str) -> String {
     format!("{database}_{part}")
 }
 
-/// The URL of the database for this role.
+/// Returns the URL of the database with this role.
 pub(crate) fn url_of(database: &Database, name: &str, part: &str) -> String {
     let url = database.url();
     let (_, rest) = url.split_once("://").expect("a URL");
@@ -50,7 +50,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
     }
     let (server, reader) = (url_of(&database, name, "server"), url_of(&database, name, "reader"));
     let mut serving = command();
-    // The schema is up to date, so nothing is done to it.
+    // The schema is up to date, so no migration runs.
     let words = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json \
                  --last-use-flush 1s --purge-every 1s --purge-changes-after 1s";
     serving.args(split(words)).args(["--database-url", &server]);
@@ -65,11 +65,11 @@ async fn the_documented_roles_are_enough_and_no_more() {
     let pat = on(&server, "pat create --user ada --name ci --scope read --output json", "").json();
     let pat_id = pat["credential"]["id"].as_str().expect("an id");
     on(&server, &format!("pat rotate {pat_id} --overlap 1h --output token"), "").word();
-    // With a server that has to confirm it.
+    // With a running server that must confirm the change.
     on(&server, "caller rotate gateway --overlap 0s --output token", "").word();
     on(&server, "member delete --workspace acme --user ada", "").ok();
     on(&server, "purge --dead-after 1s", "").ok();
-    // It warns of the life that it begins.
+    // It warns of the new incarnation.
     assert_eq!(on(&server, "new-epoch", "").code, Some(0));
     on(&server, "export", "").ok();
     assert!(on(&server, "audit purge --older-than 0s", "").failed(1).contains("permission denied"));
@@ -126,8 +126,8 @@ async fn the_documented_roles_are_enough_and_no_more() {
     assert!(cluster_url().contains("://"));
 }
 
-/// Root may write to what is read-only, so the program is run as nobody, which reads it by a descriptor that it is
-/// given: the folder of the build may be shut to it.
+/// Runs the program as user nobody, because root can write to read-only files. The program is opened by a file descriptor,
+/// because nobody may not be able to enter the build folder.
 fn as_nobody(url: &str, words: &str) -> Ended {
     let mut command = if rustix::process::geteuid().is_root() {
         let mut shell = Command::new("bash");
@@ -145,7 +145,7 @@ fn as_nobody(url: &str, words: &str) -> Ended {
 }
 
 #[tokio::test]
-async fn a_file_that_may_only_be_read_can_be_read() {
+async fn a_read_only_file_can_be_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let database = Database::sqlite();
     let (url, file) = (database.url(), database.file().expect("a file"));
@@ -170,11 +170,11 @@ async fn a_file_that_may_only_be_read_can_be_read() {
         assert!(error.contains("this user may only read"), "{error}");
         let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
         for words in [serve, &format!("{serve} --no-migrate")] {
-            // It would hear of no revocation.
+            // Such a server would not learn of revocations.
             let error = as_nobody(&url, words).failed(1);
             assert!(error.contains("a server has to write to it"), "{error}");
         }
-        assert_eq!(names(), ["store.db"], "nothing is left beside it");
+        assert_eq!(names(), ["store.db"], "no other file is left");
     }
     mode(folder, 0o755);
 }

@@ -1,4 +1,4 @@
-//! The server as a process: its first line, its signals, its ports, its files.
+//! The server as a process: startup lines, signals, ports and files.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -13,22 +13,24 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, eventually_some, let_time_pass};
 
 on_every_store! {
-    the_first_line_says_where_it_listens,
-    sigterm_and_its_like_end_it_in_good_order,
-    the_same_signal_twice_at_once_is_one_word,
+    the_first_line_has_the_addresses,
+    signals_shut_the_server_down_gracefully,
+    a_duplicate_signal_is_ignored,
     the_command_line_and_a_running_server_see_the_same,
-    a_port_that_is_taken_is_named,
-    an_address_beyond_loopback_is_refused_in_the_clear,
+    a_taken_port_is_named,
+    plaintext_beyond_loopback_is_refused,
     two_servers_run_on_one_store,
-    nought_is_no_limit_or_it_is_refused,
-    sighup_without_tls_changes_nothing_and_says_so,
+    zero_means_no_limit_or_is_refused,
+    sighup_without_tls_is_logged_and_changes_nothing,
 }
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
-/// Whether the token may read, as this caller asks at this address.
+/// Whether the token has the scope `read`, by an introspection of this caller.
 async fn allowed(grpc: &str, caller: &str, token: &str) -> Result<bool, Status> {
-    let client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+    let client = AuthServiceClient::connect(grpc.to_owned())
+        .await
+        .expect("the server accepts the connection");
     let request = IntrospectRequest {
         token: token.to_owned(),
         required_scopes: vec![1],
@@ -41,7 +43,7 @@ async fn allowed(grpc: &str, caller: &str, token: &str) -> Result<bool, Status> 
     Ok(client.introspect(request).await?.into_inner().allowed)
 }
 
-async fn the_first_line_says_where_it_listens(p: Program) {
+async fn the_first_line_has_the_addresses(p: Program) {
     let mut serving = p.start(SERVE);
     let line = serving.json();
     let keys: Vec<_> = line.as_object().expect("an object").keys().collect();
@@ -56,29 +58,29 @@ async fn the_first_line_says_where_it_listens(p: Program) {
     assert!(plain.line().starts_with("HTTP  http://127.0.0.1:"));
 }
 
-async fn sigterm_and_its_like_end_it_in_good_order(p: Program) {
+async fn signals_shut_the_server_down_gracefully(p: Program) {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let mut serving = p.start(SERVE);
         serving.json();
-        // At once: who reads the line may tell it to stop.
+        // Signals at once: a supervisor that reads the line may stop the server.
         serving.signal(signal);
         assert_eq!(serving.end().code(), Some(0), "{signal:?}");
     }
     if let Some(file) = p.database.file() {
-        // The log was folded into the file.
+        // The write-ahead log was checkpointed into the file.
         assert!(!file.with_extension("db-wal").exists());
     }
 }
 
-async fn the_same_signal_twice_at_once_is_one_word(p: Program) {
-    // As `timeout` sends it to the process and to its group, and a shell passes it on.
+async fn a_duplicate_signal_is_ignored(p: Program) {
+    // `timeout` signals both the process and its group, and a shell passes the signal on.
     let mut serving = p.start(&format!("{SERVE} --drain-delay 300ms"));
     serving.json();
     for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
         serving.signal(signal);
     }
     assert_eq!(serving.end().code(), Some(0));
-    // Whoever says it again later has no patience.
+    // A later second signal stops the server at once.
     let mut serving = p.start(&format!("{SERVE} --drain-delay 1h"));
     serving.json();
     let status = eventually_some("it ends", async || {
@@ -101,12 +103,12 @@ async fn the_command_line_and_a_running_server_see_the_same(p: Program) {
     p.run(&format!("key revoke {}", made["credential"]["id"].as_str().expect("an id"))).ok();
     assert!(!allowed(grpc, &caller, token).await.expect("an answer"));
     p.run("caller revoke gateway").ok();
-    allowed(grpc, &caller, token).await.expect_err("it may no longer call");
+    allowed(grpc, &caller, token).await.expect_err("the caller is revoked");
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
 }
 
-async fn a_port_that_is_taken_is_named(p: Program) {
+async fn a_taken_port_is_named(p: Program) {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
     for flags in [
@@ -120,7 +122,7 @@ async fn a_port_that_is_taken_is_named(p: Program) {
     }
 }
 
-async fn an_address_beyond_loopback_is_refused_in_the_clear(p: Program) {
+async fn plaintext_beyond_loopback_is_refused(p: Program) {
     let error = p.run("serve --listen 0.0.0.0:0 --http-listen 127.0.0.1:0").failed(2);
     assert!(error.contains("--tls-cert") && error.contains("--insecure"), "{error}");
     let error = p.run("serve --listen 127.0.0.1:0 --http-listen [::]:0").failed(2);
@@ -148,7 +150,7 @@ async fn two_servers_run_on_one_store(p: Program) {
     }
 }
 
-async fn nought_is_no_limit_or_it_is_refused(p: Program) {
+async fn zero_means_no_limit_or_is_refused(p: Program) {
     let caller = p.run("caller create gateway --permission introspect --output token").word();
     let mut serving = p.start(&format!(
         "{SERVE} --connections-max 0 --streams-max 0 --requests-max 0 --request-timeout 0s \
@@ -177,14 +179,14 @@ async fn nought_is_no_limit_or_it_is_refused(p: Program) {
     p.run("credentials list --limit 0").failed(2);
 }
 
-async fn sighup_without_tls_changes_nothing_and_says_so(p: Program) {
+async fn sighup_without_tls_is_logged_and_changes_nothing(p: Program) {
     let log = tempfile::NamedTempFile::new().expect("a file");
-    let said = || std::fs::read_to_string(log.path()).expect("it can be read");
-    let to = std::process::Stdio::from(log.reopen().expect("it opens"));
+    let said = || std::fs::read_to_string(log.path()).expect("the file is readable");
+    let to = std::process::Stdio::from(log.reopen().expect("the store opens"));
     let mut serving = Serving::start_logging(p.command(&split(SERVE)), to);
     serving.json();
     serving.signal(Signal::HUP);
-    eventually("it says so", async || said().contains("SIGHUP changes nothing")).await;
+    eventually("the log has the line", async || said().contains("SIGHUP changes nothing")).await;
     serving.signal(Signal::TERM);
     assert_eq!(serving.end().code(), Some(0));
     assert!(!said().contains("read anew\n"), "{}", said());

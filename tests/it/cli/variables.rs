@@ -1,4 +1,4 @@
-//! Variables that are empty, or that nobody knows; and flags that contradict or need each other, however they are given.
+//! Empty and unknown variables, and flags that contradict or require each other.
 
 use super::program::{command, run, split};
 
@@ -8,7 +8,7 @@ fn with(variables: &[(&str, &str)], words: &str) -> super::program::Ended {
     run(command, "")
 }
 
-/// Every variable that the help of any command names.
+/// Every variable in the help of any command.
 fn all() -> Vec<String> {
     let mut names = std::collections::BTreeSet::new();
     for words in ["serve --help", "introspect --help", "key revoke --help", "dev --help"] {
@@ -18,7 +18,7 @@ fn all() -> Vec<String> {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         names.extend(help.split("[env: ").skip(1).filter_map(|rest| {
             let name = rest.split(['=', ']']).next()?;
-            // A line may break in it.
+            // The help may break a line here.
             Some(name.split_whitespace().collect::<String>())
         }));
     }
@@ -26,12 +26,12 @@ fn all() -> Vec<String> {
 }
 
 #[test]
-fn an_empty_variable_is_as_if_unset() {
+fn an_empty_variable_counts_as_unset() {
     let names = all();
     assert!(names.len() > 35, "{names:?}");
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
-    // All at once: the start gets as far as without any.
+    // With all variables empty, the server starts as without any.
     let mut command = command();
     command
         .args(split("serve --no-migrate"))
@@ -45,7 +45,7 @@ fn an_empty_variable_is_as_if_unset() {
 }
 
 #[test]
-fn a_variable_that_nobody_knows_is_named_without_its_value() {
+fn an_unknown_variable_is_reported_without_its_value() {
     let variables = [
         ("SOPHIC_AUTH_DATABSE_URL", "postgres://u:hunter2@h/d"),
         ("SOPHIC_AUTH_ZZZ", "hunter2"),
@@ -54,15 +54,16 @@ fn a_variable_that_nobody_knows_is_named_without_its_value() {
     ];
     let ended = with(&variables, "scanner-regex");
     assert_eq!(ended.code, Some(0));
-    let meant = "SOPHIC_AUTH_DATABSE_URL is no variable that is known: SOPHIC_AUTH_DATABASE_URL may be meant";
+    let meant =
+        "SOPHIC_AUTH_DATABSE_URL is not a known variable: did you mean SOPHIC_AUTH_DATABASE_URL?";
     assert!(ended.err.contains(meant), "{}", ended.err);
-    assert!(ended.err.contains("SOPHIC_AUTH_ZZZ is no variable that is known\n"), "{}", ended.err);
+    assert!(ended.err.contains("SOPHIC_AUTH_ZZZ is not a known variable\n"), "{}", ended.err);
     assert_eq!(ended.err.lines().count(), 2, "{}", ended.err);
     assert!(!ended.err.contains("hunter2"), "{}", ended.err);
 }
 
 #[test]
-fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
+fn contradictory_and_incomplete_flags_are_refused_at_start() {
     let refused = [
         ("--tls-cert a.pem", "--tls-cert needs --tls-key"),
         ("--tls-key a.pem", "--tls-key needs --tls-cert"),
@@ -80,7 +81,7 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
         ("--overlap-min 2h --overlap-max 1h", "--overlap-min must not be above --overlap-max"),
         ("--overlap-min 10d --key-lifetime-max 1d", "must not be above --key-lifetime-max"),
         ("--overlap-min 10d --pat-lifetime-max 1d", "must not be above --pat-lifetime-max"),
-        // Given, and without effect.
+        // A flag that has no effect.
         (
             "--tls-client-certificates optional",
             "needs --tls-client-ca; --tls-client-certificates needs",
@@ -90,7 +91,7 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
     for (flags, text) in refused {
         let error = with(&[], &format!("serve --no-migrate {flags}")).failed(2);
         assert!(error.contains(text), "{flags}: {error}");
-        // The same by variables.
+        // The same, given by variables.
         let mut variables = Vec::new();
         let mut words = flags.split_whitespace().peekable();
         while let Some(flag) = words.next() {
@@ -103,7 +104,7 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
         let error = with(&variables, "serve --no-migrate").failed(2);
         assert!(error.contains(text), "{variables:?}: {error}");
     }
-    // All that is wrong is said at once.
+    // All violations are reported together.
     let error = with(&[], "serve --tls-cert a.pem --overlap-min 2h --overlap-max 1h").failed(2);
     assert!(error.contains("--tls-key") && error.contains("--overlap-min"), "{error}");
     let error = with(&[], "dev --listen 127.0.0.1:9 --http-listen 127.0.0.1:9").failed(2);
@@ -111,7 +112,7 @@ fn flags_that_contradict_or_need_each_other_are_refused_at_start() {
 }
 
 #[test]
-fn what_works_and_may_yet_surprise_is_said_at_start() {
+fn surprising_combinations_of_flags_are_warned_of_at_start() {
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let start = |flags: &str| {
         let mut command = command();

@@ -1,4 +1,4 @@
-//! Which store a command asks: none is made by the way, none is migrated by the way, and what was asked is said.
+//! The store that a command uses: it is named in results, and never created or migrated by the way.
 
 use sophic_auth::store;
 
@@ -7,14 +7,14 @@ use crate::store::raw;
 use crate::stores::{Database, on_every_store};
 
 on_every_store! {
-    an_empty_answer_names_the_store_and_no_password,
-    an_older_schema_is_refused_by_all_but_what_migrates,
-    what_is_pasted_around_a_token_is_taken_off,
-    text_that_can_be_no_token_is_said_to_be_so,
-    the_audit_log_knows_the_user_of_the_operating_system,
+    an_empty_result_names_the_store_without_its_password,
+    an_older_schema_is_refused_except_by_migrate_and_serve,
+    text_pasted_around_a_token_is_stripped,
+    text_that_cannot_be_a_token_is_reported,
+    the_audit_log_records_the_user_of_the_operating_system,
 }
 
-/// All that asks a store, and makes none.
+/// Every command that needs a store and does not create it.
 const ASKING: &str = "workspace put acme
 workspace list
 workspace delete acme
@@ -61,7 +61,7 @@ fn on(url: &str, folder: &std::path::Path, words: &str) -> Ended {
 }
 
 #[tokio::test]
-async fn where_there_is_no_store_none_is_made() {
+async fn no_command_creates_a_missing_store() {
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let empty = Database::empty_postgres().await;
     let file = folder.path().join("typo.db");
@@ -82,7 +82,7 @@ async fn where_there_is_no_store_none_is_made() {
         assert!(pending["pending"].as_array().is_some_and(|names| names.len() > 10), "{pending}");
         on(&url, folder.path(), "migrate --dry-run").ok();
     }
-    // Nor is one made where nobody said where.
+    // Nor is the default store created.
     let mut words = command();
     words.args(["user", "list"]).current_dir(folder.path());
     assert!(run(words, "").failed(2).contains("sophic-auth.db"));
@@ -95,7 +95,7 @@ async fn where_there_is_no_store_none_is_made() {
     empty.drop_database().await;
 }
 
-async fn an_empty_answer_names_the_store_and_no_password(p: Program) {
+async fn an_empty_result_names_the_store_without_its_password(p: Program) {
     let place = match p.database.file() {
         Some(file) => format!("sqlite:{}", file.display()),
         None => "postgres://".to_owned(),
@@ -125,11 +125,11 @@ async fn an_empty_answer_names_the_store_and_no_password(p: Program) {
     }
 }
 
-async fn an_older_schema_is_refused_by_all_but_what_migrates(p: Program) {
+async fn an_older_schema_is_refused_except_by_migrate_and_serve(p: Program) {
     p.run("user put ada").ok();
     let url = p.database.url();
-    // As an older program has left it: nothing that the newest migration made is in the way of making it again.
-    let newest = store::migrate(&url).await.expect("it is migrated").to;
+    // An older schema. The newest migration can run again because its objects are gone.
+    let newest = store::migrate(&url).await.expect("the migration succeeds").to;
     raw::run(&p.database, "DELETE FROM _sqlx_migrations WHERE version > 13").await;
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     for words in ASKING.lines().filter(|words| !words.starts_with("backup")) {
@@ -142,12 +142,12 @@ async fn an_older_schema_is_refused_by_all_but_what_migrates(p: Program) {
     assert_eq!((&pending["from_version"], &pending["to_version"]), (&13.into(), &newest.into()));
     let names = pending["pending"].as_array().expect("names");
     assert_eq!(names[0], "0014_replica_ends");
-    // It was not done.
+    // The migration was not applied.
     assert_eq!(p.run("migrate --dry-run --output json").json(), pending);
     assert!(p.run("user list").failed(1).contains("is at version 13"));
 }
 
-async fn what_is_pasted_around_a_token_is_taken_off(p: Program) {
+async fn text_pasted_around_a_token_is_stripped(p: Program) {
     p.run("workspace put acme").ok();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
     for pasted in [
@@ -163,7 +163,7 @@ async fn what_is_pasted_around_a_token_is_taken_off(p: Program) {
     assert!(p.pipe(&key, "introspect").out.contains("TOKEN_REVOKED"));
 }
 
-async fn text_that_can_be_no_token_is_said_to_be_so(p: Program) {
+async fn text_that_cannot_be_a_token_is_reported(p: Program) {
     p.run("workspace put acme").ok();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
     let service = p.run("caller create a --permission introspect --output token").word();
@@ -182,14 +182,14 @@ async fn text_that_can_be_no_token_is_said_to_be_so(p: Program) {
         let json = p.pipe(text, "introspect --output json").out;
         assert!(json.contains("cannot_be_a_token") && json.contains(why), "{json}");
     }
-    // Of another system's token that may be looked up nothing is known.
+    // An imported token may have any shape.
     let ended = p.pipe("hunter2-hunter2", "introspect --accept-imported-tokens");
     assert!(ended.out.contains("TOKEN_UNKNOWN"), "{ended:?}");
 }
 
-async fn the_audit_log_knows_the_user_of_the_operating_system(p: Program) {
+async fn the_audit_log_records_the_user_of_the_operating_system(p: Program) {
     let known = operator();
-    // What this makes with these variables and flags, the audit log says to be of whom?
+    // Returns the caller of an event that is created with these variables and flags.
     let caller = |id: &str, variables: &[(&str, &str)], flags: &str| {
         let mut command = p.command(&split(&format!("user put {id} {flags}")));
         command.envs(variables.iter().copied());
@@ -197,7 +197,7 @@ async fn the_audit_log_knows_the_user_of_the_operating_system(p: Program) {
         let events = p.run(&format!("audit list --target {id} --output json")).json();
         events["events"][0]["caller"].as_str().expect("a name").to_owned()
     };
-    // Whatever the environment pretends.
+    // Variables of the environment do not change the user.
     assert_eq!(caller("u1", &[("USER", "alice"), ("LOGNAME", "alice")], ""), known);
     assert_eq!(caller("u2", &[], "--operator alice"), format!("{known}(alice)"));
     assert_eq!(caller("u3", &[("SOPHIC_AUTH_OPERATOR", "")], ""), known);

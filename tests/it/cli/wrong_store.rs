@@ -1,4 +1,4 @@
-//! A database that is no store of ours: no command takes it for one, or leaves a mark on it, and the advice is right.
+//! Databases of other programs: no command accepts or changes them, and the error advises correctly.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ fn refused(ended: Ended) -> String {
     ended.err
 }
 
-/// All that is in a folder, to the byte.
+/// All files of a folder and their contents.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -43,8 +43,8 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn another_programs_file_is_left_as_it_is_to_the_byte() {
-    // One of another program, and one of a program that has the same migrator, with one table as ours is called.
+async fn a_file_of_another_program_is_not_changed() {
+    // A database of another program, and one of a program with the same migration tool and a table of the same name.
     let migrator = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT, \
         installed_on TIMESTAMP, success BOOLEAN, checksum BLOB, execution_time BIGINT); \
         INSERT INTO _sqlx_migrations VALUES (1, 'init', '2027-01-01', TRUE, x'00', 1); \
@@ -65,7 +65,7 @@ async fn another_programs_file_is_left_as_it_is_to_the_byte() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_no_store_and_no_backup_is_made_of_it() {
+async fn an_empty_file_is_not_a_store_and_is_not_backed_up() {
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let file = folder.path().join("store.db");
     std::fs::write(&file, "").expect("a file");
@@ -94,7 +94,7 @@ async fn a_backup_is_not_restored_over_another_programs_database() {
 }
 
 #[tokio::test]
-async fn another_programs_tables_in_postgres_are_left_alone() {
+async fn tables_of_another_program_in_postgres_are_not_changed() {
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE orders (id bigint)").await;

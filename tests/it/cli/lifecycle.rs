@@ -1,4 +1,4 @@
-//! The life of a credential on the command line, and a server that is killed in the middle of it.
+//! The lifecycle of a credential on the command line, and a server that is killed during rotations.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::stores::on_every_store;
 use crate::waits::eventually;
 
 on_every_store! {
-    a_key_is_shown_changed_switched_and_rotated,
-    a_pat_is_no_key,
+    a_key_is_shown_updated_disabled_and_rotated,
+    a_pat_is_not_found_as_a_key,
     lists_take_filters_and_orders,
     credentials_that_expire_soon_have_an_exit_code,
-    a_workspaces_policy_holds_here_too,
+    a_workspace_policy_applies_to_the_command_line,
     the_flags_of_serve_make_its_policy,
     a_retried_command_makes_no_second_credential,
-    a_rotation_that_is_interrupted_while_it_waits_has_shown_its_token,
+    a_rotation_interrupted_while_it_waits_has_printed_its_token,
     a_server_killed_in_the_middle_of_rotations_leaves_none_half_done,
 }
 
@@ -33,12 +33,12 @@ fn made(p: &Program, words: &str) -> (String, String) {
     (text(&made["credential"]["id"]), text(&made["token"]))
 }
 
-/// Whether the token is that of a live key.
+/// Whether the token is accepted.
 fn allowed(p: &Program, token: &str) -> bool {
     p.pipe(token, "introspect --workspace acme").code == Some(0)
 }
 
-async fn a_key_is_shown_changed_switched_and_rotated(p: Program) {
+async fn a_key_is_shown_updated_disabled_and_rotated(p: Program) {
     p.run("workspace put acme").ok();
     let (id, token) = made(&p, "key create --workspace acme --name ci --scope read --scope admin");
     let shown = p.run(&format!("key show {id} --output json")).json();
@@ -73,15 +73,15 @@ async fn a_key_is_shown_changed_switched_and_rotated(p: Program) {
     assert!(gone.contains("revoked"), "{gone}");
 }
 
-/// A replica that died, and that is waited for longer than anybody has patience.
+/// A crashed replica with a lease much longer than the test.
 async fn dead_replica(p: &Program) {
     let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
-    feed.register(id, std::time::Duration::from_mins(1)).await.expect("it is registered");
+    feed.register(id, std::time::Duration::from_mins(1)).await.expect("the replica is registered");
 }
 
-async fn a_rotation_that_is_interrupted_while_it_waits_has_shown_its_token(p: Program) {
+async fn a_rotation_interrupted_while_it_waits_has_printed_its_token(p: Program) {
     p.run("workspace put acme").ok();
     let (id, old) = made(&p, "key create --workspace acme --name ci --scope read");
     p.run("caller create gateway --permission introspect").ok();
@@ -99,7 +99,7 @@ async fn a_rotation_that_is_interrupted_while_it_waits_has_shown_its_token(p: Pr
     assert!(shown["token"].as_str().expect("a token").starts_with("sophic_svc_"));
 }
 
-async fn a_pat_is_no_key(p: Program) {
+async fn a_pat_is_not_found_as_a_key(p: Program) {
     p.run("user put ada").ok();
     let (id, _) = made(&p, "pat create --user ada --name laptop --scope read");
     for words in ["show", "disable", "enable", "rotate", "update --name x"] {
@@ -176,7 +176,7 @@ async fn credentials_that_expire_soon_have_an_exit_code(p: Program) {
     p.run("credentials expiring --within soon").failed(2);
 }
 
-async fn a_workspaces_policy_holds_here_too(p: Program) {
+async fn a_workspace_policy_applies_to_the_command_line(p: Program) {
     let put = p.run("workspace put acme --key-lifetime-max 90d --keys-max 1 --output json").json();
     let policy = serde_json::json!({"key_lifetime_max": "7776000s", "keys_max": 1});
     assert_eq!(put["policy"], policy);
@@ -189,7 +189,7 @@ async fn a_workspaces_policy_holds_here_too(p: Program) {
     assert_eq!(kept["policy"], policy);
     let listed = p.run("workspace list --output json").json();
     assert_eq!(listed["workspaces"][0]["policy"], policy);
-    // What is not named stays; 0 and no are said.
+    // Limits without a flag stay. 0 and `--no-…` remove a limit.
     let put = |flags: &str| {
         p.run(&format!("workspace put acme --output json {flags}")).json()["policy"].clone()
     };
@@ -212,10 +212,10 @@ async fn a_workspaces_policy_holds_here_too(p: Program) {
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
-/// A client of the server that says it listens there.
+/// A client of the server that printed this line.
 async fn client(line: &Value) -> AuthServiceClient<Channel> {
     let url = line["grpc"].as_str().expect("a URL").to_owned();
-    AuthServiceClient::connect(url).await.expect("it accepts")
+    AuthServiceClient::connect(url).await.expect("the server accepts the connection")
 }
 
 fn by<T>(caller: &str, message: T) -> Request<T> {
@@ -257,8 +257,8 @@ async fn a_retried_command_makes_no_second_credential(p: Program) {
     assert_eq!(names(&p, "key list"), ["ci"]);
 }
 
-/// One rotation after the other, of this key and its successors, until the server is gone: the tokens that were shown, the
-/// last one's id, and the request that was not answered.
+/// Rotates this key and its successors until the server is killed. Returns the tokens, the id of the last credential, and
+/// the request that got no answer.
 async fn rotate_until_gone(
     mut client: AuthServiceClient<Channel>,
     caller: String,
@@ -268,7 +268,7 @@ async fn rotate_until_gone(
     let mut shown = vec![first];
     for number in 0.. {
         let request = RotateRequest {
-            credential_id: shown.last().expect("one").0.clone(),
+            credential_id: shown.last().expect("there is one").0.clone(),
             request_id: uuid::Uuid::from_u128(worker << 64 | number).to_string(),
             ..Default::default()
         };
@@ -301,9 +301,9 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
             let number = round * WORKERS + worker + 1;
             workers.push(tokio::spawn(rotate_until_gone(client, caller, first, number)));
         }
-        // Killed once there is something to lose.
+        // Killed once some rotations are done.
         let begun = p.database.clone();
-        eventually("there is something to lose", async || {
+        eventually("some rotations are done", async || {
             count(&begun, "SELECT count(*) FROM requests").await >= (round as i64 + 1) * 20
         })
         .await;
@@ -312,10 +312,11 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
         let mut again = p.start(SERVE);
         let mut client = client(&again.json()).await;
         for worker in workers {
-            let (shown, unanswered) = worker.await.expect("it ends");
+            let (shown, unanswered) = worker.await.expect("the process ends");
             let whole = check_family(&mut client, &caller, &shown).await;
-            // Sent again, the call that was not answered comes to one successor, made now or before.
-            let rotated = client.rotate(by(&caller, unanswered)).await.expect("it is rotated");
+            // A retry of the unanswered call leads to exactly one successor.
+            let rotated =
+                client.rotate(by(&caller, unanswered)).await.expect("the rotation succeeds");
             let rotated = rotated.into_inner();
             let id = rotated.credential.expect("the successor").id;
             let family = family(&mut client, &caller, &shown[0].0).await;
@@ -323,15 +324,15 @@ async fn a_server_killed_in_the_middle_of_rotations_leaves_none_half_done(p: Pro
             assert_eq!(family.len(), shown.len() + 1, "{whole} before");
             assert!(active(&mut client, &caller, &rotated.token).await);
             assert!(!rotated.end_pending);
-            let (_, old) = shown.last().expect("one");
-            assert!(!active(&mut client, &caller, old).await, "the second step was made up for");
+            let (_, old) = shown.last().expect("there is one");
+            assert!(!active(&mut client, &caller, old).await, "a retry completes the second step");
         }
         again.signal(Signal::TERM);
         assert_eq!(again.end().code(), Some(0));
     }
 }
 
-/// Nothing that was acknowledged is lost, nothing is half done: how many the family has.
+/// Checks that no acknowledged rotation is lost and none is half done. Returns the size of the family.
 async fn check_family(
     client: &mut AuthServiceClient<Channel>,
     caller: &str,
@@ -340,21 +341,21 @@ async fn check_family(
     let family = family(client, caller, &shown[0].0).await;
     assert!([shown.len(), shown.len() + 1].contains(&family.len()), "{}", family.len());
     let ids: BTreeSet<_> = family.iter().map(|one| &one.id).collect();
-    assert!(shown.iter().all(|(id, _)| ids.contains(id)), "what was acknowledged is there");
-    // Each but the last is revoked, and the one before each is its predecessor.
+    assert!(shown.iter().all(|(id, _)| ids.contains(id)), "acknowledged rotations are kept");
+    // All but the last are revoked, and each one's predecessor is the one before it.
     for (one, next) in family.iter().zip(&family[1..]) {
         assert_eq!(next.predecessor_id, one.id);
-        let end = one.revoke_time.or(one.expire_time).expect("it ends, at the latest by itself");
+        let end = one.revoke_time.or(one.expire_time).expect("the process ends");
         let made = next.create_time.expect("a time");
-        // Whoever was killed before the second step has left it a minute; a retry ends it when it comes.
+        // A server killed before the second step leaves the old token valid for a minute. A retry ends it.
         assert!((0..=60).contains(&(end.seconds - made.seconds)), "{end:?} {made:?}");
     }
     assert!(family.last().is_some_and(|last| last.revoke_time.is_none()));
-    let (last, before) = shown.split_last().expect("one");
+    let (last, before) = shown.split_last().expect("there is one");
     for (_, token) in before {
         assert!(!active(client, caller, token).await);
     }
-    // Where it has a successor, it was killed before or after the second step, which ends it.
+    // If there is a successor, the server was killed before or after the second step, which ends the old token.
     assert!(active(client, caller, &last.1).await || family.len() > shown.len());
     family.len()
 }
@@ -375,7 +376,7 @@ async fn active(client: &mut AuthServiceClient<Channel>, caller: &str, token: &s
     client.introspect(by(caller, request)).await.expect("an answer").into_inner().active
 }
 
-/// What a statement counts, asked past the program.
+/// Runs a counting statement directly on the database.
 async fn count(database: &crate::stores::Database, statement: &'static str) -> i64 {
     use sqlx::{Connection as _, Row as _};
     let row = match database.file() {

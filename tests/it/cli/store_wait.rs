@@ -1,4 +1,4 @@
-//! A server that starts while its Postgres is away, as a process.
+//! A server process that starts while its Postgres is down.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::waits::{self, eventually};
 const SERVE: [&str; 7] =
     ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--output", "json"];
 
-/// A database behind a proxy, and its URL through that.
+/// A database behind a proxy, and the URL through the proxy.
 async fn behind_a_proxy() -> (Database, Proxy, String) {
     let database = Database::postgres().await;
     let url = database.url();
@@ -40,8 +40,8 @@ fn serve(url: &str) -> Command {
 
 async fn status(grpc: &str) -> ServingStatus {
     let channel = Channel::from_shared(grpc.to_owned()).expect("a URL").connect().await;
-    let mut client = HealthClient::new(channel.expect("it accepts"));
-    // The connection of a server that waits ends when it has waited.
+    let mut client = HealthClient::new(channel.expect("the server accepts the connection"));
+    // The health server closes its connections when the real server starts.
     match client.check(HealthCheckRequest::default()).await {
         Ok(answer) => answer.into_inner().status(),
         Err(_) => ServingStatus::Unknown,
@@ -49,7 +49,7 @@ async fn status(grpc: &str) -> ServingStatus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_waits_for_a_store_that_is_away_and_goes_on_when_it_comes() {
+async fn a_server_waits_for_a_store_that_is_down_and_starts_when_it_is_up() {
     for mode in [Mode::Refuse, Mode::Stall] {
         let (database, proxy, url) = behind_a_proxy().await;
         proxy.set(mode);
@@ -57,12 +57,14 @@ async fn a_server_waits_for_a_store_that_is_away_and_goes_on_when_it_comes() {
         let line = serving.json();
         let grpc = line["grpc"].as_str().expect("a URL");
         assert_eq!(status(grpc).await, ServingStatus::NotServing);
-        let mut client = AuthServiceClient::connect(grpc.to_owned()).await.expect("it accepts");
+        let mut client = AuthServiceClient::connect(grpc.to_owned())
+            .await
+            .expect("the server accepts the connection");
         let refused = client.introspect(IntrospectRequest::default()).await;
-        assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
+        assert_eq!(refused.expect_err("the request fails").code(), Code::Unavailable);
         proxy.set(Mode::Pass);
         let serves = async || status(grpc).await == ServingStatus::Serving;
-        eventually("it goes on", serves).await;
+        eventually("the server starts", serves).await;
         serving.signal(Signal::TERM);
         assert_eq!(serving.end().code(), Some(0));
         database.drop_database().await;
@@ -70,7 +72,7 @@ async fn a_server_waits_for_a_store_that_is_away_and_goes_on_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits() {
+async fn a_waiting_server_logs_the_reason_and_stops_on_a_signal() {
     let (database, proxy, url) = behind_a_proxy().await;
     proxy.set(Mode::Refuse);
     let mut child = serve(&url)
@@ -78,15 +80,15 @@ async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits()
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the process starts");
     let mut first = [0];
     let (pid, out) = (child.id(), child.stdout.as_mut().expect("its output"));
     waits::while_child_runs("it prints", pid, || out.read_exact(&mut first)).expect("a line");
     let pid = rustix::process::Pid::from_child(&child);
-    // However often it tries, it says so once.
+    // It logs this once, however often it tries.
     let tried = proxy.refused();
-    eventually("it has tried again", async || proxy.refused() > tried + 2).await;
-    rustix::process::kill_process(pid, Signal::TERM).expect("it is there to be told");
+    eventually("the server has tried again", async || proxy.refused() > tried + 2).await;
+    rustix::process::kill_process(pid, Signal::TERM).expect("the signal is sent");
     let ended = waits::output(child);
     assert_eq!(ended.status.code(), Some(0));
     let said = String::from_utf8(ended.stderr).expect("UTF-8");
@@ -95,7 +97,7 @@ async fn a_server_that_waits_ends_when_it_is_told_to_and_has_said_why_it_waits()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waiting_does_not_mend_ends_it_at_once() {
+async fn an_error_that_waiting_cannot_fix_ends_the_server_at_once() {
     let database = Database::postgres().await;
     let url = database.url();
     let (head, _) = url.rsplit_once('/').expect("a database");
@@ -109,7 +111,7 @@ async fn what_waiting_does_not_mend_ends_it_at_once() {
         let error = run(serve(&url), "").failed(code);
         assert!(error.contains(said), "{url}: {error}");
     }
-    // Nothing listens there, and whoever plays waits for nothing.
+    // Nothing listens there, and `dev` does not wait.
     let mut dev = command();
     dev.env("SOPHIC_AUTH_DATABASE_URL", "postgres://u@127.0.0.1:1/d");
     dev.args(["caller", "list"]);
@@ -119,7 +121,7 @@ async fn what_waiting_does_not_mend_ends_it_at_once() {
 }
 
 #[test]
-fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
+fn a_low_limit_of_open_files_is_reported_and_the_soft_limit_is_raised() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let said = |limits: &str, connections: &str| {
         let store = folder.path().join(format!("{}.db", connections.replace(' ', "")));
@@ -143,7 +145,7 @@ fn few_open_files_are_said_at_the_start_and_the_soft_limit_is_raised() {
     assert!(!enough.contains("may open"), "{enough}");
     let limits = enough.lines().find(|line| line.starts_with("Max open files")).expect("limits");
     assert_eq!(limits.split_whitespace().nth(3), Some("600"), "{limits}");
-    // Nobody asked for more than there is room for.
+    // No number was requested, so there is no warning.
     let default = said("-n 400", "");
     assert!(default.contains("each of the two ports takes 136 connections"), "{default}");
     assert!(!default.contains("WARN"), "{default}");
