@@ -17,9 +17,9 @@ use super::{
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Membership, Owner, OwnerKind, PermissionSet,
-    PreviousToken, PrincipalFacts, Lately, ReplicaId, RequestId, Revision, Role, RotationId,
-    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet,
+    PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet,
+    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> Fields<'_, R> {

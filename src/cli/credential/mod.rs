@@ -173,13 +173,8 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let mut invalid_because = None;
     let target = if args.credential == "-" {
         let text = read_token_from_stdin()?;
-<<<<<<< HEAD
-        // What looks like one of ours can be told to be none; what came from elsewhere may look like anything.
-        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
-=======
         // Only the format of our tokens is known. An imported token may look like anything.
-        invalid_because = why_no_token(&text).filter(|_| text.starts_with("sophic_"));
->>>>>>> main
+        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
         if text.is_empty() {
             anyhow::bail!(UsageError("standard input has no token".to_owned()));
         }

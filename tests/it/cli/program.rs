@@ -213,12 +213,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
-<<<<<<< HEAD
-        // Killed, it ends.
-        waits::wait_for_exit(&mut self.child);
-=======
         // Reaps the killed process.
-        waits::end(&mut self.child);
->>>>>>> main
+        waits::wait_for_exit(&mut self.child);
     }
 }
