@@ -1,7 +1,7 @@
-//! A request that a proxy asks about before it lets it through: one verdict, in headers and a body, for forward-auth and
-//! for Envoy alike.
+//! Decides whether a proxy may let a request through, and with which headers or body. Forward-auth and Envoy share
+//! this.
 //!
-//! What a request shows is read by `token::headers`.
+//! `token::headers` reads the request's headers.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,8 @@ use crate::token::headers::{self, Bearer};
 
 pub use crate::token::headers::WORKSPACE_HEADER;
 
-/// Headers that tell the upstream who is asking. What a client sends under these names must never get there.
+/// Headers that tell the upstream who the client is. Headers of these names from the client must never reach the
+/// upstream.
 pub const IDENTITY_HEADERS: [&str; 7] = [
     "x-sophic-principal-kind",
     "x-sophic-user",
@@ -25,58 +26,65 @@ pub const IDENTITY_HEADERS: [&str; 7] = [
     "x-sophic-credential-id",
 ];
 
-/// What stands for the denial of a request that is not well formed; all others are those of the decision.
+/// Denial code of a malformed request. All other codes are those of [`Denial`].
 const REQUEST_MALFORMED: &str = "REQUEST_MALFORMED";
 
-/// What a client's request shows, as its proxy passes it on.
+/// A client's request, as its proxy passes it on.
 #[derive(Clone, Copy)]
 pub struct ProxiedRequest<'a> {
-    /// Each value of `Authorization`.
+    /// All values of `Authorization`.
     pub authorization: &'a [&'a [u8]],
-    /// Each value of [`WORKSPACE_HEADER`].
+    /// All values of [`WORKSPACE_HEADER`].
     pub workspace: &'a [&'a [u8]],
-    /// All the scopes that the route needs.
+    /// All scopes that the route needs.
     pub required_scopes: ScopeSet,
-    /// Where the client is, if the proxy says.
+    /// Address of the client. `None` if the proxy does not send it.
     pub client_ip: Option<IpAddr>,
-    /// The proxy, which may ask about only so many unknown tokens.
+    /// The proxy, whose rate of unknown tokens is limited.
     pub asker: Option<CallerId>,
 }
 
-/// Whether the proxy is to let the request through.
+/// Whether the proxy may let the request through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Yes, with these of [`IDENTITY_HEADERS`].
+pub enum ProxyDecision {
+    /// Let it through, with these headers out of [`IDENTITY_HEADERS`].
     Pass(Vec<(&'static str, String)>),
-    /// No.
+    /// Refuse it.
     Refuse(Refusal),
 }
 
-/// What to answer the client with in place of the upstream.
+/// The proxy's answer to the client, instead of the upstream's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// 400, 401 or 403.
     pub status: u16,
-    /// Why, in a word.
+    /// Code of the denial.
     pub denial: &'static str,
-    /// The `WWW-Authenticate` header.
+    /// Value of the `WWW-Authenticate` header.
     pub www_authenticate: &'static str,
     /// A problem body (RFC 9457).
     pub problem: Value,
 }
 
-/// Judges a request.
+/// Decides on a request.
 ///
 /// # Errors
-/// Only if the store is out of reach: then nothing may be let through.
-pub async fn judge(service: &Service, request: &ProxiedRequest<'_>) -> Result<Verdict> {
-    let token = match Bearer::of(request.authorization.iter().copied()) {
+/// If introspection fails, for example because the store cannot be reached. The proxy must refuse the request then.
+pub async fn decide_for_proxy(
+    service: &Service,
+    request: &ProxiedRequest<'_>,
+) -> Result<ProxyDecision> {
+    let token = match Bearer::from_headers(request.authorization.iter().copied()) {
         Bearer::Token(token) => token,
-        Bearer::Missing => return Ok(Verdict::Refuse(without_token(Denial::TokenMissing))),
-        Bearer::Malformed => return Ok(Verdict::Refuse(without_token(Denial::TokenUnknown))),
+        Bearer::Missing => {
+            return Ok(ProxyDecision::Refuse(refusal_without_token(Denial::TokenMissing)));
+        }
+        Bearer::Malformed => {
+            return Ok(ProxyDecision::Refuse(refusal_without_token(Denial::TokenUnknown)));
+        }
     };
     let Some(workspace) = headers::workspace(request.workspace.iter().copied()) else {
-        return Ok(Verdict::Refuse(bad_workspace()));
+        return Ok(ProxyDecision::Refuse(malformed_workspace_refusal()));
     };
     let answer = service
         .introspect(&IntrospectionRequest {
@@ -89,10 +97,11 @@ pub async fn judge(service: &Service, request: &ProxiedRequest<'_>) -> Result<Ve
             asker: request.asker,
         })
         .await?;
-    Ok(refusal(&answer).map_or_else(|| Verdict::Pass(identity(&answer)), Verdict::Refuse))
+    Ok(refusal_of(&answer)
+        .map_or_else(|| ProxyDecision::Pass(identity_headers(&answer)), ProxyDecision::Refuse))
 }
 
-fn without_token(denial: Denial) -> Refusal {
+fn refusal_without_token(denial: Denial) -> Refusal {
     let decision = Decision::refused(denial);
     let status = decision.http_status();
     Refusal {
@@ -103,7 +112,7 @@ fn without_token(denial: Denial) -> Refusal {
     }
 }
 
-fn bad_workspace() -> Refusal {
+fn malformed_workspace_refusal() -> Refusal {
     Refusal {
         status: 400,
         denial: REQUEST_MALFORMED,
@@ -112,7 +121,7 @@ fn bad_workspace() -> Refusal {
     }
 }
 
-fn refusal(answer: &Introspection) -> Option<Refusal> {
+fn refusal_of(answer: &Introspection) -> Option<Refusal> {
     let denial = answer.decision.denial?;
     let status = denial.http_status();
     let mut problem = problem(status, denial.as_str(), answer.decision.explanation());
@@ -143,8 +152,8 @@ fn problem(status: u16, denial: &str, detail: &str) -> Map<String, Value> {
     problem
 }
 
-/// Ids, slugs, roles and scopes are all plain ASCII, so that they fit into headers as they are.
-fn identity(answer: &Introspection) -> Vec<(&'static str, String)> {
+/// Returns the identity headers. Ids, slugs, roles and scopes are ASCII and need no encoding.
+fn identity_headers(answer: &Introspection) -> Vec<(&'static str, String)> {
     let mut headers = Vec::with_capacity(IDENTITY_HEADERS.len());
     let Some(found) = &answer.found else { return headers };
     match &found.principal {

@@ -4,13 +4,15 @@
 //! All texts have one length, so that every request and every answer of a kind has the same size.
 
 use sha2::{Digest as _, Sha256};
-use sophic_auth_protocol::token::{BASE62, BODY, LENGTH, PREFIX, check_characters};
+use sophic_auth_protocol::token::{
+    BASE62, BODY_LENGTH, PREFIX_LENGTH, TOKEN_LENGTH, check_characters,
+};
 
 /// How many workspaces there are, and how many users.
 pub(crate) const OWNERS: u64 = 1_000;
 /// The length of a token.
-pub(crate) const TOKEN: usize = LENGTH;
-const BODY_END: usize = PREFIX + BODY;
+pub(crate) const TOKEN: usize = TOKEN_LENGTH;
+const BODY_END: usize = PREFIX_LENGTH + BODY_LENGTH;
 
 /// Indexes from here on are revoked in the store.
 pub(crate) const REVOKED: u64 = 1 << 36;
@@ -32,9 +34,13 @@ pub(crate) const fn owner(index: u64) -> u64 {
 /// The text of the token: well formed, whether or not any store has it.
 pub(crate) fn token(index: u64) -> [u8; TOKEN] {
     let mut text = [0; TOKEN];
-    text[..PREFIX].copy_from_slice(if is_key(index) { b"sophic_key_" } else { b"sophic_pat_" });
+    text[..PREFIX_LENGTH].copy_from_slice(if is_key(index) {
+        b"sophic_key_"
+    } else {
+        b"sophic_pat_"
+    });
     let mut seed = index.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x5eed);
-    for part in text[PREFIX..BODY_END].chunks_mut(8) {
+    for part in text[PREFIX_LENGTH..BODY_END].chunks_mut(8) {
         let mut bits = mixed(&mut seed);
         for place in part {
             *place = BASE62[usize::try_from(bits % 62).unwrap_or_default()];
@@ -64,7 +70,7 @@ pub(crate) fn digest(index: u64) -> [u8; 32] {
 pub(crate) fn hint(index: u64) -> String {
     let text = token(index);
     let shown = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
-    format!("{}...{}", shown(&text[..PREFIX]), shown(&tail(&text)))
+    format!("{}...{}", shown(&text[..PREFIX_LENGTH]), shown(&tail(&text)))
 }
 
 /// The last four characters of the body.

@@ -162,7 +162,7 @@ fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
     IntrospectionRequest {
         token,
         workspace,
-        required_scopes: ScopeSet::of(&[Scope::Read]),
+        required_scopes: ScopeSet::from_scopes(&[Scope::Read]),
         client_ip: Some(IpAddr::from([203, 0, 113, 27])),
         fresh: false,
         at_least_revision: 0,

@@ -216,7 +216,7 @@ fn is_loopback(host: &str) -> bool {
 
 fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Error> {
     let malformed = || Error::config("the caller token is not a well-formed sophic_svc_ token");
-    if TokenKind::of(token) != Some(TokenKind::Service) {
+    if TokenKind::parse(token) != Some(TokenKind::Service) {
         return Err(malformed());
     }
     let mut value: MetadataValue<Ascii> =

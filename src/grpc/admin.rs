@@ -1,4 +1,4 @@
-//! `AdminService`: who may call, and who did what.
+//! `AdminService`: callers and the audit log.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use tonic::{Request, Response, Status};
 use super::{audit, convert, pb};
 use crate::service::{CreateCaller, RotateCaller, Service, UpdateCaller, Violations};
 
-type Answer<T> = Result<Response<T>, Status>;
+type RpcResult<T> = Result<Response<T>, Status>;
 
-/// The gRPC face of callers and of the audit log.
+/// Implements `AdminService`.
 pub(super) struct AdminFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
@@ -17,7 +17,7 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn create_caller(
         &self,
         request: Request<pb::CreateCallerRequest>,
-    ) -> Answer<pb::CreateCallerResponse> {
+    ) -> RpcResult<pb::CreateCallerResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let request = CreateCaller {
@@ -35,9 +35,9 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn list_callers(
         &self,
         request: Request<pb::ListCallersRequest>,
-    ) -> Answer<pb::ListCallersResponse> {
+    ) -> RpcResult<pb::ListCallersResponse> {
         let message = request.into_inner();
-        let page = convert::page(message.page_size, message.page_token);
+        let page = convert::page_request(message.page_size, message.page_token);
         let page = self.0.list_callers(&page).await?;
         Ok(Response::new(pb::ListCallersResponse {
             callers: page.items.into_iter().map(convert::caller).collect(),
@@ -48,7 +48,7 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn revoke_caller(
         &self,
         request: Request<pb::RevokeCallerRequest>,
-    ) -> Answer<pb::RevokeCallerResponse> {
+    ) -> RpcResult<pb::RevokeCallerResponse> {
         let context = convert::context(&request)?;
         let caller = self.0.revoke_caller(context, request.into_inner().caller).await?;
         Ok(Response::new(pb::RevokeCallerResponse { caller: Some(convert::caller(caller)) }))
@@ -57,7 +57,7 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn update_caller(
         &self,
         request: Request<pb::UpdateCallerRequest>,
-    ) -> Answer<pb::UpdateCallerResponse> {
+    ) -> RpcResult<pb::UpdateCallerResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let request = UpdateCaller {
@@ -72,13 +72,13 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn rotate_caller(
         &self,
         request: Request<pb::RotateCallerRequest>,
-    ) -> Answer<pb::RotateCallerResponse> {
+    ) -> RpcResult<pb::RotateCallerResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
-        let overlap = message
-            .overlap
-            .and_then(|overlap| convert::positive_or_zero(&mut violations, "overlap", overlap));
+        let overlap = message.overlap.and_then(|overlap| {
+            convert::non_negative_duration(&mut violations, "overlap", overlap)
+        });
         violations.finish()?;
         let (caller, request_id) = (message.caller, message.request_id);
         let request = RotateCaller { caller, overlap, request_id };
@@ -93,9 +93,9 @@ impl pb::admin_service_server::AdminService for AdminFace {
     async fn list_audit_events(
         &self,
         request: Request<pb::ListAuditEventsRequest>,
-    ) -> Answer<pb::ListAuditEventsResponse> {
+    ) -> RpcResult<pb::ListAuditEventsResponse> {
         let message = request.into_inner();
-        let page = convert::page(message.page_size, message.page_token.clone());
+        let page = convert::page_request(message.page_size, message.page_token.clone());
         let page = self.0.list_audit_events(&audit::filter(message)?, &page).await?;
         Ok(Response::new(pb::ListAuditEventsResponse {
             events: page.items.into_iter().map(audit::event).collect(),

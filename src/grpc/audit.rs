@@ -1,4 +1,4 @@
-//! Audit events and the filter of their list, as messages.
+//! Converts audit events, and the filter of `ListAuditEvents`.
 
 use tonic::Status;
 
@@ -7,7 +7,7 @@ use crate::model::{AuditEvent, Timestamp};
 use crate::service::Violations;
 use crate::store::AuditFilter;
 
-/// What a request asks for.
+/// Reads the filter of a request.
 pub(super) fn filter(message: pb::ListAuditEventsRequest) -> Result<AuditFilter, Status> {
     let mut violations = Violations::default();
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -25,7 +25,7 @@ pub(super) fn filter(message: pb::ListAuditEventsRequest) -> Result<AuditFilter,
     Ok(filter)
 }
 
-/// A time that may be left out.
+/// Reads an optional time.
 pub(super) fn time(
     violations: &mut Violations,
     field: &str,
@@ -35,7 +35,7 @@ pub(super) fn time(
     violations.check(field, Timestamp::from_unix(time.seconds, time.nanos))
 }
 
-/// The event; what is not there is empty.
+/// Converts an event. Absent values become empty strings.
 pub(super) fn event(event: AuditEvent) -> pb::AuditEvent {
     pb::AuditEvent {
         id: event.id.to_string(),

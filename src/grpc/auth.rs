@@ -1,17 +1,17 @@
-//! `AuthService`: which function answers which RPC.
+//! `AuthService`: dispatches each RPC to its function.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
 use super::credentials::{
-    Answer, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
+    RpcResult, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
 };
 use super::introspect::decoded;
 use super::{convert, pb, watch};
 use crate::service::{Reason, Requester, Service, ServiceError};
 
-/// The gRPC face of introspection and credentials.
+/// Implements `AuthService`.
 pub(super) struct AuthFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
@@ -19,85 +19,88 @@ impl pb::auth_service_server::AuthService for AuthFace {
     async fn introspect(
         &self,
         request: Request<pb::IntrospectRequest>,
-    ) -> Answer<pb::IntrospectResponse> {
+    ) -> RpcResult<pb::IntrospectResponse> {
         decoded::introspect(&self.0, request).await
     }
 
     async fn batch_introspect(
         &self,
         request: Request<pb::BatchIntrospectRequest>,
-    ) -> Answer<pb::BatchIntrospectResponse> {
+    ) -> RpcResult<pb::BatchIntrospectResponse> {
         decoded::introspect_many(&self.0, request).await
     }
 
     async fn create_key(
         &self,
         request: Request<pb::CreateKeyRequest>,
-    ) -> Answer<pb::CreateKeyResponse> {
+    ) -> RpcResult<pb::CreateKeyResponse> {
         create::key(&self.0, request).await
     }
 
     async fn create_pat(
         &self,
         request: Request<pb::CreatePatRequest>,
-    ) -> Answer<pb::CreatePatResponse> {
+    ) -> RpcResult<pb::CreatePatResponse> {
         create::pat(&self.0, request).await
     }
 
     async fn get_credential(
         &self,
         request: Request<pb::GetCredentialRequest>,
-    ) -> Answer<pb::GetCredentialResponse> {
+    ) -> RpcResult<pb::GetCredentialResponse> {
         list::get(&self.0, request).await
     }
 
     async fn list_credentials(
         &self,
         request: Request<pb::ListCredentialsRequest>,
-    ) -> Answer<pb::ListCredentialsResponse> {
+    ) -> RpcResult<pb::ListCredentialsResponse> {
         list::list(&self.0, request).await
     }
 
-    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> RpcResult<pb::RevokeResponse> {
         revoke::revoke(&self.0, request).await
     }
 
     async fn update_credential(
         &self,
         request: Request<pb::UpdateCredentialRequest>,
-    ) -> Answer<pb::UpdateCredentialResponse> {
+    ) -> RpcResult<pb::UpdateCredentialResponse> {
         update::update(&self.0, request).await
     }
 
-    async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
+    async fn rotate(&self, request: Request<pb::RotateRequest>) -> RpcResult<pb::RotateResponse> {
         rotate::rotate(&self.0, request).await
     }
 
-    async fn disable(&self, request: Request<pb::DisableRequest>) -> Answer<pb::DisableResponse> {
+    async fn disable(
+        &self,
+        request: Request<pb::DisableRequest>,
+    ) -> RpcResult<pb::DisableResponse> {
         switch::disable(&self.0, request).await
     }
 
-    async fn enable(&self, request: Request<pb::EnableRequest>) -> Answer<pb::EnableResponse> {
+    async fn enable(&self, request: Request<pb::EnableRequest>) -> RpcResult<pb::EnableResponse> {
         switch::enable(&self.0, request).await
     }
 
     async fn bulk_revoke(
         &self,
         request: Request<pb::BulkRevokeRequest>,
-    ) -> Answer<pb::BulkRevokeResponse> {
+    ) -> RpcResult<pb::BulkRevokeResponse> {
         bulk_revoke::revoke(&self.0, request).await
     }
 
     async fn revoke_leaked(
         &self,
         request: Request<pb::RevokeLeakedRequest>,
-    ) -> Answer<pb::RevokeLeakedResponse> {
+    ) -> RpcResult<pb::RevokeLeakedResponse> {
         revoke_leaked::revoke_leaked(&self.0, request).await
     }
 
     type WatchStream = watch::Responses;
 
-    async fn watch(&self, request: Request<pb::WatchRequest>) -> Answer<Self::WatchStream> {
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> RpcResult<Self::WatchStream> {
         let Requester::Caller(caller) = convert::context(&request)?.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };

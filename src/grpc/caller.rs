@@ -1,4 +1,4 @@
-//! Who is calling: the service token in the metadata, or else the client certificate.
+//! Reads the caller's identity: the service token in the metadata, or else the client certificate.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -6,11 +6,14 @@ use http::header::AUTHORIZATION;
 use crate::service::{Peer, PresentedCaller, Reason, Result};
 use crate::token::bearer;
 
-/// What the request shows of its caller. The header is taken out of the request, so that nothing behind can print it.
+/// Returns the caller's service token or certificate, and removes the header, so that no later code can log it.
 ///
-/// Two `authorization` headers are refused, never the first believed: proxies differ on which is the first
-/// (CATALOGUE C93). A header that is there has to be good: a certificate beside it does not help.
-pub(super) fn presented(headers: &mut HeaderMap, peer: Option<&Peer>) -> Result<PresentedCaller> {
+/// A request with two `authorization` headers is refused, because proxies differ on which of the two counts. A header
+/// that is present must be valid, even if there is also a certificate.
+pub(super) fn presented_caller(
+    headers: &mut HeaderMap,
+    peer: Option<&Peer>,
+) -> Result<PresentedCaller> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let presented = match (values.next(), values.next()) {
         (None, _) => {
@@ -24,7 +27,7 @@ pub(super) fn presented(headers: &mut HeaderMap, peer: Option<&Peer>) -> Result<
     Ok(presented?)
 }
 
-/// A well-formed service token behind `Bearer `; nothing before or behind.
+/// Reads a header value that consists of `Bearer ` and a well-formed service token.
 fn service_token(value: &[u8]) -> std::result::Result<PresentedCaller, Reason> {
     let token = bearer(value).ok_or(Reason::CallerMissing)?;
     PresentedCaller::service_token(token).ok_or(Reason::CallerUnknown)

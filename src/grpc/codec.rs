@@ -1,4 +1,4 @@
-//! Protobuf on the wire, with a clear answer to what is none: the sender's fault, in words of ours.
+//! A protobuf codec that answers `INVALID_ARGUMENT` to a message that it cannot decode.
 
 use bytes::Buf as _;
 use prost::{Message, Name};
@@ -8,8 +8,8 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::service::{Reason, ServiceError};
 
-/// prost's codec, but for two things: what does not decode is `INVALID_ARGUMENT`, not `INTERNAL` with prost's own text,
-/// which names fields (CATALOGUE B12); and no text has a NUL (`texts.rs`).
+/// prost's codec with two differences. A message that does not decode is `INVALID_ARGUMENT`, where prost would answer
+/// `INTERNAL` with a text that names fields. And a text with a NUL is refused (`nul_check.rs`).
 #[derive(Debug)]
 pub struct StrictCodec<T, U>(std::marker::PhantomData<(T, U)>);
 
@@ -38,7 +38,7 @@ where
     }
 }
 
-/// See [`StrictCodec`].
+/// The decoder of [`StrictCodec`].
 #[derive(Debug)]
 pub struct StrictDecoder<U>(ProstDecoder<U>);
 
@@ -48,7 +48,7 @@ impl<U: Message + Name + Default> Decoder for StrictDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let message = buffer.copy_to_bytes(buffer.remaining());
-        super::texts::check(&U::full_name(), &message).finish()?;
+        super::nul_check::check(&U::full_name(), &message).finish()?;
         let decoded = U::decode(message);
         decoded.map(Some).map_err(|_| ServiceError::from(Reason::RequestMalformed).into())
     }

@@ -1,5 +1,5 @@
-//! What a connection knows of its peer, and of the caller that spoke on it last: most connections carry one caller only,
-//! who need not be looked up for each request.
+//! A connection remembers its peer and the last caller that it authenticated. Most connections carry one caller, which
+//! then need not be looked up for each request.
 
 use std::sync::Arc;
 
@@ -13,38 +13,40 @@ use super::caller;
 use crate::model::Caller;
 use crate::service::{KnownCaller, Peer, Result, Service};
 
-/// A connection.
+/// A client connection.
 #[derive(Debug)]
 pub struct Connection {
     peer: Peer,
-    last: Mutex<Option<Last>>,
+    last: Mutex<Option<LastCaller>>,
 }
 
-/// The caller that spoke last.
-struct Last {
-    /// Nothing: by the connection's certificate.
+/// The last caller that was authenticated on a connection.
+struct LastCaller {
+    /// Value of the `authorization` header. `None` for a caller known by the connection's certificate.
     authorization: Option<Zeroizing<Box<[u8]>>>,
     known: KnownCaller,
 }
 
-impl std::fmt::Debug for Last {
+impl std::fmt::Debug for LastCaller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Last").field("caller", &self.known.caller.name).finish_non_exhaustive()
+        f.debug_struct("LastCaller")
+            .field("caller", &self.known.caller.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    /// With this peer; nobody has spoken yet.
+    /// A new connection from `peer`, without a known caller.
     pub fn new(peer: Peer) -> Self {
         Self { peer, last: Mutex::new(None) }
     }
 
-    /// Who is at the other end.
+    /// The peer at the other end.
     pub const fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Who is calling. The header is taken out of the request, so that nothing behind can print it.
+    /// Authenticates the caller, and removes the `authorization` header, so that no later code can log it.
     pub(super) async fn caller(
         &self,
         service: &Service,
@@ -58,18 +60,20 @@ impl Connection {
         }
         let value = headers.get(AUTHORIZATION);
         let authorization = value.map(|value| Zeroizing::new(value.as_bytes().into()));
-        let presented = caller::presented(headers, Some(&self.peer))?;
+        let presented = caller::presented_caller(headers, Some(&self.peer))?;
         let peer = Some(&self.peer);
         let (caller, known) = service.authenticate_to_remember(&presented, peer).await?;
         if let Some(known) = known {
-            *self.last.lock() = Some(Last { authorization, known });
+            *self.last.lock() = Some(LastCaller { authorization, known });
         }
         tracing::Span::current().record("caller", caller.name.as_str());
         Ok(caller)
     }
 
-    /// The caller that spoke last, if it speaks again: for who asks afterwards whether memory may be believed, by a term
-    /// that was taken before.
+    /// Returns the last caller, if this request comes from it too.
+    ///
+    /// The answer comes from memory. A user of it takes a term before this call, and checks afterwards that memory was
+    /// valid during that term.
     pub(super) fn last_caller(
         &self,
         service: &Service,

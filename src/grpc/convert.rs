@@ -1,4 +1,5 @@
-//! Messages to nouns and back. What is wrong with a field is noted, not thrown.
+//! Converts messages to the nouns of `model` and back. Invalid fields are collected as violations, so that one answer
+//! names them all.
 
 use std::time::Duration;
 
@@ -10,24 +11,24 @@ use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PolicyChange,
     PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    WorkspacePolicy, listed,
+    WorkspacePolicy, join_names,
 };
 use crate::service::{
     Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
 };
 
-/// Who asks: `gate` has put it into the request.
+/// Returns the context that `gate.rs` has added to the request.
 pub(super) fn context<T>(request: &Request<T>) -> std::result::Result<Context, Status> {
     let context = request.extensions().get::<Context>().cloned();
     context.ok_or_else(|| ServiceError::internal(&"a request that did not pass the gate").into())
 }
 
-/// The caller that asks, if it is one.
-pub(super) fn asker<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
+/// Returns the id of the caller, if a caller sent the request.
+pub(super) fn caller_id<T>(request: &Request<T>) -> std::result::Result<Option<CallerId>, Status> {
     Ok(context(request)?.caller_id())
 }
 
-/// `prefix` stands before the names of fields in what is noted.
+/// Converts a request. `prefix` is put before the field names in violations.
 pub(super) fn introspection_request<'a>(
     service: &Service,
     violations: &mut Violations,
@@ -68,16 +69,16 @@ pub(super) fn user_id(violations: &mut Violations, field: &str, text: &str) -> O
     violations.check(field, UserId::parse(text))
 }
 
-/// A field that may be left empty.
+/// Returns `None` for an empty field.
 pub(super) fn optional(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-pub(super) fn page(size: i32, token: String) -> PageRequest {
+pub(super) fn page_request(size: i32, token: String) -> PageRequest {
     PageRequest { size, token }
 }
 
-/// The value of a `let … else` on fields, all of which were noted if they were wrong.
+/// Returns the collected violations as an error, for a `let … else` on required fields.
 pub(super) fn refuse<T>(violations: Violations) -> std::result::Result<T, Status> {
     Err(violations.into_error().into())
 }
@@ -91,25 +92,25 @@ pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) 
         let scope = Scope::from_proto(*number);
         if scope.is_none() {
             let names = Scope::ALL.map(|scope| scope.to_proto().as_str_name());
-            violations.add(field, format!("must be of {}", listed(&names, " and ")));
+            violations.add(field, format!("must be one of {}", join_names(&names, " and ")));
         }
         scope
     });
     scopes.collect()
 }
 
-/// A role; nothing for `ROLE_UNSPECIFIED`.
+/// Reads a role. `None` for `ROLE_UNSPECIFIED`.
 pub(super) fn role(violations: &mut Violations, field: &str, number: i32) -> Option<Role> {
     let role = Role::from_proto(number);
     if role.is_none() && number != pb::Role::Unspecified as i32 {
         let names = Role::ALL.map(|role| role.to_proto().as_str_name());
-        violations.add(field, format!("must be one of {}", listed(&names, " and ")));
+        violations.add(field, format!("must be one of {}", join_names(&names, " and ")));
     }
     role
 }
 
-/// A duration that is not negative.
-pub(super) fn positive_or_zero(
+/// Reads a duration, which must not be negative.
+pub(super) fn non_negative_duration(
     violations: &mut Violations,
     field: &str,
     duration: prost_types::Duration,
@@ -121,7 +122,7 @@ pub(super) fn positive_or_zero(
     violations.check(field, duration.ok_or_else(wrong))
 }
 
-/// A time.
+/// Reads a time.
 pub(super) fn time(
     violations: &mut Violations,
     field: &str,
@@ -174,16 +175,16 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
     }
 }
 
-/// What to change of what a workspace asks of its keys.
-pub(super) fn policy(
+/// Reads the changes to a workspace's policy.
+pub(super) fn policy_change(
     violations: &mut Violations,
     field: &str,
     message: pb::WorkspacePolicy,
 ) -> PolicyChange {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
         let field = format!("{field}.policy.{name}");
-        let duration = positive_or_zero(violations, &field, duration?)?;
-        // The store keeps no less, and would take it for none at all.
+        let duration = non_negative_duration(violations, &field, duration?)?;
+        // The store keeps microseconds, so a shorter duration would become 0, which means no limit.
         if !duration.is_zero() && duration < Duration::from_micros(1) {
             violations.add(&field, "must be 0, for no limit, or a microsecond or more");
         }

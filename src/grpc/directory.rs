@@ -8,9 +8,9 @@ use super::{convert, pb};
 use crate::model::{DisplayName, Slug, UserId, Workspace, WorkspaceId};
 use crate::service::{PutUser, PutWorkspace, Service, Violations};
 
-type Answer<T> = Result<Response<T>, Status>;
+type RpcResult<T> = Result<Response<T>, Status>;
 
-/// The gRPC face of the directory.
+/// Implements `DirectoryService`.
 pub(super) struct DirectoryFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
@@ -18,7 +18,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn put_workspace(
         &self,
         request: Request<pb::PutWorkspaceRequest>,
-    ) -> Answer<pb::PutWorkspaceResponse> {
+    ) -> RpcResult<pb::PutWorkspaceResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -33,7 +33,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn batch_put_workspaces(
         &self,
         request: Request<pb::BatchPutWorkspacesRequest>,
-    ) -> Answer<pb::BatchPutWorkspacesResponse> {
+    ) -> RpcResult<pb::BatchPutWorkspacesResponse> {
         let context = convert::context(&request)?;
         let mut violations = Violations::default();
         let requests = request.into_inner().requests.into_iter().enumerate();
@@ -52,7 +52,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn get_workspace(
         &self,
         request: Request<pb::GetWorkspaceRequest>,
-    ) -> Answer<pb::GetWorkspaceResponse> {
+    ) -> RpcResult<pb::GetWorkspaceResponse> {
         let mut violations = Violations::default();
         let name =
             convert::workspace_name(&mut violations, "workspace", &request.get_ref().workspace);
@@ -65,9 +65,9 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn list_workspaces(
         &self,
         request: Request<pb::ListWorkspacesRequest>,
-    ) -> Answer<pb::ListWorkspacesResponse> {
+    ) -> RpcResult<pb::ListWorkspacesResponse> {
         let message = request.into_inner();
-        let page = convert::page(message.page_size, message.page_token);
+        let page = convert::page_request(message.page_size, message.page_token);
         let page = self.0.list_workspaces(&page).await?;
         let policies = self.0.policies_of(&page.items).await?;
         Ok(Response::new(pb::ListWorkspacesResponse {
@@ -84,7 +84,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn delete_workspace(
         &self,
         request: Request<pb::DeleteWorkspaceRequest>,
-    ) -> Answer<pb::DeleteWorkspaceResponse> {
+    ) -> RpcResult<pb::DeleteWorkspaceResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -94,7 +94,10 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         Ok(Response::new(pb::DeleteWorkspaceResponse {}))
     }
 
-    async fn put_user(&self, request: Request<pb::PutUserRequest>) -> Answer<pb::PutUserResponse> {
+    async fn put_user(
+        &self,
+        request: Request<pb::PutUserRequest>,
+    ) -> RpcResult<pb::PutUserResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner().user.unwrap_or_default();
         let mut violations = Violations::default();
@@ -108,7 +111,10 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         Ok(Response::new(pb::PutUserResponse { user: Some(convert::user(&user)) }))
     }
 
-    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
+    async fn get_user(
+        &self,
+        request: Request<pb::GetUserRequest>,
+    ) -> RpcResult<pb::GetUserResponse> {
         let mut violations = Violations::default();
         let id = convert::user_id(&mut violations, "user", &request.get_ref().user);
         let Some(id) = id else { return convert::refuse(violations) };
@@ -119,9 +125,9 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn list_users(
         &self,
         request: Request<pb::ListUsersRequest>,
-    ) -> Answer<pb::ListUsersResponse> {
+    ) -> RpcResult<pb::ListUsersResponse> {
         let message = request.into_inner();
-        let page = convert::page(message.page_size, message.page_token);
+        let page = convert::page_request(message.page_size, message.page_token);
         let page = self.0.list_users(&page).await?;
         Ok(Response::new(pb::ListUsersResponse {
             users: page.items.iter().map(convert::user).collect(),
@@ -132,7 +138,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn delete_user(
         &self,
         request: Request<pb::DeleteUserRequest>,
-    ) -> Answer<pb::DeleteUserResponse> {
+    ) -> RpcResult<pb::DeleteUserResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -145,7 +151,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn put_membership(
         &self,
         request: Request<pb::PutMembershipRequest>,
-    ) -> Answer<pb::PutMembershipResponse> {
+    ) -> RpcResult<pb::PutMembershipResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -167,7 +173,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn get_membership(
         &self,
         request: Request<pb::GetMembershipRequest>,
-    ) -> Answer<pb::GetMembershipResponse> {
+    ) -> RpcResult<pb::GetMembershipResponse> {
         let message = request.into_inner();
         let mut violations = Violations::default();
         let workspace = convert::workspace_name(&mut violations, "workspace", &message.workspace);
@@ -183,7 +189,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn list_memberships(
         &self,
         request: Request<pb::ListMembershipsRequest>,
-    ) -> Answer<pb::ListMembershipsResponse> {
+    ) -> RpcResult<pb::ListMembershipsResponse> {
         let message = request.into_inner();
         let mut violations = Violations::default();
         let workspace = convert::optional(&message.workspace)
@@ -191,7 +197,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
         let user = convert::optional(&message.user)
             .and_then(|text| convert::user_id(&mut violations, "user", text));
         violations.finish()?;
-        let page = convert::page(message.page_size, message.page_token);
+        let page = convert::page_request(message.page_size, message.page_token);
         let page = self.0.list_memberships(workspace.as_ref(), user.as_ref(), &page).await?;
         Ok(Response::new(pb::ListMembershipsResponse {
             memberships: page.items.iter().map(convert::membership).collect(),
@@ -202,7 +208,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     async fn delete_membership(
         &self,
         request: Request<pb::DeleteMembershipRequest>,
-    ) -> Answer<pb::DeleteMembershipResponse> {
+    ) -> RpcResult<pb::DeleteMembershipResponse> {
         let context = convert::context(&request)?;
         let message = request.into_inner();
         let mut violations = Violations::default();
@@ -216,7 +222,7 @@ impl pb::directory_service_server::DirectoryService for DirectoryFace {
     }
 }
 
-/// The workspace as it is to be, if it is named; all else that is wrong is noted.
+/// Reads the workspace to put. `None` if its id is invalid. Every invalid field adds a violation.
 fn put_workspace(
     violations: &mut Violations,
     field: &str,
@@ -224,19 +230,19 @@ fn put_workspace(
 ) -> Option<PutWorkspace> {
     let message = message.workspace.unwrap_or_default();
     let id = violations.check(&format!("{field}.id"), WorkspaceId::parse(&message.id));
-    // Without an id all that a new one needs is told.
+    // Without a valid id, name every field that a new workspace needs.
     let given = |text: &str| id.is_none() || !text.is_empty();
     let slug = given(&message.slug).then(|| Slug::parse(&message.slug));
     let slug = slug.and_then(|slug| violations.check(&format!("{field}.slug"), slug));
     let name = given(&message.display_name).then(|| DisplayName::parse(&message.display_name));
     let name = name.and_then(|name| violations.check(&format!("{field}.display_name"), name));
-    let policy = message.policy.map(|policy| convert::policy(violations, field, policy));
+    let policy = message.policy.map(|policy| convert::policy_change(violations, field, policy));
     let disabled = message.disabled;
     Some(PutWorkspace { id: id?, slug, display_name: name, disabled, policy })
 }
 
 impl DirectoryFace {
-    /// The workspace with what it asks of its keys.
+    /// Converts the workspace, together with its policy.
     async fn with_policy(&self, workspace: &Workspace) -> Result<pb::Workspace, Status> {
         let policies = self.0.policies_of(std::slice::from_ref(workspace)).await?;
         Ok(convert::workspace(workspace, policies.into_iter().flatten().next()))

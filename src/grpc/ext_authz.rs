@@ -1,7 +1,7 @@
-//! Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`, the verdict of forward-auth in Envoy's
-//! words. What the operator fixed stands in the route's `context_extensions`, which no client can reach.
+//! Envoy's external authorization, `envoy.service.auth.v3.Authorization/Check`: the decision of forward-auth as Envoy's
+//! messages. The operator's settings are in the route's `context_extensions`, which no client can set.
 //!
-//! What cannot be told is a gRPC error, which Envoy, with `failure_mode_allow: false`, takes for a refusal.
+//! If there is no decision, the answer is a gRPC error. Envoy treats it as a refusal with `failure_mode_allow: false`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,13 +15,15 @@ use super::envoy::service::auth::v3 as auth;
 use super::envoy::r#type::v3 as http_type;
 use super::google::rpc;
 use crate::model::{Scope, ScopeSet};
-use crate::proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER, judge};
+use crate::proxied::{
+    IDENTITY_HEADERS, ProxiedRequest, ProxyDecision, Refusal, WORKSPACE_HEADER, decide_for_proxy,
+};
 use crate::service::{Service, Violations};
 
-/// The one key of `context_extensions`: the scopes that the route needs, separated by spaces.
+/// The only key of `context_extensions`. Its value is the scopes that the route needs, separated by spaces.
 const SCOPE_KEY: &str = "scope";
 
-/// The face for Envoy.
+/// Implements Envoy's `Authorization` service.
 pub(super) struct ExtAuthzFace(pub(super) Arc<Service>);
 
 #[tonic::async_trait]
@@ -30,7 +32,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         &self,
         request: Request<auth::CheckRequest>,
     ) -> Result<Response<auth::CheckResponse>, Status> {
-        let asker = convert::asker(&request)?;
+        let asker = convert::caller_id(&request)?;
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let mut violations = Violations::default();
         let required_scopes = scopes(&mut violations, &attributes.context_extensions);
@@ -40,7 +42,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         let headers = headers(&http);
         let authorization = values(&headers, "authorization");
         let workspace = values(&headers, WORKSPACE_HEADER);
-        let verdict = judge(
+        let decision = decide_for_proxy(
             &self.0,
             &ProxiedRequest {
                 authorization: &authorization,
@@ -51,14 +53,14 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
             },
         )
         .await?;
-        Ok(Response::new(match verdict {
-            Verdict::Pass(identity) => pass(identity, &headers),
-            Verdict::Refuse(refusal) => refuse(&refusal),
+        Ok(Response::new(match decision {
+            ProxyDecision::Pass(identity) => pass(identity, &headers),
+            ProxyDecision::Refuse(refusal) => refuse(&refusal),
         }))
     }
 }
 
-/// A key that is not known is an error, since a scope that was misspelled away would let everybody through.
+/// Reads the required scopes. An unknown key is an error, because a misspelled `scope` would let every client through.
 fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> ScopeSet {
     if extensions.keys().any(|key| key != SCOPE_KEY) {
         violations.add("context_extensions", "may have the key scope, and no other");
@@ -70,13 +72,13 @@ fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> 
         .collect()
 }
 
-/// The client as Envoy knows it; a client on a Unix socket has no address.
+/// Returns the client's address as Envoy reports it. A client on a Unix socket has none.
 fn client_ip(service: &Service, source: Option<auth::attribute_context::Peer>) -> Option<IpAddr> {
     let core::address::Address::SocketAddress(socket) = source?.address?.address?;
     service.client_address("source.address", socket.address.as_bytes())
 }
 
-/// The headers, each with its name in lower case, in whichever of its two ways Envoy was told to send them.
+/// Returns the client's headers, whichever of its two fields Envoy is configured to send them in.
 fn headers(http: &auth::attribute_context::HttpRequest) -> Vec<(&str, &[u8])> {
     let joined = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
@@ -95,7 +97,7 @@ fn values<'a>(headers: &[(&str, &'a [u8])], name: &str) -> Vec<&'a [u8]> {
     named.map(|(_, value)| *value).collect()
 }
 
-/// The credential goes no further, and of the client's own identity headers none does.
+/// Lets the request through, without its credential and without identity headers that the client sent.
 fn pass(identity: Vec<(&'static str, String)>, client: &[(&str, &[u8])]) -> auth::CheckResponse {
     let unset = IDENTITY_HEADERS
         .into_iter()
@@ -115,7 +117,8 @@ fn pass(identity: Vec<(&'static str, String)>, client: &[(&str, &[u8])]) -> auth
     }
 }
 
-/// An identity header with `_` for `-`: an upstream behind CGI or WSGI would read it as the real one.
+/// Whether this is an identity header with `_` for `-`, which an upstream behind CGI or WSGI would take for the real
+/// one.
 fn is_disguised(name: &str) -> bool {
     name.contains('_') && {
         let name = name.to_ascii_lowercase().replace('_', "-");
@@ -150,7 +153,7 @@ fn status(code: Code, message: &str) -> rpc::Status {
     rpc::Status { code: code.into(), message: message.to_owned(), details: Vec::new() }
 }
 
-/// In the place of whatever the client sent under that name.
+/// Sets a header and replaces any that the client sent under that name.
 fn header(name: &str, value: String) -> core::HeaderValueOption {
     core::HeaderValueOption {
         header: Some(core::HeaderValue { key: name.to_owned(), value, raw_value: Vec::new() }),

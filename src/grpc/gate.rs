@@ -1,6 +1,6 @@
-//! What every request passes before any service sees it, in this order: is it gRPC, who calls, is there room for one more
-//! of it, may it, and how long may it take (AIP-211: the caller is authorised before its request is validated, or even
-//! decoded).
+//! The checks that every request passes before it reaches a service, in this order: it is gRPC, it has a deadline, the
+//! caller is authenticated, the caller has a free permit, and the caller has the permission. The caller is authorised
+//! before its request is decoded or validated (AIP-211).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,15 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{Instrument as _, Level, Span, field};
 
-use super::answer::{Answer, Held};
 use super::connection::Connection;
 use super::introspect::{self, batch};
-use super::message::{self, Read, Replay, Reserved};
-use super::protocol::{grpc_timeout, refuse_foreign};
+use super::message::{self, MemoryReservation, ReceivedMessage, ReplayBody};
+use super::protocol::{grpc_timeout, refuse_non_grpc};
+use super::response_body::{RequestGuard, ResponseBody};
 use super::status;
-use super::strangers::{self, InTime, OPEN_TIMEOUT, Strangers};
+use super::unauthenticated::{
+    self, DeadlineBody, UNAUTHENTICATED_TIMEOUT, UnauthenticatedRequests,
+};
 use crate::model::{AuditAction, Caller, Permission};
 use crate::service::grant::Rule;
 use crate::service::rpcs::CallType;
@@ -31,21 +33,21 @@ use crate::service::{
     Attempt, Context, Reason, Recorded, Requester, Requests, Result, Rpc, Service, ServiceError,
 };
 
-/// How long the message of a refused call is waited for at the most.
+/// Longest wait for the message of a refused call, which is read for the audit log.
 const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Stands before all the services.
+/// Checks every request, and passes it on to its service.
 pub struct Gate {
     routes: Routes,
     service: Arc<Service>,
     requests: Arc<Requests>,
-    strangers: Strangers,
+    unauthenticated: UnauthenticatedRequests,
 }
 
 impl Gate {
-    /// Before these services.
+    /// A gate in front of these services.
     pub fn new(routes: Routes, service: Arc<Service>, requests: Arc<Requests>) -> Self {
-        Self { routes, service, requests, strangers: Strangers::default() }
+        Self { routes, service, requests, unauthenticated: UnauthenticatedRequests::default() }
     }
 
     /// Answers a request.
@@ -53,37 +55,38 @@ impl Gate {
         &self,
         mut request: Request<Incoming>,
         connection: &Connection,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         let mut read = Bytes::new();
         let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
             Ok(Some(answer)) => {
                 connection.peer().activity.asked();
-                return answer.map_or_else(refusal, |response| response.map(Answer::once));
+                return answer
+                    .map_or_else(error_response, |response| response.map(ResponseBody::unary));
             }
             Ok(None) => {}
-            Err(_) => return panicked(),
+            Err(_) => return panic_response(),
         }
-        // Boxed: it is thousands of bytes, which what is answered at once had better not carry along.
-        Box::pin(self.handle_in_time(request, read, connection)).await
+        // Boxed, because this future is thousands of bytes, which the fast path above should not carry.
+        Box::pin(self.handle_with_deadline(request, read, connection)).await
     }
 
-    /// Answers an introspection that need not wait: its caller is the one that spoke on this connection last, all of it
-    /// has come, and memory knows. All else is for [`Self::handle_in_time`],
-    /// with what was `read`.
+    /// Answers an introspection without waiting, if it comes from the last caller on this connection, has been received
+    /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] goes on
+    /// with the bytes in `read`.
     fn introspect_at_once(
         &self,
         request: &mut Request<Incoming>,
         connection: &Connection,
         read: &mut Bytes,
-    ) -> Option<Result<Response<introspect::Once>>> {
+    ) -> Option<Result<Response<introspect::UnaryBody>>> {
         if request.uri().path() != Rpc::Introspect.row().path || tracing::enabled!(Level::DEBUG) {
             return None;
         }
         let headers = request.headers();
         let in_time =
             matches!(grpc_timeout(headers), Ok(timeout) if timeout != Some(Duration::ZERO));
-        if !in_time || message::is_encoded(headers) || refuse_foreign(request).is_some() {
+        if !in_time || message::is_compressed(headers) || refuse_non_grpc(request).is_some() {
             return None;
         }
         let term = self.service.term();
@@ -91,24 +94,24 @@ impl Gate {
         if !caller.permissions.contains(Permission::Introspect) {
             return None;
         }
-        introspect::answer_at_once(&self.service, caller.id, term, request.body_mut(), read)
+        introspect::try_answer_from_memory(&self.service, caller.id, term, request.body_mut(), read)
     }
 
-    async fn handle_in_time(
+    async fn handle_with_deadline(
         &self,
         request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         let rpc = Rpc::at(request.uri().path());
         let span = span(rpc, connection);
-        let begun = Instant::now();
-        let under_way = connection.peer().activity.begin();
-        let mut held = Held::new(under_way);
-        let answer = self.answer(request, read, connection, rpc, &mut held);
+        let start = Instant::now();
+        let in_flight = connection.peer().activity.begin();
+        let mut guard = RequestGuard::new(in_flight);
+        let answer = self.answer(request, read, connection, rpc, &mut guard);
         let response = answer.instrument(span.clone()).await;
-        record(&span, &response, begun);
-        response.map(|answer| answer.holding(held))
+        log_response(&span, &response, start);
+        response.map(|answer| answer.with_guard(guard))
     }
 
     async fn answer(
@@ -117,96 +120,103 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
         rpc: Option<Rpc>,
-        held: &mut Held,
-    ) -> Response<Answer> {
-        if let Some(refusal) = refuse_foreign(&request) {
-            return refusal.map(Answer::tonic);
+        guard: &mut RequestGuard,
+    ) -> Response<ResponseBody> {
+        if let Some(refusal) = refuse_non_grpc(&request) {
+            return refusal.map(ResponseBody::tonic);
         }
         let answer = std::panic::AssertUnwindSafe(async {
-            let Some(rpc) = rpc else { return Ok(self.call(request).await) };
+            let Some(rpc) = rpc else { return Ok(self.call_tonic(request).await) };
             match rpc.row().rule {
-                Rule::Open => self.open(request, rpc, held).await,
+                Rule::Open => self.answer_unauthenticated(request, rpc, guard).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
-                    self.admit(request, read, connection, rpc, held).await
+                    self.admit(request, read, connection, rpc, guard).await
                 }
             }
         });
         match answer.catch_unwind().await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => refusal(error),
-            Err(_) => panicked(),
+            Ok(Err(error)) => error_response(error),
+            Err(_) => panic_response(),
         }
     }
 
-    /// Finds out who calls, and holds one of its places among the requests under way until the answer has left.
+    /// Authenticates the caller, and takes one of its permits for requests in flight until the response has been sent.
     async fn admit(
         &self,
         mut request: Request<Incoming>,
         read: Bytes,
         connection: &Connection,
         rpc: Rpc,
-        held: &mut Held,
-    ) -> Result<Response<Answer>> {
+        guard: &mut RequestGuard,
+    ) -> Result<Response<ResponseBody>> {
         let timeout = grpc_timeout(request.headers())?.unwrap_or(Duration::MAX);
         let timeout = timeout.min(self.requests.limits.request_timeout);
         if timeout.is_zero() {
-            // Its time is over before it begins: it must not depend on how fast the store is.
+            // The deadline has passed already, so the answer must not depend on how fast the store is.
             return Err(Reason::DeadlineExceeded.into());
         }
         let deadline = Instant::now() + timeout;
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut());
             let caller = self.requests.identify(connection.peer().network(), caller).await?;
-            held.under_way.of_a_caller();
-            held.place = Some(self.requests.enter(&caller)?);
-            held.reserved = Reserved::of(Arc::clone(&self.requests), Arc::clone(&caller));
+            guard.in_flight.of_a_caller();
+            guard.caller_permit = Some(self.requests.enter(&caller)?);
+            guard.memory =
+                MemoryReservation::for_caller(Arc::clone(&self.requests), Arc::clone(&caller));
             let context = context(Arc::clone(&caller), connection, deadline);
             if let Some(action) = rpc.row().action {
-                return Ok(self.manage(request, rpc, action, context, held).await);
+                return Ok(self.manage(request, rpc, action, context, guard).await);
             }
             rpc.require(&context)?;
             if rpc.row().call_type == CallType::ServerStreaming {
-                held.watch = Some(self.requests.watch(&caller)?);
+                guard.watch_permit = Some(self.requests.watch(&caller)?);
             }
             if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
-                return self.introspect(request, rpc, read, context, held).await;
+                return self.introspect(request, rpc, read, context, guard).await;
             }
             let (parts, body) = request.into_parts();
-            let read = self.read(&parts, rpc, read, body, held).await;
-            let answer = self.replay(parts, read, context).await;
-            if held.watch.is_some() { Ok(answer) } else { weighed(answer, held).await }
+            let read = self.read(&parts, rpc, read, body, guard).await;
+            let answer = self.forward_to_tonic(parts, read, context).await;
+            if guard.watch_permit.is_some() {
+                Ok(answer)
+            } else {
+                reserve_response(answer, guard).await
+            }
         };
         let answer = tokio::time::timeout_at(deadline, answer).await;
-        if held.watch.is_some() {
-            held.place = None;
+        if guard.watch_permit.is_some() {
+            guard.caller_permit = None;
         }
         answer.map_err(|_| Reason::DeadlineExceeded)?
     }
 
-    /// A management call. The audit log is told if it is refused here or for what its fields hold; what a use case refuses
-    /// it has recorded itself, with its target. The acting user is read out of the message only to be recorded, and
-    /// decides nothing: the use case alone decodes the message.
+    /// Answers a management call, and records its refusal in the audit log if the gate or a field check refused it. A
+    /// use case records its own refusals, with their target.
+    ///
+    /// The acting user is read from the message only for the audit log, never for a decision. Decoding the message is
+    /// left to the use case.
     async fn manage(
         &self,
         request: Request<Incoming>,
         rpc: Rpc,
         action: AuditAction,
         context: Context,
-        held: &mut Held,
-    ) -> Response<Answer> {
+        guard: &mut RequestGuard,
+    ) -> Response<ResponseBody> {
         let context = Context { recorded: Recorded::watched(), ..context };
         let attempt = Attempt::new(&context, action);
         let (parts, body) = request.into_parts();
-        let reading = self.read(&parts, rpc, Bytes::new(), body, held);
-        let acting = |read: &Read| rpc.row().acting_user_field.zip(read.message());
+        let reading = self.read(&parts, rpc, Bytes::new(), body, guard);
+        let acting = |read: &ReceivedMessage| rpc.row().acting_user_field.zip(read.message());
         let (acting, response) = match rpc.require(&context) {
             Ok(()) => {
                 let read = reading.await;
-                (acting(&read), self.replay(parts, read, context).await)
+                (acting(&read), self.forward_to_tonic(parts, read, context).await)
             }
             Err(error) => {
-                let read = tokio::time::timeout(patience(&context), reading).await;
-                (read.ok().as_ref().and_then(acting), refusal(error))
+                let read = tokio::time::timeout(refused_message_timeout(&context), reading).await;
+                (read.ok().as_ref().and_then(acting), error_response(error))
             }
         };
         if let Some(reason) = status::reason(&response) {
@@ -219,17 +229,17 @@ impl Gate {
         response
     }
 
-    /// Introspects one, or many.
+    /// Answers `Introspect` and `BatchIntrospect`.
     async fn introspect(
         &self,
         request: Request<Incoming>,
         rpc: Rpc,
         read: Bytes,
         context: Context,
-        held: &mut Held,
-    ) -> Result<Response<Answer>> {
+        guard: &mut RequestGuard,
+    ) -> Result<Response<ResponseBody>> {
         let (parts, body) = request.into_parts();
-        let read = self.read(&parts, rpc, read, body, held).await;
+        let read = self.read(&parts, rpc, read, body, guard).await;
         if let (Some(message), Some(caller)) = (read.message(), context.caller_id()) {
             let answer = if rpc == Rpc::BatchIntrospect {
                 batch::answer(&self.service, &message, caller).await
@@ -238,91 +248,96 @@ impl Gate {
             };
             if let Some(answer) = answer {
                 let answer = answer?;
-                held.reserved.grow_by(answer.body().len())?;
-                return Ok(answer.map(Answer::once));
+                guard.memory.grow_by(answer.body().len())?;
+                return Ok(answer.map(ResponseBody::unary));
             }
         }
-        Ok(self.replay(parts, read, context).await)
+        Ok(self.forward_to_tonic(parts, read, context).await)
     }
 
-    /// Lets tonic say what is wrong with a request whose body was begun to read.
-    async fn replay(
+    /// Passes a request whose message was read on to tonic.
+    async fn forward_to_tonic(
         &self,
         mut parts: request::Parts,
-        read: Read,
+        read: ReceivedMessage,
         context: Context,
-    ) -> Response<Answer> {
+    ) -> Response<ResponseBody> {
         parts.extensions.insert(context);
-        match Replay::of(read) {
-            Ok(body) => self.call(Request::from_parts(parts, body)).await,
-            Err(error) => refusal(error),
+        match ReplayBody::from_received(read) {
+            Ok(body) => self.call_tonic(Request::from_parts(parts, body)).await,
+            Err(error) => error_response(error),
         }
     }
 
-    /// Reads a request's message, within what it may have, and all of them together.
+    /// Reads a request's message, within the limit of its RPC and the memory of all requests.
     async fn read(
         &self,
         parts: &request::Parts,
         rpc: Rpc,
         read: Bytes,
         body: Incoming,
-        held: &mut Held,
-    ) -> Read {
+        guard: &mut RequestGuard,
+    ) -> ReceivedMessage {
         let bytes_max = rpc.row().request_bytes_max;
-        message::read(&parts.headers, read, body, bytes_max, &mut held.reserved).await
+        message::read(&parts.headers, read, body, bytes_max, &mut guard.memory).await
     }
 
-    /// Answers what anybody may ask.
-    async fn open(
+    /// Answers an RPC that needs no caller.
+    async fn answer_unauthenticated(
         &self,
         request: Request<Incoming>,
         rpc: Rpc,
-        held: &mut Held,
-    ) -> Result<Response<Answer>> {
+        guard: &mut RequestGuard,
+    ) -> Result<Response<ResponseBody>> {
         let reflection = rpc.row().call_type == CallType::BidiStreaming;
-        held.seat = Some(self.strangers.enter(held.under_way.activity(), reflection)?);
-        let deadline = Instant::now() + OPEN_TIMEOUT.min(self.requests.limits.request_timeout);
+        guard.unauthenticated_permit =
+            Some(self.unauthenticated.enter(guard.in_flight.activity(), reflection)?);
+        let deadline =
+            Instant::now() + UNAUTHENTICATED_TIMEOUT.min(self.requests.limits.request_timeout);
         let (mut parts, mut body) = request.into_parts();
-        strangers::only_what_is_read(&mut parts);
+        unauthenticated::drop_unread_headers(&mut parts);
         if reflection {
-            // tonic's reflection ends a stream that begins badly as if it had been answered.
-            let begun = message::begin(&mut body, rpc.row().request_bytes_max);
-            let begun = tokio::time::timeout_at(deadline, begun).await;
-            let begun = begun.map_err(|_| Reason::DeadlineExceeded)??;
-            let body = InTime::new(begun, body, deadline);
-            return Ok(self.call(Request::from_parts(parts, body)).await);
+            // tonic's reflection reports success for a stream whose first message is invalid, so it is checked here.
+            let first = message::read_stream_start(&mut body, rpc.row().request_bytes_max);
+            let first = tokio::time::timeout_at(deadline, first).await;
+            let first = first.map_err(|_| Reason::DeadlineExceeded)??;
+            let body = DeadlineBody::new(first, body, deadline);
+            return Ok(self.call_tonic(Request::from_parts(parts, body)).await);
         }
-        let reading = self.read(&parts, rpc, Bytes::new(), body, held);
+        let reading = self.read(&parts, rpc, Bytes::new(), body, guard);
         let read = tokio::time::timeout_at(deadline, reading).await;
-        let body = Replay::of(read.map_err(|_| Reason::DeadlineExceeded)?)?;
-        Ok(self.call(Request::from_parts(parts, body)).await)
+        let body = ReplayBody::from_received(read.map_err(|_| Reason::DeadlineExceeded)?)?;
+        Ok(self.call_tonic(Request::from_parts(parts, body)).await)
     }
 
-    async fn call<B>(&self, request: Request<B>) -> Response<Answer>
+    async fn call_tonic<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match self.routes.clone().call(request).await {
-            Ok(response) => response.map(Answer::tonic),
+            Ok(response) => response.map(ResponseBody::tonic),
             Err(never) => match never {},
         }
     }
 }
 
-/// Counts the one message of an answer with what is large, and keeps it at hand. Of what changes something no answer is
-/// withheld for that: it has happened.
-async fn weighed(mut answer: Response<Answer>, held: &mut Held) -> Result<Response<Answer>> {
+/// Reserves memory for the message of a response, and keeps it as the next frame. Only for calls that change nothing: a
+/// change has happened by then, and its response must not be withheld.
+async fn reserve_response(
+    mut answer: Response<ResponseBody>,
+    guard: &mut RequestGuard,
+) -> Result<Response<ResponseBody>> {
     if let Some(Ok(frame)) = answer.body_mut().frame().await {
-        held.reserved.grow_by(frame.data_ref().map_or(0, Bytes::len))?;
-        held.ahead = Some(frame);
+        guard.memory.grow_by(frame.data_ref().map_or(0, Bytes::len))?;
+        guard.next_frame = Some(frame);
     }
     Ok(answer)
 }
 
-/// How long to wait for the message of a call that is refused whatever it says. A caller sends it along, as a rule; one that
-/// holds it back is refused in time all the same, and recorded.
-fn patience(context: &Context) -> Duration {
+/// How long to wait for the message of a call that will be refused in any case. A caller that never sends the message
+/// is still refused in time, and recorded.
+fn refused_message_timeout(context: &Context) -> Duration {
     let left = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     left.map_or(REFUSED_MESSAGE_TIMEOUT, |left| REFUSED_MESSAGE_TIMEOUT.min(left / 2))
 }
@@ -336,15 +351,16 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
     }
 }
 
-fn panicked() -> Response<Answer> {
-    refusal(ServiceError::internal(&"a handler panicked"))
+fn panic_response() -> Response<ResponseBody> {
+    error_response(ServiceError::internal(&"a handler panic_response"))
 }
 
-fn refusal(error: ServiceError) -> Response<Answer> {
-    Status::from(error).into_http::<Body>().map(Answer::tonic)
+fn error_response(error: ServiceError) -> Response<ResponseBody> {
+    Status::from(error).into_http::<Body>().map(ResponseBody::tonic)
 }
 
-/// Introspection is traced at `debug`, all else at `info`. No field is ever taken from a request's body.
+/// Makes the span of a request: `debug` for introspection, `info` for all other RPCs. No field comes from a request's
+/// body.
 fn span(rpc: Option<Rpc>, connection: &Connection) -> Span {
     let (path, rule) = rpc.map_or(("unknown", None), |rpc| (rpc.row().path, Some(rpc.row().rule)));
     let peer = field::display(connection.peer().address);
@@ -355,12 +371,12 @@ fn span(rpc: Option<Rpc>, connection: &Connection) -> Span {
     }
 }
 
-fn record(span: &Span, response: &Response<Answer>, begun: Instant) {
+fn log_response(span: &Span, response: &Response<ResponseBody>, start: Instant) {
     if span.is_disabled() {
         return;
     }
     let status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok());
-    let elapsed_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let http_status = response.status().as_u16();
     span.in_scope(|| {
         tracing::debug!(status = status.unwrap_or("0"), http_status, elapsed_us, "answered");

@@ -1,5 +1,6 @@
-//! `grpc.health.v1` and reflection. Everything is `NOT_SERVING` until the store was first found to answer. The whole and
-//! `AuthService` are about introspections, which memory can answer; the services that only manage need the store.
+//! `grpc.health.v1` and reflection. Every status is `NOT_SERVING` until the store has answered once. From then on the
+//! status of the server and of `AuthService` says whether introspections can be answered, which memory can do. The
+//! status of the management services says whether the store can be reached.
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,34 +17,39 @@ use super::DESCRIPTORS;
 use super::pb::{admin_service_server, auth_service_server, directory_service_server};
 use crate::service::{Readiness, Reason, Rpc, ServiceError};
 
-/// What a health check may ask for: the whole, and each of the services.
-const INTROSPECTION: [&str; 2] = ["", auth_service_server::SERVICE_NAME];
-const MANAGEMENT: [&str; 2] =
+/// Service names whose status follows introspection. The empty name is the whole server.
+const INTROSPECTION_SERVICES: [&str; 2] = ["", auth_service_server::SERVICE_NAME];
+/// Service names whose status follows management.
+const MANAGEMENT_SERVICES: [&str; 2] =
     [directory_service_server::SERVICE_NAME, admin_service_server::SERVICE_NAME];
 
-/// The health service.
+/// The health service of tonic.
 pub type HealthFace = HealthServer<HealthService>;
 
-/// The health service, and what keeps it told: that future ends when the sender of `ready` is dropped.
-pub async fn face(mut ready: watch::Receiver<Readiness>) -> (HealthFace, impl Future<Output = ()>) {
+/// Returns the health service, and a future that updates it from `ready` until the sender of `ready` is dropped.
+pub async fn health_service(
+    mut ready: watch::Receiver<Readiness>,
+) -> (HealthFace, impl Future<Output = ()>) {
     let reporter = HealthReporter::new();
-    // A new reporter says of the whole that it serves: nobody is to hear that.
+    // A new reporter starts with the server as `SERVING`. No client may see that.
     let now = *ready.borrow_and_update();
     report(&reporter, now).await;
     let service = HealthService::from_health_reporter(reporter.clone());
     let bytes_max = Rpc::HealthCheck.row().request_bytes_max;
     let service = HealthServer::new(service).max_decoding_message_size(bytes_max);
-    let keep_told = async move {
+    let follow_readiness = async move {
         while ready.changed().await.is_ok() {
             let now = *ready.borrow_and_update();
             report(&reporter, now).await;
         }
     };
-    (service, keep_told)
+    (service, follow_readiness)
 }
 
 async fn report(reporter: &HealthReporter, Readiness { introspection, management }: Readiness) {
-    for (services, serving) in [(INTROSPECTION, introspection), (MANAGEMENT, management)] {
+    for (services, serving) in
+        [(INTROSPECTION_SERVICES, introspection), (MANAGEMENT_SERVICES, management)]
+    {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in services {
             reporter.set_service_status(service, status).await;
@@ -51,13 +57,16 @@ async fn report(reporter: &HealthReporter, Readiness { introspection, management
     }
 }
 
-/// Health alone, for a server that has no store yet.
-pub fn alone(health: HealthFace) -> Routes {
+/// Returns the routes of a server that has no store yet: health only.
+pub fn health_routes(health: HealthFace) -> Routes {
     Routes::new(health).prepare()
 }
 
-/// Answers a question about health; whatever else is asked cannot be told yet.
-pub async fn answer_alone(mut routes: Routes, request: Request<Incoming>) -> Response<Body> {
+/// Answers health checks. Every other request is refused with `STORE_UNAVAILABLE`.
+pub async fn answer_before_startup(
+    mut routes: Routes,
+    request: Request<Incoming>,
+) -> Response<Body> {
     if !request.uri().path().starts_with("/grpc.health.v1.Health/") {
         return Status::from(ServiceError::from(Reason::StoreUnavailable)).into_http();
     }
@@ -67,14 +76,14 @@ pub async fn answer_alone(mut routes: Routes, request: Request<Incoming>) -> Res
     }
 }
 
-/// Adds reflection, v1 and v1alpha, of everything that is served.
+/// Adds reflection, v1 and v1alpha, of all services.
 pub(super) fn with_reflection(routes: Routes) -> Routes {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Both sets were made by this build and are well formed, or nothing here would have compiled.
+    // Both sets are generated, and the code next to them compiles only if they are well formed.
     let v1 = builder().build_v1().expect("well-formed descriptors");
     let v1alpha = builder().build_v1alpha().expect("well-formed descriptors");
     let bytes_max = |rpc: Rpc| rpc.row().request_bytes_max;

@@ -1,4 +1,4 @@
-//! The message of a unary call as bytes: read before anybody decodes it, and handed on to tonic as it came.
+//! Reads the message of a unary call as bytes, before it is decoded, and passes it on to tonic unchanged.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,146 +12,149 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
-use super::introspect::bytes;
+use super::introspect::read_bytes;
 use crate::model::Caller;
 use crate::service::{OfCaller, Reason, Requests, Result, ServiceError};
 
-/// Bytes of gRPC's frame before the message: a flag and the length.
-pub(super) const PREFIX: usize = 5;
-/// How a message is compressed, if it is.
+/// Bytes of a gRPC frame before the message: a compression flag and the length.
+pub(super) const PREFIX_BYTES: usize = 5;
+/// Header that names the compression of the message.
 const ENCODING: &str = "grpc-encoding";
 
-/// What came.
-pub(super) enum Read {
-    /// One whole message in the clear, in its frame.
+/// The message of a request, as far as it was received.
+pub(super) enum ReceivedMessage {
+    /// One whole uncompressed message, in its frame.
     Message(Bytes),
-    /// Anything else, as far as it was read: for tonic to tell what is wrong with it.
+    /// Anything else: the bytes read so far, and the rest of the body. tonic reports what is wrong with it.
     Other(Bytes, Option<Incoming>),
-    /// It announces more than these bytes, which are the most.
+    /// The message announces more bytes than this limit.
     TooLarge(usize),
-    /// There is no room for it beside what others are sending.
+    /// Requests in flight have taken all memory for large messages.
     NoRoom,
 }
 
-impl Read {
-    /// The message, if it is whole.
+impl ReceivedMessage {
+    /// Returns the message, if it is whole.
     pub(super) fn message(&self) -> Option<Bytes> {
         match self {
-            Self::Message(frame) => Some(frame.slice(PREFIX..)),
+            Self::Message(frame) => Some(frame.slice(PREFIX_BYTES..)),
             Self::Other(..) | Self::TooLarge(_) | Self::NoRoom => None,
         }
     }
 }
 
-/// What one request has of what is large, until it is over. What is small is bounded by the number of requests.
-pub(super) struct Reserved {
-    /// Whose it is; strangers have nothing that is large.
-    of: Option<(Arc<Requests>, Arc<Caller>)>,
+/// Memory that one request has reserved for large messages. Small ones are bounded by the number of requests.
+pub(super) struct MemoryReservation {
+    /// `None` for an unauthenticated request, which may reserve nothing.
+    owner: Option<(Arc<Requests>, Arc<Caller>)>,
     bytes: usize,
-    large: Option<OfCaller>,
+    permit: Option<OfCaller>,
 }
 
-/// Bytes of a message or an answer that is not counted.
-pub(super) const SMALL: usize = 16 * 1024;
+/// Messages and responses of up to this many bytes are not counted.
+pub(super) const UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 
-impl Reserved {
-    /// Nothing, of nobody who is known.
-    pub(super) const fn of_nobody() -> Self {
-        Self { of: None, bytes: 0, large: None }
+impl MemoryReservation {
+    /// An empty reservation that cannot grow.
+    pub(super) const fn unauthenticated() -> Self {
+        Self { owner: None, bytes: 0, permit: None }
     }
 
-    /// Nothing yet.
-    pub(super) const fn of(requests: Arc<Requests>, caller: Arc<Caller>) -> Self {
-        Self { of: Some((requests, caller)), bytes: 0, large: None }
+    /// An empty reservation of a caller.
+    pub(super) const fn for_caller(requests: Arc<Requests>, caller: Arc<Caller>) -> Self {
+        Self { owner: Some((requests, caller)), bytes: 0, permit: None }
     }
 
-    /// Room for as much in all, beyond what is small.
+    /// Grows the reservation to `bytes` in total.
     ///
     /// # Errors
-    /// If there is none.
+    /// `OVERLOADED` if so much memory is not free.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<()> {
-        let (had, needed) = (large(self.bytes), large(bytes));
+        let (had, needed) = (counted(self.bytes), counted(bytes));
         if needed > had {
-            let (requests, caller) = self.of.as_ref().ok_or(Reason::Overloaded)?;
-            requests.large(caller, &mut self.large, needed - had)?;
+            let (requests, caller) = self.owner.as_ref().ok_or(Reason::Overloaded)?;
+            requests.large(caller, &mut self.permit, needed - had)?;
         }
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
 
-    /// As much more.
+    /// Grows the reservation by `bytes`.
     ///
     /// # Errors
-    /// As above.
+    /// `OVERLOADED` if so much memory is not free.
     pub(super) fn grow_by(&mut self, bytes: usize) -> Result<()> {
         self.grow_to(self.bytes.saturating_add(bytes))
     }
 }
 
-const fn large(bytes: usize) -> usize {
-    bytes.saturating_sub(SMALL)
+const fn counted(bytes: usize) -> usize {
+    bytes.saturating_sub(UNCOUNTED_BYTES_MAX)
 }
 
-/// Whether messages may be compressed: for others to decompress.
-pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+/// Whether the request's messages are compressed.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
-/// The message, if all of it has come already; `read` is what was taken out of the body, whatever it is.
-pub(super) fn at_once<'r>(
+/// Returns the message, if all of it has been received already. Bytes taken out of the body are in `read` in any case.
+pub(super) fn received_message<'r>(
     body: &mut Incoming,
     read: &'r mut Bytes,
     bytes_max: usize,
 ) -> Option<&'r [u8]> {
-    while !body.is_end_stream() && read.len() <= PREFIX + bytes_max {
+    while !body.is_end_stream() && read.len() <= PREFIX_BYTES + bytes_max {
         let frame = body.frame().now_or_never()??.ok()?;
         if let Ok(data) = frame.into_data() {
-            *read = joined(std::mem::take(read), data);
+            *read = concat(std::mem::take(read), data);
         }
     }
-    message_of(read, bytes_max).filter(|_| body.is_end_stream())
+    whole_message(read, bytes_max).filter(|_| body.is_end_stream())
 }
 
-/// Reads the rest of a request's body, of which `read` was read already. What a message announces makes no room: there is
-/// as much as has come.
+/// Reads the rest of a request's body, after the bytes in `read`. Memory is reserved for the bytes received, not for
+/// the length that the message announces.
 pub(super) async fn read(
     headers: &HeaderMap,
     mut read: Bytes,
     mut body: Incoming,
     bytes_max: usize,
-    reserved: &mut Reserved,
-) -> Read {
-    if is_encoded(headers) {
-        return Read::Other(read, Some(body));
+    reserved: &mut MemoryReservation,
+) -> ReceivedMessage {
+    if is_compressed(headers) {
+        return ReceivedMessage::Other(read, Some(body));
     }
-    while read.len() <= PREFIX + bytes_max {
-        if announced(&read).is_some_and(|length| length > bytes_max) {
-            return Read::TooLarge(bytes_max);
+    while read.len() <= PREFIX_BYTES + bytes_max {
+        if announced_length(&read).is_some_and(|length| length > bytes_max) {
+            return ReceivedMessage::TooLarge(bytes_max);
         }
         if reserved.grow_to(read.len()).is_err() {
-            return Read::NoRoom;
+            return ReceivedMessage::NoRoom;
         }
-        let whole = message_of(&read, bytes_max).is_some();
+        let whole = whole_message(&read, bytes_max).is_some();
         if whole && body.is_end_stream() {
-            return Read::Message(read);
+            return ReceivedMessage::Message(read);
         }
-        match data(&mut body).await {
-            Some(more) => read = joined(read, more),
-            None if whole => return Read::Message(read.slice(PREFIX..)),
-            None => return Read::Other(read, None),
+        match next_data(&mut body).await {
+            Some(more) => read = concat(read, more),
+            None if whole => return ReceivedMessage::Message(read.slice(PREFIX_BYTES..)),
+            None => return ReceivedMessage::Other(read, None),
         }
     }
-    Read::Other(read, Some(body))
+    ReceivedMessage::Other(read, Some(body))
 }
 
-/// Reads the beginning of a stream, and refuses it if its first message is too large.
-pub(super) async fn begin(body: &mut Incoming, bytes_max: usize) -> Result<Bytes> {
+/// Reads the first bytes of a stream.
+///
+/// # Errors
+/// `MESSAGE_TOO_LARGE` if its first message announces more than `bytes_max`.
+pub(super) async fn read_stream_start(body: &mut Incoming, bytes_max: usize) -> Result<Bytes> {
     let mut read = Bytes::new();
-    while read.len() < PREFIX {
-        let Some(more) = data(body).await else { return Ok(read) };
-        read = joined(read, more);
+    while read.len() < PREFIX_BYTES {
+        let Some(more) = next_data(body).await else { return Ok(read) };
+        read = concat(read, more);
     }
-    if announced(&read).is_some_and(|length| length > bytes_max) {
+    if announced_length(&read).is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
     Ok(read)
@@ -161,9 +164,9 @@ fn too_large(bytes_max: usize) -> ServiceError {
     ServiceError::from(Reason::MessageTooLarge).with("bytes_max", bytes_max.to_string())
 }
 
-async fn data(body: &mut Incoming) -> Option<Bytes> {
+async fn next_data(body: &mut Incoming) -> Option<Bytes> {
     loop {
-        // A broken body ends here, and what was read of it is no whole message.
+        // A broken body ends here. The bytes read so far are not a whole message then.
         let frame = body.frame().await?.ok()?;
         if let Ok(data) = frame.into_data() {
             return Some(data);
@@ -171,8 +174,8 @@ async fn data(body: &mut Incoming) -> Option<Bytes> {
     }
 }
 
-/// Nearly always one frame of the connection holds it all, and is not copied.
-fn joined(read: Bytes, more: Bytes) -> Bytes {
+/// Appends `more`. Nearly always the message is in one frame of the connection, and nothing is copied.
+fn concat(read: Bytes, more: Bytes) -> Bytes {
     if read.is_empty() {
         return more;
     }
@@ -184,26 +187,27 @@ fn joined(read: Bytes, more: Bytes) -> Bytes {
     buffer.freeze()
 }
 
-/// How long a message in the clear says that it is.
-fn announced(bytes: &[u8]) -> Option<usize> {
-    let (prefix, _) = bytes.split_at_checked(PREFIX)?;
+/// Returns the announced length of an uncompressed message.
+fn announced_length(bytes: &[u8]) -> Option<usize> {
+    let (prefix, _) = bytes.split_at_checked(PREFIX_BYTES)?;
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
     (prefix[0] == 0).then_some(length as usize)
 }
 
-/// The message, if these bytes are one frame, not compressed, and nothing else.
-fn message_of(bytes: &[u8], bytes_max: usize) -> Option<&[u8]> {
-    let (prefix, message) = bytes.split_at_checked(PREFIX)?;
-    (announced(prefix) == Some(message.len()) && message.len() <= bytes_max).then_some(message)
+/// Returns the message, if these bytes are exactly one uncompressed frame.
+fn whole_message(bytes: &[u8], bytes_max: usize) -> Option<&[u8]> {
+    let (prefix, message) = bytes.split_at_checked(PREFIX_BYTES)?;
+    (announced_length(prefix) == Some(message.len()) && message.len() <= bytes_max)
+        .then_some(message)
 }
 
-/// A string field of the message, read without decoding the rest; nothing if it is not set, or the message is broken.
+/// Reads a string field without decoding the rest of the message. `None` if it is not set or the message is malformed.
 pub(super) fn string_field(message: &[u8], field: u32) -> Option<&str> {
     let (mut rest, mut found) = (message, None);
     while !rest.is_empty() {
         match decode_key(&mut rest).ok()? {
             (number, WireType::LengthDelimited) if number == field => {
-                found = Some(std::str::from_utf8(bytes(&mut rest)?).ok()?);
+                found = Some(std::str::from_utf8(read_bytes(&mut rest)?).ok()?);
             }
             (number, wire) => {
                 skip_field(wire, number, &mut rest, DecodeContext::default()).ok()?;
@@ -213,27 +217,27 @@ pub(super) fn string_field(message: &[u8], field: u32) -> Option<&str> {
     found
 }
 
-/// What was read of a request's body already, and what was not.
+/// A request body that was partly read: first the bytes read, then the rest.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct ReplayBody {
     read: Option<Bytes>,
     rest: Option<Incoming>,
 }
 
-impl Replay {
-    /// All of it, from its beginning.
-    pub(super) fn of(read: Read) -> Result<Self> {
-        let (read, rest) = match read {
-            Read::Message(frame) => (frame, None),
-            Read::Other(read, rest) => (read, rest),
-            Read::TooLarge(bytes_max) => return Err(too_large(bytes_max)),
-            Read::NoRoom => return Err(Reason::Overloaded.into()),
+impl ReplayBody {
+    /// Restores the whole body.
+    pub(super) fn from_received(received: ReceivedMessage) -> Result<Self> {
+        let (read, rest) = match received {
+            ReceivedMessage::Message(frame) => (frame, None),
+            ReceivedMessage::Other(read, rest) => (read, rest),
+            ReceivedMessage::TooLarge(bytes_max) => return Err(too_large(bytes_max)),
+            ReceivedMessage::NoRoom => return Err(Reason::Overloaded.into()),
         };
         Ok(Self { read: Some(read), rest })
     }
 }
 
-impl Body for Replay {
+impl Body for ReplayBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -258,8 +262,8 @@ mod tests {
     const BYTES_MAX: usize = 1_024;
 
     #[test]
-    fn only_one_whole_frame_in_the_clear_is_a_message() {
-        assert_eq!(message_of(&[0, 0, 0, 0, 2, 7, 8], BYTES_MAX), Some(&[7, 8][..]));
+    fn only_one_whole_uncompressed_frame_is_a_message() {
+        assert_eq!(whole_message(&[0, 0, 0, 0, 2, 7, 8], BYTES_MAX), Some(&[7, 8][..]));
         for frame in [
             &[][..],
             &[0, 0, 0, 0],
@@ -268,7 +272,7 @@ mod tests {
             &[0, 0, 0, 0, 1, 7, 8],
             &[0, 255, 255, 255, 255, 7, 8],
         ] {
-            assert_eq!(message_of(frame, BYTES_MAX), None, "{frame:?}");
+            assert_eq!(whole_message(frame, BYTES_MAX), None, "{frame:?}");
         }
     }
 
@@ -288,13 +292,13 @@ mod tests {
         message.extend([0x42, 1, b'b']);
         assert_eq!(string_field(&message, 8), Some("b"), "the last one counts");
         message.extend([0x42, 1, 0xff]);
-        assert_eq!(string_field(&message, 8), None, "no UTF-8");
+        assert_eq!(string_field(&message, 8), None, "not UTF-8");
     }
 
     #[test]
-    fn a_stranger_has_nothing_that_is_large() {
-        let mut nobody = Reserved::of_nobody();
-        assert!(nobody.grow_to(SMALL).is_ok());
-        assert!(nobody.grow_by(1).is_err());
+    fn an_unauthenticated_request_reserves_no_memory() {
+        let mut reservation = MemoryReservation::unauthenticated();
+        assert!(reservation.grow_to(UNCOUNTED_BYTES_MAX).is_ok());
+        assert!(reservation.grow_by(1).is_err());
     }
 }

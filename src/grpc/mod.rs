@@ -1,9 +1,9 @@
-//! The gRPC face: one file per service, each a thin translation of `service`.
+//! The gRPC face: one file for each service, a thin translation of the use cases in `service`.
 //!
-//! `gate.rs` stands before all of them: who calls, whether it may, how long it may take. No RPC can forget to ask.
+//! Every request passes `gate.rs` first, which authenticates the caller, checks its permission and sets the deadline.
+//! No RPC can skip these checks.
 
 mod admin;
-mod answer;
 mod audit;
 mod auth;
 mod caller;
@@ -17,18 +17,19 @@ mod gate;
 pub mod health;
 mod introspect;
 mod message;
+mod nul_check;
 mod protocol;
+mod response_body;
 mod status;
-mod strangers;
-mod texts;
+mod unauthenticated;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use answer::Answer;
 pub use connection::Connection;
 pub use gate::Gate;
+pub use response_body::ResponseBody;
 pub use status::code;
 
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub mod pb {
     include!("generated/sophic.auth.v1.rs");
 }
 
-/// What is used of Envoy's protocol, in the folders of its packages, and of Google's, which it names.
+/// The part of Envoy's protocol that `ext_authz.rs` uses, in modules named after its packages.
 #[expect(
     missing_docs,
     clippy::pedantic,
@@ -85,18 +86,18 @@ pub mod envoy {
     }
 }
 
-/// `google.rpc`, as far as Envoy's protocol names it.
+/// The part of `google.rpc` that Envoy's protocol uses.
 pub mod google {
-    /// The package.
+    /// Package `google.rpc`.
     pub mod rpc {
         include!("generated/google.rpc.rs");
     }
 }
 
-/// Every file of the protocol, encoded, for reflection.
+/// Encoded descriptors of every proto file, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
-/// All the services. With `reflection`, the protocol describes itself, v1 and v1alpha.
+/// Returns the routes to all services, with server reflection v1 and v1alpha if `reflection` is set.
 pub fn routes(service: &Arc<Service>, health: health::HealthFace, reflection: bool) -> Routes {
     let auth = auth::AuthFace(Arc::clone(service));
     let directory = directory::DirectoryFace(Arc::clone(service));

@@ -1,5 +1,4 @@
-//! Whether a request is gRPC at all, and the deadline that it brings: what tonic itself does not look at (CATALOGUE B10,
-//! B12).
+//! Checks that tonic does not make: whether a request is gRPC at all, and its deadline.
 
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use tonic::body::Body;
 
 use crate::service::{Reason, Result, ServiceError};
 
-/// tonic itself takes any method and any content type (CATALOGUE B12).
-pub(super) fn refuse_foreign(request: &Request<Incoming>) -> Option<Response<Body>> {
+/// Returns the refusal of a request that is not gRPC. tonic itself accepts any method and any content type.
+pub(super) fn refuse_non_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
     let mut refusal = Response::new(Body::default());
     if request.method() != Method::POST {
         *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -34,7 +33,7 @@ pub(super) fn refuse_foreign(request: &Request<Incoming>) -> Option<Response<Bod
     Some(refusal)
 }
 
-/// The deadline that the client brings: at most eight digits and a unit.
+/// Reads the `grpc-timeout` header: at most eight digits and a unit.
 pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| {

@@ -1,4 +1,4 @@
-//! The one table from a failure to a gRPC status, with the details of `google.rpc` that programs go by.
+//! Turns a service error into a gRPC status, with details from `google.rpc` for programs to read.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -12,10 +12,10 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::service::{Kind, Reason, ServiceError};
 
-/// When to try again after `UNAVAILABLE` and `RESOURCE_EXHAUSTED`.
+/// Delay before a retry that `UNAVAILABLE` and `RESOURCE_EXHAUSTED` ask for.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A kind of failure as gRPC has it.
+/// Returns the gRPC code for a kind of error.
 pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
@@ -50,14 +50,14 @@ impl From<ServiceError> for Status {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         let mut status = Self::with_error_details(code(kind), error.to_string(), details);
-        // Stays in this process: see `reason`.
+        // The source is not sent. `reason` reads it.
         status.set_source(Arc::new(error));
         status
     }
 }
 
-/// Why a use case or the gate refused; nothing of what succeeded, and of what tonic itself refuses. tonic leaves the status
-/// in the response's extensions.
+/// Returns the reason for which the gate or a use case refused. `None` if the call succeeded or tonic itself refused
+/// it. tonic keeps the status in the response's extensions.
 pub(super) fn reason<B>(response: &Response<B>) -> Option<Reason> {
     let status = response.extensions().get::<Status>()?;
     Some(status.source()?.downcast_ref::<ServiceError>()?.reason)

@@ -9,11 +9,10 @@ use crate::service::rpcs::{CallType, Rpc, request_bytes_max};
 use crate::service::{Reason, ServiceError};
 
 fn files() -> FileDescriptorSet {
-    FileDescriptorSet::decode(DESCRIPTORS).expect("this build made the descriptors")
+    FileDescriptorSet::decode(DESCRIPTORS).expect("the descriptors decode")
 }
 
-/// Each RPC of the protos that are our own to serve: its path, its type, and the number of its request's field
-/// `acting_user`.
+/// Each RPC of the protos: its path, its type, and the number of the field `acting_user` in its request.
 fn methods() -> Vec<(String, CallType, Option<u32>)> {
     let files = files();
     let acting_user = |input: &str| {
@@ -49,7 +48,7 @@ fn at(path: &str) -> Rpc {
 #[test]
 fn every_rpc_has_a_rule() {
     let methods = methods();
-    assert!(methods.len() >= 21, "the descriptors are not all there: {methods:?}");
+    assert!(methods.len() >= 21, "descriptors are missing: {methods:?}");
     for (path, call_type, _) in methods {
         let row = at(&path).row();
         assert!(!row.rule.any_of().is_empty(), "{path}");
@@ -58,7 +57,7 @@ fn every_rpc_has_a_rule() {
 }
 
 #[test]
-fn what_is_not_in_the_table_is_not_known() {
+fn a_path_outside_the_table_is_unknown() {
     assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/introspect"), None);
     assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/Introspect/"), None);
     assert_eq!(Rpc::at(""), None);
@@ -74,9 +73,9 @@ fn every_rpc_that_manages_something_has_a_name_in_the_audit_log() {
 }
 
 #[test]
-fn an_acting_user_is_read_from_the_field_that_the_proto_calls_so() {
+fn the_acting_user_is_read_from_the_field_of_that_name() {
     for (path, _, field) in methods() {
-        // There it is a filter: nobody acts.
+        // There the field is a filter.
         if path.ends_with("/ListAuditEvents") {
             continue;
         }
@@ -87,7 +86,7 @@ fn an_acting_user_is_read_from_the_field_that_the_proto_calls_so() {
 }
 
 #[test]
-fn a_service_takes_as_much_as_the_largest_of_its_requests() {
+fn the_limit_of_a_service_is_that_of_its_largest_request() {
     assert_eq!(request_bytes_max("sophic.auth.v1.AuthService"), 1_024 * 1_024);
     assert_eq!(request_bytes_max("sophic.auth.v1.AdminService"), 16 * 1_024);
     for rpc in Rpc::ALL {

@@ -1,4 +1,4 @@
-//! What `Service::watch` hears, as the messages of `Watch`.
+//! Converts the stream of `Service::watch` to the responses of `Watch`.
 
 use std::pin::Pin;
 
@@ -13,7 +13,7 @@ use crate::store::{Change, ChangedEntity};
 pub(super) type Responses =
     Pin<Box<dyn Stream<Item = std::result::Result<pb::WatchResponse, Status>> + Send>>;
 
-/// Each thing that is heard is a response; a failure ends the stream.
+/// Converts each item to a response. An error ends the stream.
 pub(super) fn responses(heard: impl Stream<Item = Result<Heard>> + Send + 'static) -> Responses {
     Box::pin(heard.map(|heard| Ok(response(heard?))))
 }
@@ -26,7 +26,7 @@ fn response(heard: Heard) -> pb::WatchResponse {
     }
 }
 
-/// Nothing for changes that watchers are not told of.
+/// Converts a change. `None` for a change of a caller, which watchers do not receive.
 fn change(change: &Change) -> Option<pb::Change> {
     use pb::change::Entity;
     let entity = match &change.entity {

@@ -1,19 +1,19 @@
-//! `application/x-www-form-urlencoded`, strictly: what a lenient reader would guess at is refused (CATALOGUE C109).
+//! A strict parser of `application/x-www-form-urlencoded`, which refuses all malformed input instead of guessing.
 
 use zeroize::Zeroizing;
 
-/// Fields of one form; more are a mistake or an attack.
+/// Most fields of one form. More are a mistake or an attack.
 const FIELDS_MAX: usize = 32;
 
-/// What is wrong with a form, in words for its sender. Never repeats any of it.
+/// Why a form is malformed, for its sender. Never repeats any of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// The fields, in the order in which they came.
+/// The fields of a form, in order.
 pub(super) struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
-    /// Decodes the body of a request, or its query.
+    /// Decodes a request's body or query.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut fields = Vec::new();
         for pair in bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
@@ -29,27 +29,28 @@ impl Form {
         Ok(Self(fields))
     }
 
-    /// The one value of a field; `None` if it is not there or empty, which are the same (RFC 6749 §3.1).
-    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, Malformed> {
-        let mut values = self.all(name);
+    /// Returns the value of a field that may occur once. `None` if it is absent or empty, which is the same (RFC 6749
+    /// §3.1).
+    pub(super) fn single(&self, name: &'static str) -> Result<Option<&str>, Malformed> {
+        let mut values = self.values(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
-            (_, Some(_)) => Err(Malformed("a field is there more than once")),
+            (_, Some(_)) => Err(Malformed("a field occurs more than once")),
         }
     }
 
-    /// Each value of a field.
-    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+    /// Returns all values of a field.
+    pub(super) fn values(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether there is a field of none of these names.
-    pub(super) fn has_other_than(&self, names: &[&str]) -> bool {
+    /// Whether there is a field with another name than these.
+    pub(super) fn has_other_fields_than(&self, names: &[&str]) -> bool {
         self.0.iter().any(|(name, _)| !names.contains(&name.as_str()))
     }
 }
 
-/// One name or value: `+` is a space, `%` stands before two hexadecimal digits, and the result is UTF-8.
+/// Decodes one name or value: `+` is a space, `%` precedes two hexadecimal digits, and the result must be UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
     let mut rest = bytes;
@@ -63,7 +64,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, Malformed> {
                     .split_at_checked(2)
                     .filter(|(digits, _)| hex::decode_to_slice(digits, &mut byte).is_ok());
                 let Some((_, after)) = digits else {
-                    return Err(Malformed("a % stands before no two hexadecimal digits"));
+                    return Err(Malformed("a % must be followed by two hexadecimal digits"));
                 };
                 rest = after;
                 byte[0]
@@ -83,31 +84,31 @@ mod tests {
     use super::{Form, decode};
 
     #[test]
-    fn what_is_encoded_is_decoded_once() {
+    fn encoded_text_is_decoded_once() {
         assert_eq!(decode(b"a+b%20c%2B%C3%A9%2525").expect("decodes").as_str(), "a b c+é%25");
         assert_eq!(decode(b"%00").expect("decodes").as_str(), "\0");
     }
 
     #[test]
-    fn what_is_not_well_formed_is_refused() {
+    fn malformed_text_is_refused() {
         for bytes in ["%", "%4", "%zz", "%C0%80", "%ff", "a b", "é", "a\r\nb", "%ED%A0%80"] {
             assert!(decode(bytes.as_bytes()).is_err(), "{bytes}");
         }
     }
 
     #[test]
-    fn a_field_is_there_once_or_not() {
+    fn a_single_field_occurs_at_most_once() {
         let form = Form::decode(b"token=a%3Db=c&empty=&&bare&twice=1&twice=1").expect("decodes");
-        assert_eq!(form.one("token"), Ok(Some("a=b=c")));
-        assert_eq!(form.one("empty"), Ok(None));
-        assert_eq!(form.one("bare"), Ok(None));
-        assert_eq!(form.one("missing"), Ok(None));
-        assert!(form.one("twice").is_err());
-        assert!(form.has_other_than(&["token"]));
+        assert_eq!(form.single("token"), Ok(Some("a=b=c")));
+        assert_eq!(form.single("empty"), Ok(None));
+        assert_eq!(form.single("bare"), Ok(None));
+        assert_eq!(form.single("missing"), Ok(None));
+        assert!(form.single("twice").is_err());
+        assert!(form.has_other_fields_than(&["token"]));
     }
 
     #[test]
-    fn a_form_has_bounds() {
+    fn a_form_has_a_bounded_number_of_fields() {
         let form = "a=1&".repeat(33);
         assert!(Form::decode(form.as_bytes()).is_err());
         assert!(Form::decode(&form.as_bytes()[4..]).is_ok());

@@ -1,6 +1,6 @@
-//! Forward-auth: a proxy asks before it lets a request through (nginx `auth_request`, Caddy `forward_auth`, Traefik
-//! `ForwardAuth`). What the operator fixed stands in the query, which no client can reach; nothing that decides is
-//! ever taken from a header that a client could have sent in the proxy's place.
+//! Forward-auth: a proxy asks whether to let a request through (nginx `auth_request`, Caddy `forward_auth`, Traefik
+//! `ForwardAuth`). The operator's settings are in the query, which no client can set. They are never taken from a
+//! header that a client could have sent instead of the proxy.
 
 use std::net::IpAddr;
 
@@ -13,48 +13,50 @@ use axum::response::IntoResponse as _;
 use super::form::Form;
 use super::problem::{Problem, json_response};
 use crate::model::{Scope, ScopeSet};
-use crate::proxied::{IDENTITY_HEADERS, ProxiedRequest, Refusal, Verdict, WORKSPACE_HEADER, judge};
+use crate::proxied::{
+    IDENTITY_HEADERS, ProxiedRequest, ProxyDecision, Refusal, WORKSPACE_HEADER, decide_for_proxy,
+};
 use crate::service::{Context, Service, ServiceError, Violations};
 
-/// Where a proxy that cannot fix a query puts the scopes that a route needs.
+/// Header with the scopes that a route needs, for proxies that cannot set a query.
 const SCOPE_HEADER: &str = "x-sophic-required-scope";
-/// Why a request is refused, in a word. It is there exactly when the answer speaks of the client.
+/// Header with the denial code. It is present exactly when the answer is about the client, not about the proxy.
 const DENIAL_HEADER: HeaderName = HeaderName::from_static("x-sophic-denial");
 
-/// What the operator asks for.
-struct Terms {
+/// What the operator requires on a route.
+struct RouteRequirements {
     required_scopes: ScopeSet,
     client_ip: Option<IpAddr>,
 }
 
-/// Judges the request that the proxy asks about. The proxy has been found good already.
+/// Answers whether the proxy may let the request through. The proxy was authenticated before.
 pub(super) async fn answer(
     service: &Service,
     context: &Context,
     parts: &Parts,
 ) -> Result<Response<Body>, Problem> {
-    let terms = terms(service, parts)?;
-    let authorization = values(&parts.headers, AUTHORIZATION.as_str());
-    let workspace = values(&parts.headers, WORKSPACE_HEADER);
-    let verdict = judge(
+    let requirements = route_requirements(service, parts)?;
+    let authorization = header_values(&parts.headers, AUTHORIZATION.as_str());
+    let workspace = header_values(&parts.headers, WORKSPACE_HEADER);
+    let decision = decide_for_proxy(
         service,
         &ProxiedRequest {
             authorization: &authorization,
             workspace: &workspace,
-            required_scopes: terms.required_scopes,
-            client_ip: terms.client_ip,
+            required_scopes: requirements.required_scopes,
+            client_ip: requirements.client_ip,
             asker: context.caller_id(),
         },
     )
     .await?;
-    match verdict {
-        Verdict::Pass(identity) => pass(identity),
-        Verdict::Refuse(refusal) => Ok(refuse(&refusal)),
+    match decision {
+        ProxyDecision::Pass(identity) => pass(identity),
+        ProxyDecision::Refuse(refusal) => Ok(refuse(&refusal)),
     }
 }
 
-/// What is not said is there, and empty: Caddy would copy its own placeholder for a header that is not there, or leave
-/// the client's.
+/// Lets the request through. Identity headers without a value are sent empty: for an absent header, Caddy would copy
+/// its placeholder, or leave the client's header.
 fn pass(identity: Vec<(&'static str, String)>) -> Result<Response<Body>, Problem> {
     let mut headers = HeaderMap::with_capacity(IDENTITY_HEADERS.len() + 1);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -78,16 +80,17 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
     response
 }
 
-/// The query wins: where it says anything of scopes, the header is not looked at. A parameter that is not known is an
-/// error, since a scope that was misspelled away would let everybody through.
-fn terms(service: &Service, parts: &Parts) -> Result<Terms, Problem> {
+/// Reads the operator's settings. If the query names any scope, the header is ignored. An unknown parameter is an
+/// error, because a misspelled `scope` would let every client through.
+fn route_requirements(service: &Service, parts: &Parts) -> Result<RouteRequirements, Problem> {
     let query = Form::decode(parts.uri.query().unwrap_or_default().as_bytes())?;
     let mut violations = Violations::default();
-    if query.has_other_than(&["scope", "client_ip_header"]) {
+    if query.has_other_fields_than(&["scope", "client_ip_header"]) {
         violations.add("query", "may have scope and client_ip_header, and nothing else");
     }
-    let in_query: Vec<_> = query.all("scope").map(str::as_bytes).collect();
-    let scopes = if in_query.is_empty() { values(&parts.headers, SCOPE_HEADER) } else { in_query };
+    let in_query: Vec<_> = query.values("scope").map(str::as_bytes).collect();
+    let scopes =
+        if in_query.is_empty() { header_values(&parts.headers, SCOPE_HEADER) } else { in_query };
     let required_scopes = scopes
         .iter()
         .flat_map(|value| value.split(|byte| *byte == b' ').filter(|word| !word.is_empty()))
@@ -96,19 +99,19 @@ fn terms(service: &Service, parts: &Parts) -> Result<Terms, Problem> {
             violations.check("scope", scope)
         })
         .collect();
-    let client_ip_header = query.one("client_ip_header")?;
+    let client_ip_header = query.single("client_ip_header")?;
     violations.finish()?;
     let client_ip = client_ip_header.and_then(|name| client_ip(service, &parts.headers, name));
-    Ok(Terms { required_scopes, client_ip })
+    Ok(RouteRequirements { required_scopes, client_ip })
 }
 
-/// The last address in the last header of that name: what the nearest proxy wrote.
+/// Returns the last address in the last header of that name, which the nearest proxy wrote.
 fn client_ip(service: &Service, headers: &HeaderMap, name: &str) -> Option<IpAddr> {
     let value = headers.get_all(name).iter().next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
     service.client_address(name, last)
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+fn header_values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
 }

@@ -1,17 +1,17 @@
-//! What an orchestrator asks: does the process live, and should it be sent requests.
+//! Liveness and readiness probes for orchestrators.
 
 use axum::http::StatusCode;
 use tokio::sync::watch;
 
 use crate::service::Readiness;
 
-/// The process lives.
+/// Liveness: answers as long as the process runs.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Introspections can be answered, and nobody has asked the server to stop. The second line is about management, which needs
-/// the store.
+/// Readiness: introspections can be answered, and the server is not shutting down. The second line is about management,
+/// which needs the store.
 pub(super) fn readyz(ready: &watch::Receiver<Readiness>) -> (StatusCode, &'static str) {
     let ready = *ready.borrow();
     match (ready.introspection, ready.management) {

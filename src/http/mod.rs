@@ -1,7 +1,7 @@
-//! The HTTP face: what an orchestrator asks, OAuth for libraries that speak it, and forward-auth for proxies.
+//! The HTTP face: health probes, OAuth for its client libraries, and forward-auth for proxies.
 //!
-//! As in `grpc/gate.rs`, a request passes the same questions before any endpoint sees it: who calls, is there room for one
-//! more of it, may it, and how long may it take.
+//! As in `grpc/gate.rs`, every request is checked before it reaches an endpoint: the caller is authenticated, has a
+//! free permit and the permission, and the request has a deadline.
 
 mod caller;
 mod form;
@@ -31,14 +31,14 @@ use crate::service::{
 pub use problem::status;
 use problem::{Problem, Style};
 
-/// What the endpoints share.
-pub(crate) struct Face {
+/// State that the endpoints share.
+pub(crate) struct HttpFace {
     service: Arc<Service>,
     issuer: String,
     requests: Arc<Requests>,
 }
 
-/// The endpoints that ask who calls.
+/// The endpoints that authenticate their caller.
 #[derive(Debug, Clone, Copy)]
 enum Endpoint {
     Introspect,
@@ -46,13 +46,13 @@ enum Endpoint {
     ForwardAuth,
 }
 
-impl Face {
-    /// Over these use cases; `issuer` is what RFC 8414 calls so: the URL that the endpoints are reached by.
+impl HttpFace {
+    /// A face over these use cases. `issuer` is the public URL of the endpoints (RFC 8414).
     pub(crate) fn new(service: Arc<Service>, issuer: String, requests: Arc<Requests>) -> Arc<Self> {
         Arc::new(Self { service, issuer, requests })
     }
 
-    /// Answers a request, within bounds and whatever happens.
+    /// Answers a request by its deadline, even if a handler panics.
     async fn handle(self: Arc<Self>, endpoint: Endpoint, request: Request) -> Response<Body> {
         let style = endpoint.style();
         let deadline = Instant::now() + self.requests.limits.request_timeout;
@@ -81,19 +81,19 @@ impl Face {
         deadline: Instant,
     ) -> Result<Response<Body>, Problem> {
         let peer = parts.extensions.get::<Peer>();
-        let presented = match endpoint {
+        let credentials = match endpoint {
             Endpoint::Introspect | Endpoint::Revoke => {
-                caller::in_authorization(&parts.headers, peer)?
+                caller::from_authorization(&parts.headers, peer)?
             }
-            Endpoint::ForwardAuth => caller::in_header_of_its_own(&parts.headers, peer)?,
+            Endpoint::ForwardAuth => caller::from_caller_header(&parts.headers, peer)?,
         };
         let service = &self.service;
-        let identified = caller::identify(service, presented, peer, deadline);
+        let identified = caller::authenticate(service, credentials, peer, deadline);
         let context = match peer {
             Some(peer) => self.requests.identify(peer.network(), identified).await?,
             None => identified.await?,
         };
-        let _place = match &context.requester {
+        let _permit = match &context.requester {
             Requester::Caller(caller) => Some(self.requests.enter(caller)?),
             Requester::Operator(_) => None,
         };
@@ -103,7 +103,7 @@ impl Face {
         let Some(action) = endpoint.rpc().row().action else {
             return self.serve(endpoint, context, parts, body).await;
         };
-        // The audit log is told of a refusal, as by `grpc/gate.rs`. No endpoint has an acting user.
+        // Refusals are recorded in the audit log, as in `grpc/gate.rs`. No endpoint has an acting user.
         let context = Context { recorded: Recorded::watched(), ..context };
         let attempt = Attempt::new(&context, action);
         let answer = self.serve(endpoint, context, parts, body).await;
@@ -133,7 +133,7 @@ impl Face {
 }
 
 impl Endpoint {
-    /// The RPC that it stands for.
+    /// The RPC whose permission and audit action the endpoint shares.
     const fn rpc(self) -> Rpc {
         match self {
             Self::Introspect => Rpc::Introspect,
@@ -150,9 +150,9 @@ impl Endpoint {
     }
 }
 
-/// All the endpoints.
-pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<Readiness>) -> Router {
-    let on = |endpoint| {
+/// Returns the routes to all endpoints.
+pub(crate) fn router(face: &Arc<HttpFace>, ready: watch::Receiver<Readiness>) -> Router {
+    let handler = |endpoint| {
         let face = Arc::clone(face);
         move |request: Request| Arc::clone(&face).handle(endpoint, request)
     };
@@ -164,28 +164,28 @@ pub(crate) fn router(face: &Arc<Face>, ready: watch::Receiver<Readiness>) -> Rou
     let mut router = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(async move || health::readyz(&ready)))
-        .route("/oauth2/introspect", only(post(on(Endpoint::Introspect))))
-        .route("/oauth2/revoke", only(post(on(Endpoint::Revoke))))
-        .route("/auth", any(on(Endpoint::ForwardAuth)))
-        .route(known, only(get(metadata.clone())));
-    // Of an issuer with a path, the metadata stand where RFC 8414 §3.1 puts them.
+        .route("/oauth2/introspect", refuse_other_methods(post(handler(Endpoint::Introspect))))
+        .route("/oauth2/revoke", refuse_other_methods(post(handler(Endpoint::Revoke))))
+        .route("/auth", any(handler(Endpoint::ForwardAuth)))
+        .route(known, refuse_other_methods(get(metadata.clone())));
+    // For an issuer with a path, RFC 8414 §3.1 puts the path behind the well-known one.
     let path = issuer_path(&face.issuer);
     if !path.is_empty() {
-        router = router.route(&format!("{known}{path}"), only(get(metadata)));
+        router = router.route(&format!("{known}{path}"), refuse_other_methods(get(metadata)));
     }
     router.fallback(async || StatusCode::NOT_FOUND)
 }
 
-/// What an orchestrator asks alone, for a server that has no store yet.
-pub(crate) fn health_alone(ready: watch::Receiver<Readiness>) -> Router {
+/// Returns the routes of a server that has no store yet: the health probes only.
+pub(crate) fn health_router(ready: watch::Receiver<Readiness>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(async move || health::readyz(&ready)))
         .fallback(async || Problem::from(Reason::StoreUnavailable).respond(Style::Problem))
 }
 
-/// Any other method is refused in words.
-fn only(methods: MethodRouter) -> MethodRouter {
+/// Answers other methods with a problem body.
+fn refuse_other_methods(methods: MethodRouter) -> MethodRouter {
     methods.fallback(async || Problem::Method.respond(Style::OAuth))
 }
 

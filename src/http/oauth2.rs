@@ -1,5 +1,5 @@
-//! OAuth 2.0 for client libraries that speak it already: introspection (RFC 7662), revocation (RFC 7009) and metadata
-//! (RFC 8414). We issue no tokens by OAuth, so there is neither an authorization nor a token endpoint.
+//! OAuth 2.0 endpoints for existing client libraries: introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC
+//! 8414). The service issues no tokens by OAuth, so there is neither an authorization nor a token endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::service::{
     Context, Introspection, IntrospectionRequest, RevokeTarget, Service, Violations,
 };
 
-/// The largest form: a token, and a few short fields.
+/// Largest form, in bytes. A form has a token and a few short fields.
 const FORM_BYTES_MAX: usize = 16 * 1024;
-/// How long a form may take to come.
+/// Longest time for a form to arrive.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a body that is refused is read on, and thrown away.
+/// Most bytes of a refused body that are read and discarded.
 const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long to wait for more of it.
+/// Longest wait for the next part of a refused body.
 const DISCARD_PAUSE: Duration = Duration::from_millis(500);
 
-/// RFC 7662, with three parameters of ours: `workspace`, `scope` and `client_ip`.
+/// Answers an introspection (RFC 7662), with three parameters added: `workspace`, `scope` and `client_ip`.
 pub(super) async fn introspect(
     service: &Service,
     context: &Context,
@@ -39,17 +39,18 @@ pub(super) async fn introspect(
     body: Body,
 ) -> Result<Response<Body>, Problem> {
     let form = read_form(parts, body).await?;
-    let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
+    let token = form.single("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let mut violations = Violations::default();
-    let words = form.one("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
+    let words =
+        form.single("scope")?.unwrap_or_default().split(' ').filter(|word| !word.is_empty());
     let required_scopes =
         words.filter_map(|word| violations.check("scope", word.parse::<Scope>())).collect();
-    let client_ip = form.one("client_ip")?;
+    let client_ip = form.single("client_ip")?;
     violations.finish()?;
     let client_ip = client_ip.and_then(|text| service.client_address("client_ip", text.as_bytes()));
     let request = IntrospectionRequest {
         token,
-        workspace: form.one("workspace")?.unwrap_or_default(),
+        workspace: form.single("workspace")?.unwrap_or_default(),
         required_scopes,
         client_ip,
         fresh: false,
@@ -57,11 +58,11 @@ pub(super) async fn introspect(
         asker: context.caller_id(),
     };
     let answer = service.introspect(&request).await?;
-    Ok(json_response(StatusCode::OK, "application/json", &view(&answer, issuer)))
+    Ok(json_response(StatusCode::OK, "application/json", &introspection_body(&answer, issuer)))
 }
 
-/// RFC 7009: the answer is the same whatever the token is, and comes when it is dead everywhere. (The audit log tells them
-/// apart.)
+/// Revokes a token (RFC 7009), and answers when no replica accepts it any more. The answer is the same for every token.
+/// Only the audit log says whether there was a credential.
 pub(super) async fn revoke(
     service: &Arc<Service>,
     context: Context,
@@ -69,13 +70,13 @@ pub(super) async fn revoke(
     body: Body,
 ) -> Result<Response<Body>, Problem> {
     let form = read_form(parts, body).await?;
-    let token = form.one("token")?.ok_or(Problem::Malformed("token is missing"))?;
+    let token = form.single("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let target = RevokeTarget::Token(Zeroizing::new(token.to_owned()));
     service.revoke(context, target, "", "").await?;
     Ok((StatusCode::OK, [(CACHE_CONTROL, "no-store")]).into_response())
 }
 
-/// RFC 8414.
+/// Returns the server metadata (RFC 8414).
 pub(super) fn metadata(issuer: &str) -> Response<Body> {
     let body = json!({
         "issuer": issuer,
@@ -90,21 +91,21 @@ pub(super) fn metadata(issuer: &str) -> Response<Body> {
     json_response(StatusCode::OK, "application/json", &body)
 }
 
-/// Nothing is taken from the URL, and what stands there is refused: whoever writes `?workspace=` there means something by it
-/// (and a token there would be in the log of every proxy).
+/// Reads the form in the body. URL parameters are refused, not ignored: a client that sends `?workspace=` expects an
+/// effect, and a token in the URL would be in the log of every proxy.
 async fn read_form(parts: &Parts, mut body: Body) -> Result<Form, Problem> {
     let read = match check_head(parts) {
         Ok(()) => read_body(&mut body).await,
         Err(problem) => Err(problem),
     };
-    // Who waits for a word before they send sends nothing after this one.
+    // A client that sent `Expect` waits for our answer, and sends no body after a refusal.
     if read.is_err() && !parts.headers.contains_key(EXPECT) {
         discard(body).await;
     }
     read
 }
 
-/// What is wrong before the body is read.
+/// Checks the request before its body is read.
 fn check_head(parts: &Parts) -> Result<(), Problem> {
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(Problem::Malformed(
@@ -129,12 +130,13 @@ async fn read_body(body: &mut Body) -> Result<Form, Problem> {
     match read.await {
         Ok(Ok(body)) => Ok(Form::decode(&body.to_bytes())?),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge),
-        Ok(Err(_)) => Err(Problem::Malformed("the body broke off")),
+        Ok(Err(_)) => Err(Problem::Malformed("the body ended early")),
         Err(_) => Err(Problem::TooSlow),
     }
 }
 
-/// Reads on, for a while, and keeps nothing: a client that is still sending when the connection is closed sees no answer.
+/// Reads and discards the rest of a body for a while. A client that is still sending when the connection closes would
+/// not see the answer.
 async fn discard(mut body: Body) {
     let mut left = DISCARDED_BYTES_MAX;
     let rest = async {
@@ -146,11 +148,11 @@ async fn discard(mut body: Body) {
             left -= read;
         }
     };
-    // Whether it came to its end or not, the answer is given now.
+    // Answer now, whether or not the body has ended.
     let _ = tokio::time::timeout(FORM_TIMEOUT, rest).await;
 }
 
-/// `application/x-www-form-urlencoded`, and no character set but UTF-8.
+/// Whether the body is `application/x-www-form-urlencoded` in UTF-8.
 fn is_form(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(media_type), None) = (types.next(), types.next()) else { return false };
@@ -165,8 +167,8 @@ fn is_form(headers: &HeaderMap) -> bool {
         )
 }
 
-/// Nothing but `active` of what is not active (RFC 7662 §2.2).
-fn view(answer: &Introspection, issuer: &str) -> Value {
+/// Builds the response. An inactive token gets nothing but `active` (RFC 7662 §2.2).
+fn introspection_body(answer: &Introspection, issuer: &str) -> Value {
     let decision = &answer.decision;
     let Some(found) = answer.found.as_ref().filter(|_| decision.is_active()) else {
         return json!({"active": false});
@@ -180,51 +182,51 @@ fn view(answer: &Introspection, issuer: &str) -> Value {
             (format!("user:{}", facts.user.id), Some(&facts.user.id), "user")
         }
     };
-    let mut view = Map::new();
-    view.insert("active".into(), true.into());
-    let scopes = usable(answer);
+    let mut body = Map::new();
+    body.insert("active".into(), true.into());
+    let scopes = usable_scopes(answer);
     if !scopes.is_empty() {
-        view.insert("scope".into(), scopes.to_string().into());
+        body.insert("scope".into(), scopes.to_string().into());
     }
-    view.insert("client_id".into(), credential.id.to_string().into());
+    body.insert("client_id".into(), credential.id.to_string().into());
     if let Some(user) = user {
-        view.insert("username".into(), user.as_str().into());
+        body.insert("username".into(), user.as_str().into());
     }
-    view.insert("sub".into(), subject.into());
+    body.insert("sub".into(), subject.into());
     if let Some(expire_time) = credential.expire_time {
-        view.insert("exp".into(), seconds(expire_time).into());
+        body.insert("exp".into(), unix_seconds(expire_time).into());
     }
-    view.insert("iat".into(), seconds(credential.create_time).into());
-    view.insert("iss".into(), issuer.into());
-    view.insert("token_type".into(), "Bearer".into());
-    view.insert("principal_kind".into(), kind.into());
+    body.insert("iat".into(), unix_seconds(credential.create_time).into());
+    body.insert("iss".into(), issuer.into());
+    body.insert("token_type".into(), "Bearer".into());
+    body.insert("principal_kind".into(), kind.into());
     if let Some(workspace) = answer.workspace() {
         let workspace = json!({
             "id": workspace.id.as_str(),
             "slug": workspace.slug.as_str(),
             "display_name": workspace.display_name.as_str(),
         });
-        view.insert("workspace".into(), workspace);
+        body.insert("workspace".into(), workspace);
     }
     if let Some((role, cap)) = decision.role {
-        view.insert("role".into(), role.as_str().into());
-        view.insert("role_capped_by".into(), cap.as_str().into());
+        body.insert("role".into(), role.as_str().into());
+        body.insert("role_capped_by".into(), cap.as_str().into());
     }
-    view.insert("allowed".into(), decision.is_allowed().into());
-    view.insert("http_status".into(), decision.http_status().into());
+    body.insert("allowed".into(), decision.is_allowed().into());
+    body.insert("http_status".into(), decision.http_status().into());
     if let Some(denial) = decision.denial {
-        view.insert("denial".into(), denial.as_str().into());
+        body.insert("denial".into(), denial.as_str().into());
     }
     if !decision.missing_scopes.is_empty() {
         let missing: Vec<_> = decision.missing_scopes.iter().map(Scope::as_str).collect();
-        view.insert("missing_scopes".into(), missing.into());
+        body.insert("missing_scopes".into(), missing.into());
     }
-    Value::Object(view)
+    Value::Object(body)
 }
 
-/// The scopes that may be used where and from where the request is: a library that knows only of `active` and `scope`
-/// must not let through what is refused for its place.
-fn usable(answer: &Introspection) -> ScopeSet {
+/// Returns the scopes that are usable in this workspace and from this address. A library that reads only `active` and
+/// `scope` must not let through a request that is refused for either.
+fn usable_scopes(answer: &Introspection) -> ScopeSet {
     match answer.decision.denial {
         None | Some(Denial::UserCredentialRequired | Denial::InsufficientScope) => {
             answer.decision.scopes
@@ -245,8 +247,8 @@ fn usable(answer: &Introspection) -> ScopeSet {
     }
 }
 
-/// Cut off, so that an expiry is never said to be later than it is.
-fn seconds(time: Timestamp) -> i64 {
+/// Converts a time to whole seconds, rounded down, so that no expiry is reported later than it is.
+fn unix_seconds(time: Timestamp) -> i64 {
     time.unix_micros().div_euclid(1_000_000)
 }
 

@@ -1,6 +1,6 @@
-//! The one table from a failure to an HTTP answer with a problem body (RFC 9457): the twin of `grpc/status.rs`.
+//! Turns an error into an HTTP response with a problem body (RFC 9457). The counterpart of `grpc/status.rs`.
 //!
-//! OAuth clients read RFC 6749's members `error` and `error_description` in place of it; they are in the same body.
+//! For OAuth clients the same body also has the members `error` and `error_description` of RFC 6749.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,20 +11,20 @@ use serde_json::{Map, Value, json};
 use super::form::Malformed;
 use crate::service::{Kind, Reason, ServiceError};
 
-/// Why a request gets no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Problem {
     /// A use case failed.
     Service(ServiceError),
     /// The request is not well formed.
     Malformed(&'static str),
-    /// It is of a method that the endpoint does not have.
+    /// The endpoint does not have this method.
     Method,
-    /// Its body is not a form in UTF-8.
+    /// The body is not a form in UTF-8.
     MediaType,
-    /// Its body is too large.
+    /// The body is too large.
     TooLarge,
-    /// Its body took too long to come.
+    /// The body did not arrive in time.
     TooSlow,
 }
 
@@ -46,7 +46,7 @@ impl From<Malformed> for Problem {
     }
 }
 
-/// A kind of failure as HTTP has it, and as RFC 6749 §5.2 and OAuth's registry of errors have it.
+/// Returns the HTTP status for a kind of error, and its OAuth error code (RFC 6749 §5.2 and OAuth's registry).
 pub const fn status(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
@@ -63,12 +63,12 @@ pub const fn status(kind: Kind) -> (StatusCode, &'static str) {
     }
 }
 
-/// How the answer is to be read.
+/// Format of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     /// `application/problem+json`.
     Problem,
-    /// `application/json`, as OAuth clients expect it.
+    /// `application/json`, with the members that OAuth clients expect.
     OAuth,
 }
 
@@ -88,28 +88,28 @@ impl Problem {
         match self {
             Self::Service(error) => error.to_string(),
             Self::Malformed(detail) => (*detail).to_owned(),
-            Self::Method => "this endpoint has no such method".to_owned(),
+            Self::Method => "this endpoint does not have this method".to_owned(),
             Self::MediaType => {
                 "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
             }
             Self::TooLarge => "the body is larger than a form may be: 16 KiB".to_owned(),
-            Self::TooSlow => "the body took too long to come".to_owned(),
+            Self::TooSlow => "the body did not arrive in time".to_owned(),
         }
     }
 
-    /// The word for it.
+    /// The error code.
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Service(error) => error.reason,
             Self::Malformed(_) | Self::Method | Self::MediaType | Self::TooSlow => {
                 Reason::RequestMalformed
             }
-            // As of a message.
+            // The same reason as for a gRPC message.
             Self::TooLarge => Reason::MessageTooLarge,
         }
     }
 
-    /// The answer.
+    /// Builds the response.
     pub(super) fn respond(&self, style: Style) -> Response<Body> {
         let (status, oauth_error) = self.status();
         let mut body = Map::new();
@@ -138,7 +138,8 @@ impl Problem {
         let mut response = json_response(status, media_type, &Value::Object(body));
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
-            // Of the caller, never of the client that a proxy asks about. Both schemes, for both are taken.
+            // The challenges are for the caller, never for the client that a proxy asks about. Both schemes are
+            // accepted.
             if style == Style::OAuth {
                 headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(BASIC_CHALLENGE));
             }
@@ -148,7 +149,7 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(self, Self::TooLarge | Self::TooSlow) {
-            // What is left of the body is not worth reading.
+            // The rest of the body is not read.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -158,7 +159,7 @@ impl Problem {
 const BASIC_CHALLENGE: &str = r#"Basic realm="sophic-auth callers", charset="UTF-8""#;
 const BEARER_CHALLENGE: &str = r#"Bearer realm="sophic-auth callers""#;
 
-/// An answer that nobody is to keep.
+/// Builds a response that must not be cached.
 pub(super) fn json_response(
     status: StatusCode,
     media_type: &'static str,
@@ -174,7 +175,7 @@ mod tests {
     use crate::service::Reason;
 
     #[test]
-    fn every_reason_has_an_answer_that_nobody_keeps() {
+    fn every_reason_has_a_response_that_is_not_cached() {
         for reason in Reason::ALL {
             for style in [Style::Problem, Style::OAuth] {
                 let response = Problem::from(*reason).respond(style);

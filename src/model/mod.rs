@@ -32,7 +32,7 @@ pub use ids::{
     WorkspaceName,
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
-pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, listed};
+pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, join_names};
 pub use text::{Annotations, DisplayName, ReasonText};
 pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};

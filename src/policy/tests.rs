@@ -9,7 +9,7 @@ fn user(id: &str) -> UserId {
 }
 
 fn owned_by(owner: Owner) -> Credential {
-    Credential { scopes: ScopeSet::of(&[Scope::Read]), ..samples::credential(owner) }
+    Credential { scopes: ScopeSet::from_scopes(&[Scope::Read]), ..samples::credential(owner) }
 }
 
 #[test]

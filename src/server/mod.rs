@@ -339,13 +339,13 @@ async fn assemble(config: Config, bound: BoundPorts, store: Arc<dyn Store>) -> R
         tracing::warn!(%error, "could not read the store's time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
-    let (health, report) = grpc::health::face(ready.clone()).await;
+    let (health, report) = grpc::health::health_service(ready.clone()).await;
     let routes = grpc::routes(&service, health, config.reflection);
     let requests = Requests::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
-    let face = http::Face::new(Arc::clone(&service), issuer, Arc::clone(&requests));
+    let face = http::HttpFace::new(Arc::clone(&service), issuer, Arc::clone(&requests));
     let components = Components {
         grpc_listener,
         http_listener,
@@ -372,7 +372,7 @@ struct Components {
     service: Arc<Service>,
     replica: replica::Replica,
     gate: Arc<Gate>,
-    face: Arc<http::Face>,
+    face: Arc<http::HttpFace>,
     requests: Arc<Requests>,
     ready_sender: watch::Sender<Readiness>,
     ready: watch::Receiver<Readiness>,

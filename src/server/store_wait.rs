@@ -77,19 +77,25 @@ async fn health_server(config: &Config, ports: &BoundPorts) -> Result<HealthServ
     let certificates = &ports.certificates;
     let connections =
         Connections::new(limits, certificates.clone(), Protocol::Grpc, &header_budget);
-    let (health, report) = grpc::health::face(ready.clone()).await;
+    let (health, report) = grpc::health::health_service(ready.clone()).await;
     spawn(report);
-    let routes = grpc::health::alone(health);
-    spawn(connections.accept(duplicate(&ports.grpc, config.listen)?, accepting.clone(), move |_: Peer| {
-        let routes = routes.clone();
-        service_fn(move |request| {
+    let routes = grpc::health::health_routes(health);
+    spawn(connections.accept(
+        duplicate(&ports.grpc, config.listen)?,
+        accepting.clone(),
+        move |_: Peer| {
             let routes = routes.clone();
-            async move { Ok::<_, Infallible>(grpc::health::answer_alone(routes, request).await) }
-        })
-    }));
+            service_fn(move |request| {
+                let routes = routes.clone();
+                async move {
+                    Ok::<_, Infallible>(grpc::health::answer_before_startup(routes, request).await)
+                }
+            })
+        },
+    ));
     let connections =
         Connections::new(limits, certificates.clone(), Protocol::Http, &header_budget);
-    let http = http::health_alone(ready);
+    let http = http::health_router(ready);
     let accept = duplicate(&ports.http, config.http_listen)?;
     spawn(connections.accept(accept, accepting.clone(), move |peer: Peer| {
         let http = http.clone();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sophic_auth_protocol::token::{
-    self, BASE62, BODY, LENGTH, PREFIX, TokenKind, check_characters,
+    self, BASE62, BODY_LENGTH, PREFIX_LENGTH, TOKEN_LENGTH, TokenKind, check_characters,
 };
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ use crate::model::Digest;
 /// Explains why this text cannot be the token of a user or a workspace, or returns `None` if it may be one. The explanation
 /// never repeats the text.
 pub fn why_not_a_token(text: &str) -> Option<String> {
-    match TokenKind::of(text) {
+    match TokenKind::parse(text) {
         Some(kind) if kind.is_credential() => return None,
         Some(_) => {
             return Some(
@@ -22,7 +22,7 @@ pub fn why_not_a_token(text: &str) -> Option<String> {
         }
         None => {}
     }
-    let (found, of) = (text.chars().count(), LENGTH);
+    let (found, of) = (text.chars().count(), TOKEN_LENGTH);
     Some(if !TokenKind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
         let kinds = TokenKind::ALL.into_iter().filter(|kind| kind.is_credential());
         let prefixes = kinds.map(TokenKind::prefix).collect::<Vec<_>>().join(" or ");
@@ -58,7 +58,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
         let kind = TokenKind::ALL.into_iter().find(|kind| rest.starts_with(kind.prefix()))?;
         let body = &rest[kind.prefix().len()..];
         let end = body.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(body.len());
-        (end >= BODY).then_some(kind.prefix().len() + end)
+        (end >= BODY_LENGTH).then_some(kind.prefix().len() + end)
     };
     let mut redacted = String::new();
     let mut rest = text;
@@ -67,7 +67,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
         let start = from + found;
         match is_token(&rest[start..]) {
             Some(length) => {
-                redacted.push_str(&rest[..start + PREFIX]);
+                redacted.push_str(&rest[..start + PREFIX_LENGTH]);
                 redacted.push_str("[redacted]");
                 rest = &rest[start + length..];
                 from = 0;
@@ -83,14 +83,14 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
 }
 
 pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<String>, RandomError> {
-    let mut text = Zeroizing::new(String::with_capacity(LENGTH));
+    let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
     text.push_str(kind.prefix());
-    let mut bytes = Zeroizing::new([0; 2 * BODY]);
-    while text.len() < PREFIX + BODY {
+    let mut bytes = Zeroizing::new([0; 2 * BODY_LENGTH]);
+    while text.len() < PREFIX_LENGTH + BODY_LENGTH {
         random.fill(bytes.as_mut_slice())?;
         for byte in bytes.iter() {
             // 248 is the largest multiple of 62 that a byte can hold. Larger bytes would favour the first letters.
-            if *byte < 248 && text.len() < PREFIX + BODY {
+            if *byte < 248 && text.len() < PREFIX_LENGTH + BODY_LENGTH {
                 text.push(char::from(BASE62[usize::from(byte % 62)]));
             }
         }
@@ -101,5 +101,9 @@ pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<Str
 }
 
 pub(super) fn hint(text: &str) -> String {
-    format!("{}...{}", &text[..PREFIX], &text[PREFIX + BODY - 4..PREFIX + BODY])
+    format!(
+        "{}...{}",
+        &text[..PREFIX_LENGTH],
+        &text[PREFIX_LENGTH + BODY_LENGTH - 4..PREFIX_LENGTH + BODY_LENGTH]
+    )
 }

@@ -1,6 +1,6 @@
 //! Checks on imported tokens and digests: which ones an import accepts.
 
-use sophic_auth_protocol::token::LENGTH;
+use sophic_auth_protocol::token::TOKEN_LENGTH;
 
 use super::TokenKind;
 use super::format;
@@ -36,7 +36,7 @@ const PLACEHOLDERS: [&str; 16] = [
 /// unsalted SHA-256 does not protect text that a person made up.
 pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), Invalid> {
     if text.starts_with("sophic_") {
-        return match TokenKind::of(text) {
+        return match TokenKind::parse(text) {
             Some(found) if found == kind => Ok((Digest::of(text), format::hint(text))),
             Some(_) => Err(Invalid::new("is a token of another kind")),
             None => Err(Invalid::new("begins as a token of sophic-auth, but is not a whole one")),
@@ -70,7 +70,7 @@ pub fn is_placeholder(digest: &Digest) -> bool {
 /// Whether the text contains a token of ours, judged by its shape alone.
 pub fn contains_token(text: &str) -> bool {
     text.match_indices("sophic_").any(|(at, _)| {
-        let Some(candidate) = text.as_bytes().get(at..at + LENGTH) else { return false };
+        let Some(candidate) = text.as_bytes().get(at..at + TOKEN_LENGTH) else { return false };
         let prefix =
             TokenKind::ALL.into_iter().find(|kind| candidate.starts_with(kind.prefix().as_bytes()));
         prefix.is_some_and(|kind| {

@@ -16,7 +16,7 @@ pub use format::{digest_of_presented, digest_to_revoke, redact_tokens, why_not_a
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};
-pub use sophic_auth_protocol::headers::{self, bearer, credentials};
+pub use sophic_auth_protocol::headers::{self, after_scheme, bearer};
 pub use sophic_auth_protocol::token::{SCANNER_REGEX, TokenKind};
 
 use std::fmt;

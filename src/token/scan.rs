@@ -69,7 +69,7 @@ pub fn scan_across(before: &[u8], after: &[u8], mut each: impl FnMut(&str)) {
 fn scan_within_words(text: &[u8], each: &mut impl FnMut(&str)) {
     for found in WITHIN_WORDS.find_iter(text) {
         if let Ok(found) = std::str::from_utf8(found.as_bytes())
-            && TokenKind::of(found).is_some()
+            && TokenKind::parse(found).is_some()
         {
             each(found);
         }

@@ -32,7 +32,7 @@ fn minted(kind: TokenKind, seed: u64) -> String {
 fn a_token_of_every_credential_kind_is_looked_up() {
     for kind in CredentialKind::ALL {
         let text = minted(kind.into(), 5);
-        assert_eq!(TokenKind::of(&text), Some(kind.into()), "{kind}");
+        assert_eq!(TokenKind::parse(&text), Some(kind.into()), "{kind}");
         assert_eq!(digest_of_presented(&text, false), Some(Digest::of(&text)), "{kind}");
         assert_eq!(why_not_a_token(&text), None, "{kind}");
         assert!(redact_tokens(&text).ends_with("[redacted]"), "{kind}");
@@ -48,7 +48,7 @@ proptest! {
     fn a_minted_token_parses_as_its_kind(kind in kinds(), seed: u64) {
         let text = minted(kind, seed);
         prop_assert_eq!(text.len(), 49);
-        prop_assert_eq!(TokenKind::of(&text), Some(kind));
+        prop_assert_eq!(TokenKind::parse(&text), Some(kind));
     }
 
     #[test]
@@ -58,7 +58,7 @@ proptest! {
         prop_assume!(characters[at] != to);
         characters[at] = to;
         let changed: String = characters.into_iter().collect();
-        prop_assert_eq!(TokenKind::of(&changed), None);
+        prop_assert_eq!(TokenKind::parse(&changed), None);
     }
 
     #[test]
@@ -66,23 +66,23 @@ proptest! {
         let mut bytes = minted(kind, seed).into_bytes();
         prop_assume!(bytes[at] != bytes[at + 1]);
         bytes.swap(at, at + 1);
-        prop_assert_eq!(TokenKind::of(std::str::from_utf8(&bytes).expect("still ASCII")), None);
+        prop_assert_eq!(TokenKind::parse(std::str::from_utf8(&bytes).expect("still ASCII")), None);
     }
 
     #[test]
     fn no_truncation_and_no_addition_parses(kind in kinds(), seed: u64, length in 0..49_usize, more: char) {
         let text = minted(kind, seed);
-        prop_assert_eq!(TokenKind::of(&text[..length]), None);
-        prop_assert_eq!(TokenKind::of(&text[length + 1..]), None);
+        prop_assert_eq!(TokenKind::parse(&text[..length]), None);
+        prop_assert_eq!(TokenKind::parse(&text[length + 1..]), None);
         let longer = format!("{text}{more}");
-        prop_assert_eq!(TokenKind::of(&longer), None);
+        prop_assert_eq!(TokenKind::parse(&longer), None);
         let longer = format!("{more}{text}");
-        prop_assert_eq!(TokenKind::of(&longer), None);
+        prop_assert_eq!(TokenKind::parse(&longer), None);
     }
 
     #[test]
     fn any_text_at_all_is_refused_without_a_panic(text: String) {
-        prop_assert_eq!(TokenKind::of(&text), None);
+        prop_assert_eq!(TokenKind::parse(&text), None);
     }
 }
 
@@ -97,7 +97,7 @@ fn every_single_ascii_change_of_one_token_is_refused() {
             }
             bytes[at] = byte;
             let changed = String::from_utf8(bytes).expect("still ASCII");
-            assert_eq!(TokenKind::of(&changed), None, "position {at}, byte {byte}");
+            assert_eq!(TokenKind::parse(&changed), None, "position {at}, byte {byte}");
         }
     }
 }
@@ -118,7 +118,7 @@ fn other_spellings_are_refused() {
         text.replace('_', "-"),
     ];
     for spelling in spellings {
-        assert_eq!(TokenKind::of(&spelling), None);
+        assert_eq!(TokenKind::parse(&spelling), None);
     }
 }
 

@@ -75,7 +75,7 @@ impl AuthLayer {
     }
 
     async fn admit(&self, parts: &mut Parts) -> Result<Introspection, Refusal> {
-        let token = match Bearer::of(values(&parts.headers, AUTHORIZATION.as_str())) {
+        let token = match Bearer::from_headers(values(&parts.headers, AUTHORIZATION.as_str())) {
             Bearer::Missing => return Err(Refusal::denied(Introspection::missing())),
             Bearer::Malformed => return Err(Refusal::denied(Introspection::unknown())),
             Bearer::Token(token) => token,

@@ -1,8 +1,8 @@
-//! The `WWW-Authenticate` header (RFC 6750 §3) of each refusal: constant text, so that no answer formats any.
+//! The `WWW-Authenticate` header (RFC 6750 §3) of each denial. All are constants, so that no answer has to format one.
 
 use crate::{Denial, Lack, ScopeSet, scope::for_scopes};
 
-/// A challenge: with an error code and its description, if there are any, and a last parameter, if there is one.
+/// Builds a challenge: bare, or with an error code and its description, and optionally one more parameter.
 macro_rules! challenge {
     () => {
         r#"Bearer realm="sophic""#
@@ -20,17 +20,16 @@ macro_rules! challenge {
 }
 pub(crate) use challenge;
 
-/// The challenge of a request that names no workspace that could be read: [`workspace`](crate::headers::workspace).
+/// The challenge of a request whose workspace header is malformed: [`workspace`](crate::headers::workspace).
 pub(crate) const WORKSPACE_MALFORMED: &str =
     challenge!("invalid_request", "send x-sophic-workspace once");
 
 impl Denial {
-    /// The `WWW-Authenticate` header of the refusal. `lack` and the scopes that were asked for count only where it is
-    /// [`Self::InsufficientScope`].
+    /// Returns the `WWW-Authenticate` header. `lack` and `required` are used only for [`Self::InsufficientScope`].
     pub fn challenge(self, lack: Option<Lack>, required: ScopeSet) -> &'static str {
         if self != Self::InsufficientScope {
-            // RFC 6750 §3.1 wants no error code where no token was presented, and has none for most others: the token is
-            // good, and no other token of its kind would help; or nothing is known of it.
+            // RFC 6750 §3.1 allows no error code if no token was presented. For most other denials it has none: the
+            // token is valid and another of its kind would not help, or the token was not looked up.
             return self.plain_challenge();
         }
         let texts = match lack {
@@ -42,7 +41,7 @@ impl Denial {
     }
 }
 
-/// What a lack is called, as literal text.
+/// The explanation of a lack, as a literal.
 macro_rules! lack_text {
     (Token) => {
         "the token lacks a required scope"
@@ -56,7 +55,7 @@ macro_rules! lack_text {
 }
 pub(crate) use lack_text;
 
-/// One challenge. Where no scope was required none can be lacking; RFC 6750 has no empty list, so none is written.
+/// Builds one challenge. Without required scopes there is no `scope` parameter, since RFC 6750 has no empty list.
 macro_rules! insufficient_scope {
     ($lack:ident) => {
         challenge!("insufficient_scope", lack_text!($lack))
@@ -70,7 +69,7 @@ macro_rules! insufficient_scope {
     };
 }
 
-/// A challenge for every set of scopes, by its bits: each scope doubles the sets before it.
+/// Builds the challenges for all sets of scopes, indexed by the bits of the set. Each scope doubles the number of sets.
 macro_rules! every_set {
     ($lack:ident [$([$($in:literal)*])*]) => {
         [$(insufficient_scope!($lack $($in)*)),*]

@@ -1,44 +1,44 @@
-//! What a request presents in its headers (RFC 9110 §11.4, RFC 6750 §2.1, RFC 7617 §2).
+//! Reads the token and the workspace from a request's headers (RFC 9110 §11.4, RFC 6750 §2.1, RFC 7617 §2).
 //!
-//! A header may be there twice, and proxies and servers differ on which of the two counts. So what is there twice, or may be
-//! two that were joined by a comma, is refused, never chosen from.
+//! Proxies and servers differ on which of two equal headers counts. A request with two, or with a value that may be two
+//! joined by a comma, is therefore malformed.
 
-/// Names the workspace that a request is for, by slug or id.
+/// Header that names the workspace of a request, by slug or id.
 pub const WORKSPACE_HEADER: &str = "x-sophic-workspace";
 
-/// What is wrong where [`workspace`] reads none, for people.
+/// Explanation for people of a header that [`workspace`] refuses.
 pub const WORKSPACE_MALFORMED: &str = "x-sophic-workspace must be sent once, with a slug or id";
-/// The challenge that goes with it.
+/// Challenge of a request whose header [`workspace`] refuses.
 pub const WORKSPACE_MALFORMED_CHALLENGE: &str = crate::challenge::WORKSPACE_MALFORMED;
 
-/// What stands behind `Bearer` and its spaces in a header's value, to the byte; `None` if the value is of another scheme.
+/// Returns the bytes after `Bearer` and its spaces in a header value. `None` for another scheme.
 pub fn bearer(value: &[u8]) -> Option<&[u8]> {
-    credentials(value, b"bearer")
+    after_scheme(value, b"bearer")
 }
 
-/// What stands behind a scheme, which is taken in any case, and one space or more (`1*SP`). No tab is a space, and nothing is
-/// trimmed at the end.
-pub fn credentials<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+/// Returns the bytes after a scheme, in any case, and one or more spaces (`1*SP`). A tab does not count as a space, and
+/// the end is not trimmed.
+pub fn after_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (named, rest) = value.split_at_checked(scheme.len())?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     (spaces > 0 && named.eq_ignore_ascii_case(scheme)).then(|| &rest[spaces..])
 }
 
-/// What the `Authorization` header of a request holds.
+/// Content of a request's `Authorization` header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Bearer<'a> {
     /// No Bearer token: no header, or another scheme (RFC 6750 §3.1).
     Missing,
-    /// No token can be read from it.
+    /// A malformed header, or two of them.
     Malformed,
-    /// This.
+    /// A Bearer token.
     Token(&'a str),
 }
 
 impl<'a> Bearer<'a> {
-    /// Of all the values of the header. The scheme in any case (RFC 9110 §11.1), one space or more, and a token in the
-    /// characters of RFC 6750 §2.1: so no list, no tab, nothing before or behind.
-    pub fn of(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    /// Reads all values of the header. A value is the scheme in any case (RFC 9110 §11.1), one or more spaces, and a
+    /// token of the characters of RFC 6750 §2.1. This excludes lists, tabs, and text before or after the token.
+    pub fn from_headers(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut values = values.into_iter();
         let value = match (values.next(), values.next()) {
             (None, _) => return Self::Missing,
@@ -47,7 +47,7 @@ impl<'a> Bearer<'a> {
         };
         let scheme = value.split(|byte| !byte.is_ascii_graphic()).next().unwrap_or_default();
         if !scheme.eq_ignore_ascii_case(b"bearer") {
-            // A first word that is not ASCII is no scheme at all.
+            // A first word that is not ASCII is not a scheme.
             let is_scheme = scheme.len() == value.len() || value.get(scheme.len()) == Some(&b' ');
             return if is_scheme && !scheme.is_empty() { Self::Missing } else { Self::Malformed };
         }
@@ -60,14 +60,14 @@ impl<'a> Bearer<'a> {
     }
 }
 
-/// The workspace that all the values of [`WORKSPACE_HEADER`] name; empty if there are none, `None` if they may be read in two
-/// ways.
+/// Returns the workspace named by the values of [`WORKSPACE_HEADER`]: empty if there are none, `None` if there are two
+/// or the value is malformed.
 pub fn workspace<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a str> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
         (None, _) => Some(""),
         (Some(value), None) => {
-            // A comma may be where somebody joined two.
+            // A comma may have joined two headers.
             let visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t') && *byte != b',';
             let text = std::str::from_utf8(value).ok();
             text.filter(|text| !text.is_empty() && text.as_bytes().iter().all(visible))
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn of(values: &[&'static [u8]]) -> Bearer<'static> {
-        Bearer::of(values.iter().copied())
+        Bearer::from_headers(values.iter().copied())
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_not_read() {
+    fn ambiguous_headers_are_malformed() {
         let values: [&[u8]; 12] = [
             b"Bearer",
             b"Bearer ",

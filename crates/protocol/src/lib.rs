@@ -1,12 +1,12 @@
-//! The protocol that the server and its clients share: its messages, and the words in them.
+//! The protocol that the server and its clients share: messages, tokens, scopes, roles and denials.
 //!
 //! # Layout
 //!
-//! - `scope`, `role`: what a credential may be used for; each scope is declared once
-//! - `denial`, `challenge`: why a token is refused: name, HTTP status, text and `WWW-Authenticate`
-//! - `token`: how tokens are spelled and checked
-//! - `headers`: what a request presents
-//! - `generated`: the messages of `proto/sophic/auth/v1`, committed, so that no build compiles protobuf
+//! - `scope`, `role`: what a credential may be used for
+//! - `denial`, `challenge`: why a token is refused, with its HTTP status, text and `WWW-Authenticate` header
+//! - `token`: the format of tokens and their check characters
+//! - `headers`: reading the token and the workspace of a request
+//! - `generated`: the messages of `proto/sophic/auth/v1`. They are committed, so that no build compiles protobuf
 //!
 //! Everything is pure: no I/O, no clock, no randomness.
 
@@ -24,10 +24,10 @@ pub mod pb {
     include!("generated/sophic.auth.v1.rs");
 }
 
-/// The domain of the reason in every error (`google.rpc.ErrorInfo`).
+/// Domain of the reasons in `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "auth.sophic.so";
 
 pub use denial::{Denial, Lack};
-pub use invalid::{Invalid, listed};
+pub use invalid::{Invalid, join_names};
 pub use role::Role;
 pub use scope::{Scope, ScopeSet};

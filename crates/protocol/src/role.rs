@@ -1,12 +1,12 @@
-//! Roles: a user's standing in a workspace, in ascending order.
+//! Roles of users in workspaces.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::pb;
-use crate::{Invalid, ScopeSet, listed};
+use crate::{Invalid, ScopeSet, join_names};
 
-/// A role. The number is the store's too: never reuse one.
+/// A user's role in a workspace, in ascending order. The store keeps the number, so never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Role {
@@ -16,15 +16,15 @@ pub enum Role {
     Member = 2,
     /// May exercise every scope, and manage the workspace's keys.
     Admin = 3,
-    /// As admin.
+    /// The same as admin.
     Owner = 4,
 }
 
 impl Role {
-    /// All of them, in ascending order.
+    /// All roles, in ascending order.
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Member, Self::Admin, Self::Owner];
 
-    /// What it may exercise.
+    /// The scopes that the role may exercise.
     pub const fn may_exercise(self) -> ScopeSet {
         match self {
             Self::Viewer => ScopeSet::READ,
@@ -33,7 +33,7 @@ impl Role {
         }
     }
 
-    /// Its name.
+    /// Name of the role.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -43,12 +43,12 @@ impl Role {
         }
     }
 
-    /// The names of all, for a sentence, with `last` before the last one: `viewer, member, admin or owner` with `" or "`.
-    pub fn listed(last: &str) -> String {
-        listed(&Self::ALL.map(Self::as_str), last)
+    /// Joins all names for a sentence, with `last` before the last one: `viewer, member, admin or owner` with `" or "`.
+    pub fn join_names(last: &str) -> String {
+        join_names(&Self::ALL.map(Self::as_str), last)
     }
 
-    /// As in messages.
+    /// Value in the proto.
     pub const fn to_proto(self) -> pb::Role {
         match self {
             Self::Viewer => pb::Role::Viewer,
@@ -58,17 +58,17 @@ impl Role {
         }
     }
 
-    /// From its number in messages; `None` for that of no role, and for one that this version does not know.
+    /// Converts the number in a message. `None` for `ROLE_UNSPECIFIED` and for unknown numbers.
     pub fn from_proto(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.to_proto() as i32 == number)
     }
 
-    /// From the store's number.
+    /// Converts the store's number. `None` for unknown numbers.
     pub fn from_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|role| i64::from(role.number()) == number)
     }
 
-    /// The store's number.
+    /// Number in the store.
     pub const fn number(self) -> u8 {
         self as u8
     }
@@ -85,6 +85,6 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        found.ok_or_else(|| Invalid(format!("must be one of {}", Self::listed(", "))))
+        found.ok_or_else(|| Invalid(format!("must be one of {}", Self::join_names(", "))))
     }
 }

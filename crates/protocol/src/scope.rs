@@ -1,18 +1,18 @@
-//! Scopes: what a credential may be used for. Independent of each other.
+//! Scopes: what a credential may be used for. No scope implies another.
 
 use std::fmt;
 use std::ops::BitOr;
 use std::str::FromStr;
 
 use crate::pb;
-use crate::{Invalid, listed};
+use crate::{Invalid, join_names};
 
-/// The declaration of the scopes, passed on to the macro `$then`. Everything else that knows of scopes follows from it.
+/// The declaration of the scopes, which is passed to the macro `$then`. All other code about scopes is derived from it.
 ///
-/// A row has the variant, of the protocol's enum too, the constant of the set that has this scope alone, its bit in
-/// [`ScopeSet`], and its name. The store keeps the bit: never reuse one. A new scope also needs its number in
-/// `credential.proto`, a migration of the `CHECK` on each store's column, and a decision on which [`Role`](crate::Role) may
-/// exercise it.
+/// A row has the variant, which is also that of the protocol's enum; the constant of the set with only this scope; its
+/// bit in [`ScopeSet`]; and its name. The store keeps the bit, so never reuse one. A new scope also needs its number in
+/// `credential.proto`, a migration of the `CHECK` on each store's column, and an entry in
+/// [`Role::may_exercise`](crate::Role::may_exercise).
 macro_rules! for_scopes {
     ($then:ident) => {
         $then! {
@@ -37,15 +37,15 @@ macro_rules! declare {
         }
 
         impl Scope {
-            /// All of them, in ascending order.
+            /// All scopes, in ascending order.
             pub const ALL: [Self; [$($bit),+].len()] = [$(Self::$variant),+];
 
-            /// Its name.
+            /// Name of the scope.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// As in messages.
+            /// Value in the proto.
             pub const fn to_proto(self) -> pb::Scope {
                 match self { $(Self::$variant => pb::Scope::$variant,)+ }
             }
@@ -59,12 +59,12 @@ macro_rules! declare {
 for_scopes!(declare);
 
 impl Scope {
-    /// The names of all, for a sentence, with `last` before the last one: `read, capture or admin` with `" or "`.
-    pub fn listed(last: &str) -> String {
-        listed(&Self::ALL.map(Self::as_str), last)
+    /// Joins all names for a sentence, with `last` before the last one: `read, capture or admin` with `" or "`.
+    pub fn join_names(last: &str) -> String {
+        join_names(&Self::ALL.map(Self::as_str), last)
     }
 
-    /// From its number in messages; `None` for that of no scope, and for one that this version does not know.
+    /// Converts the number in a message. `None` for `SCOPE_UNSPECIFIED` and for unknown numbers.
     pub fn from_proto(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.to_proto() as i32 == number)
     }
@@ -81,7 +81,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        found.ok_or_else(|| Invalid(format!("must be one of {}", Self::listed(", "))))
+        found.ok_or_else(|| Invalid(format!("must be one of {}", Self::join_names(", "))))
     }
 }
 
@@ -90,13 +90,13 @@ impl FromStr for Scope {
 pub struct ScopeSet(u8);
 
 impl ScopeSet {
-    /// No scope: only the identity is asked for.
+    /// No scope. As required scopes: the request needs only the identity.
     pub const NONE: Self = Self(0);
-    /// All.
-    pub const ALL: Self = Self::of(&Scope::ALL);
+    /// All scopes.
+    pub const ALL: Self = Self::from_scopes(&Scope::ALL);
 
-    /// These.
-    pub const fn of(scopes: &[Scope]) -> Self {
+    /// The set of these scopes.
+    pub const fn from_scopes(scopes: &[Scope]) -> Self {
         let mut bits = 0;
         let mut i = 0;
         while i < scopes.len() {
@@ -106,69 +106,69 @@ impl ScopeSet {
         Self(bits)
     }
 
-    /// From the store's number; `None` if it has a bit of no scope.
+    /// Converts the store's number. `None` if it has an unknown bit.
     pub fn from_bits(bits: i64) -> Option<Self> {
         u8::try_from(bits).ok().filter(|bits| bits & !Self::ALL.0 == 0).map(Self)
     }
 
-    /// The store's number.
+    /// Number in the store.
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// From the numbers in a message. What is no scope that this version knows is left out: nobody can ask for it either.
+    /// Converts the numbers in a message. Unknown ones are left out, since no request of this version can require them.
     pub fn from_proto(numbers: &[i32]) -> Self {
         numbers.iter().filter_map(|number| Scope::from_proto(*number)).collect()
     }
 
-    /// The numbers in a message.
+    /// Numbers for a message, in ascending order.
     pub fn to_proto(self) -> Vec<i32> {
         self.iter().map(|scope| scope.to_proto().into()).collect()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Itself, unless there is none.
-    pub fn not_empty(self) -> Result<Self, Invalid> {
+    /// Returns the set, or an error if it is empty.
+    pub fn require_non_empty(self) -> Result<Self, Invalid> {
         if self.is_empty() {
-            return Err(Invalid(format!("must name at least one of {}", Scope::listed(", "))));
+            return Err(Invalid(format!("must name at least one of {}", Scope::join_names(", "))));
         }
         Ok(self)
     }
 
-    /// Whether this scope, or all of these, are among them.
+    /// Whether the set contains this scope, or all of these.
     pub fn contains(self, scopes: impl Into<Self>) -> bool {
         let scopes = scopes.into();
         self.0 & scopes.0 == scopes.0
     }
 
-    /// Those in either.
+    /// The scopes in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those in both.
+    /// The scopes in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those not in `other`.
+    /// The scopes that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// In ascending order.
+    /// Iterates over the scopes, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
     }
 
-    /// The names, in ascending order.
+    /// Iterates over the names, in ascending order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         self.iter().map(Scope::as_str)
     }

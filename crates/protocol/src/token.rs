@@ -1,43 +1,42 @@
-//! How tokens are spelled and checked: `sophic_<kind>_`, 32 base62 characters of randomness, 6 of check.
+//! The format of tokens: `sophic_<kind>_`, then 32 random base62 characters, then 6 check characters.
 //!
-//! NEVER CHANGE THE PREFIXES: secret scanners everywhere know them, and every token in use carries one.
+//! NEVER CHANGE THE PREFIXES: secret scanners everywhere know them, and every token in use has one.
 
 use sha2::{Digest as _, Sha256};
 
-/// Characters of randomness.
-pub const BODY: usize = 32;
-/// Check characters.
-pub const CHECK: usize = 6;
-/// Characters before the body.
-pub const PREFIX: usize = 11;
-/// Characters of a token.
-pub const LENGTH: usize = PREFIX + BODY + CHECK;
-/// The alphabet.
+/// Number of random characters.
+pub const BODY_LENGTH: usize = 32;
+/// Number of check characters.
+pub const CHECK_LENGTH: usize = 6;
+/// Number of characters before the random ones.
+pub const PREFIX_LENGTH: usize = 11;
+/// Number of characters of a token.
+pub const TOKEN_LENGTH: usize = PREFIX_LENGTH + BODY_LENGTH + CHECK_LENGTH;
+/// The alphabet of the random and the check characters.
 pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Bytes of text that are looked at as a token; what is longer is unknown without being hashed.
+/// Longest text that is looked up as a token, in bytes. A longer one is unknown, and is not hashed.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
 /// Declares each kind of token once. The prefixes and [`SCANNER_REGEX`] follow from the tags.
 macro_rules! token_kinds {
     ($(#[$doc:meta] $variant:ident, $tag:literal;)+) => {
-        /// The kind of secret that a token is.
+        /// Kind of a token.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum TokenKind {
             $(#[$doc] $variant,)+
         }
 
         impl TokenKind {
-            /// Every kind.
+            /// All kinds.
             pub const ALL: [Self; [$($tag),+].len()] = [$(Self::$variant),+];
 
-            /// The prefix of its tokens.
+            /// Prefix of the tokens of this kind.
             pub const fn prefix(self) -> &'static str {
                 match self { $(Self::$variant => concat!("sophic_", $tag, "_"),)+ }
             }
         }
 
-        /// Regular expression that finds every token in a text. It can match other text by chance, which the check
-        /// characters rule out offline.
+        /// Finds every token in a text. The check characters rule out false matches offline.
         pub const SCANNER_REGEX: &str =
             concat!(r"\bsophic_(?:", alternatives!($($tag)+), r")_[0-9A-Za-z]{38}\b");
     };
@@ -53,7 +52,7 @@ token_kinds! {
     Key, "key";
     /// A personal access token.
     Pat, "pat";
-    /// A service token, which authenticates a caller of the service and is never a credential of a user or workspace.
+    /// A service token, which authenticates a caller and nothing else.
     Service, "svc";
 }
 
@@ -66,24 +65,24 @@ impl TokenKind {
         }
     }
 
-    /// What kind of token this text is, if it is well formed: prefix, length, alphabet and check characters.
-    pub fn of(text: &str) -> Option<Self> {
+    /// Returns the kind of a well-formed token. Prefix, length, alphabet and check characters must be right.
+    pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        if bytes.len() != LENGTH {
+        if bytes.len() != TOKEN_LENGTH {
             return None;
         }
-        let (signed, check) = bytes.split_at(PREFIX + BODY);
+        let (signed, check) = bytes.split_at(PREFIX_LENGTH + BODY_LENGTH);
         let kind =
             Self::ALL.into_iter().find(|kind| signed.starts_with(kind.prefix().as_bytes()))?;
-        let alphabet_fits = signed[PREFIX..].iter().all(u8::is_ascii_alphanumeric);
+        let alphabet_fits = signed[PREFIX_LENGTH..].iter().all(u8::is_ascii_alphanumeric);
         (alphabet_fits && check == check_characters(signed)).then_some(kind)
     }
 }
 
-/// CRC32 (ISO-HDLC) in base62, most significant first, as GitHub and GitLab do.
-pub fn check_characters(signed: &[u8]) -> [u8; CHECK] {
+/// Computes the check characters: CRC32 (ISO-HDLC) in base62, most significant first, as GitHub and GitLab do.
+pub fn check_characters(signed: &[u8]) -> [u8; CHECK_LENGTH] {
     let mut rest = crc32fast::hash(signed);
-    let mut check = [b'0'; CHECK];
+    let mut check = [b'0'; CHECK_LENGTH];
     for place in check.iter_mut().rev() {
         *place = BASE62[(rest % 62) as usize];
         rest /= 62;
@@ -91,12 +90,12 @@ pub fn check_characters(signed: &[u8]) -> [u8; CHECK] {
     check
 }
 
-/// The SHA-256 to look a presented text up by; `None` if it is unknown without looking.
+/// Returns the SHA-256 by which a presented text is looked up. `None` if the text cannot be the token of a credential.
 ///
-/// With `accept_imported`, text of any other shape is looked up too, up to 512 bytes: it may be a token of the system
-/// that the credential was imported from. What looks like ours has to be well formed all the same.
+/// With `accept_imported`, text of any shape is looked up, up to 512 bytes: it may be a token of the system that the
+/// credential was imported from. Text that begins with `sophic_` must still be well formed.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<[u8; 32]> {
-    let credential = TokenKind::of(text).is_some_and(TokenKind::is_credential);
+    let credential = TokenKind::parse(text).is_some_and(TokenKind::is_credential);
     let imported =
         || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
     (credential || imported()).then(|| Sha256::digest(text.as_bytes()).into())
@@ -107,12 +106,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_hold() {
+    fn the_test_vectors_hold() {
         let vectors = include_str!("../../../tests/vectors/tokens.json");
         let vectors: serde_json::Value = serde_json::from_str(vectors).expect("JSON");
         for vector in vectors.as_array().expect("a list") {
             let text = vector["text"].as_str().expect("a text");
-            let kind = TokenKind::of(text).map(|kind| match kind {
+            let kind = TokenKind::parse(text).map(|kind| match kind {
                 TokenKind::Key => "key",
                 TokenKind::Pat => "pat",
                 TokenKind::Service => "svc",
@@ -127,7 +126,7 @@ mod tests {
         }
     }
 
-    /// Pinned: the check characters are read by scanners that other people wrote.
+    /// The check characters must not change, because other people's scanners compute them.
     #[test]
     fn the_check_characters_are_crc32_in_base62() {
         let signed = "sophic_key_00000000000000000000000000000000";
@@ -142,6 +141,6 @@ mod tests {
             }
             digits.into_iter().collect::<String>()
         };
-        assert_eq!(TokenKind::of(&format!("{signed}{naive}")), Some(TokenKind::Key));
+        assert_eq!(TokenKind::parse(&format!("{signed}{naive}")), Some(TokenKind::Key));
     }
 }

@@ -19,7 +19,7 @@ pub(in crate::cli) struct NewCredential {
         long = "scope",
         required = true,
         value_name = "SCOPE",
-        help = format!("Scope to grant: {}. Repeatable", Scope::listed(" or "))
+        help = format!("Scope to grant: {}. Repeatable", Scope::join_names(" or "))
     )]
     pub(in crate::cli) scopes: Vec<Scope>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub(in crate::cli) enum PatCommand {
             value_name = "ROLE",
             help = format!(
                 "Highest role that the token may act in: {} [default: no limit]",
-                Role::listed(" or ")
+                Role::join_names(" or ")
             )
         )]
         max_role: Option<Role>,
@@ -190,7 +190,7 @@ pub(in crate::cli) struct ListArgs {
     pub(in crate::cli) creator: Option<String>,
     #[arg(
         long,
-        help = format!("Only credentials with this scope: {}", Scope::listed(" or "))
+        help = format!("Only credentials with this scope: {}", Scope::join_names(" or "))
     )]
     pub(in crate::cli) scope: Option<Scope>,
     /// Only active credentials that expire before this time, such as 2027-01-31T12:00:00Z

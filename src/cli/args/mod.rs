@@ -354,7 +354,7 @@ pub(super) enum MemberCommand {
         /// Id of the user
         #[arg(long)]
         user: String,
-        #[arg(long, help = format!("Role: {}", Role::listed(" or ")))]
+        #[arg(long, help = format!("Role: {}", Role::join_names(" or ")))]
         role: Role,
     },
     /// List the memberships of a workspace or of a user

@@ -71,7 +71,7 @@ impl Candidates {
         match self.places.entry(Digest::of(&leaked.token)) {
             Entry::Vacant(new) => {
                 new.insert(vec![place]);
-                let of_caller = TokenKind::of(&leaked.token) == Some(TokenKind::Service);
+                let of_caller = TokenKind::parse(&leaked.token) == Some(TokenKind::Service);
                 self.service_tokens += usize::from(of_caller);
                 true
             }

@@ -16,12 +16,12 @@ use crate::model::{
     Workspace, WorkspaceId,
 };
 
-const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
-const CAPTURE: ScopeSet = ScopeSet::of(&[Scope::Capture]);
-const ADMIN: ScopeSet = ScopeSet::of(&[Scope::Admin]);
-const READ_CAPTURE: ScopeSet = ScopeSet::of(&[Scope::Read, Scope::Capture]);
-const READ_ADMIN: ScopeSet = ScopeSet::of(&[Scope::Read, Scope::Admin]);
-const CAPTURE_ADMIN: ScopeSet = ScopeSet::of(&[Scope::Capture, Scope::Admin]);
+const READ: ScopeSet = ScopeSet::from_scopes(&[Scope::Read]);
+const CAPTURE: ScopeSet = ScopeSet::from_scopes(&[Scope::Capture]);
+const ADMIN: ScopeSet = ScopeSet::from_scopes(&[Scope::Admin]);
+const READ_CAPTURE: ScopeSet = ScopeSet::from_scopes(&[Scope::Read, Scope::Capture]);
+const READ_ADMIN: ScopeSet = ScopeSet::from_scopes(&[Scope::Read, Scope::Admin]);
+const CAPTURE_ADMIN: ScopeSet = ScopeSet::from_scopes(&[Scope::Capture, Scope::Admin]);
 
 /// The present in all tests, in microseconds: a moment in 2027.
 const NOW: i64 = 1_800_000_000_000_000;

@@ -1,10 +1,10 @@
-//! Ending all credentials that a filter names.
+//! Revokes all credentials that match a filter.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::audit::time;
 use crate::grpc::{convert, pb};
 use crate::model::CredentialId;
@@ -14,7 +14,7 @@ use crate::service::{BulkRevoke, Service, Violations};
 pub(in crate::grpc) async fn revoke(
     service: &Arc<Service>,
     request: Request<pb::BulkRevokeRequest>,
-) -> Answer<pb::BulkRevokeResponse> {
+) -> RpcResult<pb::BulkRevokeResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();

@@ -1,10 +1,10 @@
-//! Making a key or a personal access token.
+//! Creates a key or a personal access token.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::model::Role;
 use crate::service::{CreateCredential, Created, NewOwner, Service, Violations};
@@ -12,7 +12,7 @@ use crate::service::{CreateCredential, Created, NewOwner, Service, Violations};
 pub(in crate::grpc) async fn key(
     service: &Arc<Service>,
     request: Request<pb::CreateKeyRequest>,
-) -> Answer<pb::CreateKeyResponse> {
+) -> RpcResult<pb::CreateKeyResponse> {
     use pb::create_key_request::Expiration as Choice;
     let context = convert::context(&request)?;
     let message = request.into_inner();
@@ -21,8 +21,8 @@ pub(in crate::grpc) async fn key(
     let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
     };
     let Some(workspace) = workspace else { return convert::refuse(violations) };
     violations.finish()?;
@@ -41,14 +41,14 @@ pub(in crate::grpc) async fn key(
             },
         )
         .await?;
-    let (credential, token) = shown(service, created);
+    let (credential, token) = with_token(service, created);
     Ok(Response::new(pb::CreateKeyResponse { credential: Some(credential), token }))
 }
 
 pub(in crate::grpc) async fn pat(
     service: &Arc<Service>,
     request: Request<pb::CreatePatRequest>,
-) -> Answer<pb::CreatePatResponse> {
+) -> RpcResult<pb::CreatePatResponse> {
     use pb::create_pat_request::Expiration as Choice;
     let context = convert::context(&request)?;
     let message = request.into_inner();
@@ -58,8 +58,8 @@ pub(in crate::grpc) async fn pat(
     let max_role = convert::role(&mut violations, "max_role", message.max_role);
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
     };
     let Some(user) = user else { return convert::refuse(violations) };
     violations.finish()?;
@@ -78,12 +78,12 @@ pub(in crate::grpc) async fn pat(
             },
         )
         .await?;
-    let (credential, token) = shown(service, created);
+    let (credential, token) = with_token(service, created);
     Ok(Response::new(pb::CreatePatResponse { credential: Some(credential), token }))
 }
 
-/// The credential, and its token on its only way out.
-fn shown(service: &Service, created: Created) -> (pb::Credential, String) {
+/// Returns the credential and its token, which is shown only here.
+fn with_token(service: &Service, created: Created) -> (pb::Credential, String) {
     let token = created.token.expose().to_owned();
     (fields::credential(created.credential, service.now()), token)
 }

@@ -1,4 +1,4 @@
-//! Credentials as messages, and the fields of requests about them.
+//! Converts credentials to messages, and reads the fields of requests about them.
 
 use crate::grpc::{convert, pb};
 use crate::model::{
@@ -34,13 +34,19 @@ pub(super) fn state(violations: &mut Violations, number: i32) -> Option<Credenti
     }
 }
 
-pub(super) fn at(violations: &mut Violations, time: prost_types::Timestamp) -> Option<Expiration> {
+pub(super) fn expire_at(
+    violations: &mut Violations,
+    time: prost_types::Timestamp,
+) -> Option<Expiration> {
     let time = Timestamp::from_unix(time.seconds, time.nanos);
     violations.check("expire_time", time).map(Expiration::At)
 }
 
-pub(super) fn after(violations: &mut Violations, ttl: prost_types::Duration) -> Option<Expiration> {
-    convert::positive_or_zero(violations, "ttl", ttl).map(Expiration::After)
+pub(super) fn expire_after(
+    violations: &mut Violations,
+    ttl: prost_types::Duration,
+) -> Option<Expiration> {
+    convert::non_negative_duration(violations, "ttl", ttl).map(Expiration::After)
 }
 
 pub(super) fn credential_id(
@@ -51,7 +57,7 @@ pub(super) fn credential_id(
     violations.check(field, CredentialId::parse(text))
 }
 
-/// A scope to filter by; nothing for `SCOPE_UNSPECIFIED`.
+/// Reads a scope to filter by. `None` for `SCOPE_UNSPECIFIED`.
 pub(super) fn scope(violations: &mut Violations, field: &str, number: i32) -> Option<Scope> {
     if number == pb::Scope::Unspecified as i32 {
         return None;

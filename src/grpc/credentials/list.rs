@@ -1,17 +1,17 @@
-//! Showing one credential, and lists of them.
+//! Gets one credential, and lists credentials.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::service::{ListCredentials, Service, Violations};
 
 pub(in crate::grpc) async fn get(
     service: &Arc<Service>,
     request: Request<pb::GetCredentialRequest>,
-) -> Answer<pb::GetCredentialResponse> {
+) -> RpcResult<pb::GetCredentialResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();
@@ -25,7 +25,7 @@ pub(in crate::grpc) async fn get(
 pub(in crate::grpc) async fn list(
     service: &Arc<Service>,
     request: Request<pb::ListCredentialsRequest>,
-) -> Answer<pb::ListCredentialsResponse> {
+) -> RpcResult<pb::ListCredentialsResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();
@@ -47,13 +47,13 @@ pub(in crate::grpc) async fn list(
             .and_then(|time| convert::time(v, "expires_before", time)),
         expiring_within: message
             .expiring_within
-            .and_then(|within| convert::positive_or_zero(v, "expiring_within", within)),
+            .and_then(|within| convert::non_negative_duration(v, "expiring_within", within)),
         unused_since: message.unused_since.and_then(|time| convert::time(v, "unused_since", time)),
         name_prefix: convert::optional(&message.name_prefix).map(str::to_owned),
         family_id,
         order: fields::order(v, message.order),
         acting_user: message.acting_user,
-        page: convert::page(message.page_size, message.page_token),
+        page: convert::page_request(message.page_size, message.page_token),
     };
     violations.finish()?;
     let page = service.list_credentials(&context, &request).await?;

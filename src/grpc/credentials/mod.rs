@@ -1,4 +1,4 @@
-//! The RPCs of `AuthService` that manage credentials: one file for each thing that is done with one.
+//! The RPCs of `AuthService` that manage credentials, one file for each use case.
 
 pub(super) mod bulk_revoke;
 pub(super) mod create;
@@ -12,5 +12,5 @@ pub(super) mod update;
 
 use tonic::{Response, Status};
 
-/// What an RPC answers.
-pub(super) type Answer<T> = Result<Response<T>, Status>;
+/// Result of an RPC.
+pub(super) type RpcResult<T> = Result<Response<T>, Status>;

@@ -1,11 +1,11 @@
-//! Ending one credential, by its id or its token.
+//! Revokes one credential, by its id or its token.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 use zeroize::Zeroizing;
 
-use super::Answer;
+use super::RpcResult;
 use crate::grpc::{convert, pb};
 use crate::model::CredentialId;
 use crate::service::{RevokeTarget, Service, Violations};
@@ -13,7 +13,7 @@ use crate::service::{RevokeTarget, Service, Violations};
 pub(in crate::grpc) async fn revoke(
     service: &Arc<Service>,
     request: Request<pb::RevokeRequest>,
-) -> Answer<pb::RevokeResponse> {
+) -> RpcResult<pb::RevokeResponse> {
     use pb::revoke_request::Credential as Choice;
     let context = convert::context(&request)?;
     let message = request.into_inner();

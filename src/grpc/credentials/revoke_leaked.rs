@@ -1,11 +1,11 @@
-//! Ending those of a list of leaked tokens that are real.
+//! Revokes the credentials of leaked tokens.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 use zeroize::Zeroizing;
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::service::{LeakedToken, Service};
 
@@ -13,7 +13,7 @@ use crate::service::{LeakedToken, Service};
 pub(in crate::grpc) async fn revoke_leaked(
     service: &Arc<Service>,
     request: Request<pb::RevokeLeakedRequest>,
-) -> Answer<pb::RevokeLeakedResponse> {
+) -> RpcResult<pb::RevokeLeakedResponse> {
     let context = convert::context(&request)?;
     let tokens = request.into_inner().tokens.into_iter();
     let tokens = tokens.map(|leaked| LeakedToken {

@@ -1,17 +1,17 @@
-//! Rotating a credential: another succeeds it.
+//! Rotates a credential: creates its successor and ends it after an overlap.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::service::{Rotate, Service, Violations};
 
 pub(in crate::grpc) async fn rotate(
     service: &Arc<Service>,
     request: Request<pb::RotateRequest>,
-) -> Answer<pb::RotateResponse> {
+) -> RpcResult<pb::RotateResponse> {
     use pb::rotate_request::Expiration as Choice;
     let context = convert::context(&request)?;
     let message = request.into_inner();
@@ -19,11 +19,11 @@ pub(in crate::grpc) async fn rotate(
     let id = fields::credential_id(&mut violations, "credential_id", &message.credential_id);
     let overlap = message
         .overlap
-        .and_then(|overlap| convert::positive_or_zero(&mut violations, "overlap", overlap));
+        .and_then(|overlap| convert::non_negative_duration(&mut violations, "overlap", overlap));
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
     };
     let Some(id) = id else { return convert::refuse(violations) };
     violations.finish()?;

@@ -1,17 +1,17 @@
-//! Disabling and enabling a credential.
+//! Disables and enables a credential.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::service::{Service, SwitchCredential, Violations};
 
 pub(in crate::grpc) async fn disable(
     service: &Arc<Service>,
     request: Request<pb::DisableRequest>,
-) -> Answer<pb::DisableResponse> {
+) -> RpcResult<pb::DisableResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let switch = switch(&message.credential_id, message.acting_user, message.reason)?;
@@ -23,7 +23,7 @@ pub(in crate::grpc) async fn disable(
 pub(in crate::grpc) async fn enable(
     service: &Arc<Service>,
     request: Request<pb::EnableRequest>,
-) -> Answer<pb::EnableResponse> {
+) -> RpcResult<pb::EnableResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let switch = switch(&message.credential_id, message.acting_user, message.reason)?;

@@ -1,21 +1,21 @@
-//! Changing a credential.
+//! Updates a credential.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Answer, fields};
+use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
 use crate::service::{Service, UpdateCredential, Violations};
 
-/// What an update mask may name.
+/// Description of a violation in the update mask.
 const UPDATABLE: &str =
     "must name one or more of name, annotations, ip_allowlist, scopes and expire_time";
 
 pub(in crate::grpc) async fn update(
     service: &Arc<Service>,
     request: Request<pb::UpdateCredentialRequest>,
-) -> Answer<pb::UpdateCredentialResponse> {
+) -> RpcResult<pb::UpdateCredentialResponse> {
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let new = message.credential.unwrap_or_default();

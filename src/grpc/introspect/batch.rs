@@ -1,32 +1,32 @@
-//! `BatchIntrospect` from bytes to bytes: the messages of `IntrospectRequest` and `IntrospectResponse`, one behind the other.
+//! `BatchIntrospect` from bytes to bytes: a sequence of the messages of `Introspect`.
 
 use bytes::BytesMut;
 use http::Response;
 use prost::encoding::{WireType, decode_key};
 
-use super::body::Once;
-use super::{ANSWER_BYTES, begun, request, response, sent};
+use super::unary_body::UnaryBody;
+use super::{ANSWER_BYTES, finish_frame, request, response, start_frame};
 use crate::model::CallerId;
 use crate::model::limits::BATCH_MAX;
 use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 
-/// As [`super::answer`]: the answers are in the order of the requests.
+/// Answers a batch like [`super::answer`]. The answers are in the order of the requests.
 pub(in crate::grpc) async fn answer(
     service: &Service,
     message: &[u8],
     asker: CallerId,
-) -> Option<Result<Response<Once>>> {
+) -> Option<Result<Response<UnaryBody>>> {
     let requests = read(message, asker)?;
     let answers = service.introspect_many(&requests).await;
     Some(answers.map(|answers| {
-        // Most answers are half as long as the longest that is usual.
-        let mut buffer = begun(answers.len() * ANSWER_BYTES / 2);
+        // Most answers are half as long as `ANSWER_BYTES`.
+        let mut buffer = start_frame(answers.len() * ANSWER_BYTES / 2);
         write(&answers, &mut buffer);
-        sent(buffer)
+        finish_frame(buffer)
     }))
 }
 
-/// The requests; nothing if it is for others to say what is wrong with them.
+/// Reads the requests. `None` if they are unusual or invalid, and `decoded.rs` has to answer.
 fn read(message: &[u8], asker: CallerId) -> Option<Vec<IntrospectionRequest<'_>>> {
     let mut rest = message;
     let mut requests = Vec::new();
@@ -35,12 +35,12 @@ fn read(message: &[u8], asker: CallerId) -> Option<Vec<IntrospectionRequest<'_>>
         if requests.len() == BATCH_MAX {
             return None;
         }
-        requests.push(request::read(request::bytes(&mut rest)?, asker)?);
+        requests.push(request::read(request::read_bytes(&mut rest)?, asker)?);
     }
     Some(requests)
 }
 
-/// Appends the message.
+/// Appends the encoded response.
 fn write(answers: &[Introspection], buffer: &mut BytesMut) {
     for answer in answers {
         response::message(buffer, 1, |buffer| response::write(answer, buffer));

@@ -1,4 +1,4 @@
-//! `Introspect` and `BatchIntrospect` from decoded messages, for those that the hot path leaves to tonic.
+//! `Introspect` and `BatchIntrospect` on decoded messages, for requests that the hot path leaves to tonic.
 
 use tonic::{Request, Response, Status};
 
@@ -6,29 +6,29 @@ use crate::grpc::{convert, pb};
 use crate::model::limits::BATCH_MAX;
 use crate::service::{Service, Violations};
 
-/// Answers one.
+/// Answers `Introspect`.
 pub(in crate::grpc) async fn introspect(
     service: &Service,
     request: Request<pb::IntrospectRequest>,
 ) -> Result<Response<pb::IntrospectResponse>, Status> {
-    let asker = convert::asker(&request)?;
+    let asker = convert::caller_id(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();
-    let question = convert::introspection_request(service, &mut violations, "", &message, asker);
+    let request = convert::introspection_request(service, &mut violations, "", &message, asker);
     violations.finish()?;
-    Ok(Response::new(convert::introspection(service.introspect(&question).await?)))
+    Ok(Response::new(convert::introspection(service.introspect(&request).await?)))
 }
 
-/// Answers many, in the order of the requests.
+/// Answers `BatchIntrospect`, in the order of the requests.
 pub(in crate::grpc) async fn introspect_many(
     service: &Service,
     request: Request<pb::BatchIntrospectRequest>,
 ) -> Result<Response<pb::BatchIntrospectResponse>, Status> {
-    let asker = convert::asker(&request)?;
+    let asker = convert::caller_id(&request)?;
     let messages = request.into_inner().requests;
     let mut violations = Violations::default();
     if messages.len() > BATCH_MAX {
-        violations.add("requests", format!("must be at most {BATCH_MAX}"));
+        violations.add("requests", format!("must have at most {BATCH_MAX} entries"));
         return convert::refuse(violations);
     }
     let requests: Vec<_> = messages

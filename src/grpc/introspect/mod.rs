@@ -1,77 +1,78 @@
-//! The hot path: Introspect from the bytes of the request to the bytes of the answer, past tonic's router and codecs.
+//! The hot path: Introspect from the bytes of the request to the bytes of the answer, without tonic's router and
+//! codecs.
 //!
-//! The common case touches memory only, waits for nothing, and allocates the answer's buffer and what hyper itself
-//! needs. What is out of the ordinary (a broken frame, a field of the wrong kind, compression) takes the way of all other
-//! RPCs: `message.rs` hands the bytes on. `batch.rs` does the same for many at once.
+//! The common case reads only memory, never waits, and allocates only the buffer of the answer and what hyper needs.
+//! Unusual requests (a broken frame, a field of the wrong type, compression) go through tonic like all other RPCs:
+//! `message.rs` passes their bytes on. `batch.rs` does the same for `BatchIntrospect`.
 
 pub(super) mod batch;
-mod body;
 pub(super) mod decoded;
 mod request;
 mod response;
+mod unary_body;
 
 #[cfg(test)]
 mod tests;
 
-pub(super) use body::Once;
-pub(super) use request::bytes;
+pub(super) use request::read_bytes;
+pub(super) use unary_body::UnaryBody;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
-use super::message::{self, PREFIX};
+use super::message::{self, PREFIX_BYTES};
 use crate::cache::Term;
 use crate::model::CallerId;
 use crate::service::{Introspection, Result, Rpc, Service};
 
-/// What most answers fit into.
+/// Size that most answers fit into.
 const ANSWER_BYTES: usize = 512;
 
-/// Answers from what has come already and from memory, or refuses, without waiting for anything. If that cannot be, `read`
-/// is what was taken out of the body.
-pub(super) fn answer_at_once(
+/// Answers or refuses a request without waiting, from the bytes received so far and from memory. `None` if that is not
+/// possible. Bytes taken out of the body are in `read`.
+pub(super) fn try_answer_from_memory(
     service: &Service,
     asker: CallerId,
     term: Term,
     body: &mut Incoming,
     read: &mut Bytes,
-) -> Option<Result<Response<Once>>> {
-    let message = message::at_once(body, read, Rpc::Introspect.row().request_bytes_max)?;
+) -> Option<Result<Response<UnaryBody>>> {
+    let message = message::received_message(body, read, Rpc::Introspect.row().request_bytes_max)?;
     let request = request::read(message, asker)?;
     let answer = service.introspect_from_memory(&request, term).transpose()?;
-    Some(answer.map(|answer| respond(&answer)))
+    Some(answer.map(|answer| encode_response(&answer)))
 }
 
-/// The answer to a message, from memory if memory knows; nothing if it is for others to say what is wrong with it.
+/// Answers a message, from memory if possible. `None` if it is unusual or invalid, and `decoded.rs` has to answer.
 pub(super) async fn answer(
     service: &Service,
     message: &[u8],
     asker: CallerId,
-) -> Option<Result<Response<Once>>> {
+) -> Option<Result<Response<UnaryBody>>> {
     let request = request::read(message, asker)?;
-    Some(service.introspect(&request).await.map(|answer| respond(&answer)))
+    Some(service.introspect(&request).await.map(|answer| encode_response(&answer)))
 }
 
-fn respond(answer: &Introspection) -> Response<Once> {
-    let mut buffer = begun(ANSWER_BYTES);
+fn encode_response(answer: &Introspection) -> Response<UnaryBody> {
+    let mut buffer = start_frame(ANSWER_BYTES);
     response::write(answer, &mut buffer);
-    sent(buffer)
+    finish_frame(buffer)
 }
 
-/// Room for a frame's prefix, and for about so many bytes of a message.
-fn begun(bytes: usize) -> BytesMut {
-    let mut buffer = BytesMut::with_capacity(PREFIX + bytes);
-    buffer.extend_from_slice(&[0; PREFIX]);
+/// Returns a buffer that begins with space for the frame's prefix and has capacity for a message of `bytes`.
+fn start_frame(bytes: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + bytes);
+    buffer.extend_from_slice(&[0; PREFIX_BYTES]);
     buffer
 }
 
-/// The response whose message stands behind the room for its prefix.
-fn sent(mut buffer: BytesMut) -> Response<Once> {
-    // A thousand answers are some hundred thousand bytes.
-    let length = u32::try_from(buffer.len() - PREFIX).unwrap_or(u32::MAX);
-    buffer[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    let mut response = Response::new(Once::new(buffer.freeze()));
+/// Fills in the prefix of the frame, and makes it the response.
+fn finish_frame(mut buffer: BytesMut) -> Response<UnaryBody> {
+    // 1,000 answers, the most, are some hundred thousand bytes.
+    let length = u32::try_from(buffer.len() - PREFIX_BYTES).unwrap_or(u32::MAX);
+    buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+    let mut response = Response::new(UnaryBody::new(buffer.freeze()));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response

@@ -1,6 +1,6 @@
-//! `IntrospectRequest` read in place: no field is copied out of the bytes that came.
+//! Decodes `IntrospectRequest` in place, without copying any field.
 //!
-//! What is in any way unusual is not read here but left to prost and `decoded.rs`, which know what to say about it.
+//! Unusual requests are left to prost and `decoded.rs`, which report what is wrong.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::model::limits::SCOPES_MAX;
 use crate::model::{CallerId, Scope, ScopeSet, parse_client_ip};
 use crate::service::IntrospectionRequest;
 
-/// The fields as they came.
+/// The fields of the message.
 #[derive(Default)]
 struct Fields<'a> {
     token: &'a str,
@@ -22,23 +22,23 @@ struct Fields<'a> {
     scopes_len: usize,
 }
 
-/// Reads a message; nothing if it is not as it must be, or has a field that is not known here.
+/// Reads a message. `None` if it is invalid or has an unknown field.
 pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionRequest<'_>> {
     let mut rest = message;
     let mut fields = Fields::default();
     while !rest.is_empty() {
         let (number, wire) = decode_key(&mut rest).ok()?;
         match (number, wire) {
-            (1, WireType::LengthDelimited) => fields.token = text(&mut rest)?,
-            (2, WireType::LengthDelimited) => fields.workspace = text(&mut rest)?,
+            (1, WireType::LengthDelimited) => fields.token = read_text(&mut rest)?,
+            (2, WireType::LengthDelimited) => fields.workspace = read_text(&mut rest)?,
             (3, WireType::Varint) => fields.scope(decode_varint(&mut rest).ok()?)?,
             (3, WireType::LengthDelimited) => {
-                let mut packed = bytes(&mut rest)?;
+                let mut packed = read_bytes(&mut rest)?;
                 while !packed.is_empty() {
                     fields.scope(decode_varint(&mut packed).ok()?)?;
                 }
             }
-            (4, WireType::LengthDelimited) => fields.client_ip = text(&mut rest)?,
+            (4, WireType::LengthDelimited) => fields.client_ip = read_text(&mut rest)?,
             (5, WireType::Varint) => fields.fresh = decode_varint(&mut rest).ok()? != 0,
             (6, WireType::Varint) => fields.at_least_revision = decode_varint(&mut rest).ok()?,
             _ => return None,
@@ -69,11 +69,11 @@ impl Fields<'_> {
     }
 }
 
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(bytes(rest)?).ok()
+fn read_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(read_bytes(rest)?).ok()
 }
 
-pub(in crate::grpc) fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::grpc) fn read_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
     let (bytes, behind) = rest.split_at_checked(length)?;
     *rest = behind;

@@ -1,6 +1,6 @@
-//! `IntrospectResponse` written straight from the facts: nothing is copied but into the bytes that leave.
+//! Encodes `IntrospectResponse` straight from the facts, without an intermediate message.
 //!
-//! `tests.rs` holds it to `convert::introspection` and prost.
+//! `tests.rs` compares the result with that of `convert::introspection` and prost.
 
 use bytes::{BufMut as _, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::service::Introspection;
 
-/// Appends the message.
+/// Appends the encoded response.
 pub(super) fn write(answer: &Introspection, buffer: &mut BytesMut) {
     let decision = &answer.decision;
     let active = decision.is_active();
@@ -91,7 +91,7 @@ fn flag(buffer: &mut BytesMut, field: u32, value: bool) {
     number(buffer, field, value.into());
 }
 
-/// What is 0 is not written (proto3).
+/// Writes a number field, unless it is 0 (proto3).
 fn number(buffer: &mut BytesMut, field: u32, value: u64) {
     if value != 0 {
         encode_key(field, WireType::Varint, buffer);
@@ -125,13 +125,13 @@ fn scopes(buffer: &mut BytesMut, field: u32, scopes: ScopeSet) {
 fn time(buffer: &mut BytesMut, field: u32, time: Timestamp) {
     let micros = time.unix_micros();
     message(buffer, field, |buffer| {
-        // A negative int64 is written as its two's complement.
+        // proto3 encodes a negative int64 as its two's complement.
         number(buffer, 1, micros.div_euclid(1_000_000).cast_unsigned());
         number(buffer, 2, (micros.rem_euclid(1_000_000) * 1_000).unsigned_abs());
     });
 }
 
-/// A message within, behind its length, which is known only when it is written.
+/// Writes a nested message, and inserts its length once that is known.
 pub(super) fn message(buffer: &mut BytesMut, field: u32, write: impl FnOnce(&mut BytesMut)) {
     encode_key(field, WireType::LengthDelimited, buffer);
     let place = buffer.len();

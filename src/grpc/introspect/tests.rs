@@ -1,4 +1,4 @@
-//! What is read and written by hand is what prost reads and writes.
+//! Compares the hand-written decoder and encoder with prost.
 
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ proptest! {
         stale: bool,
         required in scope_sets(),
     ) {
-        // What is active always has a credential behind it.
+        // An active answer always has a credential.
         prop_assume!(found.is_some() || !decision.is_active());
         let answer = Introspection {
             decision,
@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_unusual_is_left_to_others() {
+fn unusual_requests_are_left_to_prost() {
     let refused = [
         pb::IntrospectRequest { required_scopes: vec![0], ..Default::default() },
         pb::IntrospectRequest { required_scopes: vec![4], ..Default::default() },

@@ -15,8 +15,8 @@ fn roles_ascend_from_viewer_to_owner() {
 
 #[test]
 fn each_role_may_exercise_its_scopes() {
-    let read = ScopeSet::of(&[Scope::Read]);
-    let read_capture = ScopeSet::of(&[Scope::Read, Scope::Capture]);
+    let read = ScopeSet::from_scopes(&[Scope::Read]);
+    let read_capture = ScopeSet::from_scopes(&[Scope::Read, Scope::Capture]);
     let may = Role::ALL.map(Role::may_exercise);
     assert_eq!(may, [read, read_capture, ScopeSet::ALL, ScopeSet::ALL]);
 }
@@ -68,7 +68,7 @@ fn a_scope_set_round_trips_through_its_number_and_its_members() {
         let set = ScopeSet::from_bits(bits.into()).expect("three bits are three scopes");
         assert_eq!(set.bits(), bits);
         assert_eq!(set.iter().collect::<ScopeSet>(), set);
-        assert_eq!(ScopeSet::of(&set.iter().collect::<Vec<_>>()), set);
+        assert_eq!(ScopeSet::from_scopes(&set.iter().collect::<Vec<_>>()), set);
         assert_eq!(set.iter().count(), bits.count_ones() as usize);
         assert_eq!(set.is_empty(), bits == 0);
         assert!(set.iter().is_sorted());

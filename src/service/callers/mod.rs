@@ -38,7 +38,7 @@ impl PresentedCaller {
     /// What this text, as it was presented, shows; `None` if it is no well-formed service token.
     pub fn service_token(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
-        match TokenKind::of(text) {
+        match TokenKind::parse(text) {
             Some(TokenKind::Service) => Some(Self::Token(Digest::of(text))),
             Some(TokenKind::Key | TokenKind::Pat) | None => None,
         }

@@ -165,7 +165,7 @@ impl Service {
     fn check_new(&self, request: &CreateCredential) -> Result<Checked> {
         let mut violations = Violations::default();
         let name = violations.check("name", DisplayName::parse(&request.name));
-        violations.check("scopes", request.scopes.not_empty());
+        violations.check("scopes", request.scopes.require_non_empty());
         let cidrs = request.ip_allowlist.iter().map(String::as_str);
         let ip_allowlist = violations.check("ip_allowlist", IpAllowlist::parse(cidrs));
         let annotations = Annotations::parse(request.annotations.clone());

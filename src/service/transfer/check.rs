@@ -286,7 +286,7 @@ impl Problems<'_> {
         let scopes: Result<ScopeSet, Invalid> =
             texts.iter().map(|text| text.parse::<Scope>()).collect();
         let scopes = self.note("scopes", scopes)?;
-        self.note("scopes", scopes.not_empty());
+        self.note("scopes", scopes.require_non_empty());
         Some(scopes)
     }
 

@@ -23,8 +23,8 @@ macro_rules! columns {
             pub fn meaning(self) -> String {
                 let meaning = match self { $(Self::$variant => $meaning,)+ };
                 meaning
-                    .replace("{scopes}", &Scope::listed(", "))
-                    .replace("{roles}", &Role::listed(" or "))
+                    .replace("{scopes}", &Scope::join_names(", "))
+                    .replace("{roles}", &Role::join_names(" or "))
             }
         }
     };

@@ -19,13 +19,13 @@ async fn the_lines_of_the_manual_work_as_written(p: Program) {
     p.run(r#"user put ada --name "Ada""#).ok();
     p.run("member put --workspace acme --user ada --role member").ok();
     let caller = p.run("caller create gateway --permission introspect --output token").word();
-    assert_eq!(TokenKind::of(&caller), Some(TokenKind::Service));
+    assert_eq!(TokenKind::parse(&caller), Some(TokenKind::Service));
     let key = "key create --workspace acme --name ci --scope read --scope capture --output token";
     let key = p.run(key).word();
-    assert_eq!(TokenKind::of(&key), Some(TokenKind::Key));
+    assert_eq!(TokenKind::parse(&key), Some(TokenKind::Key));
     let pat = "pat create --user ada --name laptop --scope read --scope capture --max-role viewer --output token";
     let pat = p.run(pat).word();
-    assert_eq!(TokenKind::of(&pat), Some(TokenKind::Pat));
+    assert_eq!(TokenKind::parse(&pat), Some(TokenKind::Pat));
 
     let read = "introspect --workspace acme --scope read --output json";
     let allowed = p.pipe(&key, read).json();

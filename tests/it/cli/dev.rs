@@ -219,7 +219,7 @@ fn regex_like(line: &str) -> String {
     let mut parts: Vec<String> = line.split('\'').map(str::to_owned).collect();
     assert_eq!(parts.len(), 5, "{line}");
     let (head, token) = parts[1].split_at("authorization: Bearer ".len());
-    assert!(sophic_auth::token::TokenKind::of(token).is_some());
+    assert!(sophic_auth::token::TokenKind::parse(token).is_some());
     parts[1] = format!("{head}…");
     let request: serde_json::Value = serde_json::from_str(&parts[3]).expect("JSON");
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What a client may try, through each proxy: nothing gets through that the direct call would refuse, and what gets
-//! through says who is asking as sophic-auth does.
+//! Attacks by a client through each proxy: no request gets through that the direct call would refuse, and each that
+//! gets through has the identity that sophic-auth reports.
 
 use sophic_auth::grpc::pb::{Role, Scope};
 use sophic_auth::proxied::IDENTITY_HEADERS;
@@ -10,7 +10,7 @@ use super::wire::{Call, Reply};
 
 const READ: &str = "/api/v1/documents";
 
-/// Sends it; the upstream sees it if and only if the answer is 200.
+/// Sends the request. The upstream receives it if and only if the answer is 200.
 async fn attempt(proxy: &Proxy, call: &Call) -> Reply {
     let before = proxy.upstream.requests();
     let reply = proxy.send(call).await;
@@ -26,7 +26,7 @@ async fn refused(proxy: &Proxy, call: &Call) {
     assert!((400..500).contains(&reply.status), "{name}: {call:?}: {reply:?}");
 }
 
-/// What is there twice is refused; by an nginx before 1.23 it may get through as if only the first had been there.
+/// A repeated header is refused. nginx before 1.23 may let it through as if only the first had been sent.
 async fn refused_or_first(proxy: &Proxy, call: &Call) {
     let reply = attempt(proxy, call).await;
     let name = proxy.name;
@@ -40,9 +40,9 @@ async fn refused_or_first(proxy: &Proxy, call: &Call) {
     assert!((400..500).contains(&reply.status), "{name}: {call:?}: {reply:?}");
 }
 
-/// What is large and not wrong gets through: a proxy passes on what is needed.
+/// Large valid requests get through: a proxy passes on only the headers that are needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_and_large_headers_refuse_nobody() {
+async fn many_and_large_headers_are_accepted() {
     let scene = Scene::on_sqlite().await;
     let key = scene.key(&[Scope::Read]).await;
     for proxy in Proxy::all(&scene).await {
@@ -57,7 +57,7 @@ async fn many_and_large_headers_refuse_nobody() {
             let reply = attempt(&proxy, &call).await;
             assert_eq!(reply.status, 200, "{} {name} {bytes} {count}: {reply:?}", proxy.name);
         }
-        // Envoy itself takes 100.
+        // Envoy accepts 100.
         if proxy.name != "envoy" {
             let mut call = Call::get(READ).header("authorization", &format!("Bearer {key}"));
             for i in 0..150 {
@@ -69,7 +69,7 @@ async fn many_and_large_headers_refuse_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_that_are_twisted_do_not_get_through() {
+async fn malformed_credentials_do_not_get_through() {
     let scene = Scene::on_sqlite().await;
     let key = scene.key(&[Scope::Read]).await;
     let pat = scene.pat(&[Scope::Read]).await;
@@ -89,7 +89,7 @@ async fn credentials_that_are_twisted_do_not_get_through() {
         ] {
             refused(&proxy, &call.clone().header("authorization", &value)).await;
         }
-        // Envoy itself drops an empty one, so that one is left, and it is the client's.
+        // Envoy drops an empty one, so that one is left, which is the client's.
         let seconds = [good.as_str(), "Bearer rubbish", "Basic eA==", ""];
         let count = if proxy.name == "envoy" { 3 } else { 4 };
         for second in &seconds[..count] {
@@ -107,14 +107,14 @@ async fn credentials_that_are_twisted_do_not_get_through() {
         }
         refused(&proxy, &pat_call.clone().header("x-sophic-workspace", "acme,globex")).await;
         refused(&proxy, &pat_call.header("x_sophic_workspace", "acme")).await;
-        // Schemes are alike in any case (RFC 9110 §11.1): this one is good.
+        // Schemes are case-insensitive (RFC 9110 §11.1), so this one is valid.
         let lower = call.header("authorization", &format!("bearer {key}"));
         assert_eq!(attempt(&proxy, &lower).await.status, 200, "{}", proxy.name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_cannot_say_who_it_is() {
+async fn a_client_cannot_forge_its_identity() {
     let scene = Scene::on_sqlite().await;
     let key = scene.key(&[Scope::Read]).await;
     let pat = scene.pat(&[Scope::Read]).await;
@@ -142,7 +142,7 @@ async fn a_client_cannot_say_who_it_is() {
             assert_eq!(seen.one("authorization"), None, "{}: {reply:?}", proxy.name);
             assert!(!reply.body.contains("sophic_"), "{}: {reply:?}", proxy.name);
         }
-        // With `_` a header is another to a proxy, and the same to CGI and WSGI.
+        // With `_` a header is a different one for a proxy, but the same for CGI and WSGI.
         for name in IDENTITY_HEADERS {
             for disguise in disguises(name) {
                 let call = Call::get(READ).header("authorization", &format!("Bearer {key}"));
@@ -153,7 +153,7 @@ async fn a_client_cannot_say_who_it_is() {
     }
 }
 
-/// The name with some of its `-` as `_`.
+/// The name with some `-` replaced by `_`.
 fn disguises(name: &str) -> Vec<String> {
     let places: Vec<_> = name.match_indices('-').map(|(place, _)| place).collect();
     (1..1_u32 << places.len())
@@ -169,7 +169,7 @@ fn disguises(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The head of a request as the upstream got it.
+/// The head of a request, as the upstream received it.
 struct Seen<'a>(&'a str);
 
 impl Seen<'_> {
@@ -188,8 +188,8 @@ impl Seen<'_> {
     }
 }
 
-/// A key that may read must not reach what needs more, however the path is written, nor must the upstream be sent a path
-/// that it might read otherwise than the proxy did.
+/// A key with read must not reach a path that needs more, in whatever form the path is written. Nor may the upstream
+/// receive a path that it might resolve differently from the proxy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tricks_with_the_path_do_not_get_through() {
     let scene = Scene::on_sqlite().await;
@@ -233,14 +233,14 @@ async fn tricks_with_the_path_do_not_get_through() {
             assert!(target.starts_with("/api/v1/"), "{} {trick}: {target}", proxy.name);
             assert!(!reaches_admin(target), "{} {trick}: {target}", proxy.name);
         }
-        // A query is no path.
+        // A query is not a path.
         let call = Call::get("/api/v1/documents?next=//x/../%2e")
             .header("authorization", &format!("Bearer {key}"));
         assert_eq!(attempt(&proxy, &call).await.status, 200, "{}", proxy.name);
     }
 }
 
-/// Whether some server might come to `/api/admin` by this path: decoded once, with dots and slashes resolved.
+/// Whether some server might resolve this path to `/api/admin`: decoded once, with dots and slashes resolved.
 fn reaches_admin(target: &str) -> bool {
     let decoded =
         target.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
@@ -275,7 +275,7 @@ async fn oversized_headers_do_not_get_through() {
                 let name = proxy.name;
                 assert!(reply.status >= 400, "{name} {size}: {}", reply.status);
             }
-            // What is only large, and not wrong, gets through or not, but never without the check.
+            // A large valid request may be refused, but never gets through without the check.
             let call = Call::get(READ).header("x-filler", &big);
             let reply = attempt(&proxy, &call).await;
             assert!(reply.status >= 400, "{} {size}: {}", proxy.name, reply.status);
@@ -284,12 +284,12 @@ async fn oversized_headers_do_not_get_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_cannot_ask_lets_nobody_through() {
+async fn a_proxy_without_an_answer_lets_no_request_through() {
     let scene = Scene::on_sqlite().await;
     let key = scene.key(&[Scope::Read]).await;
     let call = Call::get(READ).header("authorization", &format!("Bearer {key}"));
     for name in ["nginx", "caddy", "envoy"] {
-        // One that is not known as a caller is no fault of its client's.
+        // If the proxy is not a known caller, that is not the client's fault.
         let other = sophic_auth::token::Token::mint(
             sophic_auth::token::TokenKind::Service,
             &sophic_auth::token::OsRandom,
@@ -297,7 +297,7 @@ async fn a_proxy_that_cannot_ask_lets_nobody_through() {
         let proxy = Proxy::start(name, &scene, other.expect("a token").expose()).await;
         let reply = attempt(&proxy, &call).await;
         assert_eq!(reply.status, 503, "{name}: {reply:?}");
-        // nginx keeps the challenge of a 401 whatever is made of it.
+        // nginx keeps the challenge of a 401 in any case.
         let challenge = reply.header("www-authenticate");
         assert!(name == "nginx" || challenge.is_empty(), "{name}: {reply:?}");
     }

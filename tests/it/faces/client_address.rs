@@ -1,5 +1,5 @@
-//! A client's address that cannot be read is no address, at every face alike: it refuses credentials with an IP allowlist,
-//! and nobody else.
+//! At every face an unreadable client address counts as unknown: it is refused for credentials with an IP allowlist,
+//! and for no others.
 
 use sophic_auth::grpc::pb::{BatchIntrospectRequest, IntrospectRequest, Scope};
 
@@ -8,10 +8,10 @@ use super::wire::Call;
 use crate::stores::on_every_store;
 
 on_every_store! {
-    an_address_that_cannot_be_read_refuses_allowlists_alone_at_every_face,
+    an_unreadable_address_is_refused_only_by_allowlists_at_every_face,
 }
 
-/// What is read of these, if anything.
+/// The address that each text is read as, if any.
 const ADDRESSES: [(&str, bool); 14] = [
     ("unknown", false),
     ("unix:", false),
@@ -29,7 +29,7 @@ const ADDRESSES: [(&str, bool); 14] = [
     ("\"[::ffff:203.0.113.7]:443\"", true),
 ];
 
-async fn an_address_that_cannot_be_read_refuses_allowlists_alone_at_every_face(scene: Scene) {
+async fn an_unreadable_address_is_refused_only_by_allowlists_at_every_face(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bound = scene.pat_for(&["203.0.113.0/24"]).await;
     let bearer = format!("Bearer {}", scene.caller_token);

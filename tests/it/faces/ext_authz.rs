@@ -1,4 +1,4 @@
-//! Envoy's `Check`, asked directly.
+//! Envoy's `Check`, called directly.
 
 use sophic_auth::grpc::envoy::config::core::v3::address::Address;
 use sophic_auth::grpc::envoy::config::core::v3::{HeaderMap, HeaderValue};
@@ -13,11 +13,11 @@ use super::scene::Scene;
 use crate::stores::on_every_store;
 
 on_every_store! {
-    the_credential_goes_no_further_and_the_identity_does,
+    the_upstream_gets_the_identity_and_not_the_credential,
     a_refusal_has_status_challenge_and_body,
-    what_the_operator_got_wrong_is_an_error,
-    what_was_sent_twice_is_refused,
-    an_address_that_cannot_be_read_refuses_allowlists_alone,
+    a_mistake_of_the_operator_is_an_error,
+    a_header_that_was_sent_twice_is_refused,
+    an_unreadable_address_is_refused_only_by_allowlists,
 }
 
 async fn pass(scene: &Scene, http: HttpRequest, extensions: &[(&str, &str)]) -> OkHttpResponse {
@@ -39,7 +39,7 @@ async fn denied(scene: &Scene, http: HttpRequest, scope: &str) -> DeniedHttpResp
     }
 }
 
-async fn the_credential_goes_no_further_and_the_identity_does(scene: Scene) {
+async fn the_upstream_gets_the_identity_and_not_the_credential(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bearer = format!("Bearer {key}");
     let headers =
@@ -75,7 +75,7 @@ async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
     assert_eq!(challenge, 1, "{denied:?}");
 }
 
-async fn what_the_operator_got_wrong_is_an_error(scene: Scene) {
+async fn a_mistake_of_the_operator_is_an_error(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bearer = format!("Bearer {key}");
     for extension in
@@ -87,7 +87,7 @@ async fn what_the_operator_got_wrong_is_an_error(scene: Scene) {
     }
 }
 
-async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
+async fn an_unreadable_address_is_refused_only_by_allowlists(scene: Scene) {
     let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for(&["203.0.113.0/24"]).await);
     for (address, of_key, of_pat) in
         [("unknown", 200, 403), ("203.0.113.7:51234", 200, 200), ("198.51.100.1:80", 200, 403)]
@@ -113,7 +113,7 @@ async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
     }
 }
 
-/// With `encode_raw_headers`, each header stands by itself.
+/// With `encode_raw_headers`, Envoy sends each header separately.
 fn raw(headers: &[(&str, &str)]) -> HttpRequest {
     let header = |(key, value): &(&str, &str)| HeaderValue {
         key: (*key).to_owned(),
@@ -124,7 +124,7 @@ fn raw(headers: &[(&str, &str)]) -> HttpRequest {
     HttpRequest { headers: std::collections::HashMap::new(), header_map: Some(map) }
 }
 
-async fn what_was_sent_twice_is_refused(scene: Scene) {
+async fn a_header_that_was_sent_twice_is_refused(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let twice = format!("Bearer {key},Bearer {key}");
     let once = format!("Bearer {key}");

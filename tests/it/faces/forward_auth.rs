@@ -1,4 +1,4 @@
-//! Forward-auth over the wire, as a proxy speaks to it.
+//! Forward-auth over the wire, as a proxy calls it.
 
 use serde_json::json;
 use sophic_auth::grpc::pb::Scope;
@@ -9,27 +9,27 @@ use super::wire::{Call, Reply};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    who_is_asking_stands_in_the_headers,
+    the_identity_is_in_the_headers,
     a_refusal_has_status_challenge_and_body,
-    scopes_stand_in_the_query_or_else_in_a_header,
-    what_the_operator_got_wrong_lets_nobody_through,
+    scopes_are_read_from_the_query_or_else_from_a_header,
+    a_mistake_of_the_operator_lets_no_request_through,
     the_address_is_taken_from_the_header_that_the_operator_names,
-    an_address_that_cannot_be_read_refuses_allowlists_alone,
-    what_is_large_and_not_wrong_is_judged,
-    what_a_client_sends_twice_is_refused,
-    a_clients_own_identity_headers_are_not_believed,
-    a_proxy_has_to_prove_itself,
+    an_unreadable_address_is_refused_only_by_allowlists,
+    a_large_valid_request_is_decided,
+    a_header_that_the_client_sends_twice_is_refused,
+    identity_headers_from_the_client_are_ignored,
+    a_proxy_has_to_authenticate,
 }
 
 impl Scene {
-    /// As a proxy asks.
+    /// A request as a proxy sends it.
     pub(super) fn ask(&self, query: &str) -> Call {
         let call = Call::get(&format!("/auth{query}"));
         call.header("x-sophic-auth-caller", &format!("Bearer {}", self.caller_token))
     }
 }
 
-async fn who_is_asking_stands_in_the_headers(scene: Scene) {
+async fn the_identity_is_in_the_headers(scene: Scene) {
     let pat = scene.pat(&[Scope::Read, Scope::Capture]).await;
     for method in ["GET", "HEAD", "POST", "OPTIONS"] {
         let call = scene.ask("?scope=capture").method(method);
@@ -79,7 +79,7 @@ async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
     assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"sophic\"");
 }
 
-async fn scopes_stand_in_the_query_or_else_in_a_header(scene: Scene) {
+async fn scopes_are_read_from_the_query_or_else_from_a_header(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let table = [
         ("", None, 200),
@@ -91,7 +91,7 @@ async fn scopes_stand_in_the_query_or_else_in_a_header(scene: Scene) {
         ("", Some("read"), 200),
         ("", Some("admin"), 403),
         ("", Some("read admin"), 403),
-        // The query wins: a header that a client slipped in does not even count against it.
+        // The query wins: a scope header from the client is ignored.
         ("?scope=admin", Some("read"), 403),
         ("?scope=read", Some("admin"), 200),
         ("?scope=read", Some("rubbish"), 200),
@@ -113,7 +113,7 @@ fn of_the_operator(reply: &Reply, status: u16) {
     assert_eq!(reply.header("cache-control"), "no-store");
 }
 
-async fn what_the_operator_got_wrong_lets_nobody_through(scene: Scene) {
+async fn a_mistake_of_the_operator_lets_no_request_through(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let queries = [
         "?scope=write",
@@ -149,7 +149,7 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
         ("?client_ip_header=x-real-ip", &["198.51.100.1, [::ffff:203.0.113.7]:443"], 200),
         ("?client_ip_header=x-real-ip", &["198.51.100.1:51234"], 403),
         ("?client_ip_header=x-real-ip", &["203.0.113.7, unknown"], 403),
-        // Not named, not looked at.
+        // A header that the operator did not name is ignored.
         ("", &["203.0.113.7"], 403),
     ];
     for (query, addresses, status) in table {
@@ -163,7 +163,7 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
     }
 }
 
-async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
+async fn an_unreadable_address_is_refused_only_by_allowlists(scene: Scene) {
     let (key, pat) = (scene.key(&[Scope::Read]).await, scene.pat_for(&["203.0.113.0/24"]).await);
     for address in ["unknown", "unix:", "_hidden", "203.0.113.7:x", "203.0.113.0/24", "", "a, "] {
         for (token, status) in [(&key, 200), (&pat, 403)] {
@@ -176,7 +176,7 @@ async fn an_address_that_cannot_be_read_refuses_allowlists_alone(scene: Scene) {
     }
 }
 
-async fn what_is_large_and_not_wrong_is_judged(scene: Scene) {
+async fn a_large_valid_request_is_decided(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     for (bytes, headers, status) in
         [(6 << 10, 10, 200), (1, 190, 200), (300 << 10, 1, 431), (1, 210, 431)]
@@ -190,7 +190,7 @@ async fn what_is_large_and_not_wrong_is_judged(scene: Scene) {
     }
 }
 
-async fn what_a_client_sends_twice_is_refused(scene: Scene) {
+async fn a_header_that_the_client_sends_twice_is_refused(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let good = format!("Bearer {key}");
     let call = scene.ask("?scope=read").header("authorization", &good);
@@ -230,7 +230,7 @@ async fn what_a_client_sends_twice_is_refused(scene: Scene) {
     }
 }
 
-async fn a_clients_own_identity_headers_are_not_believed(scene: Scene) {
+async fn identity_headers_from_the_client_are_ignored(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let mut call = scene.ask("?scope=read").header("authorization", &format!("Bearer {key}"));
     for name in sophic_auth::proxied::IDENTITY_HEADERS {
@@ -241,11 +241,11 @@ async fn a_clients_own_identity_headers_are_not_believed(scene: Scene) {
     assert!(!format!("{reply:?}").contains("forged"), "{reply:?}");
 }
 
-async fn a_proxy_has_to_prove_itself(scene: Scene) {
+async fn a_proxy_has_to_authenticate(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let bearer = format!("Bearer {}", scene.caller_token);
     let call = Call::get("/auth?scope=read");
-    // Its client's header is never the proxy's own, whatever stands in it.
+    // The client's `Authorization` never authenticates the proxy.
     let bad = [
         call.clone().header("authorization", &format!("Bearer {key}")),
         call.clone().header("authorization", &bearer),

@@ -1,4 +1,4 @@
-//! OAuth client libraries that other people wrote, with the programs of `docs/oauth.md`.
+//! Third-party OAuth client libraries, with the programs of `docs/oauth.md`.
 
 use tempfile::TempDir;
 use tokio::process::Command;

@@ -1,4 +1,4 @@
-//! Every face beside the gRPC API: OAuth, forward-auth and Envoy, spoken to over the wire and through real proxies.
+//! All faces besides the gRPC API: OAuth, forward-auth and Envoy, over the wire and through real proxies.
 
 mod attacks;
 mod client_address;

@@ -1,4 +1,4 @@
-//! RFC 7662, RFC 7009 and RFC 8414 over the wire, and what they answer to bad input (CATALOGUE C104-115).
+//! RFC 7662, RFC 7009 and RFC 8414 over the wire, and their answers to invalid input.
 
 use base64::Engine as _;
 use serde_json::json;
@@ -15,20 +15,20 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_live_token_is_described,
-    of_what_is_not_active_nothing_is_told,
-    a_revoked_token_is_dead_when_the_answer_comes,
-    a_revocation_that_is_sent_again_waits_like_the_first,
-    a_caller_proves_itself_by_basic_or_bearer,
+    an_active_token_is_described,
+    an_inactive_token_is_not_described,
+    a_revoked_token_is_refused_when_the_answer_arrives,
+    a_repeated_revocation_waits_like_the_first,
+    a_caller_authenticates_by_basic_or_bearer,
     a_caller_without_the_permission_is_refused,
-    what_is_refused_of_a_revocation_is_in_the_audit_log,
-    what_is_no_form_is_refused,
+    a_refused_revocation_is_in_the_audit_log,
+    a_body_that_is_not_a_form_is_refused,
     a_form_with_a_mistake_is_refused,
     a_parameter_in_the_url_is_refused,
-    too_much_is_refused_early,
-    who_sends_far_too_much_hears_of_it,
-    what_does_not_come_is_not_waited_for,
-    the_metadata_name_the_endpoints,
+    a_large_body_is_refused_early,
+    a_client_that_sends_a_huge_body_gets_the_answer,
+    a_body_that_does_not_arrive_is_refused,
+    the_metadata_names_the_endpoints,
 }
 
 fn basic(name: &str, token: &str) -> String {
@@ -45,7 +45,7 @@ async fn introspect(scene: &Scene, fields: &[(&str, &str)]) -> Reply {
     reply
 }
 
-async fn a_live_token_is_described(scene: Scene) {
+async fn an_active_token_is_described(scene: Scene) {
     let key = scene.root.create_key("acme", &[Scope::Read, Scope::Admin]).await;
     let reply = introspect(&scene, &[("token", &key.token)]).await;
     assert_eq!(reply.status, 200);
@@ -75,14 +75,14 @@ async fn a_live_token_is_described(scene: Scene) {
     assert_eq!(view["role"], "member");
     assert_eq!(view["role_capped_by"], "membership");
     assert_eq!((&view["allowed"], &view["scope"]), (&json!(true), &json!("read capture")));
-    // One who knows of nothing but active and scope can do nothing with a token that has no workspace yet.
+    // A library that reads only active and scope allows nothing to a token without a workspace.
     let view = introspect(&scene, &[("token", &pat)]).await.json();
     assert_eq!((&view["active"], &view["allowed"]), (&json!(true), &json!(false)));
     assert_eq!(view["denial"], "WORKSPACE_REQUIRED");
     assert_eq!(view.get("scope"), None);
 }
 
-async fn of_what_is_not_active_nothing_is_told(scene: Scene) {
+async fn an_inactive_token_is_not_described(scene: Scene) {
     let rows = scene.rows().await;
     let dead = rows.iter().filter(|row| row.status() == 401 && !row.token.is_empty());
     for row in dead {
@@ -107,18 +107,18 @@ async fn a_parameter_in_the_url_is_refused(scene: Scene) {
             assert_eq!((reply.status, &reply.json()["error"]), (400, &json!("invalid_request")));
             let why = reply.json()["error_description"].to_string();
             assert!(why.contains("the form") && why.contains("workspace"), "{why}");
-            // Who is not known learns nothing of it.
+            // An unauthenticated client learns nothing about it.
             let reply = Call::form(&format!("{path}{query}"), &[]).send(scene.http()).await;
             assert_eq!(reply.status, 401);
         }
     }
-    // Nothing was revoked, and an empty query is none.
+    // Nothing was revoked, and an empty query counts as none.
     let call = Call::form("/oauth2/introspect?", &[("token", &key)])
         .header("authorization", &basic("proxy", &scene.caller_token));
     assert_eq!(call.send(scene.http()).await.json()["active"], json!(true));
 }
 
-async fn a_revoked_token_is_dead_when_the_answer_comes(scene: Scene) {
+async fn a_revoked_token_is_refused_when_the_answer_arrives(scene: Scene) {
     let token = scene.key(&[Scope::Read]).await;
     let hint = [("token", token.as_str()), ("token_type_hint", "refresh_token")];
     for fields in [&hint[..], &hint[..1], &[("token", "rubbish")]] {
@@ -132,7 +132,7 @@ async fn a_revoked_token_is_dead_when_the_answer_comes(scene: Scene) {
     }
 }
 
-async fn a_revocation_that_is_sent_again_waits_like_the_first(scene: Scene) {
+async fn a_repeated_revocation_waits_like_the_first(scene: Scene) {
     let here = brief(&scene.h).await;
     let token = scene.key(&[Scope::Read]).await;
     let (mut feed, id) = freeze(&scene.h).await;
@@ -148,7 +148,7 @@ async fn a_revocation_that_is_sent_again_waits_like_the_first(scene: Scene) {
     assert_eq!(revoke(&token, &scene.h).await, 200);
 }
 
-async fn a_caller_proves_itself_by_basic_or_bearer(scene: Scene) {
+async fn a_caller_authenticates_by_basic_or_bearer(scene: Scene) {
     let token = scene.key(&[Scope::Read]).await;
     let service = scene.caller_token.as_str();
     let encoded = service.replace('_', "%5F");
@@ -207,8 +207,8 @@ async fn a_caller_without_the_permission_is_refused(scene: Scene) {
     }
 }
 
-/// As gRPC's own refusals of `Revoke` are.
-async fn what_is_refused_of_a_revocation_is_in_the_audit_log(scene: Scene) {
+/// Recorded like the refusals of `Revoke` over gRPC.
+async fn a_refused_revocation_is_in_the_audit_log(scene: Scene) {
     let auditor = caller(&scene.h, "auditor", &[Permission::AuditRead]).await;
     let call = |token: &str, fields: &[(&str, &str)]| {
         let call = Call::form("/oauth2/revoke", fields);
@@ -239,7 +239,7 @@ async fn what_is_refused_of_a_revocation_is_in_the_audit_log(scene: Scene) {
     assert_eq!(told, expected);
 }
 
-async fn what_is_no_form_is_refused(scene: Scene) {
+async fn a_body_that_is_not_a_form_is_refused(scene: Scene) {
     let bearer = format!("Bearer {}", scene.caller_token);
     for path in ["/oauth2/introspect", "/oauth2/revoke"] {
         for method in ["GET", "PUT", "DELETE", "HEAD"] {
@@ -280,13 +280,13 @@ async fn a_form_with_a_mistake_is_refused(scene: Scene) {
     }
 }
 
-async fn too_much_is_refused_early(scene: Scene) {
+async fn a_large_body_is_refused_early(scene: Scene) {
     let body = format!("token={}", "x".repeat(16 * 1024));
     let call =
         Call::body("/oauth2/introspect", "application/x-www-form-urlencoded", body.as_bytes());
     let call = call.header("authorization", &format!("Bearer {}", scene.caller_token));
     assert_eq!(call.send(scene.http()).await.status, 413);
-    // A body in chunks does not say how long it will be: what counts is what has come.
+    // A chunked body does not announce its length, so the received bytes count.
     let mut stream = tokio::net::TcpStream::connect(scene.http()).await.expect("it accepts");
     let head = format!(
         "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
@@ -305,7 +305,7 @@ async fn too_much_is_refused_early(scene: Scene) {
     assert!(answer.contains("connection: close"), "{answer}");
 }
 
-async fn who_sends_far_too_much_hears_of_it(scene: Scene) {
+async fn a_client_that_sends_a_huge_body_gets_the_answer(scene: Scene) {
     for token in ["x".repeat(1 << 20), "x".repeat(3 << 20)] {
         for _ in 0..4 {
             let body = format!("token={token}");
@@ -318,7 +318,7 @@ async fn who_sends_far_too_much_hears_of_it(scene: Scene) {
     }
 }
 
-async fn what_does_not_come_is_not_waited_for(scene: Scene) {
+async fn a_body_that_does_not_arrive_is_refused(scene: Scene) {
     let mut stream = tokio::net::TcpStream::connect(scene.http()).await.expect("it accepts");
     let head = format!(
         "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
@@ -332,7 +332,7 @@ async fn what_does_not_come_is_not_waited_for(scene: Scene) {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
-async fn the_metadata_name_the_endpoints(scene: Scene) {
+async fn the_metadata_names_the_endpoints(scene: Scene) {
     let reply = Call::get("/.well-known/oauth-authorization-server").send(scene.http()).await;
     let url = scene.h.running.http_url();
     let metadata = reply.json();

@@ -1,8 +1,8 @@
-//! The pages of `docs/`: what is tested is what stands there.
+//! Reads examples from the pages of `docs/`, so that the tests run exactly those.
 
 use std::path::Path;
 
-/// The first block of this language on the page.
+/// The first code block of this language on the page.
 pub(crate) fn block(page: &str, language: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
@@ -13,7 +13,7 @@ pub(crate) fn block(page: &str, language: &str) -> String {
     block.to_owned()
 }
 
-/// The block with what stands for addresses and tokens replaced; each must be there.
+/// The block with its placeholders replaced. Each placeholder must occur.
 pub(crate) fn filled(page: &str, language: &str, replacements: &[(&str, String)]) -> String {
     let mut block = block(page, language);
     for (from, to) in replacements {
@@ -23,5 +23,5 @@ pub(crate) fn filled(page: &str, language: &str, replacements: &[(&str, String)]
     block
 }
 
-/// What stands for the service token on every page.
+/// Placeholder of the service token on every page.
 pub(crate) const SERVICE_TOKEN: &str = "sophic_svc_00000000000000000000000000000000000000";

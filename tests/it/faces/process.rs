@@ -1,5 +1,5 @@
-//! Other people's programs, started on a free port and ended with the test. They are never skipped: `scripts/test`
-//! installs them.
+//! Third-party programs, started on a free port and ended with the test. Their tests are never skipped, since
+//! `scripts/test` installs them.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use tokio::process::{Child, Command};
 
 use crate::waits::eventually;
 
-/// A program that listens.
+/// A running program that listens.
 pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     child: Child,
     log: PathBuf,
-    /// Goes when this does.
+    /// Deleted with this value.
     _folder: TempDir,
 }
 
 impl Process {
-    /// Starts it, with its output in a file, and waits until it accepts on this address.
+    /// Starts the program with its output in a file, and waits until it accepts connections on this address.
     pub(crate) async fn start(mut command: Command, folder: TempDir, address: SocketAddr) -> Self {
         let log = folder.path().join("log");
         let output = std::fs::File::create(&log).expect("a file for its output");
@@ -47,13 +47,13 @@ impl Process {
         process
     }
 
-    /// What it has written.
+    /// The output so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
-/// Where nobody listens at this moment.
+/// An address on which no program listens at the moment.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it has an address")

@@ -1,4 +1,4 @@
-//! The real nginx, the real Caddy and a real Envoy, each with the configuration of its page in `docs/`.
+//! Real nginx, Caddy and Envoy, each with the configuration of its page in `docs/`.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ pub(crate) struct Proxy {
 const NAMES: [&str; 3] = ["nginx", "caddy", "envoy"];
 
 impl Proxy {
-    /// Each of them, before this server.
+    /// Starts each proxy in front of this server.
     pub(crate) async fn all(scene: &Scene) -> Vec<Self> {
         let mut proxies = Vec::new();
         for name in NAMES {
@@ -32,7 +32,7 @@ impl Proxy {
         proxies
     }
 
-    /// One of them, which has this service token.
+    /// Starts one proxy with this service token.
     pub(crate) async fn start(name: &'static str, scene: &Scene, token: &str) -> Self {
         let upstream = Upstream::start().await;
         let address = free_address();
@@ -96,7 +96,7 @@ impl Start<'_> {
             ],
         );
         let path = self.folder.path().display();
-        // Where a package would have put it: what belongs to a machine, not to the page.
+        // Paths where a package would have installed files, which are not part of the page.
         let config = format!(
             "daemon off;\nworker_processes 1;\npid {path}/pid;\nerror_log stderr;\n{}\
              events {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\n\

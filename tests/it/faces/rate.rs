@@ -1,4 +1,4 @@
-//! Floods of made-up tokens, by every face: what is in memory is answered, whoever is over its rate.
+//! Floods of made-up tokens at every face: tokens in memory are answered, even above the rate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ use crate::waits::{eventually, within};
 
 on_every_store! {
     every_face_answers_from_memory_while_its_caller_is_over_its_rate,
-    one_token_cannot_have_workspaces_made_up_without_end_at_any_face,
+    one_token_cannot_probe_unlimited_workspaces_at_any_face,
     a_real_token_is_revoked_over_oauth_while_its_caller_is_over_its_rate,
     made_up_service_tokens_are_bounded_by_address_at_every_face,
 }
@@ -29,7 +29,7 @@ fn made_up(kind: TokenKind) -> String {
     Token::mint(kind, &OsRandom).expect("randomness").expose().to_owned()
 }
 
-/// The same, at a server that looks one unknown token a second up: a burst of two, and no more within a test.
+/// The same, at a server that looks up one unknown token a second: a burst of two, and no more within a test.
 async fn strict(scene: Scene) -> Scene {
     let h = scene.h.another(|config| config.cache.unknown_rate_max = 1).await;
     scene.h.wait_until_read_by(&h).await;
@@ -76,7 +76,7 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
         }
     })
     .await;
-    // In memory, alone and by the hundred, beside what is refused by its spelling.
+    // Tokens in memory, singly and by the hundred, next to malformed ones.
     assert!(proxy.introspect(&known, "acme", &[]).await.allowed);
     let many = batch(&proxy, &[vec![known.as_str(); 100], vec!["misspelt", ""]].concat()).await;
     let many = many.expect("all of it is in memory").responses;
@@ -86,7 +86,7 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     assert_eq!(forward_auth(&scene, &caller, &known).await.status, 200);
     let active = oauth(&scene, &format!("Bearer {caller}"), &known).await;
     assert_eq!((active.status, active.json()["active"].as_bool()), (200, Some(true)));
-    // Neither in memory nor among those that exist: alone it is refused as a call.
+    // A token that is neither in memory nor in the store: a single call is refused.
     let bearer = format!("Bearer {strange}");
     let checked = check(&scene, described(joined(&[("authorization", &bearer)]), &[])).await;
     assert_eq!(checked.expect_err("not looked up").code(), Code::ResourceExhausted);
@@ -98,13 +98,13 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     }
 }
 
-/// The reason of a call that was refused for its rate.
+/// The reason of a call that was refused because of the rate.
 fn too_many(status: &Status) -> String {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     status.get_details_error_info().expect("it says why").reason
 }
 
-async fn one_token_cannot_have_workspaces_made_up_without_end_at_any_face(scene: Scene) {
+async fn one_token_cannot_probe_unlimited_workspaces_at_any_face(scene: Scene) {
     let pats = [scene.pat(&[Scope::Read]).await, scene.pat(&[Scope::Read]).await];
     let scene = strict(scene).await;
     let caller = scene.caller_token.clone();
@@ -130,7 +130,7 @@ async fn one_token_cannot_have_workspaces_made_up_without_end_at_any_face(scene:
     })
     .await;
     assert_eq!(too_many(&refused), "UNKNOWN_TOKENS_TOO_MANY");
-    // What is in memory is answered, and so is everybody else.
+    // Tokens in memory are answered, and so are other callers.
     assert!(ask(flooder, "acme").await.expect("it is in memory").allowed);
     let unknown = ask(other, &name()).await.expect("another token's rate");
     assert_eq!(unknown.denial(), Denial::NotAMember);
@@ -181,7 +181,7 @@ async fn a_real_token_is_revoked_over_oauth_while_its_caller_is_over_its_rate(sc
     })
     .await;
     assert_eq!((refused.status, &*refused.header("retry-after")), (429, "1"), "{refused:?}");
-    // The filter may not be filled yet, but from now on.
+    // The filter may not be filled before, but it is from now on.
     let probe = elsewhere.create_key("acme", &[Scope::Read]).await.token;
     eventually("the filter is filled", async || revoke(&probe).await.status == 200).await;
     let token = elsewhere.create_key("acme", &[Scope::Read]).await.token;
@@ -218,12 +218,12 @@ async fn made_up_service_tokens_are_bounded_by_address_at_every_face(scene: Scen
         forward_auth(&scene, &made_up(TokenKind::Service), &key).await,
         oauth(&scene, &basic(&made_up(TokenKind::Service)), &key).await,
         oauth(&scene, &format!("Bearer {}", made_up(TokenKind::Service)), &key).await,
-        // A real one that memory does not have is held up too, for a moment.
+        // A real token that is not in memory is delayed too, for a moment.
         forward_auth(&scene, &late, &key).await,
     ] {
         assert_eq!((reply.status, &*reply.header("retry-after")), (429, "1"), "{reply:?}");
     }
-    // Who is known from memory goes on, on new connections as well.
+    // Callers in memory continue, on new connections too.
     let again = scene.h.reconnected(&known).await;
     assert!(again.introspect(&key, "acme", &[]).await.allowed);
     assert_eq!(forward_auth(&scene, &scene.caller_token, &key).await.status, 200);

@@ -1,4 +1,4 @@
-//! The table through every face of the server, through real proxies, and through the command line.
+//! The decision table through every face of the server, through real proxies, and on the command line.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::cli::program::{self, Program};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    every_row_has_the_same_verdict_through_every_face,
-    every_row_has_the_same_verdict_on_the_command_line,
+    every_row_gets_its_decision_through_every_face,
+    every_row_gets_its_decision_on_the_command_line,
 }
 
-async fn every_row_has_the_same_verdict_through_every_face(scene: Scene) {
+async fn every_row_gets_its_decision_through_every_face(scene: Scene) {
     let rows = scene.rows().await;
     run(&Grpc(&scene), &rows, rows.len()).await;
     batch(&scene, &rows).await;
@@ -31,14 +31,14 @@ async fn every_row_has_the_same_verdict_through_every_face(scene: Scene) {
     run(&ExtAuthz(&scene), &rows, rows.len() - 2).await;
 }
 
-async fn every_row_has_the_same_verdict_on_the_command_line(scene: Scene) {
+async fn every_row_gets_its_decision_on_the_command_line(scene: Scene) {
     let rows = scene.rows().await;
     let program = Program { database: Arc::clone(&scene.h.database) };
     run(&CommandLine(program), &rows, rows.len() - 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_row_has_the_same_verdict_through_every_proxy() {
+async fn every_row_gets_its_decision_through_every_proxy() {
     let scene = Scene::on_sqlite().await;
     let rows = scene.rows().await;
     for proxy in Proxy::all(&scene).await {
@@ -67,7 +67,7 @@ fn request(row: &Row) -> pb::IntrospectRequest {
     }
 }
 
-/// What an answer says, with what is never said of a dead token, or of a workspace that is not the token's.
+/// Reads an answer, and asserts that an inactive token and a foreign workspace reveal nothing.
 pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
     let denial = answer.denial().as_str_name().strip_prefix("DENIAL_").expect("a prefix");
     let active = row.status() != 401;
@@ -77,7 +77,7 @@ pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
     let workspace = answer.workspace.as_ref().map(|workspace| workspace.slug.as_str());
     match row.denial() {
         "WORKSPACE_REQUIRED" | "NOT_A_MEMBER" => assert_eq!(workspace, None, "{row:?}"),
-        // Of a key the workspace is its own.
+        // The workspace of a key is always its own.
         _ if active && row.denial() != "IP_NOT_ALLOWED" => {
             assert_eq!(workspace, Some("acme"), "{row:?}");
         }
@@ -123,7 +123,7 @@ impl Face for Grpc<'_> {
     }
 }
 
-/// All of them in one call.
+/// All rows in one call.
 async fn batch(scene: &Scene, rows: &[Row]) {
     let request = pb::BatchIntrospectRequest { requests: rows.iter().map(request).collect() };
     let answers = scene.root.auth().batch_introspect(request).await.expect("answers").into_inner();
@@ -133,7 +133,7 @@ async fn batch(scene: &Scene, rows: &[Row]) {
     }
 }
 
-/// What is not active is all the same to RFC 7662, and no token is no request.
+/// RFC 7662 does not distinguish inactive tokens, and has no request without a token.
 struct OAuth<'a>(&'a Scene);
 
 impl Face for OAuth<'_> {
@@ -213,7 +213,7 @@ pub(super) fn described(
     }
 }
 
-/// Asks as Envoy would.
+/// Calls Check as Envoy does.
 pub(super) async fn check(
     scene: &Scene,
     attributes: auth::AttributeContext,
@@ -322,7 +322,7 @@ impl Face for Proxy {
     }
 }
 
-/// `introspect`, which has the token on its standard input.
+/// `introspect`, which reads the token from standard input.
 struct CommandLine(Program);
 
 impl Face for CommandLine {
@@ -330,7 +330,7 @@ impl Face for CommandLine {
         "the command line".to_owned()
     }
 
-    /// Without a token there is nothing to be asked, and no program is given a NUL.
+    /// Rows without a token do not apply, and no argument can contain a NUL.
     fn can_ask(&self, row: &Row) -> bool {
         !row.token.is_empty() && !row.workspace.contains('\0')
     }

@@ -1,4 +1,4 @@
-//! What every face is asked about: a server, a caller for the proxies, workspaces, users, and their tokens.
+//! The fixture for all faces: a server, a caller for the proxies, workspaces, users, and their tokens.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture};
 use crate::waits::eventually;
 
-/// The server and what there is to ask about.
+/// A server with its fixtures.
 pub(crate) struct Scene {
     pub(crate) h: Harness,
     pub(crate) root: Actor,
@@ -49,7 +49,7 @@ impl Scene {
         Self { h, root, caller_token }
     }
 
-    /// On a file of its own.
+    /// Creates the fixture on a new SQLite file.
     pub(crate) async fn on_sqlite() -> Self {
         Self::start(Arc::new(Database::sqlite())).await
     }
@@ -62,12 +62,12 @@ impl Scene {
         self.root.create_key("acme", scopes).await.token
     }
 
-    /// Ada's.
+    /// A personal access token of ada.
     pub(crate) async fn pat(&self, scopes: &[Scope]) -> String {
         self.root.create_pat("ada", scopes, Role::Owner).await.token
     }
 
-    /// Makes a key that was good and is past its expiry.
+    /// Creates a key that has expired.
     pub(super) async fn expired_key(&self) -> String {
         let request = CreateKeyRequest {
             workspace: "acme".to_owned(),
@@ -129,7 +129,7 @@ impl Scene {
     }
 }
 
-/// A caller, whose service token is given back.
+/// Creates a caller, and returns its service token.
 pub(crate) async fn caller(h: &Harness, name: &str, permissions: &[Permission]) -> String {
     let request = CreateCaller {
         name: name.to_owned(),

@@ -1,7 +1,7 @@
-//! The decision table as every face has to answer it: one list of requests, what is to come of each, and one comparison.
+//! The decision table for every face: one list of requests with the expected answers, and one comparison.
 //!
-//! A face is an adapter: which rows can be asked there, and what it told. `rows.rs` has those of the server and the command
-//! line, `client/rows.rs` those that ask through a client.
+//! A [`Face`] is an adapter: it selects the rows that it can express, and reports the answer. `rows.rs` has those of
+//! the server and the command line, `client/rows.rs` those of the clients.
 
 use sophic_auth::decision::{Decision, Denial, Lack, www_authenticate};
 use sophic_auth::grpc::pb::{Role, Scope};
@@ -9,37 +9,37 @@ use sophic_auth::model;
 
 use super::scene::Scene;
 
-/// A request that a client makes, and what is to come of it.
+/// A request of a client, and the expected answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// It begins with the number of the row in the table.
+    /// Name of the row, which begins with its number in the table.
     pub(crate) name: &'static str,
-    /// The token; empty: there is none.
+    /// The token. Empty: none is presented.
     pub(crate) token: String,
-    /// The workspace that is named; empty: none.
+    /// The named workspace. Empty: none.
     pub(crate) workspace: &'static str,
-    /// What the endpoint needs.
+    /// Scopes that the endpoint needs.
     pub(crate) scopes: &'static [Scope],
-    /// The client's address; empty: it is not known.
+    /// The client's address. Empty: unknown.
     pub(crate) client_ip: &'static str,
-    /// Why it is refused, if it is.
+    /// Expected denial, if any.
     pub(crate) denial: Option<Denial>,
-    /// What is missing, what of it the token lacks, and what the role, where the row is about that.
+    /// Missing scopes, and those that the token and the role lack, if the row is about them.
     lacks: Option<[&'static [Scope]; 3]>,
-    /// Who a challenge of row 10 says is to be asked.
+    /// What the challenge of row 10 names as lacking.
     lack: Option<Lack>,
-    /// The scopes in effect, where the row is about them.
+    /// Effective scopes, if the row is about them.
     granted: Option<&'static [Scope]>,
-    /// The role in effect and what set it, where the row is about that.
+    /// Effective role and its cap, if the row is about them.
     role: Option<(&'static str, &'static str)>,
-    /// Whose personal access token it is, where the row is about that.
+    /// User of the personal access token, if the row is about that.
     pub(crate) user: Option<&'static str>,
 }
 
-/// Where the client of a proxy or of a layer is.
+/// Address of the client of a proxy or a layer.
 pub(crate) const HERE: &str = "127.0.0.1";
 
-/// A row without more to say.
+/// A row without optional expectations.
 fn row(
     name: &'static str,
     token: &str,
@@ -67,7 +67,7 @@ impl Row {
         Self { client_ip, ..self }
     }
 
-    /// What is missing, of the token and of the role, and who is to be asked.
+    /// Sets the missing scopes, those that the token and the role lack, and the challenge.
     fn lacks(
         self,
         missing: &'static [Scope],
@@ -86,7 +86,7 @@ impl Row {
         Self { user: Some(user), role: Some((role, capped_by)), ..self }
     }
 
-    /// What to answer the client with.
+    /// HTTP status of the answer to the client.
     pub(crate) fn status(&self) -> u16 {
         self.denial.map_or(200, Denial::http_status)
     }
@@ -95,12 +95,12 @@ impl Row {
         self.denial.map_or("", Denial::as_str)
     }
 
-    /// The names of the scopes that are needed, with this between them.
+    /// The names of the required scopes, joined by this separator.
     pub(crate) fn scope_names(&self, between: &str) -> String {
         names(self.scopes).join(between)
     }
 
-    /// Whether the workspace can be named in a header, and so the same to every proxy on the way.
+    /// Whether every proxy passes on this workspace unchanged in a header.
     pub(crate) fn fits_a_header(&self) -> bool {
         let workspace = self.workspace;
         workspace.trim() == workspace && workspace.bytes().all(|byte| (b' '..0x7f).contains(&byte))
@@ -125,13 +125,13 @@ pub(crate) fn names(scopes: &[Scope]) -> Vec<&'static str> {
     scopes.iter().map(name).collect()
 }
 
-/// What a face told of a row. What it has no word for is `None`.
+/// The answer of a face to a row. `None` for fields that the face does not report.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) status: u16,
-    /// Empty: it is allowed.
+    /// Empty: allowed.
     pub(crate) denial: Option<String>,
-    /// Empty: there is none.
+    /// Empty: none.
     pub(crate) challenge: Option<String>,
     pub(crate) missing: Option<Vec<String>>,
     pub(crate) token_lacks: Option<Vec<String>>,
@@ -140,11 +140,11 @@ pub(crate) struct Told {
     pub(crate) role: Option<(String, String)>,
 }
 
-/// A way to have a token judged.
+/// A face that answers rows of the table.
 pub(crate) trait Face {
     fn name(&self) -> String;
 
-    /// Whether the row can be asked there.
+    /// Whether the face can express the row.
     fn can_ask(&self, _: &Row) -> bool {
         true
     }
@@ -152,7 +152,7 @@ pub(crate) trait Face {
     async fn ask(&self, row: &Row) -> Told;
 }
 
-/// Asks a face for every row that it can be asked for, and at least for so many: a face that asks for none shows nothing.
+/// Runs all rows that a face can express, and asserts that it runs at least this many.
 pub(crate) async fn run(face: &impl Face, rows: &[Row], at_least: usize) {
     let mut asked = 0;
     for row in rows.iter().filter(|row| face.can_ask(row)) {
@@ -162,8 +162,8 @@ pub(crate) async fn run(face: &impl Face, rows: &[Row], at_least: usize) {
     assert!(asked >= at_least, "{}: {asked} rows of {}", face.name(), rows.len());
 }
 
-/// One row for each denial, and one that is allowed: for faces that are slow to ask, and judge nothing by themselves. They
-/// do not say where the client is.
+/// One row for each denial, and one that is allowed, for slow faces that only pass the decision on. None of the rows
+/// sends the client's address.
 pub(crate) fn one_of_each(rows: &[Row]) -> Vec<Row> {
     let mut chosen: Vec<Row> = Vec::new();
     for row in rows.iter().filter(|row| row.client_ip == HERE && row.name != "11 from here") {
@@ -174,7 +174,7 @@ pub(crate) fn one_of_each(rows: &[Row]) -> Vec<Row> {
     chosen
 }
 
-/// That this is what was to come of the row.
+/// Asserts the expected answer of the row.
 pub(crate) fn compare(face: &str, row: &Row, told: &Told) {
     let what = format!("{face}, {row:?}: {told:?}");
     assert_eq!(told.status, row.status(), "{what}");
@@ -202,8 +202,7 @@ pub(crate) fn compare(face: &str, row: &Row, told: &Told) {
     }
 }
 
-/// RFC 6750: what is wrong with the token is an error of the challenge, and what is wrong with the request or the place
-/// is not.
+/// RFC 6750: an invalid token is an error code in the challenge. A denial because of the request or the address is not.
 fn challenge_fits(row: &Row, challenge: &str) {
     let error = match row.denial {
         None => return assert_eq!(challenge, ""),
@@ -227,7 +226,7 @@ use Scope::{Admin, Capture, Read};
 const ALL: [Scope; 3] = [Read, Capture, Admin];
 
 impl Scene {
-    /// Every row of the table, most in more than one way.
+    /// Every row of the table, most in several variants.
     pub(crate) async fn rows(&self) -> Vec<Row> {
         let mut rows = self.dead().await;
         rows.extend(self.addresses().await);
@@ -235,12 +234,12 @@ impl Scene {
         rows.extend(self.scopes().await);
         rows.extend(self.allowed().await);
         rows.extend(self.in_order().await);
-        // Whose tokens are made by now.
+        // The tokens exist by now.
         self.close().await;
         rows
     }
 
-    /// Rows 1 to 4: of a dead token nothing else is asked.
+    /// Rows 1 to 4: an inactive token is denied before all other checks.
     async fn dead(&self) -> Vec<Row> {
         let key = self.key(&[Read, Capture]).await;
         let unknown = sophic_auth::token::Token::mint(
@@ -407,7 +406,7 @@ impl Scene {
         let mut rows =
             vec![row("11 key of all", &key, "acme", &[Read, Admin], None).granted(&[Read, Admin])];
         let pats: [(&'static str, Role, &'static str, &'static str, &'static [Scope]); 7] = [
-            // whose, downscope, effective role, who set it, what is in effect
+            // user, downscope, effective role, its cap, effective scopes
             ("vera", Role::Owner, "viewer", "membership", &[Read]),
             ("ada", Role::Owner, "member", "membership", &[Read, Capture]),
             ("ada", Role::Member, "member", "membership", &[Read, Capture]),
@@ -437,14 +436,14 @@ impl Scene {
         self.root.revoke_token(&revoked).await;
         let inside = "192.0.2.1";
         vec![
-            // The address before the workspace before the scope.
+            // The address comes before the workspace, and that before the scope.
             row("5 before 7", &office, "", &[Capture], Denial::IpNotAllowed).from(""),
             row("7 before 10", &office, "", &[Capture], Denial::WorkspaceRequired).from(inside),
             row("8 before 10", &office, "globex", &[Capture], Denial::NotAMember).from(inside),
             row("10 after all of them", &office, "acme", &[Capture], Denial::InsufficientScope)
                 .lacks(&[Capture], &[Capture], &[], Lack::Token)
                 .from(inside),
-            // The mismatch before capture, and death before all of them.
+            // The mismatch comes before capture, and an inactive token before all of them.
             row("6 before 9", &key, "globex", &[Capture], Denial::WorkspaceMismatch),
             row("3 before 6 and 9", &revoked, "globex", &[Capture], Denial::TokenRevoked),
         ]

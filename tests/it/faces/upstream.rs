@@ -1,5 +1,4 @@
-//! The service behind a proxy: it takes a request to its end, and answers with its head as it got it, to
-//! the byte.
+//! The service behind a proxy: it reads the whole request, and answers with the request's head, byte for byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// An upstream that runs.
+/// A running upstream.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -28,7 +27,7 @@ impl Upstream {
                 let counter = Arc::clone(&counter);
                 #[expect(clippy::disallowed_methods, reason = "ends with the test")]
                 tokio::spawn(async move {
-                    // A proxy may look whether somebody is there, and go away.
+                    // A proxy may connect only to probe, and close.
                     let _ = answer(stream, &counter).await;
                 });
             }
@@ -36,7 +35,7 @@ impl Upstream {
         Self { address, requests, task }
     }
 
-    /// How many requests have got through.
+    /// Number of requests that have arrived.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }

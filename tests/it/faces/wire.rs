@@ -1,4 +1,4 @@
-//! HTTP/1.1 to the byte, for what no HTTP client would send: two headers of one name, tabs, paths as they are written.
+//! Handwritten HTTP/1.1, for requests that no client sends: repeated headers, tabs, unnormalised paths.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::waits::within;
 
-/// A request as it goes over the wire.
+/// A request, as sent over the wire.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     method: &'static str,
@@ -16,7 +16,7 @@ pub(crate) struct Call {
     body: Vec<u8>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -29,14 +29,14 @@ impl Call {
         Self { method: "GET", target: target.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// A form that is sent to an endpoint.
+    /// A request with a form.
     pub(crate) fn form(target: &str, fields: &[(&str, &str)]) -> Self {
         let pairs: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         Self::body(target, "application/x-www-form-urlencoded", pairs.join("&").as_bytes())
     }
 
-    /// A body that is sent to an endpoint.
+    /// A request with a body.
     pub(crate) fn body(target: &str, media_type: &str, body: &[u8]) -> Self {
         let call = Self { method: "POST", body: body.to_vec(), ..Self::get(target) };
         let call = call.header("content-length", &body.len().to_string());
@@ -48,7 +48,7 @@ impl Call {
         self
     }
 
-    /// One more header; one of the same name stays.
+    /// Adds a header, and keeps others of the same name.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         self.raw_header(name, value.as_bytes())
     }
@@ -58,7 +58,7 @@ impl Call {
         self
     }
 
-    /// Sends it and reads the answer to its end.
+    /// Sends the request, and reads the whole response.
     pub(crate) async fn send(&self, to: SocketAddr) -> Reply {
         let mut stream = TcpStream::connect(to).await.expect("the port accepts");
         let mut bytes = format!(
@@ -74,7 +74,7 @@ impl Call {
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&self.body);
-        // A peer that has refused by the headers alone may have closed already.
+        // A peer that refused because of the headers may have closed already.
         let _ = stream.write_all(&bytes).await;
         let mut answer = Vec::new();
         if within("an answer", stream.read_to_end(&mut answer)).await.is_err() {
@@ -101,7 +101,7 @@ impl Reply {
         Self { status: status.parse().expect("a number"), headers, body }
     }
 
-    /// The values of a header, joined; empty if it is not there.
+    /// The values of a header, joined. Empty if it is absent.
     pub(crate) fn header(&self, name: &str) -> String {
         let values = self.headers.iter().filter(|(n, _)| n == name);
         values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" | ")
@@ -126,7 +126,7 @@ fn dechunked(body: &str) -> String {
     whole
 }
 
-/// As a form has it.
+/// Encodes text for a form.
 fn encoded(value: &str) -> String {
     let byte = |byte: u8| {
         if byte.is_ascii_alphanumeric() {

@@ -1,4 +1,4 @@
-//! The rules for acting users (DESIGN §5), for each of the four roles, and that hidden looks like absent.
+//! The rules for acting users (docs/api.md), for each of the four roles. Hidden credentials look like absent ones.
 
 use sophic_auth::grpc::pb::{
     CreateKeyRequest, CreatePatRequest, CredentialKind, GetCredentialRequest,
@@ -14,14 +14,14 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     keys_are_managed_by_admins_and_owners,
-    pats_are_managed_by_their_own_user_and_nobody_else,
+    pats_are_managed_only_by_their_user,
     lists_show_what_the_acting_user_may_manage,
-    what_is_hidden_and_what_is_absent_get_the_same_answer,
+    hidden_and_absent_credentials_get_the_same_answer,
     an_acting_user_must_exist_and_be_active,
     an_acting_user_is_required_without_the_permission_of_the_system,
-    nothing_is_made_for_an_owner_who_is_disabled,
+    nothing_is_created_for_a_disabled_owner,
     by_token_no_acting_user_is_needed,
-    an_acting_user_whom_nobody_knows_is_refused_and_never_believed,
+    an_unknown_acting_user_is_refused,
 }
 
 const ROLES: [(&str, Option<Role>); 5] = [
@@ -32,7 +32,7 @@ const ROLES: [(&str, Option<Role>); 5] = [
     ("stranger", None),
 ];
 
-/// Acme with a user of each role and one of none; the caller that may do all, and the dashboard.
+/// Acme with a user of each role and one without a role, a caller with all permissions, and the dashboard.
 async fn cast(h: &Harness) -> (Actor, Actor) {
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -123,11 +123,11 @@ async fn keys_are_managed_by_admins_and_owners(h: Harness) {
     }
 }
 
-async fn pats_are_managed_by_their_own_user_and_nobody_else(h: Harness) {
+async fn pats_are_managed_only_by_their_user(h: Harness) {
     let (root, dashboard) = cast(&h).await;
     for (owner, _) in ROLES {
         let id = new_pat(&root, owner).await;
-        // Not even the owner of a workspace that both are in.
+        // Not even by the owner of a workspace that both users belong to.
         for (user, _) in ROLES.into_iter().filter(|(user, _)| *user != owner) {
             let created = dashboard.auth().create_pat(pat_for(owner, user)).await;
             assert_eq!(refused(created), not_found("USER_NOT_FOUND"), "{user} for {owner}");
@@ -175,7 +175,7 @@ async fn lists_show_what_the_acting_user_may_manage(h: Harness) {
     assert_eq!(seen("stranger", any).await, [own["stranger"].clone()]);
     assert_eq!(seen("olga", CredentialKind::Key).await, std::slice::from_ref(&key));
     assert_eq!(seen("olga", CredentialKind::Pat).await, [own["olga"].clone()]);
-    // A workspace that they may not manage, and another's tokens.
+    // A workspace that the user may not manage, and the tokens of another user.
     let in_acme = |user: &str| ListCredentialsRequest {
         acting_user: user.to_owned(),
         workspace: "acme".to_owned(),
@@ -190,7 +190,7 @@ async fn lists_show_what_the_acting_user_may_manage(h: Harness) {
     assert_eq!(refused(list(&dashboard, of_ada).await), not_found("USER_NOT_FOUND"));
 }
 
-/// The whole status but for what names the one asked for: nothing may tell the two apart.
+/// The whole status except the id in the request: nothing else may differ.
 fn same(absent: Status, hidden: Status) {
     assert_eq!(absent.code(), Code::NotFound);
     assert_eq!(absent.message(), hidden.message());
@@ -198,7 +198,7 @@ fn same(absent: Status, hidden: Status) {
     assert_eq!(absent.code(), hidden.code());
 }
 
-async fn what_is_hidden_and_what_is_absent_get_the_same_answer(h: Harness) {
+async fn hidden_and_absent_credentials_get_the_same_answer(h: Harness) {
     let (root, dashboard) = cast(&h).await;
     let (key, pat) = (new_key(&root).await, new_pat(&root, "olga").await);
     let absent = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
@@ -258,14 +258,14 @@ async fn an_acting_user_is_required_without_the_permission_of_the_system(h: Harn
     assert_eq!(refused(dashboard.auth().create_key(key_for("acme", "")).await), required);
     assert_eq!(refused(dashboard.auth().create_pat(pat_for("olga", "")).await), required);
     assert_eq!(refused(dashboard.auth().revoke(revoke(&key, "")).await), required);
-    // credentials.read reads as the system; credentials.write alone does not.
+    // credentials.read needs no acting user; credentials.write alone does.
     dashboard.auth().get_credential(get(&key, "")).await.expect("it may read");
     list(&dashboard, ListCredentialsRequest::default()).await.expect("it may read");
     let writer = h.caller("writer", &[Permission::CredentialsWrite]).await;
     assert_eq!(refused(writer.auth().get_credential(get(&key, "")).await), required);
     assert_eq!(refused(list(&writer, ListCredentialsRequest::default()).await), required);
     writer.auth().get_credential(get(&key, "olga")).await.expect("on her behalf");
-    // With credentials.admin the system itself acts, and an acting user that is named still binds it.
+    // With credentials.admin no acting user is needed, but one that is named still restricts the call.
     let system = h.caller("system", &[Permission::CredentialsAdmin]).await;
     let made = system.auth().create_key(key_for("acme", "")).await.expect("it may").into_inner();
     assert_eq!(made.credential.expect("it is given").creator, "caller:system");
@@ -274,7 +274,7 @@ async fn an_acting_user_is_required_without_the_permission_of_the_system(h: Harn
     system.auth().revoke(revoke(&key, "")).await.expect("it may");
 }
 
-async fn nothing_is_made_for_an_owner_who_is_disabled(h: Harness) {
+async fn nothing_is_created_for_a_disabled_owner(h: Harness) {
     let (root, dashboard) = cast(&h).await;
     let acme = Workspace {
         id: "id-of-acme".to_owned(),
@@ -305,17 +305,17 @@ async fn by_token_no_acting_user_is_needed(h: Harness) {
     let token = root.create_pat("olga", &[Scope::Read], Role::Owner).await.token;
     let ended = gateway.revoke_token(&token).await;
     assert!(ended.effective_time.is_some() && ended.revision > 0, "{ended:?}");
-    // By id the same caller may not.
+    // By id the same caller is refused.
     let id = new_pat(&root, "olga").await;
     let by_id = gateway.auth().revoke(revoke(&id, "")).await;
     assert_eq!(refused(by_id).0, Code::PermissionDenied);
-    // Whatever the text is (RFC 7009 §2.2).
+    // For every text (RFC 7009 §2.2).
     for text in ["", "nobody's", &token] {
         dashboard.revoke_token(text).await;
     }
 }
 
-async fn an_acting_user_whom_nobody_knows_is_refused_and_never_believed(h: Harness) {
+async fn an_unknown_acting_user_is_refused(h: Harness) {
     let (root, dashboard) = cast(&h).await;
     let gateway = h.gateway().await;
     let disabled = User { id: "mia".to_owned(), disabled: Some(true), ..Default::default() };

@@ -1,4 +1,4 @@
-//! Bad fields (CATALOGUE C27-C67): each refused by name, all of them at once, and never repeated.
+//! Invalid fields are refused by name, all at once, and their values are never repeated.
 
 use std::collections::HashMap;
 
@@ -18,17 +18,17 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     names_that_deceive_or_do_not_fit_are_refused,
-    names_that_people_have_are_kept_as_they_are,
-    scopes_that_are_none_are_refused,
-    roles_that_are_none_are_refused,
-    times_that_do_not_fit_are_refused,
+    ordinary_names_are_kept_unchanged,
+    unknown_scopes_are_refused,
+    unknown_roles_are_refused,
+    invalid_times_are_refused,
     times_at_the_edge_are_kept,
-    allowlists_and_annotations_that_do_not_fit_are_refused,
-    ids_that_are_misspelt_are_refused,
-    all_that_is_wrong_is_said_at_once_and_nothing_is_repeated,
-    introspect_refuses_what_its_caller_got_wrong,
-    pages_that_are_none_are_refused,
-    callers_that_do_not_fit_are_refused,
+    invalid_allowlists_and_annotations_are_refused,
+    malformed_ids_are_refused,
+    all_invalid_fields_are_named_at_once_and_no_value_is_repeated,
+    introspect_refuses_mistakes_of_its_caller,
+    invalid_pages_are_refused,
+    invalid_callers_are_refused,
 }
 
 fn key() -> CreateKeyRequest {
@@ -77,7 +77,7 @@ async fn names_that_deceive_or_do_not_fit_are_refused(h: Harness) {
     }
 }
 
-async fn names_that_people_have_are_kept_as_they_are(h: Harness) {
+async fn ordinary_names_are_kept_unchanged(h: Harness) {
     let root = acme(&h).await;
     let family = "👨‍👩‍👧‍👦".repeat(256);
     let names = [
@@ -96,7 +96,7 @@ async fn names_that_people_have_are_kept_as_they_are(h: Harness) {
     }
 }
 
-async fn scopes_that_are_none_are_refused(h: Harness) {
+async fn unknown_scopes_are_refused(h: Harness) {
     let root = acme(&h).await;
     for scopes in [vec![], vec![0], vec![4], vec![-1], vec![i32::MAX], vec![1; 10_000]] {
         let count = scopes.len();
@@ -109,7 +109,7 @@ async fn scopes_that_are_none_are_refused(h: Harness) {
     assert_eq!(fields(root.auth().introspect(request).await), ["required_scopes"]);
 }
 
-async fn roles_that_are_none_are_refused(h: Harness) {
+async fn unknown_roles_are_refused(h: Harness) {
     let root = acme(&h).await;
     for role in [0, 5, -1, i32::MAX] {
         let request =
@@ -127,7 +127,7 @@ async fn roles_that_are_none_are_refused(h: Harness) {
     assert_eq!(fields(root.auth().create_pat(request).await), ["max_role"]);
 }
 
-async fn times_that_do_not_fit_are_refused(h: Harness) {
+async fn invalid_times_are_refused(h: Harness) {
     let root = acme(&h).await;
     let ttl = |seconds, nanos| Expiration::Ttl(Duration { seconds, nanos });
     let at = |seconds, nanos| Expiration::ExpireTime(Timestamp { seconds, nanos });
@@ -140,7 +140,7 @@ async fn times_that_do_not_fit_are_refused(h: Harness) {
         ttl(0, 999),
         ttl(i64::MAX, 999_999_999),
         ttl(i64::MIN, 0),
-        // To beyond the year 9999.
+        // Ends after the year 9999.
         ttl(315_576_000_000, 0),
     ];
     for expiration in ttls {
@@ -176,7 +176,7 @@ async fn times_at_the_edge_are_kept(h: Harness) {
     create(&root, CreateKeyRequest { expiration: Some(brief), ..key() }).await.expect("made");
 }
 
-async fn allowlists_and_annotations_that_do_not_fit_are_refused(h: Harness) {
+async fn invalid_allowlists_and_annotations_are_refused(h: Harness) {
     let root = acme(&h).await;
     let lists = ["", "10.0.0.0/33", "10.0.0.256", "010.0.0.1", "example.org", "10.0.0.1:80", "*"];
     for entry in lists {
@@ -203,7 +203,7 @@ async fn allowlists_and_annotations_that_do_not_fit_are_refused(h: Harness) {
     }
 }
 
-async fn ids_that_are_misspelt_are_refused(h: Harness) {
+async fn malformed_ids_are_refused(h: Harness) {
     let root = acme(&h).await;
     let ids = [
         "",
@@ -248,7 +248,7 @@ async fn ids_that_are_misspelt_are_refused(h: Harness) {
     }
 }
 
-async fn all_that_is_wrong_is_said_at_once_and_nothing_is_repeated(h: Harness) {
+async fn all_invalid_fields_are_named_at_once_and_no_value_is_repeated(h: Harness) {
     let root = acme(&h).await;
     let outcome = root.directory().put_workspace(PutWorkspaceRequest::default()).await;
     let all = ["workspace.id", "workspace.slug", "workspace.display_name"];
@@ -264,12 +264,12 @@ async fn all_that_is_wrong_is_said_at_once_and_nothing_is_repeated(h: Harness) {
     assert_eq!(fields::<()>(Err(status)), ["name", "ip_allowlist", "annotations"]);
 }
 
-async fn introspect_refuses_what_its_caller_got_wrong(h: Harness) {
+async fn introspect_refuses_mistakes_of_its_caller(h: Harness) {
     let root = acme(&h).await;
     let request = IntrospectRequest { at_least_revision: u64::MAX, ..Default::default() };
     let outcome = root.auth().introspect(request).await;
     assert_eq!(fields(outcome), ["at_least_revision"]);
-    // A revision of the future is not there in time.
+    // A future revision does not arrive in time.
     let token = root.create_key("acme", &[Scope::Read]).await.token;
     let request = IntrospectRequest { token, at_least_revision: 1_000_000, ..Default::default() };
     let mut request = tonic::Request::new(request);
@@ -278,7 +278,7 @@ async fn introspect_refuses_what_its_caller_got_wrong(h: Harness) {
     assert!(matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded), "{status:?}");
 }
 
-async fn pages_that_are_none_are_refused(h: Harness) {
+async fn invalid_pages_are_refused(h: Harness) {
     let root = acme(&h).await;
     for _ in 0..3 {
         root.create_key("acme", &[Scope::Read]).await;
@@ -300,7 +300,7 @@ async fn pages_that_are_none_are_refused(h: Harness) {
     for bad in ["x", "%%%", "AAAA", cut, &changed, &long, "é"] {
         assert_eq!(fields(list(1, bad, "").await), ["page_token"], "{bad:.40}");
     }
-    // Made for another filter, and for another list.
+    // Page tokens of another filter, and of another list.
     assert_eq!(fields(list(1, &token, "acme").await), ["page_token"]);
     let request = ListMembershipsRequest {
         workspace: "acme".to_owned(),
@@ -319,7 +319,7 @@ async fn pages_that_are_none_are_refused(h: Harness) {
     assert_eq!((status.code(), &*reason(&status)), (Code::NotFound, "WORKSPACE_NOT_FOUND"));
 }
 
-async fn callers_that_do_not_fit_are_refused(h: Harness) {
+async fn invalid_callers_are_refused(h: Harness) {
     let root = acme(&h).await;
     let create = async |name: &str, permissions: &[&str], san: &str| {
         let request = CreateCallerRequest {

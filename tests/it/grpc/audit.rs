@@ -1,4 +1,4 @@
-//! The audit log, as its readers get it: what was done and what was refused, by whom, on what, when.
+//! The audit log, as its readers get it: changes and refusals, with caller, target and time.
 
 use std::collections::HashMap;
 
@@ -14,19 +14,19 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    what_is_done_is_recorded_with_who_and_what,
-    what_a_use_case_refuses_is_recorded_with_its_reason,
-    what_is_refused_before_a_use_case_runs_is_recorded_once,
-    nobody_that_is_known_leaves_no_trace,
+    changes_are_recorded_with_caller_and_target,
+    a_refusal_by_a_use_case_is_recorded_with_its_reason,
+    a_refusal_before_the_use_case_is_recorded_once,
+    an_unauthenticated_call_is_not_recorded,
     a_flood_of_refusals_is_bounded_and_counted,
     the_list_is_filtered_by_each_field,
-    the_list_goes_on_where_the_page_ended,
+    the_next_page_begins_where_the_last_one_ended,
     no_token_and_no_digest_is_in_the_log,
-    the_log_tells_the_story_of_every_credential,
+    the_log_explains_the_state_of_every_credential,
     reading_the_log_takes_its_own_permission,
 }
 
-/// Every event that the filter names, page after page.
+/// All events that match the filter, page by page.
 pub(crate) async fn events(reader: &Actor, filter: ListAuditEventsRequest) -> Vec<AuditEvent> {
     let mut events = Vec::new();
     let mut request = filter;
@@ -50,7 +50,7 @@ pub(crate) async fn of_action(reader: &Actor, action: &str) -> Vec<AuditEvent> {
     events(reader, filter).await
 }
 
-async fn what_is_done_is_recorded_with_who_and_what(h: Harness) {
+async fn changes_are_recorded_with_caller_and_target(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -73,7 +73,7 @@ async fn what_is_done_is_recorded_with_who_and_what(h: Harness) {
     assert!(event.time.is_some() && event.id.len() == 36);
 }
 
-async fn what_a_use_case_refuses_is_recorded_with_its_reason(h: Harness) {
+async fn a_refusal_by_a_use_case_is_recorded_with_its_reason(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -116,13 +116,13 @@ async fn what_a_use_case_refuses_is_recorded_with_its_reason(h: Harness) {
     assert_eq!((&*made.refusal, &*made.caller), ("", "root"));
 }
 
-async fn what_is_refused_before_a_use_case_runs_is_recorded_once(h: Harness) {
+async fn a_refusal_before_the_use_case_is_recorded_once(h: Harness) {
     let root = h.root().await;
     let gateway = h.gateway().await;
     gateway.admin().create_caller(pb::CreateCallerRequest::default()).await.expect_err("may not");
     let misspelled = pb::CreateKeyRequest { workspace: "!".to_owned(), ..Default::default() };
     root.auth().create_key(misspelled).await.expect_err("no such spelling");
-    // One that its use case refuses for its fields.
+    // A call whose fields the use case refuses.
     root.put_workspace("acme").await;
     let nameless = pb::CreateKeyRequest {
         workspace: "acme".to_owned(),
@@ -130,7 +130,7 @@ async fn what_is_refused_before_a_use_case_runs_is_recorded_once(h: Harness) {
         ..Default::default()
     };
     root.auth().create_key(nameless).await.expect_err("a name is needed");
-    // Reading is no management.
+    // Reads are not recorded.
     gateway.directory().list_users(pb::ListUsersRequest::default()).await.expect_err("may not");
 
     let events = events(&root, ListAuditEventsRequest::default()).await;
@@ -146,7 +146,7 @@ async fn what_is_refused_before_a_use_case_runs_is_recorded_once(h: Harness) {
     assert_eq!(told, expected);
 }
 
-async fn nobody_that_is_known_leaves_no_trace(h: Harness) {
+async fn an_unauthenticated_call_is_not_recorded(h: Harness) {
     let root = h.root().await;
     let before = events(&root, ListAuditEventsRequest::default()).await.len();
     let anonymous = h.anonymous();
@@ -221,7 +221,7 @@ async fn the_list_is_filtered_by_each_field(h: Harness) {
     }
 }
 
-async fn the_list_goes_on_where_the_page_ended(h: Harness) {
+async fn the_next_page_begins_where_the_last_one_ended(h: Harness) {
     let root = h.root().await;
     for i in 0..7 {
         root.put_user(&format!("user-{i}")).await;
@@ -249,7 +249,7 @@ async fn no_token_and_no_digest_is_in_the_log(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let leaked = root.create_key("acme", &[Scope::Read]).await.token;
-    // People paste what they should not.
+    // People paste tokens into the wrong fields.
     let pasted = pb::CreateKeyRequest {
         workspace: "acme".to_owned(),
         name: format!("the new {leaked}"),
@@ -288,8 +288,8 @@ async fn no_token_and_no_digest_is_in_the_log(h: Harness) {
     assert!(log.contains("https://example.com/search?q=sophic_key_[redacted]"), "{log}");
 }
 
-/// A script of all that happens to credentials; then the log alone must lead to the rows that are there.
-async fn the_log_tells_the_story_of_every_credential(h: Harness) {
+/// Runs a script of all changes to credentials, then rebuilds the rows from the log alone.
+async fn the_log_explains_the_state_of_every_credential(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_workspace("doomed").await;

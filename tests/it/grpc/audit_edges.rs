@@ -1,5 +1,5 @@
-//! What an audit log easily forgets: for whom a call was that nobody looked into, calls that change nothing, and what dies
-//! without being named.
+//! Events that an audit log easily misses: the acting user of a call that was not decoded, calls that change nothing,
+//! and credentials that are revoked with their owner.
 
 use serde_json::{Value, json};
 use sophic_auth::grpc::pb::{self, ListAuditEventsRequest, Role, Scope};
@@ -14,19 +14,19 @@ use crate::harness::Harness;
 use crate::stores::on_every_store;
 
 on_every_store! {
-    what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked,
-    a_refused_call_without_its_message_is_refused_and_recorded_all_the_same,
-    what_changes_nothing_is_recorded,
-    a_flood_of_what_is_nobodys_token_is_bounded_and_counted,
-    a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted,
-    what_dies_with_its_owner_has_an_event_of_its_own,
+    a_refusal_before_the_use_case_names_the_acting_user,
+    a_refused_call_is_recorded_even_without_its_message,
+    a_call_that_changes_nothing_is_recorded,
+    a_flood_of_unknown_tokens_is_bounded_and_counted,
+    a_flood_of_a_revoked_token_is_bounded_and_counted,
+    every_credential_revoked_with_its_owner_has_its_event,
 }
 
-async fn what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked(h: Harness) {
+async fn a_refusal_before_the_use_case_names_the_acting_user(h: Harness) {
     let root = h.root().await;
     let gateway = h.gateway().await;
     let ada = || "ada".to_owned();
-    // By the gate, whatever stands in it.
+    // Refused by the gate, whatever the message contains.
     let create = pb::CreateKeyRequest { acting_user: ada(), ..Default::default() };
     gateway.auth().create_key(create.clone()).await.expect_err("may not");
     let create = pb::CreatePatRequest { acting_user: ada(), ..Default::default() };
@@ -41,7 +41,7 @@ async fn what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked(h: Ha
     gateway.auth().enable(enable).await.expect_err("may not");
     let bulk = pb::BulkRevokeRequest { acting_user: ada(), ..Default::default() };
     gateway.auth().bulk_revoke(bulk).await.expect_err("may not");
-    // By the spelling of a field.
+    // Refused because a field is malformed.
     let misspelled = pb::CreateKeyRequest {
         workspace: "!".to_owned(),
         acting_user: ada(),
@@ -71,7 +71,7 @@ async fn what_is_refused_before_a_use_case_runs_says_for_whom_it_was_asked(h: Ha
     assert_eq!(told, expected);
 }
 
-async fn a_refused_call_without_its_message_is_refused_and_recorded_all_the_same(h: Harness) {
+async fn a_refused_call_is_recorded_even_without_its_message(h: Harness) {
     let root = h.root().await;
     let gateway = h.gateway().await;
     let path = "/sophic.auth.v1.AuthService/CreateKey";
@@ -84,7 +84,7 @@ async fn a_refused_call_without_its_message_is_refused_and_recorded_all_the_same
         Frames::of(&[b"\xff\xff"]),
         Frames::raw(half),
         held_back,
-        // One that has no time to wait for.
+        // A call whose deadline has passed already.
         nothing().without_end().with("grpc-timeout", "500m"),
     ];
     for frames in all {
@@ -97,7 +97,7 @@ async fn a_refused_call_without_its_message_is_refused_and_recorded_all_the_same
     assert_eq!(told, [("", "PERMISSION_MISSING"); 6]);
 }
 
-async fn what_changes_nothing_is_recorded(h: Harness) {
+async fn a_call_that_changes_nothing_is_recorded(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -158,7 +158,7 @@ async fn what_changes_nothing_is_recorded(h: Harness) {
     assert_eq!(h.running.service.revision().await.expect("a revision"), revision);
 }
 
-async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
+async fn a_flood_of_unknown_tokens_is_bounded_and_counted(h: Harness) {
     let gateway = h.gateway().await;
     for _ in 0..130 {
         let nobodys = pb::revoke_request::Credential::Token("nobody's".to_owned());
@@ -177,7 +177,7 @@ async fn a_flood_of_what_is_nobodys_token_is_bounded_and_counted(h: Harness) {
     assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
 }
 
-async fn a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted(h: Harness) {
+async fn a_flood_of_a_revoked_token_is_bounded_and_counted(h: Harness) {
     use pb::revoke_request::Credential::{CredentialId, Token};
     let (root, gateway) = (h.root().await, h.gateway().await);
     root.put_workspace("acme").await;
@@ -206,13 +206,13 @@ async fn a_flood_of_a_token_that_is_dead_already_is_bounded_and_counted(h: Harne
         let [counted] = &count(name, "refusals.suppress").await[..] else { panic!("one count") };
         assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
     }
-    // What is alive is recorded, however many were not.
+    // Revoking an active token is recorded after any number of refusals.
     let made = root.create_key("acme", &[Scope::Read]).await;
     gateway.revoke_token(&made.token).await;
     assert_eq!(count("gateway", "credential.revoke").await.len(), 102);
 }
 
-async fn what_dies_with_its_owner_has_an_event_of_its_own(h: Harness) {
+async fn every_credential_revoked_with_its_owner_has_its_event(h: Harness) {
     let root = h.root().await;
     root.put_workspace("doomed").await;
     root.put_user("ada").await;

@@ -1,5 +1,5 @@
-//! What a revocation waits for, on real servers: replicas that have died, rows that vanish, notifications that are forged,
-//! and a task that panics.
+//! The revocation barrier on real servers: crashed replicas, deleted rows, forged notifications, and a task that
+//! panics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,17 +20,17 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, let_time_pass, within};
 
 on_every_store! {
-    a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease,
-    what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server,
-    a_row_that_vanished_is_waited_out,
-    a_row_that_claims_more_than_there_is_is_waited_for,
+    a_dead_replica_is_given_up_even_if_its_lease_outlasts_every_deadline,
+    the_silence_of_a_dead_replica_is_counted_across_calls_and_servers,
+    a_revocation_waits_for_a_replica_whose_row_was_deleted,
+    a_replica_that_claims_a_future_revision_is_waited_for,
     a_task_that_panics_is_started_again,
-    a_replica_whose_sync_panics_starts_afresh,
+    a_replica_whose_sync_panics_registers_anew,
 }
 
-/// Long beside every deadline here.
+/// Longer than every deadline here.
 const LEASE: Duration = Duration::from_secs(3);
-/// In which nobody's lease ends.
+/// A time in which no lease ends.
 const DEADLINE: Duration = Duration::from_millis(300);
 
 async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
@@ -40,7 +40,7 @@ async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
     actor.auth().revoke(request).await.map(drop)
 }
 
-/// A replica that is registered and never syncs, as one that was killed.
+/// Registers a replica that never syncs, like one that was killed.
 async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
     let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
@@ -55,7 +55,7 @@ fn assert_pending(outcome: Result<(), Status>) {
     assert!(status.message().contains("committed"), "{status:?}");
 }
 
-/// Asks these in turn until one says that it is done; how many did not.
+/// Calls the servers in turn until one reports success. Returns the number of calls that did not.
 async fn revoke_until_done(actors: &[&Actor], id: &str) -> usize {
     within("the dead replica is given up", async {
         for (tries, actor) in actors.iter().cycle().enumerate() {
@@ -69,7 +69,7 @@ async fn revoke_until_done(actors: &[&Actor], id: &str) -> usize {
     .await
 }
 
-async fn a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease(h: Harness) {
+async fn a_dead_replica_is_given_up_even_if_its_lease_outlasts_every_deadline(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
@@ -80,7 +80,7 @@ async fn a_dead_replica_is_given_up_though_no_deadline_is_as_long_as_its_lease(h
     assert!(rows.ended.contains(&id), "{rows:?}");
 }
 
-async fn what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_server(h: Harness) {
+async fn the_silence_of_a_dead_replica_is_counted_across_calls_and_servers(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -88,13 +88,13 @@ async fn what_one_call_saw_of_a_dead_replica_counts_for_the_next_at_another_serv
     let id = key.credential.expect("a credential").id;
     dead_replica(&h, 7).await;
     assert_pending(revoke(&root, &id).await);
-    // The other server has looked at the row as long as this one, though nobody waited there.
+    // The other server has watched the row for as long, although no call waited there.
     let there = root.via(&other);
     revoke_until_done(&[&there, &root], &id).await;
     assert_eq!(there.introspect(&key.token, "acme", &[]).await.denial(), Denial::TokenRevoked);
 }
 
-/// Past the trigger that refuses it.
+/// Bypasses the trigger that forbids this.
 fn vanish(h: &Harness) -> &'static str {
     if h.database.is_postgres() {
         "SET session_replication_role = replica; \
@@ -106,13 +106,13 @@ fn vanish(h: &Harness) -> &'static str {
     }
 }
 
-async fn a_row_that_vanished_is_waited_out(h: Harness) {
+async fn a_revocation_waits_for_a_replica_whose_row_was_deleted(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
     let id = key.credential.expect("a credential").id;
     let dead = dead_replica(&h, 7).await;
-    // The server has seen the row.
+    // The server has read the row.
     assert_pending(revoke(&root, &id).await);
     raw::run(&h.database, vanish(&h)).await;
     let rows = h.database.open().await.list_replicas().await.expect("the rows");
@@ -121,7 +121,7 @@ async fn a_row_that_vanished_is_waited_out(h: Harness) {
     revoke_until_done(&[&root], &id).await;
 }
 
-async fn a_row_that_claims_more_than_there_is_is_waited_for(h: Harness) {
+async fn a_replica_that_claims_a_future_revision_is_waited_for(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
@@ -131,7 +131,7 @@ async fn a_row_that_claims_more_than_there_is_is_waited_for(h: Harness) {
     assert_pending(revoke(&root, &key.credential.expect("a credential").id).await);
 }
 
-/// Panics once: when it is asked after so many times.
+/// A clock that panics once, after a number of calls.
 struct PanicsOnce {
     after: u32,
     asked: AtomicU32,
@@ -166,12 +166,12 @@ async fn a_task_that_panics_is_started_again(h: Harness) {
     barrier.stop().await;
 }
 
-async fn a_replica_whose_sync_panics_starts_afresh(h: Harness) {
+async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
     let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
     let local = Arc::new(Local::new(Arc::clone(&mirror)));
     let tail = Tail::new(mirror, Arc::clone(&lease), Arc::default(), || {});
-    // Registered, and synced once or twice.
+    // The replica has registered, and synced once or twice.
     let boot = PanicsOnce::after(4);
     let replication = Replication {
         store: store as Arc<dyn Store>,
@@ -205,7 +205,7 @@ mod notified {
         listener
     }
 
-    /// Every role that may connect can listen.
+    /// Every role that may connect can also listen.
     async fn tells_a_revision_and_nothing_else(h: Harness) {
         let mut listener = listener(&h).await;
         let root = h.root().await;
@@ -223,7 +223,7 @@ mod notified {
         run(Database::postgres().await, tells_a_revision_and_nothing_else).await;
     }
 
-    /// Notifies without pause of the revision that comes next, in all shapes that there ever were.
+    /// Sends notifications of the next revision without pause, in every format that was ever used.
     async fn forge(url: String) {
         let pool = PgPoolOptions::new().connect(&url).await.expect("anybody may connect");
         let statement = "SELECT pg_notify('sophic_auth_changes', text) \

@@ -1,4 +1,4 @@
-//! BatchIntrospect: as many single calls, in one.
+//! BatchIntrospect gives the answers of single calls.
 
 use sophic_auth::grpc::pb::{
     BatchIntrospectRequest, IntrospectRequest, IntrospectResponse, Role, Scope,
@@ -10,9 +10,9 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_batch_is_answered_in_order_as_single_calls_are,
+    a_batch_has_the_answers_of_single_calls_in_order,
     a_batch_of_a_thousand_is_answered_and_one_more_is_refused,
-    a_wrong_item_is_named_by_its_place,
+    an_invalid_item_is_named_by_its_index,
     an_empty_batch_has_an_empty_answer,
 }
 
@@ -33,7 +33,7 @@ fn ask(token: &str, workspace: &str, scope: Scope) -> IntrospectRequest {
     }
 }
 
-async fn a_batch_is_answered_in_order_as_single_calls_are(h: Harness) {
+async fn a_batch_has_the_answers_of_single_calls_in_order(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_workspace("other").await;
@@ -53,9 +53,9 @@ async fn a_batch_is_answered_in_order_as_single_calls_are(h: Harness) {
         ask(&pat, "nowhere", Scope::Read),
         ask(&key, "acme", Scope::Read),
     ];
-    // Once with nothing in memory, once with all of it.
+    // Once with an empty cache, once with a full one.
     for server in [h.another(|_| {}).await, h.another(|_| {}).await] {
-        // Or the revision might rise between the batch and the single calls.
+        // Otherwise the revision might rise between the batch and the single calls.
         h.wait_until_read_by(&server).await;
         let actor = root.via(&server);
         let answers = batch(&actor, requests.clone()).await.expect("answers");
@@ -80,7 +80,7 @@ async fn a_batch_of_a_thousand_is_answered_and_one_more_is_refused(h: Harness) {
     assert_eq!(violations[0].field, "requests");
 }
 
-async fn a_wrong_item_is_named_by_its_place(h: Harness) {
+async fn an_invalid_item_is_named_by_its_index(h: Harness) {
     let root = h.root().await;
     let good = ask("", "", Scope::Read);
     let wrong = IntrospectRequest { at_least_revision: u64::MAX, ..good.clone() };

@@ -1,4 +1,4 @@
-//! Ending many credentials at once: by a filter, and by a list of what was leaked.
+//! Revoking many credentials at once: by a filter, and by a list of leaked tokens.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ on_every_store! {
     each_field_of_the_filter_restricts,
     a_dry_run_counts_and_ends_nothing,
     a_filter_that_names_nothing_is_refused,
-    more_than_one_batch_is_ended_and_a_second_run_finds_nothing_left,
-    what_time_is_not_enough_for_is_left_to_the_next_call,
-    only_the_system_itself_may_end_many,
-    what_is_ended_is_dead_at_once_and_its_story_is_told,
-    leaked_tokens_that_are_real_are_ended_and_named,
+    several_batches_are_revoked_and_a_second_run_finds_none,
+    credentials_beyond_the_time_of_a_call_are_left_to_the_next,
+    bulk_revoke_needs_credentials_admin,
+    revoked_credentials_are_refused_at_once_and_recorded,
+    real_leaked_tokens_are_revoked_and_named,
     leaked_tokens_are_found_in_the_text_around_them,
     a_thousand_candidates_fit_in_one_call_and_one_more_does_not,
 }
@@ -136,7 +136,7 @@ async fn a_filter_that_names_nothing_is_refused(h: Harness) {
     assert_eq!(told, ["ARGUMENT_INVALID", "WORKSPACE_NOT_FOUND", "ACTING_USER_NOT_ACTIVE"]);
 }
 
-async fn more_than_one_batch_is_ended_and_a_second_run_finds_nothing_left(h: Harness) {
+async fn several_batches_are_revoked_and_a_second_run_finds_none(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -157,7 +157,7 @@ async fn more_than_one_batch_is_ended_and_a_second_run_finds_nothing_left(h: Har
     assert!(root.introspect(&spared.token, "", &[]).await.active);
 }
 
-async fn what_time_is_not_enough_for_is_left_to_the_next_call(h: Harness) {
+async fn credentials_beyond_the_time_of_a_call_are_left_to_the_next(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     for _ in 0..105 {
@@ -200,13 +200,13 @@ async fn what_time_is_not_enough_for_is_left_to_the_next_call(h: Harness) {
     assert!(root.introspect(&spared.token, "acme", &[]).await.active, "made since it began");
 }
 
-async fn only_the_system_itself_may_end_many(h: Harness) {
+async fn bulk_revoke_needs_credentials_admin(h: Harness) {
     let request = BulkRevokeRequest { workspace: "acme".to_owned(), ..Default::default() };
     let refused = h.dashboard().await.auth().bulk_revoke(request).await.expect_err("it may not");
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
-async fn what_is_ended_is_dead_at_once_and_its_story_is_told(h: Harness) {
+async fn revoked_credentials_are_refused_at_once_and_recorded(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -230,7 +230,7 @@ async fn what_is_ended_is_dead_at_once_and_its_story_is_told(h: Harness) {
     assert_eq!(told, [("key.create", "", ""), revoked]);
 }
 
-async fn leaked_tokens_that_are_real_are_ended_and_named(h: Harness) {
+async fn real_leaked_tokens_are_revoked_and_named(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;

@@ -1,4 +1,4 @@
-//! Callers that are changed and given new tokens.
+//! Updating, rotating and revoking callers.
 
 use sophic_auth::grpc::pb::{
     CreateCallerRequest, ListAuditEventsRequest, ListCallersRequest, RevokeCallerRequest,
@@ -13,11 +13,11 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     a_callers_permissions_and_name_can_be_changed,
-    a_permission_that_is_taken_away_is_gone_at_once,
-    a_rotated_callers_old_token_is_dead_and_the_new_one_works,
-    nobody_gets_more_than_they_hold_through_another_caller,
+    a_removed_permission_is_refused_at_once,
+    rotating_a_caller_replaces_its_token,
+    no_caller_gains_permissions_through_another_caller,
     a_revoked_caller_and_one_with_a_certificate_are_not_rotated,
-    a_revoked_caller_is_known_by_its_id_only_since_its_name_is_free,
+    a_revoked_caller_is_found_only_by_its_id,
     a_callers_new_name_must_be_free_and_something_must_change,
 }
 
@@ -33,7 +33,7 @@ fn rotate(caller: &str) -> RotateCallerRequest {
     RotateCallerRequest { caller: caller.to_owned(), ..Default::default() }
 }
 
-/// Without an overlap.
+/// A rotation without an overlap.
 fn at_once(caller: &str) -> RotateCallerRequest {
     RotateCallerRequest { overlap: Some(prost_types::Duration::default()), ..rotate(caller) }
 }
@@ -50,7 +50,7 @@ async fn a_callers_permissions_and_name_can_be_changed(h: Harness) {
     let changed = changed.caller.expect("a caller");
     assert_eq!(changed.name, "edge");
     assert_eq!(changed.permissions, ["introspect", "directory.read"]);
-    // Its token is the same, and may do more now.
+    // The token is unchanged, and may do more now.
     gateway
         .directory()
         .list_users(sophic_auth::grpc::pb::ListUsersRequest::default())
@@ -63,7 +63,7 @@ async fn a_callers_permissions_and_name_can_be_changed(h: Harness) {
     assert!(first.before.contains("\"gateway\"") && first.after.contains("\"edge\""), "{first:?}");
 }
 
-async fn a_permission_that_is_taken_away_is_gone_at_once(h: Harness) {
+async fn a_removed_permission_is_refused_at_once(h: Harness) {
     let root = h.root().await;
     let auditor = h.caller("auditor", &[Permission::AuditRead, Permission::Introspect]).await;
     auditor.admin().list_audit_events(ListAuditEventsRequest::default()).await.expect("it may");
@@ -73,7 +73,7 @@ async fn a_permission_that_is_taken_away_is_gone_at_once(h: Harness) {
     assert_eq!(code(refused), Code::PermissionDenied);
 }
 
-async fn a_rotated_callers_old_token_is_dead_and_the_new_one_works(h: Harness) {
+async fn rotating_a_caller_replaces_its_token(h: Harness) {
     let root = h.root().await;
     let gateway = h.gateway().await;
     gateway.introspect("x", "", &[]).await;
@@ -92,7 +92,7 @@ async fn a_rotated_callers_old_token_is_dead_and_the_new_one_works(h: Harness) {
     assert_eq!(of_action(&root, "caller.rotate").await.len(), 1);
 }
 
-async fn nobody_gets_more_than_they_hold_through_another_caller(h: Harness) {
+async fn no_caller_gains_permissions_through_another_caller(h: Harness) {
     h.root().await;
     h.gateway().await;
     let clerk = h.caller("clerk", &[Permission::CallersAdmin]).await;
@@ -101,12 +101,12 @@ async fn nobody_gets_more_than_they_hold_through_another_caller(h: Harness) {
     let own =
         clerk.admin().update_caller(update("clerk", "", &["callers.admin", "introspect"])).await;
     assert_eq!(code(own), Code::PermissionDenied);
-    // Its token would be root's.
+    // Its new token would have the permissions of root.
     assert_eq!(code(clerk.admin().rotate_caller(rotate("root")).await), Code::PermissionDenied);
     clerk.admin().rotate_caller(rotate("clerk")).await.expect("its own it may");
 }
 
-async fn a_revoked_caller_is_known_by_its_id_only_since_its_name_is_free(h: Harness) {
+async fn a_revoked_caller_is_found_only_by_its_id(h: Harness) {
     let root = h.root().await;
     h.gateway().await;
     let revoke = |caller: &str| RevokeCallerRequest { caller: caller.to_owned() };

@@ -1,4 +1,4 @@
-//! A caller that is rotated: its old token lives on for a while, and none is lost, whatever becomes of the answer.
+//! Rotation of callers: the old token stays valid for the overlap, and a lost answer does not lock the caller out.
 
 use std::time::SystemTime;
 
@@ -20,10 +20,10 @@ on_every_store! {
     a_caller_rotates_itself_and_its_old_token_works_for_ten_minutes,
     at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connection_too,
     a_watch_by_the_old_token_ends_with_the_overlap,
-    without_an_overlap_the_old_token_is_dead_at_every_server,
-    a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says_so,
-    a_retry_gives_a_fresh_token_and_leaves_the_old_one_its_overlap,
-    a_retry_that_comes_too_late_or_asks_for_something_else_is_refused,
+    without_an_overlap_every_server_refuses_the_old_token,
+    an_unconfirmed_rotation_shows_its_token_and_is_pending,
+    a_retry_returns_a_new_token_and_keeps_the_overlap_of_the_old_one,
+    a_late_or_different_retry_is_refused,
     a_caller_that_is_revoked_loses_both_tokens,
     an_overlap_is_not_negative_and_at_most_seven_days,
 }
@@ -70,7 +70,7 @@ async fn a_caller_rotates_itself_and_its_old_token_works_for_ten_minutes(h: Harn
     }
     let root = h.root().await;
     assert_eq!(of_action(&root, "caller.rotate").await.len(), 1);
-    // Once more: what is older than that is dead.
+    // After another rotation the oldest token is refused.
     rotate(&new, of("gateway", 60)).await.expect("it may");
     calls(&new).await.expect("it is the one from before");
     assert_eq!(refused(calls(&gateway).await), unknown());
@@ -117,7 +117,7 @@ async fn a_watch_by_the_old_token_ends_with_the_overlap(h: Harness) {
     assert_eq!(refused::<()>(Err(ended)), unknown());
 }
 
-async fn without_an_overlap_the_old_token_is_dead_at_every_server(h: Harness) {
+async fn without_an_overlap_every_server_refuses_the_old_token(h: Harness) {
     let other = h.another(|_| {}).await;
     let gateway = service(&h).await;
     let there = gateway.via(&other);
@@ -135,7 +135,7 @@ async fn without_an_overlap_the_old_token_is_dead_at_every_server(h: Harness) {
     }
 }
 
-async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says_so(h: Harness) {
+async fn an_unconfirmed_rotation_shows_its_token_and_is_pending(h: Harness) {
     let gateway = service(&h).await;
     let (mut feed, id) = freeze(&h).await;
     let here = brief(&h).await;
@@ -144,7 +144,7 @@ async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says
             request_id: uuid::Uuid::from_u128(u128::from(overlap == 0) + 1).to_string(),
             ..of("gateway", overlap)
         };
-        // By the token that it had first, as far as that is good.
+        // With its first token, as long as that is valid.
         let by = if overlap == 0 { h.root().await } else { gateway.clone() };
         let first = rotate(&by.via(&here), request.clone()).await.expect("it is done");
         assert!(first.end_pending);
@@ -158,11 +158,11 @@ async fn a_rotation_that_not_every_server_has_confirmed_shows_its_token_and_says
     assert_eq!(refused(calls(&gateway).await), unknown());
 }
 
-async fn a_retry_gives_a_fresh_token_and_leaves_the_old_one_its_overlap(h: Harness) {
+async fn a_retry_returns_a_new_token_and_keeps_the_overlap_of_the_old_one(h: Harness) {
     let gateway = service(&h).await;
     let request = RotateCallerRequest { request_id: REQUEST.to_owned(), ..of("gateway", 60) };
     let lost = rotate(&gateway, request.clone()).await.expect("it may");
-    // Whose answer was lost has the old token only.
+    // A caller that lost the answer has only the old token.
     let shown = rotate(&gateway, request).await.expect("it may");
     let end = |rotated: &RotateCallerResponse| {
         rotated.caller.as_ref().expect("a caller").previous_token_expire_time
@@ -178,7 +178,7 @@ async fn a_retry_gives_a_fresh_token_and_leaves_the_old_one_its_overlap(h: Harne
     }
 }
 
-async fn a_retry_that_comes_too_late_or_asks_for_something_else_is_refused(h: Harness) {
+async fn a_late_or_different_retry_is_refused(h: Harness) {
     let root = h.root().await;
     service(&h).await;
     let request = RotateCallerRequest { request_id: REQUEST.to_owned(), ..of("gateway", 60) };

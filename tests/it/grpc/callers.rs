@@ -1,4 +1,4 @@
-//! Services that call, with service tokens; `tls.rs` has those with certificates.
+//! Callers with service tokens. `tls.rs` has those with certificates.
 
 use sophic_auth::grpc::pb::{
     Caller, CreateCallerRequest, CreateCallerResponse, IntrospectRequest, ListCallersRequest,
@@ -14,10 +14,10 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_caller_is_made_shown_once_and_may_call,
+    a_new_caller_gets_its_token_once_and_may_call,
     a_revoked_caller_may_no_longer_call,
     a_caller_grants_no_permission_that_it_does_not_hold,
-    names_and_certificates_are_taken_while_their_caller_lives,
+    names_and_certificates_of_active_callers_are_unique,
     callers_are_listed_oldest_first_page_by_page,
     a_caller_that_is_not_there_is_not_found,
 }
@@ -46,7 +46,7 @@ async fn calls(h: &Harness, token: &str) -> Result<(), Status> {
     h.with_token(token).auth().introspect(IntrospectRequest::default()).await.map(drop)
 }
 
-async fn a_caller_is_made_shown_once_and_may_call(h: Harness) {
+async fn a_new_caller_gets_its_token_once_and_may_call(h: Harness) {
     let root = h.root().await;
     let made = create(&root, "gateway", &["introspect", "audit.read", "introspect"], "").await;
     let made = made.expect("it is made");
@@ -75,10 +75,10 @@ async fn a_revoked_caller_may_no_longer_call(h: Harness) {
     assert_eq!(ended.id, id);
     let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
     assert_eq!(refused(calls(&h, &made.token).await), unknown);
-    // By id it can be asked for again.
+    // By id the call can be repeated.
     let again = revoke(&root, &id).await.expect("by id");
     assert_eq!(again.revoke_time, ended.revoke_time);
-    // A namesake is another caller.
+    // A new caller of the same name is another caller.
     let second = create(&root, "gateway", &["introspect"], "").await.expect("the name is free");
     calls(&h, &second.token).await.expect("it may call");
     assert_eq!(refused(calls(&h, &made.token).await), unknown);
@@ -95,7 +95,7 @@ async fn a_caller_grants_no_permission_that_it_does_not_hold(h: Harness) {
     assert_eq!(refused(revoke(&admin, "b").await).0, Code::NotFound);
 }
 
-async fn names_and_certificates_are_taken_while_their_caller_lives(h: Harness) {
+async fn names_and_certificates_of_active_callers_are_unique(h: Harness) {
     let root = h.root().await;
     create(&root, "a", &["introspect"], "").await.expect("it is made");
     create(&root, "b", &["introspect"], "san.internal").await.expect("it is made");

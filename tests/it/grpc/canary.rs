@@ -1,5 +1,5 @@
-//! A raw token goes out once, to whom it was made for, and is found nowhere else: not in logs at `trace`, not in
-//! errors, not in the database's files or its write-ahead log.
+//! A raw token is sent once, in the response that creates it, and is found nowhere else: not in logs at `trace`, not in
+//! errors, not in the files or the write-ahead log of the database.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ on_every_store! {
     no_token_is_found_in_logs_errors_or_database_files,
 }
 
-/// What is told of it as it stands, to prove that the search finds what is there.
+/// Text that is logged on purpose, to prove that the search works.
 const PLAIN: &str = "canary-that-is-no-secret";
 
 async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
@@ -38,7 +38,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     }
     for token in secrets.clone() {
         root.introspect(&token, "acme", &[Scope::Capture]).await;
-        // Where it does not belong, the answers do not repeat it either.
+        // Tokens in the wrong fields are not repeated by answers either.
         let request = IntrospectRequest {
             token: format!("Bearer {token}"),
             workspace: token.clone(),
@@ -63,7 +63,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     places.push(&errors_file);
     assert!(found("/sophic.auth.v1.AuthService/CreateKey", &[&log]), "the log is one of `trace`");
     for token in &secrets {
-        // By their random middle, so that no other spelling of prefix or check gets past.
+        // Search for the random part, so that a changed prefix or check does not hide it.
         assert!(!found(&token[11..43], &places), "a token of kind {} is there", &token[..10]);
     }
     rustix::process::kill_process(
@@ -72,13 +72,13 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     )
     .expect("it is told to stop");
     assert!(waits::wait_for_exit(&mut serving).success());
-    // Nor after the log was folded into the file.
+    // Nor after the write-ahead log was checkpointed into the file.
     for token in &secrets {
         assert!(!found(&token[11..43], &places));
     }
 }
 
-/// The program itself, which logs everything there is to log.
+/// Starts the program with all logs enabled.
 fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))
         .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
@@ -92,7 +92,7 @@ fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
     (serde_json::from_str(&line).expect("JSON"), child)
 }
 
-/// The files of the store; of Postgres those of the whole cluster, its log and its write-ahead log too.
+/// The files of the store. For Postgres those of the whole cluster, with its log and its write-ahead log.
 async fn database_files(database: &Database) -> Vec<PathBuf> {
     if let Some(file) = database.file() {
         let folder = file.parent().expect("a folder").to_owned();
@@ -103,7 +103,7 @@ async fn database_files(database: &Database) -> Vec<PathBuf> {
         return vec![folder];
     }
     let mut connection = PgConnection::connect(&database.url()).await.expect("it answers");
-    // What is only in memory is written out.
+    // Write out data that is only in memory.
     sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await.expect("a checkpoint");
     let row = sqlx::query(
         "SELECT current_setting('data_directory'), \
@@ -118,7 +118,7 @@ async fn database_files(database: &Database) -> Vec<PathBuf> {
     vec![data.join(format!("base/{}", oid.0)), data.join("pg_wal"), data.join("server.log")]
 }
 
-/// Whether the text is anywhere in these files and folders.
+/// Whether the text occurs anywhere in these files and folders.
 fn found(text: &str, places: &[&Path]) -> bool {
     let status = Command::new("grep")
         .args(["--recursive", "--quiet", "--text", "--fixed-strings", "--no-messages", "--", text])
@@ -128,7 +128,7 @@ fn found(text: &str, places: &[&Path]) -> bool {
     status.success()
 }
 
-/// A server that cannot start does not tell the password of its database.
+/// A server that cannot start does not print the password of its database.
 #[tokio::test]
 async fn a_password_in_the_url_is_never_repeated() {
     let loopback = "127.0.0.1:0".parse().expect("an address");

@@ -1,4 +1,4 @@
-//! Every RPC that changes something: what it does to answers, and a call of it on things that are there for that call.
+//! Every RPC that changes something: its effect on answers, and a call of it on fixtures made for that call.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use tonic::{Request, Status};
 
 use crate::harness::Actor;
 
-/// What a call does to answers.
+/// Effect of a call on answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// It may take something away: it waits, whatever it finds.
+    /// It may narrow answers, so it always waits for the barrier.
     Narrows,
-    /// As that; but it has a token to show, and is done, by halves, when its wait runs out.
+    /// The same, but it has a token to show, so it succeeds as pending when its wait times out.
     Rotates,
-    /// It gives, or no answer rests on it: it waits for nobody.
+    /// It only widens answers or affects none, so it does not wait.
     Gives,
 }
 
-/// Each RPC that changes something, by its name.
+/// Each RPC that changes something, by name.
 pub(super) const TABLE: [(&str, Effect); 20] = [
     ("CreateKey", Effect::Gives),
     ("CreatePat", Effect::Gives),
@@ -48,18 +48,18 @@ pub(super) const TABLE: [(&str, Effect); 20] = [
     ("RotateCaller", Effect::Rotates),
 ];
 
-/// Whether something is pending, of a call that was answered.
+/// Whether the response says that the end is pending.
 pub(super) type Changed = Result<bool, Status>;
 
-/// Well formed, and nobody's.
+/// A well-formed id that does not exist.
 pub(super) const NOBODY: &str = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
 
-/// Things for each call to change.
+/// Fixtures for each call to change.
 #[derive(Clone)]
 pub(super) struct Stage(Arc<Things>);
 
 struct Things {
-    /// Ids and tokens of keys, by the RPC that they are for.
+    /// Ids and tokens of keys, by the RPC that changes them.
     keys: Vec<(&'static str, String, String)>,
 }
 
@@ -81,14 +81,14 @@ fn revoke(credential: revoke_request::Credential) -> Request<RevokeRequest> {
     Request::new(RevokeRequest { credential: Some(credential), ..Default::default() })
 }
 
-/// A well-formed key token that is nobody's.
+/// A well-formed key token that does not exist.
 fn nobodys_token() -> String {
     use sophic_auth::token::{OsRandom, Token, TokenKind};
     Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned()
 }
 
 impl Stage {
-    /// Makes them all.
+    /// Creates all fixtures.
     pub(super) async fn set(root: &Actor) -> Self {
         for slug in ["acme", "put", "deleted"] {
             root.put_workspace(slug).await;
@@ -128,7 +128,7 @@ impl Stage {
         (found.1.clone(), found.2.clone())
     }
 
-    /// Makes this call: an RPC's name, and what is unusual about it.
+    /// Makes this call, given by the name of the RPC and a variant.
     pub(super) async fn call(&self, actor: &Actor, rpc: &str) -> Changed {
         let name = rpc.split(' ').next().expect("a word");
         let pending = match name {

@@ -1,4 +1,4 @@
-//! A server whose clock is wrong: it deletes nothing, frees nothing, and where the store has a clock it goes by that.
+//! A server whose clock is wrong deletes nothing and frees nothing. If the store has a clock, the server uses that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,15 +15,15 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     nothing_is_deleted_by_a_clock_that_the_store_contradicts,
-    no_slug_is_freed_by_a_clock_that_runs_ahead,
+    a_clock_that_is_ahead_frees_no_slug,
     clocks_that_agree_purge,
-    a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing,
-    what_a_wrong_clock_has_written_is_no_evidence_for_it,
+    a_clock_that_jumps_between_two_syncs_deletes_nothing,
+    times_that_a_wrong_clock_wrote_do_not_confirm_it,
 }
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A machine whose clock is ahead, or behind, by so many days.
+/// A machine whose clock is ahead or behind by a number of days.
 struct Wrong(i64);
 
 impl Clock for Wrong {
@@ -34,7 +34,7 @@ impl Clock for Wrong {
     }
 }
 
-/// A machine whose clock is set to so many days ahead while it runs.
+/// A machine whose clock is set ahead by a number of days while it runs.
 #[derive(Default)]
 struct Jumping(AtomicI64);
 
@@ -44,11 +44,11 @@ impl Clock for Jumping {
     }
 }
 
-/// A server on this store, on a machine whose clock is wrong by so many days.
+/// A server on this store, on a machine whose clock is wrong by a number of days.
 async fn on(store: &TestStore, days: i64) -> Arc<Service> {
     let clock = Arc::new(StoreClock::new(Arc::new(Wrong(days))));
     let service = uncached_service(store.shared(), clock, Options::default());
-    // As at the start.
+    // As on startup.
     service.hear_the_time().await.expect("the store answers");
     service
 }
@@ -75,12 +75,12 @@ async fn nothing_is_deleted_by_a_clock_that_the_store_contradicts(store: TestSto
             service.purge_audit(operator(), cutoff, |_| ()).await.map_err(|error| error.reason),
         ];
         assert_eq!(refused, [Err(Reason::ClocksDisagree); 3], "{days}");
-        // The whole log is there, and was never in danger: what is long ago goes by the clock that is behind.
+        // The whole log is still there: the retention goes by the earlier of the two clocks.
         let page = PageRequest { size: 10, token: String::new() };
         let events = service.list_audit_events(&AuditFilter::default(), &page).await;
         let events = events.expect("events").items;
         assert!(events.iter().any(|event| event.action == "workspace.put"));
-        // An event of the refusal would speak for the wrong clock at the next start.
+        // An event of the refusal would confirm the wrong clock at the next start.
         let alike = events.iter().all(|event| event.refusal.as_deref() != Some("CLOCKS_DISAGREE"));
         assert!(alike, "{days}: {events:?}");
         assert!(cutoff <= SystemClock.now().saturating_sub(DAY), "{days}: {cutoff}");
@@ -92,14 +92,14 @@ async fn nothing_is_deleted_by_a_clock_that_the_store_contradicts(store: TestSto
     }
 }
 
-async fn no_slug_is_freed_by_a_clock_that_runs_ahead(store: TestStore) {
+async fn a_clock_that_is_ahead_frees_no_slug(store: TestStore) {
     let right = on(&store, 0).await;
     assert_eq!(put(&right, "w1", "old").await, None);
     assert_eq!(put(&right, "w1", "new").await, None);
     let ahead = on(&store, 400).await;
     assert_eq!(put(&ahead, "w2", "old").await, Some(Reason::SlugTaken));
     assert_eq!(put(&right, "w2", "old").await, Some(Reason::SlugTaken));
-    // What that clock writes hides for how long nothing had happened.
+    // The times that this clock writes hide how long the store was idle.
     assert_eq!(put(&ahead, "w3", "other").await, None);
     for days in [40, 400] {
         assert_eq!(put(&on(&store, days).await, "w2", "old").await, Some(Reason::SlugTaken));
@@ -114,7 +114,7 @@ async fn clocks_that_agree_purge(store: TestStore) {
     service.purge_changes(service.ago(DAY)).await.expect("it may");
 }
 
-async fn a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing(store: TestStore) {
+async fn a_clock_that_jumps_between_two_syncs_deletes_nothing(store: TestStore) {
     let machine = Arc::new(Jumping::default());
     let clock = Arc::new(StoreClock::new(Arc::clone(&machine) as _));
     let service = uncached_service(store.shared(), clock, Options::default());
@@ -124,7 +124,7 @@ async fn a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing(store: T
         machine.0.store(days, Ordering::Relaxed);
         assert!(service.clock_was_set(), "and so it is asked at once");
         if store.database.is_postgres() {
-            // What ends goes by this. A file has no time but the machine's.
+            // The expiry goes by this. A file has only the machine's time.
             let now = service.now();
             let off = SystemClock.now().saturating_since(now);
             let off = off.max(now.saturating_since(SystemClock.now()));
@@ -136,11 +136,11 @@ async fn a_clock_that_jumps_between_two_looks_at_the_store_ends_nothing(store: T
     }
 }
 
-async fn what_a_wrong_clock_has_written_is_no_evidence_for_it(store: TestStore) {
+async fn times_that_a_wrong_clock_wrote_do_not_confirm_it(store: TestStore) {
     assert_eq!(put(&on(&store, 0).await, "w1", "acme").await, None);
     assert_eq!(put(&on(&store, 400).await, "w2", "other").await, None);
     let purge = async |days| {
-        // Started anew.
+        // After a restart.
         let service = on(&store, days).await;
         let cutoff = service.ago(DAY);
         let purged = service.purge_dead(Context::operator("server"), cutoff, |_| ()).await;
@@ -150,6 +150,6 @@ async fn what_a_wrong_clock_has_written_is_no_evidence_for_it(store: TestStore) 
         let refused = days != 0 || !store.database.is_postgres();
         assert_eq!(purge(days).await.is_err(), refused, "{days}");
     }
-    // A file that was left alone for long is purged again once it has been in use for a week.
+    // A file that was idle for long is purged again after a week of use.
     assert_eq!(purge(408).await.is_err(), store.database.is_postgres());
 }

@@ -1,4 +1,4 @@
-//! What one server is told, the others know when it has answered.
+//! When one server has answered a change, all servers apply it.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_revoked_key_is_dead_at_every_server_when_revoke_returns,
+    a_revoked_key_is_refused_at_every_server_when_revoke_returns,
     a_lowered_role_is_lower_at_every_server_when_put_returns,
     a_disabled_user_is_refused_at_every_server_when_put_returns,
-    a_deleted_workspace_is_gone_at_every_server_when_delete_returns,
+    a_deleted_workspace_is_unknown_at_every_server_when_delete_returns,
     a_renamed_workspace_leaves_its_old_name_at_once,
     a_revoked_caller_is_refused_at_every_server_when_revoke_returns,
     a_key_that_was_just_made_is_known_at_every_server,
-    a_server_that_stops_in_good_order_is_not_waited_for,
-    a_server_that_is_gone_is_waited_for_once,
+    a_revocation_does_not_wait_for_a_server_that_shut_down,
+    a_revocation_waits_once_for_a_server_that_crashed,
 }
 
 async fn revoke(actor: &Actor, id: &str) -> Result<(), tonic::Status> {
@@ -30,7 +30,7 @@ async fn revoke(actor: &Actor, id: &str) -> Result<(), tonic::Status> {
     actor.auth().revoke(request).await.map(drop)
 }
 
-async fn a_revoked_key_is_dead_at_every_server_when_revoke_returns(h: Harness) {
+async fn a_revoked_key_is_refused_at_every_server_when_revoke_returns(h: Harness) {
     let others = [h.another(|_| {}).await, h.another(|_| {}).await];
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -88,7 +88,7 @@ async fn a_disabled_user_is_refused_at_every_server_when_put_returns(h: Harness)
     assert_eq!(answer.denial(), Denial::PrincipalDisabled);
 }
 
-async fn a_deleted_workspace_is_gone_at_every_server_when_delete_returns(h: Harness) {
+async fn a_deleted_workspace_is_unknown_at_every_server_when_delete_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -144,17 +144,17 @@ async fn a_key_that_was_just_made_is_known_at_every_server(h: Harness) {
     }
 }
 
-async fn a_server_that_stops_in_good_order_is_not_waited_for(h: Harness) {
+async fn a_revocation_does_not_wait_for_a_server_that_shut_down(h: Harness) {
     let other = h.another(|config| config.cache.lease = Duration::from_secs(60)).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
     other.running.stop().await;
-    // The harness's requests are given 15 seconds, a quarter of the lease.
+    // The harness gives requests 15 seconds, a quarter of the lease.
     revoke(&root, &key.credential.expect("a credential").id).await.expect("it is revoked");
 }
 
-async fn a_server_that_is_gone_is_waited_for_once(h: Harness) {
+async fn a_revocation_waits_once_for_a_server_that_crashed(h: Harness) {
     let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));

@@ -1,5 +1,5 @@
-//! Connections that say nothing, or too little, hold no place for long; and where there is no room, those go that have
-//! asked nothing for longest.
+//! Connections that send nothing or too little are closed, and at the limit the connection that has been idle for
+//! longest makes room.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,12 @@ use crate::stores::on_every_store;
 use crate::waits::{let_time_pass, within};
 
 on_every_store! {
-    a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks,
-    a_warmed_up_channel_that_asks_nothing_stays,
-    silent_connections_shut_nobody_out,
-    what_strangers_watch_shuts_nobody_out,
-    strangers_make_room_before_a_caller_that_is_idle,
-    a_caller_with_requests_under_way_keeps_its_place,
+    a_connection_that_sends_too_little_is_closed,
+    an_established_idle_channel_stays_open,
+    silent_connections_do_not_block_new_ones,
+    unauthenticated_watches_do_not_block_new_connections,
+    unauthenticated_connections_are_closed_before_an_idle_callers,
+    a_connection_with_a_callers_requests_in_flight_is_kept,
 }
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,7 +34,7 @@ pub(super) async fn connected(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Waits for the server to end it, while saying one more of these bytes now and then.
+/// Waits for the server to close the connection, while sending one of these bytes now and then.
 pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
     let (mut reader, mut writer) = stream.into_split();
     let dribbling = async {
@@ -49,7 +49,7 @@ pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
     let mut rest = Vec::new();
     within("the server ends it", async {
         tokio::select! {
-            // Closed, or reset: either is the end.
+            // The connection was closed or reset.
             _ = reader.read_to_end(&mut rest) => {}
             () = dribbling => {}
         }
@@ -57,7 +57,7 @@ pub(super) async fn ended(stream: TcpStream, dribble: &'static [u8]) {
     .await;
 }
 
-async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: Harness) {
+async fn a_connection_that_sends_too_little_is_closed(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = Duration::from_millis(200)).await;
     let (grpc, http) = (server.running.grpc, server.running.http);
     let no_settings = [PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
@@ -75,7 +75,7 @@ async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: 
         ends.push(ended(connected(http, bytes).await, long));
     }
     within("all of them are ended", futures::future::join_all(ends)).await;
-    // The headers of a later request are given no more time than those of the first.
+    // The headers of a later request have the same deadline as those of the first.
     let mut stream = connected(http, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let mut answer = [0; 15];
     within("an answer", stream.read_exact(&mut answer)).await.expect("an answer");
@@ -84,14 +84,14 @@ async fn a_connection_that_does_not_say_enough_ends_however_slowly_it_speaks(h: 
     ended(stream, long).await;
 }
 
-async fn a_warmed_up_channel_that_asks_nothing_stays(h: Harness) {
+async fn an_established_idle_channel_stays_open(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = Duration::from_millis(100)).await;
     let (grpc, http) = (server.running.grpc, server.running.http);
     for port in [grpc, http] {
         let warmed = connected(port, b"").await;
         let (mut client, connection) = h2::client::handshake(warmed).await.expect("a handshake");
         let driver = tokio::task::spawn(connection);
-        // These two come later, and their time is over.
+        // These two connections come later, and their time is over.
         ended(connected(port, b"").await, b"").await;
         ended(connected(port, b"").await, b"").await;
         assert!(!driver.is_finished(), "the warmed-up one was ended");
@@ -104,7 +104,7 @@ async fn a_warmed_up_channel_that_asks_nothing_stays(h: Harness) {
     }
 }
 
-async fn silent_connections_shut_nobody_out(h: Harness) {
+async fn silent_connections_do_not_block_new_ones(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
     let gateway = h.gateway().await.via(&server);
     let mut silent = Vec::new();
@@ -113,7 +113,7 @@ async fn silent_connections_shut_nobody_out(h: Harness) {
             silent.push(connected(port, b"").await);
             silent.push(connected(port, &[PREFACE, SETTINGS].concat()).await);
         }
-        // The default deadline is far away: it is the newcomer who makes room.
+        // The default deadline is far away: connections are closed because of the new one.
         let fresh = server.reconnected(&gateway).await;
         assert!(!fresh.introspect("nobody's", "", &[]).await.active);
         let mut stream =
@@ -126,7 +126,7 @@ async fn silent_connections_shut_nobody_out(h: Harness) {
     within("the first are ended", futures::future::join_all(first)).await;
 }
 
-async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
+async fn unauthenticated_watches_do_not_block_new_connections(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
     let gateway = h.gateway().await.via(&server);
     let mut watches = Vec::new();
@@ -142,7 +142,7 @@ async fn what_strangers_watch_shuts_nobody_out(h: Harness) {
     within("it made room", async { while let Ok(Some(_)) = first.message().await {} }).await;
 }
 
-async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
+async fn unauthenticated_connections_are_closed_before_an_idle_callers(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
     let gateway = h.gateway().await;
     let (channel, connections) = server.counting_channel().await;
@@ -155,7 +155,7 @@ async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
     );
     let mut http = connected(server.running.http, form.as_bytes()).await;
     answered(&mut http).await;
-    // All of them have asked later than the caller has, and more than there is room for have something under way.
+    // All of them are more recent than the caller, and more than the limit have requests in flight.
     let mut strangers = Vec::new();
     for _ in 0..8 {
         let stranger = server.reconnected(&server.anonymous()).await;
@@ -172,14 +172,14 @@ async fn strangers_make_room_before_a_caller_that_is_idle(h: Harness) {
     answered(&mut http).await;
 }
 
-/// Reads a part of an answer that is good, which is small, and came in one piece.
+/// Reads one small frame of a valid response, which arrives in one piece.
 async fn answered(stream: &mut TcpStream) {
     let mut answer = [0; 4_096];
     let length = stream.read(&mut answer).await.expect("it is open");
     assert!(answer[..length].starts_with(b"HTTP/1.1 200 OK"), "{length} bytes");
 }
 
-async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {
+async fn a_connection_with_a_callers_requests_in_flight_is_kept(h: Harness) {
     let server = h.another(|config| config.connections_max = 2).await;
     let follower = h.caller("follower", &[Permission::Introspect]).await.via(&server);
     let request = WatchRequest::default();
@@ -191,7 +191,7 @@ async fn a_caller_with_requests_under_way_keeps_its_place(h: Harness) {
         assert!(!fresh.introspect("nobody's", "", &[]).await.active);
         ended(silent, b"").await;
     }
-    // Each is a checkpoint, and there are no more than a few from before.
+    // Each is a checkpoint, and only a few are from before.
     for _ in 0..5 {
         within("a checkpoint", watch.message())
             .await

@@ -1,4 +1,4 @@
-//! An owner with many credentials is deleted: all are dead at once, and the audit log is told of each, once, in batches.
+//! Deleting an owner with many credentials revokes all at once. Each gets one audit event, written in batches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there,
-    the_tokens_of_a_deleted_user_are_told_of_too,
-    what_is_purged_was_told_of_before,
+    the_keys_of_a_deleted_workspace_get_their_events_exactly_once,
+    the_tokens_of_a_deleted_user_get_their_events,
+    credentials_are_purged_only_after_their_events_are_written,
 }
 
 /// More than two batches.
 const MANY: usize = 450;
-/// What one transaction tells of at the most.
+/// Most end events in one transaction.
 const BATCH: u64 = 50;
 
 async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyResponse> {
@@ -33,7 +33,7 @@ async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyRe
     within("all are made", making.join_all()).await
 }
 
-/// How often the end of each credential is told.
+/// Number of end events for each credential.
 async fn ends(root: &Actor) -> HashMap<String, usize> {
     let filter =
         ListAuditEventsRequest { action: "credential.revoke".to_owned(), ..Default::default() };
@@ -50,7 +50,7 @@ async fn all_told(h: &Harness) {
     eventually("all is told", async || !store.has_untold().await.expect("a read")).await;
 }
 
-async fn the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there(h: Harness) {
+async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let keys = many_keys(&root, "acme").await;
@@ -58,13 +58,13 @@ async fn the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there(h:
     root.delete_workspace("acme").await;
     assert!(!root.introspect(&keys[MANY - 1].token, "", &[]).await.active);
     assert!(ends(&root).await.len() < MANY, "not all of it in one transaction");
-    // Its namesake has a key of its own, which is none of those.
+    // A new workspace of the same id has a key that is not among them.
     root.put_workspace("acme").await;
     let later = root.create_key("acme", &[Scope::Read]).await;
     let batches = Arc::new(Mutex::new(vec![0]));
     let heard = Arc::clone(&batches);
     let telling = h.running.service.tell_revoked(move |count| heard.lock().push(count));
-    // Two servers tell, and this.
+    // Two servers write the events, and so does this test.
     telling.await.expect("it is told");
     all_told(&other).await;
     assert!(batches.lock().windows(2).all(|pair| pair[1] - pair[0] <= BATCH), "{batches:?}");
@@ -80,7 +80,7 @@ async fn the_keys_of_a_deleted_workspace_are_told_of_once_by_whoever_is_there(h:
     assert_eq!((&*told.after, &*told.target_id), (r#"{"revoked_count":450}"#, "id-of-acme"));
 }
 
-async fn the_tokens_of_a_deleted_user_are_told_of_too(h: Harness) {
+async fn the_tokens_of_a_deleted_user_get_their_events(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
     let mut making = JoinSet::new();
@@ -91,14 +91,14 @@ async fn the_tokens_of_a_deleted_user_are_told_of_too(h: Harness) {
     within("all are made", making.join_all()).await;
     let delete = DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
     root.directory().delete_user(delete).await.expect("they are deleted");
-    // The server tells it by itself.
+    // The server writes the events in the background.
     all_told(&h).await;
     let ends = ends(&root).await;
     assert_eq!(ends.len() as u64, BATCH + 1);
     assert!(ends.values().all(|count| *count == 1));
 }
 
-async fn what_is_purged_was_told_of_before(h: Harness) {
+async fn credentials_are_purged_only_after_their_events_are_written(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     many_keys(&root, "acme").await;

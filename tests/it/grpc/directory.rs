@@ -1,4 +1,4 @@
-//! Workspaces, users and memberships through their RPCs: upserts that keep every promise made to credentials.
+//! Workspaces, users and memberships through their RPCs, and the effect of changes on credentials.
 
 use sophic_auth::grpc::pb::{
     CredentialState, DeleteMembershipRequest, DeleteUserRequest, DeleteWorkspaceRequest, Denial,
@@ -13,16 +13,16 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_workspace_is_put_got_listed_and_deleted,
-    a_user_is_put_got_listed_and_deleted,
-    a_membership_is_put_got_listed_and_deleted,
+    a_workspace_can_be_put_read_listed_and_deleted,
+    a_user_can_be_put_read_listed_and_deleted,
+    a_membership_can_be_put_read_listed_and_deleted,
     ids_and_slugs_share_one_namespace,
-    a_slug_given_up_resolves_to_nothing_and_waits_for_its_owner,
+    a_released_slug_does_not_resolve_and_is_reserved_for_its_owner,
     deleting_a_workspace_revokes_its_keys_and_a_later_put_starts_with_none,
     deleting_a_user_revokes_their_pats_and_a_later_put_starts_with_none,
     a_membership_that_is_lowered_or_removed_takes_effect_at_once,
-    deleting_what_is_not_there_is_an_error_unless_it_may_be_missing,
-    what_is_not_there_is_not_found,
+    deleting_an_absent_entity_is_an_error_unless_it_may_be_missing,
+    absent_entities_are_not_found,
 }
 
 async fn put(root: &Actor, id: &str, slug: &str) -> Result<Workspace, Status> {
@@ -53,7 +53,7 @@ async fn delete_user(root: &Actor, id: &str) {
     root.directory().delete_user(request).await.expect("they are deleted");
 }
 
-async fn a_workspace_is_put_got_listed_and_deleted(h: Harness) {
+async fn a_workspace_can_be_put_read_listed_and_deleted(h: Harness) {
     let root = h.root().await;
     let made = put(&root, "w1", "acme").await.expect("it is put");
     assert_eq!(made.create_time, made.update_time);
@@ -74,7 +74,7 @@ async fn a_workspace_is_put_got_listed_and_deleted(h: Harness) {
     assert_eq!(list.expect("a page").into_inner().workspaces.len(), 1);
 }
 
-async fn a_user_is_put_got_listed_and_deleted(h: Harness) {
+async fn a_user_can_be_put_read_listed_and_deleted(h: Harness) {
     let root = h.root().await;
     let ada = root.put_user("ada").await;
     let get = async || {
@@ -95,7 +95,7 @@ async fn a_user_is_put_got_listed_and_deleted(h: Harness) {
     assert!(list.into_inner().users.is_empty());
 }
 
-async fn a_membership_is_put_got_listed_and_deleted(h: Harness) {
+async fn a_membership_can_be_put_read_listed_and_deleted(h: Harness) {
     let root = h.root().await;
     put(&root, "w1", "acme").await.expect("it is put");
     root.put_user("ada").await;
@@ -152,17 +152,17 @@ async fn ids_and_slugs_share_one_namespace(h: Harness) {
     assert_eq!(refused(put(&root, "x", "first-slug").await), slug_taken);
     assert_eq!(refused(put(&root, "x", "first-id").await), slug_taken);
     assert_eq!(refused(put(&root, "first-slug", "other").await), id_taken);
-    // Its own two names may be the same.
+    // The slug and the id of one workspace may be equal.
     put(&root, "same", "same").await.expect("it is put");
     put(&root, "first-id", "first-id").await.expect("its own id as its slug");
     assert_eq!(get(&root, "first-id").await.expect("it is there").slug, "first-id");
-    // The id of a deleted workspace stays its own.
+    // The id of a deleted workspace stays taken.
     delete(&root, "same").await;
     assert_eq!(refused(put(&root, "x", "same").await), slug_taken);
     put(&root, "same", "again").await.expect("it is put again");
 }
 
-async fn a_slug_given_up_resolves_to_nothing_and_waits_for_its_owner(h: Harness) {
+async fn a_released_slug_does_not_resolve_and_is_reserved_for_its_owner(h: Harness) {
     let root = h.root().await;
     put(&root, "w1", "old").await.expect("it is put");
     root.put_user("ada").await;
@@ -174,7 +174,7 @@ async fn a_slug_given_up_resolves_to_nothing_and_waits_for_its_owner(h: Harness)
     let answer = root.introspect(&pat, "old", &[Scope::Read]).await;
     assert_eq!(answer.denial(), Denial::NotAMember);
     assert!(root.introspect(&pat, "new", &[Scope::Read]).await.allowed);
-    // No stranger may have it, neither as a slug nor as an id.
+    // No other workspace may use it, neither as a slug nor as an id.
     let slug_taken = (Code::AlreadyExists, "SLUG_TAKEN".to_owned());
     let id_taken = (Code::AlreadyExists, "WORKSPACE_ID_TAKEN".to_owned());
     assert_eq!(refused(put(&root, "w2", "old").await), slug_taken);
@@ -204,7 +204,7 @@ async fn deleting_a_workspace_revokes_its_keys_and_a_later_put_starts_with_none(
     assert_eq!(answer.denial(), Denial::TokenRevoked);
     let answer = root.introspect(&pat, "acme", &[Scope::Read]).await;
     assert_eq!(answer.denial(), Denial::NotAMember);
-    // The dead stay in the list, as dead, and new ones live.
+    // Revoked keys stay in the list, and new ones are active.
     let request = ListCredentialsRequest {
         workspace: "acme".to_owned(),
         state: CredentialState::Revoked.into(),
@@ -256,7 +256,7 @@ async fn a_membership_that_is_lowered_or_removed_takes_effect_at_once(h: Harness
     assert_eq!(ask().await.denial(), Denial::NotAMember);
 }
 
-async fn deleting_what_is_not_there_is_an_error_unless_it_may_be_missing(h: Harness) {
+async fn deleting_an_absent_entity_is_an_error_unless_it_may_be_missing(h: Harness) {
     let root = h.root().await;
     put(&root, "w1", "acme").await.expect("it is put");
     for allow_missing in [false, true] {
@@ -287,7 +287,7 @@ async fn deleting_what_is_not_there_is_an_error_unless_it_may_be_missing(h: Harn
     }
 }
 
-async fn what_is_not_there_is_not_found(h: Harness) {
+async fn absent_entities_are_not_found(h: Harness) {
     let root = h.root().await;
     let request = GetUserRequest { user: "nobody".to_owned() };
     let outcome = root.directory().get_user(request).await;

@@ -1,4 +1,4 @@
-//! Who may call is settled before what is asked is looked at, and each refusal says in its details what to do about it.
+//! The caller is authorised before its request is decoded, and each refusal has details for programs.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_caller_without_the_permission_is_refused_before_its_request_is_looked_at,
-    nobody_is_told_to_say_who_they_are,
-    a_caller_that_is_not_known_is_told_so,
-    too_many_requests_at_once_are_refused_with_a_time_to_try_again,
-    a_deadline_that_passes_is_said_to_have_passed,
+    a_caller_without_the_permission_is_refused_before_its_request_is_decoded,
+    a_call_without_a_caller_is_refused,
+    an_unknown_caller_is_refused,
+    too_many_requests_at_once_are_refused_with_a_retry_delay,
+    a_call_past_its_deadline_is_deadline_exceeded,
     an_rpc_that_does_not_exist_is_unimplemented,
 }
 
-async fn a_caller_without_the_permission_is_refused_before_its_request_is_looked_at(h: Harness) {
+async fn a_caller_without_the_permission_is_refused_before_its_request_is_decoded(h: Harness) {
     let gateway = h.gateway().await;
-    // All of it is wrong; what it may not do comes first.
+    // Every field is invalid, but the missing permission is reported first.
     let status = gateway.auth().create_key(CreateKeyRequest::default()).await;
     let status = status.expect_err("it is refused");
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -38,24 +38,24 @@ async fn a_caller_without_the_permission_is_refused_before_its_request_is_looked
     assert!(status.get_details_retry_info().is_none());
 }
 
-async fn nobody_is_told_to_say_who_they_are(h: Harness) {
+async fn a_call_without_a_caller_is_refused(h: Harness) {
     let outcome = h.anonymous().auth().introspect(IntrospectRequest::default()).await;
     assert_eq!(refused(outcome), (Code::Unauthenticated, "CALLER_MISSING".to_owned()));
 }
 
-async fn a_caller_that_is_not_known_is_told_so(h: Harness) {
+async fn an_unknown_caller_is_refused(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[sophic_auth::grpc::pb::Scope::Read]).await.token;
     let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
-    // A key is no caller; nor is a service token of another deployment.
+    // Neither a key nor the service token of another deployment authenticates a caller.
     for token in [&key, "nonsense", "sophic_svc_00000000000000000000000000000000000000"] {
         let outcome = h.with_token(token).auth().introspect(IntrospectRequest::default()).await;
         assert_eq!(refused(outcome), unknown);
     }
 }
 
-async fn too_many_requests_at_once_are_refused_with_a_time_to_try_again(h: Harness) {
+async fn too_many_requests_at_once_are_refused_with_a_retry_delay(h: Harness) {
     let narrow = h.another(|config| config.limits.requests_max = 1).await;
     let root = narrow.root().await;
     let status = within("a request is refused for being one too many", async {
@@ -76,17 +76,17 @@ async fn too_many_requests_at_once_are_refused_with_a_time_to_try_again(h: Harne
     narrow.running.stop().await;
 }
 
-async fn a_deadline_that_passes_is_said_to_have_passed(h: Harness) {
+async fn a_call_past_its_deadline_is_deadline_exceeded(h: Harness) {
     let root = h.root().await;
     let passed = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
-    // By hand: a client with a deadline of its own would not wait for this.
+    // Written by hand, because a client enforces the deadline itself.
     let frames = Frames::of(&[b""]).with_authorization(root.authorization());
     let path = "/sophic.auth.v1.DirectoryService/ListWorkspaces";
     let status = wire::status(&h, path, frames.with("grpc-timeout", "0n")).await;
     assert_eq!(refused::<()>(Err(status)), passed);
     let hasty = h.another(|config| config.limits.request_timeout = Duration::from_nanos(1)).await;
     let mut directory = root.via(&hasty).directory();
-    // One may be answered before anybody looks at the time.
+    // A call may be answered before its deadline is checked.
     let outcome = within("a deadline has passed", async {
         loop {
             let outcome = directory.list_workspaces(ListWorkspacesRequest::default()).await;

@@ -1,4 +1,4 @@
-//! Frames and headers that no client sends (CATALOGUE C75-C103), each answered and none of them deadly.
+//! Frames and headers that no gRPC client sends. Each gets an answer, and none crashes the server.
 
 use prost::Message as _;
 use sophic_auth::grpc::pb::{Denial, IntrospectRequest, IntrospectResponse};
@@ -13,17 +13,17 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_good_request_by_hand_is_answered,
-    what_is_no_message_is_malformed,
-    frames_that_are_cut_or_compressed_are_refused,
+    a_valid_handwritten_request_is_answered,
+    bytes_that_are_not_a_message_are_malformed,
+    truncated_and_compressed_frames_are_refused,
     unknown_fields_are_ignored,
-    what_is_not_grpc_is_refused_by_http,
-    a_grpc_timeout_that_is_none_is_malformed,
-    authorization_is_one_header_of_one_shape,
-    headers_of_other_systems_mean_nothing,
+    requests_that_are_not_grpc_get_an_http_error,
+    an_invalid_grpc_timeout_is_malformed,
+    authorization_must_be_one_well_formed_header,
+    headers_of_other_systems_have_no_effect,
     headers_beyond_the_limit_are_refused,
     what_is_not_http_2_is_hung_up_on,
-    a_request_that_stops_halfway_holds_nobody_else_up,
+    an_unfinished_request_does_not_delay_others,
 }
 
 const INTROSPECT: &str = "/sophic.auth.v1.AuthService/Introspect";
@@ -47,7 +47,7 @@ async fn still_answers(h: &Harness, authorization: &str) {
     assert_eq!(answer.denial(), Denial::TokenUnknown);
 }
 
-async fn a_good_request_by_hand_is_answered(h: Harness) {
+async fn a_valid_handwritten_request_is_answered(h: Harness) {
     let token = authorization(&h).await;
     still_answers(&h, &token).await;
     for content_type in ["application/grpc+proto", "application/grpc;charset=utf-8"] {
@@ -59,7 +59,7 @@ async fn a_good_request_by_hand_is_answered(h: Harness) {
     }
 }
 
-async fn what_is_no_message_is_malformed(h: Harness) {
+async fn bytes_that_are_not_a_message_are_malformed(h: Harness) {
     let token = authorization(&h).await;
     let deep = {
         let mut bytes = Vec::new();
@@ -70,7 +70,7 @@ async fn what_is_no_message_is_malformed(h: Harness) {
     };
     let bodies: [&[u8]; 5] = [
         b"\xff\xff\xff\xff",
-        // The token as a number, invalid UTF-8 in it, and a length beyond the end.
+        // The token as a number, with invalid UTF-8, and with a length beyond the end.
         b"\x08\x01",
         b"\x0a\x02\xc3\x28",
         b"\x0a\x7fabc",
@@ -89,7 +89,7 @@ async fn what_is_no_message_is_malformed(h: Harness) {
     still_answers(&h, &token).await;
 }
 
-async fn frames_that_are_cut_or_compressed_are_refused(h: Harness) {
+async fn truncated_and_compressed_frames_are_refused(h: Harness) {
     let token = authorization(&h).await;
     let send = async |frames: Frames| -> Status {
         wire::status(&h, INTROSPECT, frames.with("authorization", &token)).await
@@ -103,14 +103,14 @@ async fn frames_that_are_cut_or_compressed_are_refused(h: Harness) {
         let status = send(Frames::raw(body)).await;
         assert!(matches!(status.code(), Code::Internal | Code::Unimplemented), "{status:?}");
     }
-    // A length of four gigabytes, of which nothing is set aside.
+    // A length of four gigabytes, for which no memory is reserved.
     let huge = send(Frames::raw(b"\x00\xff\xff\xff\xff".to_vec())).await;
     assert!(matches!(huge.code(), Code::OutOfRange | Code::ResourceExhausted), "{huge:?}");
     let foreign = send(Frames::of(&[&message()]).with("grpc-encoding", "br")).await;
     assert_eq!(foreign.code(), Code::Unimplemented);
     let nothing = send(Frames::raw(Vec::new())).await;
     assert!(matches!(nothing.code(), Code::Internal | Code::InvalidArgument), "{nothing:?}");
-    // Of two messages the first is answered, as tonic has it, or neither.
+    // With two messages, the first is answered, as tonic does, or neither.
     let two = send(Frames::of(&[&message(), &message()])).await;
     assert!(matches!(two.code(), Code::Ok | Code::InvalidArgument), "{two:?}");
     still_answers(&h, &token).await;
@@ -118,13 +118,13 @@ async fn frames_that_are_cut_or_compressed_are_refused(h: Harness) {
 
 async fn unknown_fields_are_ignored(h: Harness) {
     let token = authorization(&h).await;
-    // Field 1000, of the future.
+    // Field 1000, which does not exist yet.
     let body = [message(), b"\xc2\x3e\x03abc".to_vec()].concat();
     let frames = Frames::of(&[&body]).with("authorization", &token);
     answered(&wire::send(&h, INTROSPECT, frames).await);
 }
 
-async fn what_is_not_grpc_is_refused_by_http(h: Harness) {
+async fn requests_that_are_not_grpc_get_an_http_error(h: Harness) {
     let token = authorization(&h).await;
     for method in [http::Method::GET, http::Method::PUT, http::Method::OPTIONS] {
         let mut frames = Frames::raw(Vec::new()).with("authorization", &token);
@@ -145,7 +145,7 @@ async fn what_is_not_grpc_is_refused_by_http(h: Harness) {
     assert_eq!(wire::send(&h, INTROSPECT, frames).await.http, 415);
 }
 
-async fn a_grpc_timeout_that_is_none_is_malformed(h: Harness) {
+async fn an_invalid_grpc_timeout_is_malformed(h: Harness) {
     let token = authorization(&h).await;
     for timeout in ["", "1", "S", "123456789S", "1s", "-1S", "1.5S", " 1S", "1 S", "+1S", "1SS"] {
         let frames =
@@ -164,7 +164,7 @@ async fn a_grpc_timeout_that_is_none_is_malformed(h: Harness) {
     }
 }
 
-async fn authorization_is_one_header_of_one_shape(h: Harness) {
+async fn authorization_must_be_one_well_formed_header(h: Harness) {
     let good = authorization(&h).await;
     let token = good.strip_prefix("Bearer ").expect("the scheme");
     for spelling in [format!("bearer {token}"), format!("BEARER {token}")] {
@@ -189,7 +189,7 @@ async fn authorization_is_one_header_of_one_shape(h: Harness) {
         assert_eq!(status.code(), Code::Unauthenticated, "{value:.12}");
         assert!(!format!("{status:?}").contains(&token[11..]), "it is never repeated");
     }
-    // Two of them, and be both good: proxies differ on which is the first.
+    // Two headers, even if both are valid, because proxies differ on which of the two counts.
     let frames =
         Frames::of(&[&message()]).with("authorization", &good).with("authorization", &good);
     let status = wire::status(&h, INTROSPECT, frames).await;
@@ -199,7 +199,7 @@ async fn authorization_is_one_header_of_one_shape(h: Harness) {
     assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "CALLER_MISSING"));
 }
 
-async fn headers_of_other_systems_mean_nothing(h: Harness) {
+async fn headers_of_other_systems_have_no_effect(h: Harness) {
     let token = authorization(&h).await;
     let frames = Frames::of(&[&message()])
         .with("authorization", &token)
@@ -234,7 +234,7 @@ async fn what_is_not_http_2_is_hung_up_on(h: Harness) {
     let token = authorization(&h).await;
     let hello: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
-        // The beginning of a TLS handshake, to a port in the clear.
+        // The beginning of a TLS handshake, on a port without TLS.
         b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
@@ -244,13 +244,13 @@ async fn what_is_not_http_2_is_hung_up_on(h: Harness) {
         stream.write_all(bytes).await.expect("it is sent");
         stream.shutdown().await.expect("no more is sent");
         let mut rest = Vec::new();
-        // Closed, or reset: either is the end.
+        // The connection was closed or reset.
         let _ = within("the server hangs up", stream.read_to_end(&mut rest)).await;
     }
     still_answers(&h, &token).await;
 }
 
-async fn a_request_that_stops_halfway_holds_nobody_else_up(h: Harness) {
+async fn an_unfinished_request_does_not_delay_others(h: Harness) {
     let token = authorization(&h).await;
     let mut open = Vec::new();
     for bytes in [&b"PRI * HTTP/2.0\r\n"[..], b"P", b""] {

@@ -1,5 +1,5 @@
-//! A server whose network to the database is frozen while its lease holds: it answers as before, and so nobody is told that
-//! what was taken away is gone, however often they ask, and wherever.
+//! A server whose network to the database is frozen answers as before while its lease holds. Until then no narrowing
+//! call succeeds, however often and at whichever server it is retried.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::proxy::{Mode, Proxy};
 use crate::stores::{self, Database};
 use crate::waits::within;
 
-/// Longer than all of this takes.
+/// Longer than the whole test takes.
 const LEASE: Duration = Duration::from_mins(2);
 
-/// What is taken away, each from something of its own.
+/// The narrowing changes, each on its own fixture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     RoleLowered,
@@ -49,7 +49,7 @@ const ALL: [Taken; 9] = [
 ];
 
 impl Taken {
-    /// A slug, a user and a caller of its own.
+    /// The slug, user and caller of this change.
     fn name(self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -63,7 +63,7 @@ fn workspace(name: &str, slug: &str, disabled: bool) -> PutWorkspaceRequest {
     PutWorkspaceRequest { workspace: Some(workspace) }
 }
 
-/// Takes it away.
+/// Makes the change.
 async fn take(actor: &Actor, taken: Taken) -> Result<(), Status> {
     let (mut directory, mut admin, name) = (actor.directory(), actor.admin(), taken.name());
     match taken {
@@ -109,7 +109,7 @@ async fn take(actor: &Actor, taken: Taken) -> Result<(), Status> {
     }
 }
 
-/// A personal access token, and a caller, that what is taken away was good for.
+/// A personal access token and a caller that the change affects.
 struct Had {
     taken: Taken,
     pat: String,
@@ -127,7 +127,7 @@ impl Had {
         Self { taken, pat, caller }
     }
 
-    /// Whether this server answers as if nothing had been taken away.
+    /// Whether this server answers as before the change.
     async fn is_good(&self, server: &Harness) -> bool {
         let request = IntrospectRequest {
             token: self.pat.clone(),
@@ -149,7 +149,7 @@ async fn take_all(actor: &Actor) -> Vec<(Taken, Result<(), Status>)> {
     within("every call is answered", calls.join_all()).await
 }
 
-async fn no_retry_is_done_while_a_frozen_server_answers_as_before(h: Harness) {
+async fn no_retry_completes_while_a_frozen_server_answers_as_before(h: Harness) {
     let url = h.database.url();
     let (user, rest) = url.split_once('@').expect("a URL with a user");
     let (address, name) = rest.split_once('/').expect("a URL with a database");
@@ -194,9 +194,9 @@ async fn no_retry_is_done_while_a_frozen_server_answers_as_before(h: Harness) {
     }
 }
 
-/// Only between a server and a database of the cluster is there a network to freeze.
+/// Postgres only: a file has no network to freeze.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_waits_for_a_server_that_is_frozen() {
     let database = Database::postgres().await;
-    stores::run(database, no_retry_is_done_while_a_frozen_server_answers_as_before).await;
+    stores::run(database, no_retry_completes_while_a_frozen_server_answers_as_before).await;
 }

@@ -1,4 +1,4 @@
-//! Headers that are not whole: they have ten seconds, on every request of a connection, and a bounded room over all of them.
+//! Unfinished headers have ten seconds, on every request of a connection, and share a memory limit.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::stores::on_every_store;
 use crate::waits::{PATIENCE, eventually, let_time_pass, within};
 
 on_every_store! {
-    headers_that_do_not_become_whole_end_their_connection,
-    the_headers_of_every_request_have_to_become_whole,
-    headers_that_are_not_whole_have_a_room_together,
-    long_metadata_are_passed_along,
+    unfinished_headers_close_their_connection,
+    the_headers_of_every_request_have_a_deadline,
+    unfinished_headers_share_a_memory_limit,
+    long_metadata_is_accepted,
 }
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const END_HEADERS: u8 = 4;
-/// `:method: POST`, to begin a header block with.
+/// `:method: POST`, the beginning of a header block.
 const POST: &[u8] = &[0x83];
 
 pub(super) fn greeting_and(frames: &[Vec<u8>]) -> Vec<u8> {
     [PREFACE, SETTINGS, &frames.concat()].concat()
 }
 
-async fn headers_that_do_not_become_whole_end_their_connection(h: Harness) {
+async fn unfinished_headers_close_their_connection(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = Duration::from_millis(300)).await;
     let dribble: &'static [u8] = &[0; 2_000];
     let continuations: &'static [u8] = frame(9, 0, 1, &[]).repeat(300).leak();
@@ -46,13 +46,13 @@ async fn headers_that_do_not_become_whole_end_their_connection(h: Harness) {
             (cut(1, 3), b""),
             (cut(1, 9), dribble),
             (cut(1, 500), b""),
-            // Of other frames none takes so long either.
+            // No other frame may take so long either.
             (cut(4, 9), dribble),
         ] {
             ends.push(ended(connected(port, &greeting_and(&[bytes])).await, dribble));
         }
         let mut alive = Raw::connect(port, HEALTH).await;
-        // A peer that sends whole frames has all the time in the world.
+        // A peer that sends whole frames has no deadline.
         let alive = async {
             loop {
                 assert!(alive.lives().await);
@@ -69,7 +69,7 @@ async fn headers_that_do_not_become_whole_end_their_connection(h: Harness) {
     }
 }
 
-async fn the_headers_of_every_request_have_to_become_whole(h: Harness) {
+async fn the_headers_of_every_request_have_a_deadline(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = Duration::from_millis(300)).await;
     for port in [server.running.grpc, server.running.http] {
         for dribble in [&b""[..], frame(9, 0, 3, &[]).repeat(300).leak()] {
@@ -83,10 +83,10 @@ async fn the_headers_of_every_request_have_to_become_whole(h: Harness) {
     }
 }
 
-/// Headers of so many bytes that do not become whole.
+/// Unfinished headers of this many bytes.
 fn unfinished(bytes: usize) -> Vec<u8> {
     let mut frames = vec![frame(1, 0, 1, POST)];
-    // A literal that is not kept, and longer than all of it.
+    // A literal without indexing, longer than the whole block.
     let literal = [&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0x7f][..], &vec![b'a'; bytes]].concat();
     frames.extend(literal.chunks(16_000).map(|part| frame(9, 0, 1, part)));
     greeting_and(&frames)
@@ -96,7 +96,7 @@ fn unfinished_http1(bytes: usize) -> Vec<u8> {
     [b"GET /auth HTTP/1.1\r\nhost: x\r\nx-long: ", &vec![b'a'; bytes][..]].concat()
 }
 
-/// Sent as far as the server takes it.
+/// Sends as much as the server accepts.
 async fn sent(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.expect("the port accepts");
     let _ = stream.write_all(bytes).await;
@@ -113,11 +113,11 @@ async fn with_metadata(actor: &Actor, bytes: usize) -> Result<(), tonic::Status>
     actor.auth().introspect(request).await.map(drop)
 }
 
-/// What all may hold of strangers' headers, and each without being counted.
+/// Most bytes of headers of all unauthenticated peers, and of one that are not counted.
 const ROOM: usize = 32 << 20;
 const FREE: usize = 8 << 10;
 
-async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
+async fn unfinished_headers_share_a_memory_limit(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = 4 * PATIENCE).await;
     let (grpc, http) = (server.running.grpc, server.running.http);
     let gateway = h.gateway().await.via(&server);
@@ -131,23 +131,23 @@ async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
             open.push(ended(sent(*port, bytes).await, b""));
         }
     }
-    // Those that there was no room for are ended.
+    // Connections beyond the limit are closed.
     for _ in 0..40 {
         within("there is a bound", open.next()).await;
     }
-    // Of a caller, and what is short, there is room for.
+    // A caller's headers, and short ones, still fit.
     with_metadata(&caller, 60_000).await.expect("callers have a room of their own");
     let stranger = server.reconnected(&gateway).await;
     with_metadata(&stranger, 4_000).await.expect("what is short is not counted");
     for (port, bytes) in &kinds {
-        // Whoever is the first to want more, there is none for all of these.
+        // There is not room for all of these, in whichever order they ask.
         let more = (0..20).map(|_| async { ended(sent(*port, bytes).await, b"").await });
         let mut more: FuturesUnordered<_> = more.collect();
         within("one of them is ended", more.next()).await.expect("one of them");
         drop(more);
     }
     drop(open);
-    // It is given back with the connections.
+    // The memory is freed with the connections.
     eventually("there is room again", async || {
         let fresh = server.reconnected(&gateway).await;
         with_metadata(&fresh, 60_000).await.is_ok()
@@ -155,12 +155,12 @@ async fn headers_that_are_not_whole_have_a_room_together(h: Harness) {
     .await;
 }
 
-async fn long_metadata_are_passed_along(h: Harness) {
+async fn long_metadata_is_accepted(h: Harness) {
     let gateway = h.gateway().await;
     for bytes in [8_000, 16_000, 40_000, 60_000, 8_000] {
         with_metadata(&gateway, bytes).await.unwrap_or_else(|status| panic!("{bytes}: {status}"));
     }
-    // Over HTTP/1, in pieces, on a connection that is kept.
+    // Over HTTP/1, in pieces, on a connection that stays open.
     let mut stream = connected(h.running.http, b"").await;
     for _ in 0..3 {
         let mut request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n".to_vec();

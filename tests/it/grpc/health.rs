@@ -1,4 +1,4 @@
-//! Health, readiness and reflection: open to anybody, and true.
+//! Health, readiness and reflection, which need no caller.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::waits::within;
 
 on_every_store! {
     every_service_is_serving_once_the_store_answers,
-    who_watches_is_told_that_the_server_stops,
+    a_health_watch_reports_that_the_server_stops,
     the_protocol_describes_itself_in_both_versions,
     reflection_can_be_switched_off,
-    a_service_that_is_not_there_is_not_found,
-    the_http_port_tells_life_and_readiness,
+    an_unknown_service_is_not_found,
+    the_http_port_reports_liveness_and_readiness,
 }
 
 const SERVICES: [&str; 4] = [
@@ -59,14 +59,14 @@ async fn every_service_is_serving_once_the_store_answers(h: Harness) {
     }
 }
 
-async fn who_watches_is_told_that_the_server_stops(h: Harness) {
+async fn a_health_watch_reports_that_the_server_stops(h: Harness) {
     let slow = h.another(|config| config.drain_delay = Duration::from_millis(300)).await;
     until(&slow, "", ServingStatus::Serving).await;
     let request = HealthCheckRequest { service: String::new() };
     let mut watch = HealthClient::new(slow.channel()).watch(request).await.expect("a stream");
     let stopping = tokio::task::spawn(slow.running.stop());
     let mut last = ServingStatus::Unknown;
-    // To the end of the stream, which stopping does not wait for.
+    // Reads to the end of the stream. Stopping does not wait for it.
     within("the watch of a server that stops ends", async {
         while let Ok(Some(now)) = watch.get_mut().message().await {
             last = now.status();
@@ -77,7 +77,7 @@ async fn who_watches_is_told_that_the_server_stops(h: Harness) {
     stopping.await.expect("it stops");
 }
 
-async fn a_service_that_is_not_there_is_not_found(h: Harness) {
+async fn an_unknown_service_is_not_found(h: Harness) {
     let request = HealthCheckRequest { service: "no.such.Service".to_owned() };
     let status = HealthClient::new(h.channel()).check(request).await.expect_err("there is none");
     assert_eq!(status.code(), Code::NotFound);
@@ -144,7 +144,7 @@ async fn reflection_can_be_switched_off(h: Harness) {
     silent.running.stop().await;
 }
 
-/// A request by hand; the answer's first line and body.
+/// Sends a handwritten request. Returns the first line and the body of the answer.
 pub(super) async fn http(h: &Harness, request: &str) -> String {
     let mut stream = TcpStream::connect(h.running.http).await.expect("the server accepts");
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -154,7 +154,7 @@ pub(super) async fn http(h: &Harness, request: &str) -> String {
     answer
 }
 
-async fn the_http_port_tells_life_and_readiness(h: Harness) {
+async fn the_http_port_reports_liveness_and_readiness(h: Harness) {
     until(&h, "", ServingStatus::Serving).await;
     until(&h, "sophic.auth.v1.AdminService", ServingStatus::Serving).await;
     assert!(http(&h, "GET /healthz").await.starts_with("HTTP/1.1 200"));
@@ -178,7 +178,7 @@ async fn the_http_port_tells_life_and_readiness(h: Harness) {
         }
     })
     .await;
-    // It says so while it still accepts.
+    // It reports this while it still accepts connections.
     let mut stream = TcpStream::connect(address).await.expect("it still accepts");
     let get = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(get.as_bytes()).await.expect("it is sent");
@@ -188,9 +188,9 @@ async fn the_http_port_tells_life_and_readiness(h: Harness) {
     stopping.abort();
 }
 
-/// Only a database of the cluster can be shut to its users; a file cannot.
+/// Postgres only: a file cannot refuse its users.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_goes_away_and_comes_back_is_told_and_no_token_is_called_dead() {
+async fn a_store_outage_is_reported_and_no_token_is_called_inactive() {
     use sophic_auth::grpc::pb::{IntrospectRequest, Scope};
     use tonic_types::StatusExt as _;
     let database = std::sync::Arc::new(Database::postgres().await);
@@ -208,7 +208,7 @@ async fn a_store_that_goes_away_and_comes_back_is_told_and_no_token_is_called_de
     }
     assert!(http(&h, "GET /readyz").await.starts_with("HTTP/1.1 503"));
     assert!(http(&h, "GET /healthz").await.starts_with("HTTP/1.1 200"));
-    // Whoever has not been asked for before cannot be told dead or alive.
+    // A token that is not in memory is neither active nor inactive.
     let request = IntrospectRequest { token: token.clone(), fresh: true, ..Default::default() };
     let refused = root.auth().introspect(request).await.expect_err("it cannot be told");
     assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_UNAVAILABLE"));

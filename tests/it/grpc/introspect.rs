@@ -1,4 +1,4 @@
-//! What an answer says beside its verdict. `faces/table.rs` has the decision table, row by row.
+//! The fields of an answer besides its decision. `faces/table.rs` has the decision table, row by row.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ on_every_store! {
     row_8_unknown_disabled_and_foreign_workspaces_get_one_answer,
     row_11_a_key_is_allowed_what_it_was_granted,
     the_lifetime_of_an_answer_ends_with_the_credential,
-    the_story_of_the_seed_holds,
+    the_scenario_of_the_first_issue_works,
 }
 
 const ALL: [Scope; 3] = [Scope::Read, Scope::Capture, Scope::Admin];
 const PLAIN: &str = r#"Bearer realm="sophic""#;
 
-/// A directory to ask about: acme with ada (member), vera (viewer) and olga (owner); other, which is olga's.
+/// A directory: acme with ada (member), vera (viewer) and olga (owner), and other, which olga owns.
 async fn directory(h: &Harness) -> Actor {
     let root = h.root().await;
     for slug in ["acme", "other"] {
@@ -42,7 +42,7 @@ async fn directory(h: &Harness) -> Actor {
     root
 }
 
-/// That it is refused so, and that a dead token says nothing of whose it was.
+/// Asserts this denial, and that an inactive token does not reveal its owner.
 fn check(answer: &IntrospectResponse, denial: Denial, status: i32) {
     assert_eq!((answer.denial(), answer.http_status), (denial, status), "{answer:?}");
     assert!(!answer.allowed);
@@ -89,7 +89,7 @@ async fn row_3_a_disabled_token_is_dead(h: Harness) {
     check_dead(&answer, Denial::TokenDisabled);
 }
 
-/// In the store itself, before anybody has asked for it.
+/// Changes the store itself, before the first introspection.
 async fn disable(h: &Harness, id: &str) {
     let id = CredentialId::parse(id).expect("an id");
     let store = store::open(&h.database.url()).await.expect("the store opens");
@@ -98,7 +98,7 @@ async fn disable(h: &Harness, id: &str) {
         tx.find_credential(id, Lock::Update).await.expect("a read").expect("it is there");
     credential.disable_time = Some(credential.create_time);
     tx.update_credential(&credential).await.expect("it is changed");
-    // Any event will do; this one is taken from the log and given an id of its own.
+    // Any event will do: this one is copied from the log with a new id.
     let mut event =
         store.list_audit_events(&Default::default(), None, 1).await.expect("a page").remove(0);
     event.id = sophic_auth::model::EventId(id.0);
@@ -115,7 +115,7 @@ async fn row_4_a_disabled_principal_is_refused(h: Harness) {
     check_dead(&answer, Denial::PrincipalDisabled);
     let answer = root.introspect(&pat, "other", &[Scope::Read]).await;
     check_dead(&answer, Denial::PrincipalDisabled);
-    // To a user who is not disabled the disabled workspace is one that is not there.
+    // For an active user, a disabled workspace looks like an absent one.
     let answer = root.introspect(&foreign, "acme", &[Scope::Read]).await;
     check(&answer, Denial::NotAMember, 403);
     set_disabled(&root, false).await;
@@ -226,8 +226,8 @@ async fn the_lifetime_of_an_answer_ends_with_the_credential(h: Harness) {
     assert_eq!(unknown.cache_ttl.unwrap_or_default(), prost_types::Duration::default());
 }
 
-/// In the words of the issue.
-async fn the_story_of_the_seed_holds(h: Harness) {
+/// The scenario in the first issue.
+async fn the_scenario_of_the_first_issue_works(h: Harness) {
     let root = directory(&h).await;
     let gateway = h.caller("edge", &[Permission::Introspect]).await;
     let key = root.create_key("acme", &[Scope::Read, Scope::Capture]).await.token;
@@ -251,7 +251,7 @@ async fn the_story_of_the_seed_holds(h: Harness) {
     assert!(answer.allowed);
 
     for token in [key, pat, bounded] {
-        // Who holds the text may end it.
+        // The holder of a token may revoke it.
         gateway.revoke_token(&token).await;
         let answer = gateway.introspect(&token, "acme", &[Scope::Read]).await;
         check_dead(&answer, Denial::TokenRevoked);

@@ -1,4 +1,4 @@
-//! When and from where a credential was last used, which introspection itself does not write.
+//! Time and address of the last use, which are not written by the introspection itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::stores::{Database, Fixture, on_every_store};
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    a_use_is_written_by_and_by_with_the_clients_address,
-    what_was_not_written_yet_is_written_when_the_server_stops,
-    what_is_refused_for_being_dead_is_no_use,
-    a_use_moves_neither_etag_nor_revision_nor_log,
-    a_use_never_moves_backwards_when_replicas_race,
+    a_use_is_written_later_with_the_clients_address,
+    pending_uses_are_written_when_the_server_stops,
+    an_inactive_credential_has_no_use,
+    a_use_changes_neither_etag_nor_revision_nor_log,
+    racing_replicas_never_move_a_use_backwards,
 }
 
 async fn get(root: &Actor, id: &str) -> pb::Credential {
@@ -39,7 +39,7 @@ async fn use_from(root: &Actor, token: &str, client_ip: &str) {
     root.auth().introspect(request).await.expect("an answer");
 }
 
-/// A server that writes last uses this often.
+/// Interval at which the server writes last uses.
 struct Flushing(Harness);
 
 impl Fixture for Flushing {
@@ -53,7 +53,7 @@ impl Fixture for Flushing {
     async fn tear_down(_: &Database) {}
 }
 
-async fn a_use_is_written_by_and_by_with_the_clients_address(Flushing(h): Flushing) {
+async fn a_use_is_written_later_with_the_clients_address(Flushing(h): Flushing) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
@@ -67,7 +67,7 @@ async fn a_use_is_written_by_and_by_with_the_clients_address(Flushing(h): Flushi
         .await;
 }
 
-async fn what_was_not_written_yet_is_written_when_the_server_stops(h: Harness) {
+async fn pending_uses_are_written_when_the_server_stops(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
@@ -80,7 +80,7 @@ async fn what_was_not_written_yet_is_written_when_the_server_stops(h: Harness) {
     assert!(row.expect("a row").last_use.is_some());
 }
 
-async fn what_is_refused_for_being_dead_is_no_use(h: Harness) {
+async fn an_inactive_credential_has_no_use(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let dead = root.create_key("acme", &[Scope::Read]).await;
@@ -91,13 +91,13 @@ async fn what_is_refused_for_being_dead_is_no_use(h: Harness) {
     };
     root.auth().revoke(revoke).await.expect("it is revoked");
     use_from(&root, &dead.token, "").await;
-    // Active, though not allowed: it was presented, and known.
+    // Active but not allowed: it was presented, which is a use.
     root.introspect(&refused.token, "elsewhere", &[]).await;
     assert_eq!(h.running.service.flush_last_uses().await, 1);
     assert!(get(&root, &refused.credential.expect("one").id).await.last_use_time.is_some());
 }
 
-async fn a_use_moves_neither_etag_nor_revision_nor_log(h: Harness) {
+async fn a_use_changes_neither_etag_nor_revision_nor_log(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await;
@@ -116,7 +116,7 @@ async fn a_use_moves_neither_etag_nor_revision_nor_log(h: Harness) {
     );
 }
 
-async fn a_use_never_moves_backwards_when_replicas_race(h: Harness) {
+async fn racing_replicas_never_move_a_use_backwards(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let mut ids = Vec::new();

@@ -1,4 +1,4 @@
-//! Credentials from their making to their end, as the RPCs show them.
+//! Credentials from creation to revocation, as the RPCs show them.
 
 use std::collections::HashMap;
 
@@ -13,11 +13,11 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_key_is_given_back_as_it_was_made,
-    a_pat_is_given_back_as_it_was_made,
+    a_key_is_returned_as_it_was_created,
+    a_pat_is_returned_as_it_was_created,
     tokens_differ_and_are_shown_once,
     revoking_is_idempotent_and_keeps_the_first_time,
-    a_credential_that_is_not_there_is_not_found,
+    an_absent_credential_is_not_found,
 }
 
 async fn get(actor: &Actor, id: &str) -> sophic_auth::grpc::pb::Credential {
@@ -26,13 +26,13 @@ async fn get(actor: &Actor, id: &str) -> sophic_auth::grpc::pb::Credential {
     response.into_inner().credential.expect("it is given")
 }
 
-async fn a_key_is_given_back_as_it_was_made(h: Harness) {
+async fn a_key_is_returned_as_it_was_created(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let request = CreateKeyRequest {
         workspace: "acme".to_owned(),
         name: "Größe 🚀".to_owned(),
-        // Duplicates are one, and the order is fixed.
+        // Duplicates are removed, and the order is fixed.
         scopes: vec![Scope::Admin.into(), Scope::Read.into(), Scope::Admin.into()],
         expiration: Some(create_key_request::Expiration::ExpireTime(prost_types::Timestamp {
             seconds: 4_102_444_800,
@@ -63,7 +63,7 @@ async fn a_key_is_given_back_as_it_was_made(h: Harness) {
     assert_eq!(get(&root, &made.id).await, made);
 }
 
-async fn a_pat_is_given_back_as_it_was_made(h: Harness) {
+async fn a_pat_is_returned_as_it_was_created(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
     let request = CreatePatRequest {
@@ -83,12 +83,12 @@ async fn a_pat_is_given_back_as_it_was_made(h: Harness) {
     assert_eq!((made.workspace_id.as_str(), made.user_id.as_str()), ("", "ada"));
     assert_eq!(made.max_role(), Role::Member);
     let (begin, end) = (made.create_time.expect("a time"), made.expire_time.expect("a time"));
-    // From when it was asked for, which is a moment before it was made.
+    // Counted from the request, a moment before the credential was created.
     let lived = (end.seconds - begin.seconds) * 1_000_000_000 + i64::from(end.nanos - begin.nanos);
     assert!((3_500_000_000_000..=3_600_000_000_000).contains(&lived), "{lived}");
     assert!(response.token.starts_with("sophic_pat_"));
     assert_eq!(get(&root, &made.id).await, made);
-    // No bound asked for is the highest role.
+    // Without a downscope it is the highest role.
     let unbounded = root.create_pat("ada", &[Scope::Read], Role::Unspecified).await;
     assert_eq!(unbounded.credential.expect("it is given").max_role(), Role::Owner);
 }
@@ -130,7 +130,7 @@ async fn revoking_is_idempotent_and_keeps_the_first_time(h: Harness) {
     assert_eq!(dead.revoke_time, first.effective_time);
 }
 
-async fn a_credential_that_is_not_there_is_not_found(h: Harness) {
+async fn an_absent_credential_is_not_found(h: Harness) {
     let root = h.root().await;
     let id = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
     let request = GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
@@ -141,7 +141,7 @@ async fn a_credential_that_is_not_there_is_not_found(h: Harness) {
         ..Default::default()
     };
     assert_eq!(refused(root.auth().revoke(request).await), absent);
-    // By text that is no credential's it succeeds all the same.
+    // It succeeds for the text of no credential too.
     let nothing = root.revoke_token("sophic_key_nobodys").await;
     assert_eq!(nothing.effective_time, None);
 }

@@ -1,4 +1,4 @@
-//! ListCredentials: the filters and orders of the protocol, and pages that fit only what they were made for.
+//! ListCredentials: filters, orders, and page tokens that are valid only for their list.
 
 use prost_types::{Duration, Timestamp};
 use sophic_auth::grpc::pb::{
@@ -13,11 +13,11 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    each_filter_finds_what_it_says,
-    each_order_is_as_it_says_page_by_page,
+    each_filter_finds_exactly_its_credentials,
+    each_order_holds_across_pages,
     a_page_fits_only_its_filter_and_order,
-    a_page_of_what_expires_soon_fits_as_time_goes_on,
-    what_no_name_can_be_is_refused,
+    a_page_of_expiring_credentials_stays_valid_as_time_passes,
+    impossible_names_are_refused,
 }
 
 async fn list(
@@ -59,7 +59,7 @@ fn all() -> ListCredentialsRequest {
     ListCredentialsRequest::default()
 }
 
-async fn each_filter_finds_what_it_says(h: Harness) {
+async fn each_filter_finds_exactly_its_credentials(h: Harness) {
     let root = filled(&h).await;
     let everything = ["ci-late", "ci-never", "cd-soon", "laptop"];
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
@@ -109,7 +109,7 @@ async fn each_filter_finds_what_it_says(h: Harness) {
     }
 }
 
-async fn each_order_is_as_it_says_page_by_page(h: Harness) {
+async fn each_order_holds_across_pages(h: Harness) {
     let root = filled(&h).await;
     let cases: [(CredentialOrder, &[&str]); 5] = [
         (CredentialOrder::Unspecified, &["ci-late", "ci-never", "cd-soon", "laptop"]),
@@ -156,7 +156,7 @@ async fn a_page_fits_only_its_filter_and_order(h: Harness) {
     }
 }
 
-async fn a_page_of_what_expires_soon_fits_as_time_goes_on(h: Harness) {
+async fn a_page_of_expiring_credentials_stays_valid_as_time_passes(h: Harness) {
     let root = filled(&h).await;
     let first = ListCredentialsRequest {
         expiring_within: Some(Duration { seconds: 10_000, nanos: 0 }),
@@ -169,7 +169,7 @@ async fn a_page_of_what_expires_soon_fits_as_time_goes_on(h: Harness) {
     assert_eq!(names(&root, next).await, ["ci-late"]);
 }
 
-async fn what_no_name_can_be_is_refused(h: Harness) {
+async fn impossible_names_are_refused(h: Harness) {
     let root = h.root().await;
     let cases = [
         (ListCredentialsRequest { name_prefix: "a\0".to_owned(), ..all() }, "name_prefix"),

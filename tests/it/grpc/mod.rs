@@ -1,4 +1,4 @@
-//! The gRPC face, from outside: every RPC through the generated client, and the wire itself where no client would go.
+//! The gRPC face from outside: every RPC through the generated client, and handwritten requests that no client sends.
 
 mod acting_user;
 mod arguments;

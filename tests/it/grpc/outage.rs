@@ -1,5 +1,5 @@
-//! A store that is gone: answers from memory while the lease holds, and then the truth, which is that nobody can tell.
-//! On Postgres: a file does not go away.
+//! An outage of the store: answers come from memory while the lease holds, and then calls fail as unavailable. Postgres
+//! only, since a file does not go away.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::stores::{Database, Fixture as _};
 use crate::waits::{PATIENCE, drop_after, within};
 
 const LEASE: Duration = Duration::from_secs(1);
-/// The name that health has for what needs the store.
+/// Health service name for management.
 const MANAGEMENT: &str = "sophic.auth.v1.DirectoryService";
 struct Outage {
     server: Harness,
@@ -28,7 +28,7 @@ struct Outage {
     key: String,
 }
 
-/// A server with a key in its memory, and its database gone.
+/// A server with a key in its cache, whose database is gone.
 async fn outage(grace: Duration) -> Outage {
     let h = Harness::set_up(Database::postgres().await.into()).await;
     let server = h
@@ -43,7 +43,7 @@ async fn outage(grace: Duration) -> Outage {
     let gateway = h.gateway().await.via(&server);
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.wait_until_read_by(&server).await;
-    // What was read again after the last change is in memory, and is from now on.
+    // Reading again after the last change puts the current state into memory.
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
     h.database.refuse_connections().await;
@@ -58,7 +58,7 @@ impl Outage {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_cannot_tell() {
+async fn without_its_store_a_server_answers_for_a_lease_and_then_is_unavailable() {
     let outage = outage(Duration::ZERO).await;
     let refused = within("the lease ends, and nobody can tell", async {
         loop {
@@ -73,7 +73,7 @@ async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_ca
     .await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     outage.server.database.allow_connections().await;
-    // It finds back by itself.
+    // It reconnects by itself.
     within("it finds back to its store", async {
         loop {
             match outage.ask(&outage.key).await {
@@ -86,7 +86,7 @@ async fn without_its_store_a_server_answers_for_a_lease_and_then_says_that_it_ca
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_grace_it_goes_on_with_what_it_knew_and_says_so() {
+async fn with_a_grace_a_server_goes_on_with_stale_answers() {
     let outage = outage(Duration::from_secs(3_600)).await;
     within("its answers are stale", async {
         loop {
@@ -98,21 +98,21 @@ async fn with_a_grace_it_goes_on_with_what_it_knew_and_says_so() {
         }
     })
     .await;
-    // What it never knew, it cannot tell.
+    // A token that is not in memory cannot be answered.
     let token = sophic_auth::token::Token::mint(
         sophic_auth::token::TokenKind::Key,
         &sophic_auth::token::OsRandom,
     );
     let unknown = outage.ask(token.expect("randomness").expose()).await.expect_err("no answer");
     assert_eq!(unknown.code(), Code::Unavailable);
-    // And whoever wants no old answers gets none.
+    // And a request for a fresh answer fails.
     let token = outage.key.clone();
     let request = IntrospectRequest { token, fresh: true, ..Default::default() };
     let fresh = outage.gateway.auth().introspect(request).await.expect_err("no fresh answer");
     assert_eq!(fresh.code(), Code::Unavailable);
 }
 
-/// A server whose way to its database leads through a proxy, with a key in its memory.
+/// A server that reaches its database through a proxy, with a key in its cache.
 struct Cut {
     outage: Outage,
     proxy: Proxy,
@@ -136,7 +136,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     until(&server, "", ServingStatus::Serving).await;
     until(&server, MANAGEMENT, ServingStatus::Serving).await;
-    // What is read after the last change is in memory, and stays there.
+    // Reading after the last change puts the current state into memory.
     h.wait_until_read_by(&server).await;
     assert!(root.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
@@ -144,7 +144,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
 }
 
 impl Cut {
-    /// The store is gone: nothing listens there, or what listens is silent.
+    /// Cuts the store off: connections are refused, or get no answer.
     fn cut(&self, mode: Mode) {
         self.proxy.set(mode);
         if mode == Mode::Refuse {
@@ -161,7 +161,7 @@ impl Cut {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_is_ready_while_memory_answers_and_says_that_management_is_not() {
+async fn a_server_is_ready_for_introspection_but_not_for_management_while_memory_answers() {
     let cut = behind_a_proxy(|config| config.cache.lease = Duration::from_mins(1)).await;
     let server = &cut.outage.server;
     cut.cut(Mode::Refuse);
@@ -180,7 +180,7 @@ async fn a_server_is_ready_while_memory_answers_and_says_that_management_is_not(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_stops_being_ready_when_its_grace_is_over() {
+async fn a_server_is_not_ready_after_its_grace() {
     let cut = behind_a_proxy(|config| {
         (config.cache.lease, config.cache.outage_grace) = (LEASE, Duration::from_secs(3));
     })
@@ -200,7 +200,7 @@ async fn a_server_stops_being_ready_when_its_grace_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refused_at_once() {
+async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once() {
     for mode in [Mode::Refuse, Mode::Stall] {
         let cut = behind_a_proxy(|config| {
             (config.cache.lease, config.cache.outage_grace) = (LEASE, Duration::from_mins(10));
@@ -216,7 +216,7 @@ async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refus
             let refused = cut.outage.gateway.auth().introspect(fresh).await;
             assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
         };
-        // The first are refused long before their time is over, and while they wait the server learns of it.
+        // The first calls are refused long before their deadlines, and meanwhile the server notices the outage.
         let list = async {
             let request = ListWorkspacesRequest::default();
             let refused = cut.outage.gateway.directory().list_workspaces(request).await;
@@ -234,7 +234,7 @@ async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refus
             while !cut.outage.ask(&cut.outage.key).await.expect("what was known").stale {}
         })
         .await;
-        // Many at once: were each to wait for the store, even a tenth of a second, this would take minutes.
+        // Many calls at once: if each waited a tenth of a second for the store, this would take minutes.
         let begun = Instant::now();
         let mut askers = JoinSet::new();
         let outage = Arc::new(cut.outage);
@@ -249,7 +249,7 @@ async fn once_the_store_is_known_to_be_away_memory_answers_and_all_else_is_refus
         within("memory answers at once", askers.join_all()).await;
         eprintln!("{mode:?}: 1,600 stale answers in {:?}", begun.elapsed());
         let outage = Arc::into_inner(outage).expect("nobody asks any more");
-        // It is found again without anybody's help.
+        // The server reconnects by itself.
         cut.proxy.set(Mode::Pass);
         until(&outage.server, MANAGEMENT, ServingStatus::Serving).await;
         within("its answers are fresh again", async {

@@ -1,4 +1,4 @@
-//! A thousand credentials, page by page, while others are being made: each exactly once.
+//! Pages list a thousand credentials exactly once each, while others are created.
 
 use std::collections::HashSet;
 
@@ -45,7 +45,7 @@ async fn a_thousand_credentials_are_listed_once_each_while_others_are_made(h: Ha
     assert!(seen.iter().all(|id| made.contains(id) || others.contains(id)));
 }
 
-/// Makes this many keys, from so many sides at once.
+/// Creates this many keys, in parallel.
 async fn make(root: &crate::harness::Actor, sides: usize, each: usize) -> Vec<String> {
     let sides: Vec<_> = (0..sides)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! The table of permissions, walked: each RPC asked by a caller with all permissions but those that it needs, and by
-//! callers that have one permission only, for each kind of message that permissions depend on.
+//! The table of permissions: each RPC is called by a caller with all permissions except those that it needs, and by
+//! callers with a single permission, for each kind of message that permissions depend on.
 
 use prost::Message;
 use sophic_auth::grpc::DESCRIPTORS;
@@ -15,9 +15,9 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    every_rpc_is_refused_to_who_lacks_its_permission,
-    who_has_one_permission_may_what_the_table_says_and_nothing_else,
-    introspect_alone_ends_nothing_by_id_whoever_is_named,
+    every_rpc_is_refused_without_its_permission,
+    a_caller_with_one_permission_may_do_exactly_what_the_table_says,
+    the_introspect_permission_alone_revokes_nothing_by_id,
 }
 
 pub(super) fn paths() -> Vec<String> {
@@ -38,7 +38,7 @@ pub(super) fn rule(path: &str) -> Rule {
     Rpc::at(path).expect("every RPC of the proto has a row").row().rule
 }
 
-async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
+async fn every_rpc_is_refused_without_its_permission(h: Harness) {
     let mut callers = Vec::new();
     let nobody = h.anonymous();
     for path in paths() {
@@ -49,7 +49,7 @@ async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
         let name = format!("lacks-{}", callers.len());
         let lacking = h.caller(&name, &others).await;
         callers.push(name);
-        // Bytes that are no message: they are not even decoded.
+        // Bytes that are not a message. They are not decoded.
         let rejected = |token| Frames::of(&[b"\xff\xff\xff"]).with_authorization(token);
         let status = wire::status(&h, &path, rejected(lacking.authorization())).await;
         assert_eq!(
@@ -67,7 +67,7 @@ async fn every_rpc_is_refused_to_who_lacks_its_permission(h: Harness) {
     assert!(callers.len() >= 18, "{callers:?}");
 }
 
-/// A message of this case: well formed, of things that are there for it alone, with a fitting acting user or without.
+/// A valid message for this case, about fixtures made for it, with or without an acting user.
 async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec<u8> {
     use revoke_request::Credential::{CredentialId, Token};
     let acting_user = acting_user.to_owned();
@@ -117,7 +117,7 @@ async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec
     }
 }
 
-/// Callers that have one permission each; acme, and its owner.
+/// Callers with one permission each, acme, and its owner.
 async fn callers_of_one(h: &Harness) -> (Actor, Vec<(Permission, Actor)>) {
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -130,7 +130,7 @@ async fn callers_of_one(h: &Harness) -> (Actor, Vec<(Permission, Actor)>) {
     (root, callers)
 }
 
-async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harness) {
+async fn a_caller_with_one_permission_may_do_exactly_what_the_table_says(h: Harness) {
     let (root, callers) = callers_of_one(&h).await;
     let store = h.database.open().await;
     let ask = async |caller: &Actor, path: &str, message: &[u8]| {
@@ -144,7 +144,7 @@ async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harn
         let any_of = rule(&path).any_of();
         for (permission, caller) in &callers {
             if !matches!(rule(&path), Rule::ByMessage(_)) || !any_of.contains(*permission) {
-                // Bytes that are no message: who may call it is told so.
+                // Bytes that are not a message. A caller with the permission gets that error.
                 let expected =
                     if any_of.contains(*permission) { "MALFORMED" } else { "PERMISSION_MISSING" };
                 let answer = ask(caller, &path, b"\xff\xff\xff").await;
@@ -174,7 +174,7 @@ async fn who_has_one_permission_may_what_the_table_says_and_nothing_else(h: Harn
     assert!(asked >= 40, "{asked}");
 }
 
-async fn introspect_alone_ends_nothing_by_id_whoever_is_named(h: Harness) {
+async fn the_introspect_permission_alone_revokes_nothing_by_id(h: Harness) {
     let (root, _) = callers_of_one(&h).await;
     let gateway = h.gateway().await;
     let made = root.create_key("acme", &[Scope::Read]).await;

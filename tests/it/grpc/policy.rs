@@ -1,4 +1,4 @@
-//! The server's policy and a workspace's own: enforced where credentials are made and rotated, and told in errors.
+//! The policies of the server and of a workspace, enforced when credentials are created and rotated.
 
 use prost_types::Duration;
 use sophic_auth::grpc::pb::{
@@ -16,14 +16,14 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_key_lives_no_longer_than_the_policy_says,
-    pats_have_limits_of_their_own,
-    no_more_live_keys_than_there_may_be_however_many_race,
-    overlaps_have_a_floor_and_a_ceiling,
-    a_rotated_key_gives_its_place_to_its_successor,
-    a_successor_lives_no_longer_than_the_policy_says,
+    a_key_expires_within_the_lifetime_of_the_policy,
+    pats_have_separate_limits,
+    the_number_of_active_keys_is_bounded_under_races,
+    overlaps_have_a_minimum_and_a_maximum,
+    a_rotated_key_and_its_successor_count_once,
+    a_successor_expires_within_the_lifetime_of_the_policy,
     a_workspace_may_be_stricter_and_never_laxer,
-    a_policy_changes_only_where_it_is_named,
+    a_put_changes_only_the_limits_that_it_names,
     limits_that_contradict_each_other_are_refused,
 }
 
@@ -68,7 +68,7 @@ async fn pat(actor: &Actor, ttl: Option<i64>) -> Result<pb::CreatePatResponse, S
     actor.auth().create_pat(request).await.map(tonic::Response::into_inner)
 }
 
-/// The field that is wrong, and that its description names this.
+/// Asserts the invalid field, and that its description contains this.
 fn refuses<T: std::fmt::Debug>(outcome: Result<T, Status>, field: &str, named: &str) {
     let status = outcome.expect_err("it is refused");
     assert!(status.message().contains(named), "{status:?}");
@@ -83,8 +83,8 @@ fn too_many<T: std::fmt::Debug>(outcome: Result<T, Status>, max: &str) {
     assert_eq!(info.metadata.get("max").map(String::as_str), Some(max));
 }
 
-async fn a_key_lives_no_longer_than_the_policy_says(h: Harness) {
-    let keys = CredentialLimits { lifetime_max: Some(days(90)), ..CredentialLimits::default() };
+async fn a_key_expires_within_the_lifetime_of_the_policy(h: Harness) {
+    let keys = CredentialLimits { lifetime_max: Some(days(90)), ..Limits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
     refuses(key(&root, None).await, "expiration", "90d");
@@ -101,27 +101,23 @@ async fn a_key_lives_no_longer_than_the_policy_says(h: Harness) {
     refuses(root.auth().create_key(request).await, "expire_time", "90d");
 }
 
-async fn pats_have_limits_of_their_own(h: Harness) {
-    let pats = CredentialLimits {
-        expiry_required: true,
-        live_max: Some(2),
-        ..CredentialLimits::default()
-    };
+async fn pats_have_separate_limits(h: Harness) {
+    let pats = CredentialLimits { expiry_required: true, live_max: Some(2), ..Limits::default() };
     let (_server, root) = strict(&h, Policy { pats, ..Policy::default() }).await;
     refuses(pat(&root, None).await, "expiration", "policy");
     pat(&root, Some(1_000 * DAY)).await.expect("one");
     let second = pat(&root, Some(DAY)).await.expect("two");
     too_many(pat(&root, Some(DAY)).await, "2");
     key(&root, None).await.expect("that was about personal access tokens");
-    // What is dead does not count.
+    // Revoked and expired keys do not count.
     let credential = Some(pb::revoke_request::Credential::Token(second.token));
     let revoke = pb::RevokeRequest { credential, ..Default::default() };
     root.auth().revoke(revoke).await.expect("it is revoked");
     pat(&root, Some(DAY)).await.expect("there is room");
 }
 
-async fn no_more_live_keys_than_there_may_be_however_many_race(h: Harness) {
-    let keys = CredentialLimits { live_max: Some(5), ..CredentialLimits::default() };
+async fn the_number_of_active_keys_is_bounded_under_races(h: Harness) {
+    let keys = CredentialLimits { live_max: Some(5), ..Limits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let pats = CredentialLimits { live_max: Some(3), ..CredentialLimits::default() };
     let policy = Policy { pats, ..Policy::default() };
@@ -142,7 +138,7 @@ async fn no_more_live_keys_than_there_may_be_however_many_race(h: Harness) {
     assert_eq!(made, (5, 3));
 }
 
-async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
+async fn overlaps_have_a_minimum_and_a_maximum(h: Harness) {
     let policy = Policy { overlap_min: days(1), overlap_max: Some(days(7)), ..Policy::default() };
     let (_server, root) = strict(&h, policy).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
@@ -150,7 +146,7 @@ async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
     refuses(rotate::rotate(&root, with(0)).await, "overlap", "from 1d to 7d");
     refuses(rotate::rotate(&root, with(7 * DAY + 1)).await, "overlap", "from 1d to 7d");
     rotate::rotate(&root, with(7 * DAY)).await.expect("as long as it may");
-    // Where none is named it is as little as there may be, and a retry finds it so.
+    // The default overlap is the minimum, and a retry finds it unchanged.
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let request_id = "0f6f3f1c-7a55-4c0b-9d2e-3a1f5c2b7d10".to_owned();
     let request = RotateRequest { request_id, ..rotate::of(&id) };
@@ -166,20 +162,20 @@ async fn overlaps_have_a_floor_and_a_ceiling(h: Harness) {
     assert_eq!(fields(Err::<(), _>(status)), ["request_id"]);
 }
 
-async fn a_rotated_key_gives_its_place_to_its_successor(h: Harness) {
-    let keys = CredentialLimits { live_max: Some(1), ..CredentialLimits::default() };
+async fn a_rotated_key_and_its_successor_count_once(h: Harness) {
+    let keys = CredentialLimits { live_max: Some(1), ..Limits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let overlapping = |id: &str| RotateRequest { overlap: Some(span(60)), ..rotate::of(id) };
     let rotated = rotate::rotate(&root, overlapping(&id)).await.expect("it is rotated");
-    // But not to one after the other: two live as it is.
+    // But not to a second successor, since two are active already.
     let successor = rotated.credential.expect("the successor").id;
     too_many(rotate::rotate(&root, overlapping(&successor)).await, "1");
     rotate::rotate(&root, rotate::of(&successor)).await.expect("one for one");
     too_many(key(&root, None).await, "1");
 }
 
-async fn a_successor_lives_no_longer_than_the_policy_says(h: Harness) {
+async fn a_successor_expires_within_the_lifetime_of_the_policy(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
@@ -236,7 +232,7 @@ async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
     let overlap = Some(span(61));
     let outcome = rotate::rotate(&root, RotateRequest { overlap, ..rotate::of(&id) }).await;
     refuses(outcome, "overlap", "1m");
-    // What was put where the server's own was laxer holds no more than the server's own.
+    // A limit that was put under a laxer server policy is capped by the new one.
     let easy = root.via(&h);
     put(&easy, Some(laxer)).await.expect("that server has no policy");
     refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
@@ -245,7 +241,7 @@ async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
 
 type Change = fn(&mut WorkspacePolicy);
 
-async fn a_policy_changes_only_where_it_is_named(h: Harness) {
+async fn a_put_changes_only_the_limits_that_it_names(h: Harness) {
     let root = h.root().await;
     let policy = WorkspacePolicy {
         key_lifetime_max: Some(Duration { seconds: DAY, nanos: 500_000_000 }),
@@ -266,7 +262,7 @@ async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     let listed = listed.expect("a page").into_inner().workspaces;
     let policies: Vec<_> = listed.iter().map(|workspace| workspace.policy).collect();
     assert_eq!(policies, [Some(policy), None]);
-    // Each alone, another value and then none at all; in a batch as alone.
+    // Each field alone: another value, then none. In a batch as in a single call.
     let mut kept = policy;
     let nought = (Some(span(0)), Some(0), Some(false));
     let steps: [(WorkspacePolicy, Change); 6] = [
@@ -282,7 +278,7 @@ async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     for (named, change) in steps {
         change(&mut kept);
         let put = put(&root, Some(named)).await.expect("it is put").policy;
-        // The last limit of all takes the policy with it.
+        // Removing the last limit removes the policy.
         let expected = (named.key_expiry_required.is_none()).then_some(kept);
         assert_eq!(put, expected, "{named:?}");
     }
@@ -308,7 +304,7 @@ async fn a_policy_changes_only_where_it_is_named(h: Harness) {
     };
     let fields = fields(put(&root, Some(wrong)).await);
     assert_eq!(fields, ["workspace.policy.key_lifetime_max", "workspace.policy.overlap_min"]);
-    // A workspace that is put anew asks nothing.
+    // A workspace that is put again has no policy.
     root.delete_workspace("acme").await;
     assert_eq!(put(&root, None).await.expect("it is put").policy, None);
 }

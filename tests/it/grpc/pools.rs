@@ -1,4 +1,4 @@
-//! Few connections to the database, and many who want one: each waits its turn, and none waits for another that waits for it.
+//! A small connection pool with many users: each waits its turn, and there is no deadlock.
 
 use sophic_auth::grpc::pb::{
     self, RevokeRequest, Role, RotateRequest, Scope, UpdateCredentialRequest, revoke_request,
@@ -11,7 +11,7 @@ use crate::harness::{Actor, Harness};
 use crate::stores::{Database, run};
 use crate::waits::within;
 
-/// Keys on each of which all is done that is done on behalf of somebody.
+/// Number of keys on which every call with an acting user is made.
 const KEYS: usize = 30;
 
 async fn with_one_of_each(h: Harness) {
@@ -40,7 +40,7 @@ async fn with_one_of_each(h: Harness) {
     .await;
 }
 
-/// Updates, rotates and revokes, for an acting user: what has most to read before it may.
+/// Updates, rotates and revokes for an acting user: the calls that read the most before they write.
 async fn on_behalf(root: &Actor, key: pb::Credential) -> Result<(), tonic::Status> {
     let (mut auth, acting_user) = (root.auth(), "grace".to_owned());
     let update = UpdateCredentialRequest {
@@ -59,6 +59,6 @@ async fn on_behalf(root: &Actor, key: pb::Credential) -> Result<(), tonic::Statu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_management_call_is_done_with_a_pool_of_one() {
+async fn every_management_call_works_with_a_pool_of_one_connection() {
     run(Database::postgres().await, with_one_of_each).await;
 }

@@ -1,4 +1,4 @@
-//! Cleaning up while the service is in use: what is dead goes, what lives answers, and followers of the log miss nothing.
+//! Purging while the service is in use: inactive rows are deleted, active ones answer, and watchers miss nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::stores::{Database, Fixture, on_every_store};
 use crate::waits::eventually;
 
 on_every_store! {
-    what_is_dead_is_purged_under_load_and_what_lives_answers,
+    under_load_inactive_credentials_are_purged_and_active_ones_answer,
 }
 
-/// A server that cleans up all the time, all that is a moment old.
+/// A server that purges continuously everything that is a moment old.
 struct Purging(Harness);
 
 impl Fixture for Purging {
@@ -30,7 +30,7 @@ impl Fixture for Purging {
     async fn tear_down(_: &Database) {}
 }
 
-/// Makes keys, and ends every second one of them; the tokens of those that live.
+/// Creates keys and revokes every second one. Returns the tokens of the active ones.
 async fn work(root: Actor, rounds: usize) -> Vec<String> {
     let mut living = Vec::new();
     for round in 0..rounds {
@@ -51,7 +51,7 @@ async fn work(root: Actor, rounds: usize) -> Vec<String> {
     living
 }
 
-async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Purging) {
+async fn under_load_inactive_credentials_are_purged_and_active_ones_answer(Purging(h): Purging) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let (one, two) = tokio::join!(work(root.clone(), 30), work(root.clone(), 30));
@@ -67,7 +67,7 @@ async fn what_is_dead_is_purged_under_load_and_what_lives_answers(Purging(h): Pu
     for token in one.iter().chain(&two) {
         assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);
     }
-    // All but the newest row, in time: the server itself has applied the rest.
+    // In time all but the newest row is purged, since the server has applied the rest.
     let rows = async || store.list_changes(Default::default(), 1_000).await.expect("rows").len();
     eventually("the log is cut", async || rows().await == 1).await;
 }

@@ -1,4 +1,4 @@
-//! Puts change only what they name; two workspaces swap their slugs in one call; a slug that is taken says whose it is.
+//! Puts change only fields that are set, can swap slugs in one call, and name the workspace of a taken slug.
 
 use std::collections::HashMap;
 
@@ -17,11 +17,11 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     a_put_changes_only_what_it_names,
-    enabling_is_said_explicitly,
-    what_is_new_needs_its_names,
+    enabling_must_be_explicit,
+    a_new_entity_needs_its_names,
     two_workspaces_swap_their_slugs_in_one_call,
-    several_are_put_all_or_none,
-    a_slug_that_is_taken_says_whose_it_is_to_who_may_know,
+    a_batch_of_puts_succeeds_or_fails_as_a_whole,
+    a_taken_slug_names_its_workspace_if_the_caller_may_know,
 }
 
 fn of(id: &str) -> Workspace {
@@ -78,7 +78,7 @@ async fn a_put_changes_only_what_it_names(h: Harness) {
     assert_eq!(still.create_time, robert.create_time);
 }
 
-async fn enabling_is_said_explicitly(h: Harness) {
+async fn enabling_must_be_explicit(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -97,12 +97,12 @@ async fn enabling_is_said_explicitly(h: Harness) {
     }
 }
 
-async fn what_is_new_needs_its_names(h: Harness) {
+async fn a_new_entity_needs_its_names(h: Harness) {
     let root = h.root().await;
     assert_eq!(fields(put(&root, of("w1")).await), ["workspace.slug", "workspace.display_name"]);
     let nobody = User { id: "bob".to_owned(), ..Default::default() };
     assert_eq!(fields(put_user(&root, nobody.clone()).await), ["user.display_name"]);
-    // What was deleted is as new.
+    // A deleted workspace starts anew.
     put(&root, named("w1", "acme")).await.expect("it is put");
     root.delete_workspace("acme").await;
     assert_eq!(fields(put(&root, of("w1")).await).len(), 2);
@@ -138,7 +138,7 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
     let events = of_action(&root, "workspace.put").await;
     let targets: Vec<_> = events[2..].iter().map(|event| &*event.target_id).collect();
     assert_eq!(targets, ["w1", "w2", "w1", "w2"]);
-    // Neither slug is left reserved: a third takes what both give up, by a ring of three.
+    // Neither slug is left reserved: a third workspace can take part in a ring of three.
     put(&root, named("w3", "red")).await.expect("it is put");
     let ring = [slug("w1", "blue"), slug("w2", "red"), slug("w3", "green")];
     put_all(&root, &ring).await.expect("they are put");
@@ -148,7 +148,7 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
     other.running.stop().await;
 }
 
-async fn several_are_put_all_or_none(h: Harness) {
+async fn a_batch_of_puts_succeeds_or_fails_as_a_whole(h: Harness) {
     let root = h.root().await;
     put(&root, named("w1", "blue")).await.expect("it is put");
     let revision = h.running.service.revision().await.expect("a revision");
@@ -168,7 +168,7 @@ async fn several_are_put_all_or_none(h: Harness) {
     assert_eq!(h.running.service.revision().await.expect("a revision"), revision);
 }
 
-async fn a_slug_that_is_taken_says_whose_it_is_to_who_may_know(h: Harness) {
+async fn a_taken_slug_names_its_workspace_if_the_caller_may_know(h: Harness) {
     let root = h.root().await;
     let writer = h.caller("writer", &[Permission::DirectoryWrite]).await;
     for (id, slug) in [("w1", "gone"), ("w2", "old"), ("w2", "new")] {

@@ -1,4 +1,4 @@
-//! Refusals and failures that no other file comes to: each is met once, and says why by name.
+//! Reasons that no other file covers, each asserted once by name.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ on_every_store! {
     a_caller_with_a_certificate_has_no_token_to_rotate,
     a_caller_that_is_revoked_is_not_rotated,
     a_credential_that_has_expired_is_not_rotated,
-    a_revision_that_is_not_there_yet_is_not_reached,
-    a_store_that_another_holds_for_too_long_is_busy,
-    a_watcher_that_reads_too_slowly_is_told_so,
-    a_row_that_cannot_be_read_is_a_fault_of_the_service,
+    a_future_revision_is_not_reached,
+    a_store_that_is_locked_for_too_long_is_busy,
+    a_watcher_that_reads_too_slowly_gets_an_error,
+    an_unreadable_row_is_an_internal_error,
 }
 
 async fn rotate_caller(root: &Actor, caller: &str) -> (Code, String) {
@@ -53,7 +53,7 @@ async fn a_caller_that_is_revoked_is_not_rotated(h: Harness) {
     h.gateway().await;
     let revoke = RevokeCallerRequest { caller: "gateway".to_owned() };
     let revoked = root.admin().revoke_caller(revoke).await.expect("it is revoked").into_inner();
-    // Its name is free for another; its id is not.
+    // The name is free for another caller, but the id still finds this one.
     let id = revoked.caller.expect("it is given").id;
     let expected = (Code::FailedPrecondition, "CALLER_REVOKED".to_owned());
     assert_eq!(rotate_caller(&root, &id).await, expected);
@@ -79,7 +79,7 @@ async fn a_credential_that_has_expired_is_not_rotated(h: Harness) {
     assert_eq!(outcome, (Code::FailedPrecondition, "CREDENTIAL_EXPIRED".to_owned()));
 }
 
-async fn a_revision_that_is_not_there_yet_is_not_reached(h: Harness) {
+async fn a_future_revision_is_not_reached(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let made = root.create_key("acme", &[Scope::Read]).await;
@@ -91,7 +91,7 @@ async fn a_revision_that_is_not_there_yet_is_not_reached(h: Harness) {
     assert_eq!(outcome, (Code::Unavailable, "REVISION_NOT_REACHED".to_owned()));
 }
 
-async fn a_store_that_another_holds_for_too_long_is_busy(h: Harness) {
+async fn a_store_that_is_locked_for_too_long_is_busy(h: Harness) {
     let root = h.root().await;
     let create = async || {
         let request = CreateCallerRequest {
@@ -114,15 +114,15 @@ async fn a_store_that_another_holds_for_too_long_is_busy(h: Harness) {
     }
 }
 
-/// Together more changes than a server keeps in memory. Of all in one transaction Postgres would make minutes.
+/// Together more changes than a server keeps in memory. One transaction for all would take Postgres minutes.
 const BATCHES: u32 = 33;
 const BATCH: u32 = 2_000;
 
-async fn a_watcher_that_reads_too_slowly_is_told_so(h: Harness) {
+async fn a_watcher_that_reads_too_slowly_gets_an_error(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
     h.wait_until_read_by(&h).await;
-    // It takes the first byte of the first answer, and no more until it reads.
+    // It receives the first byte of the first response, and no more until it reads.
     let endpoint = Endpoint::from_shared(h.running.grpc_url()).expect("a URL");
     let channel = endpoint.initial_stream_window_size(1).connect().await.expect("it accepts");
     let watch = root.clone().via_channel(channel).auth().watch(WatchRequest::default()).await;
@@ -139,7 +139,7 @@ async fn a_watcher_that_reads_too_slowly_is_told_so(h: Harness) {
     assert_eq!((status.code(), &*reason(&status)), (Code::OutOfRange, "WATCHER_TOO_SLOW"));
 }
 
-async fn a_row_that_cannot_be_read_is_a_fault_of_the_service(h: Harness) {
+async fn an_unreadable_row_is_an_internal_error(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let credential_id = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
@@ -148,15 +148,15 @@ async fn a_row_that_cannot_be_read_is_a_fault_of_the_service(h: Harness) {
     let request = GetCredentialRequest { credential_id, ..Default::default() };
     let status = root.auth().get_credential(request).await.expect_err("it cannot be read");
     assert_eq!((status.code(), &*reason(&status)), (Code::Internal, "INTERNAL"));
-    // Its log has more under the same id.
+    // The log has the details under the same id.
     let info = status.get_details_error_info().expect("its details");
     assert!(!info.metadata["id"].is_empty());
     assert!(!format!("{status:?}").contains("damaged"), "{status:?}");
 }
 
-/// No test can take away the machine's random source: this is what each of the faces makes of its failure.
+/// No test can make the machine's random source fail, so this checks how each face reports the failure.
 #[test]
-fn a_random_source_that_fails_says_to_try_again() {
+fn a_failing_random_source_asks_for_a_retry() {
     let status = Status::from(ServiceError::from(RandomError));
     assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "RANDOM_UNAVAILABLE"));
 }

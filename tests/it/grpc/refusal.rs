@@ -1,9 +1,9 @@
-//! What a refused call says to programs, read out of its details.
+//! Reads the error details of a refused call.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The reason of its `ErrorInfo`, which must be of our domain.
+/// The reason in its `ErrorInfo`, whose domain must be ours.
 pub(crate) fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no reason: {status:?}"));
     assert_eq!(info.domain, "auth.sophic.so");
@@ -16,7 +16,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Code, 
     (status.code(), reason(&status))
 }
 
-/// The fields that are not as they must be, of an `INVALID_ARGUMENT`.
+/// The invalid fields of an `INVALID_ARGUMENT`.
 pub(crate) fn fields<T: std::fmt::Debug>(outcome: Result<T, Status>) -> Vec<String> {
     let status = outcome.expect_err("it is refused");
     assert_eq!((status.code(), &*reason(&status)), (Code::InvalidArgument, "ARGUMENT_INVALID"));

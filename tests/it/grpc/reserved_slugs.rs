@@ -1,4 +1,4 @@
-//! The 30 days for which a slug that was given up resolves to nothing, by a clock that the test turns.
+//! The 30 days for which a released slug does not resolve, with a clock that the test sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,7 +15,7 @@ on_every_store! {
     the_slug_of_a_deleted_workspace_is_free_after_30_days,
 }
 
-/// A clock that goes when it is turned.
+/// A clock that moves only when it is set.
 struct ManualClock(AtomicI64);
 
 impl Clock for ManualClock {
@@ -46,7 +46,7 @@ async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
     outcome.err().map(|error| error.reason)
 }
 
-/// All but the last microsecond of the reservation, and then that.
+/// Advances to the last microsecond of the reservation, and then past it.
 fn reservation() -> i64 {
     i64::try_from(SLUG_RESERVATION.as_micros()).expect("30 days")
 }
@@ -60,7 +60,7 @@ async fn the_slug_of_a_renamed_workspace_is_free_after_30_days(store: TestStore)
     assert_eq!(put(&service, "old", "third").await, Some(Reason::WorkspaceIdTaken));
     clock.turn(1);
     assert_eq!(put(&service, "w2", "old").await, None);
-    // Its first owner has lost it.
+    // Its first workspace has lost it.
     assert_eq!(put(&service, "w1", "old").await, Some(Reason::SlugTaken));
 }
 
@@ -73,7 +73,7 @@ async fn the_slug_of_a_deleted_workspace_is_free_after_30_days(store: TestStore)
     assert_eq!(put(&service, "w2", "old").await, Some(Reason::SlugTaken));
     clock.turn(1);
     assert_eq!(put(&service, "w2", "old").await, None);
-    // The dead workspace comes back under another name only.
+    // The deleted workspace can return only under another slug.
     assert_eq!(put(&service, "w1", "old").await, Some(Reason::SlugTaken));
     assert_eq!(put(&service, "w1", "other").await, None);
 }

@@ -1,5 +1,5 @@
-//! Calls that are cancelled by the hundred: a gateway's clients may, on the connection that all of them share, however busy
-//! the server is.
+//! Hundreds of cancelled calls: the clients of a gateway may cancel theirs on the shared connection, however busy the
+//! server is.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,16 @@ use crate::waits::{let_time_pass, within};
 
 on_every_store! {
     a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms,
-    a_flood_of_cancelled_requests_ends_no_connection_and_holds_nobody_up,
+    a_flood_of_cancelled_requests_neither_closes_connections_nor_delays_others,
 }
 
-/// What one connection has at once, by default.
+/// Default number of streams on one connection.
 const STREAMS: u32 = 256;
-/// Far more than h2 lets a connection have begun and cancelled before the server looks at any: 520 with a short message.
+/// Far more than h2 lets a connection begin and cancel before the server reads any: 520 with a short message.
 const FLOOD: u32 = 20_000;
 
 async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: Harness) {
-    // Without a limit all of it is looked up, and takes its time.
+    // Without a limit every token is looked up, which takes time.
     let server = h.another(|config| config.cache.unknown_rate_max = 0).await;
     let (channel, connections) = server.counting_channel().await;
     let gateway = h.gateway().await.via_channel(channel);
@@ -49,7 +49,7 @@ async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: 
     assert_eq!(connections.load(Ordering::Relaxed), 1, "it had to connect again");
 }
 
-/// A connection of HTTP/2 by hand.
+/// A handwritten HTTP/2 connection.
 pub(super) struct Raw {
     pub(super) stream: TcpStream,
     next: u32,
@@ -70,7 +70,7 @@ impl Raw {
             let length = u8::try_from(bytes.len()).expect("short");
             [&[length], bytes.as_bytes()].concat()
         };
-        // POST, http, and three literals that are not kept (RFC 7541 §6.2.2).
+        // POST, http, and three literals without indexing (RFC 7541 §6.2.2).
         let headers = [
             vec![0x83, 0x86, 0x04],
             literal(path),
@@ -83,7 +83,7 @@ impl Raw {
         Self { stream, next: 1, headers: headers.concat() }
     }
 
-    /// So many requests, each with a message of which more might come and cancelled before the next, all in one piece.
+    /// This many requests in one write, each with an unfinished message and cancelled before the next.
     async fn cancelled(&mut self, requests: u32) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         for _ in 0..requests {
@@ -95,7 +95,7 @@ impl Raw {
         self.stream.write_all(&bytes).await
     }
 
-    /// Whether a ping is answered; else the connection has ended, or been told to.
+    /// Whether a ping is answered. If not, the server has closed the connection or sent GOAWAY.
     pub(super) async fn lives(&mut self) -> bool {
         if self.stream.write_all(&frame(6, 0, 0, b"12345678")).await.is_err() {
             return false;
@@ -122,7 +122,7 @@ impl Raw {
     }
 }
 
-async fn a_flood_of_cancelled_requests_ends_no_connection_and_holds_nobody_up(h: Harness) {
+async fn a_flood_of_cancelled_requests_neither_closes_connections_nor_delays_others(h: Harness) {
     let ports = [
         (h.running.grpc, "/sophic.auth.v1.AuthService/Introspect"),
         (h.running.grpc, "/grpc.health.v1.Health/Check"),

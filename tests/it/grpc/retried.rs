@@ -1,5 +1,5 @@
-//! A call that takes something away, and did not see the end of its wait, is sent again: no retry says that it is done
-//! before it is.
+//! Retries of narrowing calls whose wait for the barrier timed out: no retry reports success before the barrier has
+//! passed.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    every_rpc_that_changes_something_says_what_it_does_to_answers,
-    a_retry_of_what_takes_away_waits_like_the_first_call,
-    what_finds_nothing_to_take_away_waits_all_the_same,
-    what_takes_nothing_away_waits_for_nobody,
+    every_changing_rpc_declares_its_effect,
+    a_retry_of_a_narrowing_call_waits_like_the_first,
+    a_narrowing_call_waits_even_if_it_changes_nothing,
+    a_call_that_narrows_nothing_does_not_wait,
 }
 
-/// A server on the same database that gives a request a second. (A client with a deadline of its own may give up first.)
+/// A server on the same database with a request timeout of a second. (A client's deadline might end first.)
 pub(crate) async fn brief(h: &Harness) -> Harness {
     h.another(|config| config.limits.request_timeout = Duration::from_secs(1)).await
 }
@@ -36,7 +36,7 @@ pub(crate) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
     (feed, id)
 }
 
-/// What each of these calls came to, all at once.
+/// Makes these calls in parallel, and returns their results.
 async fn all(actor: &Actor, stage: &Stage, rpcs: &[&'static str]) -> Vec<(String, Changed)> {
     let mut calls = JoinSet::new();
     for &rpc in rpcs {
@@ -50,16 +50,16 @@ fn is_pending(status: &Status) -> bool {
     status.code() == Code::DeadlineExceeded && reason(status) == "BARRIER_PENDING"
 }
 
-/// Whether it was done, and not by halves.
+/// Whether the call succeeded and is not pending.
 fn is_done(changed: &Changed) -> bool {
     match changed {
         Ok(pending) => !pending,
-        // What a first call has ended is gone.
+        // The first call has revoked it.
         Err(status) => [Code::NotFound, Code::FailedPrecondition].contains(&status.code()),
     }
 }
 
-async fn every_rpc_that_changes_something_says_what_it_does_to_answers(_: Harness) {
+async fn every_changing_rpc_declares_its_effect(_: Harness) {
     const READ: [&str; 7] =
         ["Introspect", "BatchIntrospect", "Watch", "Check", "Get", "List", "ServerReflection"];
     for path in paths() {
@@ -75,7 +75,7 @@ async fn every_rpc_that_changes_something_says_what_it_does_to_answers(_: Harnes
     }
 }
 
-async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
+async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
     let (here, there) = (brief(&h).await, brief(&h).await);
     let root = h.root().await;
     let stage = Stage::set(&root).await;
@@ -88,7 +88,7 @@ async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
             assert!(is_pending(&status), "{rpc}: {status:?}");
         }
     }
-    // Their answer has a token that is shown this once: it says that the end of the old one is pending.
+    // Their response shows the new token, so it reports the end of the old one as pending.
     let rotating: Vec<_> = with(Effect::Rotates).map(|(rpc, _)| *rpc).collect();
     for (rpc, changed) in all(&root.via(&here), &stage, &rotating).await {
         assert_eq!(changed.map_err(|status| status.to_string()), Ok(true), "{rpc}");
@@ -99,7 +99,7 @@ async fn a_retry_of_what_takes_away_waits_like_the_first_call(h: Harness) {
     }
 }
 
-async fn what_finds_nothing_to_take_away_waits_all_the_same(h: Harness) {
+async fn a_narrowing_call_waits_even_if_it_changes_nothing(h: Harness) {
     let here = brief(&h).await;
     let root = h.root().await;
     let stage = Stage::set(&root).await;
@@ -133,7 +133,7 @@ async fn what_finds_nothing_to_take_away_waits_all_the_same(h: Harness) {
     }
 }
 
-async fn what_takes_nothing_away_waits_for_nobody(h: Harness) {
+async fn a_call_that_narrows_nothing_does_not_wait(h: Harness) {
     let root = h.root().await;
     let stage = Stage::set(&root).await;
     let _frozen = freeze(&h).await;

@@ -1,4 +1,4 @@
-//! `request_id`: a call that is sent again makes nothing twice.
+//! `request_id`: a retry creates nothing twice.
 
 use std::collections::BTreeSet;
 
@@ -17,16 +17,16 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_retry_gives_the_same_credential_a_fresh_token,
+    a_retry_gives_the_same_credential_a_new_token,
     another_body_under_the_same_id_is_refused,
-    the_order_of_scopes_is_no_other_body,
-    each_caller_has_ids_of_its_own,
-    a_retry_of_what_is_dead_names_the_credential,
+    the_order_of_scopes_does_not_change_the_body,
+    request_ids_are_separate_for_each_caller,
+    a_retry_for_an_inactive_credential_names_it,
     a_retry_of_a_pat_and_of_a_rotation_makes_no_second_one,
     a_call_that_failed_leaves_its_id_free,
     a_request_id_is_a_uuid,
-    one_hundred_that_race_make_one_credential,
-    what_comes_too_late_is_refused_and_after_a_day_it_is_new,
+    one_hundred_racing_retries_create_one_credential,
+    a_late_retry_is_refused_and_after_a_day_is_a_new_request,
     a_retry_after_use_is_refused,
 }
 
@@ -62,12 +62,12 @@ async fn root(h: &Harness) -> Actor {
     root
 }
 
-async fn a_retry_gives_the_same_credential_a_fresh_token(h: Harness) {
+async fn a_retry_gives_the_same_credential_a_new_token(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = root(&h).await;
     let there = root.via(&other);
     let first = create(&root, request()).await.expect("it is made");
-    // A use that the server which is asked again knows of would make the token one that is taken from somebody.
+    // If the server knew of a use, a new token would replace one that is in use.
     assert!(root.introspect(&first.token, "acme", &[Scope::Read]).await.allowed);
     let again = create(&there, request()).await.expect("it is the same");
     assert_eq!(id(again.credential.as_ref()), id(first.credential.as_ref()));
@@ -78,7 +78,7 @@ async fn a_retry_gives_the_same_credential_a_fresh_token(h: Harness) {
         assert_eq!(old.denial(), Denial::TokenUnknown);
         assert!(actor.introspect(&again.token, "acme", &[Scope::Read]).await.allowed);
     }
-    // The hint is that of the token that works.
+    // The hint is that of the valid token.
     let credential = again.credential.expect("it is given");
     let hint = &credential.hint;
     assert!(again.token.contains(&hint[hint.len() - 4..]), "{hint}");
@@ -111,7 +111,7 @@ async fn another_body_under_the_same_id_is_refused(h: Harness) {
     assert_eq!(keys(&root).await, 1);
 }
 
-async fn the_order_of_scopes_is_no_other_body(h: Harness) {
+async fn the_order_of_scopes_does_not_change_the_body(h: Harness) {
     let root = root(&h).await;
     create(&root, request()).await.expect("it is made");
     let scopes = vec![Scope::Admin.into(), Scope::Read.into(), Scope::Read.into()];
@@ -121,7 +121,7 @@ async fn the_order_of_scopes_is_no_other_body(h: Harness) {
     assert_eq!(keys(&root).await, 1);
 }
 
-async fn each_caller_has_ids_of_its_own(h: Harness) {
+async fn request_ids_are_separate_for_each_caller(h: Harness) {
     let root = root(&h).await;
     let second = h.caller("second", &[Permission::CredentialsAdmin]).await;
     let one = create(&root, request()).await.expect("it is made");
@@ -131,7 +131,7 @@ async fn each_caller_has_ids_of_its_own(h: Harness) {
     assert_eq!(keys(&root).await, 2);
 }
 
-async fn a_retry_of_what_is_dead_names_the_credential(h: Harness) {
+async fn a_retry_for_an_inactive_credential_names_it(h: Harness) {
     let root = root(&h).await;
     let made = id(create(&root, request()).await.expect("it is made").credential.as_ref());
     let credential = Some(revoke_request::Credential::CredentialId(made.clone()));
@@ -140,7 +140,7 @@ async fn a_retry_of_what_is_dead_names_the_credential(h: Harness) {
     names(&create(&root, request()).await.expect_err("it is dead"), &made);
 }
 
-/// That the retry came too late, for this credential.
+/// Asserts that the retry was refused as too late, and names this credential.
 fn names(status: &Status, id: &str) {
     assert_eq!((status.code(), &*reason(status)), (Code::AlreadyExists, "REQUEST_REPLAYED"));
     let info = status.get_details_error_info().expect("details");
@@ -197,7 +197,7 @@ async fn a_request_id_is_a_uuid(h: Harness) {
     }
 }
 
-/// What a request id is for: a call that a busy server put off is sent again.
+/// The purpose of a request id: retrying a call that a busy server refused.
 async fn until_answered(actor: Actor) -> CreateKeyResponse {
     within("a key is made", async {
         loop {
@@ -210,7 +210,7 @@ async fn until_answered(actor: Actor) -> CreateKeyResponse {
     .await
 }
 
-async fn one_hundred_that_race_make_one_credential(h: Harness) {
+async fn one_hundred_racing_retries_create_one_credential(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = root(&h).await;
     let there = root.via(&other);
@@ -234,7 +234,7 @@ async fn one_hundred_that_race_make_one_credential(h: Harness) {
     assert_eq!(live, 1, "the last token, and no other");
 }
 
-/// Moves what has been made into the past.
+/// Moves the creation into the past.
 async fn age(h: &Harness, seconds: i64) {
     let shift = if h.database.is_postgres() {
         format!("create_time = create_time - interval '{seconds} seconds'")
@@ -246,7 +246,7 @@ async fn age(h: &Harness, seconds: i64) {
     }
 }
 
-async fn what_comes_too_late_is_refused_and_after_a_day_it_is_new(h: Harness) {
+async fn a_late_retry_is_refused_and_after_a_day_is_a_new_request(h: Harness) {
     let root = root(&h).await;
     let made = id(create(&root, request()).await.expect("it is made").credential.as_ref());
     age(&h, 9 * 60).await;

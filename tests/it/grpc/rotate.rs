@@ -1,4 +1,4 @@
-//! Rotate: one successor, an overlap, a family; and that nothing is half done, whoever races or dies.
+//! Rotate: one successor, an overlap, a family, and no partial result under races and crashes.
 
 use std::collections::BTreeSet;
 
@@ -15,18 +15,18 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_successor_is_as_its_predecessor_and_the_old_token_is_dead,
-    with_an_overlap_both_live_and_the_old_one_has_an_end,
-    an_overlap_never_goes_past_the_old_ones_own_expiry,
-    a_successor_lives_as_long_as_its_predecessor_was_made_to,
-    what_has_a_live_successor_is_not_rotated_again,
-    what_is_dead_is_not_rotated,
+    a_successor_copies_its_predecessor_and_the_old_token_is_refused,
+    with_an_overlap_both_are_active_and_the_old_one_expires,
+    an_overlap_ends_no_later_than_the_old_credential_expires,
+    a_successor_gets_the_lifetime_of_its_predecessor,
+    a_credential_with_an_active_successor_is_not_rotated_again,
+    an_inactive_credential_is_not_rotated,
     a_disabled_credentials_successor_is_disabled,
     a_stale_etag_rotates_nothing,
     a_family_is_listed_oldest_first,
-    one_hundred_that_race_make_one_successor,
+    one_hundred_racing_rotations_create_one_successor,
     an_acting_user_rotates_what_they_may_see,
-    the_old_token_is_dead_at_every_server_when_rotate_returns,
+    the_old_token_is_refused_at_every_server_when_rotate_returns,
 }
 
 pub(crate) async fn rotate(
@@ -61,7 +61,7 @@ async fn key(h: &Harness) -> (Actor, pb::CreateKeyResponse) {
     (root, key)
 }
 
-async fn a_successor_is_as_its_predecessor_and_the_old_token_is_dead(h: Harness) {
+async fn a_successor_copies_its_predecessor_and_the_old_token_is_refused(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -101,7 +101,7 @@ async fn a_successor_is_as_its_predecessor_and_the_old_token_is_dead(h: Harness)
     assert!(new_answer.active);
 }
 
-async fn with_an_overlap_both_live_and_the_old_one_has_an_end(h: Harness) {
+async fn with_an_overlap_both_are_active_and_the_old_one_expires(h: Harness) {
     let (root, key) = key(&h).await;
     let old = id(key.credential.as_ref());
     let rotated = rotate(&root, overlapping(&old, 3_600)).await.expect("it is rotated");
@@ -117,7 +117,7 @@ async fn with_an_overlap_both_live_and_the_old_one_has_an_end(h: Harness) {
     assert_eq!(answer.credential.expect("it is told").expire_time, Some(end));
 }
 
-async fn an_overlap_never_goes_past_the_old_ones_own_expiry(h: Harness) {
+async fn an_overlap_ends_no_later_than_the_old_credential_expires(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let request = pb::CreateKeyRequest {
@@ -133,7 +133,7 @@ async fn an_overlap_never_goes_past_the_old_ones_own_expiry(h: Harness) {
     assert_eq!(rotated.predecessor.expect("the old one").expire_time, old.expire_time);
 }
 
-async fn a_successor_lives_as_long_as_its_predecessor_was_made_to(h: Harness) {
+async fn a_successor_gets_the_lifetime_of_its_predecessor(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let request = pb::CreateKeyRequest {
@@ -155,14 +155,14 @@ async fn a_successor_lives_as_long_as_its_predecessor_was_made_to(h: Harness) {
     let rotated = rotate(&root, of(&old.id)).await.expect("it is rotated");
     let new = rotated.credential.expect("the successor");
     assert_eq!(lifetime(&new), lifetime(&old));
-    // Another lifetime may be asked for.
+    // The request may name another lifetime.
     let ttl = rotate_request::Expiration::Ttl(Duration { seconds: 7_200, nanos: 0 });
     let request = RotateRequest { expiration: Some(ttl), ..of(&new.id) };
     let again = rotate(&root, request).await.expect("it is rotated");
     assert_eq!(lifetime(&again.credential.expect("the successor")), 7_200_000_000);
 }
 
-async fn what_has_a_live_successor_is_not_rotated_again(h: Harness) {
+async fn a_credential_with_an_active_successor_is_not_rotated_again(h: Harness) {
     let (root, key) = key(&h).await;
     let old = id(key.credential.as_ref());
     let first = rotate(&root, overlapping(&old, 3_600)).await.expect("it is rotated");
@@ -171,7 +171,7 @@ async fn what_has_a_live_successor_is_not_rotated_again(h: Harness) {
     assert_eq!((status.code(), &*reason(&status)), (Code::FailedPrecondition, "ALREADY_ROTATED"));
     let info = status.get_details_error_info().expect("details");
     assert_eq!(info.metadata.get("successor_id"), Some(&successor));
-    // Once that one is dead, the old one may have another.
+    // Once that successor is revoked, the old credential may get another.
     let credential = Some(revoke_request::Credential::CredentialId(successor));
     let request = RevokeRequest { credential, ..Default::default() };
     root.auth().revoke(request).await.expect("it is revoked");
@@ -179,7 +179,7 @@ async fn what_has_a_live_successor_is_not_rotated_again(h: Harness) {
     assert_eq!(family(&root, &old).await.len(), 3);
 }
 
-async fn what_is_dead_is_not_rotated(h: Harness) {
+async fn an_inactive_credential_is_not_rotated(h: Harness) {
     let (root, key) = key(&h).await;
     let old = id(key.credential.as_ref());
     let rotated = rotate(&root, of(&old)).await.expect("it is rotated");
@@ -245,7 +245,7 @@ async fn a_family_is_listed_oldest_first(h: Harness) {
     assert_eq!(listed, ids);
 }
 
-async fn one_hundred_that_race_make_one_successor(h: Harness) {
+async fn one_hundred_racing_rotations_create_one_successor(h: Harness) {
     let (root, key) = key(&h).await;
     let old = id(key.credential.as_ref());
     let mut racing = Vec::new();
@@ -263,7 +263,7 @@ async fn one_hundred_that_race_make_one_successor(h: Harness) {
                 tokens.push(rotated.token);
             }
             Err(status) => {
-                // With an overlap the old one lives and has a successor; without, it is dead.
+                // With an overlap the old one is active and has a successor. Without one it is revoked.
                 assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
             }
         }
@@ -298,7 +298,7 @@ async fn an_acting_user_rotates_what_they_may_see(h: Harness) {
     assert_eq!(rotated.credential.expect("the successor").creator, "user:ada");
 }
 
-async fn the_old_token_is_dead_at_every_server_when_rotate_returns(h: Harness) {
+async fn the_old_token_is_refused_at_every_server_when_rotate_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, key) = key(&h).await;
     let there = root.via(&other);

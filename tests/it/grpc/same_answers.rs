@@ -1,4 +1,4 @@
-//! One scripted session on both databases: the same answers but for ids, tokens and times.
+//! A scripted session gets the same answers from both databases, except for ids, tokens and times.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -42,7 +42,7 @@ async fn a_session_gets_the_same_answers_from_sqlite_and_from_postgres() {
     assert_eq!(sqlite.len(), postgres.len());
 }
 
-/// What was asked and answered, with ids, tokens and times replaced by the order of their appearance.
+/// Requests and answers, with ids, tokens and times numbered in order of appearance.
 struct Session {
     root: Actor,
     lines: Vec<String>,
@@ -50,7 +50,7 @@ struct Session {
 }
 
 impl Session {
-    /// Notes the answer, and gives it.
+    /// Records the answer, and returns it.
     fn note<T: Debug>(&mut self, what: &str, outcome: Result<Response<T>, Status>) -> Option<T> {
         let outcome = outcome.map(Response::into_inner);
         let text = match &outcome {
@@ -58,7 +58,7 @@ impl Session {
             Err(status) => {
                 use tonic_types::StatusExt as _;
                 let details = status.get_error_details();
-                // What else it has for programs its message tells too, and in an order.
+                // The message has the other details too, in a fixed order.
                 let reason = details.error_info().map(|info| info.reason.clone());
                 let (fields, retry) = (details.bad_request(), details.retry_info());
                 let (code, message) = (status.code(), status.message());
@@ -79,7 +79,7 @@ impl Session {
             let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
             let (found, after) = rest.split_at(end);
             let secret = uuid::Uuid::try_parse(found).is_ok()
-                || TokenKind::of(found).is_some()
+                || TokenKind::parse(found).is_some()
                 || (found.starts_with("sophic_") && found.contains("..."));
             let time = out.ends_with("seconds: ") && found.len() >= 10 || out.ends_with("nanos: ");
             let page = out.ends_with("next_page_token: \"") && !found.is_empty();

@@ -1,4 +1,4 @@
-//! What all callers share, of which no one has more than half: requests under way, and Watches.
+//! Requests in flight and Watches, of which one caller may have at most half.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    one_caller_holds_half_of_all_requests_and_no_more,
-    a_caller_has_so_many_watches_and_others_have_theirs,
-    an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not,
+    one_caller_may_have_half_of_all_requests_in_flight,
+    one_callers_watches_are_limited_and_leave_room_for_others,
+    an_unread_response_closes_its_connection_and_an_unread_watch_does_not,
 }
 
 const BATCH: &str = "/sophic.auth.v1.AuthService/BatchIntrospect";
@@ -31,27 +31,27 @@ const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
 /// Watches of one caller.
 const WATCHES_MAX: usize = 2_048;
 
-/// A connection of HTTP/2 by hand.
+/// A handwritten HTTP/2 connection.
 struct Connection {
     client: h2::client::SendRequest<Bytes>,
     driver: JoinHandle<()>,
 }
 
 impl Connection {
-    /// Whose reader lets so many bytes of each answer come, until it reads them.
+    /// Opens a connection whose flow-control window is this many bytes of each response.
     async fn new(server: &Harness, window: u32) -> Self {
         let stream = TcpStream::connect(server.running.grpc).await.expect("the server accepts");
         let mut builder = h2::client::Builder::new();
         let handshake = builder.initial_window_size(window).handshake(stream).await;
         let (client, connection) = handshake.expect("a handshake");
         let driver = tokio::task::spawn(async move {
-            // However it ends.
+            // The connection may end in any way.
             let _ = connection.await;
         });
         Self { client, driver }
     }
 
-    /// Begins a request, of whose message this has come.
+    /// Begins a request, with this part of its message.
     async fn begin(
         &self,
         actor: &Actor,
@@ -71,7 +71,7 @@ impl Connection {
     }
 }
 
-/// Its reason, if it is refused for there being too many.
+/// The reason, if the request is refused at the limit.
 fn overloaded<T>(outcome: Result<T, Status>) -> bool {
     outcome.is_err_and(|status| {
         assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "OVERLOADED"));
@@ -80,7 +80,7 @@ fn overloaded<T>(outcome: Result<T, Status>) -> bool {
 }
 
 async fn asks(actor: &Actor) -> bool {
-    // Unlike one introspection from memory it takes a place, whatever is in it.
+    // Unlike an introspection from memory, it always takes a permit.
     !overloaded(actor.auth().batch_introspect(BatchIntrospectRequest::default()).await)
 }
 
@@ -90,12 +90,12 @@ async fn over_http(server: &Harness, actor: &Actor) -> u16 {
     call.header("authorization", &header).send(server.running.http).await.status
 }
 
-async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
+async fn one_caller_may_have_half_of_all_requests_in_flight(h: Harness) {
     let server = h.another(|config| config.limits.requests_max = 8).await;
     let root = server.root().await;
     let holder = server.caller("holder", &[Permission::Introspect]).await;
     let other = server.caller("other", &[Permission::Introspect]).await;
-    // Each announces a byte that does not come.
+    // Each announces a byte that is never sent.
     let (mut asking, mut bodies) = (FuturesUnordered::new(), Vec::new());
     for _ in 0..3 {
         let connection = Connection::new(&server, 65_535).await;
@@ -105,7 +105,7 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
             bodies.push(begun.1);
         }
     }
-    // Half of what there is is held; what is past it is refused at once.
+    // Half of the permits are taken, and the next request is refused at once.
     for _ in 0..5 {
         let refused = within("one is refused", asking.next())
             .await
@@ -113,13 +113,13 @@ async fn one_caller_holds_half_of_all_requests_and_no_more(h: Harness) {
             .expect("an answer");
         assert_eq!(refused.headers()["grpc-status"], "8");
     }
-    // So is what it asks on another connection, by HTTP, or with its next token.
+    // So are its requests on another connection, over HTTP, or with its next token.
     let fresh = server.reconnected(&holder).await;
     assert!(!asks(&fresh).await);
     assert_eq!(over_http(&server, &holder).await, 429);
     let rotated = rotate(&root, "holder").await;
     assert!(!asks(&server.with_token(&rotated)).await);
-    // Others have theirs.
+    // Other callers have permits.
     assert!(asks(&server.reconnected(&other).await).await);
     assert_eq!(over_http(&server, &other).await, 200);
     drop((asking, bodies));
@@ -133,7 +133,7 @@ async fn rotate(root: &Actor, name: &str) -> String {
     rotated.into_inner().token
 }
 
-async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
+async fn one_callers_watches_are_limited_and_leave_room_for_others(h: Harness) {
     let server = h.another(|_| {}).await;
     let many = server.caller("many", &[Permission::Introspect]).await;
     let other = server.caller("other", &[Permission::Introspect]).await;
@@ -158,7 +158,7 @@ async fn a_caller_has_so_many_watches_and_others_have_theirs(h: Harness) {
     server.running.stop().await;
 }
 
-async fn an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not(h: Harness) {
+async fn an_unread_response_closes_its_connection_and_an_unread_watch_does_not(h: Harness) {
     let server = h
         .another(|config| {
             config.limits.requests_max = 2;
@@ -176,7 +176,7 @@ async fn an_answer_that_nobody_reads_ends_its_connection_and_a_watch_does_not(h:
     let unread = Connection::new(&server, 1).await;
     let (response, _body) = unread.begin(&reader, list, &[0; 5], true).await;
     let unread_answer = response.await.expect("an answer");
-    // It is under way, which is half of what there is.
+    // The request in flight is half of the limit.
     assert!(overloaded(reader.directory().list_workspaces(all()).await));
     within("its connection ends", unread.driver).await.expect("it is no panic");
     eventually("what is over is free", async || {

@@ -1,4 +1,4 @@
-//! Stopping under load: what was answered has happened, what was not is an honest failure, and it ends.
+//! Shutdown under load: answered changes are kept, other calls fail with an error, and the server stops.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,12 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    what_was_answered_before_the_end_has_happened,
-    silent_and_idle_connections_do_not_hold_it_up,
+    a_change_that_was_answered_survives_a_shutdown,
+    silent_and_idle_connections_do_not_delay_a_shutdown,
     a_second_server_takes_over_where_the_first_stopped,
 }
 
-async fn what_was_answered_before_the_end_has_happened(h: Harness) {
+async fn a_change_that_was_answered_survives_a_shutdown(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let stopped = Arc::new(AtomicBool::new(false));
@@ -43,7 +43,7 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
                         }
                         Err(status) => {
                             assert!(
-                                // The client has INTERNAL for a connection that the server ended in good order.
+                                // The client reports INTERNAL for a connection that the server closed cleanly.
                                 matches!(
                                     status.code(),
                                     Code::Unavailable | Code::Unknown | Code::Cancelled
@@ -59,7 +59,7 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
             })
         })
         .collect();
-    // Let it come to some load first: every client has been answered by then.
+    // Wait for load first: every client has had an answer by then.
     eventually("every client has been answered", async || {
         h.running.service.revision().await.expect("a revision").0 >= 40
     })
@@ -80,8 +80,8 @@ async fn what_was_answered_before_the_end_has_happened(h: Harness) {
     store.close().await;
 }
 
-async fn silent_and_idle_connections_do_not_hold_it_up(h: Harness) {
-    // One that never speaks, one that spoke and idles, and a health watch without end.
+async fn silent_and_idle_connections_do_not_delay_a_shutdown(h: Harness) {
+    // A silent connection, an idle one, and an endless health watch.
     let silent = TcpStream::connect(h.running.grpc).await.expect("it accepts");
     let silent_http = TcpStream::connect(h.running.http).await.expect("it accepts");
     h.gateway().await.introspect("x", "", &[]).await;
@@ -99,7 +99,7 @@ async fn a_second_server_takes_over_where_the_first_stopped(h: Harness) {
     root.put_workspace("acme").await;
     let second = h.another(|config| config.shutdown_grace = Duration::from_secs(5)).await;
     let elsewhere = root.via(&second);
-    // Each sees what the other does.
+    // Each server sees the changes of the other.
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     let Harness { running, .. } = h;

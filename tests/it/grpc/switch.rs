@@ -1,4 +1,4 @@
-//! Disable and Enable: the undo that Revoke is not.
+//! Disable and Enable, which unlike Revoke can be undone.
 
 use sophic_auth::grpc::pb::{
     self, CredentialState, Denial, DisableRequest, EnableRequest, RevokeRequest, Scope,
@@ -13,9 +13,9 @@ use crate::stores::on_every_store;
 on_every_store! {
     a_disabled_key_is_refused_at_every_server_until_it_is_enabled,
     both_are_idempotent,
-    what_is_revoked_stays_revoked,
+    a_revoked_key_is_not_enabled,
     one_hundred_enables_that_race_revokes_end_revoked,
-    who_may_not_see_a_key_switches_nothing,
+    a_user_who_may_not_see_a_key_cannot_disable_it,
 }
 
 async fn disable(actor: &Actor, id: &str) -> Result<pb::Credential, Status> {
@@ -68,13 +68,13 @@ async fn both_are_idempotent(h: Harness) {
     assert_eq!(enable(&root, &id).await.expect("it is enabled"), on);
 }
 
-async fn what_is_revoked_stays_revoked(h: Harness) {
+async fn a_revoked_key_is_not_enabled(h: Harness) {
     let (root, id, token) = key(&h).await;
     disable(&root, &id).await.expect("it is disabled");
     revoke(&root, &id).await.expect("it is revoked");
     let outcome = enable(&root, &id).await;
     assert_eq!(refused(outcome), (Code::FailedPrecondition, "CREDENTIAL_REVOKED".to_owned()));
-    // It is off, which is what was asked.
+    // It is disabled, as requested.
     let off = disable(&root, &id).await.expect("it is off");
     assert_eq!(off.state(), CredentialState::Revoked);
     assert_eq!(root.introspect(&token, "acme", &[]).await.denial(), Denial::TokenRevoked);
@@ -105,7 +105,7 @@ async fn one_hundred_enables_that_race_revokes_end_revoked(h: Harness) {
     assert_eq!(root.introspect(&token, "acme", &[]).await.denial(), Denial::TokenRevoked);
 }
 
-async fn who_may_not_see_a_key_switches_nothing(h: Harness) {
+async fn a_user_who_may_not_see_a_key_cannot_disable_it(h: Harness) {
     let (root, id, token) = key(&h).await;
     root.put_user("eve").await;
     let dashboard = h.dashboard().await;

@@ -1,5 +1,5 @@
-//! Every text of every request, from the descriptors, with what texts may hold: no answer is INTERNAL, and both stores
-//! give the same. (A presented token, and what a proxy passes on, is answered whatever it is.)
+//! Every text field of every request, from the descriptors, with every kind of text: no answer is INTERNAL, and both
+//! stores give the same one. (A presented token, and headers that a proxy passes on, may be any text.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, Fixture as _};
 
-/// Messages of these are times and the like, and hold no text.
+/// Packages whose messages are times and the like, without texts.
 const WITHOUT_TEXT: [&str; 2] = ["google.protobuf.Timestamp", "google.protobuf.Duration"];
 
 fn texts() -> [(&'static str, String); 7] {
@@ -33,7 +33,7 @@ fn texts() -> [(&'static str, String); 7] {
     ]
 }
 
-/// All messages by name, and each RPC with the name of what it is asked by.
+/// All messages by name, and each RPC with the name of its request.
 struct Schema {
     messages: HashMap<String, DescriptorProto>,
     rpcs: Vec<(String, String)>,
@@ -65,7 +65,7 @@ impl Schema {
         self.messages.insert(name, message);
     }
 
-    /// The way to each text of this message: numbers of fields, and how people write it.
+    /// The path to each text of this message: field numbers, and the readable form.
     fn texts_of(&self, message: &str) -> Vec<(Vec<i32>, String)> {
         let mut found = Vec::new();
         for field in &self.messages[message].field {
@@ -81,7 +81,7 @@ impl Schema {
         found
     }
 
-    /// The message with values that are there, but for the text at the end of this way.
+    /// The message with valid values, except for the text at the end of this path.
     fn encode(&self, message: &str, way: &[i32], text: &str, key: &str) -> Vec<u8> {
         use prost::encoding::{WireType, encode_key, encode_varint};
         let mut out = Vec::new();
@@ -129,13 +129,13 @@ impl Schema {
     }
 }
 
-/// The message that a field holds, if it may hold texts.
+/// The message type of a field, if it may have texts.
 fn nested(field: &FieldDescriptorProto) -> Option<&str> {
     let name = field.type_name().trim_start_matches('.');
     (field.r#type() == Type::Message && !WITHOUT_TEXT.contains(&name)).then_some(name)
 }
 
-/// A value that is there, or none.
+/// A valid value for a field, if there is one.
 fn plausible<'a>(message: &str, field: &str, key: &'a str) -> &'a str {
     let message = message.rsplit('.').next().unwrap_or_default();
     match (message, field) {
@@ -154,7 +154,7 @@ fn plausible<'a>(message: &str, field: &str, key: &'a str) -> &'a str {
     }
 }
 
-/// What a program is told.
+/// Result of a call, for programs.
 fn told(status: &Status) -> String {
     if status.code() == Code::Ok {
         return "OK".to_owned();
@@ -182,7 +182,7 @@ async fn every_rpc(h: &Harness, schema: &Schema) -> Vec<String> {
                 let case = format!("{path} {name}, {what}");
                 let answer = match wire::try_send(h, path, frames).await {
                     Ok(answer) => told(&answer.status()),
-                    // A peer that refuses by the length alone may have closed already.
+                    // A peer that refuses the length may have closed already.
                     Err(_) if what == "1 MiB" => "refused by its length".to_owned(),
                     Err(error) => panic!("{case}: {error}"),
                 };
@@ -203,7 +203,7 @@ async fn every_rpc(h: &Harness, schema: &Schema) -> Vec<String> {
     lines
 }
 
-/// Texts that are only compared, or hashed.
+/// Texts that are only compared or hashed.
 fn may_hold_any(path: &str, name: &str) -> bool {
     path.starts_with("/envoy.")
         || name.rsplit('.').next() == Some("token")
@@ -243,7 +243,7 @@ async fn every_endpoint(h: &Harness) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_text_of_any_request_is_internal_or_told_apart_by_the_stores() {
+async fn every_text_of_every_request_gets_the_same_answer_from_both_stores() {
     let schema = Schema::read();
     let mut transcripts = Vec::new();
     for database in [Database::sqlite(), Database::postgres().await] {

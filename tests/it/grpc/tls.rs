@@ -1,4 +1,4 @@
-//! TLS, client certificates as callers, and the refusal to speak in the clear to the world.
+//! TLS, client certificates as callers, and the refusal to serve the network without TLS.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,16 +26,16 @@ use crate::stores::{Database, Fixture, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    a_caller_is_known_by_its_client_certificate,
-    a_certificate_that_names_nobody_is_no_caller,
-    a_bad_header_is_not_mended_by_a_certificate,
+    a_client_certificate_authenticates_a_caller,
+    a_certificate_of_no_caller_is_refused,
+    a_certificate_does_not_excuse_an_invalid_header,
     a_certificate_of_another_authority_gets_no_connection,
     certificates_may_be_required_of_all,
     certificates_are_replaced_while_the_server_runs,
-    a_connection_that_says_nothing_ends_before_and_after_its_handshake,
+    a_silent_connection_is_closed_before_and_after_its_handshake,
 }
 
-/// A certificate authority of a test's own, and the files of a server that it vouches for.
+/// The certificate authority of a test, and the files of a server that it certifies.
 struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -62,7 +62,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// The server's certificate and key, new ones each time.
+    /// Writes a new certificate and key of the server.
     fn write_server(&self) {
         let (certificate, key) =
             self.issue(&[SanType::DnsName("localhost".try_into().expect("a name"))]);
@@ -78,7 +78,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A client's identity with this URI in its certificate.
+    /// A client identity with this URI in its certificate.
     fn identity(&self, uri: &str) -> Identity {
         let other = SanType::DnsName("other.internal".try_into().expect("a name"));
         let uri = SanType::URI(uri.try_into().expect("a URI"));
@@ -96,7 +96,7 @@ impl Authority {
     }
 }
 
-/// A server with TLS, and the authority that vouches for it.
+/// A server with TLS, and its certificate authority.
 struct Secure {
     authority: Authority,
     running: Running,
@@ -133,7 +133,7 @@ impl Secure {
         token.map(|token| token.expose().to_owned())
     }
 
-    /// Introspects nothing, as whoever has this certificate and this header.
+    /// Introspects an empty token with this certificate and this header.
     async fn call(
         &self,
         identity: Option<Identity>,
@@ -164,7 +164,7 @@ fn config(database: &Database, files: TlsFiles) -> Config {
 
 const SAN: &str = "spiffe://sophic/gateway";
 
-async fn a_caller_is_known_by_its_client_certificate(s: Secure) {
+async fn a_client_certificate_authenticates_a_caller(s: Secure) {
     s.make_caller(SAN).await;
     let identity = s.authority.identity(SAN);
     s.call(Some(identity.clone()), None).await.expect("it is known");
@@ -176,20 +176,20 @@ async fn a_caller_is_known_by_its_client_certificate(s: Secure) {
     s.running.stop().await;
 }
 
-async fn a_certificate_that_names_nobody_is_no_caller(s: Secure) {
+async fn a_certificate_of_no_caller_is_refused(s: Secure) {
     s.make_caller(SAN).await;
     let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
     for uri in ["spiffe://sophic/other", "spiffe://sophic/gatewayx", "SPIFFE://sophic/gateway"] {
         let outcome = s.call(Some(s.authority.identity(uri)), None).await;
         assert_eq!(refused(outcome), unknown, "{uri}");
     }
-    // Without any, and without a token.
+    // Without a certificate, and without a token.
     let missing = (Code::Unauthenticated, "CALLER_MISSING".to_owned());
     assert_eq!(refused(s.call(None, None).await), missing);
     s.running.stop().await;
 }
 
-async fn a_bad_header_is_not_mended_by_a_certificate(s: Secure) {
+async fn a_certificate_does_not_excuse_an_invalid_header(s: Secure) {
     s.make_caller(SAN).await;
     let outcome = s.call(Some(s.authority.identity(SAN)), Some("Bearer nonsense")).await;
     assert_eq!(refused(outcome).0, Code::Unauthenticated);
@@ -201,7 +201,7 @@ async fn a_certificate_of_another_authority_gets_no_connection(s: Secure) {
     let stranger = Authority::new().identity(SAN);
     let status = s.call(Some(stranger), None).await.expect_err("it is not believed");
     assert!(!matches!(status.code(), Code::Ok | Code::Unauthenticated), "{status:?}");
-    // Nor does a client that trusts another authority believe the server.
+    // A client that trusts another authority does not accept the server either.
     let mut other = s;
     other.authority = Authority::new();
     other.call(None, None).await.expect_err("it is not believed");
@@ -226,11 +226,11 @@ async fn certificates_are_replaced_while_the_server_runs(s: Secure) {
     let token = s.make_caller("").await.expect("a token");
     let authorization = format!("Bearer {token}");
     s.call(None, Some(&authorization)).await.expect("it is good");
-    // What does not load leaves the old in use.
+    // Files that do not load leave the old ones in use.
     std::fs::write(s.authority.path("server.pem"), "-----BEGIN NONSENSE-----").expect("a file");
     s.running.reload_tls().expect_err("it does not load");
     s.call(None, Some(&authorization)).await.expect("the old one is still in use");
-    // A new authority, and a certificate of it.
+    // A new authority, and a certificate by it.
     let next = Authority::new();
     for name in ["server.pem", "server.key", "ca.pem"] {
         std::fs::copy(next.path(name), s.authority.path(name)).expect("a copy");
@@ -242,7 +242,7 @@ async fn certificates_are_replaced_while_the_server_runs(s: Secure) {
     s.running.stop().await;
 }
 
-/// A handshake, by someone who trusts the authority, and nothing after it.
+/// Makes a handshake as a client that trusts the authority, and sends nothing after it.
 async fn encrypted(s: &Secure, to: SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = s.authority.pem();
@@ -258,7 +258,7 @@ async fn encrypted(s: &Secure, to: SocketAddr) -> tokio_rustls::client::TlsStrea
     connector.connect(name, stream).await.expect("a handshake")
 }
 
-async fn a_connection_that_says_nothing_ends_before_and_after_its_handshake(s: Secure) {
+async fn a_silent_connection_is_closed_before_and_after_its_handshake(s: Secure) {
     let Secure { database, running, authority } = s;
     running.stop().await;
     let mut config = config(&database, authority.files());
@@ -273,7 +273,7 @@ async fn a_connection_that_says_nothing_ends_before_and_after_its_handshake(s: S
         let mut encrypted = encrypted(&s, port).await;
         let (mut nothing, mut rest) = (Vec::new(), Vec::new());
         within("the server ends them", async {
-            // Closed, or reset: either is the end.
+            // The connection was closed or reset.
             let _ = silent.read_to_end(&mut nothing).await;
             let _ = encrypted.read_to_end(&mut rest).await;
             let _ = unfinished.read_to_end(&mut rest).await;
@@ -291,7 +291,7 @@ async fn refusal(files: TlsFiles) -> String {
 }
 
 #[tokio::test]
-async fn files_that_do_not_fit_are_refused_by_name() {
+async fn unusable_certificate_files_are_named() {
     let (authority, other) = (Authority::new(), Authority::new());
     let files = || authority.files();
     let text = refusal(TlsFiles { key: other.path("server.key"), ..files() }).await;
@@ -314,7 +314,7 @@ async fn files_that_do_not_fit_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_server_in_the_clear_stays_on_loopback_unless_told_otherwise() {
+async fn a_server_without_tls_listens_only_on_loopback_by_default() {
     let database = Database::sqlite();
     let loopback: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     for world in ["0.0.0.0:0", "[::]:0"] {

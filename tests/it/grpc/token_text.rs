@@ -1,4 +1,4 @@
-//! Presented text of every bad shape (CATALOGUE C1-C26): an answer, never an error, and never trimmed or mended.
+//! Malformed presented tokens get an answer, never an error, and are never trimmed or corrected.
 
 use sophic_auth::grpc::pb::{Denial, Role, Scope};
 use sophic_auth::model::Digest;
@@ -9,15 +9,15 @@ use crate::harness::Harness;
 use crate::stores::on_every_store;
 
 on_every_store! {
-    text_that_is_no_token_is_unknown,
+    malformed_tokens_are_unknown,
     text_around_or_inside_a_token_makes_it_unknown,
-    what_is_not_the_secret_is_unknown,
-    a_service_token_is_no_credential,
+    other_values_of_a_credential_are_unknown,
+    a_service_token_is_not_a_credential,
     text_beyond_the_largest_request_is_refused,
     imported_text_is_looked_up_only_where_the_deployment_says_so,
 }
 
-async fn text_that_is_no_token_is_unknown(h: Harness) {
+async fn malformed_tokens_are_unknown(h: Harness) {
     let gateway = h.gateway().await;
     let texts = [
         "x",
@@ -76,7 +76,7 @@ async fn text_around_or_inside_a_token_makes_it_unknown(h: Harness) {
     assert!(root.introspect(&token, "acme", &[Scope::Read]).await.allowed);
 }
 
-async fn what_is_not_the_secret_is_unknown(h: Harness) {
+async fn other_values_of_a_credential_are_unknown(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let made = root.create_key("acme", &[Scope::Read]).await;
@@ -89,7 +89,7 @@ async fn what_is_not_the_secret_is_unknown(h: Harness) {
     }
 }
 
-async fn a_service_token_is_no_credential(h: Harness) {
+async fn a_service_token_is_not_a_credential(h: Harness) {
     let admin = h.root().await;
     let request = sophic_auth::grpc::pb::CreateCallerRequest {
         name: "itself".to_owned(),
@@ -99,7 +99,7 @@ async fn a_service_token_is_no_credential(h: Harness) {
     let token = admin.admin().create_caller(request).await.expect("it is made").into_inner().token;
     let answer = h.with_token(&token).introspect(&token, "acme", &[Scope::Read]).await;
     assert_eq!(answer.denial(), Denial::TokenUnknown);
-    // Nor does revoking it by text end the caller.
+    // Revoking the service token by its text does not revoke the caller.
     h.with_token(&token).revoke_token(&token).await;
     h.with_token(&token).introspect("x", "", &[]).await;
 }
@@ -121,7 +121,7 @@ async fn imported_text_is_looked_up_only_where_the_deployment_says_so(h: Harness
     root.put_membership("acme", "ada", Role::Member).await;
     let made = root.create_pat("ada", &[Scope::Read], Role::Owner).await;
     let id = made.credential.expect("it is given").id;
-    // As an import leaves it: a digest of text of another shape.
+    // As after an import: the digest of text in another format.
     let text = "legacy-token-0123456789abcdef0123456789";
     let id = sophic_auth::model::CredentialId::parse(&id).expect("an id");
     let store = store::open(&h.database.url()).await.expect("the store opens");

@@ -1,4 +1,4 @@
-//! Calls that change nothing: bounded in the audit log as refusals are, whichever RPC it is, and answered all the same.
+//! Calls that change nothing are bounded in the audit log like refusals, for every RPC, and are still answered.
 
 use sophic_auth::grpc::pb::{
     self, BulkRevokeRequest, DeleteMembershipRequest, DeleteUserRequest, DeleteWorkspaceRequest,
@@ -13,10 +13,10 @@ use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    whatever_changes_nothing_is_bounded_in_the_log,
+    calls_that_change_nothing_are_bounded_in_the_log,
 }
 
-/// Each RPC that may find all as it is asked, one after the other, so that a second round changes nothing.
+/// Calls each RPC that may change nothing, in an order in which a second round changes nothing.
 async fn every_one(root: &Actor, key: &str, dead: &str, caller: &str) {
     let (auth, directory, admin) = (|| root.auth(), || root.directory(), || root.admin());
     let credential_id = || key.to_owned();
@@ -74,7 +74,7 @@ async fn every_one(root: &Actor, key: &str, dead: &str, caller: &str) {
     admin().update_caller(update).await.expect("it is called so");
 }
 
-async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
+async fn calls_that_change_nothing_are_bounded_in_the_log(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     root.put_user("ada").await;
@@ -85,7 +85,7 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
     root.revoke_token(&dead.token).await;
     let callers = root.admin().list_callers(ListCallersRequest::default()).await.expect("a page");
     let callers = callers.into_inner().callers;
-    // Its name is free once it is revoked.
+    // The name of a revoked caller is free.
     let gone = callers.iter().find(|caller| caller.name == "gone").expect("it is there").id.clone();
     let store = h.database.open().await;
     let events = async || {
@@ -94,7 +94,7 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
     };
     every_one(&root, &key, &dead.token, &gone).await;
     let first = events().await.len();
-    // With room in the log each of them is in it.
+    // Below the limit each call is in the log.
     every_one(&root, &key, &dead.token, &gone).await;
     assert!(events().await.len() > first + 20, "{first}");
     let dead_again = RevokeRequest {
@@ -110,10 +110,10 @@ async fn whatever_changes_nothing_is_bounded_in_the_log(h: Harness) {
     let (known, new): (Vec<_>, Vec<_>) = after.iter().partition(|event| full.contains(event));
     assert_eq!(known.len(), full.len());
     let new: Vec<_> = new.iter().map(|event| &*event.action).collect();
-    // What switched it off and on again did change something.
+    // Disabling and enabling it did change something.
     let switched = |action: &&str| ["credential.disable", "credential.enable"].contains(action);
     let (switches, others): (Vec<&str>, Vec<&str>) = new.into_iter().partition(switched);
-    // A minute that went by in between makes room for one more.
+    // A minute that passed in between allows one more event.
     assert!((2..=3).contains(&switches.len()) && others.len() <= 1, "{switches:?} {others:?}");
     let update_time = |workspace: pb::Workspace| workspace.update_time;
     let was = update_time(root.put_workspace("acme").await);

@@ -1,4 +1,4 @@
-//! Requests whose message does not come to its end: bounded in bytes, in time and in number, whoever sends them.
+//! Requests whose message does not end are bounded in bytes, time and number, with or without a caller.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::harness::Harness;
 use crate::stores::on_every_store;
 
 on_every_store! {
-    what_anybody_may_ask_has_a_small_message_that_comes_in_time,
-    a_message_of_a_caller_is_no_larger_than_its_call_takes,
-    a_batch_may_be_large_and_must_end,
+    an_unauthenticated_message_must_be_small_and_arrive_in_time,
+    a_callers_message_is_limited_by_its_rpc,
+    a_batch_may_be_large_and_must_arrive_in_time,
 }
 
 const HEALTH: &str = "/grpc.health.v1.Health";
@@ -21,26 +21,26 @@ const REFLECTIONS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// A prefix that announces so much, and all of it but the last byte.
+/// A prefix that announces this many bytes, and all of them but the last.
 fn unfinished(announced: u32) -> Frames {
     let mut body = [&[0][..], &announced.to_be_bytes()].concat();
     body.resize(body.len() + announced as usize - 1, 0);
     Frames::raw(body).without_end()
 }
 
-/// A prefix, and nothing behind it.
+/// A prefix without a message.
 fn announcing(announced: u32) -> Frames {
     Frames::raw([&[0][..], &announced.to_be_bytes()].concat()).without_end()
 }
 
-async fn what_anybody_may_ask_has_a_small_message_that_comes_in_time(h: Harness) {
+async fn an_unauthenticated_message_must_be_small_and_arrive_in_time(h: Harness) {
     let short = Duration::from_millis(300);
     let server = h.another(|config| config.limits.request_timeout = short).await;
     let health = ["Check", "List", "Watch"].map(|rpc| format!("{HEALTH}/{rpc}"));
     let open = health.iter().map(|path| (path.as_str(), 1_024));
     let open = open.chain(REFLECTIONS.map(|path| (path, 16 * 1_024)));
     for (path, bytes_max) in open {
-        // It ends; tonic's reflection says of a stream that broke off no more than that.
+        // The stream ends. tonic's reflection reports no error for one that breaks off.
         let late = wire::status(&server, path, unfinished(bytes_max)).await;
         let expected = if bytes_max == 1_024 { Code::DeadlineExceeded } else { Code::Ok };
         assert_eq!(late.code(), expected, "{path}: {late:?}");
@@ -53,7 +53,7 @@ async fn what_anybody_may_ask_has_a_small_message_that_comes_in_time(h: Harness)
     }
 }
 
-async fn a_message_of_a_caller_is_no_larger_than_its_call_takes(h: Harness) {
+async fn a_callers_message_is_limited_by_its_rpc(h: Harness) {
     let root = h.root().await;
     let calls = [
         ("/sophic.auth.v1.AuthService/Introspect", 16),
@@ -68,7 +68,7 @@ async fn a_message_of_a_caller_is_no_larger_than_its_call_takes(h: Harness) {
         ("/sophic.auth.v1.AuthService/RevokeLeaked", 1_024),
     ];
     for (path, kib_max) in calls {
-        // Not waited for: what is too large is refused by what it announces.
+        // Refused without waiting, because of the announced length.
         let frames = announcing(kib_max * 1_024 + 1).with_authorization(root.authorization());
         let status = wire::status(&h, path, frames).await;
         assert_eq!(
@@ -76,7 +76,7 @@ async fn a_message_of_a_caller_is_no_larger_than_its_call_takes(h: Harness) {
             (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
             "{path}: {status:?}"
         );
-        // In the clear under another name it is no larger.
+        // `identity` is a name for no compression, and the limit is the same.
         let frames = announcing(kib_max * 1_024 + 1)
             .with("grpc-encoding", "identity")
             .with_authorization(root.authorization());
@@ -84,7 +84,7 @@ async fn a_message_of_a_caller_is_no_larger_than_its_call_takes(h: Harness) {
     }
 }
 
-async fn a_batch_may_be_large_and_must_end(h: Harness) {
+async fn a_batch_may_be_large_and_must_arrive_in_time(h: Harness) {
     let short = Duration::from_millis(300);
     let server = h.another(|config| config.limits.request_timeout = short).await;
     let root = h.root().await;

@@ -1,4 +1,4 @@
-//! A flood of made-up tokens is the flooder's own trouble.
+//! A flood of made-up tokens affects only the caller that sends it.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use crate::transfer::{Over, keys, legacy};
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    a_flooder_is_refused_look_ups_while_others_are_answered,
-    a_flood_through_a_gateway_keeps_no_customer_out,
-    what_is_made_elsewhere_during_a_spray_is_known_at_once,
-    a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate,
-    texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too,
-    one_client_who_floods_does_not_use_up_what_others_have,
-    what_was_imported_is_known_after_another_filling,
+    a_flooding_caller_is_refused_look_ups_while_others_are_answered,
+    a_flood_through_a_gateway_blocks_no_customer,
+    a_key_created_elsewhere_during_a_flood_is_known_at_once,
+    a_batch_above_the_rate_still_answers_known_tokens,
+    revoking_unknown_texts_is_bounded_too,
+    one_flooding_client_does_not_use_up_the_rate_of_others,
+    imported_credentials_are_known_after_the_filter_is_filled_again,
 }
 
-async fn a_flooder_is_refused_look_ups_while_others_are_answered(h: Harness) {
-    // One unknown token an hour would be 0, so one a second it is: a burst of two, and no more within this test.
+async fn a_flooding_caller_is_refused_look_ups_while_others_are_answered(h: Harness) {
+    // The lowest rate is one a second: a burst of two, and no more within this test.
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let flooder = h.caller("flooder", &[Permission::Introspect]).await.via(&server);
-    // The word that the key was made, heard late, would evict what was read before.
+    // A late notification that the key was created would evict the entry.
     h.wait_until_read_by(&server).await;
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
     let refused = within("a made-up token is refused", async {
@@ -59,7 +59,7 @@ fn made_up() -> String {
     Token::mint(TokenKind::Key, &OsRandom).expect("randomness").expose().to_owned()
 }
 
-/// Whether a made-up token is looked up; if not, it was refused for there being too many.
+/// Whether a made-up token is looked up. If not, it was refused because of the rate.
 async fn is_looked_up(gateway: &Actor) -> bool {
     let request = IntrospectRequest { token: made_up(), ..Default::default() };
     match gateway.auth().introspect(request).await {
@@ -71,21 +71,21 @@ async fn is_looked_up(gateway: &Actor) -> bool {
     }
 }
 
-/// Waits until the server's filter has this token, which was the last that was made.
+/// Waits until the server's filter contains this token, which was created last.
 async fn knows(server: &Harness, token: &str) {
     let digest = Digest::of(token);
     let knows = async || server.running.service.may_know(&digest);
     eventually("the filter is filled", knows).await;
 }
 
-async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
+async fn a_flood_through_a_gateway_blocks_no_customer(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let mut keys = Vec::new();
     for _ in 0..200 {
         keys.push(root.create_key("acme", &[Scope::Read]).await.token);
     }
-    // Neither has any of them in memory, and one unknown token a second is all that they look up for one caller.
+    // Neither has any of them in memory, and both look up one unknown token a second for one caller.
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let other = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await;
@@ -126,12 +126,12 @@ async fn a_flood_through_a_gateway_keeps_no_customer_out(h: Harness) {
     );
 }
 
-/// As the command line makes one.
+/// Creates a credential as the command line does.
 async fn create_key(operator: &Arc<Service>) -> String {
     let request = CreateCredential {
         owner: NewOwner::Workspace(WorkspaceName::parse("acme").expect("a name")),
         name: "ci".to_owned(),
-        scopes: ScopeSet::of(&[model::Scope::Read]),
+        scopes: ScopeSet::from_scopes(&[model::Scope::Read]),
         expiration: None,
         ip_allowlist: Vec::new(),
         annotations: std::collections::BTreeMap::default(),
@@ -142,7 +142,7 @@ async fn create_key(operator: &Arc<Service>) -> String {
     made.expect("a key is made").token.expose().to_owned()
 }
 
-/// Goes on presenting made-up tokens, several at once.
+/// Keeps presenting made-up tokens, several at once.
 async fn spray(gateway: &Actor) {
     loop {
         let calls = (0..50).map(|_| is_looked_up(gateway));
@@ -150,7 +150,7 @@ async fn spray(gateway: &Actor) {
     }
 }
 
-async fn what_is_made_elsewhere_during_a_spray_is_known_at_once(h: Harness) {
+async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let first = root.create_key("acme", &[Scope::Read]).await.token;
@@ -183,7 +183,7 @@ async fn batch(actor: &Actor, tokens: &[String]) -> Vec<IntrospectResponse> {
     actor.auth().batch_introspect(request).await.expect("answers").into_inner().responses
 }
 
-async fn a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate(h: Harness) {
+async fn a_batch_above_the_rate_still_answers_known_tokens(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let remembered = root.create_key("acme", &[Scope::Read]).await.token;
@@ -204,7 +204,7 @@ async fn a_batch_answers_each_by_itself_while_its_caller_is_over_its_rate(h: Har
     assert_eq!(answers[1].cache_ttl.unwrap_or_default(), prost_types::Duration::default());
 }
 
-async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harness) {
+async fn revoking_unknown_texts_is_bounded_too(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
@@ -226,7 +226,7 @@ async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harn
     })
     .await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    // It is one rate, whatever is asked.
+    // All RPCs share one rate.
     assert!(!is_looked_up(&gateway).await);
     let elsewhere = root.create_key("acme", &[Scope::Read]).await.token;
     for token in [elsewhere, cold] {
@@ -236,7 +236,7 @@ async fn texts_that_are_nobodys_are_bounded_where_tokens_are_revoked_too(h: Harn
     }
 }
 
-async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
+async fn one_flooding_client_does_not_use_up_the_rate_of_others(h: Harness) {
     let server = h.another(|config| config.cache.unknown_rate_max = 100).await;
     let gateway = h.gateway().await.via(&server);
     let ask = &async |client_ip: &str| {
@@ -253,7 +253,7 @@ async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
     })
     .await;
     assert_eq!(refused, Code::ResourceExhausted);
-    // Its neighbours in the /64 are it; others are not, whatever it sends.
+    // Addresses in the same /64 count as one client. Others do not, whatever it sends.
     for i in 0..20 {
         assert!(ask(&format!("192.0.2.{i}")).await.is_ok());
     }
@@ -262,13 +262,13 @@ async fn one_client_who_floods_does_not_use_up_what_others_have(h: Harness) {
     assert!(refused.iter().any(Result::is_err), "the /64 is one client");
 }
 
-async fn what_was_imported_is_known_after_another_filling(h: Harness) {
+async fn imported_credentials_are_known_after_the_filter_is_filled_again(h: Harness) {
     let server = h.another(|config| config.options.accept_imported_tokens = true).await;
     let over = Over::set_up(Arc::clone(&h.database)).await;
     let root = h.root().await.via(&server);
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     knows(&server, &known).await;
-    // One row of the log for all of it, which names none of the digests.
+    // The import writes one row to the change log, without the digests.
     over.import_csv(&keys([1])).await;
     knows(&server, &legacy(1)).await;
     assert!(root.introspect(&legacy(1), "acme", &[Scope::Read]).await.allowed);

@@ -1,4 +1,4 @@
-//! UpdateCredential: what a mask may name, and that a credential never comes to be allowed more.
+//! UpdateCredential: the fields of a mask, and that no update widens a credential.
 
 use prost_types::{FieldMask, Timestamp};
 use sophic_auth::grpc::pb::{self, Denial, Scope, UpdateCredentialRequest};
@@ -10,12 +10,12 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     only_what_the_mask_names_is_changed,
-    scopes_are_only_taken_away,
-    an_expiry_is_only_brought_forward,
-    a_mask_names_what_can_be_changed,
+    scopes_can_only_be_removed,
+    an_expiry_can_only_be_brought_forward,
+    a_mask_names_only_fields_that_can_change,
     new_values_are_checked_as_those_of_a_new_credential,
     a_stale_etag_changes_nothing,
-    what_changes_nothing_keeps_its_etag,
+    an_update_that_changes_nothing_keeps_the_etag,
     narrowing_is_known_at_every_server_when_it_returns,
     a_revoked_credential_is_not_changed,
 }
@@ -73,7 +73,7 @@ async fn only_what_the_mask_names_is_changed(h: Harness) {
     assert_eq!(cleared.name, new.name);
 }
 
-async fn scopes_are_only_taken_away(h: Harness) {
+async fn scopes_can_only_be_removed(h: Harness) {
     let (root, old, _) = key(&h).await;
     let with = |scopes: &[Scope]| pb::Credential {
         scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
@@ -89,7 +89,7 @@ async fn scopes_are_only_taken_away(h: Harness) {
     assert_eq!(fields(update(&root, &back, &["scopes"]).await), ["credential.scopes"]);
 }
 
-async fn an_expiry_is_only_brought_forward(h: Harness) {
+async fn an_expiry_can_only_be_brought_forward(h: Harness) {
     let (root, old, _) = key(&h).await;
     let with = |expire_time| pb::Credential { expire_time, etag: String::new(), ..old.clone() };
     let field = ["credential.expire_time"];
@@ -99,7 +99,7 @@ async fn an_expiry_is_only_brought_forward(h: Harness) {
     let soon = Some(in_seconds(1_000));
     let first = update(&root, &with(soon), &["expire_time"]).await.expect("an expiry");
     assert_eq!(first.expire_time, soon);
-    // The same again is no change.
+    // Repeating the update changes nothing.
     update(&root, &with(soon), &["expire_time"]).await.expect("the same");
     let sooner = Some(in_seconds(500));
     update(&root, &with(sooner), &["expire_time"]).await.expect("sooner");
@@ -107,7 +107,7 @@ async fn an_expiry_is_only_brought_forward(h: Harness) {
     assert_eq!(fields(update(&root, &with(None), &["expire_time"]).await), field);
 }
 
-async fn a_mask_names_what_can_be_changed(h: Harness) {
+async fn a_mask_names_only_fields_that_can_change(h: Harness) {
     let (root, old, _) = key(&h).await;
     for paths in [&[][..], &["*"], &["name", "max_role"], &["hint"], &["credential.name"], &[""]] {
         assert_eq!(fields(update(&root, &old, paths).await), ["update_mask"], "{paths:?}");
@@ -142,7 +142,7 @@ async fn a_stale_etag_changes_nothing(h: Harness) {
     update(&root, &third, &["name"]).await.expect("the etag is right");
 }
 
-async fn what_changes_nothing_keeps_its_etag(h: Harness) {
+async fn an_update_that_changes_nothing_keeps_the_etag(h: Harness) {
     let (root, old, _) = key(&h).await;
     let same = update(&root, &old, &["name", "scopes", "annotations", "ip_allowlist"]).await;
     assert_eq!(same.expect("it is the same"), old);

@@ -16,19 +16,19 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, within};
 
 on_every_store! {
-    a_watcher_hears_what_changes,
+    a_watcher_receives_every_change,
     a_watcher_gets_checkpoints_without_changes,
     a_cursor_resumes_without_a_gap,
-    a_cursor_far_behind_is_read_through_and_then_followed,
+    a_cursor_far_behind_catches_up_from_the_log,
     a_cursor_at_the_edge_of_the_ring_misses_nothing,
-    a_cursor_that_the_log_was_cut_beyond_is_too_old,
-    a_cursor_of_a_server_that_is_ahead_is_waited_for,
-    a_cursor_that_is_none_is_refused,
-    a_cursor_of_another_life_is_out_of_range,
-    a_revoked_caller_hears_no_more,
-    a_stopping_server_sends_its_watchers_away,
-    watching_takes_the_permission,
-    a_thousand_watchers_hear_the_same,
+    a_cursor_before_the_start_of_the_log_is_too_old,
+    a_server_that_is_behind_a_cursor_catches_up_first,
+    an_invalid_cursor_is_refused,
+    a_cursor_of_another_incarnation_is_out_of_range,
+    the_watch_of_a_revoked_caller_ends,
+    a_stopping_server_ends_its_watches,
+    watch_needs_the_permission,
+    a_thousand_watchers_receive_the_same_changes,
 }
 
 async fn watch(actor: &Actor, cursor: &str) -> Result<Streaming<WatchResponse>, tonic::Status> {
@@ -40,7 +40,7 @@ async fn next(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
     within("a message", stream.message()).await.expect("no error").expect("no end")
 }
 
-/// Reads until all up to `revision` was sent; what was sent.
+/// Reads until all changes up to `revision` were sent, and returns them.
 async fn until(stream: &mut Streaming<WatchResponse>, revision: u64) -> Vec<(u64, Entity)> {
     let mut heard = Vec::new();
     within(&format!("revision {revision} is heard of"), async {
@@ -61,7 +61,7 @@ async fn revision(h: &Harness) -> u64 {
     h.running.service.revision().await.expect("a revision").0
 }
 
-async fn a_watcher_hears_what_changes(h: Harness) {
+async fn a_watcher_receives_every_change(h: Harness) {
     let root = h.root().await;
     let mut stream = watch(&root, "").await.expect("a stream");
     next(&mut stream).await;
@@ -76,7 +76,7 @@ async fn a_watcher_hears_what_changes(h: Harness) {
         Entity::UserId("ada".to_owned()),
         Entity::CredentialDigest(digest),
     ];
-    // What came before the stream began may be in it too, if the server was still reading it.
+    // Changes from before the stream may be in it too, if the server was still reading them.
     assert!(entities.ends_with(&expected), "{entities:?}");
 }
 
@@ -103,18 +103,18 @@ async fn a_cursor_resumes_without_a_gap(h: Harness) {
     let newest = revision(&h).await;
     let mut stream = watch(&root, &cursor.cursor).await.expect("a stream");
     let heard: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
-    // Changes of callers take numbers too, and are nobody's business here.
+    // Changes of callers have revisions too, but are not sent.
     assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
     assert_eq!(heard.iter().filter(|at| **at > newest - 6).count(), 6, "{heard:?}");
     assert!(heard.iter().all(|at| *at > cursor.revision));
-    // Another server of the same store goes on from there too, though it never had those changes in its ring.
+    // Another server of the same store resumes from there too, although its ring never had those changes.
     let other = h.another(|_| {}).await;
     let mut stream = watch(&root.via(&other), &cursor.cursor).await.expect("a stream");
     let there: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
     assert_eq!(there, heard);
 }
 
-/// So many new users at once, past the service: `name` and a number.
+/// Inserts this many users directly into the store: `name` and a number.
 pub(crate) async fn many_users(h: &Harness, name: &str, count: u32) {
     let statement = format!(
         "INSERT INTO users (id, display_name, disabled, generation, create_time, update_time) \
@@ -127,7 +127,7 @@ pub(crate) async fn many_users(h: &Harness, name: &str, count: u32) {
     raw::run(&h.database, &statement).await;
 }
 
-/// The users that changed; each change was told once, and in order.
+/// The users that changed. Asserts that each change was sent once, and in order.
 fn users(heard: &[(u64, Entity)]) -> HashSet<&str> {
     assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, each once");
     let mut users = HashSet::new();
@@ -139,21 +139,21 @@ fn users(heard: &[(u64, Entity)]) -> HashSet<&str> {
     users
 }
 
-async fn a_cursor_far_behind_is_read_through_and_then_followed(h: Harness) {
+async fn a_cursor_far_behind_catches_up_from_the_log(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
     let mut stream = watch(&root, "").await.expect("a stream");
     let cursor = next(&mut stream).await.cursor;
     until(&mut stream, revision(&h).await).await;
     many_users(&h, "away", 3_500).await;
-    // As after a restart: a server that never had those changes in its ring.
+    // As after a restart: the ring of this server never had those changes.
     let other = h.another(|_| {}).await;
     let root = root.via(&other);
     let mut streams = Vec::new();
     for _ in 0..3 {
         streams.push(watch(&root, &cursor).await.expect("a stream"));
     }
-    // More come before anybody reads on.
+    // More changes happen before the client reads on.
     many_users(&h, "meanwhile", 2_500).await;
     let newest = revision(&h).await;
     for stream in &mut streams {
@@ -189,7 +189,7 @@ async fn a_cursor_at_the_edge_of_the_ring_misses_nothing(h: Harness) {
     }
     let other = h.another(|_| {}).await;
     let root = root.via(&other);
-    // Its ring begins at about this.
+    // Its ring begins about here.
     let mut stream = watch(&root, "").await.expect("a stream");
     let (edge, life) = taken_apart(&next(&mut stream).await.cursor);
     for n in 0..5 {
@@ -204,7 +204,7 @@ async fn a_cursor_at_the_edge_of_the_ring_misses_nothing(h: Harness) {
     }
 }
 
-async fn a_cursor_that_the_log_was_cut_beyond_is_too_old(h: Harness) {
+async fn a_cursor_before_the_start_of_the_log_is_too_old(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
     let mut stream = watch(&root, "").await.expect("a stream");
@@ -220,18 +220,18 @@ async fn a_cursor_that_the_log_was_cut_beyond_is_too_old(h: Harness) {
     let refused = watch(&root.via(&other), &cursor).await.expect_err("it is not kept any more");
     assert_eq!(refused.code(), Code::OutOfRange);
     assert_eq!(reason(&refused), "CURSOR_TOO_OLD");
-    // The ring of the first server has them all still.
+    // The ring of the first server still has all of them.
     let mut stream = watch(&root, &cursor).await.expect("a stream");
     let heard = until(&mut stream, revision(&h).await).await;
     assert_eq!(users(&heard).iter().filter(|id| id.starts_with("away")).count(), 1_500);
 }
 
-async fn a_cursor_of_a_server_that_is_ahead_is_waited_for(h: Harness) {
+async fn a_server_that_is_behind_a_cursor_catches_up_first(h: Harness) {
     let root = h.root().await;
     let other = h.another(|_| {}).await;
     let mut stream = watch(&root, "").await.expect("a stream");
     for n in 0..20 {
-        // The other is not waited for.
+        // The test does not wait for the other server.
         root.put_user(&format!("user{n}")).await;
         let newest = revision(&h).await;
         until(&mut stream, newest).await;
@@ -241,7 +241,7 @@ async fn a_cursor_of_a_server_that_is_ahead_is_waited_for(h: Harness) {
     }
 }
 
-async fn a_cursor_that_is_none_is_refused(h: Harness) {
+async fn an_invalid_cursor_is_refused(h: Harness) {
     let root = h.root().await;
     for cursor in ["x", "%", "MTIz", &"A".repeat(300)] {
         let refused = watch(&root, cursor).await.expect_err("no cursor");
@@ -249,7 +249,7 @@ async fn a_cursor_that_is_none_is_refused(h: Harness) {
     }
 }
 
-async fn a_cursor_of_another_life_is_out_of_range(h: Harness) {
+async fn a_cursor_of_another_incarnation_is_out_of_range(h: Harness) {
     let root = h.root().await;
     for cursor in ["0 another", "1 "] {
         let refused =
@@ -262,7 +262,7 @@ async fn a_cursor_of_another_life_is_out_of_range(h: Harness) {
     assert_eq!(refused.expect_err("not reached yet").code(), Code::OutOfRange);
 }
 
-async fn a_revoked_caller_hears_no_more(h: Harness) {
+async fn the_watch_of_a_revoked_caller_ends(h: Harness) {
     let (root, gateway) = (h.root().await, h.gateway().await);
     let mut stream = watch(&gateway, "").await.expect("a stream");
     next(&mut stream).await;
@@ -280,7 +280,7 @@ async fn a_revoked_caller_hears_no_more(h: Harness) {
     assert_eq!(end.expect_err("a dead caller").code(), Code::Unauthenticated);
 }
 
-async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
+async fn a_stopping_server_ends_its_watches(h: Harness) {
     let root = h.root().await;
     let other = h.another(|_| {}).await;
     let mut stream = watch(&root.via(&other), "").await.expect("a stream");
@@ -299,15 +299,15 @@ async fn a_stopping_server_sends_its_watchers_away(h: Harness) {
     assert_eq!((end.code(), &*reason(&end)), (Code::Unavailable, "STOPPING"));
 }
 
-async fn watching_takes_the_permission(h: Harness) {
+async fn watch_needs_the_permission(h: Harness) {
     let refused = watch(&h.dashboard().await, "").await.expect_err("no permission");
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
-async fn a_thousand_watchers_hear_the_same(h: Harness) {
+async fn a_thousand_watchers_receive_the_same_changes(h: Harness) {
     let root = h.root().await;
     let mut streams = Vec::new();
-    // The bound of streams on one connection is 256.
+    // One connection has at most 256 streams.
     for _ in 0..5 {
         let actor = h.reconnected(&root).await;
         for _ in 0..200 {

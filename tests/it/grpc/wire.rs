@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, for what no gRPC client would send.
+//! Handwritten HTTP/2, for requests that no gRPC client sends.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -8,17 +8,17 @@ use tonic::Status;
 use crate::harness::Harness;
 use crate::waits::within;
 
-/// A request: its method, headers, and bytes of its body.
+/// A request: method, headers and the bytes of its body.
 pub(crate) struct Frames {
     pub(crate) method: Method,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
-    /// Whether that is all of it, and said to be.
+    /// Whether the body ends after these bytes.
     ends: bool,
 }
 
 impl Frames {
-    /// These messages, each in a frame of its own, as gRPC has it.
+    /// Sets these messages, each in its own frame, as in gRPC.
     pub(crate) fn of(messages: &[&[u8]]) -> Self {
         let mut body = Vec::new();
         for message in messages {
@@ -30,32 +30,32 @@ impl Frames {
         Self::raw(body)
     }
 
-    /// These bytes.
+    /// Sets these bytes.
     pub(crate) fn raw(body: impl Into<Vec<u8>>) -> Self {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.into()));
         Self { method: Method::POST, headers: headers.into(), body: body.into(), ends: true }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub(crate) fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// Without this header.
+    /// Removes a header.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self
     }
 
-    /// As if there were more to come, which does not.
+    /// Leaves the body unfinished.
     pub(crate) fn without_end(mut self) -> Self {
         self.ends = false;
         self
     }
 
-    /// With this `authorization`, if there is one.
+    /// Sets `authorization`, if there is one.
     pub(crate) fn with_authorization(self, value: Option<String>) -> Self {
         match value {
             Some(value) => self.with("authorization", value),
@@ -64,7 +64,7 @@ impl Frames {
     }
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) http: StatusCode,
@@ -74,19 +74,19 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Its gRPC status, from the trailers or, where there is no body, the headers.
+    /// The gRPC status, from the trailers, or from the headers if there is no body.
     pub(crate) fn status(&self) -> Status {
         let from = self.trailers.as_ref().unwrap_or(&self.headers);
         Status::from_header_map(from).unwrap_or_else(|| panic!("no status: {self:?}"))
     }
 }
 
-/// Sends it on a connection of its own.
+/// Sends the request on a new connection.
 pub(crate) async fn send(h: &Harness, path: &str, frames: Frames) -> Answer {
     try_send(h, path, frames).await.expect("an answer")
 }
 
-/// Sends it; an error where the server ends the stream or the connection instead of answering.
+/// Sends the request. An error if the server ends the stream or the connection instead of answering.
 pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<Answer, h2::Error> {
     let stream = TcpStream::connect(h.running.grpc).await.expect("the server accepts");
     let (client, connection) = h2::client::handshake(stream).await?;
@@ -103,7 +103,7 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
     let (response, mut sender) =
         client.send_request(request, frames.ends && frames.body.is_empty())?;
     if !frames.body.is_empty() {
-        // The server may have answered, and closed its ear, already.
+        // The server may have answered already, and stopped reading.
         let _ = sender.send_data(Bytes::from(frames.body), frames.ends);
     }
     let (head, mut body) = within("an answer", response).await?.into_parts();
@@ -121,7 +121,7 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
     Ok(Answer { http: head.status, headers: head.headers, body: bytes, trailers })
 }
 
-/// Sends it, and gives the gRPC status.
+/// Sends the request, and returns the gRPC status.
 pub(crate) async fn status(h: &Harness, path: &str, frames: Frames) -> Status {
     send(h, path, frames).await.status()
 }

@@ -98,7 +98,7 @@ fn stored(n: u8) -> StoredCredential {
         generation: if key { 3 } else { 0 },
         name: DisplayName::parse("clé 🔑, \"of\" all").expect("a name"),
         hint: "imported".to_owned(),
-        scopes: ScopeSet::of(&[Scope::Read, Scope::Admin]),
+        scopes: ScopeSet::from_scopes(&[Scope::Read, Scope::Admin]),
         ip_allowlist: if key {
             IpAllowlist::parse(["192.0.2.0/24", "2001:db8::/32"]).expect("networks")
         } else {

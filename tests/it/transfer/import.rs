@@ -42,7 +42,7 @@ pub(super) async fn is_allowed(over: &Over, token: &str) -> bool {
     let request = IntrospectionRequest {
         token,
         workspace: "",
-        required_scopes: ScopeSet::of(&[Scope::Read]),
+        required_scopes: ScopeSet::from_scopes(&[Scope::Read]),
         client_ip: None,
         fresh: true,
         at_least_revision: 0,

@@ -157,7 +157,7 @@ fn credential(at: usize, version: i64) -> Credential {
         generation: version,
         name: DisplayName::parse("ci").expect("a name"),
         hint: String::new(),
-        scopes: ScopeSet::of(&[Scope::Read]),
+        scopes: ScopeSet::from_scopes(&[Scope::Read]),
         ip_allowlist: IpAllowlist::default(),
         annotations: Annotations::default(),
         create_time: time(),

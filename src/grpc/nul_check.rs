@@ -1,8 +1,9 @@
-//! No text of any request has a NUL: not every database takes one. Asked of each message's bytes before it is decoded, by
-//! its descriptor, so that no field can be forgotten; what else a field must be like its own type says.
+//! Refuses texts with a NUL in any request, because Postgres cannot store one. Each message is checked before it is
+//! decoded, field by field of its descriptor, so that no field can be forgotten. All other rules of a field are those
+//! of its type.
 //!
-//! Let through are texts that are only ever compared, or hashed: a presented token, and what a proxy passes on of a
-//! client. What is wrong with those is an answer, and no error.
+//! Exempt are texts that are only compared or hashed: presented tokens, and the client's headers that a proxy passes
+//! on. If one of those is malformed, that is an answer and not an error.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -13,40 +14,40 @@ use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 use super::DESCRIPTORS;
-use super::introspect::bytes;
+use super::introspect::read_bytes;
 use crate::service::Violations;
 
-/// Fields that may have a NUL.
-const COMPARED_OR_HASHED: [&str; 5] = [
+/// Fields that may contain a NUL.
+const EXEMPT_FIELDS: [&str; 5] = [
     "sophic.auth.v1.IntrospectRequest.token",
     "sophic.auth.v1.IntrospectRequest.workspace",
     "sophic.auth.v1.IntrospectRequest.client_ip",
     "sophic.auth.v1.RevokeRequest.token",
     "sophic.auth.v1.LeakedToken.token",
 ];
-/// Messages whose texts all may.
-const PASSED_ON: &str = "envoy.";
-/// Messages in messages: more than any of ours has.
+/// Prefix of the packages whose fields may all contain a NUL.
+const EXEMPT_PACKAGES: &str = "envoy.";
+/// Deepest nesting of messages that is checked. No request message is nested deeper.
 const DEPTH_MAX: usize = 8;
 
-/// What a field holds, as far as texts are concerned.
-enum Holds {
+/// Type of a field that holds texts.
+enum FieldType {
     Text,
     Message(String),
-    /// A key and its value, which are called by the field's name.
+    /// An entry of a map. Its key and its value are reported under the field's name.
     Entry(String),
 }
 
 struct Field {
     name: String,
     repeated: bool,
-    holds: Holds,
+    field_type: FieldType,
 }
 
-/// By the full name of a message, its fields that hold texts by their numbers.
+/// The fields that hold texts, by the full name of the message and the number of the field.
 static MESSAGES: LazyLock<HashMap<String, HashMap<u32, Field>>> = LazyLock::new(|| {
     let mut messages = HashMap::new();
-    // Made by build.rs from what it compiled: it decodes, or there are no services at all.
+    // Generated with the services, so it decodes.
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
     for file in &files {
         for message in &file.message_type {
@@ -65,55 +66,55 @@ fn insert(
         insert(messages, &format!("{full_name}.{}", nested.name()), nested);
     }
     let fields = message.field.iter().filter_map(|field| {
-        let holds = match field.r#type() {
+        let field_type = match field.r#type() {
             Type::String => {
                 let name = format!("{full_name}.{}", field.name());
-                if COMPARED_OR_HASHED.contains(&&*name) || name.starts_with(PASSED_ON) {
+                if EXEMPT_FIELDS.contains(&&*name) || name.starts_with(EXEMPT_PACKAGES) {
                     return None;
                 }
-                Holds::Text
+                FieldType::Text
             }
             Type::Message => {
-                let of = field.type_name().trim_start_matches('.').to_owned();
+                let type_name = field.type_name().trim_start_matches('.').to_owned();
                 let entry = message.nested_type.iter().any(|nested| {
                     nested.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
-                        && of == format!("{full_name}.{}", nested.name())
+                        && type_name == format!("{full_name}.{}", nested.name())
                 });
-                if entry { Holds::Entry(of) } else { Holds::Message(of) }
+                if entry { FieldType::Entry(type_name) } else { FieldType::Message(type_name) }
             }
             _ => return None,
         };
         let repeated = field.label() == prost_types::field_descriptor_proto::Label::Repeated;
         let number = u32::try_from(field.number()).ok()?;
-        Some((number, Field { name: field.name().to_owned(), repeated, holds }))
+        Some((number, Field { name: field.name().to_owned(), repeated, field_type }))
     });
     messages.insert(full_name.to_owned(), fields.collect());
 }
 
-/// Notes each text with a NUL of a message of this name. What does not decode is left to prost.
+/// Returns a violation for each text with a NUL. Bytes that do not decode are left to prost.
 pub(super) fn check(full_name: &str, message: &[u8]) -> Violations {
     let mut violations = Violations::default();
-    // Most have none at all, whatever their fields are.
+    // Most messages have no zero byte at all.
     if message.contains(&0) {
-        walk(&mut violations, full_name, message, Within::Message(""), DEPTH_MAX);
+        check_message(&mut violations, full_name, message, Parent::Message(""), DEPTH_MAX);
     }
     violations
 }
 
-/// Where a message stands.
+/// Where a message is nested.
 #[derive(Clone, Copy)]
-enum Within<'a> {
-    /// Its fields are called by this and their own names.
+enum Parent<'a> {
+    /// In a message. The prefix is put before the names of its fields.
     Message(&'a str),
-    /// It is an entry of the map of this name.
+    /// It is an entry of the map of this name, which its fields are reported under.
     Entry(&'a str),
 }
 
-fn walk(
+fn check_message(
     violations: &mut Violations,
     full_name: &str,
     message: &[u8],
-    within: Within<'_>,
+    parent: Parent<'_>,
     depth: usize,
 ) {
     let Some(fields) = MESSAGES.get(full_name).filter(|_| depth > 0) else { return };
@@ -127,21 +128,23 @@ fn walk(
             }
             continue;
         };
-        let Some(value) = bytes(&mut rest) else { return };
-        let name = match within {
-            Within::Message(prefix) => format!("{prefix}{}", field.name),
-            Within::Entry(name) => name.to_owned(),
+        let Some(value) = read_bytes(&mut rest) else { return };
+        let name = match parent {
+            Parent::Message(prefix) => format!("{prefix}{}", field.name),
+            Parent::Entry(name) => name.to_owned(),
         };
-        match &field.holds {
-            Holds::Text if value.contains(&0) => violations.add(&name, "must have no NUL"),
-            Holds::Text => {}
-            Holds::Entry(of) => walk(violations, of, value, Within::Entry(&name), depth - 1),
-            Holds::Message(of) => {
+        match &field.field_type {
+            FieldType::Text if value.contains(&0) => violations.add(&name, "must have no NUL"),
+            FieldType::Text => {}
+            FieldType::Entry(type_name) => {
+                check_message(violations, type_name, value, Parent::Entry(&name), depth - 1)
+            }
+            FieldType::Message(type_name) => {
                 let count = counts.entry(number).or_default();
                 let index = if field.repeated { format!("[{count}]") } else { String::new() };
                 *count += 1;
                 let prefix = format!("{name}{index}.");
-                walk(violations, of, value, Within::Message(&prefix), depth - 1);
+                check_message(violations, type_name, value, Parent::Message(&prefix), depth - 1);
             }
         }
     }
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_text_with_a_nul_is_named_wherever_it_is() {
+    fn every_text_with_a_nul_is_named_at_any_depth() {
         let nul = || "a\0b".to_owned();
         let request = pb::UpdateCredentialRequest {
             credential: Some(pb::Credential {
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_hashed_may_have_one_and_numbers_may_have_zeros() {
+    fn hashed_texts_may_have_a_nul_and_numbers_may_have_zero_bytes() {
         let token = "a\0b".to_owned();
         let leaked = pb::LeakedToken { token: token.clone(), ..Default::default() };
         let request = pb::RevokeLeakedRequest { tokens: vec![leaked] };
@@ -199,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_left_to_prost() {
+    fn bytes_that_are_not_a_message_are_left_to_prost() {
         for bytes in [&b"\x00"[..], b"\x0a\xff\x00", b"\x0a\x05\x00", b"\xff\xff\xff\x00"] {
-            check("sophic.auth.v1.RevokeCallerRequest", bytes).finish().expect("nothing is noted");
+            check("sophic.auth.v1.RevokeCallerRequest", bytes).finish().expect("no violation");
         }
     }
 }

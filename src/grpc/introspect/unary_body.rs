@@ -1,4 +1,4 @@
-//! The body of an answer that is whole: its bytes, then the trailers of a call that went well.
+//! The body of a successful unary response: one message, then the trailers.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,25 +10,25 @@ use http_body::{Body, Frame, SizeHint};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// Bytes, then `grpc-status: 0`.
+/// Sends its bytes, then the trailer `grpc-status: 0`.
 #[derive(Debug)]
-pub(in crate::grpc) struct Once {
+pub(in crate::grpc) struct UnaryBody {
     data: Option<Bytes>,
     ended: bool,
 }
 
-impl Once {
+impl UnaryBody {
     pub(super) const fn new(data: Bytes) -> Self {
         Self { data: Some(data), ended: false }
     }
 
-    /// How long it is.
+    /// Length of the bytes that are not sent yet.
     pub(in crate::grpc) fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
     }
 }
 
-impl Body for Once {
+impl Body for UnaryBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -51,7 +51,7 @@ impl Body for Once {
         self.ended
     }
 
-    /// None, though the size is known: hyper would send `content-length`, which nobody who speaks gRPC looks at.
+    /// No hint, although the size is known: hyper would send `content-length`, which gRPC clients ignore.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
     }
