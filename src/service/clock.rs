@@ -159,8 +159,7 @@ impl StoreClock {
 fn quiet(store: StoreTime, now: Timestamp) -> Option<Quiet> {
     let is_long = |quiet: &Quiet| quiet.until.unix_micros() - quiet.since.unix_micros() > IDLE_MAX;
     let now = store.newest_event.map(|since| Quiet { since, until: now });
-    let lately =
-        store.recent_events.map(|Lately { first, before }| Quiet { since: before, until: first });
+    let lately = store.lately.map(|Lately { first, before }| Quiet { since: before, until: first });
     now.filter(is_long).or(lately.filter(is_long))
 }
 
