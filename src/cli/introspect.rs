@@ -8,7 +8,7 @@ use super::{
 };
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
-use crate::service::{Ended, Introspection, IntrospectionRequest, Options, view};
+use crate::service::{CredentialEnd, Introspection, IntrospectionRequest, Options, view};
 use crate::token::why_not_a_token;
 
 /// The command failed, so there is no answer.
@@ -20,7 +20,7 @@ pub(super) struct NoAnswer;
 struct Report {
     answer: Introspection,
     /// How a revoked, expired or disabled credential ended. gRPC and HTTP do not report it.
-    ended: Option<Ended>,
+    ended: Option<CredentialEnd>,
     /// Why the text cannot be a token, if so.
     invalid_because: Option<String>,
 }
@@ -71,7 +71,9 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
         })
         .await?;
     let ended = match &answer.found {
-        Some(found) if !answer.decision.is_active() => service.end_of(found.credential.id).await?,
+        Some(found) if !answer.decision.is_active() => {
+            service.find_end(found.credential.id).await?
+        }
         _ => None,
     };
     service.close().await;
@@ -82,8 +84,8 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
 }
 
 /// Describes the credential, and when and by whom it was ended.
-fn end_summary(ended: &Ended) -> String {
-    let Ended { credential, state, time, event } = ended;
+fn end_summary(ended: &CredentialEnd) -> String {
+    let CredentialEnd { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
         Owner::User { id, .. } => format!("user {id}"),

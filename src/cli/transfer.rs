@@ -15,8 +15,8 @@ use super::{
 };
 use crate::model::{UserId, WorkspaceName};
 use crate::service::{
-    DEPLOYMENT_BEGINS, Import, ImportOptions, ImportPhase, ImportWatch, Reading, TransferError,
-    TransferFormat, find_token,
+    ColumnOptions, DEPLOYMENT_BEGINS, Import, ImportObserver, ImportOptions, ImportPhase,
+    TransferError, TransferFormat, find_token,
 };
 use crate::store::ExportFilter;
 use anyhow::Context as _;
@@ -44,9 +44,9 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     if is_deployment {
         args.refuse_for_deployment()?;
     }
-    let reading = args.reading();
+    let columns = args.columns();
     if let Some(token) = &args.check_token {
-        return check_token(global, token, input, format, reading);
+        return check_token(global, token, input, format, columns);
     }
     let options = ImportOptions {
         all_or_nothing: args.all_or_nothing,
@@ -58,7 +58,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     let outcome = if is_deployment {
         service.import_deployment(&operator(), input, args.dry_run, &mut reporter).await
     } else {
-        let import = Import { input, format, reading, options };
+        let import = Import { input, format, columns, options };
         service.import(&operator(), import, &mut reporter).await
     };
     reporter.progress.finish();
@@ -67,7 +67,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     let mut shown = serde_json::json!({
         "lines": report.lines,
         "written": report.written,
-        "already_there": report.there,
+        "already_there": report.existing,
         "bad": report.bad,
     });
     if is_deployment {
@@ -96,14 +96,14 @@ fn check_token(
     token: &Path,
     input: Box<dyn BufRead + Send>,
     format: TransferFormat,
-    reading: Reading,
+    columns: ColumnOptions,
 ) -> anyhow::Result<Outcome> {
     let token = if token.as_os_str() == "-" {
         read_token_from_stdin()?
     } else {
         read_token_from(files::open(token)?).context(token.display().to_string())?
     };
-    let found = find_token(input, format, reading, &token)?;
+    let found = find_token(input, format, columns, &token)?;
     let key = if found.unit == "line" { "found_on_lines" } else { "found_in_elements" };
     output::item(global.output, &serde_json::json!({"records": found.records, key: found.at}))?;
     if found.at.is_empty() {
@@ -128,7 +128,7 @@ impl ImportReporter {
     }
 }
 
-impl ImportWatch for ImportReporter {
+impl ImportObserver for ImportReporter {
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str) {
         self.remark(unit, number, reason);
     }

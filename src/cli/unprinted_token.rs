@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::operator;
 use super::output::{PrintError, PrintResult};
 use crate::model::{Caller, Credential, PreviousToken};
-use crate::service::{self, Reason, RevokeTarget, Rotated, RotatedCaller, RotationUndone, Service};
+use crate::service::{
+    self, Reason, RevokeTarget, Rotated, RotatedCaller, Service, UndoRotationOutcome,
+};
 
 /// Reason of the revocation, for the audit log.
 const REASON: &str = "its token could not be printed";
@@ -69,13 +71,13 @@ pub(super) async fn undo_caller_rotation_unless_printed(
     let Err(error) = printed else { return Ok(()) };
     let id = rotated.caller.id;
     let outcome = match service.undo_rotation(operator(), rotated, REASON).await {
-        Ok(RotationUndone::OldGoesOn) => format!(
+        Ok(UndoRotationOutcome::OldTokenValid) => format!(
             "it is dead, and the old token of caller {id} goes on, as if it had not been rotated: rotate it again"
         ),
-        Ok(RotationUndone::OldHasEnded) => format!(
+        Ok(UndoRotationOutcome::OldTokenExpired) => format!(
             "it is dead, and the old token of caller {id} has ended, as a rotation without an overlap asks: rotate it once more"
         ),
-        Ok(RotationUndone::Overtaken) => {
+        Ok(UndoRotationOutcome::Superseded) => {
             format!("it is dead, and caller {id} was rotated or revoked by somebody else meanwhile")
         }
         Err(failed) if failed.reason == Reason::BarrierPending => format!(

@@ -88,6 +88,6 @@ impl Connection {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (same && service.still_knows(&last.known)).then(|| Arc::clone(&last.known.caller))
+        (same && service.is_still_known(&last.known)).then(|| Arc::clone(&last.known.caller))
     }
 }

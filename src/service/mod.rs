@@ -33,14 +33,14 @@ mod tests;
 
 pub use activity::{Activity, UnderWay, Worth};
 pub use callers::{
-    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, RotationUndone,
+    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, UndoRotationOutcome,
     UpdateCaller,
 };
 pub use checks::Violations;
 pub use clock::StoreClock;
 pub use commit::Commits;
 pub use credentials::{
-    BulkRevoke, BulkRevoked, CreateCredential, Created, Ended, Expiration, LeakedToken,
+    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,
     LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
     SwitchCredential, UpdateCredential,
 };
@@ -55,11 +55,11 @@ pub use probe::Memory;
 pub use refusals::{Attempt, Refusals};
 pub use requests::{OfCaller, Requests};
 pub use rpcs::Rpc;
+pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
-    Column, DEPLOYMENT_BEGINS, FoundToken, Import, ImportOptions, ImportPhase, ImportReport,
-    ImportWatch, Reading, TransferError, TransferFormat, find_token,
+    Column, ColumnOptions, DEPLOYMENT_BEGINS, FoundToken, Import, ImportObserver, ImportOptions,
+    ImportPhase, ImportReport, TransferError, TransferFormat, find_token,
 };
-pub(crate) use transfer::{End, Pieces};
 pub use under_way::Reads;
 pub use watch::Heard;
 

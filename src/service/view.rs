@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Ended, Introspection};
+use super::{CredentialEnd, Introspection};
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, Permission, PrincipalFacts,
     ScopeSet, Timestamp, User, Workspace, WorkspacePolicy,
@@ -231,8 +231,8 @@ pub fn introspection(answer: &Introspection) -> Value {
 }
 
 /// How a credential came to its end, for who holds the store.
-pub fn ended(ended: &Ended) -> Value {
-    let Ended { credential, state, time, event } = ended;
+pub fn ended(ended: &CredentialEnd) -> Value {
+    let CredentialEnd { credential, state, time, event } = ended;
     let mut view = object(json!({
         "credential_id": credential.id.to_string(),
         "kind": credential.kind.as_str(),

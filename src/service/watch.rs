@@ -197,7 +197,7 @@ impl Watcher {
     /// A caller that was revoked meanwhile hears no more; nor does one whose token has ended since.
     async fn check_caller(&mut self) -> Result<()> {
         let term = self.service.term();
-        let known = self.known.as_ref().is_some_and(|known| self.service.still_knows(known));
+        let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
         if known && self.service.may_believe(term) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::UsageError;
-use crate::service::{Column, Reading};
+use crate::service::{Column, ColumnOptions};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -108,10 +108,10 @@ impl ImportArgs {
     }
 
     /// Returns how to read the file's columns.
-    pub(in crate::cli) fn reading(&self) -> Reading {
+    pub(in crate::cli) fn columns(&self) -> ColumnOptions {
         let (all, named) =
             self.ignore_columns.iter().cloned().partition::<Vec<_>, _>(|name| name == "all");
-        Reading {
+        ColumnOptions {
             renamed: self.rename.clone(),
             preset: self.set.clone(),
             ignored: named,

@@ -8,7 +8,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::model::ReasonText;
 use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
-use crate::service::{End, LeakedToken, Pieces};
+use crate::service::{ChunkEnd, Chunks, LeakedToken};
 use crate::token::{scan, scan_across};
 
 /// Maximum size of a piece, in bytes. A longer line is searched as text, in overlapping pieces.
@@ -24,7 +24,7 @@ const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];
 
 /// The input, in pieces: the lines of a text, or the elements of a JSON array.
 pub(in crate::cli) struct Input<R> {
-    pieces: Pieces<R>,
+    chunks: Chunks<R>,
     /// Whether the last piece was cut, so that the next one overlaps it.
     cut: bool,
     /// The end of the last piece.
@@ -47,23 +47,23 @@ impl<R: BufRead> Input<R> {
     pub(in crate::cli) fn new(mut input: R) -> Result<Self> {
         let first = input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace());
         let is_array = first == Some(&b'[');
-        let pieces = if is_array {
-            Pieces::elements(input, PIECE_BYTES_MAX, 1)
+        let chunks = if is_array {
+            Chunks::elements(input, PIECE_BYTES_MAX, 1)
         } else {
-            Pieces::lines(input, PIECE_BYTES_MAX)
+            Chunks::lines(input, PIECE_BYTES_MAX)
         };
-        Ok(Self { pieces, cut: false, before: Zeroizing::default() })
+        Ok(Self { chunks, cut: false, before: Zeroizing::default() })
     }
 
     /// Returns the next piece that is not blank.
     pub(in crate::cli) fn next(&mut self) -> Result<Option<Piece<'_>>> {
-        let last = self.pieces.bytes();
+        let last = self.chunks.bytes();
         self.before.clear();
         self.before.extend_from_slice(&last[last.len().saturating_sub(LOOKBACK_BYTES)..]);
-        while let Some(piece) = self.pieces.next(if self.cut { OVERLAP_BYTES } else { 0 })? {
-            let was_cut = std::mem::replace(&mut self.cut, piece.end == End::Full);
-            if !self.pieces.bytes().trim_ascii().is_empty() {
-                let (bytes, before) = (self.pieces.bytes(), &self.before);
+        while let Some(piece) = self.chunks.next(if self.cut { OVERLAP_BYTES } else { 0 })? {
+            let was_cut = std::mem::replace(&mut self.cut, piece.end == ChunkEnd::Full);
+            if !self.chunks.bytes().trim_ascii().is_empty() {
+                let (bytes, before) = (self.chunks.bytes(), &self.before);
                 let whole = !was_cut && !self.cut;
                 return Ok(Some(Piece { line: piece.line, bytes, before, whole }));
             }

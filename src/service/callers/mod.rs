@@ -1,10 +1,10 @@
-//! Services that call this one: who they are, and making, changing and ending them.
+//! Callers, the services that use this one: authentication, and creating, changing and revoking them.
 
 mod rotate;
 mod undo_rotation;
 
 pub use rotate::{RotateCaller, RotatedCaller};
-pub use undo_rotation::RotationUndone;
+pub use undo_rotation::UndoRotationOutcome;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::model::{
 use crate::store::{Lock, StoreError, Unique, WriteTx};
 use crate::token::{Token, TokenKind};
 
-/// What a request shows of its caller.
+/// How a request identifies its caller.
 #[derive(Debug, Clone)]
 pub enum PresentedCaller {
-    /// The digest of a service token that is well formed.
+    /// Digest of a well-formed service token.
     Token(Digest),
-    /// The subject alternative names of a client certificate that was verified.
+    /// Subject alternative names of a verified client certificate.
     Certificate(Arc<[CertificateSan]>),
 }
 
 impl PresentedCaller {
-    /// What this text, as it was presented, shows; `None` if it is no well-formed service token.
+    /// Returns the digest of a presented service token. `None` if the text is not a well-formed service token.
     pub fn service_token(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         match TokenKind::parse(text) {
@@ -45,42 +45,43 @@ impl PresentedCaller {
     }
 }
 
-/// A caller that was authenticated, to be recognized without another look-up while [`Service::still_knows`] it.
+/// A caller that was authenticated. It needs no new look-up while [`Service::is_still_known`] returns true.
 #[derive(Debug, Clone)]
 pub struct KnownCaller {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// What memory's generation of callers was.
+    /// Generation of the callers in the cache at that time.
     generation: u64,
 }
 
-/// A caller to be made.
+/// A caller to create.
 #[derive(Debug, Clone)]
 pub struct CreateCaller {
-    /// Its name.
+    /// Name of the caller.
     pub name: String,
-    /// What it may do.
+    /// Permissions to grant.
     pub permissions: Vec<String>,
-    /// The name in its client certificate; empty: it gets a service token.
+    /// Subject alternative name in the client certificate. Empty if the caller is to get a service token.
     pub certificate_san: String,
 }
 
-/// A caller to be changed.
+/// Changes to a caller.
 #[derive(Debug, Clone)]
 pub struct UpdateCaller {
-    /// Which, by id or name.
+    /// Id or name of the caller.
     pub caller: String,
-    /// Its new name; empty: as it is.
+    /// New name. Empty to keep the present one.
     pub name: String,
-    /// Its new permissions, whole; none: as they are.
+    /// New permissions, which replace all of the old ones. Empty to keep those.
     pub permissions: Vec<String>,
 }
 
 impl Service {
-    /// Who is calling, known by what it presented; from this peer, if it is not asked again about somebody who is known.
+    /// Returns the caller that these credentials identify. Look-ups of unknown service tokens are rate-limited by the
+    /// network of `peer`, if that is given.
     ///
     /// # Errors
-    /// [`Reason::CallerUnknown`], for revoked callers too; [`Reason::UnknownCallersTooMany`].
+    /// [`Reason::CallerUnknown`], also for revoked callers. [`Reason::UnknownCallersTooMany`].
     pub async fn authenticate(
         &self,
         presented: &PresentedCaller,
@@ -92,7 +93,7 @@ impl Service {
                     Some(known) => known,
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
-                // Each time anew: of a token that ends by itself no replica hears when it does.
+                // Checked on every call, because the change log has no entry for a token that expires.
                 found.and_then(|caller| caller.authenticated_by(digest, self.clock.now()))
             }
             PresentedCaller::Certificate(sans) => {
@@ -110,7 +111,8 @@ impl Service {
         live.ok_or_else(|| Reason::CallerUnknown.into())
     }
 
-    /// As [`Self::authenticate`]; with the caller to be remembered, if memory was good enough to notice changes of it.
+    /// Authenticates like [`Self::authenticate`], and also returns the caller in a form to remember, if the cache was
+    /// current enough to notice changes to it.
     ///
     /// # Errors
     /// The same.
@@ -121,7 +123,7 @@ impl Service {
     ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
         let (term, generation) = (self.lookup.term(), self.lookup.callers_generation());
         let caller = self.authenticate(presented, peer).await?;
-        // What was found without memory says nothing of the generation.
+        // A caller that was not found through the cache does not belong to its generation.
         let known = self
             .lookup
             .may_believe(term)
@@ -129,14 +131,16 @@ impl Service {
         Ok((caller, known))
     }
 
-    /// Whether nothing has changed of any caller since this one was authenticated, and its token has not ended. Whether
-    /// memory, which says so, may be believed is for [`Self::may_believe`].
-    pub fn still_knows(&self, known: &KnownCaller) -> bool {
-        known.generation == self.lookup.callers_generation() && !self.proof_has_ended(&known.caller)
+    /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
+    /// cache: check [`Self::may_believe`] as well.
+    pub fn is_still_known(&self, known: &KnownCaller) -> bool {
+        known.generation == self.lookup.callers_generation()
+            && !self.token_has_expired(&known.caller)
     }
 
-    /// Asks the store, within what strangers from one network may cost it. Who is in memory does not come here, so a flood
-    /// from behind a proxy keeps nobody out who has called through it before.
+    /// Looks the caller up in the store, limited by the rate of unknown tokens from this network. Callers in the cache
+    /// do not get here. A flood from behind a proxy therefore does not lock out callers that have used the proxy
+    /// before.
     async fn find_caller(
         &self,
         digest: &Digest,
@@ -152,13 +156,13 @@ impl Service {
         Ok(found)
     }
 
-    /// Whether the token that a caller proved itself by has ended since. Such an end is not in the change log, so it is asked
-    /// for wherever an authenticated caller is remembered.
-    fn proof_has_ended(&self, caller: &Caller) -> bool {
+    /// Whether the token of this caller has expired. The change log has no entry for that, so every place that
+    /// remembers an authenticated caller must check it.
+    fn token_has_expired(&self, caller: &Caller) -> bool {
         caller.authentication_end().is_some_and(|end| self.clock.now() >= end)
     }
 
-    /// Makes a caller; its service token, unless it is to be known by certificate, is given this once.
+    /// Creates a caller. Unless it uses a certificate, it gets a service token, which cannot be shown again.
     ///
     /// # Errors
     /// [`Reason::PermissionNotHeld`], [`Reason::CallerNameTaken`], [`Reason::CertificateTaken`].
@@ -169,7 +173,8 @@ impl Service {
     ) -> Result<(Caller, Option<Token>)> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::CallerCreate);
-        // Nobody can have asked for a token before it was minted, or remembers that there was no caller of a name.
+        // No replica can have cached an answer for a token that was only now minted, and none caches that a caller is
+        // absent.
         self.run(attempt, Effect::Neutral, async move {
             let (name, permissions, san) = check(&context, &request)?;
             let (create_time, random) = this.stamp()?;
@@ -186,7 +191,7 @@ impl Service {
                     (Some(token), _) => CallerIdentity::Token(token.digest()),
                     (None, Some(san)) => CallerIdentity::Certificate(san),
                     (None, None) => {
-                        return Err(ServiceError::internal(&"a caller without identity"));
+                        return Err(ServiceError::internal(&"a caller without an identity"));
                     }
                 },
                 create_time,
@@ -213,7 +218,7 @@ impl Service {
         .await
     }
 
-    /// A page of callers, oldest first, revoked ones included.
+    /// Returns a page of callers, oldest first, including revoked ones.
     pub async fn list_callers(&self, page: &PageRequest) -> Result<Page<Caller>> {
         let cursor = Cursor::new(page, "callers".to_owned())?;
         let after = cursor.after.as_deref().and_then(|id| CallerId::parse(id).ok());
@@ -221,7 +226,7 @@ impl Service {
         Ok(cursor.page(callers, |caller| caller.id.to_string()))
     }
 
-    /// Ends a caller, by id or name, for good.
+    /// Revokes a caller, by id or name, for good.
     pub async fn revoke_caller(
         self: &Arc<Self>,
         context: Context,
@@ -232,20 +237,20 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
             let mut tx = this.begin("revoke_caller").await?;
-            let before = find(&mut *tx, &id_or_name).await?;
+            let before = lock_caller(&mut *tx, &id_or_name).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
             let changes = after != before;
             if changes {
                 tx.update_caller(&after).await?;
             }
-            let entry = changed(AuditAction::CallerRevoke, &before, &after);
+            let entry = change_entry(AuditAction::CallerRevoke, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
     }
 
-    /// Changes a caller's name, its permissions, or both.
+    /// Changes the name or the permissions of a caller, or both.
     ///
     /// # Errors
     /// [`Reason::PermissionNotHeld`], [`Reason::CallerNameTaken`], [`Reason::CallerRevoked`].
@@ -256,7 +261,7 @@ impl Service {
     ) -> Result<Caller> {
         let this = Arc::clone(self);
         let attempt = attempt(&context, AuditAction::CallerUpdate, &request.caller);
-        // Permissions are given whole, and of a new name the old one must be dead.
+        // New permissions may be fewer, and a replaced name must stop working.
         self.run(attempt, Effect::Narrows, async move {
             let mut violations = Violations::default();
             let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
@@ -266,9 +271,9 @@ impl Service {
                 violations.add("name", "name or permissions is required");
             }
             violations.finish()?;
-            refuse_excess(&context, permissions)?;
+            refuse_permissions_not_held(&context, permissions)?;
             let mut tx = this.begin("update_caller").await?;
-            let before = live(find(&mut *tx, &request.caller).await?)?;
+            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
             let mut after = before.clone();
             if let Some(name) = name {
                 if name != before.name
@@ -285,14 +290,14 @@ impl Service {
             if changes {
                 tx.update_caller(&after).await.map_err(name_conflict)?;
             }
-            let entry = changed(AuditAction::CallerUpdate, &before, &after);
+            let entry = change_entry(AuditAction::CallerUpdate, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
     }
 }
 
-/// The attempt to do this to a caller that is named by id or name.
+/// Builds the attempt on a caller that is given by id or name.
 pub(super) fn attempt(context: &Context, action: AuditAction, id_or_name: &str) -> Attempt {
     match CallerId::parse(id_or_name) {
         Ok(id) => Attempt::on(context, action, &AuditTarget::Caller(id)),
@@ -303,8 +308,8 @@ pub(super) fn attempt(context: &Context, action: AuditAction, id_or_name: &str) 
     }
 }
 
-/// The caller of this id or name, held for a change.
-pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
+/// Locks the caller with this id or name for a change.
+pub(super) async fn lock_caller(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
     let caller = match CallerId::parse(id_or_name) {
         Ok(id) => tx.find_caller(id, Lock::Update).await?,
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
@@ -312,11 +317,11 @@ pub(super) async fn find(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Calle
     caller.ok_or_else(|| Reason::CallerNotFound.into())
 }
 
-pub(super) fn live(caller: Caller) -> Result<Caller> {
+pub(super) fn require_not_revoked(caller: Caller) -> Result<Caller> {
     if caller.revoke_time.is_none() { Ok(caller) } else { Err(Reason::CallerRevoked.into()) }
 }
 
-pub(super) fn changed<'a>(action: AuditAction, before: &Caller, after: &Caller) -> Entry<'a> {
+pub(super) fn change_entry<'a>(action: AuditAction, before: &Caller, after: &Caller) -> Entry<'a> {
     Entry {
         action,
         target: AuditTarget::Caller(after.id),
@@ -334,8 +339,11 @@ fn parse_permissions(violations: &mut Violations, permissions: &[String]) -> Per
     parsed.collect()
 }
 
-/// That the requester holds all of these itself.
-pub(super) fn refuse_excess(context: &Context, permissions: PermissionSet) -> Result<()> {
+/// Fails if the requester lacks any of these permissions.
+pub(super) fn refuse_permissions_not_held(
+    context: &Context,
+    permissions: PermissionSet,
+) -> Result<()> {
     let Requester::Caller(caller) = &context.requester else { return Ok(()) };
     let excess = permissions.difference(caller.permissions);
     if excess.is_empty() {
@@ -345,7 +353,7 @@ pub(super) fn refuse_excess(context: &Context, permissions: PermissionSet) -> Re
     Err(error.with("permission", excess.to_string()))
 }
 
-/// The fields, and that nothing is granted that the requester does not hold.
+/// Validates the fields, and checks that the requester holds every permission that it grants.
 fn check(
     context: &Context,
     request: &CreateCaller,
@@ -360,11 +368,11 @@ fn check(
     let san = san.and_then(|san| violations.check("certificate_san", CertificateSan::parse(san)));
     let Some(name) = name else { return Err(violations.into_error()) };
     violations.finish()?;
-    refuse_excess(context, permissions)?;
+    refuse_permissions_not_held(context, permissions)?;
     Ok((name, permissions, san))
 }
 
-/// Two racing calls: the database tells them apart.
+/// Maps the uniqueness conflict of two concurrent calls to its reason.
 fn name_conflict(error: StoreError) -> ServiceError {
     match error {
         StoreError::Conflict(Unique::CallerCertificateSan) => Reason::CertificateTaken.into(),

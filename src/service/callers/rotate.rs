@@ -1,10 +1,11 @@
-//! A caller's new service token. The one from before lives on for a while, and where it is to end at once it ends in a second
-//! step, so that no caller is left without a good token, though the server dies or the client goes away between the two.
+//! Rotation of the service token of a caller. The old token stays valid for the overlap. Without an overlap, a second
+//! step ends it, so that the caller always has a valid token, even if the server crashes or the client disconnects
+//! between the two steps.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{attempt, changed, find, live, refuse_excess};
+use super::{attempt, change_entry, lock_caller, refuse_permissions_not_held, require_not_revoked};
 use crate::model::limits::{
     CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, ENDING_MAX, REPLAY_AGE_MAX,
 };
@@ -19,37 +20,37 @@ use crate::service::{Context, Reason, Result, Service, ServiceError, Violations}
 use crate::store::{ClaimedRequest, Lock};
 use crate::token::{Token, TokenKind};
 
-/// A caller to be given a new service token.
+/// A caller whose service token to rotate.
 #[derive(Debug, Clone)]
 pub struct RotateCaller {
-    /// Which, by id or name.
+    /// Id or name of the caller.
     pub caller: String,
-    /// How long the old token lives on; nothing: 10 minutes; zero: it is dead at once.
+    /// How long the old token stays valid. `None` for 10 minutes. Zero ends it at once.
     pub overlap: Option<Duration>,
-    /// A UUID, so that a retry makes no second rotation; empty: every call means a rotation of its own.
+    /// UUID that prevents a retry from rotating twice. Empty if each call is a new rotation.
     pub request_id: String,
 }
 
-/// What a caller's rotation came to.
+/// Result of the rotation of a caller.
 #[derive(Debug)]
 pub struct RotatedCaller {
-    /// The caller as it stands now.
+    /// The caller in its new state.
     pub caller: Caller,
-    /// Its token, this once.
+    /// The new token. It cannot be shown again.
     pub token: Token,
-    /// Whether a replica may still answer as before: the wait for it ran out.
+    /// Whether a replica may still accept the old token, because the wait for the replicas timed out.
     pub end_pending: bool,
-    /// The hint of the old token, where that was to live on for a while; of a retry it is not known, and empty.
+    /// Hint of the old token. `None` without an overlap. Empty for a retry, which does not know it.
     pub old_hint: Option<String>,
 }
 
 impl Service {
-    /// Gives a caller a new service token, shown this once; the old one ends after an overlap.
+    /// Gives a caller a new service token, and ends the old one after the overlap. The token cannot be shown again.
     ///
     /// # Errors
-    /// [`Reason::PermissionNotHeld`]: who gets the token may do all that the caller may.
-    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`], and for a retry that comes too late
-    /// [`Reason::RequestReplayed`].
+    /// [`Reason::PermissionNotHeld`], because the requester gets a token with all permissions of the caller.
+    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`], and [`Reason::RequestReplayed`] for a retry that is too
+    /// late.
     pub async fn rotate_caller(
         self: &Arc<Self>,
         context: Context,
@@ -71,9 +72,9 @@ impl Service {
             let rotation = RotationId::new(now, random);
             let mut tx = this.begin("rotate_caller").await?;
             let claimed = CredentialId(rotation.0);
-            let earlier = this.claim(&mut *tx, &context, retry, claimed, now).await?;
-            let before = live(find(&mut *tx, &request.caller).await?)?;
-            refuse_excess(&context, before.permissions)?;
+            let earlier = this.claim_request_id(&mut *tx, &context, retry, claimed, now).await?;
+            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
+            refuse_permissions_not_held(&context, before.permissions)?;
             let CallerIdentity::Token(old) = before.identity else {
                 return Err(Reason::CallerHasNoToken.into());
             };
@@ -96,7 +97,7 @@ impl Service {
                 AuditAction::CallerRotate
             };
             tx.update_caller(&after).await?;
-            let event = this.audit_event(&context, changed(action, &before, &after))?;
+            let event = this.audit_event(&context, change_entry(action, &before, &after))?;
             let committed = this.commit(tx, &event).await?;
             let old_hint = (!overlap.is_zero()).then_some(old_hint);
             let rotated = RotatedCaller { caller: after.clone(), token, end_pending: false, old_hint };
@@ -107,7 +108,7 @@ impl Service {
             Ok(match this.end_previous_token(&context, &after).await {
                 Ok((ended, caller)) => rotated.also(ended, |rotated| rotated.caller = caller),
                 Err(error) => {
-                    tracing::warn!(%error, "a rotated caller's old token could not be ended at once: it ends by itself within a minute");
+                    tracing::warn!(%error, "the old token of a rotated caller could not be ended at once: it expires within a minute");
                     rotated.with(|rotated| rotated.end_pending = true)
                 }
             })
@@ -115,7 +116,7 @@ impl Service {
         .await
     }
 
-    /// The second step of a rotation without an overlap: the caller's token from before it is dead; the caller as it stands.
+    /// Ends the old token, as the second step of a rotation without an overlap. Returns the caller in its new state.
     async fn end_previous_token(
         &self,
         context: &Context,
@@ -124,20 +125,20 @@ impl Service {
         let mut tx = self.begin("end_previous_token").await?;
         let before = tx.find_caller(rotated.id, Lock::Update).await?;
         let before = before.ok_or(Reason::CallerNotFound)?;
-        // Another rotation meanwhile has ended that token already.
+        // A concurrent rotation has already ended that token.
         if before.rotation != rotated.rotation || before.previous.is_none() {
             drop(tx);
             return Ok((self.nothing_to_commit().await?, rotated.clone()));
         }
         let after = Caller { previous: None, ..before.clone() };
         tx.update_caller(&after).await?;
-        let entry: Entry<'_> = changed(AuditAction::CallerEndPreviousToken, &before, &after);
+        let entry: Entry<'_> = change_entry(AuditAction::CallerEndPreviousToken, &before, &after);
         let event = self.audit_event(context, entry)?;
         Ok((self.commit(tx, &event).await?, after))
     }
 }
 
-/// That a fresh token takes the place of the one that the earlier try made: it is the caller's still, and young.
+/// Checks that the token of the earlier try may be replaced: it is still the token of the caller, and new.
 fn check_replayable(caller: &Caller, earlier: &ClaimedRequest, now: Timestamp) -> Result<()> {
     let latest = caller.rotation == Some(RotationId(earlier.credential_id.0));
     if latest && now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX {

@@ -1,8 +1,8 @@
-//! Taking a caller's rotation back, where nobody was shown the token that it made.
+//! Undoing the rotation of a caller whose new token could not be shown.
 
 use std::sync::Arc;
 
-use super::{attempt, changed};
+use super::{attempt, change_entry};
 use crate::model::{AuditAction, Caller, CallerIdentity};
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -10,26 +10,27 @@ use crate::service::{Context, Result, RotatedCaller, Service};
 use crate::store::Lock;
 use crate::token::{Token, TokenKind};
 
-/// What holds once a rotation was taken back.
+/// Outcome of undoing a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RotationUndone {
-    /// The token from before is the caller's own again, for as long as before.
-    OldGoesOn,
-    /// The caller has no token that anybody knows: the one from before had ended.
-    OldHasEnded,
-    /// Another rotation, or a revocation, came meanwhile: the caller is as that left it.
-    Overtaken,
+pub enum UndoRotationOutcome {
+    /// The old token is again the token of the caller and does not expire.
+    OldTokenValid,
+    /// No usable token is left, because the old token had ended.
+    OldTokenExpired,
+    /// Another rotation or a revocation came first. The caller is as that left it.
+    Superseded,
 }
 
 impl Service {
-    /// Ends the token that a rotation made and that nobody has seen. What the rotation has ended stays so: the token from before
-    /// goes on where it was to live on and does, and the one before that does not come back.
+    /// Ends the new token of a rotation, which nobody has seen. The old token becomes the token of the caller again if
+    /// the rotation had an overlap and the old token has not expired. A still older token that the rotation ended stays
+    /// ended.
     pub async fn undo_rotation(
         self: &Arc<Self>,
         context: Context,
         rotated: &RotatedCaller,
         reason: &'static str,
-    ) -> Result<RotationUndone> {
+    ) -> Result<UndoRotationOutcome> {
         let this = Arc::clone(self);
         let (id, old_hint) = (rotated.caller.id, rotated.old_hint.clone());
         let lost = rotated.token.digest();
@@ -40,7 +41,7 @@ impl Service {
             let before = tx.find_caller(id, Lock::Update).await?;
             let Some(before) = before.filter(|before| before.revoke_time.is_none()) else {
                 drop(tx);
-                return Ok(this.nothing_to_commit().await?.done(RotationUndone::Overtaken));
+                return Ok(this.nothing_to_commit().await?.done(UndoRotationOutcome::Superseded));
             };
             let mut after = Caller { previous: None, ..before.clone() };
             let undone = if before.identity == CallerIdentity::Token(lost) {
@@ -50,23 +51,23 @@ impl Service {
                     after.hint = hint;
                     // A retry of the rotation would end the old token without an overlap.
                     after.rotation = None;
-                    RotationUndone::OldGoesOn
+                    UndoRotationOutcome::OldTokenValid
                 } else {
-                    // Of a token that nobody is given.
+                    // The caller gets a token that is never shown.
                     let nobodys = Token::mint(TokenKind::Service, &*this.random)?;
                     after.identity = CallerIdentity::Token(nobodys.digest());
                     after.hint = String::new();
-                    RotationUndone::OldHasEnded
+                    UndoRotationOutcome::OldTokenExpired
                 }
             } else if before.previous.is_some_and(|previous| previous.digest == lost) {
-                // Rotated once more meanwhile, which lets the lost token live on for a while: it does not.
-                RotationUndone::Overtaken
+                // A later rotation keeps the lost token valid for its overlap. It ends here.
+                UndoRotationOutcome::Superseded
             } else {
                 drop(tx);
-                return Ok(this.nothing_to_commit().await?.done(RotationUndone::Overtaken));
+                return Ok(this.nothing_to_commit().await?.done(UndoRotationOutcome::Superseded));
             };
             tx.update_caller(&after).await?;
-            let changed: Entry<'_> = changed(AuditAction::CallerUndoRotation, &before, &after);
+            let changed: Entry<'_> = change_entry(AuditAction::CallerUndoRotation, &before, &after);
             let event = this.audit_event(&context, Entry { reason: Some(reason), ..changed })?;
             Ok(this.commit(tx, &event).await?.done(undone))
         })

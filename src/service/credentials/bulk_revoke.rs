@@ -1,9 +1,9 @@
-//! Ending many credentials: all that a filter names, in batches, each a transaction of its own, so that none holds a lock
-//! for long. A batch is all there or not at all; a second run finds what the first, killed, has left.
+//! Revocation of many credentials: every credential that a filter matches, in batches. Each batch is one transaction,
+//! so that no batch holds a lock for long. A batch is atomic. If a run is interrupted, the next one revokes the rest.
 //!
-//! Each credential has an event of its own, as if it had been revoked by itself, so that its story is told by asking for
-//! it alone; each batch has one more (`credential.bulk_revoke`), with the filter and the number.
-//! Those that die with their owner have too, though their rows stay as they are: `untold.rs`.
+//! Each credential gets its own audit event, as if it had been revoked alone, so that the audit log of one credential
+//! is complete. Each batch adds one event (`credential.bulk_revoke`) with the filter and the count. Credentials that
+//! end because their owner is deleted also get an event each, although their rows do not change: see `untold.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,68 +22,71 @@ use crate::service::page::{Cursor, PageRequest};
 use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::store::RevokeFilter;
 
-/// Credentials that one transaction ends: few, for others who write wait for it.
+/// Number of credentials that one transaction revokes. It is small because other writers wait for the transaction.
 const BATCH: u32 = 50;
-/// Credentials that a dry run shows.
+/// Number of credentials in the sample of a dry run.
 const SAMPLE: u32 = 10;
 
-/// Which credentials to end: those that every set field names, and that are not revoked yet. Expired ones count.
+/// Selects the credentials to revoke: those that match every field that is set and are not yet revoked. Expired
+/// credentials match too.
 #[derive(Debug, Clone, Default)]
 pub struct BulkRevoke {
     /// Keys of this workspace, by slug or id.
     pub workspace: Option<WorkspaceName>,
     /// Personal access tokens of this user.
     pub user: Option<UserId>,
-    /// Of this family.
+    /// Credentials of this family.
     pub family_id: Option<CredentialId>,
-    /// That this creator made, as [`Credential::creator`] has it; empty: any.
+    /// Credentials by this creator, as in [`Credential::creator`]. Empty for any creator.
     pub creator: String,
-    /// Made before this.
+    /// Credentials created before this time.
     pub created_before: Option<Timestamp>,
-    /// Not used since this, or never.
+    /// Credentials not used since this time, or never used.
     pub last_used_before: Option<Timestamp>,
-    /// Tell how many, and show a sample, and end none.
+    /// Only count the credentials and return a sample.
     pub dry_run: bool,
-    /// Why, for the audit log.
+    /// Free text for the audit log.
     pub reason: String,
-    /// On whose behalf, for the audit log; empty: the system's.
+    /// User on whose behalf the caller acts, for the audit log. Empty for the system itself.
     pub acting_user: String,
-    /// Go on where a call of the same filter stopped, as its [`BulkRevoked::next_token`] has it; empty: begin.
+    /// [`BulkRevoked::next_token`] of an earlier call with the same filter, to continue where it stopped. Empty to
+    /// start.
     pub page_token: String,
 }
 
-/// What it came to.
+/// Result of a bulk revocation.
 #[derive(Debug, Clone)]
 pub struct BulkRevoked {
-    /// How many were ended, or would be.
+    /// Number of credentials that were revoked, or in a dry run would be.
     pub count: u64,
-    /// Of a dry run: the first of them.
+    /// The first of the matching credentials, in a dry run.
     pub sample: Vec<Credential>,
-    /// The store's revision that contains all of it.
+    /// Revision of the store that contains all of the revocations.
     pub revision: Revision,
-    /// The time was not enough for all: goes on there. Empty: all is done.
+    /// Token that continues the run if its time was not enough. Empty if all are revoked.
     pub next_token: String,
 }
 
-/// Where a call begins.
-struct Place {
+/// Where a call starts.
+struct Start {
     cursor: Cursor,
-    /// What is made from then on was made by somebody who could not know of the first call: it stays, and the walk ends.
-    begun: Timestamp,
+    /// When the first call of the run began. Credentials created later stay, so the run ends.
+    begin_time: Timestamp,
     after: Option<CredentialId>,
 }
 
-impl Place {
-    /// The token that goes on after this credential.
-    fn token(&self, after: CredentialId) -> String {
-        self.cursor.token(&format!("{} {after}", self.begun.unix_micros()))
+impl Start {
+    /// Returns the page token that continues after this credential.
+    fn token_after(&self, after: CredentialId) -> String {
+        self.cursor.token(&format!("{} {after}", self.begin_time.unix_micros()))
     }
 }
 
 impl Service {
-    /// Ends all that the request names; `progress` hears after each batch how many it were so far. What half of the request's
-    /// time is not enough for is left to the next call: the other half is for the replicas to hear. What is made while it
-    /// runs is not in it.
+    /// Revokes all credentials that the request selects. `progress` is called after each batch with the count so far.
+    ///
+    /// The call stops after half of its deadline and leaves the rest to the next call, because the other half is needed
+    /// to wait for the replicas. Credentials created during the run are not revoked.
     ///
     /// # Errors
     /// [`Reason::WorkspaceNotFound`], [`Reason::UserNotFound`], [`Reason::ActingUserNotActive`].
@@ -96,13 +99,13 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::CredentialBulkRevoke)
             .acting_for(&request.acting_user)
-            .asking(described(&request));
+            .asking(describe_filter(&request));
         let unchanged = attempt.clone();
         let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
         self.run(attempt, effect, async move {
-            let (why, acting_user) = this.check_bulk(&request).await?;
-            let place = this.place(&request)?;
-            let filter = this.revoke_filter(&request, place.begun).await?;
+            let (why, acting_user) = this.check_bulk_revoke(&request).await?;
+            let start = this.start_of(&request)?;
+            let filter = this.revoke_filter(&request, start.begin_time).await?;
             let stop = context.deadline.map(|deadline| {
                 let now = Instant::now();
                 now + deadline.saturating_duration_since(now) / 2
@@ -110,7 +113,7 @@ impl Service {
             if request.dry_run {
                 return this.dry_run(&unchanged, &filter, why.as_deref()).await;
             }
-            let (mut count, mut after, mut next_token) = (0, place.after, String::new());
+            let (mut count, mut after, mut next_token) = (0, start.after, String::new());
             let mut committed: Option<Committed> = None;
             let committed = loop {
                 let batch = this.store.list_revocable(&filter, after, BATCH).await?;
@@ -120,14 +123,14 @@ impl Service {
                 if let Some(committed) = committed.filter(|_| ids.is_empty()) {
                     break committed;
                 }
-                let many = Many {
+                let batch = RevocationBatch {
                     action: AuditAction::CredentialBulkRevoke,
-                    asked: described(&request),
+                    summary: describe_filter(&request),
                     acting_user: acting_user.as_ref(),
                     ids: &ids,
-                    also_revoked: false,
+                    include_revoked: false,
                 };
-                let (batch, revoked) = this.revoke_many(&context, many, |_| why.clone()).await?;
+                let (batch, revoked) = this.revoke_many(&context, batch, |_| why.clone()).await?;
                 let all = committed.map_or(batch, |committed| committed.and(batch));
                 committed = Some(all);
                 count += revoked.values().filter(|(_, now)| *now).count() as u64;
@@ -138,11 +141,11 @@ impl Service {
                 tokio::time::sleep(BATCH_PAUSE).await;
                 let late = stop.is_some_and(|stop| Instant::now() >= stop);
                 if let Some(after) = after.filter(|_| late || this.tasks.is_closed()) {
-                    next_token = place.token(after);
+                    next_token = start.token_after(after);
                     break all;
                 }
             };
-            // Also where there was nothing left to end: an earlier run that was killed has not waited.
+            // Waits even if nothing was left to revoke: an earlier run may have been killed before it had waited.
             let revision = committed.revision();
             let sample = Vec::new();
             Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
@@ -150,7 +153,7 @@ impl Service {
         .await
     }
 
-    /// Counts, and records that somebody did.
+    /// Counts the matching credentials and records the dry run in the audit log.
     async fn dry_run(
         &self,
         attempt: &Attempt,
@@ -166,7 +169,10 @@ impl Service {
         Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
     }
 
-    async fn check_bulk(&self, request: &BulkRevoke) -> Result<(Option<String>, Option<UserId>)> {
+    async fn check_bulk_revoke(
+        &self,
+        request: &BulkRevoke,
+    ) -> Result<(Option<String>, Option<UserId>)> {
         let mut violations = Violations::default();
         let restricts = request.workspace.is_some()
             || request.user.is_some()
@@ -200,23 +206,28 @@ impl Service {
         Ok((why, acting_user))
     }
 
-    /// Where it begins: now, or where an earlier call of the same filter stopped.
-    fn place(&self, request: &BulkRevoke) -> Result<Place> {
+    /// Returns where the call starts: now, or where an earlier call with the same filter stopped.
+    fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
         let page = PageRequest { size: 0, token: request.page_token.clone() };
-        let cursor = Cursor::new(&page, format!("bulk_revoke {}", described(&filter)))?;
+        let cursor = Cursor::new(&page, format!("bulk_revoke {}", describe_filter(&filter)))?;
         let earlier = cursor.after.as_deref().and_then(|position| {
-            let (begun, after) = position.split_once(' ')?;
-            let begun = Timestamp::from_unix_micros(begun.parse().ok()?)?;
-            Some((begun, CredentialId::parse(after).ok()?))
+            let (begin_time, after) = position.split_once(' ')?;
+            let begin_time = Timestamp::from_unix_micros(begin_time.parse().ok()?)?;
+            Some((begin_time, CredentialId::parse(after).ok()?))
         });
         let now = self.clock.now();
-        let (begun, after) = earlier.map_or((now, None), |(begun, after)| (begun, Some(after)));
-        // Nobody has begun in the future.
-        Ok(Place { cursor, begun: begun.min(now), after })
+        let (begin_time, after) =
+            earlier.map_or((now, None), |(begin_time, after)| (begin_time, Some(after)));
+        // The token cannot move the begin time into the future.
+        Ok(Start { cursor, begin_time: begin_time.min(now), after })
     }
 
-    async fn revoke_filter(&self, request: &BulkRevoke, begun: Timestamp) -> Result<RevokeFilter> {
+    async fn revoke_filter(
+        &self,
+        request: &BulkRevoke,
+        begin_time: Timestamp,
+    ) -> Result<RevokeFilter> {
         let workspace_id = match &request.workspace {
             Some(name) => Some(self.get_workspace(name).await?.id),
             None => None,
@@ -230,21 +241,24 @@ impl Service {
             user_id,
             family_id: request.family_id,
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
-            created_before: Some(request.created_before.map_or(begun, |time| time.min(begun))),
+            created_before: Some(
+                request.created_before.map_or(begin_time, |time| time.min(begin_time)),
+            ),
             last_used_before: request.last_used_before,
         })
     }
 
-    /// Revokes these credentials in one transaction, with an event for each and one for all of them; each as it stands
-    /// now, and whether it was this that revoked it. Where none was left to revoke, the events are bounded as refusals are.
+    /// Revokes these credentials in one transaction, with one audit event for each and one for the batch. Returns each
+    /// credential in its new state, and whether this call revoked it. If none was left to revoke, the rate of such
+    /// events is limited as for refusals.
     pub(in crate::service) async fn revoke_many(
         &self,
         context: &Context,
-        many: Many<'_>,
+        batch: RevocationBatch<'_>,
         why: impl Fn(CredentialId) -> Option<String> + Send,
     ) -> Result<(Committed, HashMap<CredentialId, (Credential, bool)>)> {
-        let mut tx = self.begin(many.action.as_str()).await?;
-        let found = tx.find_credentials(many.ids).await?;
+        let mut tx = self.begin(batch.action.as_str()).await?;
+        let found = tx.find_credentials(batch.ids).await?;
         let now = self.clock.now();
         let live = found.iter().filter(|credential| credential.revoke_time.is_none());
         let live: Vec<_> = live.map(|credential| credential.id).collect();
@@ -258,12 +272,12 @@ impl Service {
                 after.revoke_time = Some(now);
                 after.version += 1;
             }
-            if is_live || many.also_revoked {
+            if is_live || batch.include_revoked {
                 let reason = why(after.id);
                 let entry = Entry {
                     action: AuditAction::CredentialRevoke,
                     target: AuditTarget::Credential(after.id),
-                    acting_user: many.acting_user,
+                    acting_user: batch.acting_user,
                     before: Some(view::credential(&before, now)),
                     after: Some(view::credential(&after, now)),
                     reason: reason.as_deref(),
@@ -278,11 +292,11 @@ impl Service {
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {
-            action: many.action,
+            action: batch.action,
             target: AuditTarget::Credentials,
-            acting_user: many.acting_user,
+            acting_user: batch.acting_user,
             before: None,
-            after: Some(json!({"asked": many.asked, "revoked_count": live.len()})),
+            after: Some(json!({"asked": batch.summary, "revoked_count": live.len()})),
             reason: None,
         };
         let committed = self.commit(tx, &self.audit_event(context, entry)?).await?;
@@ -290,22 +304,22 @@ impl Service {
     }
 }
 
-/// Many credentials to be revoked in one transaction.
-pub(in crate::service) struct Many<'a> {
-    /// What the event for all of them says was done.
+/// Credentials to revoke in one transaction.
+pub(in crate::service) struct RevocationBatch<'a> {
+    /// Action in the event for the batch.
     pub(in crate::service) action: AuditAction,
-    /// What was asked for, for the same event.
-    pub(in crate::service) asked: Value,
-    /// On whose behalf.
+    /// Description of the request in the event for the batch.
+    pub(in crate::service) summary: Value,
+    /// User on whose behalf the caller acts.
     pub(in crate::service) acting_user: Option<&'a UserId>,
-    /// Which.
+    /// Ids of the credentials.
     pub(in crate::service) ids: &'a [CredentialId],
-    /// Whether those that are revoked already have an event too.
-    pub(in crate::service) also_revoked: bool,
+    /// Whether credentials that are already revoked get an event too.
+    pub(in crate::service) include_revoked: bool,
 }
 
-/// The filter as the audit log has it: what is set.
-fn described(request: &BulkRevoke) -> Value {
+/// Describes the fields of the filter that are set, for the audit log.
+fn describe_filter(request: &BulkRevoke) -> Value {
     let fields = [
         ("workspace", request.workspace.as_ref().map(ToString::to_string)),
         ("user_id", request.user.as_ref().map(ToString::to_string)),

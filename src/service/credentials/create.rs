@@ -1,4 +1,4 @@
-//! Making a key or a personal access token.
+//! Creation of keys and personal access tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::owner::{Held, NewOwner, creator};
-use super::retry::{Fingerprint, Retry};
+use super::owner::{LockedOwner, NewOwner, creator};
+use super::retry::{Fingerprint, RequestKey};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
     IpAllowlist, RequestId, ScopeSet, Timestamp,
@@ -18,17 +18,17 @@ use crate::service::grant::MANAGE;
 use crate::service::{Attempt, Context, Result, Service, Violations, view};
 use crate::token::Token;
 
-/// When a credential dies by itself.
+/// When a credential expires.
 #[derive(Debug, Clone, Copy)]
 pub enum Expiration {
-    /// At this instant.
+    /// At this time.
     At(Timestamp),
-    /// This long after it was made.
+    /// This long after its creation.
     After(Duration),
 }
 
 impl Expiration {
-    /// The field of a request that says so.
+    /// Returns the name of the request field that sets the expiration.
     pub(in crate::service) const fn field(expiration: Option<Self>) -> &'static str {
         match expiration {
             Some(Self::At(_)) => "expire_time",
@@ -37,7 +37,7 @@ impl Expiration {
         }
     }
 
-    /// For the fingerprint of a request.
+    /// Returns the canonical text for the fingerprint of a request.
     pub(in crate::service) fn canonical(expiration: Option<Self>) -> String {
         match expiration {
             Some(Self::At(time)) => format!("at {}", time.unix_micros()),
@@ -47,51 +47,51 @@ impl Expiration {
     }
 }
 
-/// A credential to be made.
+/// A credential to create.
 #[derive(Debug, Clone)]
 pub struct CreateCredential {
-    /// Whose.
+    /// Owner of the credential.
     pub owner: NewOwner,
-    /// What to call it.
+    /// Display name.
     pub name: String,
-    /// At least one.
+    /// Scopes, at least one.
     pub scopes: ScopeSet,
-    /// When it dies by itself; nothing: never.
+    /// When the credential expires. `None` for never.
     pub expiration: Option<Expiration>,
-    /// CIDRs or addresses; none: anywhere.
+    /// CIDRs or addresses from which the credential may be used. Empty for any address.
     pub ip_allowlist: Vec<String>,
     /// Free text by key.
     pub annotations: BTreeMap<String, String>,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
-    /// A UUID, so that a retry makes no second credential; empty: every call makes one.
+    /// UUID that prevents a retry from creating a second credential. Empty if each call is to create one.
     pub request_id: String,
 }
 
-/// A credential that was made.
+/// A credential that was created.
 #[derive(Debug)]
 pub struct Created {
     /// The credential.
     pub credential: Credential,
-    /// Its token, this once.
+    /// The token of the credential. It cannot be shown again.
     pub token: Token,
 }
 
-/// Fields of a new credential that were checked.
+/// Validated fields of a new credential.
 struct Checked {
     name: DisplayName,
     ip_allowlist: IpAllowlist,
     annotations: Annotations,
     expire_time: Option<Timestamp>,
-    retry: Option<Retry>,
+    retry: Option<RequestKey>,
 }
 
 impl Service {
-    /// Makes a key or a personal access token.
+    /// Creates a key or a personal access token.
     ///
     /// # Errors
-    /// [`Reason::WorkspaceDisabled`] and [`Reason::UserDisabled`] too: nothing is made for an owner who may not use it.
-    /// [`Reason::CredentialsMaxReached`]. [`Reason::RequestReplayed`], for a retry that comes too late.
+    /// [`Reason::WorkspaceDisabled`] and [`Reason::UserDisabled`], because a disabled owner could not use the
+    /// credential. [`Reason::CredentialsMaxReached`]. [`Reason::RequestReplayed`] for a retry that is too late.
     ///
     /// [`Reason::WorkspaceDisabled`]: crate::service::Reason::WorkspaceDisabled
     /// [`Reason::UserDisabled`]: crate::service::Reason::UserDisabled
@@ -111,26 +111,28 @@ impl Service {
         };
         let kind = request.owner.kind();
         let attempt = Attempt::new(&context, action).acting_for(&request.acting_user).asking(owner);
-        // Nobody can have asked for a token before it was minted. A retry that ends the first token says so itself.
+        // No replica can have cached an answer for a token that was only now minted. `replay` sets the effect itself
+        // when it replaces a token.
         self.run(attempt, Effect::Neutral, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let checked = this.check_new(&request)?;
             let (create_time, random) = this.stamp()?;
             let id = CredentialId::new(create_time, random);
             let mut tx = this.begin("create_credential").await?;
-            let earlier = this.claim(&mut *tx, &context, checked.retry, id, create_time).await?;
-            let held = this.owner_for(&mut *tx, acting_user.as_ref(), request.owner).await?;
+            let earlier =
+                this.claim_request_id(&mut *tx, &context, checked.retry, id, create_time).await?;
+            let locked = this.lock_new_owner(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
                 return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
-            check_lifetime(&held, request.expiration, checked.expire_time, create_time)?;
-            this.check_live(&mut *tx, &held, create_time, 0).await?;
+            check_lifetime(&locked, request.expiration, checked.expire_time, create_time)?;
+            this.check_live_max(&mut *tx, &locked, create_time, 0).await?;
             let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,
                 kind,
-                owner: held.owner,
-                generation: held.generation,
+                owner: locked.owner,
+                generation: locked.generation,
                 name: checked.name,
                 hint: token.hint(),
                 scopes: request.scopes,
@@ -208,30 +210,30 @@ impl Service {
     }
 }
 
-/// That the policy lets a credential live so long.
+/// Checks that the policy allows this lifetime.
 pub(in crate::service) fn check_lifetime(
-    held: &Held,
+    locked: &LockedOwner,
     asked: Option<Expiration>,
     expire_time: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<()> {
     let lifetime = expire_time.map(|expire_time| expire_time.saturating_since(now));
     let mut violations = Violations::default();
-    violations.check(Expiration::field(asked), held.policy.check_lifetime(lifetime));
+    violations.check(Expiration::field(asked), locked.policy.check_lifetime(lifetime));
     violations.finish()
 }
 
-/// The request's id, if it has one, and what its body comes to.
+/// Validates the request id, if any, and pairs it with the fingerprint of the request body.
 pub(in crate::service) fn check_request_id(
     violations: &mut Violations,
     id: &str,
     fingerprint: impl FnOnce() -> Digest,
-) -> Option<Retry> {
+) -> Option<RequestKey> {
     if id.is_empty() {
         return None;
     }
     let id = violations.check("request_id", RequestId::parse(id))?;
-    Some(Retry { id, fingerprint: fingerprint() })
+    Some(RequestKey { id, fingerprint: fingerprint() })
 }
 
 fn fingerprint(request: &CreateCredential) -> Digest {

@@ -1,12 +1,12 @@
-//! Showing one credential.
+//! Reading one credential.
 
-use super::owner::see;
+use super::owner::require_visible;
 use crate::model::{Credential, CredentialId, Owner};
 use crate::service::grant::READ;
 use crate::service::{Context, Reason, Result, Service};
 
 impl Service {
-    /// One credential, if the acting user may see it.
+    /// Returns the credential if the acting user may see it.
     pub async fn get_credential(
         &self,
         context: &Context,
@@ -23,7 +23,7 @@ impl Service {
                 Owner::Workspace(workspace) => self.store.find_membership(workspace, user).await?,
                 Owner::User { .. } => None,
             };
-            see(user, &credential, role)?;
+            require_visible(user, &credential, role)?;
         }
         Ok(credential)
     }

@@ -1,8 +1,8 @@
-//! Lists of credentials, for whoever may see them: filters, orders, pages.
+//! Lists of credentials, with filters, orders and pages.
 
 use std::time::Duration;
 
-use super::owner::open;
+use super::owner::require_access;
 use crate::model::limits::NAME_BYTES_MAX;
 use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Scope, Timestamp, UserId, Workspace,
@@ -14,41 +14,42 @@ use crate::service::page::Cursor;
 use crate::service::{Context, Page, PageRequest, Reason, Result, Service, Violations};
 use crate::store::{CredentialFilter, CredentialOrder, CredentialPosition};
 
-/// Which credentials to list, and in which order. What is not set does not restrict.
+/// Filter and order of a list of credentials. Fields that are not set match every credential.
 #[derive(Debug, Clone, Default)]
 pub struct ListCredentials {
     /// Keys of this workspace, by slug or id.
     pub workspace: Option<WorkspaceName>,
     /// Personal access tokens of this user.
     pub user: Option<UserId>,
-    /// Of this kind.
+    /// Credentials of this kind.
     pub kind: Option<CredentialKind>,
-    /// In this state.
+    /// Credentials in this state.
     pub state: Option<CredentialState>,
-    /// Made by this creator, as [`Credential::creator`] has it.
+    /// Credentials by this creator, as in [`Credential::creator`].
     pub creator: Option<String>,
-    /// Granted this scope.
+    /// Credentials with this scope.
     pub scope: Option<Scope>,
-    /// Expiring before this, and not dead yet.
+    /// Credentials that have not ended and expire before this time.
     pub expires_before: Option<Timestamp>,
-    /// Expiring within this from now, and not dead yet.
+    /// Credentials that have not ended and expire within this time from now.
     pub expiring_within: Option<Duration>,
-    /// Not used since this, or never.
+    /// Credentials not used since this time, or never used.
     pub unused_since: Option<Timestamp>,
-    /// Whose name begins with this, to the letter.
+    /// Credentials whose name starts with this text. Case matters.
     pub name_prefix: Option<String>,
-    /// Of this family.
+    /// Credentials of this family.
     pub family_id: Option<CredentialId>,
-    /// In which order.
+    /// Order of the list.
     pub order: CredentialOrder,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
-    /// Which page.
+    /// The page to return.
     pub page: PageRequest,
 }
 
 impl Service {
-    /// A page of credentials, of those that the acting user may see. A page may be short and yet not the last (AIP-158).
+    /// Returns a page of the credentials that the acting user may see. A short page is not always the last one
+    /// (AIP-158).
     pub async fn list_credentials(
         &self,
         context: &Context,
@@ -66,12 +67,12 @@ impl Service {
         if let Some(user) = &request.user {
             self.check_user_to_list(user, acting_user.as_ref()).await?;
         }
-        // Bound to what was asked, not to what it comes to: `expiring_within` comes to another time on each page.
+        // Page tokens are bound to the request as it was sent: `expiring_within` becomes a different time on each page.
         let asked = ListCredentials { page: PageRequest::default(), ..request.clone() };
         let cursor = Cursor::new(&request.page, format!("credentials {asked:?}"))?;
         let after = cursor.after.as_deref().and_then(parse_position);
         let now = self.clock.now();
-        // What ends beyond the year 9999 restricts nothing that expires.
+        // A time past the year 9999 is capped, and still matches every expiry.
         let within = request.expiring_within.map(|within| now.saturating_add(within));
         let filter = CredentialFilter {
             workspace_id,
@@ -110,7 +111,7 @@ impl Service {
             let membership = self.store.find_membership(&workspace.id, user).await?;
             let access =
                 policy::access_to_workspace_keys(membership.map(|membership| membership.role));
-            open(access, Reason::WorkspaceNotFound)?;
+            require_access(access, Reason::WorkspaceNotFound)?;
         }
         Ok(workspace)
     }
@@ -118,7 +119,7 @@ impl Service {
     async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {
         match acting_user {
             Some(acting_user) => {
-                open(policy::access_to_user_pats(acting_user, user), Reason::UserNotFound)
+                require_access(policy::access_to_user_pats(acting_user, user), Reason::UserNotFound)
             }
             None => self.get_user(user).await.map(drop),
         }
@@ -129,7 +130,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     one.into_iter().chain(other).min()
 }
 
-/// What no name and no creator can be is refused here: not every database takes a NUL.
+/// Rejects text that cannot be part of a name or creator. One reason is NUL, which not every database accepts.
 fn check_texts(request: &ListCredentials) -> Result<()> {
     let mut violations = Violations::default();
     for (field, text) in [("creator", &request.creator), ("name_prefix", &request.name_prefix)] {
@@ -143,7 +144,7 @@ fn check_texts(request: &ListCredentials) -> Result<()> {
     violations.finish()
 }
 
-/// A place as page tokens have it: microseconds or `-`, and the id.
+/// Formats a position for a page token: microseconds or `-`, and the id.
 fn position_text(position: CredentialPosition) -> String {
     let time = position.time.map_or_else(|| "-".to_owned(), |time| time.unix_micros().to_string());
     format!("{time}/{}", position.id)

@@ -1,8 +1,8 @@
-//! Keys and personal access tokens: one file for each thing that is done with one, and what these share.
+//! Keys and personal access tokens: one file for each operation, and the parts that they share.
 
 mod bulk_revoke;
 mod create;
-mod ended;
+mod find_end;
 mod get;
 mod list;
 mod owner;
@@ -17,7 +17,7 @@ mod update;
 pub use bulk_revoke::{BulkRevoke, BulkRevoked};
 pub(super) use create::check_request_id;
 pub use create::{CreateCredential, Created, Expiration};
-pub use ended::Ended;
+pub use find_end::CredentialEnd;
 pub use list::ListCredentials;
 pub use owner::NewOwner;
 pub(super) use retry::Fingerprint;

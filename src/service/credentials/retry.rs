@@ -1,7 +1,7 @@
-//! Retries (DESIGN §4): a call that carries a request id makes one credential, however often it is sent.
+//! Retries: calls with the same request id create one credential. docs/api.md describes the rules.
 //!
-//! A retry cannot show the first token again, since it was never stored: while the credential is young and unused it is
-//! given a fresh one, and the first is dead.
+//! A retry cannot show the first token again, because that was never stored. While the credential is new and unused,
+//! the retry gets a fresh token, and the first one stops working.
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,18 +18,18 @@ use crate::service::{
 use crate::store::{ClaimedRequest, Lock, WriteTx};
 use crate::token::Token;
 
-/// A request's id, with the fingerprint of its body.
+/// The id of a request and the fingerprint of its body.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::service) struct Retry {
+pub(in crate::service) struct RequestKey {
     pub(in crate::service) id: RequestId,
     pub(in crate::service) fingerprint: Digest,
 }
 
-/// SHA-256 of a canonical form: the fields in a fixed order, each with its length before it.
+/// SHA-256 of the request fields in a fixed order, each preceded by its length.
 pub(in crate::service) struct Fingerprint(Sha256);
 
 impl Fingerprint {
-    /// Of a request of this RPC.
+    /// Starts the fingerprint of a request of this RPC.
     pub(in crate::service) fn of(rpc: &str) -> Self {
         Self(Sha256::new()).field(rpc)
     }
@@ -54,19 +54,19 @@ impl Fingerprint {
 }
 
 impl Service {
-    /// Notes that the request makes this credential; the request that made another before, if it did.
+    /// Records that the request creates this credential. Returns the earlier request if the id was used before.
     ///
     /// # Errors
-    /// If it did with another body.
-    pub(in crate::service) async fn claim(
+    /// [`Reason::ArgumentInvalid`] if the earlier request had a different body.
+    pub(in crate::service) async fn claim_request_id(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
-        retry: Option<Retry>,
+        retry: Option<RequestKey>,
         credential_id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        let Some(Retry { id: request_id, fingerprint }) = retry else { return Ok(None) };
+        let Some(RequestKey { id: request_id, fingerprint }) = retry else { return Ok(None) };
         let requester = match &context.requester {
             Requester::Caller(caller) => format!("caller:{}", caller.id),
             Requester::Operator(name) => format!("operator:{name}"),
@@ -78,14 +78,14 @@ impl Service {
         if earlier.as_ref().is_some_and(|earlier| !earlier.fingerprint.equals(&fingerprint)) {
             return Err(ServiceError::invalid(vec![FieldViolation {
                 field: "request_id".to_owned(),
-                description: "was used for another request within 24 hours: take a new one"
+                description: "was used for another request within 24 hours: use a new one"
                     .to_owned(),
             }]));
         }
         Ok(earlier)
     }
 
-    /// Gives what an earlier try has made a fresh token, if nobody can have used it yet. That ends the first.
+    /// Replaces the token of the credential that an earlier try created, if that token cannot have been used yet.
     pub(in crate::service) async fn replay(
         &self,
         mut tx: Transaction,
@@ -122,7 +122,7 @@ impl Service {
     }
 }
 
-/// Whether a fresh token takes nothing from anybody: the first one was never seen to be used, and is young.
+/// Whether the token may be replaced: the credential is new, has not ended, and was not seen in use.
 fn is_replayable(credential: &Credential, now: Timestamp) -> bool {
     let young = now.saturating_since(credential.create_time) < REPLAY_AGE_MAX;
     let alive = match credential.state(now) {

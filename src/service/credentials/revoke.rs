@@ -1,10 +1,10 @@
-//! Ending one credential for good, by its id or by its token.
+//! Revocation of one credential, by its id or by its token.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::owner::active_user;
+use super::owner::lock_active_user;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, ReasonText, Revision,
     UserId,
@@ -19,29 +19,29 @@ use crate::token::digest_to_revoke;
 
 /// What to revoke.
 pub enum RevokeTarget {
-    /// The credential of this id; of this kind only, if one is given.
+    /// The credential with this id. If a kind is given, it must be of that kind.
     Id(CredentialId, Option<CredentialKind>),
-    /// Whatever credential this presented text is the token of.
+    /// The credential that this presented text is the token of.
     Token(zeroize::Zeroizing<String>),
 }
 
-/// What a revocation came to.
+/// Result of a revocation.
 #[derive(Debug, Clone)]
 pub struct Revoked {
-    /// The credential; nothing if the text was no credential's.
+    /// The credential. `None` if no credential has this token.
     pub credential: Option<Credential>,
-    /// The store's revision that contains the revocation.
+    /// Revision of the store that contains the revocation.
     pub revision: Revision,
 }
 
 impl Service {
-    /// Ends a credential for good; what is ended already stays so, since when it was first.
+    /// Revokes a credential for good. A credential that is already revoked keeps its first revoke time.
     ///
     /// # Errors
-    /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) for an acting user whom nobody knows, by token
-    /// too, where none is needed: the audit log believes none.
-    /// [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for a text that is nobody's token, of a caller
-    /// that has sent too many of those.
+    /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) if the acting user is unknown or
+    /// disabled. A revocation by token needs no acting user, but one that is named must be valid, because the audit log
+    /// records it. [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for an unknown token
+    /// from a caller that has exceeded its rate of those.
     pub async fn revoke(
         self: &Arc<Self>,
         context: Context,
@@ -68,18 +68,19 @@ impl Service {
             let why = violations.check("reason", ReasonText::parse(&reason));
             violations.finish()?;
             let why = why.as_ref().map(ReasonText::as_str).filter(|why| !why.is_empty());
-            let held = match &target {
+            let locked = match &target {
                 RevokeTarget::Token(text) => {
-                    this.hold_of_token(&context, text, acting_user.as_ref()).await?
+                    this.lock_credential_by_token(&context, text, acting_user.as_ref()).await?
                 }
                 RevokeTarget::Id(id, kind) => {
                     let mut tx = this.begin("revoke").await?;
-                    let held = this.hold(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
-                    Some((tx, held))
+                    let locked =
+                        this.lock_credential(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
+                    Some((tx, locked))
                 }
             };
-            if let Some((tx, before)) = held {
-                return this.revoke_held(&context, tx, before, acting_user.as_ref(), why).await;
+            if let Some((tx, before)) = locked {
+                return this.revoke_locked(&context, tx, before, acting_user.as_ref(), why).await;
             }
             let nobodys = json!({"real": false});
             let committed = this.commit_unchanged(None, &unchanged, nobodys, why).await?;
@@ -89,8 +90,8 @@ impl Service {
         .await
     }
 
-    /// Ends it, if it is not ended already.
-    async fn revoke_held(
+    /// Revokes the locked credential, unless it is already revoked.
+    async fn revoke_locked(
         &self,
         context: &Context,
         mut tx: Transaction,
@@ -118,9 +119,10 @@ impl Service {
         Ok(committed.done(Revoked { credential: Some(after), revision }))
     }
 
-    /// A transaction that holds the credential of this text, whatever its shape; nothing if it is no credential's. It is
-    /// looked for without a transaction first, since anybody's text comes here, and writers wait for each other.
-    async fn hold_of_token(
+    /// Locks the credential of this token text, which may have any shape, and returns the transaction. `None` if no
+    /// credential has this token. Callers may send any text, and writers wait for each other, so the first look-up runs
+    /// outside a transaction.
+    async fn lock_credential_by_token(
         &self,
         context: &Context,
         text: &str,
@@ -138,7 +140,7 @@ impl Service {
         }
         let mut tx = self.begin("revoke_by_token").await?;
         if let Some(user) = acting_user {
-            active_user(&mut *tx, user).await?;
+            lock_active_user(&mut *tx, user).await?;
         }
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
         Ok(credential.map(|credential| (tx, credential)))

@@ -1,5 +1,5 @@
-//! Tokens that were found where they do not belong: those that are real are ended, and the audit log keeps where they
-//! were found. A candidate's text goes in, and neither it nor its digest comes out anywhere.
+//! Revocation of leaked tokens. Candidates that are real tokens are revoked, and the audit log records where each was
+//! found. Neither the text of a candidate nor its digest appears in any output.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,43 +7,43 @@ use std::sync::Arc;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::bulk_revoke::Many;
+use super::bulk_revoke::RevocationBatch;
 use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
 use crate::model::{AuditAction, Credential, CredentialId, Digest, Invalid, ReasonText};
 use crate::service::commit::Effect;
 use crate::service::{Attempt, Context, Result, Service, Violations};
 use crate::token::{digest_of_presented, digest_to_revoke, redact_tokens, scan};
 
-/// Candidates shorter than this are cut out of no other text: every word would be one.
+/// Minimum length of a candidate for redacting it from its reason and URL. A shorter one would match common words.
 const CUT_BYTES_MIN: usize = 8;
-/// Of one token, so many of the places where it was found are kept.
+/// Maximum number of places recorded for one token.
 const WHYS_MAX: usize = 20;
 
-/// A text that looks like a token, and where it was found.
+/// Text that may be or contain a token, and where it was found.
 pub struct LeakedToken {
-    /// The text, exactly, or a text in which tokens of ours stand.
+    /// The exact text.
     pub token: Zeroizing<String>,
-    /// Where it was found; empty: not said.
+    /// URL where it was found. Empty if not known.
     pub url: String,
-    /// How it was found; empty: not said.
+    /// How it was found. Empty if not known.
     pub reason: String,
 }
 
-/// What became of it.
+/// Result for one candidate.
 #[derive(Debug, Clone)]
 pub struct LeakedTokenResult {
-    /// The credential that it is the token of, dead now; nothing if it is no credential's.
+    /// The credential of the token, now revoked. `None` if no credential has this token.
     pub credential: Option<Credential>,
-    /// Whether it was this call that ended it.
+    /// Whether this call revoked the credential.
     pub revoked_now: bool,
 }
 
 impl Service {
-    /// Ends those of these that are real; an answer for each, in their order.
+    /// Revokes the credentials of these tokens. Returns a result for each candidate, in the same order.
     ///
-    /// Text of any shape is looked up, whether or not imported tokens are accepted today, and so is every token of ours that
-    /// stands anywhere in it, as in `KEY=…`: all of them are ended, and the answer names the first. Callers' service tokens are no
-    /// credentials: whoever finds one has its caller rotated or revoked.
+    /// The whole text is looked up, whatever its shape and even if imported tokens are not accepted. Every token in our
+    /// format that the text contains, as in `KEY=…`, is looked up too. All of them are revoked, and the result names
+    /// the first. Service tokens of callers are not credentials: rotate or revoke the caller instead.
     pub async fn revoke_leaked(
         self: &Arc<Self>,
         context: Context,
@@ -68,23 +68,24 @@ impl Service {
                 ids.push(first);
             }
             let real: Vec<_> = whys.keys().copied().collect();
-            let many = Many {
+            let batch = RevocationBatch {
                 action: AuditAction::CredentialRevokeLeaked,
-                asked: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
+                summary: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
                 acting_user: None,
                 ids: &real,
-                also_revoked: true,
+                include_revoked: true,
             };
             let why =
                 |id| whys.get(&id).filter(|whys| !whys.is_empty()).map(|whys| whys.join("; "));
-            let (committed, revoked) = this.revoke_many(&context, many, why).await?;
-            let mut told = HashSet::new();
+            let (committed, revoked) = this.revoke_many(&context, batch, why).await?;
+            let mut reported = HashSet::new();
             let result = |id: Option<CredentialId>| {
                 let found = id.and_then(|id| revoked.get(&id));
                 LeakedTokenResult {
                     credential: found.map(|(credential, _)| credential.clone()),
-                    // Where a token was found twice, the first answer has it.
-                    revoked_now: found.is_some_and(|(found, now)| told.insert(found.id) && *now),
+                    // If a credential was found twice, only the first result reports the revocation.
+                    revoked_now: found
+                        .is_some_and(|(found, now)| reported.insert(found.id) && *now),
                 }
             };
             Ok(committed.done(ids.into_iter().map(result).collect()))
@@ -93,7 +94,7 @@ impl Service {
     }
 }
 
-/// Of the text itself, and of each token that stands in it.
+/// Returns the digests of the whole text and of each token in it.
 fn digests(leaked: &LeakedToken) -> Vec<Digest> {
     let mut digests = vec![digest_to_revoke(&leaked.token)];
     scan(leaked.token.as_bytes(), |found| {
@@ -124,7 +125,7 @@ fn check(tokens: &[LeakedToken]) -> Result<()> {
     violations.finish()
 }
 
-/// How and where it was found, in one text, without the token, which URLs of searches carry.
+/// Joins the reason and the URL, without the token, which may be part of a URL.
 fn why(leaked: &LeakedToken) -> Option<String> {
     let text = match (leaked.reason.as_str(), leaked.url.as_str()) {
         ("", "") => return None,

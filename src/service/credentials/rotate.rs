@@ -1,10 +1,10 @@
-//! Rotating a credential: another succeeds it.
+//! Rotation: a credential gets a successor and ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::{Expiration, check_request_id};
-use super::owner::{Held, creator};
+use super::owner::{LockedOwner, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
 use crate::model::limits::ENDING_MAX;
@@ -21,46 +21,47 @@ use crate::service::{
 use crate::store::{Lock, WriteTx};
 use crate::token::Token;
 
-/// A credential to be succeeded by another.
+/// A credential to rotate.
 #[derive(Debug, Clone)]
 pub struct Rotate {
-    /// Which.
+    /// Id of the credential.
     pub id: CredentialId,
-    /// Of this kind only, if one is given.
+    /// Kind that the credential must be of, if given.
     pub kind: Option<CredentialKind>,
-    /// How long its token lives on, though never past its own expiry; zero: it is dead at once; nothing: as little as the
-    /// policy allows.
+    /// How long the old token stays valid, but never past its own expiry. Zero revokes it at once. `None` for the
+    /// shortest overlap that the policy allows.
     pub overlap: Option<Duration>,
-    /// When the successor dies by itself; nothing: it lives as long as its predecessor was made to live.
+    /// When the successor expires. `None` for the same lifetime as its predecessor.
     pub expiration: Option<Expiration>,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
-    /// A UUID, so that a retry makes no second successor; empty: every call means a rotation of its own.
+    /// UUID that prevents a retry from creating a second successor. Empty if each call is a new rotation.
     pub request_id: String,
-    /// The etag that it must still have; empty: any.
+    /// Etag that the credential must still have. Empty for any.
     pub etag: String,
 }
 
-/// What a rotation came to.
+/// Result of a rotation.
 #[derive(Debug)]
 pub struct Rotated {
     /// The successor.
     pub credential: Credential,
-    /// Its token, this once.
+    /// The token of the successor. It cannot be shown again.
     pub token: Token,
-    /// What it succeeded, as it stands now.
+    /// The predecessor in its new state.
     pub predecessor: Credential,
-    /// Whether a replica may still answer as before: the wait for it ran out.
+    /// Whether a replica may still accept the old token, because the wait for the replicas timed out.
     pub end_pending: bool,
 }
 
 impl Service {
-    /// Makes a successor, and ends the credential after an overlap. The two share a family.
+    /// Creates a successor, and ends the credential after the overlap. Both belong to the same family.
     ///
     /// # Errors
-    /// [`Reason::AlreadyRotated`], naming the successor, while there is a live one, so that of calls that race one makes a
-    /// successor. [`Reason::CredentialRevoked`], [`Reason::CredentialExpired`], [`Reason::EtagMismatch`],
-    /// [`Reason::CredentialsMaxReached`], and for a retry that comes too late [`Reason::RequestReplayed`].
+    /// [`Reason::AlreadyRotated`], with the id of the successor, while a live successor exists. So of several
+    /// concurrent calls only one creates a successor. [`Reason::CredentialRevoked`], [`Reason::CredentialExpired`],
+    /// [`Reason::EtagMismatch`], [`Reason::CredentialsMaxReached`], and [`Reason::RequestReplayed`] for a retry that is
+    /// too late.
     pub async fn rotate(self: &Arc<Self>, context: Context, request: Rotate) -> Result<Rotated> {
         let target = AuditTarget::Credential(request.id);
         let attempt = Attempt::on(&context, AuditAction::CredentialRotate, &target)
@@ -76,13 +77,14 @@ impl Service {
             let (now, random) = this.stamp()?;
             let id = CredentialId::new(now, random);
             let mut tx = this.begin("rotate").await?;
-            let earlier = this.claim(&mut *tx, &context, retry, id, now).await?;
-            let (before, held) = this
-                .hold_with_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
+            let earlier = this.claim_request_id(&mut *tx, &context, retry, id, now).await?;
+            let (before, locked) = this
+                .lock_credential_and_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
-            // Of a retry whose owner may make nothing any more it is as good not to know: the predecessor ends by itself.
+            // If the owner of a retried rotation can no longer be used, the overlap stays unknown. The predecessor then
+            // expires by itself.
             let overlap =
-                request.overlap.or_else(|| Some(held.as_ref().ok()?.policy.default_overlap()));
+                request.overlap.or_else(|| Some(locked.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
                 let rotated = made.map(|Created { credential, token }| Rotated {
@@ -95,15 +97,15 @@ impl Service {
                 return Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await);
             }
             check_etag(&request.etag, &before)?;
-            let held = check_alive(&before, now).and(held)?;
+            let locked = check_not_ended(&before, now).and(locked)?;
             let chosen = overlap.unwrap_or_default();
             let expire_time =
-                this.check_rotation(&mut *tx, &request, chosen, &before, &held, now).await?;
-            let after = ended(&before, chosen, now);
+                this.check_rotation(&mut *tx, &request, chosen, &before, &locked, now).await?;
+            let after = with_end_after(&before, chosen, now);
             let token = Token::mint(before.kind.into(), &*this.random)?;
             let successor = Credential {
                 id,
-                generation: held.generation,
+                generation: locked.generation,
                 hint: token.hint(),
                 create_time: now,
                 expire_time,
@@ -116,10 +118,10 @@ impl Service {
             tx.update_credential(&after).await?;
             this.lookup.expect(&token.digest());
             tx.insert_credential(&successor, &token.digest()).await?;
-            // An event for each of the two, so that each has its own story.
-            let made = rotation(acting_user.as_ref(), None, &successor, now);
+            // One event for each of the two credentials, so that the audit log of each is complete.
+            let made = rotation_entry(acting_user.as_ref(), None, &successor, now);
             tx.insert_audit_events(&[this.audit_event(&context, made)?]).await?;
-            let ended = rotation(acting_user.as_ref(), Some(&before), &after, now);
+            let ended = rotation_entry(acting_user.as_ref(), Some(&before), &after, now);
             let event = this.audit_event(&context, ended)?;
             let rotated =
                 Rotated { credential: successor, token, predecessor: after, end_pending: false };
@@ -129,8 +131,9 @@ impl Service {
         .await
     }
 
-    /// The second step of a rotation without an overlap, which this attempts once the successor is there, and whose token is
-    /// shown whatever becomes of it: the predecessor, which a crash between the two leaves to end by itself, is revoked.
+    /// Revokes the predecessor, as the second step of a rotation without an overlap. The successor exists by then, so
+    /// its token is returned even if this step fails. After a crash between the two steps, the predecessor expires by
+    /// itself.
     async fn end_predecessor(
         &self,
         context: &Context,
@@ -148,7 +151,7 @@ impl Service {
                 rotated.also(committed, |rotated| rotated.predecessor = predecessor)
             }
             Err(error) => {
-                tracing::warn!(%error, "a rotated credential could not be ended at once: it ends by itself within a minute");
+                tracing::warn!(%error, "a rotated credential could not be revoked at once: it expires within a minute");
                 rotated.with(|rotated| rotated.end_pending = true)
             }
         }
@@ -184,14 +187,15 @@ impl Service {
         Ok((self.commit(tx, &event).await?, after))
     }
 
-    /// That there is no live successor yet and that the policy lets there be one so; when it dies by itself.
+    /// Checks that no live successor exists and that the policy allows the rotation. Returns when the successor
+    /// expires.
     async fn check_rotation(
         &self,
         tx: &mut dyn WriteTx,
         request: &Rotate,
         overlap: Duration,
         before: &Credential,
-        held: &Held,
+        locked: &LockedOwner,
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
         if let Some(successor) = tx.find_successor(before.id, now).await? {
@@ -199,7 +203,7 @@ impl Service {
             return Err(error.with("successor_id", successor.id.to_string()));
         }
         let mut violations = Violations::default();
-        violations.check("overlap", held.policy.check_overlap(overlap));
+        violations.check("overlap", locked.policy.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
         let lifetime = match request.expiration {
             Some(Expiration::At(time)) => Some(time.saturating_since(now)),
@@ -207,22 +211,22 @@ impl Service {
             None => before.expire_time.map(|end| end.saturating_since(before.create_time)),
         };
         let lifetime = if request.expiration.is_some() {
-            violations.check(field, held.policy.check_lifetime(lifetime));
+            violations.check(field, locked.policy.check_lifetime(lifetime));
             lifetime
         } else {
-            violations.check(field, held.policy.inherited_lifetime(lifetime)).flatten()
+            violations.check(field, locked.policy.inherited_lifetime(lifetime)).flatten()
         };
         violations.finish()?;
         if !overlap.is_zero() {
-            // The one that is succeeded gives its place to the successor, and lives on for a while beside it.
-            self.check_live(tx, held, now, 1).await?;
+            // The predecessor does not count, since the successor takes its place.
+            self.check_live_max(tx, locked, now, 1).await?;
         }
         Ok(lifetime.map(|lifetime| now.saturating_add(lifetime)))
     }
 }
 
-/// Refuses what is dead already.
-fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
+/// Fails if the credential is expired or revoked.
+fn check_not_ended(credential: &Credential, now: Timestamp) -> Result<()> {
     match credential.state(now) {
         CredentialState::Active | CredentialState::Disabled => Ok(()),
         CredentialState::Expired => Err(Reason::CredentialExpired.into()),
@@ -230,8 +234,8 @@ fn check_alive(credential: &Credential, now: Timestamp) -> Result<()> {
     }
 }
 
-/// What the audit log keeps of one side of a rotation.
-fn rotation<'a>(
+/// Builds the audit entry for one of the two credentials.
+fn rotation_entry<'a>(
     acting_user: Option<&'a UserId>,
     before: Option<&Credential>,
     after: &Credential,
@@ -247,8 +251,9 @@ fn rotation<'a>(
     }
 }
 
-/// The credential with its end after the overlap; without one it has so long until it is revoked, in a step of its own.
-fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
+/// Returns the credential with its expiry after the overlap. Without an overlap it expires soon, in case the step that
+/// revokes it does not run.
+fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
     let end = now.saturating_add(if overlap.is_zero() { ENDING_MAX } else { overlap });
@@ -257,7 +262,8 @@ fn ended(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
 }
 
 fn fingerprint(request: &Rotate) -> Digest {
-    // None named and zero are two requests. Earlier versions wrote what names none as 0.
+    // An absent overlap and an overlap of zero are different requests. "0" stands for an absent one, as in earlier
+    // versions.
     let overlap = match request.overlap {
         None => "0".to_owned(),
         Some(Duration::ZERO) => "none".to_owned(),

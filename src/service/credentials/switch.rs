@@ -10,21 +10,21 @@ use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
 use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
 
-/// A credential to be switched off or on.
+/// A credential to disable or enable.
 #[derive(Debug, Clone)]
 pub struct SwitchCredential {
-    /// Which.
+    /// Id of the credential.
     pub id: CredentialId,
-    /// Of this kind only, if one is given.
+    /// Kind that the credential must be of, if given.
     pub kind: Option<CredentialKind>,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
-    /// Why, for the audit log; may be empty.
+    /// Free text for the audit log. May be empty.
     pub reason: String,
 }
 
 impl Service {
-    /// Switches a credential off until it is enabled again. What is revoked stays so.
+    /// Disables a credential until it is enabled again. A revoked credential stays as it is.
     pub async fn disable(
         self: &Arc<Self>,
         context: Context,
@@ -33,10 +33,10 @@ impl Service {
         self.switch(context, request, false).await
     }
 
-    /// Switches a disabled credential on again.
+    /// Enables a disabled credential.
     ///
     /// # Errors
-    /// [`Reason::CredentialRevoked`]: revoking is for good.
+    /// [`Reason::CredentialRevoked`], because a revocation is final.
     pub async fn enable(
         self: &Arc<Self>,
         context: Context,
@@ -49,29 +49,30 @@ impl Service {
         self: &Arc<Self>,
         context: Context,
         request: SwitchCredential,
-        on: bool,
+        enable: bool,
     ) -> Result<Credential> {
         let action =
-            if on { AuditAction::CredentialEnable } else { AuditAction::CredentialDisable };
+            if enable { AuditAction::CredentialEnable } else { AuditAction::CredentialDisable };
         let attempt = Attempt::on(&context, action, &AuditTarget::Credential(request.id))
             .acting_for(&request.acting_user);
         let this = Arc::clone(self);
-        self.run(attempt, Effect::narrows_if(!on), async move {
+        self.run(attempt, Effect::narrows_if(!enable), async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let mut violations = Violations::default();
             let why = violations.check("reason", ReasonText::parse(&request.reason));
             violations.finish()?;
             let now = this.clock.now();
-            let name = if on { "enable" } else { "disable" };
+            let name = if enable { "enable" } else { "disable" };
             let mut tx = this.begin(name).await?;
             let id = request.id;
-            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
-            if on && before.revoke_time.is_some() {
+            let before =
+                this.lock_credential(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            if enable && before.revoke_time.is_some() {
                 return Err(Reason::CredentialRevoked.into());
             }
             let mut after = before.clone();
-            if before.revoke_time.is_none() && before.disable_time.is_some() == on {
-                after.disable_time = if on { None } else { Some(now) };
+            if before.revoke_time.is_none() && before.disable_time.is_some() == enable {
+                after.disable_time = if enable { None } else { Some(now) };
                 after.version += 1;
                 tx.update_credential(&after).await?;
             }

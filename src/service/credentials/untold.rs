@@ -70,7 +70,7 @@ impl Service {
         )
     }
 
-    /// Tells of all that is untold and that nobody else is telling of; how many. `progress` hears after each batch how many
+    /// Tells of all that is untold and that nobody else is telling of; how batch. `progress` hears after each batch how many
     /// it were so far.
     pub async fn tell_revoked(
         self: &Arc<Self>,

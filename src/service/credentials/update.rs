@@ -1,4 +1,4 @@
-//! Changing a credential: what it is called, where it may be used from; and less of what it may do, for less long.
+//! Changes to a credential: its name, annotations and IP allowlist, fewer scopes, or an earlier expiry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
 use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
 
-/// What to change of a credential. What is `None` stays as it is.
+/// Changes to a credential. A field that is `None` is not changed.
 #[derive(Debug, Clone)]
 pub struct UpdateCredential {
-    /// Which.
+    /// Id of the credential.
     pub id: CredentialId,
-    /// Of this kind only, if one is given.
+    /// Kind that the credential must be of, if given.
     pub kind: Option<CredentialKind>,
-    /// What to call it.
+    /// New display name.
     pub name: Option<String>,
-    /// Free text by key, whole.
+    /// New annotations, which replace all of the old ones.
     pub annotations: Option<BTreeMap<String, String>>,
-    /// CIDRs or addresses, whole; none: anywhere.
+    /// New CIDRs or addresses, which replace all of the old ones. Empty for any address.
     pub ip_allowlist: Option<Vec<String>>,
-    /// Some of those that it has.
+    /// New scopes, a subset of the present ones.
     pub scopes: Option<ScopeSet>,
-    /// When it dies by itself; earlier than it would.
+    /// New expiry, earlier than the present one.
     pub expire_time: Option<Timestamp>,
-    /// The etag that it must still have; empty: any.
+    /// Etag that the credential must still have. Empty for any.
     pub etag: String,
-    /// On whose behalf; empty: the system's.
+    /// User on whose behalf the caller acts. Empty for the system itself.
     pub acting_user: String,
 }
 
-/// New values that were checked.
+/// Validated new values.
 struct Checked {
     name: Option<DisplayName>,
     annotations: Option<Annotations>,
@@ -46,7 +46,7 @@ impl Service {
     /// Changes a credential.
     ///
     /// # Errors
-    /// [`Reason::ArgumentInvalid`] where it would come to be allowed more, or for longer. [`Reason::EtagMismatch`],
+    /// [`Reason::ArgumentInvalid`] if the change would grant a scope or extend the lifetime. [`Reason::EtagMismatch`],
     /// [`Reason::CredentialRevoked`].
     pub async fn update_credential(
         self: &Arc<Self>,
@@ -66,7 +66,8 @@ impl Service {
             let now = this.clock.now();
             let mut tx = this.begin("update_credential").await?;
             let id = request.id;
-            let before = this.hold(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
+            let before =
+                this.lock_credential(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             check_etag(&request.etag, &before)?;
             if before.revoke_time.is_some() {
                 return Err(Reason::CredentialRevoked.into());
@@ -115,7 +116,7 @@ fn check(request: &UpdateCredential) -> Result<Checked> {
     Ok(Checked { name, annotations, ip_allowlist })
 }
 
-/// Scopes may only be taken away, and the expiry only be brought forward.
+/// Checks that scopes are only removed and that the expiry is only moved forward.
 fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp) -> Result<()> {
     let mut violations = Violations::default();
     if let Some(scopes) = request.scopes {
@@ -128,7 +129,7 @@ fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp
             );
         }
     }
-    // What it is already is no change, so that a retry is safe.
+    // Setting the present value again is allowed, so that a retry is safe.
     let expire_time = request.expire_time.filter(|time| before.expire_time != Some(*time));
     if let Some(expire_time) = expire_time {
         if before.expire_time.is_some_and(|own| expire_time > own) {
@@ -141,7 +142,7 @@ fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp
     violations.finish()
 }
 
-/// Refuses what was read before it changed (AIP-154).
+/// Fails if the credential has changed since the client read it (AIP-154).
 pub(in crate::service) fn check_etag(etag: &str, credential: &Credential) -> Result<()> {
     if etag.is_empty() || etag == credential.etag() {
         Ok(())

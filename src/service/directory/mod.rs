@@ -1,4 +1,4 @@
-//! Workspaces, users and memberships: idempotent upserts that keep every promise made to their credentials.
+//! Workspaces, users and memberships. Writes are idempotent upserts.
 
 pub(super) mod workspaces;
 
@@ -19,19 +19,19 @@ use crate::model::{
 use crate::store::{Lock, UntoldOwner};
 use workspaces::reserve;
 
-/// A user as they are to be. What is `None` stays as it is; of a new one the name is required.
+/// A user to create or change. A field that is `None` is not changed. A new user needs a name.
 #[derive(Debug, Clone)]
 pub struct PutUser {
-    /// Who.
+    /// Id of the user.
     pub id: UserId,
-    /// Their name, for people.
+    /// Display name.
     pub display_name: Option<DisplayName>,
-    /// Whether they are disabled; a new one is not.
+    /// Whether the user is disabled. New users are not.
     pub disabled: Option<bool>,
 }
 
 impl Service {
-    /// What each of these workspaces, which stand in the order of their ids, asks of its keys.
+    /// Returns the key policies of these workspaces, which must be in order of their ids.
     pub async fn policies_of(
         &self,
         workspaces: &[Workspace],
@@ -47,29 +47,29 @@ impl Service {
         Ok(workspaces.iter().map(|workspace| policy(&workspace.id)).collect())
     }
 
-    /// The workspace of this slug or id, if there is one.
+    /// Returns the workspace with this slug or id, if it exists.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unavailable.
     pub async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>> {
         Ok(self.store.find_workspace(name).await?)
     }
 
-    /// The user of this id, if there is one.
+    /// Returns the user with this id, if it exists.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unavailable.
     pub async fn find_user(&self, id: &UserId) -> Result<Option<User>> {
         Ok(self.store.find_user(id).await?)
     }
 
-    /// The workspace of this slug or id.
+    /// Returns the workspace with this slug or id.
     pub async fn get_workspace(&self, name: &WorkspaceName) -> Result<Workspace> {
         let found = self.find_workspace(name.as_str()).await?;
         found.ok_or_else(|| Reason::WorkspaceNotFound.into())
     }
 
-    /// A page of workspaces, by id.
+    /// Returns a page of workspaces, ordered by id.
     pub async fn list_workspaces(&self, page: &PageRequest) -> Result<Page<Workspace>> {
         let cursor = Cursor::new(page, "workspaces".to_owned())?;
         let after = cursor.after.as_deref().and_then(|id| WorkspaceId::parse(id).ok());
@@ -77,7 +77,7 @@ impl Service {
         Ok(cursor.page(workspaces, |workspace| workspace.id.to_string()))
     }
 
-    /// Deletes a workspace: revokes its keys, drops its memberships, reserves its slug.
+    /// Deletes a workspace: revokes its keys, deletes its memberships and reserves its slug.
     pub async fn delete_workspace(
         self: &Arc<Self>,
         context: Context,
@@ -94,7 +94,7 @@ impl Service {
             tx.lock_workspace_names().await?;
             let Some(before) = tx.find_workspace(name.as_str(), Lock::Update).await? else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
                     .await;
             };
             let after = Workspace {
@@ -124,7 +124,7 @@ impl Service {
         .await
     }
 
-    /// Makes the user, or changes what is named of them.
+    /// Creates the user, or changes the given fields.
     pub async fn put_user(self: &Arc<Self>, context: Context, request: PutUser) -> Result<User> {
         let this = Arc::clone(self);
         let PutUser { id, display_name, disabled } = request;
@@ -171,12 +171,12 @@ impl Service {
         .await
     }
 
-    /// The user of this id.
+    /// Returns the user with this id.
     pub async fn get_user(&self, id: &UserId) -> Result<User> {
         self.find_user(id).await?.ok_or_else(|| Reason::UserNotFound.into())
     }
 
-    /// A page of users, by id.
+    /// Returns a page of users, ordered by id.
     pub async fn list_users(&self, page: &PageRequest) -> Result<Page<User>> {
         let cursor = Cursor::new(page, "users".to_owned())?;
         let after = cursor.after.as_deref().and_then(|id| UserId::parse(id).ok());
@@ -184,7 +184,7 @@ impl Service {
         Ok(cursor.page(users, |user| user.id.to_string()))
     }
 
-    /// Deletes a user: revokes their personal access tokens, drops their memberships.
+    /// Deletes a user: revokes their personal access tokens and deletes their memberships.
     pub async fn delete_user(
         self: &Arc<Self>,
         context: Context,
@@ -200,7 +200,9 @@ impl Service {
             let mut tx = this.begin("delete_user").await?;
             let before = tx.find_user_row(&id, Lock::Update).await?;
             let Some(before) = before.filter(|user| user.delete_time.is_none()) else {
-                return this.missing(tx, &unchanged, allow_missing, Reason::UserNotFound).await;
+                return this
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::UserNotFound)
+                    .await;
             };
             let after = User {
                 generation: before.generation + 1,
@@ -227,7 +229,7 @@ impl Service {
         .await
     }
 
-    /// Makes the user a member of the workspace, or gives them another role in it.
+    /// Makes the user a member of the workspace, or changes their role in it.
     pub async fn put_membership(
         self: &Arc<Self>,
         context: Context,
@@ -238,7 +240,7 @@ impl Service {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::MembershipPut).asking(
             json!({"workspace": workspace.as_str(), "user_id": user.as_str(), "role": role.as_str()}));
-        // Who is made an owner cannot have been more.
+        // Owner is the highest role, so this cannot lower one.
         let effect = Effect::narrows_if(role < Role::Owner);
         self.run(attempt, effect, async move {
             let now = this.clock.now();
@@ -275,7 +277,7 @@ impl Service {
         .await
     }
 
-    /// The user's membership of the workspace.
+    /// Returns the membership of the user in the workspace.
     pub async fn get_membership(
         &self,
         workspace: &WorkspaceName,
@@ -286,7 +288,7 @@ impl Service {
         membership.ok_or_else(|| Reason::MembershipNotFound.into())
     }
 
-    /// A page of memberships of a workspace, of a user, or of both.
+    /// Returns a page of memberships of a workspace, of a user, or of both.
     pub async fn list_memberships(
         &self,
         workspace: Option<&WorkspaceName>,
@@ -331,13 +333,13 @@ impl Service {
             let mut tx = this.begin("delete_membership").await?;
             let Some(workspace) = tx.find_workspace(workspace.as_str(), Lock::Share).await? else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::WorkspaceNotFound)
                     .await;
             };
             let before = tx.find_membership(&workspace.id, &user, Lock::Update).await?;
             let Some(before) = before else {
                 return this
-                    .missing(tx, &unchanged, allow_missing, Reason::MembershipNotFound)
+                    .finish_missing(tx, &unchanged, allow_missing, Reason::MembershipNotFound)
                     .await;
             };
             tx.delete_membership(&workspace.id, &user).await?;
@@ -355,8 +357,8 @@ impl Service {
         .await
     }
 
-    /// Of what was to be deleted and is not there: refused, or allowed.
-    async fn missing(
+    /// Answers a deletion of something that does not exist: an error, or success if `allow_missing` is set.
+    async fn finish_missing(
         &self,
         tx: Transaction,
         attempt: &Attempt,

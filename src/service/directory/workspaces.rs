@@ -1,4 +1,4 @@
-//! Putting workspaces: one, or several at once, so that two can swap their slugs. A put changes only what it names.
+//! Creating and changing workspaces: one, or several in one transaction, so that two can exchange their slugs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,41 +15,41 @@ use crate::service::commit::{Committed, Effect, Transaction};
 use crate::service::{Attempt, Context, Reason, Result, Service, ServiceError, Violations, view};
 use crate::store::{Lock, NameHolder, WriteTx};
 
-/// A workspace as it is to be. What is `None` stays as it is; of a new one slug and name are required.
+/// A workspace to create or change. A field that is `None` is not changed. A new workspace needs a slug and a name.
 #[derive(Debug, Clone)]
 pub struct PutWorkspace {
-    /// Which.
+    /// Id of the workspace.
     pub id: WorkspaceId,
-    /// Its slug.
+    /// New slug.
     pub slug: Option<Slug>,
-    /// Its name, for people.
+    /// New display name.
     pub display_name: Option<DisplayName>,
-    /// Whether it is disabled; a new one is not.
+    /// Whether the workspace is disabled. New workspaces are not.
     pub disabled: Option<bool>,
-    /// What to change of what it asks of its keys.
+    /// Changes to the policy for its keys.
     pub policy: Option<PolicyChange>,
 }
 
-/// A workspace that is put: what it was, and what it is to be.
-pub(in crate::service) struct Naming<'a> {
-    /// Its row, deleted or not.
+/// A workspace and the slug that it takes.
+pub(in crate::service) struct NameClaim<'a> {
+    /// The present row, which may be a deleted one.
     pub(in crate::service) before: Option<&'a Workspace>,
-    /// Which.
+    /// Id of the workspace.
     pub(in crate::service) id: &'a WorkspaceId,
-    /// Its slug from now on.
+    /// The new slug.
     pub(in crate::service) slug: &'a Slug,
 }
 
-/// What one that was put was before, and what became of it.
-struct Put {
+/// A workspace as it was, and what changed.
+struct WorkspaceChange {
     before: Option<Workspace>,
-    /// Before, and now.
+    /// The old and the new policy.
     policies: (Option<WorkspacePolicy>, Option<WorkspacePolicy>),
     changed: bool,
 }
 
-impl Naming<'_> {
-    /// The slug that it gives up. A deleted workspace's was reserved when it was deleted.
+impl NameClaim<'_> {
+    /// Returns the slug that the workspace gives up. The slug of a deleted workspace was reserved on deletion.
     fn given_up(&self) -> Option<&Slug> {
         let live = self.before.filter(|before| before.delete_time.is_none());
         live.map(|before| &before.slug).filter(|slug| *slug != self.slug)
@@ -57,11 +57,11 @@ impl Naming<'_> {
 }
 
 impl Service {
-    /// Makes the workspace, or changes what is named of it.
+    /// Creates the workspace, or changes the given fields.
     ///
     /// # Errors
-    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`]; [`Reason::ArgumentInvalid`] for a policy that is laxer than
-    /// the server's, unless it is the workspace's already: the server's may have become stricter.
+    /// [`Reason::SlugTaken`], [`Reason::WorkspaceIdTaken`]. [`Reason::ArgumentInvalid`] for a policy that is laxer than
+    /// that of the server, unless the workspace has it already, since the server may have become stricter.
     pub async fn put_workspace(
         self: &Arc<Self>,
         context: Context,
@@ -69,12 +69,13 @@ impl Service {
     ) -> Result<Workspace> {
         let target = AuditTarget::Workspace(request.id.clone());
         let attempt = Attempt::on(&context, AuditAction::WorkspacePut, &target);
-        let mut put = self.put_all(attempt, vec![request], |_| "workspace".to_owned()).await?;
-        put.pop().ok_or_else(|| ServiceError::internal(&"a workspace that was put is not there"))
+        let mut workspaces =
+            self.put_all(attempt, vec![request], |_| "workspace".to_owned()).await?;
+        workspaces.pop().ok_or_else(|| ServiceError::internal(&"a written workspace is missing"))
     }
 
-    /// The same of several workspaces, of all or of none: names are as free as they are when all of it is done, so that
-    /// two may swap their slugs.
+    /// Does the same for several workspaces in one transaction. Only the final state must have unique names, so two
+    /// workspaces may exchange their slugs.
     pub async fn put_workspaces(
         self: &Arc<Self>,
         context: Context,
@@ -86,7 +87,7 @@ impl Service {
         self.put_all(attempt, requests, |i| format!("requests[{i}].workspace")).await
     }
 
-    /// `field` is what the request calls the workspace of this index.
+    /// `field` returns the name in the request of the workspace at this index.
     async fn put_all(
         self: &Arc<Self>,
         attempt: Attempt,
@@ -95,42 +96,43 @@ impl Service {
     ) -> Result<Vec<Workspace>> {
         let this = Arc::clone(self);
         let context = attempt.context().clone();
-        // It names slugs, and those before must be dead when it returns.
+        // A workspace may give up a slug, which must stop working before the call returns.
         self.run(attempt, Effect::Narrows, async move {
             check_ids(&requests, field)?;
             let now = this.clock.now();
             let mut tx = this.begin("put_workspaces").await?;
             tx.lock_workspace_names().await?;
             let mut befores = vec![None; requests.len()];
-            // In the order of their ids, as whoever else locks several.
+            // In order of their ids, like every transaction that locks several. Otherwise two could deadlock.
             let mut order: Vec<_> = (0..requests.len()).collect();
             order.sort_by_key(|i| &requests[*i].id);
             for i in order {
                 befores[i] = tx.find_workspace_row(&requests[i].id, Lock::Update).await?;
             }
-            let mut afters = afters(&requests, &befores, field, now)?;
-            let namings = afters.iter().zip(&befores).map(|(after, before)| Naming {
+            let mut afters = updated_workspaces(&requests, &befores, field, now)?;
+            let claims = afters.iter().zip(&befores).map(|(after, before)| NameClaim {
                 before: before.as_ref(),
                 id: &after.id,
                 slug: &after.slug,
             });
-            let namings: Vec<_> = namings.collect();
-            claim_names(&mut *tx, &namings, &*this.clock)
+            let claims: Vec<_> = claims.collect();
+            claim_names(&mut *tx, &claims, &*this.clock)
                 .await
-                .map_err(|error| told(&context, error))?;
-            make_way(&mut *tx, &namings, now).await?;
-            let mut puts = Vec::with_capacity(requests.len());
+                .map_err(|error| hide_other_ids(&context, error))?;
+            free_exchanged_slugs(&mut *tx, &claims, now).await?;
+            let mut changes = Vec::with_capacity(requests.len());
             for (i, (request, before)) in requests.iter().zip(befores).enumerate() {
                 let before = before.filter(|before| before.delete_time.is_none());
-                puts.push(this.put_one(&mut *tx, request, before, &mut afters[i], field(i)).await?);
+                changes
+                    .push(this.put_one(&mut *tx, request, before, &mut afters[i], field(i)).await?);
             }
-            let committed = this.commit_put(&context, tx, &puts, &afters).await?;
+            let committed = this.commit_put(&context, tx, &changes, &afters).await?;
             Ok(committed.done(afters))
         })
         .await
     }
 
-    /// Writes what is to be changed of one. What is as asked already stays as it is, with the time of its last change.
+    /// Writes the changes to one workspace. If nothing changes, it keeps its update time.
     async fn put_one(
         &self,
         tx: &mut dyn WriteTx,
@@ -138,11 +140,11 @@ impl Service {
         before: Option<Workspace>,
         after: &mut Workspace,
         field: String,
-    ) -> Result<Put> {
+    ) -> Result<WorkspaceChange> {
         let same = before.clone().filter(|before| {
             *before == Workspace { update_time: before.update_time, ..after.clone() }
         });
-        // A policy is of a workspace that is there.
+        // A policy needs the row of its workspace.
         if same.is_none() {
             tx.put_workspace(after).await?;
         }
@@ -158,39 +160,38 @@ impl Service {
             }
             None => true,
         };
-        Ok(Put { before, policies, changed })
+        Ok(WorkspaceChange { before, policies, changed })
     }
 
-    /// With an event for each.
+    /// Commits, with an audit event for each workspace.
     async fn commit_put(
         &self,
         context: &Context,
         mut tx: Transaction,
-        puts: &[Put],
+        changes: &[WorkspaceChange],
         afters: &[Workspace],
     ) -> Result<Committed> {
-        let entry = |(put, after): (&Put, &Workspace)| Entry {
+        let entry = |(change, after): (&WorkspaceChange, &Workspace)| Entry {
             action: AuditAction::WorkspacePut,
             target: AuditTarget::Workspace(after.id.clone()),
             acting_user: None,
-            before: put
-                .before
-                .as_ref()
-                .map(|before| view::with_policy(view::workspace(before), put.policies.0.as_ref())),
-            after: Some(view::with_policy(view::workspace(after), put.policies.1.as_ref())),
+            before: change.before.as_ref().map(|before| {
+                view::with_policy(view::workspace(before), change.policies.0.as_ref())
+            }),
+            after: Some(view::with_policy(view::workspace(after), change.policies.1.as_ref())),
             reason: None,
         };
-        let changed = puts.iter().any(|put| put.changed);
-        let mut entries: Vec<_> = puts.iter().zip(afters).map(entry).collect();
+        let changed = changes.iter().any(|change| change.changed);
+        let mut entries: Vec<_> = changes.iter().zip(afters).map(entry).collect();
         let last = entries.pop();
-        let last = last.ok_or_else(|| ServiceError::internal(&"nothing was put"))?;
+        let last = last.ok_or_else(|| ServiceError::internal(&"no workspace was written"))?;
         let events: Result<Vec<_>> =
             entries.into_iter().map(|entry| self.audit_event(context, entry)).collect();
         tx.insert_audit_events(&events?).await?;
         self.commit_change(context, tx, changed, last).await
     }
 
-    /// Changes what is named of the workspace's policy; the one before and the one now.
+    /// Changes the given fields of the policy. Returns the old and the new policy.
     async fn put_policy(
         &self,
         tx: &mut dyn WriteTx,
@@ -216,7 +217,7 @@ impl Service {
     }
 }
 
-/// That there are some, not too many, and none twice.
+/// Checks that the request has entries, not too many, and no id twice.
 fn check_ids(requests: &[PutWorkspace], field: fn(usize) -> String) -> Result<()> {
     let mut violations = Violations::default();
     if requests.is_empty() || requests.len() > WORKSPACES_PUT_MAX {
@@ -226,14 +227,14 @@ fn check_ids(requests: &[PutWorkspace], field: fn(usize) -> String) -> Result<()
     let mut seen = HashSet::new();
     for (i, request) in requests.iter().enumerate() {
         if !seen.insert(&request.id) {
-            violations.add(&format!("{}.id", field(i)), "must not stand in the request twice");
+            violations.add(&format!("{}.id", field(i)), "must not be in the request twice");
         }
     }
     violations.finish()
 }
 
-/// The workspaces as they are to be.
-fn afters(
+/// Returns the workspaces in their new state.
+fn updated_workspaces(
     requests: &[PutWorkspace],
     befores: &[Option<Workspace>],
     field: fn(usize) -> String,
@@ -254,7 +255,7 @@ fn afters(
         }
         let Some((slug, display_name)) = slug.zip(name) else { continue };
         if afters.iter().any(|other| other.slug == slug) {
-            violations.add(&format!("{}.slug", field(i)), "must not stand in the request twice");
+            violations.add(&format!("{}.slug", field(i)), "must not be in the request twice");
         }
         afters.push(Workspace {
             generation: before.as_ref().map_or(0, |before| before.generation),
@@ -272,58 +273,62 @@ fn afters(
     Ok(afters)
 }
 
-/// Sees to it that ids and slugs are free for these workspaces once all are put, and reserves the slugs that they give up
-/// and that none of them takes (DESIGN §5).
+/// Checks that the ids and slugs are free once all of these workspaces are written. Reserves the slugs that are given
+/// up and that none of the others takes. docs/api.md describes the reservation.
 pub(in crate::service) async fn claim_names(
     tx: &mut dyn WriteTx,
-    namings: &[Naming<'_>],
+    claims: &[NameClaim<'_>],
     clock: &dyn Clock,
 ) -> Result<()> {
-    // No name is freed by a clock that runs ahead.
+    // A clock that runs ahead must not free a reserved name early.
     let (now, certain) = (clock.now(), clock.earliest_now());
-    for naming in namings {
-        let holder = tx.find_name_holder(naming.slug.as_str(), certain).await?;
+    for claim in claims {
+        let holder = tx.find_name_holder(claim.slug.as_str(), certain).await?;
         let gives_it_up = |holder: &NameHolder| {
-            let given_up = |other: &Naming<'_>| other.given_up() == Some(naming.slug);
-            namings.iter().any(|other| *other.id == holder.workspace_id && given_up(other))
+            let given_up = |other: &NameClaim<'_>| other.given_up() == Some(claim.slug);
+            claims.iter().any(|other| *other.id == holder.workspace_id && given_up(other))
         };
-        let holder = holder.filter(|holder| holder.workspace_id != *naming.id);
+        let holder = holder.filter(|holder| holder.workspace_id != *claim.id);
         if let Some(holder) = holder.filter(|holder| !gives_it_up(holder)) {
-            return Err(held(Reason::SlugTaken, &holder));
+            return Err(name_taken(Reason::SlugTaken, &holder));
         }
-        if namings
+        if claims
             .iter()
-            .any(|other| other.id != naming.id && other.id.as_str() == naming.slug.as_str())
+            .any(|other| other.id != claim.id && other.id.as_str() == claim.slug.as_str())
         {
             return Err(Reason::SlugTaken.into());
         }
-        if naming.before.is_none() {
-            let holder = tx.find_name_holder(naming.id.as_str(), certain).await?;
-            if let Some(holder) = holder.filter(|holder| holder.workspace_id != *naming.id) {
-                return Err(held(Reason::WorkspaceIdTaken, &holder));
+        if claim.before.is_none() {
+            let holder = tx.find_name_holder(claim.id.as_str(), certain).await?;
+            if let Some(holder) = holder.filter(|holder| holder.workspace_id != *claim.id) {
+                return Err(name_taken(Reason::WorkspaceIdTaken, &holder));
             }
         }
     }
-    for naming in namings {
-        if let Some(given_up) = naming.given_up() {
-            reserve(tx, given_up, naming.id, now).await?;
+    for claim in claims {
+        if let Some(given_up) = claim.given_up() {
+            reserve(tx, given_up, claim.id, now).await?;
         }
     }
-    for naming in namings {
-        tx.release_slug(naming.slug).await?;
+    for claim in claims {
+        tx.release_slug(claim.slug).await?;
     }
     Ok(())
 }
 
-/// Within the transaction, those whose slug another of them takes are deleted until they are put: no two have one slug at
-/// any moment.
-async fn make_way(tx: &mut dyn WriteTx, namings: &[Naming<'_>], now: Timestamp) -> Result<()> {
-    for naming in namings {
+/// Marks the workspaces whose slug another one takes as deleted until they are written. So no two rows have the same
+/// slug at any moment of the transaction.
+async fn free_exchanged_slugs(
+    tx: &mut dyn WriteTx,
+    claims: &[NameClaim<'_>],
+    now: Timestamp,
+) -> Result<()> {
+    for claim in claims {
         let wanted =
-            naming.given_up().is_some_and(|slug| namings.iter().any(|other| other.slug == slug));
-        if let Some(before) = naming.before.filter(|_| wanted) {
-            let away = Workspace { delete_time: Some(now), ..before.clone() };
-            tx.put_workspace(&away).await?;
+            claim.given_up().is_some_and(|slug| claims.iter().any(|other| other.slug == slug));
+        if let Some(before) = claim.before.filter(|_| wanted) {
+            let set_aside = Workspace { delete_time: Some(now), ..before.clone() };
+            tx.put_workspace(&set_aside).await?;
         }
     }
     Ok(())
@@ -335,13 +340,13 @@ pub(in crate::service) async fn reserve(
     id: &WorkspaceId,
     now: Timestamp,
 ) -> Result<()> {
-    // The clock would have to stand in the year 9999 for the reservation not to fit.
+    // The sum overflows only if the clock is in the year 9999.
     let release_time = now.checked_add(SLUG_RESERVATION).unwrap_or(now);
     Ok(tx.reserve_slug(slug, id, release_time).await?)
 }
 
-/// Whose the name is, and of one that was given up also until when.
-fn held(reason: Reason, holder: &NameHolder) -> ServiceError {
+/// Returns the error with the holder of the name and, for a reserved name, the end of the reservation.
+fn name_taken(reason: Reason, holder: &NameHolder) -> ServiceError {
     let (error, id) = (ServiceError::from(reason), holder.workspace_id.as_str());
     match holder.release_time {
         Some(time) => error.with("reserved_until", time.to_string()).with("reclaimed_by_id", id),
@@ -349,8 +354,8 @@ fn held(reason: Reason, holder: &NameHolder) -> ServiceError {
     }
 }
 
-/// What the requester may know: the ids of other workspaces are for who may read the directory.
-fn told(context: &Context, error: ServiceError) -> ServiceError {
+/// Removes the ids of other workspaces from the error, unless the requester may read the directory.
+fn hide_other_ids(context: &Context, error: ServiceError) -> ServiceError {
     if context.permits(Permission::DirectoryRead) {
         return error;
     }

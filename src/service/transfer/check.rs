@@ -1,10 +1,10 @@
-//! Is a record a credential? Gathers all that is wrong with it, and never repeats a value.
+//! Validation of records. All errors of a record are collected. An error never repeats a value from the file.
 
 use std::fmt::Display;
 
-use super::names::Reading;
+use super::names::ColumnOptions;
 use super::record::Record;
-use super::{digest_text, when};
+use super::{digest_text, time_text};
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
@@ -14,43 +14,47 @@ use crate::model::{
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
 
-/// What is wrong with a line.
+/// Why a line is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
-    /// In words, with the columns.
+pub(super) struct LineError {
+    /// Description of the errors, with the names of the columns.
     pub(super) reason: String,
-    /// Why nothing of the file is to be imported, if that.
-    pub(super) stops: Option<Stop>,
+    /// Why the whole file must be refused, if it must.
+    pub(super) refuses_file: Option<FileRefusal>,
 }
 
-/// What is not to happen by half.
+/// Reason to refuse the whole file instead of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// A token may stand in the clear where none must.
+pub(super) enum FileRefusal {
+    /// A token may be in the clear in a column that is stored as it is.
     ExposesToken,
-    /// Digests may stand where tokens must.
+    /// The token column may contain digests.
     DigestAsToken,
 }
 
-impl From<Invalid> for Bad {
+impl From<Invalid> for LineError {
     fn from(Invalid(reason): Invalid) -> Self {
-        Self { reason, stops: None }
+        Self { reason, refuses_file: None }
     }
 }
 
-/// What stands in for what a record leaves out.
+/// Values for the fields that a record leaves out.
 pub(super) struct Defaults<'a> {
     pub(super) now: Timestamp,
     pub(super) creator: &'a str,
-    /// For an id.
+    /// Randomness for a new id.
     pub(super) random: [u8; 10],
-    pub(super) reading: &'a Reading,
+    pub(super) columns: &'a ColumnOptions,
 }
 
-/// The credential that a record is of. The owner is as it is named there, which may be by slug, and its generation is
-/// not known yet: see `resolve`.
-pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCredential, Bad> {
-    let mut problems = Problems { reading: defaults.reading, reasons: Vec::new(), stops: None };
+/// Builds the credential of a record. Its owner is as the record names it, possibly by slug, and its generation is not
+/// yet known. `ExistingRows::resolve` sets both.
+pub(super) fn check(
+    record: &Record,
+    defaults: &Defaults<'_>,
+) -> Result<StoredCredential, LineError> {
+    let mut problems =
+        Problems { columns: defaults.columns, reasons: Vec::new(), refuses_file: None };
     problems.refuse_tokens(record);
     let kind = problems.kind(record);
     let owner = kind.and_then(|kind| problems.owner(record, kind));
@@ -71,7 +75,7 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
     let predecessor_id =
         problems.optional("predecessor_id", record.predecessor_id.as_deref(), CredentialId::parse);
     if predecessor_id.is_some() && family.is_none() {
-        problems.add("predecessor_id", "goes only with family_id");
+        problems.add("predecessor_id", "must be empty without family_id");
     }
     match (kind.zip(owner), secret, name, scopes, ip_allowlist, annotations, problems.finish()) {
         (
@@ -106,12 +110,12 @@ pub(super) fn check(record: &Record, defaults: &Defaults<'_>) -> Result<StoredCr
             Ok(StoredCredential { credential, digest })
         }
         (.., Err(bad)) => Err(bad),
-        // What is missing has been noted.
+        // The missing field has already been reported.
         (.., Ok(())) => Err(Invalid::new("it is incomplete").into()),
     }
 }
 
-/// The times of a credential.
+/// Times of a credential.
 struct Times {
     create: Timestamp,
     expire: Option<Timestamp>,
@@ -120,16 +124,16 @@ struct Times {
     last_use: Option<LastUse>,
 }
 
-/// What is wrong so far.
+/// The errors so far.
 struct Problems<'r> {
-    reading: &'r Reading,
+    columns: &'r ColumnOptions,
     reasons: Vec<String>,
-    stops: Option<Stop>,
+    refuses_file: Option<FileRefusal>,
 }
 
 impl Problems<'_> {
     fn add(&mut self, column: &str, what: impl Display) {
-        self.reasons.push(format!("{}: {what}", self.reading.shown(column)));
+        self.reasons.push(format!("{}: {what}", self.columns.shown(column)));
     }
 
     fn note<T>(&mut self, column: &str, parsed: Result<T, Invalid>) -> Option<T> {
@@ -157,14 +161,14 @@ impl Problems<'_> {
         self.optional(column, text, parse)
     }
 
-    fn finish(self) -> Result<(), Bad> {
+    fn finish(self) -> Result<(), LineError> {
         if self.reasons.is_empty() {
             return Ok(());
         }
-        Err(Bad { reason: self.reasons.join("; "), stops: self.stops })
+        Err(LineError { reason: self.reasons.join("; "), refuses_file: self.refuses_file })
     }
 
-    /// A token in any column but its own would be stored as it stands.
+    /// Rejects tokens in columns other than `token`, because those are stored in the clear.
     fn refuse_tokens(&mut self, record: &Record) {
         let plain = [
             ("id", &record.id),
@@ -180,8 +184,8 @@ impl Problems<'_> {
         let token = record.token.as_ref().map(|token| token.0.as_str());
         for (column, text) in all {
             if contains_token(text) || token.is_some_and(|token| text.contains(token)) {
-                self.add(column, "a token stands in it in the clear");
-                self.stops = Some(Stop::ExposesToken);
+                self.add(column, "contains a token in the clear");
+                self.refuses_file = Some(FileRefusal::ExposesToken);
             }
         }
         let is_token = |text: &str| {
@@ -189,12 +193,12 @@ impl Problems<'_> {
             contains_token(text) || (!known && may_be_token(text.trim_start_matches("\\x")))
         };
         if record.digest.as_deref().is_some_and(is_token) {
-            self.add("digest", "is no digest, and may be a token in the clear");
-            self.stops = Some(Stop::ExposesToken);
+            self.add("digest", "is not a digest, and may be a token in the clear");
+            self.refuses_file = Some(FileRefusal::ExposesToken);
         }
     }
 
-    /// Without one, a workspace's is a key, and a user's a personal access token.
+    /// Without a kind, a workspace means a key, and a user means a personal access token.
     fn kind(&mut self, record: &Record) -> Option<CredentialKind> {
         let Some(name) = record.kind.as_deref() else {
             let kind = match (&record.workspace, &record.user) {
@@ -203,7 +207,10 @@ impl Problems<'_> {
                 (None, None) | (Some(_), Some(_)) => None,
             };
             if kind.is_none() {
-                self.add("kind", "is missing, and not clear from workspace and user");
+                self.add(
+                    "kind",
+                    "is missing, and must be given unless exactly one of workspace and user is",
+                );
             }
             return kind;
         };
@@ -216,11 +223,11 @@ impl Problems<'_> {
     }
 
     fn owner(&mut self, record: &Record, kind: CredentialKind) -> Option<Owner> {
-        let strangers = match kind.owner_kind() {
+        let foreign_columns = match kind.owner_kind() {
             OwnerKind::Workspace => [("user", &record.user), ("max_role", &record.max_role)],
             OwnerKind::User => [("workspace", &record.workspace), ("max_role", &None)],
         };
-        for (column, _) in strangers.into_iter().filter(|(_, text)| text.is_some()) {
+        for (column, _) in foreign_columns.into_iter().filter(|(_, text)| text.is_some()) {
             self.add(column, format_args!("does not go with a {kind}"));
         }
         match kind.owner_kind() {
@@ -236,7 +243,7 @@ impl Problems<'_> {
         }
     }
 
-    /// The digest and the hint.
+    /// Returns the digest and the hint.
     fn digest(
         &mut self,
         record: &Record,
@@ -244,26 +251,28 @@ impl Problems<'_> {
     ) -> Option<(Digest, String)> {
         let (digest, own_hint) = match (&record.digest, &record.token) {
             (Some(_), Some(_)) => {
-                self.add("token", "goes only without digest");
+                self.add("token", "must be empty if digest is given");
                 return None;
             }
             (None, None) => {
-                self.add("digest", "is missing, and token too");
+                self.add("digest", "is missing: give digest or token");
                 return None;
             }
             (Some(text), None) => {
                 let digest = digest_text::parse(text)
-                    .ok_or_else(|| Invalid::new(digest_text::instead(text)));
+                    .ok_or_else(|| Invalid::new(digest_text::describe_mismatch(text)));
                 (self.note("digest", digest)?, "imported".to_owned())
             }
             (None, Some(token)) => {
-                if !self.reading.tokens_look_like_digests && digest_text::looks_like_one(&token.0) {
+                if !self.columns.tokens_look_like_digests
+                    && digest_text::looks_like_digest(&token.0)
+                {
                     self.add(
                         "token",
-                        "looks like a digest: a SHA-256 belongs into the column digest (--rename token=digest), and if these \
-                         are the tokens themselves, say --tokens-look-like-digests",
+                        "looks like a digest: a SHA-256 belongs in the column digest (--rename token=digest). If these are \
+                         the tokens themselves, use --tokens-look-like-digests",
                     );
-                    self.stops = self.stops.or(Some(Stop::DigestAsToken));
+                    self.refuses_file = self.refuses_file.or(Some(FileRefusal::DigestAsToken));
                     return None;
                 }
                 self.note("token", digest_imported(&token.0, kind?.into()))?
@@ -271,7 +280,10 @@ impl Problems<'_> {
         };
         if is_placeholder(&digest) {
             let column = if record.token.is_some() { "token" } else { "digest" };
-            self.add(column, "is that of no token, but of nothing, or of a word in its place");
+            self.add(
+                column,
+                "is not a token, but empty text or a placeholder, or the digest of one",
+            );
             return None;
         }
         let Some(hint) = &record.hint else { return Some((digest, own_hint)) };
@@ -293,7 +305,7 @@ impl Problems<'_> {
     fn times(&mut self, record: &Record, now: Timestamp) -> Times {
         let latest = now.checked_add(IMPORT_CLOCK_SKEW).unwrap_or(now);
         let mut past = |column: &str, text: &Option<String>| {
-            let time = self.optional(column, text.as_deref(), when::parse)?;
+            let time = self.optional(column, text.as_deref(), time_text::parse)?;
             if time > latest {
                 self.add(column, "must not be in the future");
             }
@@ -303,34 +315,34 @@ impl Problems<'_> {
         let disable = past("disable_time", &record.disable_time);
         let revoke = past("revoke_time", &record.revoke_time);
         let last_use = past("last_use_time", &record.last_use_time);
-        let revoked = self.optional("revoked", record.revoked.as_deref(), truth);
-        let enabled = self.optional("enabled", record.enabled.as_deref(), truth);
+        let revoked = self.optional("revoked", record.revoked.as_deref(), parse_bool);
+        let enabled = self.optional("enabled", record.enabled.as_deref(), parse_bool);
         for (column, contradicts) in [
             ("revoked", revoked == Some(false) && revoke.is_some()),
             ("enabled", enabled == Some(true) && disable.is_some()),
         ] {
             if contradicts {
-                self.add(column, "contradicts the time of its end");
+                self.add(column, "contradicts the time in revoke_time or disable_time");
             }
         }
         let revoke = revoke.or((revoked == Some(true)).then_some(now.max(create)));
         let disable = disable.or((enabled == Some(false)).then_some(now.max(create)));
         let expires = record.expire_time.as_deref().filter(|text| *text != "infinity");
-        let expire = self.optional("expire_time", expires, when::parse);
+        let expire = self.optional("expire_time", expires, time_text::parse);
         if expire.is_some_and(|time| time <= create) {
             self.add("expire_time", "must be after create_time");
         }
         let ip = self.optional("last_use_ip", record.last_use_ip.as_deref(), parse_client_ip);
         if ip.is_some() && last_use.is_none() {
-            self.add("last_use_ip", "goes only with last_use_time");
+            self.add("last_use_ip", "must be empty without last_use_time");
         }
         let last_use = last_use.map(|time| LastUse { time, ip });
         Times { create, expire, disable, revoke, last_use }
     }
 }
 
-/// As databases write it.
-fn truth(text: &str) -> Result<bool, Invalid> {
+/// Accepts the spellings that databases write.
+fn parse_bool(text: &str) -> Result<bool, Invalid> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" => Ok(true),
         "false" | "f" | "0" | "no" => Ok(false),

@@ -1,25 +1,25 @@
-//! The format of import and export: every column, and what may stand in it. `sophic-auth import --help` prints this.
+//! The columns of import and export, and their values. `sophic-auth import --help` prints them.
 
 use crate::model::{Role, Scope};
 
 macro_rules! columns {
     ($($variant:ident, $name:literal, $meaning:literal;)+) => {
-        /// A column of CSV, and a field of JSON lines.
+        /// A column of a CSV file and field of a JSON object.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Column {
             $(#[doc = concat!("`", $name, "`.")] $variant,)+
         }
 
         impl Column {
-            /// All of them, in the order in which they are exported.
+            /// All columns, in the order of an export.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// Its name.
+            /// Returns the name of the column.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What may stand in it.
+            /// Describes the values of the column.
             pub fn meaning(self) -> String {
                 let meaning = match self { $(Self::$variant => $meaning,)+ };
                 meaning
@@ -31,45 +31,45 @@ macro_rules! columns {
 }
 
 columns! {
-    Id, "id", "UUID in lower case; empty: a new one";
-    Kind, "kind", "key or pat; empty: by which of workspace and user there is";
-    Workspace, "workspace", "of a key: its workspace, by slug or id; exported as id";
-    User, "user", "of a pat: its user, by id";
-    MaxRole, "max_role", "of a pat: {roles}; empty: owner";
+    Id, "id", "UUID in lower case; empty: a new id";
+    Kind, "kind", "key or pat; empty: key with a workspace, pat with a user";
+    Workspace, "workspace", "workspace of a key, by slug or id; an export has the id";
+    User, "user", "id of the user of a pat";
+    MaxRole, "max_role", "maximum role of a pat: {roles}; empty: owner";
     Name, "name", "1 to 256 characters";
-    Scopes, "scopes", "one or more of {scopes}, with spaces between; in JSON an array";
-    Digest, "digest", "SHA-256 of the token, in hexadecimal (\\x before it or not), base64 or base64url; this or token";
+    Scopes, "scopes", "one or more of {scopes}, separated by spaces; in JSON an array";
+    Digest, "digest", "SHA-256 of the token, in hexadecimal (with or without \\x), base64 or base64url; give this or token";
     Token, "token", "the token itself, of 20 to 512 bytes; only its digest is stored, and it is never exported";
-    Hint, "hint", "what to recognise the token by, up to 32 bytes; empty: made of the token, or 'imported'";
-    IpAllowlist, "ip_allowlist", "CIDRs with spaces between, in JSON an array; empty: anywhere";
+    Hint, "hint", "text by which people recognise the token, up to 32 bytes; empty: made from the token, or 'imported'";
+    IpAllowlist, "ip_allowlist", "CIDRs separated by spaces, in JSON an array; empty: any address";
     Annotations, "annotations", "an object of strings, in JSON; empty: none";
     CreateTime, "create_time", "a time, see below; empty: now";
     ExpireTime, "expire_time", "a time; empty or infinity: never";
-    DisableTime, "disable_time", "a time; empty: it is not disabled";
-    RevokeTime, "revoke_time", "a time; empty: it is not revoked";
-    LastUseTime, "last_use_time", "a time; empty: not that anybody knew";
+    DisableTime, "disable_time", "a time; empty: not disabled";
+    RevokeTime, "revoke_time", "a time; empty: not revoked";
+    LastUseTime, "last_use_time", "a time; empty: not known";
     LastUseIp, "last_use_ip", "an address; only with last_use_time";
-    Creator, "creator", "who made it, as user:ada; empty: whoever imports";
-    PredecessorId, "predecessor_id", "what it succeeded by rotation; only with family_id";
-    FamilyId, "family_id", "the first of its chain of rotations; empty: its own id";
-    Revoked, "revoked", "true: it is revoked as of now, unless revoke_time says when; not exported";
-    Enabled, "enabled", "false: it is disabled as of now, unless disable_time says when; not exported";
+    Creator, "creator", "creator, as user:ada; empty: the user who runs the import";
+    PredecessorId, "predecessor_id", "credential that it replaced by rotation; only with family_id";
+    FamilyId, "family_id", "first credential of its chain of rotations; empty: its own id";
+    Revoked, "revoked", "true: revoked now, unless revoke_time is given; not exported";
+    Enabled, "enabled", "false: disabled now, unless disable_time is given; not exported";
 }
 
 impl Column {
-    /// The column of this name.
+    /// Returns the column with this name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|column| column.as_str() == text)
     }
 
-    /// Those that are exported: all but the token, which nobody has any longer, and those that others stand for.
+    /// Returns the columns of an export. The token is not known, and other columns replace `revoked` and `enabled`.
     pub(super) fn exported() -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()
             .filter(|column| !matches!(column, Self::Token | Self::Revoked | Self::Enabled))
     }
 
-    /// Whether a number of JSON may stand in it, beside text.
+    /// Whether the column accepts a JSON number as well as a string.
     pub(super) const fn takes_numbers(self) -> bool {
         matches!(
             self,
@@ -83,7 +83,7 @@ impl Column {
         ) || self.takes_booleans()
     }
 
-    /// Whether true and false may.
+    /// Whether the column accepts `true` and `false`.
     pub(super) const fn takes_booleans(self) -> bool {
         matches!(self, Self::Revoked | Self::Enabled)
     }

@@ -1,5 +1,5 @@
-//! A whole deployment as JSON lines: each says in `record` what it is. Workspaces come first, then users, memberships,
-//! credentials and callers, which is the order in which they are locked, and a last line says that it is whole.
+//! File format of a whole deployment: JSON lines, each with its type in `record`. The order is workspaces, users,
+//! memberships, credentials, callers, which is the order of their locks. The last line shows that the file is complete.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use crate::model::{
     WorkspacePolicy,
 };
 
-/// How the first line of such a file begins.
+/// Start of the first line of a deployment file.
 pub const DEPLOYMENT_BEGINS: &[u8] = br#"{"record":"deployment""#;
-/// The only version there is so far.
+/// The only version of the format.
 pub(super) const VERSION: u32 = 1;
 
-/// What a line that is no credential's says.
+/// Any line except that of a credential.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
-pub(super) enum Said {
+pub(super) enum DeploymentRecord {
     /// The first line.
     Deployment {
         version: u32,
         time: String,
     },
-    Workspace(WorkspaceSaid),
-    User(UserSaid),
-    Membership(MembershipSaid),
-    Caller(CallerSaid),
-    /// The last line: how many records there are between.
+    Workspace(WorkspaceRecord),
+    User(UserRecord),
+    Membership(MembershipRecord),
+    Caller(CallerRecord),
+    /// The last line, with the number of records in the file.
     End {
         records: u64,
     },
@@ -38,7 +38,7 @@ pub(super) enum Said {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WorkspaceSaid {
+pub(super) struct WorkspaceRecord {
     id: String,
     slug: String,
     display_name: String,
@@ -49,13 +49,13 @@ pub(super) struct WorkspaceSaid {
     create_time: String,
     update_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<PolicySaid>,
+    policy: Option<PolicyRecord>,
 }
 
-/// In microseconds, the finest that both databases keep.
+/// Durations are in microseconds, the precision of both databases.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PolicySaid {
+struct PolicyRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     key_lifetime_max_us: Option<u64>,
     key_expiry_required: bool,
@@ -69,7 +69,7 @@ struct PolicySaid {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UserSaid {
+pub(super) struct UserRecord {
     id: String,
     display_name: String,
     disabled: bool,
@@ -82,7 +82,7 @@ pub(super) struct UserSaid {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MembershipSaid {
+pub(super) struct MembershipRecord {
     workspace_id: String,
     user_id: String,
     role: String,
@@ -92,7 +92,7 @@ pub(super) struct MembershipSaid {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CallerSaid {
+pub(super) struct CallerRecord {
     id: String,
     name: String,
     permissions: Vec<String>,
@@ -112,15 +112,15 @@ pub(super) struct CallerSaid {
     rotation_id: Option<String>,
 }
 
-/// The line of a credential: [`Record`] reads it, as it does those of an import.
+/// The line of a credential. A [`Record`] is read from it, as in other imports.
 #[derive(Debug, Serialize)]
-pub(super) struct CredentialSaid<'r> {
+pub(super) struct TaggedCredential<'r> {
     record: &'static str,
     #[serde(flatten)]
     credential: &'r Record,
 }
 
-impl<'r> CredentialSaid<'r> {
+impl<'r> TaggedCredential<'r> {
     pub(super) const fn of(credential: &'r Record) -> Self {
         Self { record: "credential", credential }
     }
@@ -138,12 +138,12 @@ fn micros(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A generation counts from nothing.
-fn counted(generation: i64) -> Result<i64, Invalid> {
+/// Rejects a negative generation.
+fn check_generation(generation: i64) -> Result<i64, Invalid> {
     Some(generation).filter(|generation| *generation >= 0).ok_or_else(|| Invalid::new("generation"))
 }
 
-impl WorkspaceSaid {
+impl WorkspaceRecord {
     pub(super) fn of(workspace: &Workspace, policy: Option<&WorkspacePolicy>) -> Self {
         Self {
             id: workspace.id.to_string(),
@@ -154,7 +154,7 @@ impl WorkspaceSaid {
             generation_time: text(workspace.generation_time),
             create_time: workspace.create_time.to_string(),
             update_time: workspace.update_time.to_string(),
-            policy: policy.map(|policy| PolicySaid {
+            policy: policy.map(|policy| PolicyRecord {
                 key_lifetime_max_us: micros(policy.key_lifetime_max),
                 key_expiry_required: policy.key_expiry_required,
                 keys_max: policy.keys_max,
@@ -170,7 +170,7 @@ impl WorkspaceSaid {
             slug: Slug::parse(&self.slug)?,
             display_name: DisplayName::parse(&self.display_name)?,
             disabled: self.disabled,
-            generation: counted(self.generation)?,
+            generation: check_generation(self.generation)?,
             generation_time: time(self.generation_time.as_deref())?,
             create_time: Timestamp::parse(&self.create_time)?,
             update_time: Timestamp::parse(&self.update_time)?,
@@ -187,7 +187,7 @@ impl WorkspaceSaid {
     }
 }
 
-impl UserSaid {
+impl UserRecord {
     pub(super) fn of(user: &User) -> Self {
         Self {
             id: user.id.to_string(),
@@ -205,7 +205,7 @@ impl UserSaid {
             id: UserId::parse(&self.id)?,
             display_name: DisplayName::parse(&self.display_name)?,
             disabled: self.disabled,
-            generation: counted(self.generation)?,
+            generation: check_generation(self.generation)?,
             generation_time: time(self.generation_time.as_deref())?,
             create_time: Timestamp::parse(&self.create_time)?,
             update_time: Timestamp::parse(&self.update_time)?,
@@ -214,7 +214,7 @@ impl UserSaid {
     }
 }
 
-impl MembershipSaid {
+impl MembershipRecord {
     pub(super) fn of(membership: &Membership) -> Self {
         Self {
             workspace_id: membership.workspace_id.to_string(),
@@ -236,7 +236,7 @@ impl MembershipSaid {
     }
 }
 
-impl CallerSaid {
+impl CallerRecord {
     pub(super) fn of(caller: &Caller) -> Self {
         let (digest, certificate_san) = match &caller.identity {
             CallerIdentity::Token(digest) => (Some(digest.to_hex()), None),
@@ -260,7 +260,7 @@ impl CallerSaid {
     pub(super) fn read(&self) -> Result<Caller, Invalid> {
         let digest = |text: &str| {
             let digest = super::digest_text::parse(text);
-            digest.ok_or_else(|| Invalid::new(super::digest_text::instead(text)))
+            digest.ok_or_else(|| Invalid::new(super::digest_text::describe_mismatch(text)))
         };
         let identity = match (&self.digest, &self.certificate_san) {
             (Some(text), None) => CallerIdentity::Token(digest(text)?),
@@ -277,9 +277,9 @@ impl CallerSaid {
         let rotation = self.rotation_id.as_deref().map(uuid::Uuid::parse_str).transpose();
         let permissions: Result<_, Invalid> =
             self.permissions.iter().map(|text| text.parse::<Permission>()).collect();
-        // It is shown to people: a hint that is a token would be one for them.
+        // The hint is shown to people, so it must not be a token.
         if crate::token::contains_token(&self.hint) || self.hint.len() > 64 {
-            return Err(Invalid::new("hint must be short, and no token"));
+            return Err(Invalid::new("hint must be at most 64 bytes, and not a token"));
         }
         Ok(Caller {
             id: CallerId::parse(&self.id)?,

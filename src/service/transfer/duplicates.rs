@@ -1,58 +1,58 @@
-//! Digests and ids that stand twice in an import, found without holding them all: each is noted in one of many
-//! temporary files by its last byte, and at the end one such file after the other is sorted.
+//! Detection of duplicate digests and ids in an import, with little memory. Each value is written to one of many
+//! temporary files, chosen by its last byte. At the end the files are sorted one after the other.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Result, Seek as _, Write as _};
 
 use crate::model::{CredentialId, Digest};
 
-/// Files; of ten million lines, each is then some 25 MB.
+/// Number of files. With ten million lines, each has about 25 MB.
 const PARTS: usize = 32;
-/// What it is, its bytes, and its line.
-const NOTE: usize = 1 + 32 + 8;
+/// Bytes of an entry: its column, its value and its line.
+const ENTRY_BYTES: usize = 1 + 32 + 8;
 
-/// What was noted.
+/// The values so far.
 pub(super) struct Duplicates {
     parts: Vec<BufWriter<File>>,
 }
 
-/// A line that has what an earlier one has.
+/// A line with the value of an earlier line.
 pub(super) struct Duplicate {
     /// The later line.
     pub(super) line: u64,
-    /// The first that has it.
+    /// The first line with the value.
     pub(super) first: u64,
     /// `digest` or `id`.
     pub(super) column: &'static str,
 }
 
 impl Duplicates {
-    /// Nothing noted yet. The files have no name, and are gone with this process, however it ends.
+    /// Creates the files. They have no names, so the system deletes them when the process ends.
     pub(super) fn new() -> Result<Self> {
         let part = |_| Ok(BufWriter::new(tempfile::tempfile()?));
         Ok(Self { parts: (0..PARTS).map(part).collect::<Result<_>>()? })
     }
 
-    /// Notes what a line has.
+    /// Adds the digest and the id of a line.
     pub(super) fn note(&mut self, line: u64, digest: &Digest, id: CredentialId) -> Result<()> {
         self.write(0, digest.as_bytes(), line)?;
         let mut bytes = [0; 32];
-        // At the end, where it is random, since what is last says which file.
+        // The id goes to the end, because the last byte chooses the file and that of an id is random.
         bytes[16..].copy_from_slice(id.0.as_bytes());
         self.write(1, &bytes, line)
     }
 
-    /// Every line that has what an earlier one has, in no order.
+    /// Calls `each` for every duplicate, in any order.
     pub(super) fn find(self, mut each: impl FnMut(Duplicate)) -> Result<()> {
         for part in self.parts {
             let mut file = part.into_inner().map_err(std::io::IntoInnerError::into_error)?;
             file.rewind()?;
             let mut notes = Vec::new();
             BufReader::new(file).read_to_end(&mut notes)?;
-            let mut notes: Vec<&[u8]> = notes.chunks_exact(NOTE).collect();
-            // The line stands last and big-endian, so that the first of the same comes first.
+            let mut notes: Vec<&[u8]> = notes.chunks_exact(ENTRY_BYTES).collect();
+            // The line is last and big-endian, so the first line with a value sorts first.
             notes.sort_unstable();
-            for same in notes.chunk_by(|a, b| a[..NOTE - 8] == b[..NOTE - 8]) {
+            for same in notes.chunk_by(|a, b| a[..ENTRY_BYTES - 8] == b[..ENTRY_BYTES - 8]) {
                 let [first, others @ ..] = same else { continue };
                 let column = if first[0] == 0 { "digest" } else { "id" };
                 let first = line_of(first);
@@ -73,5 +73,5 @@ impl Duplicates {
 }
 
 fn line_of(note: &[u8]) -> u64 {
-    note[NOTE - 8..].iter().fold(0, |line, byte| line << 8 | u64::from(*byte))
+    note[ENTRY_BYTES - 8..].iter().fold(0, |line, byte| line << 8 | u64::from(*byte))
 }

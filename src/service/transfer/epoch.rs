@@ -1,4 +1,4 @@
-//! A new epoch: what must be said once after a backup was restored.
+//! Starting a new epoch, which is required after a backup was restored.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use super::super::{Attempt, Context, Result, Service};
 use crate::model::{AuditAction, AuditTarget};
 use crate::token::random_array;
 
-/// It has each server drop all that it holds, and yet there is nothing to wait for: the rows of the replicas are the
-/// backup's. Servers that came after it have none, and those that it has may have ended long ago. Each learns of the new
-/// epoch when it next syncs, and answers from memory no longer than its lease without having done so.
+/// Every server drops its cache, but there is nothing to wait for: the rows of the replicas come from the backup.
+/// Servers that started later have no row, and those with a row may no longer run. Each server learns of the new epoch
+/// at its next sync. Until then, its lease limits how long it answers from memory.
 const EFFECT: Effect = Effect::Neutral;
 
 impl Service {
-    /// Says that the change log is no continuation of what any server has seen, so that each drops what it holds in
-    /// memory and starts afresh; the new epoch.
+    /// Starts a new epoch. The change log does not continue what the servers have seen, so each of them drops its
+    /// cache. Returns the epoch.
     ///
     /// # Errors
-    /// Only if the store or the random source is out of reach.
+    /// Only if the store or the random source is unavailable.
     pub async fn renew_epoch(self: &Arc<Self>, context: Context) -> Result<uuid::Uuid> {
         let this = Arc::clone(self);
         let attempt = Attempt::on(&context, AuditAction::StoreNewEpoch, &AuditTarget::Store);

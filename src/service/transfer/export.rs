@@ -1,4 +1,5 @@
-//! Export: every credential of an owner who is not deleted, with its digest, oldest first, in the format that import reads.
+//! Export of credentials with their digests, oldest first, in the format of the import. Credentials of deleted owners
+//! are left out.
 
 use std::io::Write;
 
@@ -14,7 +15,8 @@ use crate::model::{AuditAction, AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
 impl Service {
-    /// Writes them; how many. Each batch is of one moment and the whole is not: what is made meanwhile comes last.
+    /// Writes the credentials and returns their number. Each batch is a consistent snapshot, but the whole export is
+    /// not. Credentials created during the export come last.
     pub async fn export(
         &self,
         context: &Context,
@@ -71,7 +73,7 @@ impl Service {
     }
 }
 
-/// Where the records go.
+/// Writer for one of the two formats.
 enum Output<'o> {
     Csv(Box<csv::Writer<&'o mut (dyn Write + Send)>>),
     Jsonl(&'o mut (dyn Write + Send)),

@@ -1,7 +1,7 @@
-//! Records of JSON. serde's own messages repeat what they have read, so none is passed on.
+//! Records in JSON. The messages of serde repeat the input, so they are never passed on.
 //!
-//! An object is read in two steps: its fields in their order, and then the value of each by its column. No derive could do
-//! that at once: names are mapped to columns at run time, and a field that stands twice is refused with its name.
+//! An object is read in two steps: first its fields in their order, then the value of each by its column. A derive
+//! cannot do that, because names are mapped to columns at run time and an error for a duplicate field must name it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,62 +15,63 @@ use serde_json::{Error, Result, from_str};
 use zeroize::Zeroizing;
 
 use super::Column;
-use super::names::{Reading, Unknown, unknown};
+use super::names::{ColumnError, ColumnOptions, unknown_columns};
 use super::record::{Record, Secret, list};
 use crate::model::Invalid;
 
-/// Reads an object.
-pub(super) fn parse(text: &str, reading: &Reading) -> std::result::Result<Record, Invalid> {
+/// Parses a JSON object.
+pub(super) fn parse(text: &str, columns: &ColumnOptions) -> std::result::Result<Record, Invalid> {
     let at = |what: &str, byte: usize| Invalid::new(format!("{what} (at byte {byte})"));
     let Pairs(pairs): Pairs<&RawValue> =
-        from_str(text).map_err(|error| at(no_object(&error), error.column()))?;
+        from_str(text).map_err(|error| at(describe_syntax_error(&error), error.column()))?;
     let mut record = Record::default();
     let mut seen = [false; Column::ALL.len()];
-    let mut strange = Vec::new();
+    let mut unknown = Vec::new();
     for (i, (name, value)) in pairs.iter().enumerate() {
         let value = value.get();
         let begins = value.as_ptr().addr() - text.as_ptr().addr();
-        let column = match reading.column(name) {
+        let column = match columns.column(name) {
             Ok(Some(column)) => column,
             Ok(None) => continue,
-            Err(Unknown::Salted(Invalid(why))) => return Err(at(&why, begins)),
-            Err(Unknown::Name) => {
-                strange.push((i + 1, name.as_str()));
+            Err(ColumnError::Salted(Invalid(why))) => return Err(at(&why, begins)),
+            Err(ColumnError::Unknown) => {
+                unknown.push((i + 1, name.as_str()));
                 continue;
             }
         };
-        let shown = || reading.shown(column.as_str());
+        let shown = || columns.shown(column.as_str());
         if std::mem::replace(&mut seen[column as usize], true) {
-            return Err(at(&format!("{}: stands twice", shown()), begins));
+            return Err(at(&format!("{}: is given twice", shown()), begins));
         }
         put(&mut record, column, value).map_err(|error| {
             let byte = begins + error.column();
             match error.classify() {
                 Category::Data => at(&format!("{}: {}", shown(), must_be(column)), byte),
-                _ => at(no_object(&error), byte),
+                _ => at(describe_syntax_error(&error), byte),
             }
         })?;
     }
-    if strange.is_empty() { Ok(record) } else { Err(at(&unknown(&strange), text.len())) }
+    if unknown.is_empty() { Ok(record) } else { Err(at(&unknown_columns(&unknown), text.len())) }
 }
 
-/// Reads what stands in a CSV field for annotations.
+/// Parses the annotations in a CSV field.
 pub(super) fn annotations(text: &str) -> std::result::Result<BTreeMap<String, String>, Invalid> {
-    strings(text)
-        .map_err(|_| Invalid::new("annotations: must be a JSON object of strings, each key once"))
+    strings(text).map_err(|_| {
+        Invalid::new("annotations: must be a JSON object of strings without duplicate keys")
+    })
 }
 
-/// Writes them as such.
+/// Formats annotations for a CSV field.
 pub(super) fn annotations_text(entries: &BTreeMap<String, String>) -> String {
-    // A map with strings for keys is always JSON.
+    // A map with string keys always serializes.
     serde_json::to_string(entries).unwrap_or_default()
 }
 
-/// Why a line is no record: never what stands there.
-fn no_object(error: &Error) -> &'static str {
+/// Describes why the line is not a JSON object, without repeating it.
+fn describe_syntax_error(error: &Error) -> &'static str {
     match error.classify() {
         Category::Eof => "it ends in the middle of its object",
-        Category::Data => "it is not one JSON object with each field once",
+        Category::Data => "it is not one JSON object without duplicate fields",
         Category::Syntax | Category::Io => "it is not one JSON object",
     }
 }
@@ -78,14 +79,14 @@ fn no_object(error: &Error) -> &'static str {
 const fn must_be(column: Column) -> &'static str {
     match column {
         Column::Scopes | Column::IpAllowlist => "must be an array of strings, or a string",
-        Column::Annotations => "must be an object of strings, each key once",
+        Column::Annotations => "must be an object of strings without duplicate keys",
         _ if column.takes_booleans() => "must be true or false",
         _ if column.takes_numbers() => "must be a string or a number",
         _ => "must be a string",
     }
 }
 
-/// Reads the value of a column; `null` and the empty string are none.
+/// Parses the value of a column. `null` and the empty string leave it empty.
 fn put(record: &mut Record, column: Column, value: &str) -> Result<()> {
     match column {
         Column::Scopes => record.scopes = from_str::<Texts>(value)?.into_list(),
@@ -109,18 +110,18 @@ fn put(record: &mut Record, column: Column, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// An object of strings, each key once; `null` is none.
+/// Parses an object of strings without duplicate keys. `null` gives an empty map.
 fn strings(value: &str) -> Result<BTreeMap<String, String>> {
     let mut entries = BTreeMap::new();
     for (key, value) in from_str::<Option<Pairs<String>>>(value)?.map_or_else(Vec::new, |p| p.0) {
         if entries.insert(key, value).is_some() {
-            return Err(Error::custom("a key stands twice"));
+            return Err(Error::custom("a duplicate key"));
         }
     }
     Ok(entries)
 }
 
-/// An array of strings, or a string of several.
+/// An array of strings, or a string that lists several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Texts {
@@ -139,7 +140,7 @@ impl Texts {
     }
 }
 
-/// What may stand in a column of times, ids or truths.
+/// A value in a column of times, ids or booleans.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Scalar {
@@ -165,7 +166,7 @@ impl Scalar {
     }
 }
 
-/// The fields of an object in their order, with those that stand twice: serde's maps would keep the last of them.
+/// The fields of an object in their order, including duplicates. The maps of serde keep only the last one.
 struct Pairs<V>(Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {

@@ -1,6 +1,6 @@
-//! A set of line numbers, a bit each: ten million lines are 1.2 MB.
+//! A bit set of line numbers. Ten million lines need 1.2 MB.
 
-/// Numbers of lines.
+/// A set of line numbers.
 #[derive(Debug, Default)]
 pub(super) struct LineSet {
     words: Vec<u64>,
@@ -8,7 +8,7 @@ pub(super) struct LineSet {
 }
 
 impl LineSet {
-    /// Puts a line in; whether it was not in.
+    /// Adds a line. Returns whether it is new.
     pub(super) fn insert(&mut self, line: u64) -> bool {
         let (word, bit) = Self::place(line);
         if self.words.len() <= word {
@@ -20,7 +20,7 @@ impl LineSet {
         new
     }
 
-    /// Takes a line out.
+    /// Removes a line.
     pub(super) fn remove(&mut self, line: u64) {
         if self.contains(line) {
             let (word, bit) = Self::place(line);
@@ -29,19 +29,19 @@ impl LineSet {
         }
     }
 
-    /// Whether a line is in.
+    /// Whether the set contains the line.
     pub(super) fn contains(&self, line: u64) -> bool {
         let (word, bit) = Self::place(line);
         self.words.get(word).is_some_and(|found| found & bit != 0)
     }
 
-    /// How many are in.
+    /// Returns the number of lines in the set.
     pub(super) const fn len(&self) -> u64 {
         self.len
     }
 
     fn place(line: u64) -> (usize, u64) {
-        // Lines are counted one by one as they are read: there are not so many.
+        // Lines are counted as they are read, so the number is never that large.
         (usize::try_from(line / 64).unwrap_or(usize::MAX), 1 << (line % 64))
     }
 }

@@ -1,9 +1,10 @@
-//! Import and export: credentials with their digests, as CSV or JSON lines, between a store and everything else.
+//! Import and export of credentials with their digests, and of whole deployments, as CSV or JSON lines.
 //!
-//! [`Column`] is the format. Input is read line by line and written in batches, and nothing is held but a batch: a
-//! million lines take no more memory than a thousand. Reading blocks; it is the command line that does this.
+//! [`Column`] defines the format. Input is read line by line and written in batches. Only one batch is in memory, so a
+//! million lines need no more than a thousand. Reading blocks the thread, which only the command line may do.
 
 mod check;
+mod chunks;
 mod column;
 mod deployment;
 mod digest_text;
@@ -11,68 +12,67 @@ mod duplicates;
 mod elements;
 mod epoch;
 mod export;
-mod export_all;
+mod export_deployment;
 mod find;
 mod import;
 mod json;
 mod line_set;
 mod lines;
 mod names;
-mod pieces;
 mod reader;
 mod record;
 mod spool;
-mod strict;
-mod when;
+mod strict_csv;
+mod time_text;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use chunks::{ChunkEnd, Chunks};
 pub use column::Column;
 pub use deployment::DEPLOYMENT_BEGINS;
 pub use find::{FoundToken, find_token};
-pub use import::{Import, ImportOptions, ImportPhase, ImportReport, ImportWatch};
-pub use names::Reading;
-pub(crate) use pieces::{End, Pieces};
+pub use import::{Import, ImportObserver, ImportOptions, ImportPhase, ImportReport};
+pub use names::ColumnOptions;
 
 use super::ServiceError;
 use crate::store::StoreError;
 
-/// How the lines are written.
+/// File format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferFormat {
-    /// RFC 4180, with a header that names the columns.
+    /// RFC 4180, with the column names in a header.
     Csv,
-    /// An object for each line; an array of objects is read as well.
+    /// One object per line. An import also accepts an array of objects.
     Jsonl,
 }
 
-/// Why a transfer stopped.
+/// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The input, the output or a temporary file.
+    /// The input, the output or a temporary file failed.
     #[error("{what}: {source}")]
     Io {
-        /// Which of them.
+        /// Which of the three, and how.
         what: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The input is not what it was said to be, so that nothing of it can be believed.
+    /// The input does not have the format that it should have, so no line of it can be trusted.
     #[error("line {line}: {reason}; nothing is written")]
     Malformed {
-        /// Where the record begins, or the header.
+        /// Line on which the record begins, or that of the header.
         line: u64,
-        /// What is wrong with it.
+        /// Description of the error.
         reason: String,
     },
-    /// There is nothing in the input.
-    #[error("the input is empty: there is not even a header")]
+    /// The input has no content.
+    #[error("the input is empty")]
     Empty,
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The rest.
+    /// Any other error of the service.
     #[error(transparent)]
     Service(#[from] ServiceError),
 }

@@ -1,47 +1,46 @@
-//! From lines to records, in either format.
+//! Reads records from CSV, JSON lines or a JSON array.
 
 use std::io::{BufRead, ErrorKind, Read as _};
 
 use super::elements::Elements;
 use super::lines::{Line, Lines};
-use super::names::{Reading, Unknown, unknown};
+use super::names::{ColumnError, ColumnOptions, unknown_columns};
 use super::record::Record;
-use super::strict::{BOM, NoCsv, Strict};
+use super::strict_csv::{BOM, MalformedInput, StrictCsv};
 use super::{Column, TransferError, TransferFormat, json};
 use crate::model::Invalid;
 use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 
-/// How databases write that there is nothing.
+/// How databases write a null value in CSV.
 const NULL: &[u8] = b"\\N";
 
 /// Reads records.
 pub(super) struct Reader<R: BufRead> {
     source: Source<R>,
-    reading: Reading,
+    columns: ColumnOptions,
 }
 
 enum Source<R: BufRead> {
-    Csv(Box<Table<Input<R>>>),
+    Csv(Box<CsvRecords<Input<R>>>),
     Lines(Lines<Input<R>>),
-    /// With how many there were.
+    /// The array, and the number of elements read.
     Array(Elements<Input<R>>, u64),
 }
 
-/// What was looked at to tell what it is, and the rest.
+/// The bytes read to detect the format, followed by the rest of the input.
 type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
 
-/// The number of the line on which a record begins, or of the element of an array that it is, and the record or what is
-/// wrong with it.
-pub(super) type Read = (u64, Result<Record, Invalid>);
+/// The number of the line or array element, and the record or why it is invalid.
+pub(super) type NumberedRecord = (u64, Result<Record, Invalid>);
 
 impl<R: BufRead> Reader<R> {
-    /// Reads the header, if the format has one.
+    /// Detects the format of the input and reads the CSV header.
     pub(super) fn new(
         mut input: R,
         format: TransferFormat,
-        reading: Reading,
+        columns: ColumnOptions,
     ) -> Result<Self, TransferError> {
-        // A byte that is no white space, and what is before it.
+        // Everything up to and including the first byte that is not white space.
         let mut seen = Vec::new();
         let first = loop {
             let mut byte = [0];
@@ -61,16 +60,16 @@ impl<R: BufRead> Reader<R> {
         let kept = if is_array { vec![first] } else { seen };
         let input = std::io::Cursor::new(kept).chain(input);
         let source = match format {
-            TransferFormat::Csv => Source::Csv(Box::new(Table::new(input, &reading)?)),
+            TransferFormat::Csv => Source::Csv(Box::new(CsvRecords::new(input, &columns)?)),
             TransferFormat::Jsonl if is_array => {
                 Source::Array(Elements::new(input, lines_before + 1), 0)
             }
             TransferFormat::Jsonl => Source::Lines(Lines::new(input)),
         };
-        Ok(Self { source, reading })
+        Ok(Self { source, columns })
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) fn bytes(&self) -> u64 {
         match &self.source {
             Source::Csv(table) => table.reader.get_ref().bytes(),
@@ -79,7 +78,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// What the numbers are of.
+    /// Returns the unit of the record numbers.
     pub(super) const fn unit(&self) -> &'static str {
         match &self.source {
             Source::Csv(_) | Source::Lines(_) => "line",
@@ -87,55 +86,57 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// The next record; nothing at the end. Empty lines are passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Read>, TransferError> {
+    /// Returns the next record, or `None` at the end. Skips empty lines.
+    pub(super) fn next(&mut self) -> Result<Option<NumberedRecord>, TransferError> {
         let read = match &mut self.source {
             Source::Csv(table) => table.next()?,
             Source::Lines(lines) => loop {
-                match lines.next().map_err(refused)? {
+                match lines.next().map_err(into_transfer_error)? {
                     Some((_, Line::Text(text))) if text.trim_ascii().is_empty() => {}
-                    line => break line.map(|(number, line)| (number, object(line, &self.reading))),
+                    line => {
+                        break line.map(|(number, line)| (number, parse_line(line, &self.columns)));
+                    }
                 }
             },
             Source::Array(elements, count) => {
                 *count += 1;
-                let element = elements.next().map_err(refused)?;
-                element.map(|(_, element)| (*count, object(element, &self.reading)))
+                let element = elements.next().map_err(into_transfer_error)?;
+                element.map(|(_, element)| (*count, parse_line(element, &self.columns)))
             }
         };
         Ok(read.map(|(number, record)| {
-            let preset = |mut record: Record| record.preset(&self.reading.preset).map(|()| record);
+            let preset = |mut record: Record| record.preset(&self.columns.preset).map(|()| record);
             (number, record.and_then(preset))
         }))
     }
 }
 
-fn object(line: Line<'_>, reading: &Reading) -> Result<Record, Invalid> {
+fn parse_line(line: Line<'_>, columns: &ColumnOptions) -> Result<Record, Invalid> {
     match line {
-        Line::Text(text) => json::parse(text, reading),
+        Line::Text(text) => json::parse(text, columns),
         Line::TooLong => Err(too_long()),
         Line::NotUtf8 => Err(Invalid::new("it is not UTF-8")),
     }
 }
 
 /// The records of a CSV file.
-struct Table<R> {
-    reader: csv::Reader<Strict<R>>,
-    /// As the header has them; nothing for those that are passed over.
+struct CsvRecords<R> {
+    reader: csv::Reader<StrictCsv<R>>,
+    /// The columns of the header. `None` for an ignored one.
     columns: Vec<Option<Column>>,
     row: csv::ByteRecord,
-    /// This program wrote it, so that what looks like nothing is text.
-    ours: bool,
+    /// Whether this program wrote the file. Then `\N` is text and not a null value.
+    is_own_export: bool,
 }
 
-impl<R: BufRead> Table<R> {
-    fn new(input: R, reading: &Reading) -> Result<Self, TransferError> {
+impl<R: BufRead> CsvRecords<R> {
+    fn new(input: R, columns: &ColumnOptions) -> Result<Self, TransferError> {
         let mut builder = csv::ReaderBuilder::new();
-        // The header is read here, and how many fields there are is said of each record.
+        // The header is read below, and the number of fields is checked for each record.
         builder.has_headers(false).flexible(true);
-        let reader = builder.from_reader(Strict::new(input));
+        let reader = builder.from_reader(StrictCsv::new(input));
         let row = csv::ByteRecord::new();
-        let mut table = Self { reader, columns: Vec::new(), row, ours: false };
+        let mut table = Self { reader, columns: Vec::new(), row, is_own_export: false };
         let Some(line) = table.advance()? else { return Err(TransferError::Empty) };
         let malformed = |reason| TransferError::Malformed { line, reason };
         let names: Result<Vec<_>, _> = table.row.iter().map(std::str::from_utf8).collect();
@@ -144,47 +145,47 @@ impl<R: BufRead> Table<R> {
         };
         if let Some(other) = another_separator(&names) {
             return Err(malformed(format!(
-                "the header is one column: its fields seem to be separated by {other}, and must be by commas"
+                "the header is one column: its fields seem to be separated by {other}, but must be separated by commas"
             )));
         }
-        let mut strange = Vec::new();
+        let mut unknown = Vec::new();
         for (i, name) in names.iter().enumerate() {
-            match reading.column(name) {
+            match columns.column(name) {
                 Ok(Some(column)) if table.columns.contains(&Some(column)) => {
-                    let name = reading.shown(column.as_str());
+                    let name = columns.shown(column.as_str());
                     return Err(malformed(format!("the header names {name} twice")));
                 }
                 Ok(column) => table.columns.push(column),
-                Err(Unknown::Name) => strange.push((i + 1, *name)),
-                Err(Unknown::Salted(Invalid(why))) => return Err(malformed(why)),
+                Err(ColumnError::Unknown) => unknown.push((i + 1, *name)),
+                Err(ColumnError::Salted(Invalid(why))) => return Err(malformed(why)),
             }
         }
-        if !strange.is_empty() {
-            return Err(malformed(unknown(&strange)));
+        if !unknown.is_empty() {
+            return Err(malformed(unknown_columns(&unknown)));
         }
         if let Some((from, _)) =
-            reading.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
+            columns.renamed.iter().find(|(from, _)| !names.contains(&from.as_str()))
         {
-            return Err(malformed(format!("--rename names {from}, and there is no such column")));
+            return Err(malformed(format!("--rename names {from}, but there is no such column")));
         }
-        table.ours = table.columns.iter().copied().eq(Column::exported().map(Some));
+        table.is_own_export = table.columns.iter().copied().eq(Column::exported().map(Some));
         Ok(table)
     }
 
-    /// Reads a row; the line on which it begins.
+    /// Reads the next row and returns the line on which it begins.
     fn advance(&mut self) -> Result<Option<u64>, TransferError> {
         match self.reader.read_byte_record(&mut self.row) {
             Ok(true) => Ok(Some(self.reader.get_mut().next_start())),
             Ok(false) => Ok(None),
             Err(error) => Err(match error.into_kind() {
-                csv::ErrorKind::Io(error) => refused(error),
-                // Nothing else is asked of it.
-                other => refused(std::io::Error::other(format!("{other:?}"))),
+                csv::ErrorKind::Io(error) => into_transfer_error(error),
+                // The reader is not configured to return any other kind.
+                other => into_transfer_error(std::io::Error::other(format!("{other:?}"))),
             }),
         }
     }
 
-    fn next(&mut self) -> Result<Option<Read>, TransferError> {
+    fn next(&mut self) -> Result<Option<NumberedRecord>, TransferError> {
         Ok(self.advance()?.map(|line| (line, self.record())))
     }
 
@@ -202,7 +203,7 @@ impl<R: BufRead> Table<R> {
         let mut record = Record::default();
         for (column, field) in self.columns.iter().zip(&self.row) {
             let Some(column) = column else { continue };
-            if field == NULL && !self.ours {
+            if field == NULL && !self.is_own_export {
                 continue;
             }
             let text = std::str::from_utf8(field)
@@ -213,7 +214,7 @@ impl<R: BufRead> Table<R> {
     }
 }
 
-/// What stands between the names of a header that has only one, if they are not separated by commas.
+/// Returns the separator that the header seems to use instead of commas.
 fn another_separator(names: &[&str]) -> Option<&'static str> {
     let [name] = names else { return None };
     let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")];
@@ -224,10 +225,10 @@ fn too_long() -> Invalid {
     Invalid::new(format!("it is longer than {IMPORT_LINE_BYTES_MAX} bytes"))
 }
 
-/// What the input was refused for, or why it cannot be read.
-fn refused(error: std::io::Error) -> TransferError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<NoCsv>()) {
-        Some(NoCsv { line, reason }) => {
+/// Turns an error of a reader into one of the transfer.
+fn into_transfer_error(error: std::io::Error) -> TransferError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<MalformedInput>()) {
+        Some(MalformedInput { line, reason }) => {
             TransferError::Malformed { line: *line, reason: (*reason).to_owned() }
         }
         None => TransferError::input(error),

@@ -1,4 +1,4 @@
-//! A line, taken apart and not yet checked: what stands in each column.
+//! A record of the file: the text in each column, before validation.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::Column;
 use crate::model::{Invalid, Owner};
 use crate::store::StoredCredential;
 
-/// What stands in each column; an empty one is `None`, and an empty list or map.
+/// The text in each column. An empty column is `None`, an empty list or an empty map.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub(super) struct Record {
     pub(super) scopes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<String>,
-    /// Never written anywhere.
+    /// Never serialized.
     #[serde(skip)]
     pub(super) token: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub(super) struct Record {
     pub(super) enabled: Option<String>,
 }
 
-/// A token in the clear: wiped on drop, and never printed.
+/// A token in the clear. It is wiped on drop, and `Debug` does not show it.
 #[derive(PartialEq, Eq)]
 pub(super) struct Secret(pub(super) Zeroizing<String>);
 
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Record {
-    /// As it is exported.
+    /// Builds the record that an export writes.
     pub(super) fn of(StoredCredential { credential, digest }: &StoredCredential) -> Self {
         let (workspace, user, max_role) = match &credential.owner {
             Owner::Workspace(id) => (Some(id.to_string()), None, None),
@@ -108,7 +108,7 @@ impl Record {
         }
     }
 
-    /// Where the plain text of a column is kept; nothing for those that are no plain text.
+    /// Returns the field for a column of plain text. `None` for other columns.
     pub(super) const fn plain(&mut self, column: Column) -> Option<&mut Option<String>> {
         Some(match column {
             Column::Id => &mut self.id,
@@ -136,7 +136,7 @@ impl Record {
         })
     }
 
-    /// Puts in what a field holds that is text.
+    /// Sets a column from text.
     pub(super) fn set(&mut self, column: Column, field: String) -> Result<(), Invalid> {
         if field.is_empty() {
             return Ok(());
@@ -155,7 +155,7 @@ impl Record {
         Ok(())
     }
 
-    /// Whether anything stands in a column.
+    /// Whether the column has a value.
     fn has(&mut self, column: Column) -> bool {
         match column {
             Column::Scopes => !self.scopes.is_empty(),
@@ -166,7 +166,7 @@ impl Record {
         }
     }
 
-    /// Puts in what stands in for what is left out.
+    /// Sets columns without a value to these.
     pub(super) fn preset(&mut self, preset: &[(Column, String)]) -> Result<(), Invalid> {
         for (column, text) in preset {
             if !self.has(*column) {
@@ -176,7 +176,7 @@ impl Record {
         Ok(())
     }
 
-    /// What a CSV field holds.
+    /// Returns the text for a CSV field.
     pub(super) fn field(&mut self, column: Column) -> String {
         match column {
             Column::Scopes => self.scopes.join(" "),
@@ -188,14 +188,14 @@ impl Record {
         }
     }
 
-    /// As a line of JSON.
+    /// Returns the record as a line of JSON.
     pub(super) fn to_json(&self) -> String {
-        // A struct of strings, lists and a map with strings for keys is always JSON.
+        // A struct of strings, lists and a map with string keys always serializes.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// A list with spaces or commas between.
+/// Splits a list at spaces and commas.
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split([' ', ',']).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
 }

@@ -1,5 +1,6 @@
-//! What passed the check, waiting to be written: numbered lines in a temporary file, without tokens. So the input is read
-//! once, be it a pipe, and what is written is what was checked, whatever happens to the file meanwhile.
+//! Spool of validated records that wait to be written: numbered lines in a temporary file, without tokens. The input is
+//! therefore read only once and may be a pipe. The records that are written are those that were checked, even if the
+//! input file changes meanwhile.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek as _, Write as _};
@@ -7,33 +8,33 @@ use std::io::{BufReader, BufWriter, Seek as _, Write as _};
 use super::TransferError;
 use super::lines::{Line, Lines};
 
-/// Being filled. The file has no name, and is gone with this process, however it ends.
-pub(super) struct Spool(BufWriter<File>);
+/// Writes the spool. The file has no name, so the system deletes it when the process ends.
+pub(super) struct SpoolWriter(BufWriter<File>);
 
-/// Being emptied.
-pub(super) struct Spooled(Lines<BufReader<File>>);
+/// Reads the spool.
+pub(super) struct SpoolReader(Lines<BufReader<File>>);
 
-impl Spool {
+impl SpoolWriter {
     pub(super) fn new() -> Result<Self, TransferError> {
         let file = tempfile::tempfile().map_err(TransferError::temporary)?;
         Ok(Self(BufWriter::new(file)))
     }
 
-    /// Puts in what the line of this number is.
+    /// Appends a line with its number.
     pub(super) fn push(&mut self, number: u64, line: &str) -> Result<(), TransferError> {
         writeln!(self.0, "{number}\t{line}").map_err(TransferError::temporary)
     }
 
-    pub(super) fn read(self) -> Result<Spooled, TransferError> {
+    pub(super) fn read(self) -> Result<SpoolReader, TransferError> {
         let file = self.0.into_inner().map_err(std::io::IntoInnerError::into_error);
         let mut file = file.map_err(TransferError::temporary)?;
         file.rewind().map_err(TransferError::temporary)?;
-        Ok(Spooled(Lines::new(BufReader::new(file))))
+        Ok(SpoolReader(Lines::new(BufReader::new(file))))
     }
 }
 
-impl Spooled {
-    /// The next line's number, and what is read of it.
+impl SpoolReader {
+    /// Returns the number of the next line, and the line as `read` parses it.
     pub(super) fn next<T>(
         &mut self,
         read: impl FnOnce(&str) -> Option<T>,
@@ -47,7 +48,7 @@ impl Spooled {
                 .and_then(|(number, text)| Some((number.parse().ok()?, read(text)?))),
             Line::TooLong | Line::NotUtf8 => None,
         };
-        // Nobody else can have written there.
+        // No other process can write to the file.
         let damaged = || TransferError::temporary(std::io::ErrorKind::InvalidData.into());
         read.map(Some).ok_or_else(damaged)
     }

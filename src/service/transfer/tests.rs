@@ -1,4 +1,4 @@
-//! Lines, fields, numbers: what needs no store.
+//! Tests that need no store: lines, fields, digests and times.
 
 use std::io::BufReader;
 
@@ -8,16 +8,16 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use super::elements::Elements;
 use super::line_set::LineSet;
 use super::lines::{Line, Lines};
-use super::names::Reading;
-use super::strict::Strict;
-use super::{Column, digest_text, json, when};
+use super::names::ColumnOptions;
+use super::strict_csv::StrictCsv;
+use super::{Column, digest_text, json, time_text};
 use crate::model::Digest;
 use crate::token::{OsRandom, Token, TokenKind};
 
-/// The rows of a CSV file, each with the line on which it begins, or why it is none.
+/// Returns the rows of a CSV file, each with its first line, or the error.
 fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
-    // A small buffer, so that what matters comes in pieces.
-    let input = Strict::new(BufReader::with_capacity(3, text.as_bytes()));
+    // A small buffer, so that records span several reads.
+    let input = StrictCsv::new(BufReader::with_capacity(3, text.as_bytes()));
     let mut builder = csv::ReaderBuilder::new();
     let mut reader = builder.has_headers(false).flexible(true).from_reader(input);
     let (mut rows, mut row) = (Vec::new(), csv::StringRecord::new());
@@ -29,7 +29,7 @@ fn rows(text: &str) -> Result<Vec<(u64, Vec<String>)>, String> {
 }
 
 #[test]
-fn rows_come_apart_by_the_rules_and_are_numbered_by_the_line_on_which_they_begin() {
+fn rows_are_split_by_rfc_4180_and_numbered_by_the_line_on_which_they_begin() {
     for (text, wanted) in [
         ("", &[][..]),
         ("a", &[(1, &["a"][..])]),
@@ -52,14 +52,14 @@ fn rows_come_apart_by_the_rules_and_are_numbered_by_the_line_on_which_they_begin
 }
 
 #[test]
-fn what_is_no_csv_is_refused_with_the_line_on_which_its_record_begins() {
+fn a_file_that_is_not_csv_is_refused_with_the_line_on_which_the_bad_record_begins() {
     for (text, line, what) in [
         ("a\n\"b\nc\nd\n", 2, "never closed"),
         ("a\n\n\"", 3, "never closed"),
         ("\"\"\"", 1, "never closed"),
         ("\"a\"b\n", 1, "text between"),
         ("a,\"b\" \n", 1, "text between"),
-        ("a\nb\"c\n", 2, "must stand in quotes"),
+        ("a\nb\"c\n", 2, "must be in quotes"),
         ("a\rb\n", 1, "carriage return"),
         ("a\r", 1, "carriage return"),
     ] {
@@ -87,7 +87,7 @@ fn a_time_is_read_however_it_is_spelled() {
         ("1704110400123.5", "2024-01-01T12:00:00.1235Z"),
         ("1704110400123456", "2024-01-01T12:00:00.123456Z"),
     ] {
-        assert_eq!(when::parse(text).expect(text).to_string(), wanted, "{text}");
+        assert_eq!(time_text::parse(text).expect(text).to_string(), wanted, "{text}");
     }
     for text in [
         "",
@@ -106,7 +106,7 @@ fn a_time_is_read_however_it_is_spelled() {
         "2024-01-01 12:00:00 Europe/Berlin",
         "-infinity",
     ] {
-        when::parse(text).expect_err(text);
+        time_text::parse(text).expect_err(text);
     }
 }
 
@@ -132,7 +132,7 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         bytes.map(|byte| format!("{byte:02X}")).join(":"),
     ] {
         assert!(digest_text::parse(&text).is_some_and(|read| read == digest), "{text}");
-        assert!(digest_text::looks_like_one(&text), "{text}");
+        assert!(digest_text::looks_like_digest(&text), "{text}");
     }
     for hash in [
         "pbkdf2_sha256$1$a$b",
@@ -141,12 +141,15 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         "$argon2id$v=19$m=1$a$b",
         "pbkdf2:sha256:1$a$b",
     ] {
-        assert!(digest_text::is_password_hash(hash) && digest_text::looks_like_one(hash), "{hash}");
+        assert!(
+            digest_text::is_password_hash(hash) && digest_text::looks_like_digest(hash),
+            "{hash}"
+        );
     }
     let sha512 = [*bytes, *bytes].concat();
     for other in [STANDARD.encode(&sha512), URL_SAFE_NO_PAD.encode(&sha512), "ab".repeat(64)] {
         assert!(digest_text::parse(&other).is_none(), "{other}");
-        assert!(digest_text::looks_like_one(&other), "{other}");
+        assert!(digest_text::looks_like_digest(&other), "{other}");
     }
     let ours = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
     for token in [
@@ -158,11 +161,11 @@ fn a_digest_is_read_however_it_is_spelled_and_no_token_is_taken_for_one() {
         "glpat-Zx9QwErTyUiOpAsDfGhJ",
         "sk_live_51H8xYzAbCdEfGhIjKlMnOpQrStUvWx",
     ] {
-        assert!(!digest_text::looks_like_one(token), "{token}");
+        assert!(!digest_text::looks_like_digest(token), "{token}");
     }
 }
 
-/// The elements of an array, or why it is none.
+/// Returns the elements of an array, or the error.
 fn elements(text: &str) -> Result<Vec<(u64, String)>, String> {
     let mut elements = Elements::new(BufReader::with_capacity(3, text.as_bytes()), 1);
     let mut all = Vec::new();
@@ -188,7 +191,7 @@ fn the_elements_of_an_array_come_one_by_one_however_it_is_laid_out() {
 fn lines_are_numbered_and_bounded_however_they_end() {
     let long = "x".repeat(200_000);
     let text = format!("\u{feff}a\r\n\nb\n{long}\nc");
-    // A small buffer, so that lines are put together of many reads.
+    // A small buffer, so that lines span several reads.
     let mut lines = Lines::new(BufReader::with_capacity(3, text.as_bytes()));
     let mut seen = Vec::new();
     while let Some((number, line)) = lines.next().expect("it reads") {
@@ -223,7 +226,7 @@ fn a_set_of_lines_counts_each_once() {
 
 #[test]
 fn every_column_is_a_field_of_json_and_is_found_by_its_name() {
-    let parse = |text: &str| json::parse(text, &Reading::default());
+    let parse = |text: &str| json::parse(text, &ColumnOptions::default());
     for column in Column::ALL {
         let name = column.as_str();
         assert_eq!(Column::parse(name), Some(column));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sophic_auth::model::Digest;
-use sophic_auth::service::{Column, Reading, TransferFormat};
+use sophic_auth::service::{Column, ColumnOptions, TransferFormat};
 
 use super::import::{count, is_allowed};
 use super::{EACH, Over, legacy};
@@ -29,9 +29,9 @@ async fn columns_that_are_not_known_are_listed_and_nothing_is_written(over: Over
     let (_, told) = over.import(&object.to_string(), TransferFormat::Jsonl, EACH).await;
     assert!(told.bad[0].1.contains("title, owner_id"), "{:?}", told.bad);
     assert_eq!(count(&over).await, 0);
-    let named = |names: &[&str]| Reading {
+    let named = |names: &[&str]| ColumnOptions {
         ignored: names.iter().map(|name| (*name).to_owned()).collect(),
-        ..Reading::default()
+        ..ColumnOptions::default()
     };
     let csv = TransferFormat::Csv;
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title"])).await;
@@ -39,21 +39,21 @@ async fn columns_that_are_not_known_are_listed_and_nothing_is_written(over: Over
     assert!(error.contains("format: owner_id."), "{error}");
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title", "owner_id"])).await;
     assert_eq!(report.expect("a report").written, 1);
-    let all = Reading { ignore_unknown: true, ..Reading::default() };
+    let all = ColumnOptions { ignore_unknown: true, ..ColumnOptions::default() };
     let (report, told) =
         over.import_as(&object.to_string(), TransferFormat::Jsonl, EACH, all).await;
-    assert_eq!((report.expect("a report").there, told.bad.len()), (1, 0));
+    assert_eq!((report.expect("a report").existing, told.bad.len()), (1, 0));
 }
 
 async fn columns_have_the_names_that_they_are_given(over: Over) {
     let digest = Digest::of(&legacy(1)).to_hex().to_uppercase();
-    let reading = || Reading {
+    let columns = || ColumnOptions {
         renamed: vec![("hash".to_owned(), Column::Digest), ("made".to_owned(), Column::CreateTime)],
         preset: vec![(Column::Scopes, "read".to_owned()), (Column::Workspace, "acme".to_owned())],
-        ..Reading::default()
+        ..ColumnOptions::default()
     };
     let text = format!("hash,name,made,scopes\n{digest},n,1704110400123,\nzz,m,soon,\n\\N,\\N,,\n");
-    let (report, told) = over.import_as(&text, TransferFormat::Csv, EACH, reading()).await;
+    let (report, told) = over.import_as(&text, TransferFormat::Csv, EACH, columns()).await;
     assert_eq!((report.expect("a report").written, told.lines()), (1, vec![3, 4]));
     let reason = &told.bad[0].1;
     assert!(
@@ -64,7 +64,7 @@ async fn columns_have_the_names_that_they_are_given(over: Over) {
     assert!(is_allowed(&over, &legacy(1)).await);
     let exported = over.export(TransferFormat::Jsonl).await;
     assert!(exported.contains(r#""create_time":"2024-01-01T12:00:00.123Z""#), "{exported}");
-    let (report, _) = over.import_as("name\nn\n", TransferFormat::Csv, EACH, reading()).await;
+    let (report, _) = over.import_as("name\nn\n", TransferFormat::Csv, EACH, columns()).await;
     assert!(report.expect_err("no such column").to_string().contains("--rename names hash"));
 }
 
@@ -84,8 +84,8 @@ async fn a_token_that_looks_like_a_digest_is_refused_with_the_whole_file(over: O
     // A legacy token of Sentry's is of 64 hexadecimal digits.
     let token = digest.to_hex();
     let text = format!("workspace,name,scopes,token\nacme,n,read,{token}\n");
-    let reading = Reading { tokens_look_like_digests: true, ..Reading::default() };
-    let (report, _) = over.import_as(&text, TransferFormat::Csv, EACH, reading).await;
+    let columns = ColumnOptions { tokens_look_like_digests: true, ..ColumnOptions::default() };
+    let (report, _) = over.import_as(&text, TransferFormat::Csv, EACH, columns).await;
     assert_eq!(report.expect("a report").written, 1);
     assert!(is_allowed(&over, &token).await);
 }
@@ -103,7 +103,7 @@ async fn a_json_array_is_read_as_json_lines_are(over: Over) {
     assert_eq!(told.lines(), [3], "elements are numbered");
     assert!(told.bad[0].1.starts_with("name: must be a string"), "{:?}", told.bad);
     let (report, _) = over.import(&array.to_string(), TransferFormat::Jsonl, EACH).await;
-    assert_eq!(report.expect("a report").there, 3);
+    assert_eq!(report.expect("a report").existing, 3);
     let cut = &pretty[..pretty.len() - 2];
     let (report, _) =
         over.import(&cut.replace("legacy-", "other-"), TransferFormat::Jsonl, EACH).await;

@@ -133,9 +133,9 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     let refused = target.run(&format!("import {} --output json", made.file()));
     assert_eq!(refused.code, Some(1));
     for reason in [
-        "line 2: workspace: its slug or id is another's here",
+        "line 2: workspace: another workspace has its slug or id here",
         "differs in display_name",
-        "caller: its name is another's here",
+        "caller: another caller has its name here",
     ] {
         assert!(refused.err.contains(reason), "{reason}: {}", refused.err);
     }
@@ -162,7 +162,7 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     let refused = fresh.run(&format!("import {}", made.file()));
     assert_eq!(refused.code, Some(1));
     assert!(
-        refused.err.contains("it is revoked in the file, and not so here: revoke it first"),
+        refused.err.contains("it is revoked in the file but not here: revoke it first"),
         "{}",
         refused.err
     );
@@ -250,7 +250,7 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     let purged = p.run("purge --dead-after 1ms --output json").json();
     assert_ne!(purged["purged_count"], 0, "{purged}");
     let again = p.run(&import);
-    let said = format!("credential {dead_id} died here and was dropped: it stays dead");
+    let said = format!("credential {dead_id} was purged here, and stays ended");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
     // Nor by the credentials alone, nor its owner.
@@ -258,7 +258,7 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     p.run("user delete bob").ok();
     let of_bob = "user,name,scopes,token\nbob,n,read,legacy-000001-5f2c9a71d03b4e86\n";
     for (text, format, said) in [
-        (plain.as_str(), "jsonl", "id: this credential died here and was dropped"),
+        (plain.as_str(), "jsonl", "id: this credential was purged here"),
         (of_bob, "csv", "it was deleted here"),
     ] {
         let refused = p.pipe(text, &format!("import --format {format} --create-missing -"));
@@ -283,8 +283,8 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     for said in [
         "membership: it was removed here",
         "differs in policy",
-        "workspace: one of its id was deleted here",
-        "differs in disabled (it is here)",
+        "workspace: a workspace with this id was deleted here",
+        "differs in disabled (disabled here)",
         "revoke_time (revoked here)",
         "differs in permissions",
     ] {

@@ -80,7 +80,7 @@ async fn tokens_and_digests_of_another_system_introspect(over: Over) {
     );
     let (report, told) = over.import_csv(&text).await;
     assert_eq!(told.bad, []);
-    assert_eq!((report.lines, report.written, report.there, report.bad), (3, 3, 0, 0));
+    assert_eq!((report.lines, report.written, report.existing, report.bad), (3, 3, 0, 0));
     assert!(is_allowed(&over, &legacy(1)).await);
     assert!(is_allowed(&over, &legacy(2)).await);
     assert!(!is_allowed(&over, &legacy(3)).await, "it came revoked");
@@ -96,20 +96,20 @@ async fn tokens_and_digests_of_another_system_introspect(over: Over) {
 async fn a_second_import_changes_nothing(over: Over) {
     let text = keys(0..2_500);
     let (report, _) = over.import_csv(&text).await;
-    assert_eq!((report.written, report.there), (2_500, 0));
+    assert_eq!((report.written, report.existing), (2_500, 0));
     let export = over.export(TransferFormat::Csv).await;
     let revision = over.service.revision().await.expect("a revision");
     let imports = events(&over, "credential.import").await;
     for options in [EACH, ALL_OR_NOTHING] {
         let (report, told) = over.import(&text, TransferFormat::Csv, options).await;
         let report = report.expect("a report");
-        assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
+        assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
         assert!(!told.phases.contains(&ImportPhase::Write));
     }
     // What was exported is there too.
     let (report, told) = over.import_csv(&export).await;
     assert_eq!(told.bad, []);
-    assert_eq!((report.written, report.there, report.bad), (0, 2_500, 0));
+    assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
     assert_eq!(over.export(TransferFormat::Csv).await, export);
     assert_eq!(over.service.revision().await.expect("a revision"), revision);
     assert_eq!(events(&over, "credential.import").await, imports);
@@ -119,7 +119,7 @@ async fn an_import_goes_on_where_it_was_interrupted(over: Over) {
     over.import_csv(&keys(500..1_700)).await;
     let (report, told) = over.import_csv(&keys(0..2_200)).await;
     assert_eq!(told.bad, []);
-    assert_eq!((report.lines, report.written, report.there), (2_200, 1_000, 1_200));
+    assert_eq!((report.lines, report.written, report.existing), (2_200, 1_000, 1_200));
     assert_eq!(count(&over).await, 2_200);
 }
 
@@ -219,7 +219,7 @@ async fn bad_json_is_reported_by_line(over: Over) {
     assert_eq!(told.lines(), wanted);
     assert_eq!(report.written, 2);
     let reason = |line: u64| told.bad.iter().find(|(l, _)| *l == line).map(|(_, r)| r.as_str());
-    assert!(reason(4).is_some_and(|reason| reason.starts_with("name: stands twice")));
+    assert!(reason(4).is_some_and(|reason| reason.starts_with("name: is given twice")));
     assert!(reason(10).is_some_and(|reason| reason.starts_with("name: must be a string")));
     assert!(reason(11).is_some_and(|reason| reason.contains("format: password")));
     assert!(reason(13).is_some_and(|reason| reason.contains("longer than")));
@@ -306,7 +306,7 @@ async fn what_stands_twice_is_found_batches_apart(over: Over) {
     assert_eq!((report.written, report.bad), (2_501, 2));
     // Once more: the same lines are bad, and the same are there.
     let (report, told) = over.import_csv(&text).await;
-    assert_eq!((report.written, report.there, report.bad), (0, 2_501, 2));
+    assert_eq!((report.written, report.existing, report.bad), (0, 2_501, 2));
     assert_eq!(told.bad.len(), 2);
 }
 
@@ -323,7 +323,7 @@ async fn a_digest_of_another_owner_is_a_conflict(over: Over) {
     let (report, told) = over
         .import_csv(&format!("id,workspace,name,scopes,token\n{id},w,n,read,{}\n", legacy(8)))
         .await;
-    assert_eq!(told.bad, [(2, "id: another credential has it, of another digest".to_owned())]);
+    assert_eq!(told.bad, [(2, "id: another credential with another digest has it".to_owned())]);
     assert_eq!(report.written, 0);
 }
 
@@ -344,7 +344,7 @@ async fn missing_owners_are_bad_lines_unless_they_are_to_be_made(over: Over) {
     let (report, told) = over.import(&text, TransferFormat::Csv, create_missing).await;
     let report = report.expect("a report");
     assert_eq!(told.lines(), [4]);
-    assert_eq!((report.written, report.there), (3, 1));
+    assert_eq!((report.written, report.existing), (3, 1));
     assert!(is_allowed(&over, &legacy(1)).await && is_allowed(&over, &legacy(5)).await);
     assert_eq!(events(&over, "workspace.put").await, 2, "acme and globex");
     assert_eq!(events(&over, "user.put").await, 2, "ada and bob");

@@ -51,7 +51,7 @@ async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
     let good: String = (10..2_510).map(|n| format!("acme,n,read,{}\n", legacy(n))).collect();
     for (line, what) in [
         (format!("acme,\"open,read,{}\nacme,next,read,{}\n", legacy(1), legacy(2)), "never closed"),
-        (format!("acme,a\"b,read,{}\n", legacy(1)), "must stand in quotes"),
+        (format!("acme,a\"b,read,{}\n", legacy(1)), "must be in quotes"),
         (format!("acme,\"a\"b,read,{}\n", legacy(1)), "text between a closing quote"),
         (format!("acme,a\rb,read,{}\n", legacy(1)), "carriage return"),
         (format!("acme,\"{}", "x\n".repeat(700_000)), "too long"),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use sophic_auth::model::{DisplayName, Slug, UserId, WorkspaceId};
 use sophic_auth::server;
 use sophic_auth::service::{
-    Context, Import, ImportOptions, ImportPhase, ImportReport, ImportWatch, Options, PutUser,
-    PutWorkspace, Reading, Service, TransferError, TransferFormat,
+    ColumnOptions, Context, Import, ImportObserver, ImportOptions, ImportPhase, ImportReport,
+    Options, PutUser, PutWorkspace, Service, TransferError, TransferFormat,
 };
 use sophic_auth::store::{self, ExportFilter};
 
@@ -48,7 +48,7 @@ pub(crate) struct Told {
     pub(crate) phases: Vec<ImportPhase>,
 }
 
-impl ImportWatch for Told {
+impl ImportObserver for Told {
     fn bad(&mut self, _: &'static str, line: u64, reason: &str) {
         self.bad.push((line, reason.to_owned()));
     }
@@ -91,7 +91,7 @@ impl Over {
         format: TransferFormat,
         options: ImportOptions,
     ) -> (Result<ImportReport, TransferError>, Told) {
-        self.import_as(text, format, options, Reading::default()).await
+        self.import_as(text, format, options, ColumnOptions::default()).await
     }
 
     pub(crate) async fn import_as(
@@ -99,10 +99,10 @@ impl Over {
         text: &str,
         format: TransferFormat,
         options: ImportOptions,
-        reading: Reading,
+        columns: ColumnOptions,
     ) -> (Result<ImportReport, TransferError>, Told) {
         let mut told = Told::default();
-        let import = Import { input: text.as_bytes(), format, reading, options };
+        let import = Import { input: text.as_bytes(), format, columns, options };
         let report = self.service.import(&Context::operator("test"), import, &mut told).await;
         (report, told)
     }

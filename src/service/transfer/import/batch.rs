@@ -1,26 +1,26 @@
-//! A batch of lines among what is in the store: whose is each, and is it new?
+//! Comparison of a batch with the store: the owner of each credential, and whether it already exists.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::check::Bad;
+use super::super::check::LineError;
 use crate::model::{
     CredentialId, Digest, Invalid, Owner, Slug, User, UserId, Workspace, WorkspaceId,
 };
 use crate::store::{ImportFound, ImportNames, StoredCredential, TakenCredential};
 
-/// What becomes of a line.
-pub(super) enum Verdict {
-    /// It is new, and has been given its owner's id and generation.
+/// Outcome of a line.
+pub(super) enum LineOutcome {
+    /// The credential is new. Its owner id and generation are set.
     New,
-    /// It is new, and so is its owner.
-    Orphan,
-    /// It is there.
-    There,
-    /// It cannot be.
-    Bad(Bad),
+    /// The credential is new, and its owner does not exist yet.
+    OwnerMissing,
+    /// The credential already exists.
+    Exists,
+    /// The credential cannot be imported.
+    Rejected(LineError),
 }
 
-/// What a batch names.
+/// Collects the digests, ids and owners in a batch, for one look-up.
 pub(super) fn names<'a>(batch: impl Iterator<Item = &'a StoredCredential>) -> ImportNames {
     let mut names = ImportNames::default();
     let mut workspaces = BTreeSet::new();
@@ -38,8 +38,8 @@ pub(super) fn names<'a>(batch: impl Iterator<Item = &'a StoredCredential>) -> Im
     names
 }
 
-/// What is in the store of what a batch names.
-pub(super) struct Surroundings<'f> {
+/// The rows of the store that a batch refers to.
+pub(super) struct ExistingRows<'f> {
     ids: HashMap<&'f str, &'f Workspace>,
     slugs: HashMap<&'f str, &'f Workspace>,
     users: HashMap<&'f str, &'f User>,
@@ -48,8 +48,8 @@ pub(super) struct Surroundings<'f> {
     create_missing: bool,
 }
 
-impl<'f> Surroundings<'f> {
-    pub(super) fn of(found: &'f ImportFound, create_missing: bool) -> Self {
+impl<'f> ExistingRows<'f> {
+    pub(super) fn new(found: &'f ImportFound, create_missing: bool) -> Self {
         let workspaces = || found.workspaces.iter();
         Self {
             ids: workspaces().map(|workspace| (workspace.id.as_str(), workspace)).collect(),
@@ -61,8 +61,8 @@ impl<'f> Surroundings<'f> {
         }
     }
 
-    /// Gives the credential its owner's id and generation, and says what becomes of it.
-    pub(super) fn resolve(&self, stored: &mut StoredCredential) -> Verdict {
+    /// Sets the owner id and generation of the credential, and returns the outcome of its line.
+    pub(super) fn resolve(&self, stored: &mut StoredCredential) -> LineOutcome {
         let owned = match &stored.credential.owner {
             Owner::Workspace(name) => self.workspace(name),
             Owner::User { id, .. } => self.user(id),
@@ -76,53 +76,55 @@ impl<'f> Surroundings<'f> {
                 true
             }
             Ok(None) => false,
-            Err(bad) => return Verdict::Bad(bad.into()),
+            Err(bad) => return LineOutcome::Rejected(bad.into()),
         };
         if let Some(taken) = self.by_digest.get(&stored.digest) {
             let credential = &stored.credential;
-            let there = taken.kind == credential.kind && same(&taken.owner, &credential.owner);
-            return if there {
-                Verdict::There
+            let exists =
+                taken.kind == credential.kind && same_owner(&taken.owner, &credential.owner);
+            return if exists {
+                LineOutcome::Exists
             } else {
-                bad("digest: a credential of another owner has it")
+                rejected("digest: a credential of another owner has it")
             };
         }
         if self.by_id.contains_key(&stored.credential.id) {
-            return bad("id: another credential has it, of another digest");
+            return rejected("id: another credential with another digest has it");
         }
-        if has_owner { Verdict::New } else { Verdict::Orphan }
+        if has_owner { LineOutcome::New } else { LineOutcome::OwnerMissing }
     }
 
-    /// The workspace's id and generation; ids come first, as everywhere. Nothing if it is to be made.
+    /// Returns the id and generation of the workspace. Ids take precedence over slugs. `None` if the workspace is to be
+    /// created.
     fn workspace(&self, name: &WorkspaceId) -> Result<Option<(Option<WorkspaceId>, i64)>, Invalid> {
         let found = self.ids.get(name.as_str()).or_else(|| self.slugs.get(name.as_str()));
         match found {
             Some(workspace) => Ok(Some((Some(workspace.id.clone()), workspace.generation))),
             None if !self.create_missing => Err(Invalid::new(
-                "workspace: there is none of this slug or id: make it by `workspace put`, or use --create-missing",
+                "workspace: there is none with this slug or id: create it with `workspace put`, or use --create-missing",
             )),
             None if Slug::is_spelled(name.as_str()) => Ok(None),
             None => Err(Invalid::new(
-                "workspace: there is none of this id, and it cannot be made, since the id is not spelled as a slug: \
-                 make it by `workspace put SLUG --id ID`",
+                "workspace: there is none with this id, and --create-missing cannot create it, because the id is not a \
+                 valid slug: create it with `workspace put SLUG --id ID`",
             )),
         }
     }
 
-    /// The user's generation. Nothing if they are to be made.
+    /// Returns the generation of the user. `None` if the user is to be created.
     fn user(&self, id: &UserId) -> Result<Option<(Option<WorkspaceId>, i64)>, Invalid> {
         match self.users.get(id.as_str()) {
             Some(user) => Ok(Some((None, user.generation))),
             None if self.create_missing => Ok(None),
             None => Err(Invalid::new(
-                "user: there is none of this id: make them by `user put`, or use --create-missing",
+                "user: there is none with this id: create the user with `user put`, or use --create-missing",
             )),
         }
     }
 }
 
-/// Whether it is the same owner; the downscope may have changed since.
-fn same(one: &Owner, other: &Owner) -> bool {
+/// Whether both are the same owner. The maximum role may differ.
+fn same_owner(one: &Owner, other: &Owner) -> bool {
     match (one, other) {
         (Owner::Workspace(one), Owner::Workspace(other)) => one == other,
         (Owner::User { id: one, .. }, Owner::User { id: other, .. }) => one == other,
@@ -132,6 +134,6 @@ fn same(one: &Owner, other: &Owner) -> bool {
     }
 }
 
-fn bad(reason: &str) -> Verdict {
-    Verdict::Bad(Invalid::new(reason).into())
+fn rejected(reason: &str) -> LineOutcome {
+    LineOutcome::Rejected(Invalid::new(reason).into())
 }

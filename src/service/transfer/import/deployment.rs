@@ -1,5 +1,5 @@
-//! Import of a whole deployment: all of it in one transaction, or nothing. What is there already, and is the same, is left as it
-//! is; what is there and differs is a conflict.
+//! Import of a whole deployment in one transaction. A record that exists and is equal is skipped. A record that exists
+//! and differs is a conflict, and then nothing is written.
 
 use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
-use super::super::super::directory::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{NameClaim, claim_names};
 use super::super::super::{Context, Kind, Service, under_way, view};
 use super::super::TransferError;
-use super::super::check::Bad;
-use super::super::deployment::Said;
-use super::super::spool::Spooled;
-use super::narrower::{Compared, Gone};
+use super::super::check::LineError;
+use super::super::deployment::DeploymentRecord;
+use super::super::spool::SpoolReader;
+use super::narrowing::{Narrowing, Removed};
 use super::stage::Staged;
 use super::write::Batch;
-use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
+use super::{ImportObserver, ImportOptions, ImportPhase, ImportReport, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User,
@@ -26,50 +26,50 @@ use crate::model::{
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
-/// It names slugs, and who bore them before must be dead in every memory.
+/// A new workspace takes a slug that may have belonged to another one. No replica may still resolve the slug to that.
 const EFFECT: Effect = Effect::Narrows;
-/// All in one transaction.
+/// A deployment is always imported in one transaction.
 const OPTIONS: ImportOptions =
     ImportOptions { all_or_nothing: true, dry_run: false, create_missing: false };
 
-/// What became of a record.
-enum Put {
-    /// It was written: what the audit log tells.
-    New(AuditAction, AuditTarget, Value),
-    /// It is there, and the same.
-    There,
-    /// It is there, and differs; or cannot be.
-    Bad(Bad),
-    /// The same, found by trying to write it: no more can be asked of the transaction.
-    Last(Bad),
+/// Outcome of a record.
+enum RecordOutcome {
+    /// It was written. The fields are for the audit event.
+    Written(AuditAction, AuditTarget, Value),
+    /// It exists and is equal.
+    Unchanged,
+    /// It exists and differs, or cannot be written.
+    Rejected(LineError),
+    /// Inserting it failed with a conflict, after which the transaction cannot be used.
+    Conflict(LineError),
 }
 
-/// The transaction, with what is to be told of it.
-struct Writing<'w> {
+/// State of an import: its transaction, and its results so far.
+struct DeploymentImport<'w> {
     tx: Transaction,
     tally: &'w mut Tally,
-    watch: &'w mut dyn ImportWatch,
-    /// What must not come back.
-    gone: Gone,
+    observer: &'w mut dyn ImportObserver,
+    /// What was removed from the store and must not come back.
+    removed: Removed,
     events: Vec<AuditEvent>,
     written: u64,
     done: u64,
 }
 
 impl Service {
-    /// Imports what [`Self::export_deployment`] has written.
+    /// Imports a file that [`Self::export_deployment`] wrote.
     ///
     /// # Errors
-    /// Those of the input and of the store, and a file that is not whole. Records that are bad or in conflict are reported, and
+    /// If the input or the store fails, or if the file is incomplete. Bad and conflicting records are reported, and
     /// then nothing is written.
     pub async fn import_deployment<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
         input: R,
         dry_run: bool,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
-        let importing = Box::pin(self.import_whole(context, input, dry_run, watch));
+        let importing = Box::pin(self.import_whole(context, input, dry_run, observer));
         under_way::run(context.deadline, importing).await
     }
 
@@ -78,31 +78,32 @@ impl Service {
         context: &Context,
         input: R,
         dry_run: bool,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
         let mut tally = Tally::new("line");
-        let staged = self.stage(context, input, watch, &mut tally)?;
-        let nothing = "there are bad records, and a deployment is imported whole or not at all";
+        let staged = self.stage(context, input, observer, &mut tally)?;
+        let nothing = "there are bad records, and a deployment is imported in full or not at all";
         if tally.bad.len() > 0 {
             return Ok(tally.report(0, Some(nothing)));
         }
         let Staged { directory, credentials, callers } = staged;
-        let gone = self.gone().await?;
+        let removed = self.load_removed().await?;
         let tx = self.begin("import_deployment").await?;
         let (events, tally) = (Vec::new(), &mut tally);
-        let mut writing = Writing { tx, tally, watch, gone, events, written: 0, done: 0 };
-        writing.tx.lock_workspace_names().await?;
-        self.put_lot(context, &mut writing, directory.read()?).await?;
+        let mut import =
+            DeploymentImport { tx, tally, observer, removed, events, written: 0, done: 0 };
+        import.tx.lock_workspace_names().await?;
+        self.import_spooled(context, &mut import, directory.read()?).await?;
         let mut spooled = credentials.read()?;
         loop {
-            let batch = self.take(context, writing.tally, &mut spooled)?;
+            let batch = self.next_batch(context, import.tally, &mut spooled)?;
             if batch.is_empty() {
                 break;
             }
-            self.put_credentials(context, &mut writing, batch).await?;
+            self.put_credentials(context, &mut import, batch).await?;
         }
-        self.put_lot(context, &mut writing, callers.read()?).await?;
-        let Writing { mut tx, tally, events, written, .. } = writing;
+        self.import_spooled(context, &mut import, callers.read()?).await?;
+        let DeploymentImport { mut tx, tally, events, written, .. } = import;
         if tally.bad.len() > 0 {
             return Ok(tally.report(0, Some(nothing)));
         }
@@ -111,10 +112,10 @@ impl Service {
         }
         let report = tally.report(written, None);
         if written == 0 {
-            // An earlier run may have written it all, and not seen the end of its wait.
+            // An earlier run may have written everything without waiting for the replicas to the end.
             drop(tx);
-            let there = self.nothing_to_commit().await?;
-            return Ok(self.settle(context, EFFECT, there.done(report)).await?);
+            let nothing = self.nothing_to_commit().await?;
+            return Ok(self.settle(context, EFFECT, nothing.done(report)).await?);
         }
         tx.insert_audit_events(&events).await?;
         let entry = Entry {
@@ -122,61 +123,61 @@ impl Service {
             target: AuditTarget::Store,
             acting_user: None,
             before: None,
-            after: Some(json!({"records": written, "already_there": report.there})),
+            after: Some(json!({"records": written, "already_there": report.existing})),
             reason: None,
         };
         let committed = self.commit(tx, &self.audit_event(context, entry)?).await?;
         Ok(self.settle(context, EFFECT, committed.done(report)).await?)
     }
 
-    async fn put_lot(
+    async fn import_spooled(
         &self,
         context: &Context,
-        writing: &mut Writing<'_>,
-        mut lot: Spooled,
+        import: &mut DeploymentImport<'_>,
+        mut records: SpoolReader,
     ) -> Result<(), TransferError> {
         let damaged = |_| TransferError::temporary(std::io::ErrorKind::InvalidData.into());
-        while let Some((line, said)) = lot.next(|text| serde_json::from_str(text).ok())? {
-            let put = match said {
-                Said::Workspace(said) => {
-                    let (workspace, policy) = said.read().map_err(damaged)?;
-                    put_workspace(&mut writing.tx, workspace, policy, &*self.clock).await?
+        while let Some((line, record)) = records.next(|text| serde_json::from_str(text).ok())? {
+            let outcome = match record {
+                DeploymentRecord::Workspace(record) => {
+                    let (workspace, policy) = record.read().map_err(damaged)?;
+                    put_workspace(&mut import.tx, workspace, policy, &*self.clock).await?
                 }
-                Said::User(said) => {
-                    put_user(&mut writing.tx, said.read().map_err(damaged)?).await?
+                DeploymentRecord::User(record) => {
+                    put_user(&mut import.tx, record.read().map_err(damaged)?).await?
                 }
-                Said::Membership(said) => {
-                    let said = said.read().map_err(damaged)?;
-                    put_membership(&mut writing.tx, &writing.gone, said).await?
+                DeploymentRecord::Membership(record) => {
+                    let record = record.read().map_err(damaged)?;
+                    put_membership(&mut import.tx, &import.removed, record).await?
                 }
-                Said::Caller(said) => {
-                    put_caller(&mut writing.tx, said.read().map_err(damaged)?).await?
+                DeploymentRecord::Caller(record) => {
+                    put_caller(&mut import.tx, record.read().map_err(damaged)?).await?
                 }
-                Said::Deployment { .. } | Said::End { .. } => continue,
+                DeploymentRecord::Deployment { .. } | DeploymentRecord::End { .. } => continue,
             };
-            match put {
-                Put::There => {
-                    writing.tally.there.insert(line);
+            match outcome {
+                RecordOutcome::Unchanged => {
+                    import.tally.existing.insert(line);
                 }
-                Put::Bad(bad) => writing.tally.bad(writing.watch, line, &bad),
-                Put::Last(bad) => {
-                    writing.tally.bad(writing.watch, line, &bad);
+                RecordOutcome::Rejected(bad) => import.tally.bad(import.observer, line, &bad),
+                RecordOutcome::Conflict(bad) => {
+                    import.tally.bad(import.observer, line, &bad);
                     return Ok(());
                 }
-                Put::New(action, target, after) => {
+                RecordOutcome::Written(action, target, after) => {
                     let reason = Some("imported with a deployment");
                     let (acting_user, before, after) = (None, None, Some(after));
                     let entry = Entry { action, target, acting_user, before, after, reason };
-                    writing.events.push(self.audit_event(context, entry)?);
-                    writing.written += 1;
+                    import.events.push(self.audit_event(context, entry)?);
+                    import.written += 1;
                 }
             }
-            if writing.events.len() >= usize::from(IMPORT_BATCH) {
-                writing.tx.insert_audit_events(&writing.events).await?;
-                writing.events.clear();
+            if import.events.len() >= usize::from(IMPORT_BATCH) {
+                import.tx.insert_audit_events(&import.events).await?;
+                import.events.clear();
             }
-            writing.done += 1;
-            writing.watch.progress(ImportPhase::Write, writing.done, Some(writing.tally.lines));
+            import.done += 1;
+            import.observer.progress(ImportPhase::Write, import.done, Some(import.tally.lines));
         }
         Ok(())
     }
@@ -184,92 +185,92 @@ impl Service {
     async fn put_credentials(
         &self,
         context: &Context,
-        writing: &mut Writing<'_>,
+        import: &mut DeploymentImport<'_>,
         batch: Batch,
     ) -> Result<(), TransferError> {
         let count = batch.len() as u64;
-        let (buried, batch) = bury(writing, batch).await?;
-        for (line, id) in buried {
-            writing.tally.there.insert(line);
-            let what = format!("credential {id} died here and was dropped: it stays dead");
-            writing.tally.kept(writing.watch, line, &what);
+        let (purged, batch) = split_purged(import, batch).await?;
+        for (line, id) in purged {
+            import.tally.existing.insert(line);
+            let what = format!("credential {id} was purged here, and stays ended");
+            import.tally.kept(import.observer, line, &what);
         }
-        let outcome = self.write_within(&mut *writing.tx, context, OPTIONS, &batch).await?;
-        writing.tally.found_there(&outcome.there);
+        let outcome = self.write_batch_in(&mut *import.tx, context, OPTIONS, &batch).await?;
+        import.tally.note_existing(&outcome.existing);
         for (line, bad) in outcome.bad {
-            writing.tally.bad(writing.watch, line, &bad);
+            import.tally.bad(import.observer, line, &bad);
         }
-        let there: Vec<_> =
-            batch.iter().filter(|(line, _)| writing.tally.there.contains(*line)).collect();
-        compare(writing, &there).await?;
+        let existing: Vec<_> =
+            batch.iter().filter(|(line, _)| import.tally.existing.contains(*line)).collect();
+        compare(import, &existing).await?;
         if let Some(event) = outcome.event {
-            writing.tx.insert_audit_events(std::slice::from_ref(&event)).await?;
+            import.tx.insert_audit_events(std::slice::from_ref(&event)).await?;
         }
-        writing.written += outcome.written;
-        writing.done += count;
-        writing.watch.progress(ImportPhase::Write, writing.done, Some(writing.tally.lines));
+        import.written += outcome.written;
+        import.done += count;
+        import.observer.progress(ImportPhase::Write, import.done, Some(import.tally.lines));
         Ok(())
     }
 }
 
-/// What is alive in the file, and died here so long ago that it has no row any more; and the rest.
-async fn bury(
-    writing: &mut Writing<'_>,
+/// Splits off the credentials that are not revoked in the file but were purged here.
+async fn split_purged(
+    import: &mut DeploymentImport<'_>,
     batch: Batch,
 ) -> Result<(Vec<(u64, CredentialId)>, Batch), TransferError> {
-    let may_be = |stored: &&StoredCredential| writing.gone.has_credential(&stored.credential);
+    let may_be = |stored: &&StoredCredential| import.removed.has_credential(&stored.credential);
     let ids = batch.iter().map(|(_, stored)| stored).filter(may_be);
     let ids: Vec<_> = ids.map(|stored| stored.credential.id).collect();
     if ids.is_empty() {
         return Ok((Vec::new(), batch));
     }
-    // One that an earlier import brought back is compared as any other.
+    // A credential that an earlier import brought back has a row, and is compared like any other.
     let found: HashSet<_> =
-        writing.tx.find_credentials(&ids).await?.iter().map(|found| found.id).collect();
-    let is_buried = |id: CredentialId| ids.contains(&id) && !found.contains(&id);
-    let (buried, rest): (Batch, Batch) =
-        batch.into_iter().partition(|(_, stored)| is_buried(stored.credential.id));
-    Ok((buried.iter().map(|(line, stored)| (*line, stored.credential.id)).collect(), rest))
+        import.tx.find_credentials(&ids).await?.iter().map(|found| found.id).collect();
+    let is_purged = |id: CredentialId| ids.contains(&id) && !found.contains(&id);
+    let (purged, rest): (Batch, Batch) =
+        batch.into_iter().partition(|(_, stored)| is_purged(stored.credential.id));
+    Ok((purged.iter().map(|(line, stored)| (*line, stored.credential.id)).collect(), rest))
 }
 
-/// What is there must be the same one, and may do no more than in the file. What may do less stays so, and is told.
+/// Checks that the credentials that exist are the same and have no more rights than in the file. Those with fewer
+/// rights keep them, which is reported.
 async fn compare(
-    writing: &mut Writing<'_>,
-    there: &[&(u64, StoredCredential)],
+    import: &mut DeploymentImport<'_>,
+    existing: &[&(u64, StoredCredential)],
 ) -> Result<(), TransferError> {
-    if there.is_empty() {
+    if existing.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = there.iter().map(|(_, stored)| stored.credential.id).collect();
-    let found = writing.tx.find_credentials(&ids).await?;
+    let ids: Vec<_> = existing.iter().map(|(_, stored)| stored.credential.id).collect();
+    let found = import.tx.find_credentials(&ids).await?;
     let found: HashMap<_, _> = found.iter().map(|found| (found.id, found)).collect();
-    for (line, stored) in there {
+    for (line, stored) in existing {
         let id = stored.credential.id;
         let reason = if let Some(found) = found.get(&id) {
-            let Compared { here, there } = Compared::of(found, &stored.credential);
-            if there.is_empty() && here.is_empty() {
+            let Narrowing { here, in_file } = Narrowing::of(found, &stored.credential);
+            if in_file.is_empty() && here.is_empty() {
                 continue;
             }
-            if there.is_empty() {
+            if in_file.is_empty() {
                 let what = here.join(", ");
-                let what = format!(
-                    "credential {id} is {what} here, and not so in the file: it stays as it is here"
-                );
-                writing.tally.kept(writing.watch, *line, &what);
+                let what =
+                    format!("credential {id} is {what} here but not in the file, and stays so");
+                import.tally.kept(import.observer, *line, &what);
                 continue;
             }
-            let what = there.join(", ");
-            let first = if there == ["revoked"] { "revoke it first" } else { "change it first" };
-            format!("credential: it is {what} in the file, and not so here: {first}")
+            let what = in_file.join(", ");
+            let first = if in_file == ["revoked"] { "revoke it first" } else { "change it first" };
+            format!("credential: it is {what} in the file but not here: {first}")
         } else {
-            "credential: its digest is here already, under another id".to_owned()
+            "credential: a credential with another id has its digest here".to_owned()
         };
-        writing.tally.bad(writing.watch, *line, &Invalid::new(reason).into());
+        import.tally.bad(import.observer, *line, &Invalid::new(reason).into());
     }
     Ok(())
 }
 
-async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, TransferError> {
+async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcome, TransferError> {
     if let Some(found) = tx.find_caller(wanted.id, Lock::Update).await? {
         return Ok(differs(
             "caller",
@@ -284,16 +285,20 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<Put, Transfe
     }
     let alive = wanted.revoke_time.is_none();
     if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
-        return Ok(bad("caller: its name is another's here"));
+        return Ok(rejected("caller: another caller has its name here"));
     }
     match tx.insert_caller(&wanted).await {
         Err(StoreError::Conflict(_)) => {
-            let reason = "caller: its digest or certificate_san is another's here";
-            return Ok(Put::Last(Invalid::new(reason).into()));
+            let reason = "caller: another caller has its digest or certificate_san here";
+            return Ok(RecordOutcome::Conflict(Invalid::new(reason).into()));
         }
         inserted => inserted?,
     }
-    Ok(Put::New(AuditAction::CallerCreate, AuditTarget::Caller(wanted.id), view::caller(&wanted)))
+    Ok(RecordOutcome::Written(
+        AuditAction::CallerCreate,
+        AuditTarget::Caller(wanted.id),
+        view::caller(&wanted),
+    ))
 }
 
 async fn put_workspace(
@@ -301,11 +306,11 @@ async fn put_workspace(
     wanted: Workspace,
     policy: Option<WorkspacePolicy>,
     clock: &dyn Clock,
-) -> Result<Put, TransferError> {
+) -> Result<RecordOutcome, TransferError> {
     let found = tx.find_workspace_row(&wanted.id, Lock::Update).await?;
     if let Some(found) = found {
         if found.delete_time.is_some() {
-            return Ok(bad("workspace: one of its id was deleted here"));
+            return Ok(rejected("workspace: a workspace with this id was deleted here"));
         }
         let asked = tx.find_workspace_policy(&wanted.id, Lock::Share).await?;
         return Ok(differs(
@@ -319,10 +324,12 @@ async fn put_workspace(
             ],
         ));
     }
-    let naming = Naming { before: None, id: &wanted.id, slug: &wanted.slug };
-    match claim_names(&mut **tx, &[naming], clock).await {
+    let claim = NameClaim { before: None, id: &wanted.id, slug: &wanted.slug };
+    match claim_names(&mut **tx, &[claim], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => {
-            return Ok(bad("workspace: its slug or id is another's here, or reserved for another"));
+            return Ok(rejected(
+                "workspace: another workspace has its slug or id here, or reserves it",
+            ));
         }
         claimed => claimed?,
     }
@@ -331,13 +338,13 @@ async fn put_workspace(
         tx.put_workspace_policy(&wanted.id, policy).await?;
     }
     let after = view::with_policy(view::workspace(&wanted), policy.as_ref());
-    Ok(Put::New(AuditAction::WorkspacePut, AuditTarget::Workspace(wanted.id), after))
+    Ok(RecordOutcome::Written(AuditAction::WorkspacePut, AuditTarget::Workspace(wanted.id), after))
 }
 
-async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferError> {
+async fn put_user(tx: &mut Transaction, wanted: User) -> Result<RecordOutcome, TransferError> {
     if let Some(found) = tx.find_user_row(&wanted.id, Lock::Update).await? {
         if found.delete_time.is_some() {
-            return Ok(bad("user: one of this id was deleted here"));
+            return Ok(rejected("user: a user with this id was deleted here"));
         }
         return Ok(differs(
             "user",
@@ -350,56 +357,56 @@ async fn put_user(tx: &mut Transaction, wanted: User) -> Result<Put, TransferErr
     }
     tx.put_user(&wanted).await?;
     let after = view::user(&wanted);
-    Ok(Put::New(AuditAction::UserPut, AuditTarget::User(wanted.id), after))
+    Ok(RecordOutcome::Written(AuditAction::UserPut, AuditTarget::User(wanted.id), after))
 }
 
 async fn put_membership(
     tx: &mut Transaction,
-    gone: &Gone,
+    removed: &Removed,
     wanted: Membership,
-) -> Result<Put, TransferError> {
+) -> Result<RecordOutcome, TransferError> {
     let (workspace, user) = (&wanted.workspace_id, &wanted.user_id);
-    let of = tx.find_workspace_row(workspace, Lock::Share).await?;
-    let who = tx.find_user_row(user, Lock::Share).await?;
-    if of.is_none_or(|of| of.delete_time.is_some())
-        || who.is_none_or(|who| who.delete_time.is_some())
+    let workspace_row = tx.find_workspace_row(workspace, Lock::Share).await?;
+    let user_row = tx.find_user_row(user, Lock::Share).await?;
+    if workspace_row.is_none_or(|row| row.delete_time.is_some())
+        || user_row.is_none_or(|row| row.delete_time.is_some())
     {
-        return Ok(bad("membership: its workspace or its user is neither here nor in the file"));
+        return Ok(rejected(
+            "membership: its workspace or user exists neither here nor in the file",
+        ));
     }
     if let Some(found) = tx.find_membership(workspace, user, Lock::Update).await? {
         return Ok(differs("membership", &[("role", found.role != wanted.role)]));
     }
-    if gone.has_membership(&wanted) {
-        return Ok(bad(
-            "membership: it was removed here: `member put` brings it back, and no import does",
-        ));
+    if removed.has_membership(&wanted) {
+        return Ok(rejected("membership: it was removed here. Only `member put` brings it back"));
     }
     tx.put_membership(&wanted).await?;
     let target = AuditTarget::Membership(workspace.clone(), user.clone());
-    Ok(Put::New(AuditAction::MembershipPut, target, view::membership(&wanted)))
+    Ok(RecordOutcome::Written(AuditAction::MembershipPut, target, view::membership(&wanted)))
 }
 
-fn revoked(here: bool, there: bool) -> (&'static str, bool) {
-    let name = if here { "revoke_time (revoked here)" } else { "revoke_time (alive here)" };
-    (name, here != there)
+fn revoked(here: bool, in_file: bool) -> (&'static str, bool) {
+    let name = if here { "revoke_time (revoked here)" } else { "revoke_time (not revoked here)" };
+    (name, here != in_file)
 }
 
-fn disabled(here: bool, there: bool) -> (&'static str, bool) {
-    let name = if here { "disabled (it is here)" } else { "disabled (it is in the file)" };
-    (name, here != there)
+fn disabled(here: bool, in_file: bool) -> (&'static str, bool) {
+    let name = if here { "disabled (disabled here)" } else { "disabled (disabled in the file)" };
+    (name, here != in_file)
 }
 
-/// It is there: the same, or with what differs.
-fn differs(what: &str, fields: &[(&str, bool)]) -> Put {
+/// Compares the fields of a record that exists.
+fn differs(what: &str, fields: &[(&str, bool)]) -> RecordOutcome {
     let differing = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name);
     let differing: Vec<_> = differing.collect();
     if differing.is_empty() {
-        return Put::There;
+        return RecordOutcome::Unchanged;
     }
     let fields = differing.join(", ");
-    bad(&format!("{what}: one of its id is here already, and differs in {fields}"))
+    rejected(&format!("{what}: one with this id exists here, and differs in {fields}"))
 }
 
-fn bad(reason: &str) -> Put {
-    Put::Bad(Invalid::new(reason).into())
+fn rejected(reason: &str) -> RecordOutcome {
+    RecordOutcome::Rejected(Invalid::new(reason).into())
 }

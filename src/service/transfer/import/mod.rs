@@ -1,10 +1,10 @@
-//! Import: checks everything, and then writes it in batches. Whatever it is ended by, running it again goes on where it
-//! was: what is there already, by digest and owner, is left as it is. No policy is asked: what lives elsewhere already is taken
-//! over as it is.
+//! Import: checks all lines and then writes them in batches. An interrupted import can be run again, because a
+//! credential that exists with the same digest and owner is skipped. The policy is not applied, since the credentials
+//! are already in use elsewhere.
 
 mod batch;
 mod deployment;
-mod narrower;
+mod narrowing;
 mod owners;
 mod stage;
 mod write;
@@ -13,136 +13,135 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::super::{Context, Service, under_way};
-use super::check::{Bad, Defaults, Stop, check};
+use super::check::{Defaults, FileRefusal, LineError, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
-use super::names::Reading;
+use super::names::ColumnOptions;
 use super::reader::Reader;
 use super::record::Record;
-use super::spool::Spool;
+use super::spool::SpoolWriter;
 use super::{TransferError, TransferFormat};
 use crate::model::limits::IMPORT_BATCH;
 use crate::store::StoredCredential;
 use crate::token::random_array;
-use batch::{Surroundings, Verdict};
+use batch::{ExistingRows, LineOutcome};
 
-/// What to import.
+/// What to import, and how.
 pub struct Import<R> {
-    /// Where it is read.
+    /// Where to read from.
     pub input: R,
-    /// How it is written there.
+    /// Format of the input.
     pub format: TransferFormat,
-    /// What its columns are.
-    pub reading: Reading,
-    /// How to go about it.
+    /// Mapping of its columns.
+    pub columns: ColumnOptions,
+    /// Options of the import.
     pub options: ImportOptions,
 }
 
-/// How to go about an import.
+/// Options of an import.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ImportOptions {
-    /// Write nothing if any line is bad, and else all in one transaction.
+    /// Write all lines in one transaction, or none if any line is bad.
     pub all_or_nothing: bool,
-    /// Check only.
+    /// Check the lines and write nothing.
     pub dry_run: bool,
-    /// Make the users and workspaces that are not there.
+    /// Create the users and workspaces that do not exist.
     pub create_missing: bool,
 }
 
-/// What an import came to.
+/// Result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportReport {
-    /// Lines with something in them.
+    /// Number of lines that are not empty.
     pub lines: u64,
-    /// Credentials that were written.
+    /// Number of credentials that were written.
     pub written: u64,
-    /// Lines whose credential was there already, with the same owner.
-    pub there: u64,
-    /// Of those, lines whose credential may do less here than the file says: it stays so.
+    /// Number of lines whose credential already exists with the same owner.
+    pub existing: u64,
+    /// Number of those whose credential has fewer rights here than in the file. They keep those.
     pub kept: u64,
-    /// Lines that were reported.
+    /// Number of bad lines.
     pub bad: u64,
-    /// Why nothing was written, if for a reason that is not said with a line.
+    /// Why nothing was written, unless the errors of the lines say it.
     pub nothing_written: Option<&'static str>,
 }
 
-/// What an import is at.
+/// Phase of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportPhase {
-    /// Checking: so many bytes were read.
+    /// Checking. Progress counts bytes.
     Check,
-    /// Writing: so many lines are done.
+    /// Writing. Progress counts lines.
     Write,
 }
 
-/// Who is told how it goes.
-pub trait ImportWatch: Send {
-    /// A record is bad: the one that begins on this `line`, or that is this `element` of an array. The reason never repeats
-    /// what stands there.
+/// Receives the events of an import.
+pub trait ImportObserver: Send {
+    /// Reports a bad record by its `line`, or by its `element` in an array. The reason never repeats the input.
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
-    /// What a record names may do less here than it says, and stays so. No fault of the record.
+    /// Reports that something has fewer rights here than in the file, and keeps those. This is not an error.
     fn kept(&mut self, _unit: &'static str, _number: u64, _what: &str) {}
-    /// So much is done; of so many lines, if that is known.
+    /// Reports progress. `lines` is the total number of lines, if known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);
 }
 
-/// What is known of the lines so far.
+/// Counts of the lines so far.
 struct Tally {
-    /// What the numbers are of.
+    /// Unit of the line numbers.
     unit: &'static str,
     lines: u64,
     bad: LineSet,
-    there: LineSet,
+    existing: LineSet,
     kept: u64,
-    stops: Option<Stop>,
+    refuses_file: Option<FileRefusal>,
 }
 
 impl Tally {
     fn new(unit: &'static str) -> Self {
-        let (bad, there) = (LineSet::default(), LineSet::default());
-        Self { unit, lines: 0, bad, there, kept: 0, stops: None }
+        let (bad, existing) = (LineSet::default(), LineSet::default());
+        Self { unit, lines: 0, bad, existing, kept: 0, refuses_file: None }
     }
 
-    fn kept(&mut self, watch: &mut dyn ImportWatch, line: u64, what: &str) {
+    fn kept(&mut self, observer: &mut dyn ImportObserver, line: u64, what: &str) {
         self.kept += 1;
-        watch.kept(self.unit, line, what);
+        observer.kept(self.unit, line, what);
     }
 
-    fn bad(&mut self, watch: &mut dyn ImportWatch, line: u64, bad: &Bad) {
-        if bad.stops == Some(Stop::ExposesToken) || self.stops.is_none() {
-            self.stops = bad.stops;
+    fn bad(&mut self, observer: &mut dyn ImportObserver, line: u64, bad: &LineError) {
+        if bad.refuses_file == Some(FileRefusal::ExposesToken) || self.refuses_file.is_none() {
+            self.refuses_file = bad.refuses_file;
         }
-        self.there.remove(line);
+        self.existing.remove(line);
         if self.bad.insert(line) {
-            watch.bad(self.unit, line, &bad.reason);
+            observer.bad(self.unit, line, &bad.reason);
         }
     }
 
-    fn found_there(&mut self, lines: &[u64]) {
+    fn note_existing(&mut self, lines: &[u64]) {
         for line in lines {
-            self.there.insert(*line);
+            self.existing.insert(*line);
         }
     }
 
     const fn report(&self, written: u64, nothing_written: Option<&'static str>) -> ImportReport {
         let (lines, kept) = (self.lines, self.kept);
-        let (there, bad) = (self.there.len(), self.bad.len());
-        ImportReport { lines, written, there, kept, bad, nothing_written }
+        let (existing, bad) = (self.existing.len(), self.bad.len());
+        ImportReport { lines, written, existing, kept, bad, nothing_written }
     }
 }
 
 impl Service {
-    /// Imports. It runs in the future of whoever asks, who is at the command line: nobody else can cancel it.
+    /// Imports credentials. Only the command line calls this, so no client can cancel the future.
     ///
     /// # Errors
-    /// Those of the input and of the store. Bad lines are no error: they are reported, and counted.
+    /// If the input or the store fails. Bad lines are not errors. They are reported and counted.
     pub async fn import<R: BufRead + Send>(
         self: &Arc<Self>,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
-        let importing = Box::pin(self.import_all(context, import, watch));
+        let importing = Box::pin(self.import_all(context, import, observer));
         under_way::run(context.deadline, importing).await
     }
 
@@ -150,23 +149,23 @@ impl Service {
         self: &Arc<Self>,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
         let options = import.options;
         let mut tally = Tally::new("line");
-        let mut spool = Spool::new()?;
-        self.check_all(context, import, watch, &mut tally, &mut spool).await?;
-        let nothing_written = if let Some(stop) = tally.stops {
+        let mut spool = SpoolWriter::new()?;
+        self.check_all(context, import, observer, &mut tally, &mut spool).await?;
+        let nothing_written = if let Some(stop) = tally.refuses_file {
             Some(match stop {
-                Stop::ExposesToken => {
-                    "a token may stand in it in the clear where none must: take it out, and treat the file as a secret"
+                FileRefusal::ExposesToken => {
+                    "a column other than token may contain a token in the clear: remove it, and treat the file as a secret"
                 }
-                Stop::DigestAsToken => {
-                    "tokens in it look like digests, and the tokens that those are of would be unknown"
+                FileRefusal::DigestAsToken => {
+                    "values in the token column look like digests, and the real tokens would be unknown"
                 }
             })
         } else if options.all_or_nothing && tally.bad.len() > 0 {
-            Some("there are bad lines, and it was to be all or nothing")
+            Some("there are bad lines, and --all-or-nothing was given")
         } else if options.dry_run {
             Some("it was a dry run")
         } else {
@@ -177,63 +176,75 @@ impl Service {
         }
         let spooled = spool.read()?;
         if options.all_or_nothing {
-            self.write_at_once(context, options, watch, &mut tally, spooled).await
+            self.write_in_one_transaction(context, options, observer, &mut tally, spooled).await
         } else {
-            self.write_in_batches(context, options, watch, &mut tally, spooled).await
+            self.write_in_batches(context, options, observer, &mut tally, spooled).await
         }
     }
 
-    /// Reads and checks every line, against the store too, and spools what is good and not there yet.
+    /// Reads and checks every line, also against the store. Spools the credentials that are good and new.
     async fn check_all<R: BufRead + Send>(
         &self,
         context: &Context,
         import: Import<R>,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        spool: &mut Spool,
+        spool: &mut SpoolWriter,
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
-        let mut reader = Reader::new(import.input, import.format, import.reading.clone())?;
+        let mut reader = Reader::new(import.input, import.format, import.columns.clone())?;
         tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
-        let gone = self.gone().await?;
+        let removed = self.load_removed().await?;
         let mut more = true;
         while more {
-            let mut batch: Vec<(u64, Result<StoredCredential, Bad>)> = Vec::new();
+            let mut batch: Vec<(u64, Result<StoredCredential, LineError>)> = Vec::new();
             while batch.len() < usize::from(IMPORT_BATCH) {
                 let Some((line, record)) = reader.next()? else {
                     more = false;
                     break;
                 };
                 let random = random_array(&*self.random).map_err(super::ServiceError::from)?;
-                let (now, reading) = (self.clock.now(), &import.reading);
-                let defaults = Defaults { now, creator: &creator, random, reading };
-                batch.push((line, record.map_err(Bad::from).and_then(|r| check(&r, &defaults))));
+                let (now, columns) = (self.clock.now(), &import.columns);
+                let defaults = Defaults { now, creator: &creator, random, columns };
+                batch.push((
+                    line,
+                    record.map_err(LineError::from).and_then(|r| check(&r, &defaults)),
+                ));
             }
             let good = batch.iter().filter_map(|(_, checked)| checked.as_ref().ok());
             let found = self.store.find_imported(&batch::names(good)).await?;
-            let surroundings = Surroundings::of(&found, import.options.create_missing);
+            let existing = ExistingRows::new(&found, import.options.create_missing);
             tally.lines += batch.len() as u64;
             for (line, checked) in batch {
-                let verdict = checked.map(|mut stored| {
-                    let verdict = surroundings.resolve(&mut stored);
-                    (if gone.has(&stored, &verdict) { narrower::buried() } else { verdict }, stored)
+                let outcome = checked.map(|mut stored| {
+                    let outcome = existing.resolve(&mut stored);
+                    (
+                        if removed.forbids(&stored, &outcome) {
+                            narrowing::purged_error()
+                        } else {
+                            outcome
+                        },
+                        stored,
+                    )
                 });
-                match verdict {
-                    Err(bad) | Ok((Verdict::Bad(bad), _)) => tally.bad(watch, line, &bad),
-                    Ok((verdict, stored)) => {
+                match outcome {
+                    Err(bad) | Ok((LineOutcome::Rejected(bad), _)) => {
+                        tally.bad(observer, line, &bad)
+                    }
+                    Ok((outcome, stored)) => {
                         duplicates
                             .note(line, &stored.digest, stored.credential.id)
                             .map_err(TransferError::temporary)?;
-                        if matches!(verdict, Verdict::There) {
-                            tally.there.insert(line);
+                        if matches!(outcome, LineOutcome::Exists) {
+                            tally.existing.insert(line);
                         } else {
                             spool.push(line, &Record::of(&stored).to_json())?;
                         }
                     }
                 }
             }
-            watch.progress(ImportPhase::Check, reader.bytes(), None);
+            observer.progress(ImportPhase::Check, reader.bytes(), None);
         }
         let found = duplicates.find(|found| {
             let (column, first) = (found.column, found.first);
@@ -241,7 +252,7 @@ impl Service {
                 "line" => format!("{column}: is the same as on line {first}"),
                 unit => format!("{column}: is the same as in {unit} {first}"),
             };
-            tally.bad(watch, found.line, &Bad { reason, stops: None });
+            tally.bad(observer, found.line, &LineError { reason, refuses_file: None });
         });
         found.map_err(TransferError::temporary)
     }

@@ -1,7 +1,7 @@
-//! Owners that an import makes on its way, in the transaction that writes what they own.
+//! Creation of missing owners during an import, in the transaction that writes their credentials.
 
 use super::super::super::audit::Entry;
-use super::super::super::directory::workspaces::{Naming, claim_names};
+use super::super::super::directory::workspaces::{NameClaim, claim_names};
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
@@ -11,8 +11,8 @@ use crate::model::{
 use crate::store::{Lock, StoredCredential, WriteTx};
 
 impl Service {
-    /// Makes the owners of these credentials, so far as they are not there and can be.
-    pub(super) async fn make_owners(
+    /// Creates the owners of these credentials, where they do not exist and can be created.
+    pub(super) async fn create_owners(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
@@ -35,13 +35,13 @@ impl Service {
             tx.lock_workspace_names().await?;
         }
         for id in workspaces {
-            if let Some(workspace) = make_workspace(tx, id, &*self.clock).await? {
+            if let Some(workspace) = create_workspace(tx, id, &*self.clock).await? {
                 let after = view::workspace(&workspace);
                 self.record(tx, context, AuditTarget::Workspace(workspace.id), after).await?;
             }
         }
         for id in users {
-            if let Some(user) = make_user(tx, id, now).await? {
+            if let Some(user) = create_user(tx, id, now).await? {
                 let after = view::user(&user);
                 self.record(tx, context, AuditTarget::User(user.id), after).await?;
             }
@@ -69,9 +69,9 @@ impl Service {
     }
 }
 
-/// Its id is its slug and its name. Nothing if it is there by now, if its name is another's, or if it was deleted: no file from
-/// before brings that back.
-async fn make_workspace(
+/// Creates a workspace with its id as slug and name. `None` if it exists by now, if the slug belongs to another one, or
+/// if it was deleted, because an old file must not bring it back.
+async fn create_workspace(
     tx: &mut dyn WriteTx,
     id: WorkspaceId,
     clock: &dyn Clock,
@@ -82,8 +82,8 @@ async fn make_workspace(
     if tx.find_workspace_row(&id, Lock::Update).await?.is_some() {
         return Ok(None);
     }
-    let naming = Naming { before: None, id: &id, slug: &slug };
-    match claim_names(tx, &[naming], clock).await {
+    let claim = NameClaim { before: None, id: &id, slug: &slug };
+    match claim_names(tx, &[claim], clock).await {
         Err(error) if error.reason.kind() == Kind::AlreadyExists => return Ok(None),
         claimed => claimed?,
     }
@@ -102,8 +102,8 @@ async fn make_workspace(
     Ok(Some(workspace))
 }
 
-/// Their id is their name. Nothing if they are there by now, or were deleted.
-async fn make_user(
+/// Creates a user with their id as name. `None` if they exist by now or were deleted.
+async fn create_user(
     tx: &mut dyn WriteTx,
     id: UserId,
     now: Timestamp,
@@ -111,7 +111,7 @@ async fn make_user(
     if tx.find_user_row(&id, Lock::Update).await?.is_some() {
         return Ok(None);
     }
-    // What an id is spelled with is a name too.
+    // Every id is also a valid name.
     let display_name: Result<DisplayName, Invalid> = DisplayName::parse(id.as_str());
     let Ok(display_name) = display_name else { return Ok(None) };
     let user = User {

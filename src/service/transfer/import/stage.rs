@@ -1,4 +1,4 @@
-//! Reading the file of a deployment: all of it is checked and kept in temporary files before the store is asked anything.
+//! Reads the file of a deployment. All of it is checked and spooled before the store is used.
 
 use std::io::BufRead;
 
@@ -6,56 +6,56 @@ use serde::Deserialize;
 
 use super::super::super::{Context, Service};
 use super::super::TransferError;
-use super::super::check::{Bad, Defaults, check};
-use super::super::deployment::{Said, VERSION};
+use super::super::check::{Defaults, LineError, check};
+use super::super::deployment::{DeploymentRecord, VERSION};
 use super::super::duplicates::Duplicates;
 use super::super::json;
 use super::super::lines::{Line, Lines};
-use super::super::names::Reading;
+use super::super::names::ColumnOptions;
 use super::super::record::Record;
-use super::super::spool::Spool;
-use super::{ImportPhase, ImportWatch, Tally};
+use super::super::spool::SpoolWriter;
+use super::{ImportObserver, ImportPhase, Tally};
 use crate::model::Invalid;
 use crate::store::StoredCredential;
 use crate::token::random_array;
 
-/// What a line is.
+/// The type of a record.
 #[derive(Deserialize)]
-struct Tag {
+struct RecordTag {
     record: String,
 }
 
-/// The order of the records: that in which the store is locked.
+/// The order of the records, which is also the order of their locks.
 const ORDER: [&str; 7] =
     ["deployment", "workspace", "user", "membership", "credential", "caller", "end"];
 
-/// What passed, kind by kind.
+/// The spooled records, by type.
 pub(super) struct Staged {
     /// Workspaces, users and memberships.
-    pub(super) directory: Spool,
-    pub(super) credentials: Spool,
-    pub(super) callers: Spool,
+    pub(super) directory: SpoolWriter,
+    pub(super) credentials: SpoolWriter,
+    pub(super) callers: SpoolWriter,
 }
 
-/// A line that was read, by what becomes of it.
-enum Read {
+/// A valid line.
+enum StagedLine {
     Kept,
     Credential(Box<StoredCredential>),
-    Last(u64),
+    End(u64),
 }
 
 impl Service {
-    /// Reads all of it. What is wrong with a record is told and counted; what is wrong with the file ends it.
+    /// Reads the file. Bad records are reported and counted. An error in the file itself ends the import.
     pub(super) fn stage<R: BufRead>(
         &self,
         context: &Context,
         input: R,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
     ) -> Result<Staged, TransferError> {
         let mut lines = Lines::new(input);
-        let (directory, callers) = (Spool::new()?, Spool::new()?);
-        let mut staged = Staged { directory, credentials: Spool::new()?, callers };
+        let (directory, callers) = (SpoolWriter::new()?, SpoolWriter::new()?);
+        let mut staged = Staged { directory, credentials: SpoolWriter::new()?, callers };
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let (mut kind, mut last) = (0, None);
         while let Some((number, line)) = lines.next().map_err(TransferError::input)? {
@@ -67,87 +67,91 @@ impl Service {
                 continue;
             }
             if last.is_some() {
-                return refuse("there is more after the record that is the end");
+                return refuse("there is more after the record `end`");
             }
-            let tag = serde_json::from_str::<Tag>(text).ok();
+            let tag = serde_json::from_str::<RecordTag>(text).ok();
             let found = tag.and_then(|tag| ORDER.iter().position(|name| *name == tag.record));
             let Some(found) = found else {
-                return refuse("it is no JSON object with a `record` that is known");
+                return refuse("it is not a JSON object with a known `record`");
             };
             if found < kind || (found == 0) != (tally.lines == 0 && kind == 0 && number == 1) {
-                return refuse("its records are not in the order in which they are exported");
+                return refuse("its records are not in the order of an export");
             }
             kind = found;
             match self.read_line(context, ORDER[kind], text) {
-                Ok(Read::Last(records)) => last = Some((number, records)),
-                Ok(Read::Kept) if kind == 0 => {}
-                Ok(Read::Kept) => {
+                Ok(StagedLine::End(records)) => last = Some((number, records)),
+                Ok(StagedLine::Kept) if kind == 0 => {}
+                Ok(StagedLine::Kept) => {
                     tally.lines += 1;
                     let callers = ORDER[kind] == "caller";
                     let spool = if callers { &mut staged.callers } else { &mut staged.directory };
                     spool.push(number, text)?;
                 }
-                Ok(Read::Credential(stored)) => {
+                Ok(StagedLine::Credential(stored)) => {
                     tally.lines += 1;
                     let noted = duplicates.note(number, &stored.digest, stored.credential.id);
                     noted.map_err(TransferError::temporary)?;
                     staged.credentials.push(number, &Record::of(&stored).to_json())?;
                 }
-                Err(Bad { reason, .. }) if kind == 0 => return refuse(&reason),
+                Err(LineError { reason, .. }) if kind == 0 => return refuse(&reason),
                 Err(bad) => {
                     tally.lines += 1;
-                    tally.bad(watch, number, &bad);
+                    tally.bad(observer, number, &bad);
                 }
             }
-            watch.progress(ImportPhase::Check, lines.bytes(), None);
+            observer.progress(ImportPhase::Check, lines.bytes(), None);
         }
-        whole(tally, last)?;
+        check_complete(tally, last)?;
         let found = duplicates.find(|found| {
             let reason = format!("{}: is the same as on line {}", found.column, found.first);
-            tally.bad(watch, found.line, &Bad { reason, stops: None });
+            tally.bad(observer, found.line, &LineError { reason, refuses_file: None });
         });
         found.map_err(TransferError::temporary)?;
         Ok(staged)
     }
 
-    /// Checks a line by itself.
-    fn read_line(&self, context: &Context, kind: &str, text: &str) -> Result<Read, Bad> {
+    /// Checks one line.
+    fn read_line(
+        &self,
+        context: &Context,
+        kind: &str,
+        text: &str,
+    ) -> Result<StagedLine, LineError> {
         if kind == "credential" {
-            let reading = Reading { ignored: vec!["record".to_owned()], ..Reading::default() };
+            let columns =
+                ColumnOptions { ignored: vec!["record".to_owned()], ..ColumnOptions::default() };
             let random = random_array(&*self.random).map_err(|_| Invalid::new("no randomness"))?;
             let (now, creator) = (self.clock.now(), context.requester_name());
-            let defaults = Defaults { now, creator: &creator, random, reading: &reading };
-            let stored = check(&json::parse(text, &reading)?, &defaults)?;
-            return Ok(Read::Credential(Box::new(stored)));
+            let defaults = Defaults { now, creator: &creator, random, columns: &columns };
+            let stored = check(&json::parse(text, &columns)?, &defaults)?;
+            return Ok(StagedLine::Credential(Box::new(stored)));
         }
-        // serde's own words repeat what they have read.
-        let said = serde_json::from_str::<Said>(text).map_err(|error| {
+        // The messages of serde repeat the input.
+        let record = serde_json::from_str::<DeploymentRecord>(text).map_err(|error| {
             let at = error.column();
-            Invalid::new(format!("its fields are not those of a {kind} (at byte {at})"))
+            Invalid::new(format!("it does not have the fields of a {kind} (at byte {at})"))
         })?;
-        let named = |Invalid(reason)| Bad::from(Invalid::new(format!("{kind}: {reason}")));
-        match said {
-            Said::Deployment { version: VERSION, .. } => {}
-            Said::Deployment { .. } => {
-                return Err(
-                    Invalid::new("it is of a version that this program does not know").into()
-                );
+        let named = |Invalid(reason)| LineError::from(Invalid::new(format!("{kind}: {reason}")));
+        match record {
+            DeploymentRecord::Deployment { version: VERSION, .. } => {}
+            DeploymentRecord::Deployment { .. } => {
+                return Err(Invalid::new("this program does not know its version").into());
             }
-            Said::End { records } => return Ok(Read::Last(records)),
-            Said::Workspace(said) => drop(said.read().map_err(named)?),
-            Said::User(said) => drop(said.read().map_err(named)?),
-            Said::Membership(said) => drop(said.read().map_err(named)?),
-            Said::Caller(said) => drop(said.read().map_err(named)?),
+            DeploymentRecord::End { records } => return Ok(StagedLine::End(records)),
+            DeploymentRecord::Workspace(record) => drop(record.read().map_err(named)?),
+            DeploymentRecord::User(record) => drop(record.read().map_err(named)?),
+            DeploymentRecord::Membership(record) => drop(record.read().map_err(named)?),
+            DeploymentRecord::Caller(record) => drop(record.read().map_err(named)?),
         }
-        Ok(Read::Kept)
+        Ok(StagedLine::Kept)
     }
 }
 
-/// Whether the file is all there.
-fn whole(tally: &Tally, last: Option<(u64, u64)>) -> Result<(), TransferError> {
+/// Checks that the file is complete.
+fn check_complete(tally: &Tally, last: Option<(u64, u64)>) -> Result<(), TransferError> {
     let (line, reason) = match last {
         Some((_, records)) if records == tally.lines => return Ok(()),
-        Some((line, _)) => (line, "there are not as many records as its last line says"),
+        Some((line, _)) => (line, "there are not as many records as the last line says"),
         None => (tally.lines + 1, "its last line is missing: it was cut off"),
     };
     Err(TransferError::Malformed { line, reason: reason.to_owned() })

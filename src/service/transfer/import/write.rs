@@ -1,4 +1,4 @@
-//! Writing what passed the check: a transaction for each batch, or one for all.
+//! Writes the spooled records, in one transaction per batch or in one for all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +8,27 @@ use serde_json::json;
 use super::super::super::audit::Entry;
 use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
-use super::super::check::{Bad, Defaults, check};
-use super::super::names::Reading;
-use super::super::spool::Spooled;
+use super::super::check::{Defaults, LineError, check};
+use super::super::names::ColumnOptions;
+use super::super::spool::SpoolReader;
 use super::super::{TransferError, json};
-use super::batch::{Surroundings, Verdict, names};
-use super::{ImportOptions, ImportPhase, ImportReport, ImportWatch, Tally};
+use super::batch::{ExistingRows, LineOutcome, names};
+use super::{ImportObserver, ImportOptions, ImportPhase, ImportReport, Tally};
 use crate::model::limits::IMPORT_BATCH;
 use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
 
-/// How often a batch is tried that is in somebody's way, and how long to wait before each further try.
+/// How often a batch that conflicts with another writer is tried, and the pause after the first try. Each later pause
+/// is longer.
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
-/// What a batch came to, once committed.
+/// Result of a batch.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct BatchOutcome {
     pub(super) written: u64,
-    pub(super) there: Vec<u64>,
-    pub(super) bad: Vec<(u64, Bad)>,
+    pub(super) existing: Vec<u64>,
+    pub(super) bad: Vec<(u64, LineError)>,
     pub(super) event: Option<AuditEvent>,
 }
 
@@ -38,22 +39,22 @@ impl Service {
         self: &Arc<Self>,
         context: &Context,
         options: ImportOptions,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        mut spooled: Spooled,
+        mut spooled: SpoolReader,
     ) -> Result<ImportReport, TransferError> {
         let (mut written, mut done) = (0, 0);
-        let lines = tally.lines - tally.bad.len() - tally.there.len();
+        let lines = tally.lines - tally.bad.len() - tally.existing.len();
         loop {
-            let batch = self.take(context, tally, &mut spooled)?;
+            let batch = self.next_batch(context, tally, &mut spooled)?;
             if batch.is_empty() {
                 return Ok(tally.report(written, None));
             }
             let mut tries = 1;
             let outcome = loop {
                 match self.write_batch(context, options, &batch).await {
-                    // Somebody else wrote the same meanwhile, or holds a lock, or the connection broke: where it broke in
-                    // the commit, what was written is found there.
+                    // Another writer wrote the same rows or holds a lock, or the connection broke. If it broke during
+                    // the commit, the next try finds the rows and skips them.
                     Err(TransferError::Store(
                         StoreError::Conflict(_) | StoreError::Unavailable(_) | StoreError::Busy(_),
                     )) if tries < TRIES => {
@@ -65,38 +66,38 @@ impl Service {
             };
             written += outcome.written;
             done += batch.len() as u64;
-            tally.found_there(&outcome.there);
+            tally.note_existing(&outcome.existing);
             for (line, bad) in outcome.bad {
-                tally.bad(watch, line, &bad);
+                tally.bad(observer, line, &bad);
             }
-            watch.progress(ImportPhase::Write, done, Some(lines));
+            observer.progress(ImportPhase::Write, done, Some(lines));
         }
     }
 
-    pub(super) async fn write_at_once(
+    pub(super) async fn write_in_one_transaction(
         self: &Arc<Self>,
         context: &Context,
         options: ImportOptions,
-        watch: &mut dyn ImportWatch,
+        observer: &mut dyn ImportObserver,
         tally: &mut Tally,
-        mut spooled: Spooled,
+        mut spooled: SpoolReader,
     ) -> Result<ImportReport, TransferError> {
         let (mut written, mut done) = (0, 0);
-        let lines = tally.lines - tally.bad.len() - tally.there.len();
+        let lines = tally.lines - tally.bad.len() - tally.existing.len();
         let mut tx = self.begin("import").await?;
         let mut last_event: Option<AuditEvent> = None;
         loop {
-            let batch = self.take(context, tally, &mut spooled)?;
+            let batch = self.next_batch(context, tally, &mut spooled)?;
             if batch.is_empty() {
                 break;
             }
-            let outcome = self.write_within(&mut *tx, context, options, &batch).await?;
-            tally.found_there(&outcome.there);
+            let outcome = self.write_batch_in(&mut *tx, context, options, &batch).await?;
+            tally.note_existing(&outcome.existing);
             if !outcome.bad.is_empty() {
                 for (line, bad) in outcome.bad {
-                    tally.bad(watch, line, &bad);
+                    tally.bad(observer, line, &bad);
                 }
-                let reason = "there are bad lines, and it was to be all or nothing";
+                let reason = "there are bad lines, and --all-or-nothing was given";
                 return Ok(tally.report(0, Some(reason)));
             }
             written += outcome.written;
@@ -106,7 +107,7 @@ impl Service {
             {
                 tx.insert_audit_events(std::slice::from_ref(&before)).await?;
             }
-            watch.progress(ImportPhase::Write, done, Some(lines));
+            observer.progress(ImportPhase::Write, done, Some(lines));
         }
         let report = tally.report(written, None);
         let Some(event) = last_event else { return Ok(report) };
@@ -114,24 +115,24 @@ impl Service {
         Ok(self.settle(context, Effect::Widens, committed.done(report)).await?)
     }
 
-    /// The next lines that are good still.
-    pub(super) fn take(
+    /// Returns the next records that are still good.
+    pub(super) fn next_batch(
         &self,
         context: &Context,
         tally: &Tally,
-        spooled: &mut Spooled,
+        spooled: &mut SpoolReader,
     ) -> Result<Batch, TransferError> {
         let creator = context.requester_name();
         let mut batch = Batch::new();
         while batch.len() < usize::from(IMPORT_BATCH) {
-            let read = |text: &str| json::parse(text, &Reading::default()).ok();
+            let read = |text: &str| json::parse(text, &ColumnOptions::default()).ok();
             let Some((line, record)) = spooled.next(read)? else { break };
             if tally.bad.contains(line) {
                 continue;
             }
-            // It was given an id when it was checked first, so this one is never used.
-            let (now, reading) = (self.clock.now(), &Reading::default());
-            let defaults = Defaults { now, creator: &creator, random: [0; 10], reading };
+            // The record got an id in the first check, so the empty randomness is never used.
+            let (now, columns) = (self.clock.now(), &ColumnOptions::default());
+            let defaults = Defaults { now, creator: &creator, random: [0; 10], columns };
             let stored = check(&record, &defaults).map_err(|_| {
                 TransferError::temporary(std::io::Error::from(std::io::ErrorKind::InvalidData))
             })?;
@@ -145,47 +146,47 @@ impl Service {
         context: &Context,
         options: ImportOptions,
         batch: &Batch,
-    ) -> Result<Outcome, TransferError> {
+    ) -> Result<BatchOutcome, TransferError> {
         let mut tx = self.begin("import").await?;
-        let mut outcome = self.write_within(&mut *tx, context, options, batch).await?;
+        let mut outcome = self.write_batch_in(&mut *tx, context, options, batch).await?;
         let Some(event) = outcome.event.take() else { return Ok(outcome) };
         let committed = self.commit(tx, &event).await?;
         Ok(self.settle(context, Effect::Widens, committed.done(outcome)).await?)
     }
 
-    /// Writes what is new of a batch. Without anything new, it has changed nothing.
-    pub(super) async fn write_within(
+    /// Writes the new credentials of a batch. If none is new, the transaction has changed nothing.
+    pub(super) async fn write_batch_in(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
         options: ImportOptions,
         batch: &[(u64, StoredCredential)],
-    ) -> Result<Outcome, TransferError> {
+    ) -> Result<BatchOutcome, TransferError> {
         let names = names(batch.iter().map(|(_, stored)| stored));
         if options.create_missing {
-            // Before any owner is locked, since names of workspaces come first in the order of locks.
+            // Before any owner is locked, because workspace names come first in the order of locks.
             let found = tx.peek_imported(&names).await?;
-            let surroundings = Surroundings::of(&found, true);
+            let existing = ExistingRows::new(&found, true);
             let is_orphan = |stored: &StoredCredential| {
-                matches!(surroundings.resolve(&mut stored.clone()), Verdict::Orphan)
+                matches!(existing.resolve(&mut stored.clone()), LineOutcome::OwnerMissing)
             };
             let orphans = batch.iter().map(|(_, stored)| stored).filter(|stored| is_orphan(stored));
             let orphans: Vec<_> = orphans.cloned().collect();
             if !orphans.is_empty() {
-                self.make_owners(tx, context, &orphans).await?;
+                self.create_owners(tx, context, &orphans).await?;
             }
         }
         let found = tx.find_imported(&names).await?;
-        let surroundings = Surroundings::of(&found, options.create_missing);
-        let mut outcome = Outcome::default();
+        let existing = ExistingRows::new(&found, options.create_missing);
+        let mut outcome = BatchOutcome::default();
         let mut new = Vec::new();
         for (line, stored) in batch {
             let mut stored = stored.clone();
-            match surroundings.resolve(&mut stored) {
-                Verdict::New => new.push(stored),
-                Verdict::There => outcome.there.push(*line),
-                Verdict::Bad(bad) => outcome.bad.push((*line, bad)),
-                Verdict::Orphan => outcome.bad.push((*line, unmakeable())),
+            match existing.resolve(&mut stored) {
+                LineOutcome::New => new.push(stored),
+                LineOutcome::Exists => outcome.existing.push(*line),
+                LineOutcome::Rejected(bad) => outcome.bad.push((*line, bad)),
+                LineOutcome::OwnerMissing => outcome.bad.push((*line, owner_cannot_be_created())),
             }
         }
         outcome.written = new.len() as u64;
@@ -210,7 +211,7 @@ impl Service {
         Ok(outcome)
     }
 
-    /// An event for each, so that each has its own story, from its beginning here.
+    /// Writes an event for each credential, so that the audit log of each starts with its import.
     async fn record_imported(
         &self,
         tx: &mut dyn WriteTx,
@@ -234,10 +235,10 @@ impl Service {
     }
 }
 
-fn unmakeable() -> Bad {
+fn owner_cannot_be_created() -> LineError {
     Invalid::new(
-        "its owner cannot be made: it was deleted here (`workspace put` and `user put` make it again), or its name is another's, or \
-         was until less than 30 days ago",
+        "its owner cannot be created: it was deleted here (`workspace put` or `user put` creates it again), or another \
+         workspace has its name or had it less than 30 days ago",
     )
     .into()
 }

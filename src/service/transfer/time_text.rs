@@ -1,13 +1,13 @@
-//! Times as other systems spell them.
+//! Spellings of times in other systems.
 
 use crate::model::{Invalid, Timestamp};
 
-/// What may stand there.
-const MUST_BE: &str = "must be a time: RFC 3339 as 2027-01-31T12:00:00Z, as Postgres prints it (2027-01-31 12:00:00.5+00; \
-     without a zone it is UTC), a date (its first moment, in UTC), or seconds, milliseconds or microseconds since 1970 of \
-     10, 13 or 16 digits";
+/// Description of the accepted spellings.
+const MUST_BE: &str = "must be a time: RFC 3339 (2027-01-31T12:00:00Z), the output of Postgres (2027-01-31 12:00:00.5+00; UTC without \
+     a zone), a date (its first moment in UTC), or seconds, milliseconds or microseconds since 1970 with 10, 13 or 16 \
+     digits";
 
-/// Reads one.
+/// Parses a time.
 pub(super) fn parse(text: &str) -> Result<Timestamp, Invalid> {
     let invalid = || Invalid::new(MUST_BE);
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -16,7 +16,8 @@ pub(super) fn parse(text: &str) -> Result<Timestamp, Invalid> {
     Timestamp::parse(&rfc3339(text).ok_or_else(invalid)?).map_err(|_| invalid())
 }
 
-/// By its digits alone: seconds have 10 from 2001 to 2286, milliseconds and microseconds of that time three and six more.
+/// Parses a number. Its unit follows from the number of digits: from 2001 to 2286 seconds have 10, and milliseconds and
+/// microseconds three and six more.
 fn since_epoch(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let number: i64 = whole.parse().ok()?;
@@ -29,13 +30,13 @@ fn since_epoch(text: &str) -> Option<Timestamp> {
     if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // What is finer than a microsecond is cut off.
+    // Digits beyond microseconds are cut off.
     let micros: i64 = format!("{fraction:0<6.6}").parse().ok()?;
     let part = if per == 1 { 0 } else { micros * per / 1_000_000 };
     Timestamp::from_unix_micros(number.checked_mul(per)?.checked_add(part)?)
 }
 
-/// A date, with a time of day after a blank or a T, with a zone of hours, or hours and minutes, or none.
+/// Turns a date, or a date and time with or without a zone, into RFC 3339.
 fn rfc3339(text: &str) -> Option<String> {
     let date = text.get(..10)?;
     let rest = &text[10..];
@@ -45,7 +46,7 @@ fn rfc3339(text: &str) -> Option<String> {
     let rest = rest.strip_prefix([' ', 'T', 't'])?;
     let zone = rest.find(['Z', 'z', '+', '-', ' ']).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone);
-    // Minutes without seconds are a time of day too.
+    // The seconds may be absent.
     let time = if time.len() == 5 { format!("{time}:00") } else { time.to_owned() };
     let zone = zone.trim_start();
     let digits = zone.get(1..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Export of everything that an import can bring back: the directory, credentials and callers.
+//! Export of a whole deployment: the directory, credentials and callers.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -11,7 +11,8 @@ use super::super::commit::Effect;
 use super::super::{Context, Service};
 use super::TransferError;
 use super::deployment::{
-    CallerSaid, CredentialSaid, MembershipSaid, Said, UserSaid, VERSION, WorkspaceSaid,
+    CallerRecord, DeploymentRecord, MembershipRecord, TaggedCredential, UserRecord, VERSION,
+    WorkspaceRecord,
 };
 use super::record::Record;
 use crate::model::limits::IMPORT_BATCH;
@@ -20,9 +21,9 @@ use crate::store::ExportFilter;
 
 const PAGE: u32 = IMPORT_BATCH as u32;
 
-/// Where it goes, and what went there. The owners are remembered, since what is made meanwhile may be of one who was not there
-/// when the owners were written; nothing else is.
-struct Writing<'o> {
+/// The output and what was written to it. Only the owners are remembered. They are needed because a credential created
+/// during the export may belong to an owner that was created after the owners were written.
+struct DeploymentExport<'o> {
     output: &'o mut (dyn Write + Send),
     progress: &'o mut (dyn FnMut(u64) + Send),
     records: u64,
@@ -30,22 +31,22 @@ struct Writing<'o> {
     users: HashSet<UserId>,
 }
 
-impl Writing<'_> {
-    fn line(&mut self, said: &impl Serialize) -> Result<(), TransferError> {
-        // Structs of strings, numbers and flags are always JSON.
-        let line = serde_json::to_string(said).unwrap_or_default();
+impl DeploymentExport<'_> {
+    fn line(&mut self, record: &impl Serialize) -> Result<(), TransferError> {
+        // A struct of strings, numbers and flags always serializes.
+        let line = serde_json::to_string(record).unwrap_or_default();
         writeln!(self.output, "{line}").map_err(TransferError::output)
     }
 
-    fn record(&mut self, said: &impl Serialize) -> Result<(), TransferError> {
+    fn record(&mut self, record: &impl Serialize) -> Result<(), TransferError> {
         self.records += 1;
-        self.line(said)
+        self.line(record)
     }
 }
 
 impl Service {
-    /// Writes all workspaces, users, memberships, credentials and callers; how many. Each page is of one moment and the whole is
-    /// not: stop writing, or export again.
+    /// Writes all workspaces, users, memberships, credentials and callers, and returns their number. Each page is a
+    /// consistent snapshot, but the whole export is not. For a consistent export, stop all writes.
     pub async fn export_deployment(
         &self,
         context: &Context,
@@ -53,26 +54,26 @@ impl Service {
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<u64, TransferError> {
         let (workspaces, users) = (HashSet::new(), HashSet::new());
-        let mut writing = Writing { output, progress, records: 0, workspaces, users };
+        let mut export = DeploymentExport { output, progress, records: 0, workspaces, users };
         let time = self.clock.now().to_string();
-        writing.line(&Said::Deployment { version: VERSION, time })?;
-        self.write_directory(&mut writing).await?;
-        self.write_credentials(&mut writing).await?;
+        export.line(&DeploymentRecord::Deployment { version: VERSION, time })?;
+        self.write_directory(&mut export).await?;
+        self.write_credentials(&mut export).await?;
         let mut after = None;
         loop {
             let callers = self.store.list_callers(after, PAGE).await?;
             for caller in &callers {
-                writing.record(&Said::Caller(CallerSaid::of(caller)))?;
+                export.record(&DeploymentRecord::Caller(CallerRecord::of(caller)))?;
             }
-            (writing.progress)(writing.records);
+            (export.progress)(export.records);
             after = callers.last().map(|caller| caller.id);
             if callers.len() < PAGE as usize {
                 break;
             }
         }
-        let records = writing.records;
-        writing.line(&Said::End { records })?;
-        writing.output.flush().map_err(TransferError::output)?;
+        let records = export.records;
+        export.line(&DeploymentRecord::End { records })?;
+        export.output.flush().map_err(TransferError::output)?;
         let entry = Entry {
             action: AuditAction::StoreExport,
             target: AuditTarget::Store,
@@ -87,7 +88,10 @@ impl Service {
         Ok(self.settle(context, Effect::Neutral, committed.done(records)).await?)
     }
 
-    async fn write_directory(&self, writing: &mut Writing<'_>) -> Result<(), TransferError> {
+    async fn write_directory(
+        &self,
+        export: &mut DeploymentExport<'_>,
+    ) -> Result<(), TransferError> {
         let mut after: Option<WorkspaceId> = None;
         loop {
             let page = self.store.list_workspaces(after.as_ref(), PAGE).await?;
@@ -95,11 +99,11 @@ impl Service {
             let policies = self.store.list_workspace_policies(&first.id, &last.id).await?;
             for workspace in &page {
                 let policy = policies.iter().find(|(id, _)| *id == workspace.id);
-                let said = WorkspaceSaid::of(workspace, policy.map(|(_, policy)| policy));
-                writing.record(&Said::Workspace(said))?;
-                writing.workspaces.insert(workspace.id.clone());
+                let record = WorkspaceRecord::of(workspace, policy.map(|(_, policy)| policy));
+                export.record(&DeploymentRecord::Workspace(record))?;
+                export.workspaces.insert(workspace.id.clone());
             }
-            (writing.progress)(writing.records);
+            (export.progress)(export.records);
             after = Some(last.id.clone());
         }
         let mut after: Option<UserId> = None;
@@ -107,10 +111,10 @@ impl Service {
             let page = self.store.list_users(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
             for user in &page {
-                writing.record(&Said::User(UserSaid::of(user)))?;
-                writing.users.insert(user.id.clone());
+                export.record(&DeploymentRecord::User(UserRecord::of(user)))?;
+                export.users.insert(user.id.clone());
             }
-            (writing.progress)(writing.records);
+            (export.progress)(export.records);
             after = Some(last.id.clone());
         }
         let mut after: Option<(WorkspaceId, UserId)> = None;
@@ -120,32 +124,36 @@ impl Service {
             let Some(last) = page.last() else { break };
             after = Some((last.workspace_id.clone(), last.user_id.clone()));
             for membership in &page {
-                if writing.workspaces.contains(&membership.workspace_id)
-                    && writing.users.contains(&membership.user_id)
+                if export.workspaces.contains(&membership.workspace_id)
+                    && export.users.contains(&membership.user_id)
                 {
-                    writing.record(&Said::Membership(MembershipSaid::of(membership)))?;
+                    export
+                        .record(&DeploymentRecord::Membership(MembershipRecord::of(membership)))?;
                 }
             }
-            (writing.progress)(writing.records);
+            (export.progress)(export.records);
         }
         Ok(())
     }
 
-    async fn write_credentials(&self, writing: &mut Writing<'_>) -> Result<(), TransferError> {
+    async fn write_credentials(
+        &self,
+        export: &mut DeploymentExport<'_>,
+    ) -> Result<(), TransferError> {
         let mut after = None;
         loop {
             let page = self.store.export_credentials(&ExportFilter::default(), after, PAGE).await?;
             for stored in &page {
                 let known = match &stored.credential.owner {
-                    Owner::Workspace(id) => writing.workspaces.contains(id),
-                    Owner::User { id, .. } => writing.users.contains(id),
+                    Owner::Workspace(id) => export.workspaces.contains(id),
+                    Owner::User { id, .. } => export.users.contains(id),
                 };
                 if !known {
                     continue;
                 }
-                writing.record(&CredentialSaid::of(&Record::of(stored)))?;
+                export.record(&TaggedCredential::of(&Record::of(stored)))?;
             }
-            (writing.progress)(writing.records);
+            (export.progress)(export.records);
             after = page.last().map(|last| last.credential.id);
             if page.len() < PAGE as usize {
                 return Ok(());

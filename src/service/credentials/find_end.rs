@@ -1,5 +1,5 @@
-//! How a credential came to its end, for an operator who holds its token and the store. No face asks this: whoever merely
-//! holds a dead token learns nothing from it.
+//! How a credential ended, for an operator with access to the store. No network face offers this, so that a stolen
+//! token reveals nothing about its credential.
 
 use serde_json::Value;
 
@@ -7,25 +7,26 @@ use crate::model::{AuditEvent, Credential, CredentialId, CredentialState, Timest
 use crate::service::{Result, Service};
 use crate::store::AuditFilter;
 
-/// Events in a page.
+/// Number of events in a page.
 const PAGE: u32 = 1_000;
 
-/// What ended a credential.
+/// How a credential ended.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct CredentialEnd {
     /// The credential.
     pub credential: Credential,
-    /// What it is: revoked, expired or disabled.
+    /// Revoked, expired or disabled.
     pub state: CredentialState,
-    /// Since when.
+    /// When it ended.
     pub time: Timestamp,
-    /// The event that says who did it; of an expiry, who set it. Nothing if the audit log no longer has it, or not yet.
+    /// Event that ended the credential, or for an expiry the event that set it. `None` if the audit log does not have
+    /// it, because it was purged or is not yet written.
     pub event: Option<AuditEvent>,
 }
 
 impl Service {
-    /// How this credential ended; nothing if it is alive or not there.
-    pub async fn end_of(&self, id: CredentialId) -> Result<Option<Ended>> {
+    /// Returns how this credential ended. `None` if it is active or does not exist.
+    pub async fn find_end(&self, id: CredentialId) -> Result<Option<CredentialEnd>> {
         let Some(credential) = self.store.find_credential(id).await? else { return Ok(None) };
         let state = credential.state(self.clock.now());
         let (field, time) = match state {
@@ -35,12 +36,12 @@ impl Service {
             CredentialState::Revoked => ("revoke_time", credential.revoke_time),
         };
         let Some(time) = time else { return Ok(None) };
-        let event = self.last_change_of(id, field).await?;
-        Ok(Some(Ended { credential, state, time, event }))
+        let event = self.find_last_change(id, field).await?;
+        Ok(Some(CredentialEnd { credential, state, time, event }))
     }
 
-    /// The newest event of a credential that changed this field.
-    async fn last_change_of(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
+    /// Returns the newest event that changed this field of the credential.
+    async fn find_last_change(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
         let filter = AuditFilter {
             target_kind: Some("credential".to_owned()),
             target_id: Some(id.to_string()),
@@ -51,12 +52,12 @@ impl Service {
             let page = self.store.list_audit_events(&filter, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(found) };
             after = Some(last.id);
-            found = page.into_iter().rfind(|event| changed(event, field)).or(found);
+            found = page.into_iter().rfind(|event| changes_field(event, field)).or(found);
         }
     }
 }
 
-fn changed(event: &AuditEvent, field: &str) -> bool {
+fn changes_field(event: &AuditEvent, field: &str) -> bool {
     let value = |text: &Option<String>| {
         let view: Value = serde_json::from_str(text.as_deref()?).ok()?;
         view.get(field).cloned()

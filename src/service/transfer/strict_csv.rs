@@ -1,67 +1,68 @@
-//! RFC 4180 to the letter, before the `csv` crate reads it: that one is lenient, and takes a quote that is never closed
-//! for the rest of the file. Whoever disagrees with it on where a record ends would read other credentials than it does.
-//! Nothing is taken apart here: bytes pass through, and with the first that does not belong the whole input is refused.
+//! Strict check of RFC 4180 in front of the `csv` crate. The crate is lenient: for example, a quote that is never
+//! closed swallows the rest of the file. A program that splits records differently would then see other credentials.
+//! This check does not parse. It passes the bytes on, and refuses the whole input at the first byte that breaks the
+//! rules.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 use crate::model::limits::IMPORT_RECORD_BYTES_MAX;
 
-/// What some programs put at the beginning of a file to say that it is UTF-8.
+/// Byte order mark that some programs write at the start of a UTF-8 file.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Where it is no CSV, and why.
+/// Where and why the input is malformed.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {reason}")]
-pub(super) struct NoCsv {
-    /// Where the record begins.
+pub(super) struct MalformedInput {
+    /// Line on which the record begins.
     pub(super) line: u64,
-    /// Never what stands there.
+    /// Description of the error. It never repeats the input.
     pub(super) reason: &'static str,
 }
 
-/// What came last.
+/// What the last byte was.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The end of a record, or of nothing: a line break here is an empty line.
+    /// The start of a record. A line break here makes an empty line.
     Between,
     /// A comma.
     Field,
-    /// Something in a field without quotes.
+    /// A byte of a field without quotes.
     Plain,
-    /// Something in a field with quotes.
+    /// A byte of a field with quotes.
     Quoted,
-    /// A quote in such a field: its end, or the first of two.
+    /// A quote in a field with quotes: the closing one, or the first of two.
     Quote,
-    /// A carriage return outside of quotes; whether it ends a record.
+    /// A carriage return outside quotes. `record` says whether it ends a record.
     Return { record: bool },
 }
 
-/// Bytes on their way to the `csv` crate.
-pub(super) struct Strict<R> {
+/// Checks bytes on their way to the `csv` crate.
+pub(super) struct StrictCsv<R> {
     input: R,
     state: State,
     line: u64,
-    /// Of the record that is being read.
+    /// Line on which the present record begins.
     begun: u64,
     length: usize,
     bytes: u64,
-    /// Where the records begin that were passed on and not yet asked for.
+    /// First lines of the records that were passed on but not yet claimed by `next_start`.
     starts: VecDeque<u64>,
 }
 
-impl<R: BufRead> Strict<R> {
+impl<R: BufRead> StrictCsv<R> {
     pub(super) fn new(input: R) -> Self {
         let (state, starts) = (State::Between, VecDeque::new());
         Self { input, state, line: 1, begun: 1, length: 0, bytes: 0, starts }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The line on which the next record begins that was not asked for.
+    /// Returns the line on which the next record begins.
     pub(super) fn next_start(&mut self) -> u64 {
         self.starts.pop_front().unwrap_or(self.line)
     }
@@ -85,8 +86,7 @@ impl<R: BufRead> Strict<R> {
             }
             (State::Quoted, _) | (State::Field | State::Quote, b'"') => State::Quoted,
             (State::Return { .. }, byte) if byte != b'\n' => {
-                return self
-                    .refuse("a carriage return that no line feed follows must be in quotes");
+                return self.refuse("a carriage return without a line feed must be in quotes");
             }
             (_, b'\n') => {
                 self.line += 1;
@@ -97,7 +97,7 @@ impl<R: BufRead> Strict<R> {
             (State::Quote, _) => {
                 return self.refuse("there is text between a closing quote and the comma after it");
             }
-            (_, b'"') => return self.refuse("a field that has quotes must stand in quotes"),
+            (_, b'"') => return self.refuse("a field that contains quotes must be in quotes"),
             (_, _) => State::Plain,
         };
         Ok(())
@@ -107,22 +107,22 @@ impl<R: BufRead> Strict<R> {
         match self.state {
             State::Quoted => self.refuse("a quote that opens in this record is never closed"),
             State::Return { record: true } => {
-                self.refuse("a carriage return that no line feed follows must be in quotes")
+                self.refuse("a carriage return without a line feed must be in quotes")
             }
             _ => Ok(()),
         }
     }
 
     fn refuse<T>(&self, reason: &'static str) -> Result<T> {
-        Err(Error::new(ErrorKind::InvalidData, NoCsv { line: self.begun, reason }))
+        Err(Error::new(ErrorKind::InvalidData, MalformedInput { line: self.begun, reason }))
     }
 }
 
-impl<R: BufRead> Read for Strict<R> {
+impl<R: BufRead> Read for StrictCsv<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut read = self.input.read(buffer)?;
         if self.bytes == 0 && buffer[..read].starts_with(BOM) {
-            // The crate would take it off too, where its own first read has all of it.
+            // The crate removes the mark only if its first read returns all of it.
             buffer.copy_within(BOM.len()..read, 0);
             self.bytes = BOM.len() as u64;
             read -= BOM.len();

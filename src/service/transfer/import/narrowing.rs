@@ -1,67 +1,68 @@
-//! What was taken away here since, and must not come back by a file from before: what a credential may do here and there, and
-//! what the audit log says was ended and is no longer there to be compared.
+//! Protection against an old file: rights that were taken away here since its export must not come back. Rows are
+//! compared field by field. For rows that no longer exist, the audit log says what was removed.
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::super::super::Service;
 use super::super::TransferError;
-use super::batch::Verdict;
+use super::batch::LineOutcome;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Credential, CredentialId, Invalid, IpAllowlist,
     Membership, Owner, Role, Timestamp,
 };
 use crate::store::{AuditFilter, StoredCredential};
 
-/// Events that are fetched at once.
+/// Number of events in a page.
 const PAGE: u32 = 1_000;
 
-/// Who may do less by a credential: whoever has it here, or whoever has it in the file.
+/// In which fields a credential has fewer rights here or in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Compared {
-    /// In what it is narrower here.
+pub(super) struct Narrowing {
+    /// Fields in which it has fewer rights here.
     pub(super) here: Vec<&'static str>,
-    /// In what it is narrower in the file.
-    pub(super) there: Vec<&'static str>,
+    /// Fields in which it has fewer rights in the file.
+    pub(super) in_file: Vec<&'static str>,
 }
 
-impl Compared {
-    /// A credential as it is here, and as it is in the file.
-    pub(super) fn of(here: &Credential, there: &Credential) -> Self {
+impl Narrowing {
+    /// Compares a credential here with the one in the file.
+    pub(super) fn of(here: &Credential, in_file: &Credential) -> Self {
         let mut compared = Self::default();
-        let (ours, theirs) = (here.revoke_time.is_some(), there.revoke_time.is_some());
+        let (ours, theirs) = (here.revoke_time.is_some(), in_file.revoke_time.is_some());
         compared.note("revoked", ours && !theirs, theirs && !ours);
         if ours || theirs {
-            // Whatever else it was, it is dead.
+            // The other fields do not matter for a revoked credential.
             return compared;
         }
-        let (ours, theirs) = (here.disable_time.is_some(), there.disable_time.is_some());
+        let (ours, theirs) = (here.disable_time.is_some(), in_file.disable_time.is_some());
         compared.note("disabled", ours && !theirs, theirs && !ours);
-        let (ours, theirs) = (end(here), end(there));
+        let (ours, theirs) = (end(here), end(in_file));
         compared.note("to expire earlier", ours < theirs, theirs < ours);
         let lacks =
             |one: &Credential, other: &Credential| !other.scopes.difference(one.scopes).is_empty();
-        compared.note("of fewer scopes", lacks(here, there), lacks(there, here));
-        let (ours, theirs) = (&here.ip_allowlist, &there.ip_allowlist);
-        let narrower = (refuses(ours, theirs), refuses(theirs, ours));
-        compared.note("of a narrower ip_allowlist", narrower.0, narrower.1);
-        let (ours, theirs) = (role(here), role(there));
+        compared.note("of fewer scopes", lacks(here, in_file), lacks(in_file, here));
+        let (ours, theirs) = (&here.ip_allowlist, &in_file.ip_allowlist);
+        let narrowing = (refuses(ours, theirs), refuses(theirs, ours));
+        compared.note("of a narrower ip_allowlist", narrowing.0, narrowing.1);
+        let (ours, theirs) = (role(here), role(in_file));
         compared.note("of a lower max_role", ours < theirs, theirs < ours);
         compared
     }
 
-    /// Of two sets each may be narrower than the other.
-    fn note(&mut self, what: &'static str, here: bool, there: bool) {
+    /// Records a difference. One of two sets need not contain the other, so both sides may have fewer rights.
+    fn note(&mut self, what: &'static str, here: bool, in_file: bool) {
         self.here.extend(here.then_some(what));
-        self.there.extend(there.then_some(what));
+        self.in_file.extend(in_file.then_some(what));
     }
 }
 
-/// Never comes last.
+/// Sorts a credential that never expires last.
 fn end(credential: &Credential) -> (bool, Option<Timestamp>) {
     (credential.expire_time.is_none(), credential.expire_time)
 }
 
-/// Whether it refuses addresses that the other does not, as far as their entries show; one without entries refuses none.
+/// Whether the first list refuses addresses that the second allows. Only the texts of the entries are compared. An
+/// empty list refuses none.
 fn refuses(one: &IpAllowlist, other: &IpAllowlist) -> bool {
     let entries =
         |list: &IpAllowlist| list.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
@@ -78,14 +79,14 @@ fn role(credential: &Credential) -> Option<Role> {
     }
 }
 
-/// What was ended here and has no row any more, by the audit log, as far back as that goes.
+/// Memberships and credentials that were removed here and no longer have a row, as far as the audit log goes back.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct Removed {
     memberships: HashSet<String>,
     purged: HashSet<CredentialId>,
 }
 
-impl Gone {
+impl Removed {
     /// Whether this membership was removed.
     pub(super) fn has_membership(&self, membership: &Membership) -> bool {
         let (workspace, user) = (&membership.workspace_id, &membership.user_id);
@@ -93,40 +94,40 @@ impl Gone {
         self.memberships.contains(&id)
     }
 
-    /// Whether this credential died and was dropped, and is alive in the file.
+    /// Whether this credential is not revoked in the file but was purged here.
     pub(super) fn has_credential(&self, credential: &Credential) -> bool {
         credential.revoke_time.is_none() && self.purged.contains(&credential.id)
     }
 
-    /// The same of a line whose credential is not there.
-    pub(super) fn has(&self, stored: &StoredCredential, verdict: &Verdict) -> bool {
-        let is_new = matches!(verdict, Verdict::New | Verdict::Orphan);
+    /// Whether the line would bring back a purged credential.
+    pub(super) fn forbids(&self, stored: &StoredCredential, outcome: &LineOutcome) -> bool {
+        let is_new = matches!(outcome, LineOutcome::New | LineOutcome::OwnerMissing);
         is_new && self.has_credential(&stored.credential)
     }
 }
 
-/// What is said of such a line where nothing else goes with it.
-pub(super) fn buried() -> Verdict {
-    let reason = "id: this credential died here and was dropped: it stays dead; left out, the id makes it another one";
-    Verdict::Bad(Invalid::new(reason).into())
+/// Returns the outcome for such a line.
+pub(super) fn purged_error() -> LineOutcome {
+    let reason = "id: this credential was purged here, and stays ended. Without an id it is imported as a new credential";
+    LineOutcome::Rejected(Invalid::new(reason).into())
 }
 
 impl Service {
-    /// Asks the audit log.
-    pub(super) async fn gone(&self) -> Result<Gone, TransferError> {
-        let mut gone = Gone::default();
+    /// Reads the removed memberships and credentials from the audit log.
+    pub(super) async fn load_removed(&self) -> Result<Removed, TransferError> {
+        let mut removed = Removed::default();
         self.each_event(AuditAction::MembershipDelete, |event| {
-            gone.memberships.insert(event.target_id);
+            removed.memberships.insert(event.target_id);
         })
         .await?;
         self.each_event(AuditAction::CredentialPurge, |event| {
-            gone.purged.extend(CredentialId::parse(&event.target_id));
+            removed.purged.extend(CredentialId::parse(&event.target_id));
         })
         .await?;
-        Ok(gone)
+        Ok(removed)
     }
 
-    /// Every event of this action that found something to do.
+    /// Calls `each` for every event of this action that removed something.
     async fn each_event(
         &self,
         action: AuditAction,
