@@ -107,7 +107,7 @@ fn refusal_without_token(denial: Denial) -> Refusal {
     Refusal {
         status,
         denial: denial.as_str(),
-        www_authenticate: www_authenticate(&decision, ScopeSet::EMPTY),
+        www_authenticate: www_authenticate(&decision, ScopeSet::NONE),
         problem: Value::Object(problem(status, denial.as_str(), decision.explanation())),
     }
 }

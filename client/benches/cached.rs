@@ -1,9 +1,10 @@
-//! How long a verification from the client's memory takes, one by one: a loop with a clock. Needs a service and a key:
+//! Latency of a verification from the client's cache, measured one by one. Needs a running service and a key:
 //!
 //!     sophic-auth dev --output json
 //!     SOPHIC_AUTH_ENDPOINT=… SOPHIC_AUTH_CALLER_TOKEN=… SOPHIC_AUTH_BENCH_KEY=… cargo bench -p sophic-auth-client
 //!
-//! Prints nanoseconds as JSON, the clock's own share in them, and how many calls were made meanwhile.
+//! Prints as JSON the latency in nanoseconds, the cost of reading the clock that it includes, and the number of calls
+//! to the service during the run.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ async fn measure(key: &str) -> Result<(), Box<dyn std::error::Error>> {
     let clock = spans(async || {}).await;
     let calls = counters.calls.load(Ordering::Relaxed);
     let taken = spans(async || {
-        // What goes wrong shows in the calls, or in the end.
+        // An error shows in the number of calls, or in the result.
         let _ = black_box(client.introspect(black_box(&presented)).await);
     })
     .await;
@@ -49,20 +50,20 @@ async fn measure(key: &str) -> Result<(), Box<dyn std::error::Error>> {
         "clock_ns": at(&clock, 500),
         "calls": calls,
     });
-    #[expect(clippy::print_stdout, reason = "a benchmark has no other voice")]
+    #[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
     {
         println!("{result}");
     }
     Ok(())
 }
 
-/// How long each run took, in ascending order.
+/// Returns the duration of each run in nanoseconds, in ascending order.
 async fn spans(run: impl AsyncFn()) -> Vec<u64> {
     let mut spans = Vec::with_capacity(VERIFICATIONS);
     for _ in 0..VERIFICATIONS {
-        let begun = Instant::now();
+        let start = Instant::now();
         run().await;
-        spans.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        spans.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
     }
     spans.sort_unstable();
     spans

@@ -1,4 +1,4 @@
-//! Making calls: who calls, how long a call may take, and when it may be made again.
+//! Calls to the service: authentication of the caller, deadlines and retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tower::util::rng::HasherRng;
 use crate::error::Error;
 use crate::observe::{Event, Observer};
 
-/// Puts the caller's token into each call.
+/// Adds the caller's token to each call.
 #[derive(Clone)]
 pub struct Caller(pub(crate) Option<MetadataValue<Ascii>>);
 
@@ -31,29 +31,29 @@ impl Interceptor for Caller {
     }
 }
 
-/// A channel on which each call says who calls.
+/// A channel that authenticates each call.
 pub type Authenticated = InterceptedService<Channel, Caller>;
 
-/// Whether a call that failed may be made once more, though it may have been carried out.
+/// Whether a failed call may be retried, even though the service may have carried it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
-    /// It changes nothing, or nothing more the second time.
-    Safe,
-    /// It would do its work twice.
-    Never,
+pub(crate) enum Idempotency {
+    /// The second call changes nothing.
+    Idempotent,
+    /// The second call would repeat the work.
+    NotIdempotent,
 }
 
-impl Again {
-    /// A call with this `request_id` makes no second credential; one without may.
-    pub(crate) fn with(request_id: &str) -> Self {
-        if request_id.is_empty() { Self::Never } else { Self::Safe }
+impl Idempotency {
+    /// A call with a `request_id` creates one credential at most. Without one, a retry may create a second.
+    pub(crate) fn by_request_id(request_id: &str) -> Self {
+        if request_id.is_empty() { Self::NotIdempotent } else { Self::Idempotent }
     }
 }
 
-/// What all calls share.
+/// State that all calls share.
 pub(crate) struct Calls {
-    /// Of ten calls one may be made again, and ten a second in any case: a service that comes up after an outage must not
-    /// meet a storm.
+    /// Retry budget: one retry for ten calls, and ten a second in any case. It keeps retries from overloading a service
+    /// that recovers from an outage.
     budget: TpsBudget,
     attempts_max: u32,
     observer: Option<Arc<dyn Observer>>,
@@ -64,18 +64,19 @@ impl Calls {
         Self { budget: TpsBudget::new(Duration::from_secs(10), 10, 0.1), attempts_max, observer }
     }
 
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn notify(&self, event: Event) {
         if let Some(observer) = &self.observer {
             observer.observe(event);
         }
     }
 
-    /// Makes a call, and makes it again while that is safe, the service is out of reach, and there is time.
+    /// Makes a call. Retries it while it is idempotent, the service is unavailable, and attempts, budget and time are
+    /// left.
     pub(crate) async fn make<M, R, F>(
         &self,
         method: &'static str,
         message: M,
-        again: Again,
+        idempotency: Idempotency,
         timeout: Duration,
         call: impl Fn(Request<M>) -> F,
     ) -> Result<R, Error>
@@ -96,20 +97,20 @@ impl Calls {
                 Ok(Err(status)) => status.code(),
                 Err(_) => Code::DeadlineExceeded,
             };
-            self.tell(Event::Called { method, code, took: begun.elapsed() });
+            self.notify(Event::Called { method, code, took: begun.elapsed() });
             let error = match outcome {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => Error::from(status),
                 Err(_) => return Err(Error::deadline()),
             };
-            let may = again == Again::Safe
+            let may = idempotency == Idempotency::Idempotent
                 && error.kind() == crate::ErrorKind::Unavailable
                 && attempt < self.attempts_max
                 && self.budget.withdraw();
             if !may {
                 return Err(error);
             }
-            // The service knows better than a guess when it will be back; the guess adds what keeps callers apart.
+            // The service's own delay is better than a guess. The backoff is added to keep callers apart.
             let asked = error.retry_after().unwrap_or(Duration::ZERO);
             if Instant::now() + asked >= deadline {
                 return Err(error);
@@ -120,15 +121,15 @@ impl Calls {
             if tokio::time::timeout_at(deadline, wait).await.is_err() {
                 return Err(error);
             }
-            self.tell(Event::Retried { method });
+            self.notify(Event::Retried { method });
         }
         Err(Error::deadline())
     }
 }
 
-/// Waits that double, with half as much again by chance.
+/// Returns an exponential backoff with a jitter of 50 %.
 pub(crate) fn backoff(min: Duration, max: Duration) -> ExponentialBackoff<HasherRng> {
-    // It refuses only a least wait above the most, or a share of chance that is no number.
+    // It fails only if the bounds are out of order or the jitter is not a number.
     ExponentialBackoffMaker::new(min, max, 0.5, HasherRng::default())
         .expect("the bounds are constants in order")
         .make_backoff()

@@ -1,4 +1,4 @@
-//! The client: introspection, from memory where that is as good as asking.
+//! The client: introspection, from the cache where a cached answer is as good as a new one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cache::{Cache, KeyRef};
-use crate::call::{Again, Authenticated, Caller, Calls};
-use crate::clock::Moment;
+use crate::call::{Authenticated, Caller, Calls, Idempotency};
+use crate::clock::BootInstant;
 use crate::config::Builder;
 use crate::error::{Error, ErrorKind};
-use crate::flights::{Boarding, CallFuture, Flights, landed};
+use crate::in_flight::{CallFuture, InFlightCalls, JoinOutcome, await_outcome};
 use crate::introspection::Introspection;
 use crate::observe::Event;
 use crate::pb::auth_service_client::AuthServiceClient;
@@ -22,17 +22,17 @@ use crate::pb::{BatchIntrospectRequest, IntrospectRequest};
 use crate::presented::Presented;
 use crate::watch;
 
-/// A longer name is no workspace's, and is not worth remembering.
+/// Longer names cannot be those of workspaces, so their answers are not cached.
 const WORKSPACE_BYTES_MAX: usize = 64;
 
-/// Asks the service. Cheap to clone: clones share connection and memory.
+/// Client of the service. Cheap to clone: clones share the connection and the cache.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     link: Link,
     cache: Option<Arc<Cache>>,
-    flights: Flights,
+    in_flight: InFlightCalls,
     imported: bool,
     watch: Option<JoinHandle<()>>,
 }
@@ -45,7 +45,7 @@ impl Drop for Inner {
     }
 }
 
-/// What it takes to make a call.
+/// Connection to the service, with everything that a call needs.
 #[derive(Clone)]
 pub(crate) struct Link {
     channel: Channel,
@@ -56,7 +56,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The generated client of `AuthService`.
+    /// Returns the generated client of `AuthService`.
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
         AuthServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
     }
@@ -71,21 +71,23 @@ impl Link {
             let mut auth = auth.clone();
             async move { auth.introspect(request).await }
         };
-        let response = self.calls.make("Introspect", request, Again::Safe, self.timeout, call);
+        let response =
+            self.calls.make("Introspect", request, Idempotency::Idempotent, self.timeout, call);
         Ok(Introspection::new(response.await?))
     }
 }
 
 impl Client {
-    /// A client of the service at this URL, as `https://auth.internal:7431`.
+    /// Returns a builder for a client of the service at this URL, such as `https://auth.internal:7431`.
     pub fn builder(endpoint: impl Into<String>) -> Builder {
         Builder::new(endpoint)
     }
 
-    /// A client of the service that `SOPHIC_AUTH_ENDPOINT` names, as the caller whose token `SOPHIC_AUTH_CALLER_TOKEN` is.
+    /// Returns a builder for a client of the service at `SOPHIC_AUTH_ENDPOINT`, with the caller token in
+    /// `SOPHIC_AUTH_CALLER_TOKEN`.
     ///
     /// # Errors
-    /// If the endpoint is not set.
+    /// Fails if the endpoint is not set.
     pub fn from_env() -> Result<Builder, Error> {
         Builder::from_env()
     }
@@ -111,22 +113,24 @@ impl Client {
             timeout: builder.timeout,
             management_timeout: builder.management_timeout,
         };
-        let flights = Flights::default();
-        Self(Arc::new(Inner { link, cache, flights, imported: builder.imported, watch }))
+        let in_flight = InFlightCalls::default();
+        Self(Arc::new(Inner { link, cache, in_flight, imported: builder.imported, watch }))
     }
 
     pub(crate) fn link(&self) -> &Link {
         &self.0.link
     }
 
-    /// Says whose token it is, and whether it may do what it is presented for. A bad token is an answer, not an error.
+    /// Returns whose token it is, and whether it may do what it is presented for. A bad token is an answer, not an
+    /// error.
     ///
-    /// Dropping the future leaves the call to others who wait for the same.
+    /// Dropping the future does not cancel the call if other requests wait for the same answer.
     ///
     /// # Errors
-    /// If the service cannot be asked, or does not let this caller ask. Then nobody knows: refuse.
+    /// Fails if the service is unavailable, or refuses this caller. Then the token's validity is unknown: refuse the
+    /// request.
     pub async fn introspect(&self, presented: &Presented<'_>) -> Result<Introspection, Error> {
-        let digest = match self.off_line(presented) {
+        let digest = match self.answer_offline(presented) {
             Ok(digest) => digest,
             Err(refusal) => return Ok(refusal),
         };
@@ -136,42 +140,43 @@ impl Client {
             return inner.link.introspect(presented.to_request()).await;
         };
         let key = key(&digest, presented);
-        let now = Moment::now();
+        let now = BootInstant::now();
         if let Some(answer) = cache.get(&key, presented.at_least_revision, now) {
-            inner.link.calls.tell(Event::Hit);
+            inner.link.calls.notify(Event::Hit);
             return Ok(answer);
         }
         match self.ask(cache, &key, presented, now).await {
             Err(error) if error.is_outage() && presented.at_least_revision == 0 => {
-                let answer = cache.get_bridging(&key, Moment::now()).ok_or(error)?;
-                inner.link.calls.tell(Event::Bridged);
+                let answer = cache.get_bridging(&key, BootInstant::now()).ok_or(error)?;
+                inner.link.calls.notify(Event::Bridged);
                 Ok(answer)
             }
             outcome => outcome,
         }
     }
 
-    /// The answer, if it is in memory and as good as asking. Does not wait for anything.
+    /// Returns the answer if the cache has one that is as good as a new one. Never waits.
     pub fn introspect_cached(&self, presented: &Presented<'_>) -> Option<Introspection> {
-        let digest = match self.off_line(presented) {
+        let digest = match self.answer_offline(presented) {
             Ok(digest) => digest,
             Err(refusal) => return Some(refusal),
         };
         let cache = self.0.cache.as_ref().filter(|_| !presented.fresh)?;
         let answer =
-            cache.get(&key(&digest, presented), presented.at_least_revision, Moment::now())?;
-        self.0.link.calls.tell(Event::Hit);
+            cache.get(&key(&digest, presented), presented.at_least_revision, BootInstant::now())?;
+        self.0.link.calls.notify(Event::Hit);
         Some(answer)
     }
 
-    /// Asks several at once, in one call past this client's memory, and answers in their order. At most 1,000.
+    /// Introspects up to 1,000 tokens in one call, which bypasses the client's cache. The answers are in the order of
+    /// the questions.
     ///
-    /// One that the service did not look up, since this caller has asked about too many tokens that nobody knows, is refused in
-    /// its place: [`Denial::UnknownTokensTooMany`](crate::Denial::UnknownTokensTooMany), status 429. It says nothing of the
-    /// token: ask again in a moment.
+    /// The service does not look up further tokens of a caller that has asked about too many unknown ones. It refuses
+    /// each with [`Denial::UnknownTokensTooMany`](crate::Denial::UnknownTokensTooMany), status 429. That says nothing
+    /// about the token. Ask again later.
     ///
     /// # Errors
-    /// As [`introspect`](Self::introspect).
+    /// As for [`introspect`](Self::introspect).
     pub async fn introspect_batch(
         &self,
         presented: &[Presented<'_>],
@@ -184,71 +189,82 @@ impl Client {
             async move { auth.batch_introspect(request).await }
         };
         let request = BatchIntrospectRequest { requests };
-        let made = link.calls.make("BatchIntrospect", request, Again::Safe, link.timeout, call);
+        let made = link.calls.make(
+            "BatchIntrospect",
+            request,
+            Idempotency::Idempotent,
+            link.timeout,
+            call,
+        );
         let responses = made.await?.responses;
         if responses.len() == presented.len() {
             Ok(responses.into_iter().map(Introspection::new).collect())
         } else {
-            Err(Error::plain(ErrorKind::Internal, "the batch was not answered one by one"))
+            Err(Error::plain(
+                ErrorKind::Internal,
+                "the answer to the batch has another length than the batch",
+            ))
         }
     }
 
-    /// Whether answers may come from memory just now.
+    /// Whether the cache can answer at present.
     pub fn is_watching(&self) -> bool {
-        self.0.cache.as_ref().is_some_and(|cache| Moment::now() < cache.fresh_until())
+        self.0.cache.as_ref().is_some_and(|cache| BootInstant::now() < cache.fresh_until())
     }
 
-    /// What can be said without the service: nothing presented, or what cannot be a token.
-    fn off_line(&self, presented: &Presented<'_>) -> Result<[u8; 32], Introspection> {
+    /// Returns the digest to look up, or the answer if no call is needed: no token was presented, or the text cannot be
+    /// a token.
+    fn answer_offline(&self, presented: &Presented<'_>) -> Result<[u8; 32], Introspection> {
         if presented.token.is_empty() {
             return Err(Introspection::missing());
         }
         digest_of_presented(presented.token, self.0.imported).ok_or_else(|| {
-            self.0.link.calls.tell(Event::Malformed);
+            self.0.link.calls.notify(Event::Malformed);
             Introspection::unknown()
         })
     }
 
-    /// Asks the service, together with whoever asks the same.
+    /// Asks the service, or waits for a call in flight with the same question.
     async fn ask(
         &self,
         cache: &Arc<Cache>,
         key: &KeyRef<'_>,
         presented: &Presented<'_>,
-        now: Moment,
+        now: BootInstant,
     ) -> Result<Introspection, Error> {
         let inner = &self.0;
         if presented.at_least_revision > 0 {
-            inner.link.calls.tell(Event::Miss);
+            inner.link.calls.notify(Event::Miss);
             return inner.link.introspect(presented.to_request()).await;
         }
-        let begun = cache.begin(now);
+        let started = cache.begin_fill(now);
         let fill = || -> CallFuture {
             let (link, cache, key) = (inner.link.clone(), Arc::clone(cache), key.to_key());
             let request = presented.to_request();
             Box::pin(async move {
                 let answer = link.introspect(request).await?;
-                cache.keep(key, answer.clone(), &begun);
+                cache.insert(key, answer.clone(), &started);
                 Ok(answer)
             })
         };
-        let may_join = |theirs: &_| cache.may_join(theirs, now);
-        let look_again = || cache.get(key, 0, now);
-        let landing = match inner.flights.board(key, begun, may_join, look_again, fill) {
-            Boarding::Landed(answer) => {
-                inner.link.calls.tell(Event::Hit);
-                return Ok(answer);
-            }
-            Boarding::Joined(landing) => {
-                inner.link.calls.tell(Event::Joined);
-                landing
-            }
-            Boarding::Began(landing) => {
-                inner.link.calls.tell(Event::Miss);
-                landing
-            }
-        };
-        landed(landing).await
+        let may_join = |other: &_| cache.may_join(other, now);
+        let look_up_again = || cache.get(key, 0, now);
+        let receiver =
+            match inner.in_flight.join_or_start(key, started, may_join, look_up_again, fill) {
+                JoinOutcome::Answered(answer) => {
+                    inner.link.calls.notify(Event::Hit);
+                    return Ok(answer);
+                }
+                JoinOutcome::Joined(receiver) => {
+                    inner.link.calls.notify(Event::Joined);
+                    receiver
+                }
+                JoinOutcome::Started(receiver) => {
+                    inner.link.calls.notify(Event::Miss);
+                    receiver
+                }
+            };
+        await_outcome(receiver).await
     }
 }
 

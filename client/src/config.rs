@@ -1,4 +1,4 @@
-//! How a client is set up.
+//! Configuration of a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::observe::Observer;
 
-/// Where the service is.
+/// Variable with the URL of the service.
 pub const ENDPOINT_VARIABLE: &str = "SOPHIC_AUTH_ENDPOINT";
-/// The caller's service token.
+/// Variable with the caller's service token.
 pub const CALLER_TOKEN_VARIABLE: &str = "SOPHIC_AUTH_CALLER_TOKEN";
 
-/// Sets up a [`Client`]. `Debug` shows no secret.
+/// Builder of a [`Client`]. Its `Debug` shows no secret.
 #[must_use]
 pub struct Builder {
     endpoint: String,
@@ -76,77 +76,79 @@ impl Builder {
         })
     }
 
-    /// Says who calls, by its service token (`sophic_svc_...`).
+    /// Authenticates the caller by its service token (`sophic_svc_...`).
     pub fn caller_token(self, token: impl Into<String>) -> Self {
         Self { caller_token: Some(token.into()), ..self }
     }
 
-    /// Says who calls, by a client certificate and its key, in PEM.
+    /// Authenticates the caller by a client certificate and its key, in PEM.
     pub fn client_certificate(self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         Self { identity: Some(Identity::from_pem(certificate, key)), ..self }
     }
 
-    /// Believes certificates that this CA signed, in PEM, in place of those that browsers believe.
+    /// Trusts certificates that this CA signed, in PEM, in place of the public CAs.
     pub fn ca_certificate(self, certificate: impl AsRef<[u8]>) -> Self {
         Self { ca: Some(Certificate::from_pem(certificate)), ..self }
     }
 
-    /// Sends tokens in the clear beyond loopback: only where the network itself is protected.
+    /// Allows plaintext connections beyond loopback. Use it only if the network itself is protected.
     pub fn insecure(self, insecure: bool) -> Self {
         Self { insecure, ..self }
     }
 
-    /// How long an introspection may take, with all tries; 5 s.
+    /// Deadline of an introspection, including retries. The default is 5 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// How long any other call may take; 30 s, for one that takes something away returns only when no replica can answer as
-    /// before, and a replica that died without a word is waited for.
+    /// Deadline of any other call. The default is 30 s, because a call that narrows access returns only when no replica
+    /// can answer as before, and waits for a crashed replica's lease to expire.
     pub fn management_timeout(self, management_timeout: Duration) -> Self {
         Self { management_timeout, ..self }
     }
 
-    /// How often a call is made at the most, that may be made again and finds the service out of reach; 4.
+    /// Most attempts of an idempotent call while the service is unavailable, including the first. The default is 4.
     pub fn attempts_max(self, attempts_max: u32) -> Self {
         Self { attempts_max: attempts_max.max(1), ..self }
     }
 
-    /// Asks about tokens that do not look like ours too, as the service does with `--accept-imported-tokens`.
+    /// Also asks about tokens of other systems, as a service with `--accept-imported-tokens` does.
     pub fn accept_imported_tokens(self, imported: bool) -> Self {
         Self { imported, ..self }
     }
 
-    /// Remembers nothing, and follows no changes: each introspection is a call.
+    /// Disables the cache and the Watch stream. Each introspection is a call.
     pub fn without_cache(self) -> Self {
         Self { cache: None, ..self }
     }
 
-    /// How many answers to remember; 10,000. Refusals of unknown tokens are remembered apart from them, as many again.
+    /// Capacity of the cache in answers. The default is 10,000. Refusals of unknown tokens have a cache of their own,
+    /// of the same capacity.
     pub fn answers_max(self, answers_max: usize) -> Self {
         self.cached(|cache| cache.answers_max = answers_max.max(1))
     }
 
-    /// How old the last checkpoint may be for an answer from memory; 3 s. A token that was revoked is refused no later than
-    /// this after, even if every word of it is lost. The service sends a checkpoint each second: below 2 s the cache would
-    /// be blind at times.
+    /// Age up to which the last checkpoint allows answers from the cache. The default is 3 s. A revoked token is
+    /// refused within this time even if no change arrives. The service sends a checkpoint every second, so below 2 s
+    /// the cache would be unusable at times.
     pub fn checkpoint_max(self, checkpoint_max: Duration) -> Self {
         self.cached(|cache| cache.checkpoint_max = checkpoint_max)
     }
 
-    /// How long to remember that a token is unknown; 1 s.
+    /// How long an unknown token is cached. The default is 1 s.
     pub fn unknown_ttl(self, unknown_ttl: Duration) -> Self {
         self.cached(|cache| cache.unknown_ttl = unknown_ttl)
     }
 
-    /// While the service is out of reach, goes on answering what was good when it was last heard of, for so long after the
-    /// last checkpoint grew too old, and says so: [`Introspection::is_stale`](crate::Introspection::is_stale). Never past
-    /// an answer's own lifetime. By default it does not, for nobody can know what was revoked meanwhile.
+    /// While the service is unavailable, goes on giving cached answers for this long after the last checkpoint grew too
+    /// old, up to each answer's lifetime. Such answers are marked:
+    /// [`Introspection::is_stale`](crate::Introspection::is_stale). The default is zero, because tokens may have been
+    /// revoked meanwhile.
     pub fn bridge_outage(self, bridge_outage: Duration) -> Self {
         self.cached(|cache| cache.bridge_outage = bridge_outage)
     }
 
-    /// Tells this of what happens.
+    /// Notifies this observer of events.
     pub fn observer(self, observer: Arc<dyn Observer>) -> Self {
         Self { observer: Some(observer), ..self }
     }
@@ -156,11 +158,11 @@ impl Builder {
         self
     }
 
-    /// The client. It connects when it is first used, or at once for Watch, and again by itself whenever it has to; so this
-    /// fails only if it never could. Must be called within a Tokio runtime.
+    /// Builds the client. It connects on first use, or at once if it follows Watch, and reconnects by itself. Must be
+    /// called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config).
+    /// Fails with [`ErrorKind::Config`](crate::ErrorKind::Config) if the configuration can never work.
     pub fn build(self) -> Result<Client, Error> {
         let endpoint = self.to_endpoint()?;
         let bearer = self.caller_token.as_deref().map(bearer).transpose()?;
@@ -171,8 +173,9 @@ impl Builder {
     }
 
     fn to_endpoint(&self) -> Result<Endpoint, Error> {
-        let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .map_err(|_| Error::config("the endpoint is not a URL, as http://127.0.0.1:7431"))?;
+        let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(|_| {
+            Error::config("the endpoint is not a URL such as http://127.0.0.1:7431")
+        })?;
         let host = endpoint.uri().host().unwrap_or_default().to_owned();
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(2))
@@ -190,13 +193,15 @@ impl Builder {
                     Some(identity) => tls.identity(identity.clone()),
                     None => tls,
                 };
-                endpoint
-                    .tls_config(tls)
-                    .map_err(|_| Error::config("the CA or client certificate or key does not load"))
+                endpoint.tls_config(tls).map_err(|_| {
+                    Error::config(
+                        "the CA certificate, the client certificate or its key cannot be loaded",
+                    )
+                })
             }
             Some("http") if self.insecure || is_loopback(&host) => Ok(endpoint),
             Some("http") => Err(Error::config(
-                "the endpoint is in the clear and not a loopback address: tokens could be read on the way. \
+                "the endpoint is plaintext and not a loopback address, so tokens could be read on the way. \
                  Use https, or insecure(true) if the network itself is protected",
             )),
             _ => Err(Error::config("the endpoint must begin with http:// or https://")),

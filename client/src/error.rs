@@ -1,48 +1,48 @@
-//! What can go wrong with a call. A bad presented token is none of it: that is an answer.
+//! Errors of calls. A bad presented token is not an error but an answer.
 
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// What a caller can do about a failure.
+/// The kind of a failure, by what a caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// How the client is set up cannot work.
+    /// The client's configuration is wrong.
     Config,
-    /// The service does not know this caller: its token or certificate is wrong.
+    /// The service does not accept the caller's token or certificate.
     Unauthenticated,
-    /// The caller, or the user it acts for, may not.
+    /// The caller, or the user it acts for, lacks permission.
     PermissionDenied,
-    /// What was sent is wrong; see [`Error::violations`].
+    /// The request is invalid. See [`Error::violations`].
     Invalid,
-    /// It is not there, or may not be seen.
+    /// The object does not exist, or is hidden from the caller.
     NotFound,
-    /// It is there already.
+    /// The object already exists.
     AlreadyExists,
-    /// Something else has to be done first, or it has changed meanwhile (an etag that does not fit).
+    /// The object is in another state than the call requires, or its etag does not match.
     Conflict,
-    /// Too much at once; try again later.
+    /// Too many requests. Try again later.
     Exhausted,
-    /// The service did not answer in time. What was asked may have happened.
+    /// The service did not answer in time. It may have carried out the call.
     Deadline,
-    /// The service or its store is out of reach. What was asked may have happened.
+    /// The service or its store is unavailable. It may have carried out the call.
     Unavailable,
-    /// A fault of the service, or an answer that makes no sense.
+    /// A bug in the service, or a malformed answer.
     Internal,
 }
 
-/// A field that is not as it must be.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The field's path in the request.
+    /// Path of the field in the request.
     pub field: String,
-    /// What is wrong and what is allowed.
+    /// What is wrong, and what is allowed.
     pub description: String,
 }
 
-/// A call that failed. It holds no token: not the caller's, and none that was presented.
+/// A failed call. It contains no token, neither the caller's nor a presented one.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -72,27 +72,28 @@ impl Error {
         Self::plain(ErrorKind::Deadline, "the service did not answer in time")
     }
 
-    /// What to do about it.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The service's own word for it (`google.rpc.ErrorInfo.reason`, domain `auth.sophic.so`); empty if it gave none.
+    /// Returns the service's reason code (`google.rpc.ErrorInfo.reason`, domain `auth.sophic.so`). Empty if it gave
+    /// none.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// What is wrong with the request.
+    /// Returns the invalid fields of the request.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// When the service asks to try again.
+    /// Returns the delay after which the service asks for a retry.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Whether the service could not be asked, rather than having said no.
+    /// Whether the service was unavailable or did not answer in time.
     pub fn is_outage(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Deadline)
     }
@@ -109,7 +110,7 @@ impl From<Status> for Error {
             Code::FailedPrecondition | Code::Aborted => ErrorKind::Conflict,
             Code::ResourceExhausted => ErrorKind::Exhausted,
             Code::DeadlineExceeded => ErrorKind::Deadline,
-            // tonic says Cancelled when its own timer has run out, and Unknown when a connection broke under a call.
+            // tonic reports `Cancelled` when its timer expires, and `Unknown` when a connection breaks during a call.
             Code::Unavailable | Code::Cancelled | Code::Unknown => ErrorKind::Unavailable,
             Code::Ok | Code::Unimplemented | Code::Internal | Code::DataLoss => ErrorKind::Internal,
         };

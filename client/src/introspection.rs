@@ -1,4 +1,4 @@
-//! The answer: whose token it is, and the verdict.
+//! The answer of an introspection: whose token it is, and the decision.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,7 +8,7 @@ use crate::pb::{
     introspect_response::Principal,
 };
 
-/// Whose token it is, and whether it may do what was asked. Cheap to clone.
+/// The answer of an introspection: whose token it is, and whether the request is allowed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Introspection {
     response: Arc<IntrospectResponse>,
@@ -20,14 +20,14 @@ impl Introspection {
         Self { response: Arc::new(response), bridged: false }
     }
 
-    /// No token was presented.
+    /// The answer if no token was presented.
     pub(crate) fn missing() -> Self {
         static ANSWER: LazyLock<Introspection> =
             LazyLock::new(|| Introspection::refused(sophic_auth_protocol::Denial::TokenMissing));
         ANSWER.clone()
     }
 
-    /// The text cannot be a token: what the service says of tokens that it does not know.
+    /// The answer if the text cannot be a token. It is the same as the service's answer for an unknown token.
     pub(crate) fn unknown() -> Self {
         static ANSWER: LazyLock<Introspection> =
             LazyLock::new(|| Introspection::refused(sophic_auth_protocol::Denial::TokenUnknown));
@@ -43,28 +43,30 @@ impl Introspection {
         })
     }
 
-    /// The same, known to be old.
-    pub(crate) fn bridging(self) -> Self {
+    /// Marks the answer as stale.
+    pub(crate) fn into_stale(self) -> Self {
         Self { bridged: true, ..self }
     }
 
-    /// Whether what was asked may be done. Anything that does not fit this is a refusal.
+    /// Whether the request is allowed. An answer that contradicts itself counts as a refusal.
     pub fn is_allowed(&self) -> bool {
         let response = &self.response;
         response.active && response.allowed && response.denial == Denial::Unspecified as i32
     }
 
-    /// Whether the token is that of a live credential with a live owner, allowed or not.
+    /// Whether the token belongs to an active credential with an active owner, allowed or not.
     pub fn is_active(&self) -> bool {
         self.response.active
     }
 
-    /// Why not; `None` if allowed. A reason that this version does not know of is [`Denial::Unspecified`].
+    /// Returns the reason for the refusal. `None` if allowed. A reason that this version does not know is
+    /// [`Denial::Unspecified`].
     pub fn denial(&self) -> Option<Denial> {
         (!self.is_allowed()).then(|| self.response.denial())
     }
 
-    /// The HTTP status to answer the client with: 200, 400, 401 or 403; of a batch 429 too, for what was not looked up.
+    /// Returns the HTTP status to answer the client with: 200, 400, 401 or 403. In a batch also 429, for a token that
+    /// was not looked up.
     pub fn http_status(&self) -> u16 {
         match (self.is_allowed(), self.response.http_status) {
             (true, _) => 200,
@@ -75,17 +77,17 @@ impl Introspection {
         }
     }
 
-    /// The `WWW-Authenticate` header to answer the client with; empty when allowed.
+    /// Returns the `WWW-Authenticate` header to answer the client with. Empty if allowed.
     pub fn www_authenticate(&self) -> &str {
         &self.response.www_authenticate
     }
 
-    /// Who is asking: a workspace by its key, or a user by their personal access token. There whenever active.
+    /// Returns the principal: a workspace, by its key, or a user, by their personal access token. `None` unless active.
     pub fn principal(&self) -> Option<&Principal> {
         self.response.principal.as_ref()
     }
 
-    /// The user's id, if a user is asking.
+    /// Returns the user's id, if the principal is a user.
     pub fn user_id(&self) -> Option<&str> {
         match self.principal()? {
             Principal::User(user) => Some(&user.id),
@@ -93,43 +95,44 @@ impl Introspection {
         }
     }
 
-    /// The workspace acted in.
+    /// Returns the workspace that the token acts in.
     pub fn workspace(&self) -> Option<&IntrospectedWorkspace> {
         self.response.workspace.as_ref()
     }
 
-    /// The effective role of a personal access token in that workspace.
+    /// Returns the effective role of a personal access token in that workspace.
     pub fn role(&self) -> Option<Role> {
         Some(self.response.role()).filter(|role| *role != Role::Unspecified)
     }
 
-    /// The effective scopes.
+    /// Returns the effective scopes.
     pub fn scopes(&self) -> Scopes {
         Scopes::from_proto(&self.response.scopes)
     }
 
-    /// The required scopes that are not in effect.
+    /// Returns the required scopes that are not in effect.
     pub fn missing_scopes(&self) -> Scopes {
         Scopes::from_proto(&self.response.missing_scopes)
     }
 
-    /// The credential; there whenever active.
+    /// Returns the credential. `None` unless active.
     pub fn credential(&self) -> Option<&IntrospectedCredential> {
         self.response.credential.as_ref()
     }
 
-    /// The store's revision that the answer is of.
+    /// Returns the revision of the store that the answer reflects.
     pub fn revision(&self) -> u64 {
         self.response.revision
     }
 
-    /// Whether this is what was last known, because the service or its store is out of reach. Never true unless the
-    /// client was built with [`bridge_outage`](crate::Builder::bridge_outage) or the service runs with an outage grace.
+    /// Whether the answer is the last known one, because the service or its store is unavailable. Only possible if the
+    /// client was built with [`bridge_outage`](crate::Builder::bridge_outage) or the service runs with an outage grace
+    /// period.
     pub fn is_stale(&self) -> bool {
         self.bridged || self.response.stale
     }
 
-    /// All of it, as it came.
+    /// Returns the complete response.
     pub fn response(&self) -> &IntrospectResponse {
         &self.response
     }

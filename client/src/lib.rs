@@ -1,17 +1,17 @@
-//! Asks sophic-auth whose token this is, and whether it may do this here.
+//! Client of sophic-auth: asks whose token this is, and whether it may do this here.
 //!
-//! [`Client`] asks, remembers, and follows what changes; [`AuthLayer`] puts it in front of an axum or tonic service.
-//! `docs/rust.md` of the repository shows both at work.
+//! [`Client`] asks the service, caches the answers, and follows changes. [`AuthLayer`] puts it in front of an axum or
+//! tonic service. `docs/rust.md` in the repository shows both.
 //!
 //! # Layout
 //!
-//! - `config`, `client`, `manage`: setting up, asking, managing credentials
+//! - `config`, `client`, `manage`: configuration, introspection, management of credentials
 //! - `layer`: the tower layer
-//! - `cache`, `flights`, `watch`: answers from memory, and when they are good
-//! - `call`, `error`, `observe`: making calls, what goes wrong, what is counted
-//! - `presented`, `introspection`: the words of question and answer
-//! - `generated`: the calls of the protocol, committed, so that nobody who uses this compiles protobuf; the messages are
-//!   those of `sophic-auth-protocol`
+//! - `cache`, `in_flight`, `watch`: cached answers, and when they are valid
+//! - `call`, `error`, `observe`: calls with retries, errors, events for metrics
+//! - `presented`, `introspection`: the question and the answer
+//! - `generated`: the service clients of the protocol, committed, so that no user of this crate compiles protobuf. The
+//!   messages are in `sophic-auth-protocol`
 //!
 //! # Example
 //!
@@ -35,7 +35,7 @@ mod client;
 mod clock;
 mod config;
 mod error;
-mod flights;
+mod in_flight;
 mod introspection;
 mod layer;
 mod manage;

@@ -1,6 +1,6 @@
-//! Managing credentials: one method for each call of the service, with its own messages.
+//! Management of credentials: one method for each RPC, with its messages.
 
-use crate::call::{Again, Authenticated};
+use crate::call::{Authenticated, Idempotency};
 use crate::client::Client;
 use crate::error::Error;
 use crate::pb::admin_service_client::AdminServiceClient;
@@ -13,27 +13,27 @@ use crate::pb::{
     RotateResponse, UpdateCredentialRequest, UpdateCredentialResponse, revoke_request,
 };
 
-/// Declares a method for each call: what it says, and whether it may be made again.
+/// Declares a method for each RPC: its name, its messages, and whether it is idempotent.
 macro_rules! calls {
     ($(
         $(#[$doc:meta])*
-        $method:ident, $name:literal, $request:ident -> $response:ident, |$given:ident| $again:expr;
+        $method:ident, $name:literal, $request:ident -> $response:ident, |$given:ident| $idempotency:expr;
     )*) => {
         impl Client {
             $(
                 $(#[$doc])*
                 ///
                 /// # Errors
-                /// What the service says to it.
+                /// Fails if the service refuses the call or is unavailable.
                 pub async fn $method(&self, request: $request) -> Result<$response, Error> {
                     let link = self.link();
                     let (auth, $given) = (link.auth(), &request);
-                    let again = $again;
+                    let idempotency = $idempotency;
                     let call = |request| {
                         let mut auth = auth.clone();
                         async move { auth.$method(request).await }
                     };
-                    link.calls.make($name, request, again, link.management_timeout, call).await
+                    link.calls.make($name, request, idempotency, link.management_timeout, call).await
                 }
             )*
         }
@@ -41,49 +41,54 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Makes a key of a workspace, and brings its token this once. With a `request_id` the call is made again if the
-    /// service is out of reach for a moment.
-    create_key, "CreateKey", CreateKeyRequest -> CreateKeyResponse, |request| Again::with(&request.request_id);
-    /// Makes a personal access token of a user, and brings its token this once. As [`create_key`](Client::create_key).
-    create_pat, "CreatePat", CreatePatRequest -> CreatePatResponse, |request| Again::with(&request.request_id);
-    /// Gets one credential.
-    get_credential, "GetCredential", GetCredentialRequest -> GetCredentialResponse, |_request| Again::Safe;
-    /// Gets a page of credentials.
-    list_credentials, "ListCredentials", ListCredentialsRequest -> ListCredentialsResponse, |_request| Again::Safe;
-    /// Changes a credential: name, annotations, IP allowlist; scopes taken away; the expiry brought forward.
-    update_credential, "UpdateCredential", UpdateCredentialRequest -> UpdateCredentialResponse, |_request| Again::Never;
-    /// Makes a successor of a credential, and brings its token this once. As [`create_key`](Client::create_key).
-    rotate, "Rotate", RotateRequest -> RotateResponse, |request| Again::with(&request.request_id);
-    /// Switches a credential off until it is enabled again. When this returns it is refused everywhere.
-    disable, "Disable", DisableRequest -> DisableResponse, |_request| Again::Safe;
-    /// Switches a disabled credential on again.
-    enable, "Enable", EnableRequest -> EnableResponse, |_request| Again::Safe;
-    /// Ends a credential for good. When this returns it is dead everywhere, and in this client's memory within
-    /// moments.
-    revoke, "Revoke", RevokeRequest -> RevokeResponse, |_request| Again::Safe;
-    /// Ends all credentials that a filter names, or tells which they are.
-    bulk_revoke, "BulkRevoke", BulkRevokeRequest -> BulkRevokeResponse, |_request| Again::Safe;
-    /// Ends those of a list of texts that are real tokens.
-    revoke_leaked, "RevokeLeaked", RevokeLeakedRequest -> RevokeLeakedResponse, |_request| Again::Safe;
+    /// Creates a key of a workspace, and returns its token, which is shown only once. With a `request_id` the call is
+    /// retried while the service is unavailable.
+    create_key, "CreateKey", CreateKeyRequest -> CreateKeyResponse, |request| Idempotency::by_request_id(&request.request_id);
+    /// Creates a personal access token of a user, and returns its token, which is shown only once. Retried as
+    /// [`create_key`](Client::create_key).
+    create_pat, "CreatePat", CreatePatRequest -> CreatePatResponse, |request| Idempotency::by_request_id(&request.request_id);
+    /// Returns one credential.
+    get_credential, "GetCredential", GetCredentialRequest -> GetCredentialResponse, |_request| Idempotency::Idempotent;
+    /// Returns a page of credentials.
+    list_credentials, "ListCredentials", ListCredentialsRequest -> ListCredentialsResponse, |_request| Idempotency::Idempotent;
+    /// Updates a credential: name, annotations, IP allowlist. Scopes can only be removed, and the expiry only brought
+    /// forward.
+    update_credential, "UpdateCredential", UpdateCredentialRequest -> UpdateCredentialResponse, |_request| Idempotency::NotIdempotent;
+    /// Creates a successor of a credential, and returns its token, which is shown only once. Retried as
+    /// [`create_key`](Client::create_key).
+    rotate, "Rotate", RotateRequest -> RotateResponse, |request| Idempotency::by_request_id(&request.request_id);
+    /// Disables a credential until it is enabled again. When this returns, every replica refuses it.
+    disable, "Disable", DisableRequest -> DisableResponse, |_request| Idempotency::Idempotent;
+    /// Enables a disabled credential.
+    enable, "Enable", EnableRequest -> EnableResponse, |_request| Idempotency::Idempotent;
+    /// Revokes a credential, which is final. When this returns, every replica refuses it, and this client's cache does
+    /// within moments.
+    revoke, "Revoke", RevokeRequest -> RevokeResponse, |_request| Idempotency::Idempotent;
+    /// Revokes all credentials that match a filter, or lists them in a dry run.
+    bulk_revoke, "BulkRevoke", BulkRevokeRequest -> BulkRevokeResponse, |_request| Idempotency::Idempotent;
+    /// Revokes those of a list of texts that are real tokens.
+    revoke_leaked, "RevokeLeaked", RevokeLeakedRequest -> RevokeLeakedResponse, |_request| Idempotency::Idempotent;
 }
 
 impl Client {
-    /// Ends the credential whose token this is. Succeeds whatever the token is (RFC 7009 section 2.2).
+    /// Revokes the credential of this token. Succeeds for any token, known or not (RFC 7009 section 2.2).
     ///
     /// # Errors
-    /// What the service says to it.
+    /// Fails if the service refuses the call or is unavailable.
     pub async fn revoke_token(&self, token: &str) -> Result<RevokeResponse, Error> {
         let credential = Some(revoke_request::Credential::Token(token.to_owned()));
         self.revoke(RevokeRequest { credential, ..Default::default() }).await
     }
 
-    /// Workspaces, users and memberships, as the service has it: without this client's deadlines and second tries.
+    /// Returns the generated client for workspaces, users and memberships. It has neither this client's deadlines nor
+    /// its retries.
     pub fn directory(&self) -> DirectoryServiceClient<Authenticated> {
         let (channel, caller) = self.link().channel();
         DirectoryServiceClient::with_interceptor(channel, caller)
     }
 
-    /// Callers and the audit log, as the service has it: without this client's deadlines and second tries.
+    /// Returns the generated client for callers and the audit log. It has neither this client's deadlines nor its
+    /// retries.
     pub fn admin(&self) -> AdminServiceClient<Authenticated> {
         let (channel, caller) = self.link().channel();
         AdminServiceClient::with_interceptor(channel, caller)

@@ -1,74 +1,74 @@
-//! Hooks for metrics: what the client does, as it does it.
+//! Events of the client, for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tonic::Code;
 
-/// Something that happened. More may come.
+/// An event. More kinds may be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// An introspection was answered from memory.
+    /// The cache answered an introspection.
     Hit,
-    /// An introspection was not in memory: the service is asked.
+    /// The cache had no answer to an introspection, so the service is called.
     Miss,
-    /// An introspection waits for a call that another has begun.
+    /// An introspection waits for a call in flight.
     Joined,
-    /// A token was refused off line: it cannot be one.
+    /// A token was refused without a call, because it cannot be valid.
     Malformed,
-    /// A call came back.
+    /// A call ended.
     Called {
-        /// The method's name, as `Introspect`.
+        /// Name of the method, such as `Introspect`.
         method: &'static str,
-        /// How it ended.
+        /// Status of the call.
         code: Code,
-        /// How long it took.
+        /// Duration of the call.
         took: Duration,
     },
-    /// A call is made once more, since it found the service out of reach.
+    /// A call is retried, because the service was unavailable.
     Retried {
-        /// The method's name.
+        /// Name of the method.
         method: &'static str,
     },
-    /// The service is out of reach, and an answer that was good lately was given, marked as stale.
+    /// The service is unavailable, and a cached answer was given, marked as stale.
     Bridged,
-    /// The stream of changes is up; answers may come from memory.
+    /// The Watch stream is connected. The cache can answer.
     WatchUp,
-    /// The stream of changes broke; once the last checkpoint is too old, nothing comes from memory.
+    /// The Watch stream broke. The cache stops answering once the last checkpoint is too old.
     WatchDown,
-    /// Everything remembered was dropped.
+    /// The cache was cleared.
     Dropped,
 }
 
-/// Is told what happens, on the thread on which it happens: be quick.
+/// Receives events, on the thread on which they occur. It must return quickly.
 pub trait Observer: Send + Sync + 'static {
-    /// Takes note.
+    /// Handles an event.
     fn observe(&self, event: Event);
 }
 
-/// Counts.
+/// Counters of events.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Answers from memory.
+    /// Answers from the cache.
     pub hits: AtomicU64,
-    /// Answers that the service had to be asked for.
+    /// Answers that took a call.
     pub misses: AtomicU64,
-    /// Answers that another's call brought.
+    /// Answers from a call that was already in flight.
     pub joined: AtomicU64,
-    /// Tokens refused off line.
+    /// Tokens refused without a call.
     pub malformed: AtomicU64,
-    /// Calls, each try by itself.
+    /// Calls, with each attempt counted.
     pub calls: AtomicU64,
-    /// Tries after the first.
+    /// Attempts after the first.
     pub retries: AtomicU64,
     /// Stale answers.
     pub bridged: AtomicU64,
-    /// How often the stream of changes came up.
+    /// Number of times that the Watch stream connected.
     pub watch_ups: AtomicU64,
-    /// How often it broke.
+    /// Number of times that the Watch stream broke.
     pub watch_downs: AtomicU64,
-    /// How often everything was dropped.
+    /// Number of times that the cache was cleared.
     pub drops: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! What is asked: a presented token, and what it is presented for.
+//! The question of an introspection: a presented token, and what it is presented for.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::Scopes;
 use crate::pb::IntrospectRequest;
 
-/// A presented token and what it is presented for. `Debug` leaves the token out.
+/// A presented token, and what it is presented for. `Debug` leaves out the token.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
     pub(crate) token: &'a str,
@@ -18,7 +18,8 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// This token, exactly as it stood behind `Bearer `; empty: none was presented. Nothing more is asked than whose it is.
+    /// Presents this token, exactly as it followed `Bearer `. An empty text means that no token was presented. Without
+    /// further calls, only the token's identity is asked for.
     pub const fn new(token: &'a str) -> Self {
         Self {
             token,
@@ -30,31 +31,31 @@ impl<'a> Presented<'a> {
         }
     }
 
-    /// For this workspace, by slug or id: the value of `x-sophic-workspace`.
+    /// Names the workspace, by slug or id: the value of `x-sophic-workspace`.
     #[must_use]
     pub const fn in_workspace(self, workspace: &'a str) -> Self {
         Self { workspace, ..self }
     }
 
-    /// For something that needs all of these scopes.
+    /// Requires all of these scopes.
     #[must_use]
     pub const fn requiring(self, required_scopes: Scopes) -> Self {
         Self { required_scopes, ..self }
     }
 
-    /// By a client at this address, for credentials with an IP allowlist.
+    /// Sets the address of the client, for credentials with an IP allowlist.
     #[must_use]
     pub const fn from_ip(self, client_ip: Option<IpAddr>) -> Self {
         Self { client_ip, ..self }
     }
 
-    /// Past all memory, the client's and the service's: the store is read.
+    /// Bypasses the caches of the client and of the service, so that the store is read.
     #[must_use]
     pub const fn fresh(self) -> Self {
         Self { fresh: true, ..self }
     }
 
-    /// Answered from a state that is not older than this revision, as an earlier answer gave it.
+    /// Requires an answer of at least this revision, which an earlier answer or change returned.
     #[must_use]
     pub const fn at_least_revision(self, revision: u64) -> Self {
         Self { at_least_revision: revision, ..self }

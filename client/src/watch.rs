@@ -1,9 +1,9 @@
-//! Following the service's changes, so that the cache knows what it may still say.
+//! Follows the service's Watch stream, which keeps the cache coherent.
 //!
-//! A checkpoint says that the cache was current when it was *sent*; on its way it may have been held up for any time. So it
-//! counts from a moment that it was surely sent after: this asks for the service's health on the same connection (one TCP
-//! connection, whose bytes come in order), and what comes behind an answer was sent after the question was. A proxy that
-//! delays everything by ten seconds thus makes every checkpoint too old, and nothing is answered from memory.
+//! A checkpoint says that the cache was current when the checkpoint was *sent*, but it may be delayed on the way. Its
+//! age is therefore counted from an instant before it was sent. To get one, the client checks the service's health on
+//! the same TCP connection, whose bytes arrive in order: whatever follows the answer was sent after the question. If a
+//! proxy delays everything by ten seconds, every checkpoint is too old, and the cache gives no answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,36 +20,36 @@ use tower::service_fn;
 
 use crate::cache::Cache;
 use crate::call::{Caller, Calls, backoff};
-use crate::clock::Moment;
+use crate::clock::BootInstant;
 use crate::observe::Event;
 use crate::pb::auth_service_client::AuthServiceClient;
 use crate::pb::{WatchRequest, WatchResponse};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between one question for a proof of time and the next: a third of the time between checkpoints.
+/// Interval between two probes: a third of the interval between checkpoints.
 const PROBE_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Follows for ever, over as many connections as it takes.
+/// Follows changes until the task is aborted, and reconnects as needed.
 pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, calls: Arc<Calls>) {
     let mut follower = Follower { endpoint, caller, cache, calls, cursor: String::new() };
     let fresh_backoff = || backoff(Duration::from_millis(50), Duration::from_secs(2));
     let mut pause = fresh_backoff();
     loop {
-        let mut heard = false;
-        let ended = follower.follow(&mut heard).await;
-        if heard {
-            follower.calls.tell(Event::WatchDown);
+        let mut followed = false;
+        let ended = follower.follow(&mut followed).await;
+        if followed {
+            follower.calls.notify(Event::WatchDown);
             pause = fresh_backoff();
         }
-        // What was missed is not to be had any more. An empty cursor cannot be too old: that would be a fault, to be paused
-        // after as after any other.
+        // The missed changes are no longer available. An empty cursor cannot be too old, so with one this is an error
+        // like any other, after which the client pauses.
         if ended.code() == Code::OutOfRange && !follower.cursor.is_empty() {
             follower.drop_all();
             continue;
         }
         tracing::debug!(status = %ended.message(), "the stream of changes broke");
         pause.next_backoff().await;
-        if follower.cache.is_over(Moment::now()) && !follower.cursor.is_empty() {
+        if follower.cache.is_expired(BootInstant::now()) && !follower.cursor.is_empty() {
             follower.drop_all();
         }
     }
@@ -60,7 +60,7 @@ struct Follower {
     caller: Caller,
     cache: Arc<Cache>,
     calls: Arc<Calls>,
-    /// Of the last response that was taken in; empty: start afresh.
+    /// Cursor of the last applied response. Empty to start from scratch.
     cursor: String,
 }
 
@@ -68,76 +68,77 @@ impl Follower {
     fn drop_all(&mut self) {
         self.cursor.clear();
         self.cache.drop_all();
-        self.calls.tell(Event::Dropped);
+        self.calls.notify(Event::Dropped);
     }
 
-    /// Follows one stream, on a connection of its own, to its end.
+    /// Follows one stream, on its own connection, until it ends.
     async fn follow(&mut self, followed: &mut bool) -> Status {
-        let patience = self.cache.limits().checkpoint_max;
-        let begun = Moment::now();
+        let timeout = self.cache.limits().checkpoint_max;
+        let started = BootInstant::now();
         let opening = async {
-            let channel = connect_once(&self.endpoint).await?;
-            let stream = self.open(channel.clone()).await?;
+            let channel = connect_single(&self.endpoint).await?;
+            let stream = self.open_stream(channel.clone()).await?;
             Ok::<_, Status>((channel, stream))
         };
-        let (channel, mut stream) = match tokio::time::timeout(patience, opening).await {
+        let (channel, mut stream) = match tokio::time::timeout(timeout, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(status)) => return status,
-            Err(_) => return Status::deadline_exceeded("Watch was not answered"),
+            Err(_) => return Status::deadline_exceeded("the service did not answer Watch in time"),
         };
-        // Nothing can have been sent on a connection that was not there.
-        let mut proved = begun;
-        let mut probes = Probes::new(channel, patience);
+        // Nothing was sent before the connection existed.
+        let mut sent_after = started;
+        let mut probes = Probes::new(channel, timeout);
         let mut last = Instant::now();
         loop {
-            let asked = tokio::select! {
+            let asked_at = tokio::select! {
                 biased;
-                response = timeout_at(last + patience, stream.message()) => {
+                response = timeout_at(last + timeout, stream.message()) => {
                     match response {
-                        Ok(Ok(Some(response))) => self.take_in(response, proved, followed),
+                        Ok(Ok(Some(response))) => self.apply(response, sent_after, followed),
                         Ok(Ok(None)) => return Status::unavailable("the service ended the stream"),
                         Ok(Err(status)) => return status,
-                        Err(_) => return Status::deadline_exceeded("no checkpoint came"),
+                        Err(_) => return Status::deadline_exceeded("no checkpoint arrived in time"),
                     }
                     last = Instant::now();
                     continue;
                 }
-                asked = probes.next() => asked,
+                asked_at = probes.next() => asked_at,
             };
-            match asked {
-                Ok(asked) => {
-                    // What has come by now may have come before the answer, and counts by the proof of before.
-                    while let Some(response) = at_once(&mut stream).await {
-                        self.take_in(response, proved, followed);
+            match asked_at {
+                Ok(asked_at) => {
+                    // Responses that are here already may have arrived before the answer, so they count from the
+                    // previous probe.
+                    while let Some(response) = next_if_ready(&mut stream).await {
+                        self.apply(response, sent_after, followed);
                     }
-                    proved = proved.max(asked);
+                    sent_after = sent_after.max(asked_at);
                 }
                 Err(status) => return status,
             }
         }
     }
 
-    async fn open(&self, channel: Channel) -> Result<Streaming<WatchResponse>, Status> {
+    async fn open_stream(&self, channel: Channel) -> Result<Streaming<WatchResponse>, Status> {
         let service = InterceptedService::new(channel, self.caller.clone());
         let request = WatchRequest { cursor: self.cursor.clone() };
         Ok(AuthServiceClient::new(service).watch(request).await?.into_inner())
     }
 
-    fn take_in(&mut self, response: WatchResponse, proved: Moment, followed: &mut bool) {
-        let afresh = self.cursor.is_empty();
-        if self.cache.take_in(&response, proved, afresh, Moment::now()) {
-            self.calls.tell(Event::Dropped);
+    fn apply(&mut self, response: WatchResponse, sent_after: BootInstant, followed: &mut bool) {
+        let restarted = self.cursor.is_empty();
+        if self.cache.apply(&response, sent_after, restarted, BootInstant::now()) {
+            self.calls.notify(Event::Dropped);
         }
         self.cursor = response.cursor;
         if !*followed {
             *followed = true;
-            self.calls.tell(Event::WatchUp);
+            self.calls.notify(Event::WatchUp);
         }
     }
 }
 
-/// The next response, if it is there already. An end of the stream shows itself to whoever waits for more.
-async fn at_once(stream: &mut Streaming<WatchResponse>) -> Option<WatchResponse> {
+/// Returns the next response if it has arrived. The end of the stream is reported by the next wait.
+async fn next_if_ready(stream: &mut Streaming<WatchResponse>) -> Option<WatchResponse> {
     tokio::select! {
         biased;
         response = stream.message() => response.ok().flatten(),
@@ -145,8 +146,8 @@ async fn at_once(stream: &mut Streaming<WatchResponse>) -> Option<WatchResponse>
     }
 }
 
-/// A channel that is one TCP connection and never another: with the connection it ends.
-async fn connect_once(endpoint: &Endpoint) -> Result<Channel, Status> {
+/// Returns a channel of a single TCP connection, which never reconnects.
+async fn connect_single(endpoint: &Endpoint) -> Result<Channel, Status> {
     let used = Arc::new(AtomicBool::new(false));
     let connector = service_fn(move |uri: Uri| {
         let used = Arc::clone(&used);
@@ -165,58 +166,59 @@ async fn connect_once(endpoint: &Endpoint) -> Result<Channel, Status> {
     let connecting = endpoint.connect_with_connector(connector);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(_)) => Err(Status::unavailable("the service is out of reach")),
-        Err(_) => Err(Status::deadline_exceeded("the service does not accept the connection")),
+        Ok(Err(_)) => Err(Status::unavailable("the service is unreachable")),
+        Err(_) => {
+            Err(Status::deadline_exceeded("the service did not accept the connection in time"))
+        }
     }
 }
 
-/// A question under way, and when it was asked once it is answered.
-type Probe = std::pin::Pin<Box<dyn Future<Output = Result<Moment, Status>> + Send>>;
+/// A probe in flight. Its result is the instant at which it was sent.
+type Probe = std::pin::Pin<Box<dyn Future<Output = Result<BootInstant, Status>> + Send>>;
 
-/// Questions whose answers prove that what comes behind them was sent after they were asked.
+/// Health checks. Whatever follows the answer to one was sent after the check was.
 struct Probes {
     channel: Channel,
-    patience: Duration,
-    under_way: Option<Probe>,
+    timeout: Duration,
+    pending: Option<Probe>,
 }
 
 impl Probes {
-    fn new(channel: Channel, patience: Duration) -> Self {
-        Self { channel, patience, under_way: None }
+    fn new(channel: Channel, timeout: Duration) -> Self {
+        Self { channel, timeout, pending: None }
     }
 
-    /// When the next question that is answered was asked. Dropping the future loses nothing.
-    async fn next(&mut self) -> Result<Moment, Status> {
-        let under_way = self
-            .under_way
-            .get_or_insert_with(|| Box::pin(probe(self.channel.clone(), self.patience)));
-        let asked = under_way.as_mut().await;
-        self.under_way = None;
-        asked
+    /// Returns the instant at which the next answered probe was sent. Cancellation-safe.
+    async fn next(&mut self) -> Result<BootInstant, Status> {
+        let pending =
+            self.pending.get_or_insert_with(|| Box::pin(probe(self.channel.clone(), self.timeout)));
+        let asked_at = pending.as_mut().await;
+        self.pending = None;
+        asked_at
     }
 }
 
-async fn probe(channel: Channel, patience: Duration) -> Result<Moment, Status> {
+async fn probe(channel: Channel, timeout: Duration) -> Result<BootInstant, Status> {
     tokio::time::sleep(PROBE_INTERVAL).await;
-    let asked = Moment::now();
+    let asked_at = BootInstant::now();
     let asking = async {
         let mut grpc = tonic::client::Grpc::new(channel);
         grpc.ready().await.map_err(|_| Status::unavailable("the connection has ended"))?;
         let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-        // Request and answer are of no interest, so neither has any field here.
+        // The contents of request and response do not matter, so both are decoded as empty.
         let codec = tonic_prost::ProstCodec::<(), ()>::default();
         grpc.unary(Request::new(()), path, codec).await
     };
-    match tokio::time::timeout(patience, asking).await {
-        Ok(Ok(_)) => Ok(asked),
+    match tokio::time::timeout(timeout, asking).await {
+        Ok(Ok(_)) => Ok(asked_at),
         Ok(Err(status)) => match status.code() {
-            // An answer too, from a service without health, or before it is ready.
+            // This is an answer too, from a service without health checks or one that is not ready.
             Code::Unimplemented
             | Code::NotFound
             | Code::Unauthenticated
-            | Code::PermissionDenied => Ok(asked),
+            | Code::PermissionDenied => Ok(asked_at),
             _ => Err(status),
         },
-        Err(_) => Err(Status::deadline_exceeded("the connection stalls")),
+        Err(_) => Err(Status::deadline_exceeded("the service does not answer a health check")),
     }
 }

@@ -159,7 +159,7 @@ impl Mirror {
         let mut revision = credential.revision.max(applied);
         let mut as_of = |read: Revision| revision = revision.min(read.max(applied));
         let owner = credential.value.owner_id();
-        let (principal, named_workspace) = match credential.value.kind.owned_by() {
+        let (principal, named_workspace) = match credential.value.kind.owner_kind() {
             OwnerKind::Workspace => {
                 let own = self.workspaces.get(owner, Clone::clone)?;
                 as_of(own.revision);

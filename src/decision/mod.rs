@@ -1,4 +1,5 @@
-//! The decision (DESIGN §3): one pure function that every face speaks through. No clock, no I/O, no async, no allocation.
+//! The decision (`docs/decisions.md`): one pure function that all faces share. No clock, no I/O, no async, no
+//! allocation.
 
 #[cfg(test)]
 mod tests;
@@ -11,17 +12,17 @@ use crate::model::{
     CredentialKind, FoundFacts, OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
 };
 
-/// Which of the two bounds of a personal access token set its effective role.
+/// The bound that set the effective role of a personal access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoleCap {
-    /// The membership's role, which is not above the downscope.
+    /// The membership's role, which is at most the downscope.
     Membership,
     /// The token's downscope, which is below the membership's role.
     Token,
 }
 
 impl RoleCap {
-    /// Its name.
+    /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Membership => "membership",
@@ -30,99 +31,101 @@ impl RoleCap {
     }
 }
 
-/// What is asked.
+/// The question of an introspection, besides the token.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The workspace named, by slug or id; as it came, whatever it is.
+    /// The named workspace, by slug or id. It is not validated.
     pub workspace: Option<&'a str>,
-    /// All the scopes that are needed.
+    /// Scopes that are all required.
     pub required_scopes: ScopeSet,
-    /// Where the client is.
+    /// Address of the client, if it is known.
     pub client_ip: Option<IpAddr>,
 }
 
-/// The verdict, and what it rests on.
+/// The decision and its grounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Why not; nothing when allowed.
+    /// Reason for the refusal. `None` if allowed.
     pub denial: Option<Denial>,
-    /// The effective role, and which bound set it; of a personal access token in a workspace of its user's.
+    /// Effective role and the bound that set it. `None` for a key, and for a personal access token outside the
+    /// workspaces of its user.
     pub role: Option<(Role, RoleCap)>,
     /// The effective scopes.
     pub scopes: ScopeSet,
     /// The required scopes that are not in effect.
     pub missing_scopes: ScopeSet,
-    /// Those of the missing scopes that the token was never granted.
+    /// Missing scopes that the token was not granted.
     pub token_lacks: ScopeSet,
-    /// Those of the missing scopes that the effective role may not exercise.
+    /// Missing scopes that the effective role may not exercise.
     pub role_lacks: ScopeSet,
-    /// With [`Denial::InsufficientScope`]: what stands in the way. Where several do, it is the role, which no other token
-    /// would mend, before the downscope, and that before the grant.
+    /// For [`Denial::InsufficientScope`]: what to change. If several things are lacking, the membership's role comes
+    /// before the downscope, because no other token would help. The downscope comes before the grant.
     pub lack: Option<Lack>,
 }
 
 impl Decision {
-    /// A refusal that no credential stands behind, or a dead one.
+    /// Creates a refusal without a role and without scopes, for a token that is unknown or not active.
     pub const fn refused(denial: Denial) -> Self {
         Self {
             denial: Some(denial),
             role: None,
-            scopes: ScopeSet::EMPTY,
-            missing_scopes: ScopeSet::EMPTY,
-            token_lacks: ScopeSet::EMPTY,
-            role_lacks: ScopeSet::EMPTY,
+            scopes: ScopeSet::NONE,
+            missing_scopes: ScopeSet::NONE,
+            token_lacks: ScopeSet::NONE,
+            role_lacks: ScopeSet::NONE,
             lack: None,
         }
     }
 
-    /// Why not, for people; empty when allowed.
+    /// Returns the reason for people. Empty if allowed.
     pub fn explanation(&self) -> &'static str {
         let denied = self.denial.map_or("", Denial::explanation);
         self.lack.map_or(denied, Lack::explanation)
     }
 
-    /// Whether the token is that of a live credential with a live owner.
+    /// Whether the token belongs to an active credential with an active owner.
     pub fn is_active(&self) -> bool {
         self.denial.is_none_or(Denial::is_active)
     }
 
-    /// Whether what was asked may be done.
+    /// Whether the request is allowed.
     pub const fn is_allowed(&self) -> bool {
         self.denial.is_none()
     }
 
-    /// What to answer the client with.
+    /// Returns the HTTP status to answer the client with.
     pub fn http_status(&self) -> u16 {
         self.denial.map_or(200, Denial::http_status)
     }
 }
 
-/// The `WWW-Authenticate` header to send with the refusal, empty when allowed; `required` are the scopes that were asked for.
+/// Returns the `WWW-Authenticate` header of a refusal. Empty if allowed. `required` are the scopes that the request
+/// required.
 pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str {
     decision.denial.map_or("", |denial| denial.challenge(decision.lack, required))
 }
 
-/// Decides rows 3 to 11 of the table; rows 1 and 2 are those in which there is no credential to decide about.
+/// Decides rows 3 to 11 of the table. Rows 1 and 2 apply where no credential was found.
 pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
-    match refuse_dead(found, now) {
+    match refuse_inactive(found, now) {
         Some(denial) => Decision::refused(denial),
-        None => decide_live(found, request),
+        None => decide_active(found, request),
     }
 }
 
-/// Rows 3 and 4. An owner that is not of the kind's sort counts as one that is not there, and that as one that revoked
-/// everything: unknown is denied.
-fn refuse_dead(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
+/// Decides rows 3 and 4. An owner of the wrong kind counts as missing. A credential whose owner is missing counts as
+/// revoked.
+fn refuse_inactive(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
     let FoundFacts { credential, principal, .. } = found;
-    let owned = match (credential.kind.owned_by(), principal) {
+    let owned = match (credential.kind.owner_kind(), principal) {
         (OwnerKind::Workspace, PrincipalFacts::Workspace(_))
         | (OwnerKind::User, PrincipalFacts::User(_)) => true,
         (OwnerKind::Workspace, PrincipalFacts::User(_))
         | (OwnerKind::User, PrincipalFacts::Workspace(_)) => false,
     };
-    let outlived =
+    let ended_with_owner =
         !owned || credential.generation < principal.generation() || principal.is_deleted();
-    if credential.revoke_time.is_some() || outlived {
+    if credential.revoke_time.is_some() || ended_with_owner {
         Some(Denial::TokenRevoked)
     } else if credential.expire_time.is_some_and(|expire_time| now >= expire_time) {
         Some(Denial::TokenExpired)
@@ -135,8 +138,8 @@ fn refuse_dead(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
     }
 }
 
-/// Rows 5 to 11. What is in effect is worked out first, since a refusal reports it too.
-fn decide_live(found: &FoundFacts, request: &Request<'_>) -> Decision {
+/// Decides rows 5 to 11. The effective role and scopes come first, because refusals report them too.
+fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
     let credential = &*found.credential;
     let role = effective_role(found);
     let scopes = match (credential.kind, role) {
@@ -144,10 +147,10 @@ fn decide_live(found: &FoundFacts, request: &Request<'_>) -> Decision {
         (CredentialKind::Pat, Some((role, _))) => {
             credential.scopes.intersection(role.may_exercise())
         }
-        (CredentialKind::Pat, None) => ScopeSet::EMPTY,
+        (CredentialKind::Pat, None) => ScopeSet::NONE,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
-    decision.denial = refuse_place(found, request, role);
+    decision.denial = refuse_address_or_workspace(found, request, role);
     if decision.denial.is_some() {
         return decision;
     }
@@ -160,22 +163,22 @@ fn decide_live(found: &FoundFacts, request: &Request<'_>) -> Decision {
     if let Some((role, _)) = role {
         decision.role_lacks = missing.difference(role.may_exercise());
     }
-    let for_users = match credential.kind {
+    let needs_a_user = match credential.kind {
         CredentialKind::Key => request.required_scopes.contains(Scope::Capture),
         CredentialKind::Pat => false,
     };
-    if for_users {
+    if needs_a_user {
         decision.denial = Some(Denial::UserCredentialRequired);
     } else {
         decision.denial = Some(Denial::InsufficientScope);
-        decision.lack = Some(lack(found, decision));
+        decision.lack = Some(find_lack(found, decision));
     }
     decision
 }
 
-/// Who is to be asked for what is missing.
-fn lack(found: &FoundFacts, decision: Decision) -> Lack {
-    // Only a credential that acts in a role can lack by it.
+/// Returns what has to change for the missing scopes to be in effect.
+fn find_lack(found: &FoundFacts, decision: Decision) -> Lack {
+    // A credential without a role cannot lack scopes by it.
     let role = decision.role.and_then(|_| found.membership());
     let withheld = |role: Role| !decision.missing_scopes.difference(role.may_exercise()).is_empty();
     if role.is_some_and(withheld) {
@@ -187,8 +190,8 @@ fn lack(found: &FoundFacts, decision: Decision) -> Lack {
     }
 }
 
-/// Rows 5 to 8: from where, and in which workspace.
-fn refuse_place(
+/// Decides rows 5 to 8: the client's address and the workspace.
+fn refuse_address_or_workspace(
     found: &FoundFacts,
     request: &Request<'_>,
     role: Option<(Role, RoleCap)>,
@@ -210,7 +213,8 @@ fn refuse_place(
     }
 }
 
-/// The lower of the membership's role and the downscope; none without a live workspace and a membership of it.
+/// Returns the lower of the membership's role and the downscope. `None` without an active workspace or without a
+/// membership.
 fn effective_role(found: &FoundFacts) -> Option<(Role, RoleCap)> {
     match found.credential.kind {
         CredentialKind::Key => return None,

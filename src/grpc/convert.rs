@@ -86,7 +86,7 @@ pub(super) fn refuse<T>(violations: Violations) -> std::result::Result<T, Status
 pub(super) fn scopes(violations: &mut Violations, field: &str, numbers: &[i32]) -> ScopeSet {
     if numbers.len() > SCOPES_MAX {
         violations.add(field, format!("must have at most {SCOPES_MAX} entries"));
-        return ScopeSet::EMPTY;
+        return ScopeSet::NONE;
     }
     let scopes = numbers.iter().filter_map(|number| {
         let scope = Scope::from_proto(*number);

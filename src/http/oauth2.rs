@@ -243,7 +243,7 @@ fn usable_scopes(answer: &Introspection) -> ScopeSet {
             | Denial::TokenDisabled
             | Denial::PrincipalDisabled
             | Denial::UnknownTokensTooMany,
-        ) => ScopeSet::EMPTY,
+        ) => ScopeSet::NONE,
     }
 }
 

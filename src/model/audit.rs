@@ -1,11 +1,11 @@
-//! What the audit log keeps of a management call.
+//! Audit events: what the audit log records of a management call.
 
 use super::{CallerId, CredentialId, EventId, Timestamp, UserId, WorkspaceId};
 
-/// Declares each action once: its name in the audit log, and the kind of its target.
+/// Declares each action once: its variant, its name in the audit log, and the kind of its target.
 macro_rules! actions {
     ($($name:ident, $text:literal, $kind:ident;)*) => {
-        /// What a management call does, as `<noun>.<verb>`.
+        /// The action of a management call, as `<noun>.<verb>`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum AuditAction {
             $(#[doc = concat!("`", $text, "`")] $name,)*
@@ -17,7 +17,7 @@ macro_rules! actions {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// The kind of target, for an event whose target is not known.
+            /// Returns the kind of its target, for events whose target is unknown.
             pub const fn target_kind(self) -> TargetKind {
                 match self { $(Self::$name => TargetKind::$kind,)* }
             }
@@ -65,7 +65,7 @@ actions! {
 /// The kind of an [`AuditTarget`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
-    /// One credential, or many.
+    /// One or more credentials.
     Credential,
     /// A workspace.
     Workspace,
@@ -96,7 +96,7 @@ impl TargetKind {
     }
 }
 
-/// What a management call was about.
+/// The target of a management call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditTarget {
     /// A credential.
@@ -109,7 +109,7 @@ pub enum AuditTarget {
     Membership(WorkspaceId, UserId),
     /// A caller.
     Caller(CallerId),
-    /// Credentials, many at once: each has an event of its own beside this one.
+    /// Several credentials. Each also has its own event.
     Credentials,
     /// The audit log itself.
     AuditLog,
@@ -118,7 +118,7 @@ pub enum AuditTarget {
 }
 
 impl AuditTarget {
-    /// The kind and the id, as the store keeps them; of a membership `<workspace>/<user>`.
+    /// Returns the kind and the id as the store keeps them. The id of a membership is `<workspace>/<user>`.
     pub fn kind_and_id(&self) -> (&'static str, String) {
         let (kind, id) = match self {
             Self::Credential(id) => (TargetKind::Credential, id.to_string()),
@@ -136,32 +136,34 @@ impl AuditTarget {
     }
 }
 
-/// Who did what, or was refused it, on what, when, from where. Holds no token and no digest.
+/// A management call that was carried out or refused. It contains neither a token nor a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// UUIDv7.
     pub id: EventId,
-    /// When.
+    /// Time of the call.
     pub time: Timestamp,
-    /// What was done: `<noun>.<verb>`, as `key.create`.
+    /// The action, as `<noun>.<verb>`, such as `key.create`.
     pub action: String,
-    /// The caller's name; `operator:<name>` for the command line.
+    /// Name of the caller, or `operator:<name>` for the command line.
     pub caller: String,
-    /// On whose behalf, if on anybody's.
+    /// The user on whose behalf the caller acted, if any.
     pub acting_user: Option<UserId>,
-    /// The kind of what it was done to: `credential`, `workspace`, `user`, `membership`, `caller`, `audit` or `store`.
+    /// Kind of the target: `credential`, `workspace`, `user`, `membership`, `caller`, `audit` or `store`.
     pub target_kind: String,
-    /// The id of what it was done to; empty if that is many, or none, or where a refusal came before it was known.
+    /// Id of the target. Empty if there is none, if there are several, or if the call was refused before the target was
+    /// known.
     pub target_id: String,
     /// The caller's network address, if there is one.
     pub remote_address: Option<String>,
-    /// What the target was before, as JSON; nothing if it was not there.
+    /// The target before the call, as JSON. `None` if it did not exist.
     pub before: Option<String>,
-    /// What the target is after, as JSON; if it is gone: nothing, or how many credentials went with it. Of a refusal, and of
-    /// what changed nothing: what was asked for, as far as it was read, and what was found instead.
+    /// The target after the call, as JSON. For a deletion this is `None`, or the number of credentials that were
+    /// revoked with the target. For a refusal, and for a call that changed nothing, it holds the parts of the request
+    /// that were read, and the conflicting state.
     pub after: Option<String>,
-    /// Why, in the words of who asked.
+    /// Reason that the requester gave.
     pub reason: Option<String>,
-    /// Nothing if it was done; else the reason code of the refusal, as `ROLE_TOO_LOW`.
+    /// Reason code of the refusal, such as `ROLE_TOO_LOW`. `None` if the call was carried out.
     pub refusal: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Services that call this one.
+//! Callers: services that call this one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 
 use super::{CallerId, Digest, Invalid, RotationId, Timestamp};
 
-/// What a caller may do (DESIGN §5). The number is its bit in the store too: never reuse one.
+/// A permission of a caller (`docs/api.md`). The number is also its bit in the store, so it must never be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
 pub enum Permission {
-    /// Introspection through every face, and revoking by token.
+    /// Introspect through every face, and revoke by token.
     Introspect = 1,
-    /// Reading credentials.
+    /// Read credentials.
     CredentialsRead = 2,
-    /// Managing credentials on behalf of an acting user.
+    /// Manage credentials on behalf of an acting user.
     CredentialsWrite = 4,
-    /// Managing credentials as the system itself.
+    /// Manage credentials as the system, without an acting user.
     CredentialsAdmin = 8,
-    /// Reading the directory.
+    /// Read the directory.
     DirectoryRead = 16,
-    /// Changing the directory.
+    /// Change the directory.
     DirectoryWrite = 32,
-    /// Reading the audit log.
+    /// Read the audit log.
     AuditRead = 64,
-    /// Managing callers.
+    /// Manage callers.
     CallersAdmin = 128,
 }
 
 impl Permission {
-    /// All of them, in ascending order.
+    /// All permissions, in ascending order.
     pub const ALL: [Self; 8] = [
         Self::Introspect,
         Self::CredentialsRead,
@@ -41,7 +41,7 @@ impl Permission {
         Self::CallersAdmin,
     ];
 
-    /// Its name.
+    /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Introspect => "introspect",
@@ -78,41 +78,41 @@ impl FromStr for Permission {
 pub struct PermissionSet(u16);
 
 impl PermissionSet {
-    /// All of them.
+    /// Every permission.
     pub const ALL: Self = Self(0xff);
 
-    /// From the store's number; `None` if it has a bit of no permission.
+    /// Creates a set from the store's number. `None` if a bit belongs to no permission.
     pub fn from_bits(bits: i64) -> Option<Self> {
         u16::try_from(bits).ok().filter(|bits| bits & !Self::ALL.0 == 0).map(Self)
     }
 
-    /// The store's number.
+    /// Returns the store's number.
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether some are in both.
+    /// Whether the sets have a permission in common.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether `permission` is among them.
+    /// Whether the set contains `permission`.
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & permission as u16 != 0
     }
 
-    /// Those not in `other`.
+    /// Returns the permissions that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// In ascending order.
+    /// Iterates in ascending order.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
     }
@@ -134,7 +134,7 @@ impl fmt::Display for PermissionSet {
     }
 }
 
-/// A caller's name: 1 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit.
+/// Name of a caller: 1 to 63 of `[a-z0-9.-]`, beginning and ending with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallerName(Box<str>);
 
@@ -157,7 +157,7 @@ impl CallerName {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -185,27 +185,28 @@ impl CertificateSan {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How a caller proves who it is.
+/// The credential by which a caller is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallerIdentity {
-    /// The digest of its service token; of a caller that has just proved who it is, of the token that it did so by.
+    /// Digest of its service token. For an authenticated caller it is the token that was presented, current or
+    /// previous.
     Token(Digest),
-    /// The subject alternative name of its client certificate.
+    /// Subject alternative name of its client certificate.
     Certificate(CertificateSan),
 }
 
-/// A caller's service token from before its last rotation.
+/// The service token that the last rotation of a caller replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreviousToken {
     /// Its digest.
     pub digest: Digest,
-    /// The first instant at which it is dead.
+    /// First instant at which the token is expired.
     pub expire_time: Timestamp,
 }
 
@@ -216,24 +217,24 @@ pub struct Caller {
     pub id: CallerId,
     /// Unique among callers that are not revoked.
     pub name: CallerName,
-    /// What it may do.
+    /// Its permissions.
     pub permissions: PermissionSet,
-    /// How it proves who it is.
+    /// How it is authenticated.
     pub identity: CallerIdentity,
-    /// The service token's prefix and last four characters; empty with a certificate.
+    /// Prefix and last four characters of the service token. Empty for a certificate.
     pub hint: String,
-    /// When it was made.
+    /// When it was created.
     pub create_time: Timestamp,
     /// When it was revoked, if it was.
     pub revoke_time: Option<Timestamp>,
-    /// Its token from before the last rotation.
+    /// The token that its last rotation replaced, if that may still be valid.
     pub previous: Option<PreviousToken>,
-    /// The last rotation.
+    /// Id of its last rotation.
     pub rotation: Option<RotationId>,
 }
 
 impl Caller {
-    /// Whether its token, or the one from before, has this digest; in a time that tells nothing.
+    /// Whether its current or previous token has this digest, in constant time.
     pub fn has_token(&self, digest: &Digest) -> bool {
         let current =
             matches!(&self.identity, CallerIdentity::Token(found) if found.equals(digest));
@@ -241,8 +242,9 @@ impl Caller {
         current | previous
     }
 
-    /// The caller that proves by the token of this digest who it is, unless that is dead at `now`.
-    pub fn proven_by(self: Arc<Self>, digest: &Digest, now: Timestamp) -> Option<Arc<Self>> {
+    /// Returns this caller as authenticated by the token of this digest. `None` if that token is another caller's, or
+    /// has expired at `now`.
+    pub fn authenticated_by(self: Arc<Self>, digest: &Digest, now: Timestamp) -> Option<Arc<Self>> {
         if matches!(&self.identity, CallerIdentity::Token(found) if found.equals(digest)) {
             return Some(self);
         }
@@ -251,8 +253,9 @@ impl Caller {
         (now < previous.expire_time).then(|| Arc::new(Self { identity, ..(*self).clone() }))
     }
 
-    /// Of a caller that has proved who it is: the first instant at which that proof is good no longer, if there is one.
-    pub fn proof_end(&self) -> Option<Timestamp> {
+    /// Returns the first instant at which the token that authenticated this caller is expired. `None` if it does not
+    /// expire.
+    pub fn authentication_end(&self) -> Option<Timestamp> {
         let CallerIdentity::Token(proof) = &self.identity else { return None };
         let previous = self.previous.filter(|previous| previous.digest.equals(proof));
         previous.map(|previous| previous.expire_time)

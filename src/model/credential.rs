@@ -8,39 +8,39 @@ use super::{
     WorkspaceId,
 };
 
-/// What a credential is: which rules it is decided by, and what its tokens begin with. The number is the store's too: never
-/// reuse one.
+/// The kind of a credential, which selects its rules and the prefix of its tokens. The number is also stored, so it
+/// must never be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum CredentialKind {
-    /// An API key: of exactly one workspace.
+    /// An API key, which belongs to one workspace.
     Key = 1,
-    /// A personal access token: of exactly one user.
+    /// A personal access token, which belongs to one user.
     Pat = 2,
 }
 
-/// Whose the credentials of a kind are.
+/// The kind of owner that credentials of a kind have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerKind {
-    /// A workspace's.
+    /// A workspace.
     Workspace,
-    /// A user's.
+    /// A user.
     User,
 }
 
 impl CredentialKind {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 2] = [Self::Key, Self::Pat];
 
-    /// Whose credentials of this kind are.
-    pub const fn owned_by(self) -> OwnerKind {
+    /// Returns the kind of owner that credentials of this kind have.
+    pub const fn owner_kind(self) -> OwnerKind {
         match self {
             Self::Key => OwnerKind::Workspace,
             Self::Pat => OwnerKind::User,
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
@@ -48,12 +48,12 @@ impl CredentialKind {
         }
     }
 
-    /// From the store's number.
+    /// Returns the kind with this number in the store.
     pub fn from_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| i64::from(kind.number()) == number)
     }
 
-    /// The store's number.
+    /// Returns its number in the store.
     pub const fn number(self) -> u8 {
         self as u8
     }
@@ -65,21 +65,21 @@ impl fmt::Display for CredentialKind {
     }
 }
 
-/// Alive, or why not.
+/// Whether a credential is active, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CredentialState {
-    /// May be presented.
+    /// It may be presented.
     Active,
-    /// Switched off.
+    /// It was disabled, and can be enabled again.
     Disabled,
-    /// Past its `expire_time`.
+    /// Its `expire_time` has passed.
     Expired,
-    /// Ended for good.
+    /// It was revoked, which is final.
     Revoked,
 }
 
 impl CredentialState {
-    /// Its name.
+    /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -96,72 +96,72 @@ impl fmt::Display for CredentialState {
     }
 }
 
-/// Whose it is.
+/// Owner of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// A workspace's.
+    /// A workspace.
     Workspace(WorkspaceId),
-    /// A user's.
+    /// A user.
     User {
         /// The user.
         id: UserId,
-        /// The downscope: the effective role is never higher.
+        /// Downscope: upper bound of the effective role.
         max_role: Role,
     },
 }
 
-/// When and from where a credential was last presented and found active.
+/// The last time that a credential was presented and found active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastUse {
-    /// When.
+    /// Time of use.
     pub time: Timestamp,
-    /// From where, if the caller said.
+    /// Address of the client, if the caller passed it on.
     pub ip: Option<IpAddr>,
 }
 
-/// A key or a personal access token.
+/// An API key or a personal access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// UUIDv7.
     pub id: CredentialId,
-    /// What it is.
+    /// Its kind.
     pub kind: CredentialKind,
-    /// Whose it is, which is as the kind says ([`CredentialKind::owned_by`]).
+    /// Its owner, of the kind that [`CredentialKind::owner_kind`] returns.
     pub owner: Owner,
-    /// The owner's watermark when it was made: below the owner's of today, it is revoked.
+    /// Watermark of the owner when the credential was created. It is revoked if the owner's watermark is now higher.
     pub generation: i64,
-    /// What its maker called it.
+    /// Name that its creator chose.
     pub name: DisplayName,
-    /// The prefix and the last four characters of the token's body.
+    /// Prefix, and last four characters of the token's body.
     pub hint: String,
-    /// What it was granted.
+    /// The granted scopes.
     pub scopes: ScopeSet,
-    /// Where it may be presented from.
+    /// Addresses from which it may be presented.
     pub ip_allowlist: IpAllowlist,
-    /// Free text of the maker's own.
+    /// Free text by key.
     pub annotations: Annotations,
-    /// When it was made.
+    /// When it was created.
     pub create_time: Timestamp,
-    /// The first instant at which it is dead.
+    /// First instant at which it is expired. `None` if it does not expire.
     pub expire_time: Option<Timestamp>,
-    /// When it was disabled, if it is.
+    /// When it was disabled. `None` if it is enabled.
     pub disable_time: Option<Timestamp>,
-    /// When it was revoked, by itself or with all that its owner had.
+    /// When it was revoked, by itself or together with all credentials of its owner.
     pub revoke_time: Option<Timestamp>,
-    /// When and from where it was last used.
+    /// Its last use.
     pub last_use: Option<LastUse>,
     /// `user:<id>`, `caller:<name>` or `operator:<name>`.
     pub creator: String,
-    /// What it succeeded by rotation.
+    /// The credential that its creation rotated.
     pub predecessor_id: Option<CredentialId>,
-    /// The first of its chain of rotations.
+    /// First credential of its chain of rotations.
     pub family_id: CredentialId,
-    /// Counts its changes; the etag is made of it.
+    /// Number of its changes, from which the etag is made.
     pub version: i64,
 }
 
 impl Credential {
-    /// Alive or why not at `now`; the order is that of the decision (DESIGN §3, row 3).
+    /// Returns its state at `now`. The order of the checks is that of row 3 of the decision table.
     pub fn state(&self, now: Timestamp) -> CredentialState {
         if self.revoke_time.is_some() {
             CredentialState::Revoked
@@ -174,7 +174,7 @@ impl Credential {
         }
     }
 
-    /// Opaque text that changes with every change but that of the last use (AIP-154).
+    /// Returns its etag (AIP-154): opaque text that changes with every change except a use.
     pub fn etag(&self) -> String {
         format!("\"{:x}\"", self.version)
     }

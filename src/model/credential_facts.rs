@@ -1,4 +1,5 @@
-//! A credential as far as an introspection needs it, in little memory: there is one of these for each that is cached.
+//! The fields of a credential that an introspection needs, laid out compactly, since each cached credential is one of
+//! these.
 
 use std::fmt;
 
@@ -10,45 +11,47 @@ use super::{
     Timestamp,
 };
 
-/// Bytes of texts beside the rest: ids that are UUIDs, names of some words. More of them are kept elsewhere.
+/// Bytes of text kept inline: enough for an id that is a UUID, a name of a few words, and the hint. Longer text is
+/// allocated on the heap.
 const TEXTS_BYTES: usize = 80;
 
-/// What is read of a credential to introspect it. In this order, what is asked of each is in as few lines of the processor's
-/// cache as can be: in a large store each line is a wait for memory.
+/// The fields of a credential that an introspection reads. They are ordered so that an introspection touches as few
+/// cache lines as possible. In a large store each cache line costs a memory access.
 #[repr(C)]
 pub struct CredentialFacts {
-    /// Of its token.
+    /// Digest of its token.
     pub digest: Digest,
-    /// The owner's watermark when it was made.
+    /// Watermark of the owner when the credential was created.
     pub generation: i64,
-    /// The first instant at which it is dead.
+    /// First instant at which it is expired. `None` if it does not expire.
     pub expire_time: Option<Timestamp>,
-    /// When it was disabled, if it is.
+    /// When it was disabled. `None` if it is enabled.
     pub disable_time: Option<Timestamp>,
-    /// When it was itself revoked: what its owner's watermark revokes is not in it.
+    /// When it was itself revoked. Revocation by its owner's watermark does not set it.
     pub revoke_time: Option<Timestamp>,
-    /// Where it may be presented from.
+    /// Addresses from which it may be presented.
     pub ip_allowlist: IpAllowlist,
-    /// Which rules it is decided by.
+    /// Its kind, which selects the rules of the decision.
     pub kind: CredentialKind,
-    /// The downscope: the effective role is never higher. Of a kind that has no role: [`Role::Owner`], which bounds nothing.
+    /// Downscope: upper bound of the effective role. [`Role::Owner`], which bounds nothing, for a kind that has no
+    /// role.
     pub max_role: Role,
-    /// What it was granted.
+    /// The granted scopes.
     pub scopes: ScopeSet,
-    name_at: u16,
-    hint_at: u16,
-    /// The owner's id, the name and the hint, one behind the other.
+    name_offset: u16,
+    hint_offset: u16,
+    /// The owner's id, the name and the hint, concatenated.
     texts: SmallVec<[u8; TEXTS_BYTES]>,
-    /// Its latest use that is not written yet.
+    /// Its latest use that is not yet in the store.
     unwritten_use: Mutex<Option<LastUse>>,
     /// UUIDv7.
     pub id: CredentialId,
-    /// When it was made.
+    /// When it was created.
     pub create_time: Timestamp,
 }
 
 impl CredentialFacts {
-    /// Of the credential that has this digest.
+    /// Creates the facts of the credential that has this digest.
     pub fn new(digest: Digest, credential: &Credential) -> Self {
         let (owner, max_role) = match &credential.owner {
             Owner::Workspace(id) => (id.as_str(), Role::Owner),
@@ -60,7 +63,7 @@ impl CredentialFacts {
             texts.extend_from_slice(text.as_bytes());
         }
         // Ids and names are short (`model::limits`).
-        let place = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX);
+        let offset = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX);
         Self {
             digest,
             id: credential.id,
@@ -75,34 +78,34 @@ impl CredentialFacts {
             ip_allowlist: credential.ip_allowlist.clone(),
             unwritten_use: Mutex::default(),
             texts,
-            name_at: place(owner.len()),
-            hint_at: place(owner.len() + name.len()),
+            name_offset: offset(owner.len()),
+            hint_offset: offset(owner.len() + name.len()),
         }
     }
 
-    /// The id of the workspace or of the user whose it is.
+    /// Returns the id of the workspace or user that owns it.
     pub fn owner_id(&self) -> &str {
-        self.text(0, self.name_at)
+        self.text(0, self.name_offset)
     }
 
-    /// What its maker called it.
+    /// Returns the name that its creator chose.
     pub fn name(&self) -> &str {
-        self.text(self.name_at, self.hint_at)
+        self.text(self.name_offset, self.hint_offset)
     }
 
-    /// The prefix and the last four characters of the token's body.
+    /// Returns the prefix, and the last four characters of the token's body.
     pub fn hint(&self) -> &str {
         let end = u16::try_from(self.texts.len()).unwrap_or(u16::MAX);
-        self.text(self.hint_at, end)
+        self.text(self.hint_offset, end)
     }
 
-    /// The texts are one another's neighbours, so each is whole.
+    /// Returns a part of the concatenated texts. The offsets lie between them, so the part is always valid UTF-8.
     fn text(&self, from: u16, to: u16) -> &str {
         let bytes = self.texts.get(from.into()..to.into()).unwrap_or_default();
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Notes a use, unless a later one is noted; whether none was that is not written yet.
+    /// Notes a use, unless a later one is already noted. Returns whether it is the first since uses were last taken.
     pub fn note_use(&self, last_use: LastUse) -> bool {
         let mut unwritten = self.unwritten_use.lock();
         let first = unwritten.is_none();
@@ -112,7 +115,7 @@ impl CredentialFacts {
         first
     }
 
-    /// What is noted, to be written; it is noted no longer.
+    /// Takes the noted use, to be written to the store.
     pub fn take_use(&self) -> Option<LastUse> {
         self.unwritten_use.lock().take()
     }
@@ -120,7 +123,7 @@ impl CredentialFacts {
 
 impl Eq for CredentialFacts {}
 
-/// All that the store tells, which a use that is not written yet is no part of.
+/// Compares everything that comes from the store. A use that is not yet written does not.
 impl PartialEq for CredentialFacts {
     fn eq(&self, other: &Self) -> bool {
         let Self {
@@ -133,8 +136,8 @@ impl PartialEq for CredentialFacts {
             kind,
             max_role,
             scopes,
-            name_at,
-            hint_at,
+            name_offset,
+            hint_offset,
             texts,
             unwritten_use: _,
             id,
@@ -149,15 +152,15 @@ impl PartialEq for CredentialFacts {
             && *kind == other.kind
             && *max_role == other.max_role
             && *scopes == other.scopes
-            && *name_at == other.name_at
-            && *hint_at == other.hint_at
+            && *name_offset == other.name_offset
+            && *hint_offset == other.hint_offset
             && *texts == other.texts
             && *id == other.id
             && *create_time == other.create_time
     }
 }
 
-/// Without what anybody wrote into it.
+/// Leaves out all text that a user wrote.
 impl fmt::Debug for CredentialFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CredentialFacts").field("id", &self.id).finish_non_exhaustive()

@@ -10,38 +10,38 @@ use subtle::ConstantTimeEq as _;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Of this text.
+    /// Hashes this text.
     pub fn of(text: &str) -> Self {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// What a hash came to, of something else than a token.
+    /// Wraps the result of a SHA-256 that was computed elsewhere.
     pub const fn from_hash(hash: [u8; 32]) -> Self {
         Self(hash)
     }
 
-    /// From its bytes; `None` unless there are 32.
+    /// Creates a digest from its bytes. `None` unless there are 32.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// As 64 hexadecimal digits in lower case.
+    /// Returns 64 hexadecimal digits in lower case.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// Whether both are the same, in a time that does not depend on where they differ.
+    /// Compares in constant time.
     pub fn equals(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-/// The first bytes only: enough to tell two apart in a test's output, and no use to look one up by.
+/// Shows the first two bytes only: enough to tell digests apart in a test's output, too little to look up a token.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({:02x}{:02x}…)", self.0[0], self.0[1])

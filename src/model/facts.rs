@@ -1,58 +1,60 @@
-//! What an introspection is decided by: the store reads it, the cache remembers it and shares it, the decision borrows it.
+//! Facts: the input of the decision. The store reads them, the cache keeps and shares them, and the decision borrows
+//! them.
 
 use std::sync::Arc;
 
 use super::{CredentialFacts, Revision, Role, User, Workspace, WorkspaceId};
 
-/// All that an introspection is decided by.
+/// Everything that an introspection is decided by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// A revision that none of it is older than. As the store gives them, all of it is of this revision.
+    /// Revision of the facts. Those from the store are all of this revision. Those from the cache are of this revision
+    /// or a later one.
     pub revision: Revision,
-    /// What the digest is of, if anything.
+    /// The credential with the digest and its owner. `None` if the digest is unknown.
     pub found: Option<FoundFacts>,
-    /// Whether the store was out of reach, and this is what was last known.
+    /// Whether the store was unreachable, and the facts are those last known.
     pub stale: bool,
 }
 
-/// A credential and what it is decided by.
+/// A credential, and the facts that it is decided by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFacts {
     /// The credential.
     pub credential: Arc<CredentialFacts>,
-    /// Whose it is, deleted or not.
+    /// Its owner, which may be deleted.
     pub principal: PrincipalFacts,
-    /// For what is a user's: the workspace of the name asked for, if there is one that is not deleted.
+    /// For a credential of a user: the workspace that the request names, if it exists and is not deleted.
     pub named_workspace: Option<Arc<Workspace>>,
 }
 
-/// Whose a credential is.
+/// The owner of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrincipalFacts {
-    /// A workspace's.
+    /// A workspace.
     Workspace(Arc<Workspace>),
-    /// A user's.
+    /// A user.
     User(Arc<UserFacts>),
 }
 
-/// A user with all their roles.
+/// A user with their roles in all workspaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFacts {
     /// The user.
     pub user: User,
-    /// By workspace, in the order of their ids.
+    /// Roles by workspace, in the order of the workspaces' ids.
     pub roles: Box<[(WorkspaceId, Role)]>,
 }
 
 impl Facts {
-    /// What the store has found.
+    /// Creates the facts that the store found.
     pub const fn new(revision: Revision, found: Option<FoundFacts>) -> Self {
         Self { revision, found, stale: false }
     }
 }
 
 impl FoundFacts {
-    /// The user's role in the workspace that is named, if they are a member.
+    /// Returns the user's role in the named workspace, if they are a member.
     pub fn membership(&self) -> Option<Role> {
         match &self.principal {
             PrincipalFacts::Workspace(_) => None,
@@ -62,7 +64,7 @@ impl FoundFacts {
 }
 
 impl PrincipalFacts {
-    /// The watermark: credentials of a lower generation are revoked.
+    /// Returns the watermark. Credentials of a lower generation are revoked.
     pub fn generation(&self) -> i64 {
         match self {
             Self::Workspace(workspace) => workspace.generation,
@@ -88,9 +90,9 @@ impl PrincipalFacts {
 }
 
 impl UserFacts {
-    /// The user's role in a workspace, if they are a member.
+    /// Returns the user's role in a workspace, if they are a member.
     pub fn role_in(&self, workspace: &WorkspaceId) -> Option<Role> {
-        // Few belong to many workspaces, and a search needs no order to be right.
+        // Few users have many workspaces, and a linear search does not depend on the order.
         self.roles.iter().find(|(id, _)| id == workspace).map(|(_, role)| *role)
     }
 }

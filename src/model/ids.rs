@@ -1,4 +1,4 @@
-//! Identifiers: opaque ids and slugs that the dashboard chooses, UUIDv7 for what is made here.
+//! Identifiers: opaque ids and slugs, which the dashboard chooses, and UUIDv7 for everything that is created here.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -22,13 +22,13 @@ macro_rules! text_id {
                 Ok(Self(text.into()))
             }
 
-            /// Whether the text is spelled as one.
+            /// Whether the text is a valid one.
             pub fn is_spelled(text: &str) -> bool {
                 let check: fn(&str) -> Result<(), Invalid> = $check;
                 check(text).is_ok()
             }
 
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -48,7 +48,7 @@ macro_rules! text_id {
             }
         }
 
-        /// A text finds what is kept by such an id: both hash alike.
+        /// Lets a `&str` look up a map that is keyed by this id. Both have the same hash.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -64,7 +64,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A UUIDv7 (RFC 9562 §5.7) of this time and these random bytes.
+            /// Creates a UUIDv7 (RFC 9562 §5.7) from this time and these random bytes.
             pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
                 let millis = u64::try_from(now.unix_micros() / 1_000).unwrap_or(0);
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
@@ -112,49 +112,49 @@ text_id! {
     WorkspaceName, check_opaque
 }
 uuid_id! {
-    /// A rotation of a caller.
+    /// Id of a rotation of a caller's token.
     RotationId
 }
 uuid_id! {
-    /// A credential's id.
+    /// Id of a credential.
     CredentialId
 }
 uuid_id! {
-    /// A caller's id.
+    /// Id of a caller.
     CallerId
 }
 uuid_id! {
-    /// An audit event's id.
+    /// Id of an audit event.
     EventId
 }
 uuid_id! {
-    /// The id of a process that answers from memory, made anew at each start.
+    /// Id of a replica. It is created at each start.
     ReplicaId
 }
 
 impl EventId {
-    /// As [`Self::new`], with the microseconds where UUIDv7 has room for them (RFC 9562 §6.2, method 3): so the order of
-    /// ids is that of times, also within a millisecond.
+    /// Like [`Self::new`], but also encodes the microseconds, where UUIDv7 has room for them (RFC 9562 §6.2, method 3).
+    /// Ids then sort by time within a millisecond too.
     pub fn in_order(now: Timestamp, mut random: [u8; 10]) -> Self {
-        // Below 4,096, since what is left of a millisecond is below 1,000 microseconds.
+        // Below 4,096, since the remainder is below 1,000 microseconds.
         let fraction = u16::try_from(now.unix_micros().rem_euclid(1_000) * 4_096 / 1_000);
         random[..2].copy_from_slice(&fraction.unwrap_or(0).to_be_bytes());
         Self::new(now, random)
     }
 
-    /// What no id of this time or later is below.
+    /// Returns a lower bound of the ids of this time and later.
     pub fn first_of(time: Timestamp) -> Self {
         Self::new(time, [0; 10])
     }
 
-    /// What no id of this time or earlier reaches.
+    /// Returns an upper bound, exclusive, of the ids of this time and earlier.
     pub fn first_after(time: Timestamp) -> Self {
         let next = time.checked_add(std::time::Duration::from_millis(1));
         next.map_or(Self(Uuid::max()), Self::first_of)
     }
 }
 
-/// A request's id, of its caller's own making: a UUID of any version.
+/// Id of a request, which the caller chooses: a UUID of any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub Uuid);
 

@@ -1,4 +1,4 @@
-//! Where a credential may be presented from.
+//! IP allowlists: addresses from which a credential may be presented.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,12 +8,12 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Invalid;
 use super::limits::IP_ALLOWLIST_MAX;
 
-/// CIDRs; none: anywhere.
+/// A list of networks. If it is empty, every address is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpAllowlist(Box<[IpNet]>);
 
 impl IpAllowlist {
-    /// From CIDRs or single addresses. Bits of the host part are cut off, and duplicates dropped.
+    /// Parses CIDRs or single addresses. Clears host bits and removes duplicates.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, Invalid> {
         let mut networks: Vec<IpNet> = Vec::new();
         for entry in entries {
@@ -30,25 +30,25 @@ impl IpAllowlist {
         Ok(Self(networks.into()))
     }
 
-    /// Whether it restricts nothing.
+    /// Whether it is empty, and so restricts nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a client at this address, or at no known address, may present the credential. An IPv4 address mapped
-    /// into IPv6, as a socket for both families has it, is that IPv4 address.
+    /// Whether a client at this address, or at an unknown one, may present the credential. An IPv4-mapped IPv6 address,
+    /// as a dual-stack socket reports it, counts as IPv4.
     pub fn allows(&self, client_ip: Option<IpAddr>) -> bool {
         let inside = |ip: IpAddr| self.0.iter().any(|network| network.contains(&ip.to_canonical()));
         self.is_empty() || client_ip.is_some_and(inside)
     }
 
-    /// The CIDRs.
+    /// Iterates over the CIDRs.
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
     }
 }
 
-/// As the store keeps it: CIDRs with commas between.
+/// Formats the list as the store keeps it: CIDRs separated by commas.
 impl fmt::Display for IpAllowlist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, network) in self.0.iter().enumerate() {
@@ -58,8 +58,9 @@ impl fmt::Display for IpAllowlist {
     }
 }
 
-/// A CIDR or a single address, the host part cut off. What is mapped from IPv4 into IPv6 is IPv4, as clients' addresses
-/// are. The address is left to the standard library, since ipnet takes leading zeros, which others read as octal.
+/// Parses a CIDR or a single address, and clears the host bits. An IPv4-mapped network becomes IPv4, as clients'
+/// addresses do. The standard library parses the address, because `ipnet` accepts leading zeros, which other programs
+/// read as octal.
 fn parse_network(entry: &str) -> Option<IpNet> {
     let (address, length) = match entry.split_once('/') {
         Some((address, length)) => (address, Some(length)),
@@ -84,9 +85,9 @@ fn parse_network(entry: &str) -> Option<IpNet> {
     }
 }
 
-/// A client's address as a caller or a proxy names it, with or without a port: `203.0.113.7:51234`, `[2001:db8::1]:443`.
-/// A zone (RFC 4007), white space and quotes (RFC 7239) around it are cut off; an IPv4 address mapped into IPv6 is that IPv4
-/// address.
+/// Parses a client's address as a caller or a proxy names it, with or without a port: `203.0.113.7:51234`,
+/// `[2001:db8::1]:443`. Drops a zone (RFC 4007), white space and quotes (RFC 7239). An IPv4-mapped IPv6 address becomes
+/// IPv4.
 pub fn parse_client_ip(text: &str) -> Result<IpAddr, Invalid> {
     text.parse::<IpAddr>()
         .ok()
@@ -95,7 +96,8 @@ pub fn parse_client_ip(text: &str) -> Result<IpAddr, Invalid> {
         .ok_or_else(|| Invalid::new("must be an IPv4 or IPv6 address, with or without a port"))
 }
 
-/// An address with a port, a zone, brackets, quotes or white space. An IPv6 address needs brackets before a port.
+/// Parses an address with a port, a zone, brackets, quotes or white space. A port after an IPv6 address requires
+/// brackets.
 fn decorated(text: &str) -> Option<IpAddr> {
     let text = text.trim_ascii();
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));

@@ -1,6 +1,6 @@
-//! The nouns of DESIGN §1 and the rules for their spelling. No I/O, and no clock but the trait.
+//! The nouns of the domain and the rules for their spelling (`docs/words.md`). No I/O; the clock is a trait.
 //!
-//! A value of these types has been checked where it came in; nothing below this room checks it again.
+//! A value of these types has been validated. The code below this room does not validate it again.
 
 mod audit;
 mod caller;
@@ -33,11 +33,11 @@ pub use ids::{
 };
 pub use ip_allowlist::{IpAllowlist, parse_client_ip};
 pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, join_names};
-pub use text::{Annotations, DisplayName, Reason};
+pub use text::{Annotations, DisplayName, ReasonText};
 pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::{PolicyChange, Workspace, WorkspacePolicy};
 
-/// A number of the store's change log: gapless, in commit order.
+/// A number in the store's change log. Revisions have no gaps and follow the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);

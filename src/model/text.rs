@@ -1,4 +1,4 @@
-//! Free text that people write and others read: names, annotations, reasons.
+//! Free text for people: names, annotations, reasons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use super::limits::{
     NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX,
 };
 
-/// What something is called, for people: 1 to 256 characters, stored exactly as given.
+/// A display name: 1 to 256 characters, stored exactly as given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DisplayName(Box<str>);
 
 impl DisplayName {
-    /// Checks the length, and refuses what could deceive a reader.
+    /// Checks the length, and refuses characters that could deceive a reader.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() {
             return Err(Invalid::new("must not be empty"));
@@ -24,7 +24,7 @@ impl DisplayName {
         if text.trim() != text {
             return Err(Invalid::new("must not begin or end with white space"));
         }
-        // Bytes first: counting characters of a megabyte is work for nothing.
+        // The number of bytes is checked first, since counting the characters of a long text is expensive.
         if text.len() > NAME_BYTES_MAX || text.graphemes(true).count() > NAME_CHARACTERS_MAX {
             return Err(Invalid::new(format!(
                 "must be at most {NAME_CHARACTERS_MAX} characters and {NAME_BYTES_MAX} bytes"
@@ -34,7 +34,7 @@ impl DisplayName {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -46,12 +46,12 @@ impl fmt::Display for DisplayName {
     }
 }
 
-/// Why something was done, in its doer's words: up to 256 characters.
+/// The reason that a person gives for an action: up to 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason(Box<str>);
+pub struct ReasonText(Box<str>);
 
-impl Reason {
-    /// Checks the length, and refuses what could deceive a reader.
+impl ReasonText {
+    /// Checks the length, and refuses characters that could deceive a reader.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.len() > NAME_BYTES_MAX || text.graphemes(true).count() > REASON_CHARACTERS_MAX {
             return Err(Invalid::new(format!(
@@ -62,7 +62,7 @@ impl Reason {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,15 +96,16 @@ impl Annotations {
         Ok(Self(entries))
     }
 
-    /// The entries.
+    /// Returns the entries.
     pub const fn entries(&self) -> &BTreeMap<String, String> {
         &self.0
     }
 }
 
-/// Refuses control characters, and invisible ones that reorder or hide what a reader sees. Joiners are let through
-/// between characters beyond ASCII, since emoji sequences and several scripts are written with them, and after a virama
-/// (RFC 5892, A.1 and A.2), where Indic words may end with one. Tags spell the flags of regions, and nothing else.
+/// Refuses control characters, and invisible characters that reorder or hide text. Joiners are allowed between
+/// characters outside ASCII, because emoji sequences and several scripts need them. They are also allowed after a
+/// virama (RFC 5892, A.1 and A.2), with which Indic words may end. Tags are allowed only after the black flag, where
+/// they spell the flags of regions.
 fn check_readable(text: &str) -> Result<(), Invalid> {
     let mut previous = ' ';
     let mut characters = text.chars().peekable();
@@ -141,7 +142,8 @@ fn check_readable(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The sign that kills a consonant's vowel, in the scripts whose words may end with it and a joiner.
+/// Whether this is a virama, the sign that removes a consonant's vowel, of a script whose words may end in one with a
+/// joiner.
 const fn is_virama(character: char) -> bool {
     matches!(
         character,

@@ -1,4 +1,5 @@
-//! Instants with microseconds, the finest that both databases keep, and the clock that everything else is given.
+//! Instants with microsecond precision, the finest that both databases store, and the clocks that are passed to all
+//! other code.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -9,25 +10,25 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Invalid;
 
-/// An instant: microseconds since 1970-01-01T00:00:00Z, within the years 1 to 9999.
+/// An instant in the years 1 to 9999, with microsecond precision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(
-    /// Microseconds since the beginning of the year 1, and one more: so an `Option` takes no more room.
+    /// Microseconds since the beginning of the year 1, plus one, so that an `Option<Timestamp>` takes no extra space.
     NonZeroU64,
 );
 
 impl Timestamp {
-    /// The beginning of the year 1: before all there is.
+    /// The beginning of the year 1.
     pub const EARLIEST: Self = Self(NonZeroU64::MIN);
     /// The last microsecond of the year 9999.
     const LATEST: Self = Self::EARLIEST.later(Self::MAX.abs_diff(Self::MIN));
-    /// The epoch.
+    /// The Unix epoch.
     const EPOCH: Self = Self::EARLIEST.later(Self::MIN.unsigned_abs());
 
     const MIN: i64 = -62_135_596_800_000_000;
     const MAX: i64 = 253_402_300_799_999_999;
 
-    /// From microseconds since the epoch; `None` outside the years 1 to 9999.
+    /// Creates an instant from microseconds since the Unix epoch. `None` outside the years 1 to 9999.
     pub const fn from_unix_micros(micros: i64) -> Option<Self> {
         if micros < Self::MIN || micros > Self::MAX {
             return None;
@@ -35,7 +36,7 @@ impl Timestamp {
         Some(Self::EARLIEST.later(micros.abs_diff(Self::MIN)))
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn unix_micros(self) -> i64 {
         // Ten thousand years of microseconds fit.
         Self::MIN - 1 + self.0.get().cast_signed()
@@ -45,7 +46,8 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
-    /// From the seconds and nanoseconds of a `google.protobuf.Timestamp`; nanoseconds are cut to microseconds.
+    /// Creates an instant from the seconds and nanoseconds of a `google.protobuf.Timestamp`. Fractions of a microsecond
+    /// are dropped.
     pub fn from_unix(seconds: i64, nanos: i32) -> Result<Self, Invalid> {
         let invalid = || {
             Invalid::new(
@@ -63,7 +65,7 @@ impl Timestamp {
             .ok_or_else(invalid)
     }
 
-    /// From RFC 3339 text, with any offset.
+    /// Parses RFC 3339 text with any offset.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         OffsetDateTime::parse(text, &Rfc3339)
             .ok()
@@ -71,19 +73,19 @@ impl Timestamp {
             .ok_or_else(|| Invalid::new("must be an RFC 3339 time, as 2027-01-31T12:00:00Z"))
     }
 
-    /// This much later; `None` past the year 9999.
+    /// Adds a duration. `None` past the year 9999.
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         let micros = i64::try_from(duration.as_micros()).ok()?;
         Self::from_unix_micros(self.unix_micros().checked_add(micros)?)
     }
 
-    /// This much later, or the end of the year 9999.
+    /// Adds a duration. Saturates at the end of the year 9999.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         self.checked_add(duration).unwrap_or(Self::LATEST)
     }
 
-    /// This much earlier, or the year 1.
+    /// Subtracts a duration. Saturates at the beginning of the year 1.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
@@ -91,19 +93,19 @@ impl Timestamp {
         Self::from_unix_micros(earlier).unwrap_or(Self::EARLIEST)
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the time since `earlier`. Zero if `earlier` is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
     }
 
-    /// As the databases' native type has it.
+    /// Converts to the type that the databases use.
     pub fn date_time(self) -> OffsetDateTime {
-        // The range of Timestamp lies within that of OffsetDateTime, so the fallback is never taken.
+        // `OffsetDateTime` covers the range of `Timestamp`, so the fallback is never taken.
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.unix_micros()) * 1_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// From the databases' native type; `None` outside the years 1 to 9999.
+    /// Converts from the type that the databases use. `None` outside the years 1 to 9999.
     pub fn from_date_time(date_time: OffsetDateTime) -> Option<Self> {
         let micros = date_time.unix_timestamp_nanos().div_euclid(1_000);
         Self::from_unix_micros(i64::try_from(micros).ok()?)
@@ -122,56 +124,55 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where the time comes from: passed in, so that tests own it.
+/// Source of the time of day. It is a trait so that tests can control it.
 pub trait Clock: Send + Sync {
-    /// The time of day.
+    /// Returns the time of day.
     fn now(&self) -> Timestamp;
 
-    /// The time, as far as that is certain: what ends after it is neither deleted nor freed.
-    fn certain(&self) -> Timestamp {
+    /// Returns the earliest time that it may be now. Nothing that ends later is deleted or released.
+    fn earliest_now(&self) -> Timestamp {
         self.now()
     }
 
-    /// Why it must not be believed where something is deleted for good.
+    /// Returns the reason why this clock must not be trusted for permanent deletions, if there is one.
     fn doubt(&self) -> Option<String> {
         None
     }
 
-    /// Whether this machine's clock was set since the store was last asked.
+    /// Whether this machine's clock was set since the store was last asked for the time.
     fn was_set(&self) -> bool {
         false
     }
 
-    /// Takes in what the store knows of the time: it was asked and has answered at these times since boot. No if that took too
-    /// long to tell.
-    fn hear(&self, _store: StoreTime, _asked: Duration, _answered: Duration) -> bool {
+    /// Updates the clock from what the store knows of the time. The store was asked and answered at these times since
+    /// boot. Returns false if the answer took too long to be useful.
+    fn observe_store(&self, _store: StoreTime, _asked: Duration, _answered: Duration) -> bool {
         true
     }
 }
 
-/// What a store knows of the time.
+/// The time and the latest events as a store knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreTime {
-    /// By its own clock, if it has one.
+    /// Time by the store's clock, if it has one.
     pub now: Option<Timestamp>,
-    /// When the last thing happened that it has recorded.
+    /// Time of the newest recorded event.
     pub newest_event: Option<Timestamp>,
-    /// Of a store without a clock: the first event of the last [`Self::LATELY`] before that one, itself included, and the one
-    /// before it.
+    /// For a store without a clock: where the last [`Self::LATELY`] of events begins.
     pub lately: Option<Lately>,
 }
 
 impl StoreTime {
-    /// So long has to go by until a clock is believed again that says that nothing happened for very long.
+    /// Time for which a clock that reports a very long idle period must keep running before it is trusted.
     pub const LATELY: Duration = Duration::from_hours(7 * 24);
 }
 
-/// Where the last events begin.
+/// The beginning of the recent events. A gap before it suggests that the clock jumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lately {
-    /// The first of them.
+    /// Time of the first recent event.
     pub first: Timestamp,
-    /// The one before.
+    /// Time of the event before it.
     pub before: Timestamp,
 }
 
@@ -191,9 +192,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// Where elapsed time comes from that leases are counted in: passed in, so that tests own it.
+/// Source of the elapsed time that leases are measured by. It is a trait so that tests can control it.
 pub trait BootClock: Send + Sync {
-    /// Time since the machine booted, the time that it was suspended included.
+    /// Returns the time since the machine booted, including time in suspend.
     fn since_boot(&self) -> Duration;
 }
 

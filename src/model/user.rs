@@ -1,25 +1,25 @@
-//! People, and their roles in workspaces.
+//! Users, and their roles in workspaces.
 
 use super::{DisplayName, Role, Timestamp, UserId, WorkspaceId};
 
-/// A user as the store keeps it, deleted ones included: their row holds the id until it is put again.
+/// A user as the store keeps it. The row of a deleted user stays, so that its id is known when it is put again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Opaque.
+    /// Opaque id.
     pub id: UserId,
-    /// For people.
+    /// Name for people.
     pub display_name: DisplayName,
-    /// Their personal access tokens are refused.
+    /// Whether their personal access tokens are refused.
     pub disabled: bool,
-    /// The watermark: personal access tokens made under a smaller generation are revoked.
+    /// Watermark: personal access tokens of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark last rose.
+    /// When the watermark was last raised.
     pub generation_time: Option<Timestamp>,
     /// When it was first put.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
-    /// When it was deleted, if it is.
+    /// When it was deleted. `None` if it is not.
     pub delete_time: Option<Timestamp>,
 }
 

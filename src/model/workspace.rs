@@ -1,65 +1,66 @@
-//! The tenant.
+//! Workspaces, the tenants of the service.
 
 use std::time::Duration;
 
 use super::{DisplayName, Slug, Timestamp, WorkspaceId};
 
-/// A workspace as the store keeps it, deleted ones included: their row holds the id until it is put again.
+/// A workspace as the store keeps it. The row of a deleted workspace stays, so that its id is known when it is put
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
-    /// Opaque.
+    /// Opaque id.
     pub id: WorkspaceId,
     /// Unique among workspaces that are not deleted.
     pub slug: Slug,
-    /// For people.
+    /// Name for people.
     pub display_name: DisplayName,
-    /// Its keys are refused, and nothing acts in it.
+    /// Whether its keys are refused and nobody may act in it.
     pub disabled: bool,
-    /// The watermark: keys made under a smaller generation are revoked.
+    /// Watermark: keys of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark last rose.
+    /// When the watermark was last raised.
     pub generation_time: Option<Timestamp>,
     /// When it was first put.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
-    /// When it was deleted, if it is.
+    /// When it was deleted. `None` if it is not.
     pub delete_time: Option<Timestamp>,
 }
 
-/// What a workspace asks of its keys beyond the server's own policy: of the two the stricter holds. What is `None` or
-/// false restricts nothing.
+/// Policy of a workspace for its keys. It applies in addition to the server's policy: of the two limits the stricter
+/// one applies. `None` and `false` mean no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WorkspacePolicy {
-    /// The longest that a key may be made to live.
+    /// Longest lifetime of a new key.
     pub key_lifetime_max: Option<Duration>,
-    /// A key must be made to expire.
+    /// Whether a new key must have an expiry.
     pub key_expiry_required: bool,
-    /// The most keys that are neither revoked nor expired.
+    /// Most keys that are neither revoked nor expired.
     pub keys_max: Option<u32>,
-    /// The shortest that a rotated key lives on.
+    /// Shortest overlap of a rotation.
     pub overlap_min: Option<Duration>,
-    /// The longest that a rotated key lives on.
+    /// Longest overlap of a rotation.
     pub overlap_max: Option<Duration>,
 }
 
-/// What is to change of a workspace's policy. What is `None` stays as it is; zero, or false, takes the limit away.
+/// A change of a workspace's policy. `None` leaves a limit unchanged; zero or `false` removes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PolicyChange {
-    /// The longest that a key may be made to live.
+    /// Longest lifetime of a new key.
     pub key_lifetime_max: Option<Duration>,
-    /// A key must be made to expire.
+    /// Whether a new key must have an expiry.
     pub key_expiry_required: Option<bool>,
-    /// The most keys that are neither revoked nor expired.
+    /// Most keys that are neither revoked nor expired.
     pub keys_max: Option<u32>,
-    /// The shortest that a rotated key lives on.
+    /// Shortest overlap of a rotation.
     pub overlap_min: Option<Duration>,
-    /// The longest that a rotated key lives on.
+    /// Longest overlap of a rotation.
     pub overlap_max: Option<Duration>,
 }
 
 impl PolicyChange {
-    /// Takes every limit away.
+    /// Removes every limit.
     pub const NO_LIMIT: Self = Self {
         key_lifetime_max: Some(Duration::ZERO),
         key_expiry_required: Some(false),
@@ -68,8 +69,8 @@ impl PolicyChange {
         overlap_max: Some(Duration::ZERO),
     };
 
-    /// The policy with this changed.
-    pub fn of(self, before: WorkspacePolicy) -> WorkspacePolicy {
+    /// Returns `before` with this change applied.
+    pub fn apply_to(self, before: WorkspacePolicy) -> WorkspacePolicy {
         fn limit<T: PartialEq + Default>(named: Option<T>, before: Option<T>) -> Option<T> {
             match named {
                 Some(named) => Some(named).filter(|named| *named != T::default()),

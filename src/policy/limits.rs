@@ -1,119 +1,119 @@
-//! How long credentials may live, how many there may be, and how long a rotated one lives on: the server's policy, by
-//! flags of `serve`, and a workspace's own, of which the stricter holds. Pure.
+//! Limits on credentials: lifetimes, numbers, and overlaps of rotations. The server's policy is set by flags of
+//! `serve`. A workspace can have its own. The stricter of the two applies. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::model::{CredentialKind, Invalid, WorkspacePolicy};
 
-/// The server's policy. By default it restricts nothing.
+/// The server's policy. The default restricts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Of keys.
-    pub keys: Limits,
-    /// Of personal access tokens.
-    pub pats: Limits,
-    /// The shortest that a rotated credential lives on.
+    /// Limits for keys.
+    pub keys: CredentialLimits,
+    /// Limits for personal access tokens.
+    pub pats: CredentialLimits,
+    /// Shortest overlap of a rotation.
     pub overlap_min: Duration,
-    /// The longest that a rotated credential lives on.
+    /// Longest overlap of a rotation.
     pub overlap_max: Option<Duration>,
 }
 
-/// Limits of one kind of credential. `None` or false restricts nothing.
+/// Limits for one kind of credential. `None` and `false` mean no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// The longest that one may be made to live; one without expiry would live longer.
+pub struct CredentialLimits {
+    /// Longest lifetime of a new credential. It also requires an expiry.
     pub lifetime_max: Option<Duration>,
-    /// Each must be made to expire.
+    /// Whether a new credential must have an expiry.
     pub expiry_required: bool,
-    /// The most of one owner that are neither revoked nor expired.
+    /// Most credentials of one owner that are neither revoked nor expired.
     pub live_max: Option<u32>,
 }
 
-/// What holds for the credentials of one owner.
+/// The policy that applies to the credentials of one owner: the stricter of the server's and the workspace's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
-    /// Limits of their kind.
-    pub limits: Limits,
-    /// The shortest overlap; never above the longest.
+pub struct EffectivePolicy {
+    /// Limits for the kind of credential.
+    pub limits: CredentialLimits,
+    /// Shortest overlap. It is at most the longest.
     pub overlap_min: Duration,
-    /// The longest overlap.
+    /// Longest overlap.
     pub overlap_max: Option<Duration>,
 }
 
 impl Policy {
-    /// What holds for keys of a workspace that asks this of them.
-    pub fn for_keys(&self, workspace: &WorkspacePolicy) -> Rules {
-        let overlap_max = lower(self.overlap_max, workspace.overlap_max);
+    /// Returns the policy for the keys of a workspace with this policy.
+    pub fn for_keys(&self, workspace: &WorkspacePolicy) -> EffectivePolicy {
+        let overlap_max = stricter(self.overlap_max, workspace.overlap_max);
         let overlap_min = self.overlap_min.max(workspace.overlap_min.unwrap_or_default());
-        Rules {
-            limits: Limits {
-                lifetime_max: lower(self.keys.lifetime_max, workspace.key_lifetime_max),
+        EffectivePolicy {
+            limits: CredentialLimits {
+                lifetime_max: stricter(self.keys.lifetime_max, workspace.key_lifetime_max),
                 expiry_required: self.keys.expiry_required || workspace.key_expiry_required,
-                live_max: lower(self.keys.live_max, workspace.keys_max),
+                live_max: stricter(self.keys.live_max, workspace.keys_max),
             },
             overlap_min: overlap_min.min(overlap_max.unwrap_or(Duration::MAX)),
             overlap_max,
         }
     }
 
-    /// What holds for credentials of this kind; `workspace` is what their workspace asks of its keys, if they have one.
-    pub fn for_kind(&self, kind: CredentialKind, workspace: &WorkspacePolicy) -> Rules {
+    /// Returns the policy for credentials of this kind. `workspace` is the policy of their workspace, if they have one.
+    pub fn for_kind(&self, kind: CredentialKind, workspace: &WorkspacePolicy) -> EffectivePolicy {
         match kind {
             CredentialKind::Key => self.for_keys(workspace),
             CredentialKind::Pat => self.for_pats(),
         }
     }
 
-    /// What holds for personal access tokens.
-    pub fn for_pats(&self) -> Rules {
+    /// Returns the policy for personal access tokens.
+    pub fn for_pats(&self) -> EffectivePolicy {
         let overlap_min = self.overlap_min.min(self.overlap_max.unwrap_or(Duration::MAX));
-        Rules { limits: self.pats, overlap_min, overlap_max: self.overlap_max }
+        EffectivePolicy { limits: self.pats, overlap_min, overlap_max: self.overlap_max }
     }
 
-    /// Why the server's own policy cannot be meant: what is wrong with which two of its limits.
-    pub fn contradictions(&self) -> Vec<Contradiction> {
+    /// Returns the limits of the server's policy that contradict its shortest overlap.
+    pub fn conflicts(&self) -> Vec<PolicyConflict> {
         let most = [
             ("overlap_max", self.overlap_max),
             ("key_lifetime_max", self.keys.lifetime_max),
             ("pat_lifetime_max", self.pats.lifetime_max),
         ];
-        contradictions(self.overlap_min, most)
+        conflicts(self.overlap_min, most)
     }
 
-    /// Where a change of a workspace's policy would make it laxer than this one, or contradict it or itself: the field, and
-    /// what is wrong. (It would not hold anyway; but whoever asks for it should hear of it.) What is not changed is not
-    /// refused: the server's own may have become stricter.
-    pub fn refuse(
+    /// Returns the fields in which a change of a workspace's policy would exceed the server's limits or contradict
+    /// another limit, each with an error. Such a limit would have no effect, and an error says so. Fields that do not
+    /// change are not refused, because the server's policy may have become stricter since.
+    pub fn refuse_change(
         &self,
         before: &WorkspacePolicy,
         after: &WorkspacePolicy,
     ) -> Vec<(&'static str, Invalid)> {
         let mut wrong = Vec::new();
         if let Some(most) =
-            laxer(before.key_lifetime_max, after.key_lifetime_max, self.keys.lifetime_max)
+            exceeded(before.key_lifetime_max, after.key_lifetime_max, self.keys.lifetime_max)
         {
             wrong.push(("key_lifetime_max", not_above(&span(most))));
         }
-        if let Some(most) = laxer(before.keys_max, after.keys_max, self.keys.live_max) {
+        if let Some(most) = exceeded(before.keys_max, after.keys_max, self.keys.live_max) {
             wrong.push(("keys_max", not_above(&most.to_string())));
         }
-        if let Some(most) = laxer(before.overlap_max, after.overlap_max, self.overlap_max) {
+        if let Some(most) = exceeded(before.overlap_max, after.overlap_max, self.overlap_max) {
             wrong.push(("overlap_max", not_above(&span(most))));
         }
-        let least_changes = before.overlap_min != after.overlap_min;
-        if least_changes && after.overlap_min.is_some_and(|own| own < self.overlap_min) {
+        let overlap_min_changes = before.overlap_min != after.overlap_min;
+        if overlap_min_changes && after.overlap_min.is_some_and(|own| own < self.overlap_min) {
             let least = span(self.overlap_min);
             let text = format!("must not be below the server's own, which is {least}");
             wrong.push(("overlap_min", Invalid::new(text)));
         }
         let most = [
-            ("overlap_max", lower(after.overlap_max, self.overlap_max)),
-            ("key_lifetime_max", lower(after.key_lifetime_max, self.keys.lifetime_max)),
+            ("overlap_max", stricter(after.overlap_max, self.overlap_max)),
+            ("key_lifetime_max", stricter(after.key_lifetime_max, self.keys.lifetime_max)),
         ];
         let least = after.overlap_min.unwrap_or_default().max(self.overlap_min);
-        for Contradiction { field, most } in contradictions(least, most) {
-            if least_changes {
+        for PolicyConflict { field, most } in conflicts(least, most) {
+            if overlap_min_changes {
                 let text = format!("must not be above {field}, which is {}", span(most));
                 wrong.push(("overlap_min", Invalid::new(text)));
             }
@@ -130,31 +130,31 @@ impl Policy {
     }
 }
 
-/// A limit that the shortest overlap is above: no credential could live so long beside its successor.
+/// A limit that is below the shortest overlap. No credential could stay valid beside its successor for that long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contradiction {
-    /// Which.
+pub struct PolicyConflict {
+    /// Name of the limit.
     pub field: &'static str,
-    /// The limit.
+    /// Its value.
     pub most: Duration,
 }
 
-fn contradictions<const N: usize>(
+fn conflicts<const N: usize>(
     least: Duration,
     limits: [(&'static str, Option<Duration>); N],
-) -> Vec<Contradiction> {
+) -> Vec<PolicyConflict> {
     let limits = limits.into_iter().filter_map(|(field, most)| Some((field, most?)));
     let below = limits.filter(|(_, most)| least > *most);
-    below.map(|(field, most)| Contradiction { field, most }).collect()
+    below.map(|(field, most)| PolicyConflict { field, most }).collect()
 }
 
-/// The server's limit, if a workspace's own comes to be above it.
-fn laxer<T: Ord + Copy>(before: Option<T>, after: Option<T>, server: Option<T>) -> Option<T> {
+/// Returns the server's limit, if a change of a workspace's limit exceeds it.
+fn exceeded<T: Ord + Copy>(before: Option<T>, after: Option<T>, server: Option<T>) -> Option<T> {
     server.filter(|server| before != after && after.is_some_and(|own| own > *server))
 }
 
-impl Rules {
-    /// Refuses a lifetime that is too long; `None` is for ever.
+impl EffectivePolicy {
+    /// Refuses a lifetime that is too long. `None` is a lifetime without an end.
     pub fn check_lifetime(&self, lifetime: Option<Duration>) -> Result<(), Invalid> {
         match (lifetime, self.limits.lifetime_max) {
             (None, Some(most)) => {
@@ -172,16 +172,17 @@ impl Rules {
         }
     }
 
-    /// The lifetime of a successor that nobody chose: as long as its predecessor's, or as long as there may be.
+    /// Returns the lifetime of a successor for which the request gives none: that of its predecessor, capped by the
+    /// limit.
     pub fn inherited_lifetime(
         &self,
         lifetime: Option<Duration>,
     ) -> Result<Option<Duration>, Invalid> {
-        let lifetime = lower(lifetime, self.limits.lifetime_max);
+        let lifetime = stricter(lifetime, self.limits.lifetime_max);
         self.check_lifetime(lifetime).map(|()| lifetime)
     }
 
-    /// The overlap of a rotation that names none: none, or as little as there may be.
+    /// Returns the overlap of a rotation for which the request gives none: the shortest one allowed.
     pub const fn default_overlap(&self) -> Duration {
         self.overlap_min
     }
@@ -200,8 +201,8 @@ impl Rules {
     }
 }
 
-/// The lower of two bounds, of which each may be missing.
-fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+/// Returns the lower of two optional bounds.
+fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -212,7 +213,7 @@ fn not_above(most: &str) -> Invalid {
     Invalid::new(format!("must not be above the server's own, which is {most}"))
 }
 
-/// As people write it: 90d, 1d 12h, 15s.
+/// Formats a duration as people write it: 90d, 1d 12h, 15s.
 fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [("d", 86_400, u64::MAX), ("h", 3_600, 24), ("m", 60, 60), ("s", 1, 60)];
@@ -232,19 +233,23 @@ fn span(duration: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Limits, Policy, Rules, span};
+    use super::{CredentialLimits, EffectivePolicy, Policy, span};
     use crate::model::WorkspacePolicy;
 
     const HOUR: Duration = Duration::from_hours(1);
     const DAY: Duration = Duration::from_hours(24);
 
     fn policy() -> Policy {
-        let keys = Limits { lifetime_max: Some(DAY), live_max: Some(10), ..Limits::default() };
+        let keys = CredentialLimits {
+            lifetime_max: Some(DAY),
+            live_max: Some(10),
+            ..CredentialLimits::default()
+        };
         Policy { keys, overlap_min: HOUR, overlap_max: Some(DAY), ..Policy::default() }
     }
 
     #[test]
-    fn of_two_policies_the_stricter_holds() {
+    fn the_stricter_of_two_policies_applies() {
         let laxer = WorkspacePolicy {
             key_lifetime_max: Some(2 * DAY),
             keys_max: Some(20),
@@ -260,29 +265,32 @@ mod tests {
             overlap_min: Some(2 * HOUR),
             overlap_max: Some(3 * HOUR),
         };
-        let limits =
-            Limits { lifetime_max: Some(4 * HOUR), expiry_required: true, live_max: Some(1) };
-        let rules = Rules { limits, overlap_min: 2 * HOUR, overlap_max: Some(3 * HOUR) };
+        let limits = CredentialLimits {
+            lifetime_max: Some(4 * HOUR),
+            expiry_required: true,
+            live_max: Some(1),
+        };
+        let rules = EffectivePolicy { limits, overlap_min: 2 * HOUR, overlap_max: Some(3 * HOUR) };
         assert_eq!(policy().for_keys(&stricter), rules);
         let none = WorkspacePolicy::default();
-        assert_eq!(policy().refuse(&none, &stricter), []);
+        assert_eq!(policy().refuse_change(&none, &stricter), []);
         let refused = |before, after| {
-            let refused = policy().refuse(before, after).into_iter();
+            let refused = policy().refuse_change(before, after).into_iter();
             refused.map(|(field, _)| field).collect::<Vec<_>>()
         };
         let all = ["key_lifetime_max", "keys_max", "overlap_max", "overlap_min"];
         assert_eq!(refused(&none, &laxer), all);
-        assert_eq!(policy().refuse(&laxer, &laxer), []);
+        assert_eq!(policy().refuse_change(&laxer, &laxer), []);
         let one = WorkspacePolicy { keys_max: Some(21), ..laxer };
         assert_eq!(refused(&laxer, &one), ["keys_max"]);
     }
 
     #[test]
-    fn limits_that_contradict_each_other_are_named() {
+    fn conflicting_limits_are_named() {
         let server = Policy { overlap_min: 2 * DAY, ..policy() };
-        let fields: Vec<_> = server.contradictions().iter().map(|wrong| wrong.field).collect();
+        let fields: Vec<_> = server.conflicts().iter().map(|wrong| wrong.field).collect();
         assert_eq!(fields, ["overlap_max", "key_lifetime_max"]);
-        assert_eq!(policy().contradictions(), []);
+        assert_eq!(policy().conflicts(), []);
         let none = WorkspacePolicy::default();
         let short = WorkspacePolicy { key_lifetime_max: Some(HOUR / 2), ..none };
         let long = WorkspacePolicy { overlap_min: Some(3 * HOUR), ..none };
@@ -293,13 +301,13 @@ mod tests {
             (&long, &both, &["overlap_max"]),
             (&both, &both, &[]),
         ] {
-            let refused = policy().refuse(before, after);
+            let refused = policy().refuse_change(before, after);
             assert_eq!(refused.iter().map(|(field, _)| *field).collect::<Vec<_>>(), fields);
         }
     }
 
     #[test]
-    fn a_longest_lifetime_asks_for_an_expiry() {
+    fn a_maximum_lifetime_requires_an_expiry() {
         let rules = policy().for_keys(&WorkspacePolicy::default());
         assert!(rules.check_lifetime(None).is_err());
         assert!(rules.check_lifetime(Some(DAY)).is_ok());
@@ -311,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn a_required_expiry_is_not_made_up() {
-        let pats = Limits { expiry_required: true, ..Limits::default() };
+    fn a_required_expiry_has_no_default() {
+        let pats = CredentialLimits { expiry_required: true, ..CredentialLimits::default() };
         let rules = Policy { pats, ..Policy::default() }.for_pats();
         assert!(rules.inherited_lifetime(None).is_err());
         assert!(rules.check_lifetime(Some(9 * DAY)).is_ok());
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_read_as_people_write_them() {
+    fn durations_are_formatted_for_people() {
         assert_eq!(span(90 * DAY), "90d");
         assert_eq!(span(DAY + 12 * HOUR), "1d 12h");
         assert_eq!(span(Duration::from_secs(61)), "1m 1s");

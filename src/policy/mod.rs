@@ -1,51 +1,56 @@
-//! What an acting user may do with credentials (DESIGN §5): keys of a workspace belong to its admins and owners,
-//! personal access tokens to their own user and nobody else. Pure. What credentials may be like is in `limits.rs`.
+//! Which credentials an acting user may manage (`docs/api.md`): admins and owners manage the keys of their workspace,
+//! and users manage their own personal access tokens. Pure. The limits on credentials are in `limits.rs`.
 
 mod limits;
 
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Contradiction, Limits, Policy, Rules};
+pub use limits::{CredentialLimits, EffectivePolicy, Policy, PolicyConflict};
 
 use crate::model::{Credential, CredentialKind, Owner, Role, UserId};
 
-/// What an acting user gets to hear.
+/// Whether an acting user has access, and what a refusal may reveal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Go ahead.
+pub enum AccessOutcome {
+    /// The user may do this.
     Allowed,
-    /// They know that it is there, and may not do this.
+    /// The user may know that the object exists, but may not do this.
     Forbidden,
-    /// They may not even know that it is there: the same answer as if it were not.
+    /// The user may not know that the object exists. The answer is the same as if it did not.
     Hidden,
 }
 
-/// Making or listing the keys of a workspace in which the acting user has this role, if any.
-pub fn keys_of_workspace(role: Option<Role>) -> Access {
+/// Returns the access to create and list keys of a workspace in which the acting user has this role, if any.
+pub fn access_to_workspace_keys(role: Option<Role>) -> AccessOutcome {
     match role {
-        Some(Role::Admin | Role::Owner) => Access::Allowed,
-        Some(Role::Viewer | Role::Member) => Access::Forbidden,
-        None => Access::Hidden,
+        Some(Role::Admin | Role::Owner) => AccessOutcome::Allowed,
+        Some(Role::Viewer | Role::Member) => AccessOutcome::Forbidden,
+        None => AccessOutcome::Hidden,
     }
 }
 
-/// Making or listing the personal access tokens of this user.
-pub fn pats_of_user(acting_user: &UserId, owner: &UserId) -> Access {
-    if acting_user == owner { Access::Allowed } else { Access::Hidden }
+/// Returns the access to create and list personal access tokens of `owner`.
+pub fn access_to_user_pats(acting_user: &UserId, owner: &UserId) -> AccessOutcome {
+    if acting_user == owner { AccessOutcome::Allowed } else { AccessOutcome::Hidden }
 }
 
-/// Seeing, changing or ending this credential; `role` is the acting user's in the key's workspace, if any.
+/// Returns the access to see, change and revoke this credential. `role` is the acting user's role in the workspace of a
+/// key, if any.
 ///
-/// A credential that they may not manage they may not see either, so it is never [`Access::Forbidden`].
-pub fn credential(acting_user: &UserId, credential: &Credential, role: Option<Role>) -> Access {
+/// A credential that a user may not manage is hidden, so the result is never [`AccessOutcome::Forbidden`].
+pub fn access_to_credential(
+    acting_user: &UserId,
+    credential: &Credential,
+    role: Option<Role>,
+) -> AccessOutcome {
     let access = match (credential.kind, &credential.owner) {
-        (CredentialKind::Key, Owner::Workspace(_)) => keys_of_workspace(role),
-        (CredentialKind::Pat, Owner::User { id, .. }) => pats_of_user(acting_user, id),
-        // There is no such credential: no store reads one.
+        (CredentialKind::Key, Owner::Workspace(_)) => access_to_workspace_keys(role),
+        (CredentialKind::Pat, Owner::User { id, .. }) => access_to_user_pats(acting_user, id),
+        // Such a credential cannot exist: the store refuses to read one.
         (CredentialKind::Key, Owner::User { .. }) | (CredentialKind::Pat, Owner::Workspace(_)) => {
-            Access::Hidden
+            AccessOutcome::Hidden
         }
     };
-    if access == Access::Allowed { Access::Allowed } else { Access::Hidden }
+    if access == AccessOutcome::Allowed { AccessOutcome::Allowed } else { AccessOutcome::Hidden }
 }

@@ -1,6 +1,6 @@
-//! The rules for an acting user, role by role.
+//! Access of acting users, for each role.
 
-use super::{Access, credential, keys_of_workspace, pats_of_user};
+use super::{AccessOutcome, access_to_credential, access_to_user_pats, access_to_workspace_keys};
 use crate::model::tests::samples;
 use crate::model::{Credential, Owner, Role, Scope, ScopeSet, UserId, WorkspaceId};
 
@@ -14,35 +14,35 @@ fn owned_by(owner: Owner) -> Credential {
 
 #[test]
 fn keys_are_managed_by_admins_and_owners() {
-    assert_eq!(keys_of_workspace(Some(Role::Owner)), Access::Allowed);
-    assert_eq!(keys_of_workspace(Some(Role::Admin)), Access::Allowed);
-    assert_eq!(keys_of_workspace(Some(Role::Member)), Access::Forbidden);
-    assert_eq!(keys_of_workspace(Some(Role::Viewer)), Access::Forbidden);
-    assert_eq!(keys_of_workspace(None), Access::Hidden);
+    assert_eq!(access_to_workspace_keys(Some(Role::Owner)), AccessOutcome::Allowed);
+    assert_eq!(access_to_workspace_keys(Some(Role::Admin)), AccessOutcome::Allowed);
+    assert_eq!(access_to_workspace_keys(Some(Role::Member)), AccessOutcome::Forbidden);
+    assert_eq!(access_to_workspace_keys(Some(Role::Viewer)), AccessOutcome::Forbidden);
+    assert_eq!(access_to_workspace_keys(None), AccessOutcome::Hidden);
 }
 
 #[test]
 fn pats_are_managed_by_their_own_user_and_nobody_else() {
-    assert_eq!(pats_of_user(&user("ada"), &user("ada")), Access::Allowed);
-    assert_eq!(pats_of_user(&user("bob"), &user("ada")), Access::Hidden);
+    assert_eq!(access_to_user_pats(&user("ada"), &user("ada")), AccessOutcome::Allowed);
+    assert_eq!(access_to_user_pats(&user("bob"), &user("ada")), AccessOutcome::Hidden);
 }
 
 #[test]
-fn a_key_that_one_may_not_manage_is_not_there() {
+fn a_key_that_the_acting_user_may_not_manage_is_hidden() {
     let key = owned_by(Owner::Workspace(WorkspaceId::parse("w").expect("a well-formed id")));
     for role in [Role::Admin, Role::Owner] {
-        assert_eq!(credential(&user("ada"), &key, Some(role)), Access::Allowed);
+        assert_eq!(access_to_credential(&user("ada"), &key, Some(role)), AccessOutcome::Allowed);
     }
     for role in [None, Some(Role::Viewer), Some(Role::Member)] {
-        assert_eq!(credential(&user("ada"), &key, role), Access::Hidden);
+        assert_eq!(access_to_credential(&user("ada"), &key, role), AccessOutcome::Hidden);
     }
 }
 
 #[test]
-fn no_role_opens_the_pat_of_another() {
+fn no_role_gives_access_to_the_pat_of_another_user() {
     let pat = owned_by(Owner::User { id: user("ada"), max_role: Role::Owner });
-    assert_eq!(credential(&user("ada"), &pat, None), Access::Allowed);
+    assert_eq!(access_to_credential(&user("ada"), &pat, None), AccessOutcome::Allowed);
     for role in Role::ALL {
-        assert_eq!(credential(&user("bob"), &pat, Some(role)), Access::Hidden);
+        assert_eq!(access_to_credential(&user("bob"), &pat, Some(role)), AccessOutcome::Hidden);
     }
 }

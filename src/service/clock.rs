@@ -197,7 +197,7 @@ impl Clock for StoreClock {
         }
     }
 
-    fn certain(&self) -> Timestamp {
+    fn earliest_now(&self) -> Timestamp {
         let now = self.now().min(self.machine.now());
         self.observed.lock().certain.map_or(now, |certain| certain.min(now))
     }
@@ -213,7 +213,7 @@ impl Clock for StoreClock {
         last == NONE || (now - last).abs() > NEGLIGIBLE
     }
 
-    fn hear(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
+    fn observe_store(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
         let machine = self.machine_offset();
         let is_accurate = if let Some(now) = store.now {
             self.adjust(machine, now, asked, answered)
@@ -246,7 +246,7 @@ impl Service {
     pub async fn sync_clock(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
         let observed = self.store.time().await?;
-        Ok(self.clock.hear(observed, asked, SystemClock.since_boot()))
+        Ok(self.clock.observe_store(observed, asked, SystemClock.since_boot()))
     }
 
     /// Returns an error if the store contradicts the clock. Called before anything is purged.

@@ -95,7 +95,7 @@ impl Service {
     /// clocks.
     pub fn ago(&self, age: Duration) -> Timestamp {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let then = self.clock.certain().unix_micros().saturating_sub(micros);
+        let then = self.clock.earliest_now().unix_micros().saturating_sub(micros);
         // A time before the year 1 is before every event.
         Timestamp::from_unix_micros(then).unwrap_or(Timestamp::EARLIEST)
     }

@@ -55,7 +55,7 @@ impl<R: Columns> Fields<'_, R> {
         let workspace_id = self.maybe_parsed("workspace_id", WorkspaceId::parse)?;
         let user_id = self.maybe_parsed("user_id", UserId::parse)?;
         let max_role = self.maybe("max_role", R::int, Role::from_number)?;
-        let owner = match (kind.owned_by(), workspace_id, user_id, max_role) {
+        let owner = match (kind.owner_kind(), workspace_id, user_id, max_role) {
             (OwnerKind::Workspace, Some(id), None, None) => Owner::Workspace(id),
             (OwnerKind::User, None, Some(id), Some(max_role)) => Owner::User { id, max_role },
             (OwnerKind::Workspace | OwnerKind::User, ..) => return Err(self.corrupt("kind")),

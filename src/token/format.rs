@@ -1,4 +1,4 @@
-//! How a token is made, and what is said of a text that is none. How it is spelled stands in `sophic-auth-protocol`.
+//! Minting, explaining and redacting tokens. Their spelling is defined in `sophic-auth-protocol`.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,12 @@ use zeroize::Zeroizing;
 use super::{Random, RandomError};
 use crate::model::Digest;
 
-/// Why this text is no token that a user or a service could present; nothing if it may be one. Never repeats it.
-pub fn why_no_token(text: &str) -> Option<String> {
+/// Explains why this text cannot be the token of a user or a workspace, or returns `None` if it may be one. The explanation
+/// never repeats the text.
+pub fn why_not_a_token(text: &str) -> Option<String> {
     match TokenKind::parse(text) {
-        Some(TokenKind::Key | TokenKind::Pat) => return None,
-        Some(TokenKind::Service) => {
+        Some(kind) if kind.is_credential() => return None,
+        Some(_) => {
             return Some(
                 "it is the service token of a caller, and no user's or workspace's".to_owned(),
             );
@@ -23,9 +24,11 @@ pub fn why_no_token(text: &str) -> Option<String> {
     }
     let (found, of) = (text.chars().count(), TOKEN_LENGTH);
     Some(if !TokenKind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
-        "a token begins with sophic_key_ or sophic_pat_; one of another system is looked up with \
-         --accept-imported-tokens"
-            .to_owned()
+        let kinds = TokenKind::ALL.into_iter().filter(|kind| kind.is_credential());
+        let prefixes = kinds.map(TokenKind::prefix).collect::<Vec<_>>().join(" or ");
+        format!(
+            "a token begins with {prefixes}; one of another system is looked up with --accept-imported-tokens"
+        )
     } else if found == of {
         "its last 6 characters do not fit the others: it is misspelt".to_owned()
     } else {
@@ -35,22 +38,21 @@ pub fn why_no_token(text: &str) -> Option<String> {
     })
 }
 
-/// The digest to look a presented text up by; `None` if it is unknown without looking.
+/// Returns the digest to look up a presented text by. `None` if the text cannot be a known token.
 ///
-/// With `accept_imported`, text of any other shape is looked up too: it may be a token of the system that the credential
-/// was imported from.
+/// With `accept_imported`, text of any other shape is looked up too, because it may be an imported token of another
+/// system.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<Digest> {
     token::digest_of_presented(text, accept_imported).map(Digest::from_hash)
 }
 
-/// The digest to look a text up by that is to be ended. Whatever its shape, and whatever introspection accepts today, it may
-/// be the token of a credential that was imported.
-pub fn digest_to_end(text: &str) -> Digest {
+/// Returns the digest by which to revoke a token. Text of any shape is hashed, whatever introspection accepts at
+/// present, because it may be an imported token.
+pub fn digest_to_revoke(text: &str) -> Digest {
     Digest::of(text)
 }
 
-/// The text without the body of anything in it that looks like a token, right or wrong: for what people write, and others
-/// read.
+/// Replaces the body of everything that looks like a token, valid or not. For free text that other people read.
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let is_token = |rest: &str| {
         let kind = TokenKind::ALL.into_iter().find(|kind| rest.starts_with(kind.prefix()))?;
@@ -87,7 +89,7 @@ pub(super) fn mint(kind: TokenKind, random: &dyn Random) -> Result<Zeroizing<Str
     while text.len() < PREFIX_LENGTH + BODY_LENGTH {
         random.fill(bytes.as_mut_slice())?;
         for byte in bytes.iter() {
-            // 248 is the largest multiple of 62 in a byte: what lies above would favour the first letters.
+            // 248 is the largest multiple of 62 that a byte can hold. Larger bytes would favour the first letters.
             if *byte < 248 && text.len() < PREFIX_LENGTH + BODY_LENGTH {
                 text.push(char::from(BASE62[usize::from(byte % 62)]));
             }

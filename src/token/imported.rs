@@ -1,4 +1,4 @@
-//! Tokens that come from elsewhere, and text that only looks like a digest: what an import takes, and what it must not.
+//! Checks on imported tokens and digests: which ones an import accepts.
 
 use sophic_auth_protocol::token::TOKEN_LENGTH;
 
@@ -7,11 +7,11 @@ use super::format;
 use crate::model::limits::{IMPORTED_TOKEN_BYTES_MIN, TOKEN_BYTES_MAX};
 use crate::model::{Digest, Invalid};
 
-/// Different characters that a token from elsewhere has at the least: what has fewer is a placeholder.
-const DIFFERENT_MIN: usize = 8;
+/// Fewest distinct characters of an imported token. Text with fewer is a placeholder.
+const DISTINCT_CHARACTERS_MIN: usize = 8;
 
-/// What a migration script hashes by mistake where there was nothing to hash, and what tests are made of.
-const NO_TOKENS: [&str; 16] = [
+/// Texts that a migration script hashes by mistake where a token is missing, or that a test uses.
+const PLACEHOLDERS: [&str; 16] = [
     "",
     "\n",
     " ",
@@ -30,10 +30,10 @@ const NO_TOKENS: [&str; 16] = [
     "test",
 ];
 
-/// The digest and the hint of a token in the clear.
+/// Returns the digest and the hint of a token in the clear.
 ///
-/// What is spelled as one of ours must be whole and of this kind. Of another it is asked that it was made by a machine:
-/// a SHA-256 without salt would not protect what a person has thought up.
+/// Text that begins like a token of ours must be a valid one of this kind. Any other must look machine-made, because an
+/// unsalted SHA-256 does not protect text that a person made up.
 pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), Invalid> {
     if text.starts_with("sophic_") {
         return match TokenKind::parse(text) {
@@ -52,20 +52,22 @@ pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), 
     }
     let mut seen = [false; 128];
     text.bytes().for_each(|byte| seen[usize::from(byte & 0x7f)] = true);
-    if seen.iter().filter(|seen| **seen).count() < DIFFERENT_MIN {
-        return Err(Invalid::new(format!("must have {DIFFERENT_MIN} different characters")));
+    if seen.iter().filter(|seen| **seen).count() < DISTINCT_CHARACTERS_MIN {
+        return Err(Invalid::new(format!(
+            "must have {DISTINCT_CHARACTERS_MIN} different characters"
+        )));
     }
     Ok((Digest::of(text), format!("...{}", &text[text.len() - 4..])))
 }
 
-/// Whether the digest is that of no token, but of what stands in the place of one.
+/// Whether this is the digest of a placeholder, not of a token.
 pub fn is_placeholder(digest: &Digest) -> bool {
     let bytes = digest.as_bytes();
     bytes.iter().all(|byte| byte == &bytes[0])
-        || NO_TOKENS.iter().any(|text| Digest::of(text) == *digest)
+        || PLACEHOLDERS.iter().any(|text| Digest::of(text) == *digest)
 }
 
-/// Whether a token of ours stands anywhere in the text, by its shape alone.
+/// Whether the text contains a token of ours, judged by its shape alone.
 pub fn contains_token(text: &str) -> bool {
     text.match_indices("sophic_").any(|(at, _)| {
         let Some(candidate) = text.as_bytes().get(at..at + TOKEN_LENGTH) else { return false };
@@ -77,8 +79,7 @@ pub fn contains_token(text: &str) -> bool {
     })
 }
 
-/// Whether what stands where a digest should may well be a token in the clear: it is of a token's length, and no digest
-/// of any kind, in whatever spelling.
+/// Whether a text in the place of a digest may be a token in the clear: it is as long as a token, and not hexadecimal.
 pub fn may_be_token(text: &str) -> bool {
     let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     contains_token(text) || (text.len() >= IMPORTED_TOKEN_BYTES_MIN && !hexadecimal)

@@ -1,7 +1,8 @@
-//! Tokens (DESIGN §2): `sophic_<kind>_`, 32 base62 characters of randomness, 6 of check. No I/O but the random source
-//! that is passed in.
+//! Tokens: `sophic_<kind>_`, 32 random base62 characters, 6 check characters (`docs/words.md`). No I/O; the random
+//! source is passed in.
 //!
-//! The raw text lives in [`Token`] and nowhere else: no `Display`, a redacted `Debug`, wiped on drop.
+//! The raw text of a new token is held by [`Token`] only, which has no `Display`, a redacted `Debug`, and is wiped on
+//! drop.
 
 mod format;
 mod imported;
@@ -11,7 +12,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use format::{digest_of_presented, digest_to_end, redact_tokens, why_no_token};
+pub use format::{digest_of_presented, digest_to_revoke, redact_tokens, why_not_a_token};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::model::{CredentialKind, Digest};
 
-/// What the tokens of a credential are, by its kind; those of callers are the third.
+/// The kind of token that credentials of a kind have. Service tokens, which callers have, are the third kind.
 impl From<CredentialKind> for TokenKind {
     fn from(kind: CredentialKind) -> Self {
         match kind {
@@ -34,26 +35,26 @@ impl From<CredentialKind> for TokenKind {
     }
 }
 
-/// The raw text of a token, on its way to the one who asked for it.
+/// The raw text of a new token, which is shown once.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Makes a new one: 190 bits of randomness.
+    /// Mints a new token with 190 bits of randomness.
     pub fn mint(kind: TokenKind, random: &dyn Random) -> Result<Self, RandomError> {
         format::mint(kind, random).map(Self)
     }
 
-    /// The text itself, to be shown once.
+    /// Returns the text, to be shown once.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What is stored in its place.
+    /// Returns the digest, which is stored in place of the text.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.0)
     }
 
-    /// The prefix and the last four characters of the body, for people to recognise it in a list.
+    /// Returns the prefix, and the last four characters of the body, by which people recognise the token in a list.
     pub fn hint(&self) -> String {
         format::hint(&self.0)
     }

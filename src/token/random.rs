@@ -1,24 +1,24 @@
-//! Where randomness comes from: passed in, so that tests own it.
+//! The source of randomness. It is a trait so that tests can control it.
 
-/// The source failed; nothing may be made without it.
+/// The random source failed. Nothing may be created without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random source failed")]
 pub struct RandomError;
 
-/// A source of randomness fit for secrets.
+/// A cryptographically secure source of randomness.
 pub trait Random: Send + Sync {
-    /// Fills `bytes`, all of them or none.
+    /// Fills all of `bytes`, or fails.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
 }
 
-/// Random bytes, as many as the place for them takes.
+/// Returns `N` random bytes.
 pub fn random_array<const N: usize>(random: &dyn Random) -> Result<[u8; N], RandomError> {
     let mut bytes = [0; N];
     random.fill(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The operating system's source.
+/// The random source of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsRandom;
 

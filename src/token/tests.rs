@@ -1,11 +1,11 @@
-//! What is minted parses, and nothing that differs from it by a slip does.
+//! Minted tokens parse. Tokens with a typing error do not.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{CredentialKind, Digest};
 
-/// Randomness by counting from a seed, so that a failure can be run again.
+/// A seeded random source, so that a failure can be reproduced.
 struct Seeded(std::sync::Mutex<u64>);
 
 impl Random for Seeded {
@@ -29,12 +29,12 @@ fn minted(kind: TokenKind, seed: u64) -> String {
 }
 
 #[test]
-fn a_token_of_every_kind_of_credential_is_known_and_looked_up() {
+fn a_token_of_every_credential_kind_is_looked_up() {
     for kind in CredentialKind::ALL {
         let text = minted(kind.into(), 5);
         assert_eq!(TokenKind::parse(&text), Some(kind.into()), "{kind}");
         assert_eq!(digest_of_presented(&text, false), Some(Digest::of(&text)), "{kind}");
-        assert_eq!(why_no_token(&text), None, "{kind}");
+        assert_eq!(why_not_a_token(&text), None, "{kind}");
         assert!(redact_tokens(&text).ends_with("[redacted]"), "{kind}");
     }
 }
@@ -164,7 +164,7 @@ fn only_credentials_are_looked_up() {
 }
 
 #[test]
-fn a_token_from_elsewhere_must_look_made_by_a_machine() {
+fn an_imported_token_must_look_random() {
     let fine = "4f9c1e7a2b8d6053c7e1";
     let (digest, hint) = digest_imported(fine, TokenKind::Key).expect("it is taken");
     assert_eq!((digest, hint.as_str()), (Digest::of(fine), "...c7e1"));
@@ -193,7 +193,7 @@ fn a_token_of_ours_is_found_anywhere_in_a_text() {
 }
 
 #[test]
-fn what_is_no_digest_may_be_a_token() {
+fn text_that_is_not_a_digest_may_be_a_token() {
     assert!(may_be_token("glpat-Zx81kQw2_91mKs0LmQ2x"));
     assert!(!may_be_token(&"ab".repeat(32)));
     assert!(!may_be_token(&"AB".repeat(20)), "a SHA-1, or a digest cut short");
@@ -202,7 +202,7 @@ fn what_is_no_digest_may_be_a_token() {
 }
 
 #[test]
-fn tokens_are_redacted_wherever_they_stand_in_a_text() {
+fn tokens_are_redacted_anywhere_in_a_text() {
     let token = Token::mint(TokenKind::Key, &OsRandom).expect("randomness");
     let text =
         format!("https://example.com/?a={0}&b={0}. \"{0}x\" sophic_key_...abcd é", token.expose());
@@ -216,7 +216,7 @@ fn tokens_are_redacted_wherever_they_stand_in_a_text() {
 }
 
 #[test]
-fn a_token_is_found_wherever_it_stands_however_it_is_escaped() {
+fn a_token_is_found_anywhere_and_under_any_escape() {
     let token = Token::mint(TokenKind::Key, &OsRandom).expect("a token");
     let token = token.expose();
     let found = |text: &str| {
@@ -238,18 +238,18 @@ fn a_token_is_found_wherever_it_stands_however_it_is_escaped() {
         json,
         twice,
         token.replace('_', "\\u005f"),
-        // In the middle of a word.
+        // Within a word.
         format!("x{token}"),
         format!("{token}x"),
         format!("MY_{token}_"),
-        // Broken over lines, as by mail and by terminals.
+        // Broken over lines, as mail programs and terminals do.
         format!("{}\r\n  {}", &token[..20], &token[20..]),
         format!("{}=\n{}\\\n{}", &token[..3], &token[3..20], &token[20..]),
         serde_json::json!({"a": format!("{}\n{}", &token[..40], &token[40..])}).to_string(),
     ] {
         assert_eq!(found(&text), [token], "{text}");
     }
-    // In the middle of a word only what the check characters prove.
+    // Within a word, only tokens with the right check characters count.
     let end = if token.ends_with('A') { "B" } else { "A" };
     let wrong = format!("x{}{end}", &token[..token.len() - 1]);
     for text in [wrong, token[1..].to_owned(), "\\".to_owned()] {

@@ -1,4 +1,4 @@
-//! A server, and those who speak to it: actors, each with the permissions of its part.
+//! A test server, and actors: callers with the permissions of their roles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,11 +25,11 @@ use tonic::{Request, Status};
 use crate::stores::{Database, Fixture};
 use crate::waits::{PATIENCE, within};
 
-/// A running server, with a channel to it.
+/// A running server and a channel to it.
 pub(crate) struct Harness {
     /// Its database.
     pub(crate) database: Arc<Database>,
-    /// The server itself.
+    /// The server.
     pub(crate) running: Running,
     channel: Channel,
 }
@@ -43,7 +43,7 @@ impl Fixture for Harness {
 }
 
 impl Harness {
-    /// Starts a server on this database, with these changes to how it would be run by default.
+    /// Starts a server on this database, with these changes to the default configuration.
     pub(crate) async fn start(database: Arc<Database>, change: impl FnOnce(&mut Config)) -> Self {
         let loopback = "127.0.0.1:0".parse().expect("an address");
         let mut config = Config::new(&database.url(), loopback, loopback);
@@ -53,12 +53,12 @@ impl Harness {
         Self { database, running, channel }
     }
 
-    /// Another server on the same database.
+    /// Starts another server on the same database.
     pub(crate) async fn another(&self, change: impl FnOnce(&mut Config)) -> Self {
         Self::start(Arc::clone(&self.database), change).await
     }
 
-    /// Someone with the token of a new caller that has these permissions.
+    /// Creates a caller with these permissions, and returns an actor with its token.
     pub(crate) async fn caller(&self, name: &str, permissions: &[Permission]) -> Actor {
         let request = CreateCaller {
             name: name.to_owned(),
@@ -71,28 +71,28 @@ impl Harness {
         self.with_token(token.expect("it has a token").expose())
     }
 
-    /// A service in front of Sophic's endpoints: it introspects.
+    /// Creates a gateway, which introspects.
     pub(crate) async fn gateway(&self) -> Actor {
         self.caller("gateway", &[Permission::Introspect]).await
     }
 
-    /// The dashboard's backend: it manages credentials for acting users.
+    /// Creates the dashboard's backend, which manages credentials for acting users.
     pub(crate) async fn dashboard(&self) -> Actor {
         self.caller("dashboard", &[Permission::CredentialsRead, Permission::CredentialsWrite]).await
     }
 
-    /// A caller that may do everything.
+    /// Creates a caller with every permission.
     pub(crate) async fn root(&self) -> Actor {
         self.caller("root", &Permission::ALL).await
     }
 
-    /// A channel of the generated clients, for those that no actor has.
+    /// Returns the channel, for generated clients that no actor has.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// A channel that counts how often it connects.
-    pub(crate) async fn counted(&self) -> (Channel, Arc<AtomicU32>) {
+    /// Returns a channel, and a counter of the connections that it makes.
+    pub(crate) async fn counting_channel(&self) -> (Channel, Arc<AtomicU32>) {
         let (connections, address) = (Arc::new(AtomicU32::new(0)), self.running.grpc);
         let counted = Arc::clone(&connections);
         let connector = tower::service_fn(move |_| {
@@ -103,49 +103,44 @@ impl Harness {
         (channel.expect("the server accepts"), connections)
     }
 
-    /// Nobody that is known.
+    /// Returns an actor without a token.
     pub(crate) fn anonymous(&self) -> Actor {
         Actor { channel: self.channel.clone(), credential: Credential(None) }
     }
 
-    /// The same caller, speaking to this server.
-    pub(crate) fn as_(&self, actor: &Actor) -> Actor {
-        Actor { channel: self.channel.clone(), credential: actor.credential.clone() }
-    }
-
-    /// The same caller, on a connection of its own.
+    /// Returns the same caller on a new connection.
     pub(crate) async fn reconnected(&self, actor: &Actor) -> Actor {
         let channel = endpoint(&self.running).connect().await.expect("the server accepts");
         Actor { channel, credential: actor.credential.clone() }
     }
 
-    /// Waits until another server answers from all that this one has committed.
-    pub(crate) async fn settled(&self, other: &Self) {
+    /// Waits until another server has read everything that this one has committed.
+    pub(crate) async fn wait_until_read_by(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
         let has_read = other.running.service.wait_until_read(revision);
         within("the other server has heard of it", has_read).await.expect("the server runs");
     }
 
-    /// Whoever has this service token.
+    /// Returns an actor with this service token.
     pub(crate) fn with_token(&self, token: &str) -> Actor {
         let value = format!("Bearer {token}").parse().expect("a header");
         Actor { channel: self.channel.clone(), credential: Credential(Some(value)) }
     }
 }
 
-/// Where a server is called: a call that it does not answer fails, as every wait of the tests does.
+/// Returns the endpoint of a server. A call without an answer fails after the time limit of all waits in the tests.
 fn endpoint(running: &Running) -> Endpoint {
     Endpoint::from_shared(running.grpc_url()).expect("a URL").timeout(PATIENCE)
 }
 
-/// Someone who calls.
+/// A caller with a channel.
 #[derive(Clone)]
 pub(crate) struct Actor {
     channel: Channel,
     credential: Credential,
 }
 
-/// Puts the service token into each request.
+/// Adds the service token to each request.
 #[derive(Clone)]
 pub(crate) struct Credential(Option<MetadataValue<Ascii>>);
 
@@ -161,15 +156,15 @@ impl Interceptor for Credential {
 type Authenticated = InterceptedService<Channel, Credential>;
 
 impl Actor {
-    /// Whoever has this service token, over this channel.
-    pub(crate) fn over(channel: Channel, token: &str) -> Self {
+    /// Creates an actor with this service token on this channel.
+    pub(crate) fn new(channel: Channel, token: &str) -> Self {
         let value = format!("Bearer {token}").parse().expect("a header");
         Self { channel, credential: Credential(Some(value)) }
     }
 
-    /// Whoever has this service token, over the same channel.
+    /// Returns an actor with this service token on the same channel.
     pub(crate) fn with_token(&self, token: &str) -> Self {
-        Self::over(self.channel.clone(), token)
+        Self::new(self.channel.clone(), token)
     }
 
     pub(crate) fn auth(&self) -> AuthServiceClient<Authenticated> {
@@ -184,23 +179,23 @@ impl Actor {
         AdminServiceClient::with_interceptor(self.channel.clone(), self.credential.clone())
     }
 
-    /// Its channel, for what no generated client asks.
+    /// Returns its channel, for calls that no generated client has.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// Its `authorization` header, if it has a token.
+    /// Returns its `authorization` header, if it has a token.
     pub(crate) fn authorization(&self) -> Option<String> {
         self.credential.0.as_ref().map(|value| value.to_str().expect("text").to_owned())
     }
 
-    /// The same, speaking to another server on the same database.
-    pub(crate) fn at(&self, server: &Harness) -> Self {
-        self.clone().on(server.channel())
+    /// Returns the same caller on the channel of another server on the same database.
+    pub(crate) fn via(&self, server: &Harness) -> Self {
+        self.clone().via_channel(server.channel())
     }
 
-    /// The same, speaking through this channel.
-    pub(crate) fn on(self, channel: Channel) -> Self {
+    /// Returns the same caller on this channel.
+    pub(crate) fn via_channel(self, channel: Channel) -> Self {
         Self { channel, ..self }
     }
 
@@ -211,7 +206,7 @@ impl Actor {
         self.auth().revoke(request).await.expect("it is revoked").into_inner()
     }
 
-    /// Puts a workspace, whose id is `id-of-<slug>`.
+    /// Puts a workspace with the id `id-of-<slug>`.
     pub(crate) async fn put_workspace(&self, slug: &str) -> pb::Workspace {
         let workspace = pb::Workspace {
             id: format!("id-of-{slug}"),
@@ -224,7 +219,7 @@ impl Actor {
         response.into_inner().workspace.expect("it is given back")
     }
 
-    /// Puts a workspace as it is.
+    /// Puts this workspace.
     pub(crate) async fn put(&self, workspace: pb::Workspace) {
         let request = PutWorkspaceRequest { workspace: Some(workspace) };
         self.directory().put_workspace(request).await.expect("a workspace is put");
@@ -265,7 +260,7 @@ impl Actor {
         self.directory().put_membership(request).await.expect("a membership is put");
     }
 
-    /// Makes a key as the system.
+    /// Creates a key without an acting user.
     pub(crate) async fn create_key(&self, workspace: &str, scopes: &[Scope]) -> CreateKeyResponse {
         let request = CreateKeyRequest {
             workspace: workspace.to_owned(),
@@ -276,7 +271,7 @@ impl Actor {
         self.auth().create_key(request).await.expect("a key is made").into_inner()
     }
 
-    /// Makes a personal access token as the system.
+    /// Creates a personal access token without an acting user.
     pub(crate) async fn create_pat(
         &self,
         user: &str,
@@ -293,7 +288,7 @@ impl Actor {
         self.auth().create_pat(request).await.expect("a token is made").into_inner()
     }
 
-    /// Introspects; an empty `workspace` names none.
+    /// Introspects a token. An empty `workspace` names none.
     pub(crate) async fn introspect(
         &self,
         token: &str,

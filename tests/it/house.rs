@@ -1,5 +1,5 @@
-//! The rules of the house (ARCHITECTURE.md), read off the source itself: who may name whom, how long a file may grow,
-//! and that both stores stay twins.
+//! The rules of the house (ARCHITECTURE.md), checked on the source text: which room may name which, how long a file may
+//! be, and that both stores are twins.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,14 +40,14 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("quick_cache", &["cache"]),
 ];
 
-/// Lines that a file may have.
+/// Most lines of a file.
 const LINES_MAX: usize = 500;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file under this folder, with its text; but for what is generated.
+/// Returns every Rust file under this folder with its text, except for generated files.
 pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -67,19 +67,19 @@ pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The room that a file of `src` is in.
+/// Returns the room of a file of `src`.
 fn room(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).expect("a file of src");
     let first = inside.components().next().expect("a component").as_os_str().to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The code of a line, without its comment. A string with `//` in it is cut short, which hides no path.
+/// Returns the code of a line without its comment. A string that contains `//` is cut short, which hides no path.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or(line)
 }
 
-/// What comes after each `prefix` that begins a path: its next word.
+/// Returns the word after each occurrence of `prefix` at the beginning of a path.
 fn words_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
     let mut words = Vec::new();
     for (at, _) in text.match_indices(prefix) {
@@ -105,7 +105,7 @@ fn a_room_names_only_rooms_below_it() {
         for (number, line) in text.lines().enumerate() {
             let named = words_after(code(line), "crate::");
             for other in named.into_iter().filter(|other| *other != room && !other.is_empty()) {
-                // Macros and the like of the crate itself are no rooms.
+                // Macros of the crate are not rooms.
                 let is_room = ROOMS.iter().any(|(name, _)| *name == other);
                 if is_room && !allowed.contains(&other) {
                     wrong.push(format!("{}:{} names {other}", path.display(), number + 1));
@@ -135,7 +135,7 @@ fn a_crate_is_named_only_where_it_belongs() {
 }
 
 #[test]
-fn what_is_printed_is_printed_in_one_place() {
+fn output_is_printed_in_one_file() {
     for (path, text) in sources("src") {
         if path.ends_with("cli/output.rs") {
             continue;
@@ -146,7 +146,7 @@ fn what_is_printed_is_printed_in_one_place() {
             }
             let streams = ["io::stdout()", "io::stderr()"];
             let written = streams.iter().any(|stream| line.contains(stream));
-            // Asking whether it is a terminal prints nothing.
+            // Checking for a terminal prints nothing.
             assert!(!written || line.contains("is_terminal"), "{}: {line}", path.display());
         }
     }
@@ -163,7 +163,7 @@ fn a_flag_is_declared_in_a_file_of_arguments() {
 
 #[test]
 fn a_grpc_status_is_made_in_one_file() {
-    // What only reads a status, or turns one of ours into it.
+    // Functions that only read a status, or convert one of ours.
     let harmless = ["from", "from_header_map", "from_error"];
     let exempt = [Path::new("grpc/status.rs"), Path::new("grpc/tests.rs")];
     for (path, text) in sources("src") {
@@ -180,7 +180,7 @@ fn a_grpc_status_is_made_in_one_file() {
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_bear() {
+fn no_file_is_longer_than_500_lines() {
     for folder in ["src", "tests", "client/src", "crates/protocol/src"] {
         for (path, text) in sources(folder) {
             let lines = text.lines().count();
@@ -190,10 +190,9 @@ fn no_file_is_longer_than_a_reader_can_bear() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
+fn every_file_begins_with_a_module_doc() {
     for folder in ["src", "tests", "client/src", "crates/protocol/src"] {
         for (path, text) in sources(folder) {
-            // Unit tests of a folder of them may be named by the folder.
             assert!(text.starts_with("//! "), "{} has no head", path.display());
         }
     }
@@ -214,9 +213,9 @@ fn both_stores_have_the_same_migrations() {
     assert_eq!(numbers.len(), distinct.len(), "two migrations have one number: {sqlite:?}");
 }
 
-/// A scope more needs a migration too.
+/// Enforces that a new scope comes with a migration.
 #[test]
-fn the_newest_schema_takes_every_scope_and_no_bit_more() {
+fn the_newest_schema_allows_exactly_the_bits_of_the_scopes() {
     for database in ["sqlite", "postgres"] {
         let folder = root().join("migrations").join(database);
         let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -242,7 +241,7 @@ fn both_stores_are_twins_file_by_file() {
         names.map(|name| name.to_string_lossy().into_owned()).collect::<BTreeSet<_>>()
     };
     let (sqlite, postgres) = (files("sqlite"), files("postgres"));
-    // What only a file has, and what only a server has.
+    // Files that only one of the stores has: a database file on one side, a database server on the other.
     let only = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(&sqlite - &postgres, only(&["backup.rs", "file.rs", "restore.rs", "watched.rs"]));
     let servers: BTreeSet<_> = &postgres - &sqlite;
@@ -259,7 +258,7 @@ fn both_stores_are_twins_file_by_file() {
     assert!(servers.is_subset(&known), "{servers:?}");
 }
 
-/// The traits of the store: the file of `src/store` that each stands in, its name, and its text.
+/// Returns each trait of the store: its file in `src/store`, its name, and its text.
 fn store_traits() -> Vec<(String, String, String)> {
     let folder = root().join("src/store");
     let mut traits = Vec::new();
@@ -388,7 +387,7 @@ fn every_file_is_part_of_the_build() {
         for (path, _) in &all {
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
             let parent = path.parent().expect("a folder");
-            // A room's own `mod.rs` is named a folder higher, and the roots by nobody.
+            // The `mod.rs` of a room is declared one folder higher. The crate roots are not declared.
             let (name, above) = match stem.as_str() {
                 "lib" | "main" => continue,
                 "mod" => {

@@ -1,4 +1,4 @@
-//! The rules of the house for the tests themselves: how they wait, and what they must have asserted.
+//! The rules of the house for the tests: how they wait, and what they must assert.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use sophic_auth::service::Reason;
 
 use crate::house::sources;
 
-/// Waiting without `waits.rs`.
+/// Waits that bypass `waits.rs`.
 const BARE: [&str; 5] =
     ["sleep(", "sleep_until(", "yield_now(", "time::timeout(", "time::interval("];
 
-/// What may take for ever, and so stands within one of [`LIMITS`].
+/// Calls that may never return, and that must stand within one of [`LIMITS`].
 const ENDLESS: [&str; 17] = [
     ".message().await",
     ".recv().await",
@@ -32,18 +32,25 @@ const ENDLESS: [&str; 17] = [
     ".output()",
 ];
 
-/// Calls that set a limit to what they are given. What is spawned is awaited elsewhere, or ends with its test.
-const LIMITS: [&str; 7] =
-    ["within", "eventually", "found", "of_process", "still_waits", "cut_short", "spawn"];
+/// Calls that limit the time of their argument. A spawned task is awaited elsewhere, or ends with its test.
+const LIMITS: [&str; 7] = [
+    "within",
+    "eventually",
+    "eventually_some",
+    "while_child_runs",
+    "stays_pending",
+    "drop_after",
+    "spawn",
+];
 
-/// Servers of the tests, which run until they are dropped; a simulation has no time but its own.
-fn runs_until_it_is_dropped(path: &Path) -> bool {
+/// Whether a file's loops run until they are dropped, such as those of test servers. Simulations have virtual time.
+fn runs_until_dropped(path: &Path) -> bool {
     let files = ["it/waits.rs", "it/proxy.rs", "it/faces/upstream.rs"];
     files.iter().any(|file| path.ends_with(file)) || path.to_string_lossy().contains("simulation")
 }
 
-/// The text with its comments, strings and characters blanked, each byte where it was.
-fn code_alone(text: &str) -> String {
+/// Replaces comments, strings and character literals by spaces. Offsets do not change.
+fn blank_comments_and_strings(text: &str) -> String {
     let pattern =
         r##"(?s)//[^\n]*|b?r"[^"]*"|b?r#".*?"#|b?"(?:\\.|[^"\\])*"|b?'(?:\\[^']+|[^'\\])'"##;
     let pattern = regex::Regex::new(pattern).expect("an expression");
@@ -53,10 +60,10 @@ fn code_alone(text: &str) -> String {
     pattern.replace_all(text, blank).into_owned()
 }
 
-/// Where each of [`ENDLESS`], and each loop that awaits and can end, stands outside of every limit.
-fn without_a_limit(code: &str) -> Vec<usize> {
+/// Returns the offset of each of [`ENDLESS`], and of each loop that awaits a condition, that is outside every limit.
+fn waits_without_a_limit(code: &str) -> Vec<usize> {
     let mut found = Vec::new();
-    // The name before each bracket that is open.
+    // The name before each open bracket.
     let mut open: Vec<&str> = Vec::new();
     for (at, byte) in code.bytes().enumerate() {
         let rest = &code[at..];
@@ -67,7 +74,9 @@ fn without_a_limit(code: &str) -> Vec<usize> {
                 open.push(&code[before.len()..at]);
             }
             b')' | b']' | b'}' => drop(open.pop()),
-            b'l' | b'w' if !limited && begins_a_word(code, at) && is_a_wait(rest) => found.push(at),
+            b'l' | b'w' if !limited && is_at_word_start(code, at) && is_a_wait(rest) => {
+                found.push(at)
+            }
             _ if !limited
                 && ENDLESS.iter().any(|name| rest.starts_with(name))
                 && !code[..at].ends_with("fn ") =>
@@ -80,13 +89,13 @@ fn without_a_limit(code: &str) -> Vec<usize> {
     found
 }
 
-fn begins_a_word(code: &str, at: usize) -> bool {
+fn is_at_word_start(code: &str, at: usize) -> bool {
     let before = code[..at].chars().next_back();
     before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '\'')
 }
 
-/// Whether this begins with a loop that awaits, and that ends when something is so. One without an end is a load, which
-/// is dropped.
+/// Whether the text begins with a loop that awaits and ends on a condition. A loop without an end is a load, which is
+/// dropped.
 fn is_a_wait(rest: &str) -> bool {
     let is_while = rest.starts_with("while ");
     if !is_while && !rest.starts_with("loop {") {
@@ -106,12 +115,13 @@ fn is_a_wait(rest: &str) -> bool {
 fn every_wait_of_the_tests_has_a_limit_and_says_what_it_waits_for() {
     let mut wrong = Vec::new();
     for (path, text) in sources("tests/it") {
-        if runs_until_it_is_dropped(&path) || path.ends_with("house_tests.rs") {
+        if runs_until_dropped(&path) || path.ends_with("house_tests.rs") {
             continue;
         }
-        let code = code_alone(&text);
+        let code = blank_comments_and_strings(&text);
         let bare = BARE.iter().flat_map(|name| code.match_indices(name).map(|(at, _)| at));
-        for at in bare.filter(|&at| begins_a_word(&code, at)).chain(without_a_limit(&code)) {
+        for at in bare.filter(|&at| is_at_word_start(&code, at)).chain(waits_without_a_limit(&code))
+        {
             let line = code[..at].matches('\n').count();
             let shown = text.lines().nth(line).unwrap_or_default().trim();
             wrong.push(format!("{}:{}: {shown}", path.display(), line + 1));
@@ -129,7 +139,7 @@ fn a_wait_without_a_limit_is_found() {
         "within(a, b).await; child.wait();",
     ];
     for code in wrong {
-        assert_eq!(without_a_limit(&code_alone(code)).len(), 1, "{code}");
+        assert_eq!(waits_without_a_limit(&blank_comments_and_strings(code)).len(), 1, "{code}");
     }
     let right = [
         "within(a, async { while !is_so().await {} }).await;",
@@ -140,11 +150,11 @@ fn a_wait_without_a_limit_is_found() {
         "let text = \"while !is_so().await {}\";",
     ];
     for code in right {
-        assert_eq!(without_a_limit(&code_alone(code)).len(), 0, "{code}");
+        assert_eq!(waits_without_a_limit(&blank_comments_and_strings(code)).len(), 0, "{code}");
     }
 }
 
-/// The tests, but for where all reasons are gone through by themselves.
+/// Returns the text of all tests, except for the files that iterate over all reasons.
 fn assertions() -> String {
     let sources = sources("tests/it").into_iter();
     let sources = sources.filter(|(path, _)| !path.to_string_lossy().contains("house"));

@@ -1,5 +1,6 @@
-//! Every test that needs a store or a server: one binary. Real servers on port 0, on SQLite and on Postgres, spoken to
-//! through the generated client or the program itself. `stores.rs` makes databases, `harness.rs` servers and actors.
+//! All tests that need a store or a server, in one binary. They run real servers on port 0, on SQLite and on Postgres,
+//! and talk to them through the generated client or the command line. `stores.rs` creates databases, `harness.rs`
+//! creates servers and actors.
 
 #![expect(
     clippy::pedantic,

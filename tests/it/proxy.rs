@@ -1,4 +1,4 @@
-//! A TCP proxy that can be told to misbehave: to hold up, to delay, to cut, to lead elsewhere.
+//! A TCP proxy that simulates network faults: stalls, delays, resets and redirections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use tokio::time::Instant;
 
 use crate::waits::let_time_pass_until;
 
-/// How it behaves.
+/// The behaviour of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Passes on what comes.
+    /// Forwards everything.
     Pass,
-    /// Passes on what comes, so much later, in both directions.
+    /// Forwards everything after this delay, in both directions.
     Delay(Duration),
-    /// Keeps connections open and passes on nothing; what came meanwhile is passed on when this is over.
+    /// Keeps connections open and forwards nothing. Once this mode ends, forwards what has arrived meanwhile.
     Stall,
-    /// As that, but only of what the server sends.
+    /// Stalls only the server's side.
     StallAnswers,
-    /// Takes no new connection.
+    /// Refuses new connections.
     Refuse,
 }
 
-/// A running proxy; it ends when it is dropped.
+/// A running proxy. It stops on drop.
 pub(crate) struct Proxy {
-    /// Where it listens.
+    /// Address on which it listens.
     pub(crate) address: SocketAddr,
     mode: watch::Sender<Mode>,
     cuts: watch::Sender<u64>,
@@ -49,7 +49,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// In front of this.
+    /// Starts a proxy in front of this address.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
@@ -64,17 +64,17 @@ impl Proxy {
         Self { address, mode, cuts, freezes, target, refused, accepting }
     }
 
-    /// Its URL, in the clear.
+    /// Returns its URL, which is plaintext.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many connections it has refused.
+    /// Returns the number of connections that it has refused.
     pub(crate) fn refused(&self) -> u32 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Behaves so from now on.
+    /// Sets the mode.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -84,13 +84,14 @@ impl Proxy {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Keeps every connection that there is open, and passes on nothing more: the way is forgotten. New ones work.
+    /// Keeps all existing connections open, but forwards nothing more on them, as after a lost route. New connections
+    /// work.
     pub(crate) fn freeze(&self) {
         self.freezes.send_modify(|freezes| *freezes += 1);
     }
 
-    /// Leads new connections there.
-    pub(crate) fn lead_to(&self, target: SocketAddr) {
+    /// Forwards new connections to this address.
+    pub(crate) fn redirect_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
     }
 }
@@ -134,7 +135,7 @@ async fn accept(
                 Ok(()) = freeze.changed() => {
                     let _ = cut.changed().await;
                 }
-                // Whether it is cut, or the proxy is gone.
+                // The connections were reset, or the proxy was dropped.
                 _ = cut.changed() => {
                     reset(to_client.as_ref());
                     reset(to_server.as_ref());
@@ -144,9 +145,9 @@ async fn accept(
     }
 }
 
-/// With a reset in place of a farewell.
+/// Makes the stream end with a reset in place of a regular close.
 fn reset(stream: &TcpStream) {
-    // A socket that refuses is closed already.
+    // A socket that refuses is already closed.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 

@@ -1,4 +1,4 @@
-//! A fresh database for each test: a file of its own, or a copy of a migrated template in the cluster that
+//! A new database for each test: an SQLite file, or a copy of a migrated template in the Postgres cluster that
 //! `scripts/test` starts. [`on_every_store`] runs each case on both.
 
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::waits::{self, let_time_pass, within};
 
-/// Makes a test of each case for each database. What a case takes says what is set up for it: see [`Fixture`].
+/// Declares a test of each case for each database. The type of a case's argument selects the [`Fixture`].
 macro_rules! on_every_store {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
@@ -34,15 +34,15 @@ macro_rules! on_every_store {
 
 pub(crate) use on_every_store;
 
-/// What a case is given.
+/// The argument of a case.
 pub(crate) trait Fixture: Sized {
-    /// Sets it up on this database.
+    /// Sets up the fixture on this database.
     async fn set_up(database: Arc<Database>) -> Self;
-    /// Ends it.
+    /// Tears down the fixture.
     async fn tear_down(database: &Database);
 }
 
-/// Runs a case, and drops its database if it passed: what failed can be looked at.
+/// Runs a case, and drops its database if the case passed. The database of a failed case is kept for inspection.
 pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     database: Database,
     case: impl FnOnce(F) -> R,
@@ -50,7 +50,7 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     let database = Arc::new(database);
     let name = std::any::type_name_of_val(&case);
     if !database.is_postgres() {
-        // As the template of Postgres is.
+        // The template of Postgres is migrated too.
         store::migrate(&database.url()).await.expect("it can be migrated");
     }
     let whole = async { case(F::set_up(Arc::clone(&database)).await).await };
@@ -59,22 +59,22 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     database.drop_database().await;
 }
 
-/// A database of one test's own.
+/// The database of one test.
 #[derive(Debug)]
 pub(crate) enum Database {
-    /// A file in a folder that goes with this.
+    /// A file in a folder that is deleted on drop.
     Sqlite { folder: TempDir },
     /// A database of the test cluster, by name.
     Postgres { name: String },
 }
 
 impl Database {
-    /// A file that is not there yet.
+    /// Returns a file that does not exist yet.
     pub(crate) fn sqlite() -> Self {
         Self::Sqlite { folder: TempDir::new().expect("a folder for temporary files") }
     }
 
-    /// A copy of the migrated template.
+    /// Creates a copy of the migrated template.
     pub(crate) async fn postgres() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let template = template().await;
@@ -84,7 +84,7 @@ impl Database {
         Self::Postgres { name }
     }
 
-    /// A database without any schema.
+    /// Creates a database without a schema.
     pub(crate) async fn empty_postgres() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Database {
         Self::Postgres { name }
     }
 
-    /// A database made in this way, as `CREATE DATABASE` has it.
+    /// Creates a database with these options of `CREATE DATABASE`.
     pub(crate) async fn postgres_with(options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Database {
         Self::Postgres { name }
     }
 
-    /// Its URL, as the program takes it.
+    /// Returns its URL, as the program accepts it.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite { folder } => {
@@ -112,7 +112,7 @@ impl Database {
         }
     }
 
-    /// The store on it, opened once more beside whatever uses it.
+    /// Opens the store once more.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
         store::open_existing(&self.url()).await.expect("the store opens")
     }
@@ -122,7 +122,7 @@ impl Database {
         matches!(self, Self::Postgres { .. })
     }
 
-    /// The file, of an SQLite database.
+    /// Returns the file of an SQLite database.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         match self {
             Self::Sqlite { folder } => Some(folder.path().join("store.db")),
@@ -130,8 +130,8 @@ impl Database {
         }
     }
 
-    /// Ends all connections to a Postgres database, and lets none in.
-    pub(crate) async fn cut_off(&self) {
+    /// Ends all connections to a Postgres database, and refuses new ones.
+    pub(crate) async fn refuse_connections(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
             admin(&format!(
@@ -141,14 +141,14 @@ impl Database {
         }
     }
 
-    /// Lets connections in again.
-    pub(crate) async fn let_in(&self) {
+    /// Allows connections again.
+    pub(crate) async fn allow_connections(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
         }
     }
 
-    /// Drops it, if it is in the cluster; a file goes with its folder.
+    /// Drops a Postgres database. The file of an SQLite database is deleted with its folder.
     pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
@@ -156,15 +156,15 @@ impl Database {
     }
 }
 
-/// A store on a database of its own.
+/// A store on a database that no other test uses.
 pub(crate) struct TestStore {
-    /// The database, for whoever opens it once more.
+    /// The database, to be opened again.
     pub(crate) database: Arc<Database>,
     store: Arc<dyn Store>,
 }
 
 impl TestStore {
-    /// The store, to share.
+    /// Returns a shared handle of the store.
     pub(crate) fn shared(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
@@ -187,7 +187,8 @@ impl Fixture for TestStore {
     async fn tear_down(_: &Database) {}
 }
 
-/// The cluster that `scripts/test` started. Without it tests on Postgres fail; they are never skipped.
+/// Returns the URL of the cluster that `scripts/test` started. Without it, tests on Postgres fail. They are never
+/// skipped.
 pub(crate) fn cluster_url() -> String {
     std::env::var("SOPHIC_AUTH_TEST_POSTGRES_URL").expect(
         "no Postgres: run scripts/test, which starts one, or set SOPHIC_AUTH_TEST_POSTGRES_URL to a server's URL",
@@ -199,7 +200,7 @@ fn with_database(url: &str, name: &str) -> String {
     format!("{head}/{name}")
 }
 
-/// Runs a statement of the cluster's own. Another test that copies the template at this moment may be in the way.
+/// Runs a statement on the cluster. It is retried, because it fails while another test copies the template.
 async fn admin(statement: &str) {
     let mut tries = 0;
     within(statement, async {

@@ -1,15 +1,17 @@
-//! Answers in memory, and when they are good. Pure: the time is passed in, `watch.rs` feeds it, `client.rs` asks it.
+//! The cache of answers, and the rules by which they are valid. Pure: the time is passed in, `watch.rs` feeds it, and
+//! `client.rs` reads it.
 //!
-//! An answer is given from memory only while all of this holds:
+//! The cache gives an answer only while all of this holds:
 //!
-//! 1. the last checkpoint was proved to be of no more than `checkpoint_max` ago ([`Cache::take_in`]);
-//! 2. no change of its credential, its user or its workspaces was heard that is newer than its own revision;
-//! 3. it is not older than its `cache_ttl`, which the service never lets reach past the expiry;
-//! 4. it was asked for in the same era: an era ends when anything may have been missed.
+//! 1. The last checkpoint was sent at most `checkpoint_max` ago ([`Cache::apply`]).
+//! 2. No change of its credential, its user or its workspaces has been received that is newer than its revision.
+//! 3. It is not older than its `cache_ttl`, which the service never extends past the credential's expiry.
+//! 4. It was requested in the current era. An era ends whenever changes may have been missed.
 //!
-//! A fill is not kept if a change of what it rests on was heard since it was begun: it may be of before that change.
+//! A fill is the call that fetches an answer. It is discarded if a change of an entity that it depends on was received
+//! after it started, since it may be older than that change.
 
-mod heard;
+mod changes;
 
 #[cfg(test)]
 mod tests;
@@ -23,28 +25,28 @@ use foldhash::fast::RandomState;
 use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
 use quick_cache::{Equivalent, UnitWeighter};
 
-use crate::clock::Moment;
+use crate::clock::BootInstant;
 use crate::introspection::Introspection;
 use crate::pb::introspect_response::Principal;
 use crate::pb::{Denial, WatchResponse};
-use heard::{Heard, Place};
+use changes::{ChangeTable, SlotIndex};
 
-/// Changes that the service sends at once at the most; there may be more.
+/// Most changes in one response of the service. A response of this size may be followed by more.
 const CHANGES_MAX: usize = 1_000;
 
-/// How much, and how long.
+/// Capacity and lifetimes of the cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CacheLimits {
     pub(crate) answers_max: usize,
-    /// How old a checkpoint may be.
+    /// Age up to which a checkpoint allows answers.
     pub(crate) checkpoint_max: Duration,
-    /// How long a refusal is remembered that no change could be matched with.
+    /// Lifetime of a refusal that no change can be matched with.
     pub(crate) unknown_ttl: Duration,
-    /// How long after that an answer may still be given if the service is out of reach.
+    /// How long after `checkpoint_max` an answer may still be given while the service is unavailable.
     pub(crate) bridge_outage: Duration,
 }
 
-/// What an answer depends on. Never the token's text.
+/// The question that an answer belongs to. It has a digest, never the token's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     digest: [u8; 32],
@@ -53,7 +55,7 @@ pub(crate) struct Key {
     client_ip: Option<IpAddr>,
 }
 
-/// The same, borrowed, so that looking up allocates nothing.
+/// A borrowed [`Key`], so that a lookup allocates nothing.
 #[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct KeyRef<'a> {
     pub(crate) digest: &'a [u8; 32],
@@ -102,33 +104,35 @@ impl Equivalent<Key> for KeyRef<'_> {
 #[derive(Clone)]
 struct Entry {
     answer: Introspection,
-    /// Of the credential, its owner, and the workspace acted in.
-    places: [Place; 3],
-    good_until: Moment,
+    /// Slots of the credential, its owner, and the workspace that it acts in.
+    slots: [SlotIndex; 3],
+    valid_until: BootInstant,
     era: u64,
 }
 
-/// What a fill has to know of the time at which it was begun.
+/// The state of the cache when a fill started.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Begun {
-    pub(crate) at: Moment,
+pub(crate) struct FillStart {
+    pub(crate) at: BootInstant,
     era: u64,
     responses: u64,
 }
 
 type Entries = QuickCache<Key, Entry, UnitWeighter, RandomState>;
 
-/// Answers in memory.
+/// The cache of answers.
 pub(crate) struct Cache {
-    /// Answers whose every entity is known.
-    kept: Entries,
-    /// Refusals that no change could be matched with, apart, so that a flood of made-up tokens drives out no good one.
-    refused: Entries,
-    heard: Heard,
+    /// Answers of which all entities are known.
+    answers: Entries,
+    /// Refusals that no change can be matched with. They are kept apart, so that a flood of made-up tokens evicts no
+    /// other answers.
+    refusals: Entries,
+    changes: ChangeTable,
     fresh_until: AtomicU64,
-    /// The revision up to which all changes were heard.
+    /// Revision up to which all changes have been received.
     revision: AtomicU64,
-    /// Answers of an older state may rest on changes from before this era, which nobody will tell of.
+    /// Lowest revision of an answer that may be kept. Changes before it were in an earlier era and will not be received
+    /// again.
     floor: AtomicU64,
     era: AtomicU64,
     limits: CacheLimits,
@@ -142,9 +146,9 @@ impl Cache {
             Entries::with(max, max as u64, UnitWeighter, hasher, lifecycle)
         };
         Self {
-            kept: entries(),
-            refused: entries(),
-            heard: Heard::new(),
+            answers: entries(),
+            refusals: entries(),
+            changes: ChangeTable::new(),
             fresh_until: AtomicU64::new(0),
             revision: AtomicU64::new(0),
             floor: AtomicU64::new(0),
@@ -157,174 +161,184 @@ impl Cache {
         &self.limits
     }
 
-    /// Until when answers may be given.
-    pub(crate) fn fresh_until(&self) -> Moment {
-        Moment(self.fresh_until.load(Ordering::Acquire))
+    /// Returns the instant until which answers may be given.
+    pub(crate) fn fresh_until(&self) -> BootInstant {
+        BootInstant(self.fresh_until.load(Ordering::Acquire))
     }
 
-    /// The answer, if there is one that is good now and of no state before `at_least_revision`.
+    /// Returns the answer, if it is valid now and of at least this revision.
     pub(crate) fn get(
         &self,
         key: &KeyRef<'_>,
         at_least_revision: u64,
-        now: Moment,
+        now: BootInstant,
     ) -> Option<Introspection> {
-        // Before the entry is looked at: what `take_in` heard before it extended this is seen below.
+        // Checked before the entry is read. Changes that `apply` recorded before it extended this time are thus seen
+        // below.
         if now >= self.fresh_until() {
             return None;
         }
-        // Nothing that it rests on has changed up to the checkpoint, so the answer is of that revision as well.
+        // Nothing that the answer depends on has changed up to the checkpoint, so it is valid for that revision too.
         let current = || self.revision.load(Ordering::Acquire) >= at_least_revision;
-        let entry = self.good(key, now)?;
+        let entry = self.get_valid(key, now)?;
         (entry.answer.revision() >= at_least_revision || current()).then_some(entry.answer)
     }
 
-    /// The answer that was good when the service was last heard of, if that is not too long ago.
-    pub(crate) fn get_bridging(&self, key: &KeyRef<'_>, now: Moment) -> Option<Introspection> {
+    /// Returns the answer that was valid at the last checkpoint, marked as stale, if `bridge_outage` has not passed
+    /// since.
+    pub(crate) fn get_bridging(&self, key: &KeyRef<'_>, now: BootInstant) -> Option<Introspection> {
         let bridge = self.limits.bridge_outage;
         if bridge.is_zero() || now >= self.fresh_until().plus(bridge) {
             return None;
         }
-        self.good(key, now).map(|entry| entry.answer.bridging())
+        self.get_valid(key, now).map(|entry| entry.answer.into_stale())
     }
 
-    fn good(&self, key: &KeyRef<'_>, now: Moment) -> Option<Entry> {
-        let entry = self.kept.get(key).or_else(|| self.refused.get(key))?;
-        let good = now < entry.good_until
+    fn get_valid(&self, key: &KeyRef<'_>, now: BootInstant) -> Option<Entry> {
+        let entry = self.answers.get(key).or_else(|| self.refusals.get(key))?;
+        let good = now < entry.valid_until
             && entry.era == self.era.load(Ordering::Acquire)
-            && self.heard.nothing_after(entry.answer.revision(), &entry.places);
+            && self.changes.unchanged_after(entry.answer.revision(), &entry.slots);
         good.then_some(entry)
     }
 
-    /// To be called before a fill is asked for.
-    pub(crate) fn begin(&self, now: Moment) -> Begun {
-        Begun { at: now, era: self.era.load(Ordering::Acquire), responses: self.heard.responses() }
+    /// Must be called before a fill is requested.
+    pub(crate) fn begin_fill(&self, now: BootInstant) -> FillStart {
+        FillStart {
+            at: now,
+            era: self.era.load(Ordering::Acquire),
+            responses: self.changes.responses(),
+        }
     }
 
-    /// Whether a request that comes now may have what a fill brings that was begun then: nothing was heard since, and it
-    /// is not so old that its answer could be of before what a checkpoint would have told.
-    pub(crate) fn may_join(&self, begun: &Begun, now: Moment) -> bool {
-        begun.responses == self.heard.responses()
-            && begun.era == self.era.load(Ordering::Acquire)
-            && now.since(begun.at) < self.limits.checkpoint_max
+    /// Whether a request at `now` may wait for a fill that started earlier. It may if no change has been received
+    /// since, and the fill started less than `checkpoint_max` ago.
+    pub(crate) fn may_join(&self, started: &FillStart, now: BootInstant) -> bool {
+        started.responses == self.changes.responses()
+            && started.era == self.era.load(Ordering::Acquire)
+            && now.since(started.at) < self.limits.checkpoint_max
     }
 
-    /// Keeps an answer, if it may be kept.
-    pub(crate) fn keep(&self, key: Key, answer: Introspection, begun: &Begun) {
+    /// Inserts an answer, if the rules allow it.
+    pub(crate) fn insert(&self, key: Key, answer: Introspection, started: &FillStart) {
         let era = self.era.load(Ordering::Acquire);
         let revision = answer.revision();
-        // Revision 0 rests on nothing that is stored, so nothing would ever be heard of it.
+        // An answer of revision 0 depends on nothing stored, so no change would ever invalidate it.
         let current = revision >= self.floor.load(Ordering::Acquire).max(1);
-        let places = self.places(&key, &answer);
+        let slots = self.slots(&key, &answer);
         if answer.is_stale()
-            || begun.era != era
+            || started.era != era
             || !current
-            || !self.heard.nothing_since(begun.responses, &places)
-            || !self.heard.nothing_after(revision, &places)
-            || self.knows_later(&key, revision, era)
+            || !self.changes.unchanged_since_response(started.responses, &slots)
+            || !self.changes.unchanged_after(revision, &slots)
+            || self.has_newer_answer(&key, revision, era)
         {
             return;
         }
-        let told = answer.response().cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
-        let told = told.unwrap_or(Duration::ZERO);
+        let service_ttl = answer.response().cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+        let service_ttl = service_ttl.unwrap_or(Duration::ZERO);
         let denial = answer.denial();
         if denial == Some(Denial::UnknownTokensTooMany) {
-            // It says nothing of the token, which may be good in a moment.
+            // It says nothing about the token, which may be valid at the next attempt.
             return;
         }
-        // What is unknown has no lifetime of its own; of other refusals the service says how long they may live.
+        // The service gives a lifetime with every refusal but that of an unknown token.
         let (entries, ttl) = match denial {
-            Some(Denial::TokenUnknown) => (&self.refused, self.limits.unknown_ttl),
-            Some(_) if !is_matched(&answer) => (&self.refused, told.min(self.limits.unknown_ttl)),
-            Some(_) | None => (&self.kept, told),
+            Some(Denial::TokenUnknown) => (&self.refusals, self.limits.unknown_ttl),
+            Some(_) if !names_its_entities(&answer) => {
+                (&self.refusals, service_ttl.min(self.limits.unknown_ttl))
+            }
+            Some(_) | None => (&self.answers, service_ttl),
         };
-        let good_until = begun.at.plus(ttl);
-        if good_until > begun.at {
-            entries.insert(key, Entry { answer, places, good_until, era });
+        let valid_until = started.at.plus(ttl);
+        if valid_until > started.at {
+            entries.insert(key, Entry { answer, slots, valid_until, era });
         }
     }
 
-    /// Whether another call for the same brought an answer of a later state: what was refused is not allowed again by a
-    /// call that was slow.
-    fn knows_later(&self, key: &Key, revision: u64, era: u64) -> bool {
-        [&self.kept, &self.refused].into_iter().any(|entries| {
+    /// Whether another call for the same question has brought an answer of a later revision. A slow call must not
+    /// replace a newer refusal by an older permission.
+    fn has_newer_answer(&self, key: &Key, revision: u64, era: u64) -> bool {
+        [&self.answers, &self.refusals].into_iter().any(|entries| {
             let known = entries.peek(key);
             known.is_some_and(|known| known.era == era && known.answer.revision() > revision)
         })
     }
 
-    fn places(&self, key: &Key, answer: &Introspection) -> [Place; 3] {
-        let credential = self.heard.credential(&key.digest);
+    fn slots(&self, key: &Key, answer: &Introspection) -> [SlotIndex; 3] {
+        let credential = self.changes.credential(&key.digest);
         if answer.denial() == Some(Denial::TokenUnknown) {
-            let unknown = self.heard.unknown();
+            let unknown = self.changes.unknown();
             return [credential, unknown, unknown];
         }
         let owner = answer.principal().map_or(credential, |principal| match principal {
-            Principal::User(user) => self.heard.user(&user.id),
-            Principal::WorkspaceKey(key) => self.heard.workspace(&key.workspace_id),
+            Principal::User(user) => self.changes.user(&user.id),
+            Principal::WorkspaceKey(key) => self.changes.workspace(&key.workspace_id),
         });
         let workspace =
-            answer.workspace().map_or(owner, |workspace| self.heard.workspace(&workspace.id));
+            answer.workspace().map_or(owner, |workspace| self.changes.workspace(&workspace.id));
         [credential, owner, workspace]
     }
 
-    /// Takes in a response of Watch. `proved` is a moment at which it cannot have been sent yet; `afresh` says that the
-    /// stream did not resume after what was taken in before. Tells whether everything was dropped.
-    pub(crate) fn take_in(
+    /// Applies a response of Watch. `sent_after` is an instant before the response was sent. `restarted` is true if the
+    /// stream did not resume from the last response. Returns whether the cache was cleared.
+    pub(crate) fn apply(
         &self,
         response: &WatchResponse,
-        proved: Moment,
-        afresh: bool,
-        now: Moment,
+        sent_after: BootInstant,
+        restarted: bool,
+        now: BootInstant,
     ) -> bool {
-        let backwards = response.revision < self.revision.load(Ordering::Acquire);
-        let dropped = afresh || backwards || self.is_over(now);
+        let goes_backwards = response.revision < self.revision.load(Ordering::Acquire);
+        let dropped = restarted || goes_backwards || self.is_expired(now);
         if dropped {
             self.begin_era(response.revision);
         }
         if !response.changes.is_empty() {
             let changes = response.changes.iter();
-            self.heard.hear(changes.filter_map(|change| {
+            self.changes.record(changes.filter_map(|change| {
                 change.entity.as_ref().map(|entity| (entity, change.revision))
             }));
         }
-        // A change of something that this version has no name for could be of anything.
-        let nameless = response.changes.iter().any(|change| change.entity.is_none());
-        if nameless {
+        // A change of an entity that this version does not know may affect any answer.
+        let has_unknown_entity = response.changes.iter().any(|change| change.entity.is_none());
+        if has_unknown_entity {
             self.begin_era(response.revision);
         }
         self.revision.store(response.revision, Ordering::Release);
-        // A full response says nothing of what comes behind it.
+        // A full response may be followed by more changes, so it is not a checkpoint.
         if response.changes.len() < CHANGES_MAX {
-            self.fresh_until.store(proved.plus(self.limits.checkpoint_max).0, Ordering::Release);
+            self.fresh_until
+                .store(sent_after.plus(self.limits.checkpoint_max).0, Ordering::Release);
         }
-        dropped || nameless
+        dropped || has_unknown_entity
     }
 
-    /// Whether what is remembered is of no more use: not fresh, and past what may be bridged.
-    pub(crate) fn is_over(&self, now: Moment) -> bool {
+    /// Whether all answers are too old to be used, even to bridge an outage.
+    pub(crate) fn is_expired(&self, now: BootInstant) -> bool {
         now >= self.fresh_until().plus(self.limits.bridge_outage)
     }
 
-    /// Drops everything: from here on nothing is good until a stream starts afresh.
+    /// Clears the cache. It answers again once a stream has started from scratch.
     pub(crate) fn drop_all(&self) {
         self.fresh_until.store(0, Ordering::Release);
         self.begin_era(u64::MAX);
     }
 
     fn begin_era(&self, floor: u64) {
-        // The floor first, so that no fill of the new era is measured by the old one; the era before anything is
-        // forgotten, so that no answer of the old one seems good again. Fills under way carry the old era.
+        // The floor comes first, so that no fill of the new era is checked against the old one. The era comes before
+        // the reset of revisions, so that no answer of the old era becomes valid again. Fills in flight carry the old
+        // era.
         self.floor.store(floor, Ordering::Release);
         self.era.fetch_add(1, Ordering::AcqRel);
-        self.heard.forget();
-        self.kept.clear();
-        self.refused.clear();
+        self.changes.reset_revisions();
+        self.answers.clear();
+        self.refusals.clear();
     }
 }
 
-/// Whether a change that turned this answer around would name an entity that the answer names too. Of a refusal that tells
-/// neither owner nor workspace nobody knows what it rests on.
-fn is_matched(answer: &Introspection) -> bool {
+/// Whether every change that could reverse this answer concerns an entity that the answer names. A refusal without an
+/// owner or a workspace does not show which entities it depends on.
+fn names_its_entities(answer: &Introspection) -> bool {
     answer.is_active() && answer.denial() != Some(Denial::NotAMember)
 }

@@ -1,26 +1,26 @@
-//! Where a request's client is.
+//! The address of a request's client.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::request::Parts;
 
-/// Finds the address of a request's client.
+/// Source of the address of a request's client.
 #[derive(Clone)]
 pub struct ClientIp(Arc<Find>);
 
 type Find = dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync;
 
 impl ClientIp {
-    /// The other end of the connection: a `SocketAddr` in the request's extensions, or with the feature `axum` its
-    /// `ConnectInfo<SocketAddr>`, or with the feature `tonic-server` its `TcpConnectInfo`. No header is believed.
+    /// Uses the peer of the connection: a `SocketAddr` in the request's extensions, with the feature `axum` its
+    /// `ConnectInfo<SocketAddr>`, or with the feature `tonic-server` its `TcpConnectInfo`. Ignores all headers.
     pub fn connection() -> Self {
         Self::by(connection)
     }
 
-    /// Behind this many trusted proxies, each of which adds the address that it sees to `X-Forwarded-For`: what the
-    /// outermost of them saw. What stands before that in the header is the client's own word, and not believed. Where the
-    /// header is not as the proxies would have written it, the address is not known.
+    /// Uses `X-Forwarded-For` behind this many trusted proxies, each of which appends the address of its peer. The
+    /// result is the address that the outermost one appended. The client may have sent the entries before it, so they
+    /// are ignored. If the header is malformed or too short, the address is unknown.
     pub fn forwarded_for(trusted_proxies: usize) -> Self {
         Self::by(move |parts| match trusted_proxies {
             0 => connection(parts),
@@ -28,13 +28,13 @@ impl ClientIp {
         })
     }
 
-    /// As this finds it.
+    /// Uses this function.
     pub fn by(find: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
         Self(Arc::new(find))
     }
 
-    /// IPv4 in IPv6's clothes is IPv4, as allowlists have it.
-    pub(super) fn of(&self, parts: &Parts) -> Option<IpAddr> {
+    /// Returns the address. An IPv4-mapped IPv6 address becomes IPv4, as in allowlists.
+    pub(super) fn resolve(&self, parts: &Parts) -> Option<IpAddr> {
         (self.0)(parts).map(|ip| ip.to_canonical())
     }
 }
@@ -63,7 +63,7 @@ fn forwarded(parts: &Parts, proxies: usize) -> Option<IpAddr> {
     }
     let hop = hops.get(hops.len().checked_sub(proxies)?)?.trim();
     let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
-    // In brackets without a port, or with a zone that has a name.
+    // In brackets without a port, or with a zone.
     let bare = || {
         let inner = hop.strip_prefix('[').map_or(Some(hop), |rest| rest.strip_suffix(']'))?;
         inner.split('%').next()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
@@ -83,11 +83,11 @@ mod tests {
         let (mut parts, ()) = request.body(()).expect("a request").into_parts();
         let peer: SocketAddr = "[::ffff:10.0.0.9]:1234".parse().expect("an address");
         parts.extensions.insert(peer);
-        ClientIp::forwarded_for(proxies).of(&parts).map(|ip| ip.to_string())
+        ClientIp::forwarded_for(proxies).resolve(&parts).map(|ip| ip.to_string())
     }
 
     #[test]
-    fn only_what_trusted_proxies_wrote_is_believed() {
+    fn only_addresses_that_trusted_proxies_added_are_used() {
         assert_eq!(found(0, &["1.1.1.1"]).as_deref(), Some("10.0.0.9"));
         assert_eq!(found(1, &["6.6.6.6, 1.1.1.1"]).as_deref(), Some("1.1.1.1"));
         assert_eq!(found(2, &["6.6.6.6, 1.1.1.1, 2.2.2.2"]).as_deref(), Some("1.1.1.1"));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_no_proxy_wrote_tells_nothing() {
+    fn a_malformed_or_short_header_gives_no_address() {
         assert_eq!(found(1, &[]), None);
         assert_eq!(found(2, &["1.1.1.1"]), None);
         assert_eq!(found(1, &["1.1.1.1, "]), None);

@@ -1,7 +1,7 @@
-//! The tower layer: no request reaches the service behind it unless its token may do what the route needs.
+//! The tower layer: a request reaches the service behind it only if its token may do what the route requires.
 //!
-//! It fails closed: what cannot be told is refused, with 503. It speaks HTTP or gRPC, as it is told: by the request's own
-//! word on it a client could have its refusals dressed as HTTP 200.
+//! It fails closed: while the service is unavailable, requests are refused with 503. Whether refusals are HTTP or gRPC
+//! is configured. If the request decided, a client could have its refusals sent as HTTP 200.
 
 mod client_ip;
 mod refusal;
@@ -27,8 +27,8 @@ use crate::introspection::Introspection;
 use crate::presented::Presented;
 use refusal::{Face, Refusal};
 
-/// Puts authorization in front of a service. What the service finds in its request's extensions is the
-/// [`Introspection`]; the `authorization` header is taken out, so that nothing behind can print it.
+/// Puts authorization in front of a service. The service finds the [`Introspection`] in the extensions of its requests.
+/// The `authorization` header is removed, so that no code behind the layer can log it.
 #[derive(Clone)]
 pub struct AuthLayer {
     client: Client,
@@ -44,30 +44,31 @@ enum Required {
 }
 
 impl AuthLayer {
-    /// For a service of HTTP: refusals are 400, 401, 403 and 503, with a problem body (RFC 9457).
+    /// Creates a layer for an HTTP service. Refusals are 400, 401, 403 and 503, with a problem body (RFC 9457).
     pub fn http(client: Client) -> Self {
         let required = Required::Always(Scopes::NONE);
         Self { client, face: Face::Http, required, client_ip: ClientIp::connection() }
     }
 
-    /// For a service of gRPC: refusals are `INVALID_ARGUMENT`, `UNAUTHENTICATED`, `PERMISSION_DENIED` and `UNAVAILABLE`.
+    /// Creates a layer for a gRPC service. Refusals are `INVALID_ARGUMENT`, `UNAUTHENTICATED`, `PERMISSION_DENIED` and
+    /// `UNAVAILABLE`.
     pub fn grpc(client: Client) -> Self {
         Self { face: Face::Grpc, ..Self::http(client) }
     }
 
-    /// All of these scopes are needed. Without this, any live token is let in that acts in some workspace.
+    /// Requires all of these scopes. Without this, the layer admits every active token that acts in some workspace.
     #[must_use]
     pub fn require(self, scopes: Scopes) -> Self {
         Self { required: Required::Always(scopes), ..self }
     }
 
-    /// Which scopes are needed depends on the request: as its path, for a gRPC service with several methods.
+    /// Requires the scopes that this function returns for a request, for example by the method of a gRPC service.
     #[must_use]
     pub fn require_by(self, scopes: impl Fn(&Parts) -> Scopes + Send + Sync + 'static) -> Self {
         Self { required: Required::By(Arc::new(scopes)), ..self }
     }
 
-    /// Where the client's address is found, for credentials with an IP allowlist.
+    /// Sets the source of the client's address, for credentials with an IP allowlist.
     #[must_use]
     pub fn client_ip(self, client_ip: ClientIp) -> Self {
         Self { client_ip, ..self }
@@ -88,12 +89,12 @@ impl AuthLayer {
         let presented = Presented::new(token)
             .in_workspace(workspace)
             .requiring(scopes)
-            .from_ip(self.client_ip.of(parts));
+            .from_ip(self.client_ip.resolve(parts));
         let answer = match self.client.introspect(&presented).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(%error, "a request is refused, for nobody can tell whose it is");
-                return Err(Refusal::cannot_tell(&error));
+                tracing::warn!(%error, "a request is refused, because the service gave no answer");
+                return Err(Refusal::unavailable(&error));
             }
         };
         parts.headers.remove(AUTHORIZATION);
@@ -145,7 +146,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready is used; its clone may not be.
+        // The service that is ready is used, because its clone may not be.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let auth = self.auth.clone();

@@ -1,4 +1,4 @@
-//! What a refused client is answered, as HTTP (RFC 6750 for the challenge, RFC 9457 for the body) and as gRPC.
+//! Responses to refused requests, as HTTP (RFC 6750 for the challenge, RFC 9457 for the body) and as gRPC.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::Scopes;
 use crate::error::Error;
 use crate::introspection::Introspection;
 
-/// What is spoken.
+/// The protocol of the service behind the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Face {
     Http,
@@ -26,24 +26,24 @@ pub(super) enum Face {
 /// Why a request is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// The service said no.
+    /// The service denied it.
     Denied(Introspection),
-    /// The workspace header can be read in more than one way.
+    /// The workspace header is ambiguous.
     BadWorkspaceHeader,
-    /// Nobody can tell.
-    CannotTell {
-        /// In seconds.
+    /// The service gave no answer.
+    Unavailable {
+        /// Delay before a retry, in seconds.
         retry_after: u64,
     },
 }
 
-/// The `error_description` of a challenge, which has no escapes (RFC 6750 §3).
+/// Returns the `error_description` of a challenge. It has no escapes (RFC 6750 §3).
 fn description(challenge: &str) -> Option<&str> {
     let (_, rest) = challenge.split_once(r#"error_description=""#)?;
     rest.split_once('"').map(|(description, _)| description)
 }
 
-/// Why the service said no; `None` for what a later service refuses for.
+/// Returns the denial. `None` for one that this version does not know.
 fn denial(answer: &Introspection) -> Option<Denial> {
     Denial::from_proto(answer.denial()?.into())
 }
@@ -57,48 +57,48 @@ impl Refusal {
         Self::BadWorkspaceHeader
     }
 
-    pub(super) fn cannot_tell(error: &Error) -> Self {
+    pub(super) fn unavailable(error: &Error) -> Self {
         let asked = error.retry_after().unwrap_or_default();
-        Self::CannotTell { retry_after: asked.as_millis().div_ceil(1_000).clamp(1, 60) as u64 }
+        Self::Unavailable { retry_after: asked.as_millis().div_ceil(1_000).clamp(1, 60) as u64 }
     }
 
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Denied(answer) => answer.http_status(),
             Self::BadWorkspaceHeader => 400,
-            Self::CannotTell { .. } => 503,
+            Self::Unavailable { .. } => 503,
         }
     }
 
-    /// For programs.
+    /// Returns the reason for programs.
     fn reason(&self) -> &'static str {
         match self {
             Self::Denied(answer) => denial(answer).map_or("DENIED", Denial::as_str),
             Self::BadWorkspaceHeader => "REQUEST_MALFORMED",
-            Self::CannotTell { .. } => "AUTHORIZATION_UNAVAILABLE",
+            Self::Unavailable { .. } => "AUTHORIZATION_UNAVAILABLE",
         }
     }
 
-    /// For people.
+    /// Returns the reason for people.
     fn detail(&self) -> &str {
         match self {
             Self::Denied(answer) => match denial(answer) {
-                // Whether the token or the role lacks it only the service can tell, and it does so here.
+                // Only the service knows whether the token or the role lacks the scope. It says so here.
                 Some(Denial::InsufficientScope) => description(answer.www_authenticate())
                     .unwrap_or(Denial::InsufficientScope.explanation()),
                 Some(denial) => denial.explanation(),
                 None => "the token may not do this",
             },
             Self::BadWorkspaceHeader => headers::WORKSPACE_MALFORMED,
-            Self::CannotTell { .. } => "whether the token may do this cannot be told just now",
+            Self::Unavailable { .. } => "the authorization service gave no answer: try again",
         }
     }
 
-    /// The `WWW-Authenticate` header, if there is one to send.
+    /// Returns the `WWW-Authenticate` header, if there is one to send.
     fn challenge(&self) -> Option<HeaderValue> {
         match self {
             Self::Denied(answer) => {
-                // The service writes it in ASCII. RFC 9110 §11.6.1 asks for one with every 401.
+                // The service writes it in ASCII. RFC 9110 §11.6.1 requires one with every 401.
                 let value = HeaderValue::from_str(answer.www_authenticate()).ok();
                 let bare = Denial::TokenMissing.challenge(None, Scopes::NONE);
                 value.filter(|value| !value.is_empty()).or(Some(HeaderValue::from_static(bare)))
@@ -106,11 +106,11 @@ impl Refusal {
             Self::BadWorkspaceHeader => {
                 Some(HeaderValue::from_static(headers::WORKSPACE_MALFORMED_CHALLENGE))
             }
-            Self::CannotTell { .. } => None,
+            Self::Unavailable { .. } => None,
         }
     }
 
-    /// The answer. Who was refused is in its extensions, for whoever logs it.
+    /// Returns the response. Its extensions have the denied [`Introspection`], for logging.
     pub(super) fn into_response(self, face: Face) -> Response<Full<Bytes>> {
         let mut response = match face {
             Face::Http => self.to_http(),
@@ -119,7 +119,7 @@ impl Refusal {
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Self::CannotTell { retry_after } = self {
+        if let Self::Unavailable { retry_after } = self {
             response.headers_mut().insert(RETRY_AFTER, retry_after.into());
         }
         if let Self::Denied(answer) = self {
@@ -136,8 +136,8 @@ impl Refusal {
             "status": status.as_u16(),
             "detail": self.detail(),
         });
-        // A denial speaks of the client; what cannot be told does not.
-        let member = if matches!(self, Self::CannotTell { .. }) { "reason" } else { "denial" };
+        // `denial` is about the client. `reason` is about the service.
+        let member = if matches!(self, Self::Unavailable { .. }) { "reason" } else { "denial" };
         problem[member] = self.reason().into();
         if let Self::Denied(answer) = self
             && !answer.missing_scopes().is_empty()
@@ -166,7 +166,7 @@ impl Refusal {
             Self::BadWorkspaceHeader => {
                 details.add_bad_request_violation(WORKSPACE_HEADER, self.detail());
             }
-            Self::CannotTell { retry_after } => {
+            Self::Unavailable { retry_after } => {
                 details.set_retry_info(Some(std::time::Duration::from_secs(*retry_after)));
             }
         }

@@ -92,8 +92,6 @@ pub struct ScopeSet(u8);
 impl ScopeSet {
     /// No scope. As required scopes: the request needs only the identity.
     pub const NONE: Self = Self(0);
-    /// The empty set.
-    pub const EMPTY: Self = Self::NONE;
     /// All scopes.
     pub const ALL: Self = Self::from_scopes(&Scope::ALL);
 

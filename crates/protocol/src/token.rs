@@ -17,30 +17,51 @@ pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 /// Longest text that is looked up as a token, in bytes. A longer one is unknown, and is not hashed.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
-/// Finds every token in a text. The check characters rule out false matches offline.
-pub const SCANNER_REGEX: &str = r"\bsophic_(?:key|pat|svc)_[0-9A-Za-z]{38}\b";
+/// Declares each kind of token once. The prefixes and [`SCANNER_REGEX`] follow from the tags.
+macro_rules! token_kinds {
+    ($(#[$doc:meta] $variant:ident, $tag:literal;)+) => {
+        /// Kind of a token.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum TokenKind {
+            $(#[$doc] $variant,)+
+        }
 
-/// Kind of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TokenKind {
+        impl TokenKind {
+            /// All kinds.
+            pub const ALL: [Self; [$($tag),+].len()] = [$(Self::$variant),+];
+
+            /// Prefix of the tokens of this kind.
+            pub const fn prefix(self) -> &'static str {
+                match self { $(Self::$variant => concat!("sophic_", $tag, "_"),)+ }
+            }
+        }
+
+        /// Finds every token in a text. The check characters rule out false matches offline.
+        pub const SCANNER_REGEX: &str =
+            concat!(r"\bsophic_(?:", alternatives!($($tag)+), r")_[0-9A-Za-z]{38}\b");
+    };
+}
+
+/// The tags with `|` between them.
+macro_rules! alternatives {
+    ($first:literal $($rest:literal)*) => { concat!($first $(, "|", $rest)*) };
+}
+
+token_kinds! {
     /// An API key.
-    Key,
+    Key, "key";
     /// A personal access token.
-    Pat,
+    Pat, "pat";
     /// A service token, which authenticates a caller and nothing else.
-    Service,
+    Service, "svc";
 }
 
 impl TokenKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Key, Self::Pat, Self::Service];
-
-    /// Prefix of the tokens of this kind.
-    pub const fn prefix(self) -> &'static str {
+    /// Whether its tokens are credentials, which clients present. Service tokens are not.
+    pub const fn is_credential(self) -> bool {
         match self {
-            Self::Key => "sophic_key_",
-            Self::Pat => "sophic_pat_",
-            Self::Service => "sophic_svc_",
+            Self::Key | Self::Pat => true,
+            Self::Service => false,
         }
     }
 
@@ -74,7 +95,7 @@ pub fn check_characters(signed: &[u8]) -> [u8; CHECK_LENGTH] {
 /// With `accept_imported`, text of any shape is looked up, up to 512 bytes: it may be a token of the system that the
 /// credential was imported from. Text that begins with `sophic_` must still be well formed.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<[u8; 32]> {
-    let credential = matches!(TokenKind::parse(text), Some(TokenKind::Key | TokenKind::Pat));
+    let credential = TokenKind::parse(text).is_some_and(TokenKind::is_credential);
     let imported =
         || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
     (credential || imported()).then(|| Sha256::digest(text.as_bytes()).into())

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{at_least_one, duration, positive};
 use crate::cli::UsageError;
 use crate::model::PolicyChange;
-use crate::policy::{Contradiction, Limits, Policy};
+use crate::policy::{CredentialLimits, Policy, PolicyConflict};
 
 /// Policy flags of `serve`. They do not apply to credentials that the command line creates in the store directly. Only
 /// workspace policies do.
@@ -50,12 +50,12 @@ impl PolicyArgs {
     /// The minimum overlap is longer than the maximum.
     pub(in crate::cli) fn policy(&self) -> Result<Policy, UsageError> {
         let policy = Policy {
-            keys: Limits {
+            keys: CredentialLimits {
                 lifetime_max: self.key_lifetime_max,
                 expiry_required: self.key_expiry_required,
                 live_max: self.workspace_keys_max,
             },
-            pats: Limits {
+            pats: CredentialLimits {
                 lifetime_max: self.pat_lifetime_max,
                 expiry_required: self.pat_expiry_required,
                 live_max: self.user_pats_max,
@@ -63,7 +63,7 @@ impl PolicyArgs {
             overlap_min: self.overlap_min,
             overlap_max: self.overlap_max,
         };
-        let wrong = policy.contradictions().into_iter().map(|Contradiction { field, .. }| {
+        let wrong = policy.conflicts().into_iter().map(|PolicyConflict { field, .. }| {
             format!("--overlap-min must not be above --{}", field.replace('_', "-"))
         });
         let wrong: Vec<_> = wrong.collect();

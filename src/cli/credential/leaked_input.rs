@@ -6,7 +6,7 @@ use std::io::{BufRead, Result};
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::model::Reason;
+use crate::model::ReasonText;
 use crate::model::limits::{TOKEN_BYTES_MAX, URL_BYTES_MAX};
 use crate::service::{ChunkEnd, Chunks, LeakedToken};
 use crate::token::{scan, scan_across};
@@ -96,7 +96,7 @@ pub(in crate::cli) fn for_each_candidate(
             note(token);
         }
         let own = value.get("reason").and_then(Value::as_str);
-        if let Some(own) = own.filter(|own| Reason::parse(own).is_ok()) {
+        if let Some(own) = own.filter(|own| ReasonText::parse(own).is_ok()) {
             own.clone_into(&mut fields_found.reason);
         }
         wipe(&mut value);

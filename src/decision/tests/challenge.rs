@@ -1,8 +1,8 @@
-//! Each `WWW-Authenticate` text, read by a parser as strict as RFC 6750 §3 and RFC 9110 §11 allow.
+//! Parses every `WWW-Authenticate` text as strictly as RFC 6750 §3 and RFC 9110 §11 allow.
 
 use super::super::*;
 
-/// The attributes in their order, or what is wrong with the text.
+/// Returns the attributes in order, or an error text.
 fn parse_challenge(text: &str) -> Result<Vec<(&str, &str)>, String> {
     let mut rest = text.strip_prefix("Bearer ").ok_or("another scheme")?;
     let mut attributes: Vec<(&str, &str)> = Vec::new();
@@ -45,7 +45,7 @@ fn all_sets() -> impl Iterator<Item = ScopeSet> {
     (0..8).map(|bits| ScopeSet::from_bits(bits).expect("three bits are three scopes"))
 }
 
-/// A decision of each kind of refusal: of each denial, and of each lack.
+/// Returns one refusal for each denial and each lack.
 fn refusals() -> Vec<Decision> {
     let lacking = [Lack::Token, Lack::MaxRole, Lack::Role]
         .map(|lack| Decision { lack: Some(lack), ..Decision::refused(Denial::InsufficientScope) });
@@ -57,7 +57,7 @@ fn denial(decision: Decision) -> Denial {
     decision.denial.expect("it is a refusal")
 }
 
-/// One attribute of the challenge for this refusal.
+/// Returns one attribute of the challenge for this refusal.
 fn attribute(decision: Decision, required: ScopeSet, name: &str) -> Option<&'static str> {
     let text = www_authenticate(&decision, required);
     let attributes = parse_challenge(text).expect("another test parses every challenge");
@@ -114,12 +114,12 @@ fn a_missing_token_is_challenged_without_an_error_code() {
 fn the_error_code_is_the_one_that_rfc_6750_has_for_the_status() {
     for decision in refusals() {
         let expected = match (denial(decision), decision.http_status()) {
-            // Nothing was found wrong with it.
+            // There is no error code, because nothing is wrong with the token.
             (Denial::TokenMissing, 401) | (_, 429) => None,
             (_, 401) => Some("invalid_token"),
             (_, 400) => Some("invalid_request"),
             (Denial::InsufficientScope, 403) => Some("insufficient_scope"),
-            // A better scope or another token of the kind would not help: no code fits.
+            // RFC 6750 has no fitting code: neither another scope nor another token of this kind would help.
             (_, 403) => None,
             (_, status) => panic!("{decision:?} has status {status}"),
         };

@@ -1,5 +1,5 @@
-//! The decision, held to DESIGN §3 three ways: row by row, against a second and naive statement of
-//! the whole table, and by the grammar of its challenges. Here is the little world they share.
+//! Tests of the decision: row by row, against a second, naive statement of the whole table, and by the grammar of its
+//! challenges. This file has the fixtures that they share.
 
 mod challenge;
 mod oracle;
@@ -23,14 +23,14 @@ const READ_CAPTURE: ScopeSet = ScopeSet::from_scopes(&[Scope::Read, Scope::Captu
 const READ_ADMIN: ScopeSet = ScopeSet::from_scopes(&[Scope::Read, Scope::Admin]);
 const CAPTURE_ADMIN: ScopeSet = ScopeSet::from_scopes(&[Scope::Capture, Scope::Admin]);
 
-/// When all of it happens, in microseconds: in 2027.
+/// The present in all tests, in microseconds: a moment in 2027.
 const NOW: i64 = 1_800_000_000_000_000;
 
 fn micros(micros: i64) -> Timestamp {
     Timestamp::from_unix_micros(micros).expect("the tests stay within the years 1 to 9999")
 }
 
-/// So many microseconds from now.
+/// Returns the present plus this many microseconds.
 fn now_plus(offset: i64) -> Timestamp {
     micros(NOW + offset)
 }
@@ -49,7 +49,7 @@ fn workspace(id: &str, slug: &str) -> Workspace {
     }
 }
 
-/// The workspace that keys of this world belong to, and in which its user is a member.
+/// The workspace that owns the keys, and of which the user is a member.
 fn acme() -> Workspace {
     workspace("ws_1", "acme")
 }
@@ -94,7 +94,7 @@ fn allowlist(entries: &[&str]) -> IpAllowlist {
     IpAllowlist::parse(entries.iter().copied()).expect("a good allowlist")
 }
 
-/// All that one decision rests on; each test turns the one or two things it is about.
+/// The input of one decision. Each test changes the one or two fields that it is about.
 struct Case {
     credential: Credential,
     workspace: Option<Workspace>,
@@ -108,7 +108,7 @@ struct Case {
 }
 
 impl Case {
-    /// A key of acme's with every scope, which reads where it belongs: allowed.
+    /// A key of acme with every scope, used to read in acme: allowed.
     fn key() -> Self {
         Self {
             credential: key(ScopeSet::ALL),
@@ -123,7 +123,7 @@ impl Case {
         }
     }
 
-    /// An unbounded token of Ada's, an owner of acme, which reads there: allowed.
+    /// A personal access token of Ada without a bound. Ada is an owner of acme, and reads there: allowed.
     fn pat() -> Self {
         Self {
             credential: pat(ScopeSet::ALL, Role::Owner),
@@ -145,9 +145,9 @@ impl Case {
         self.user.iter_mut().for_each(|user| user.disabled = true);
     }
 
-    /// An owner that is nowhere is one of another sort than the credential's kind has: nothing else can be looked up.
+    /// A missing owner is stood in for by one of the wrong kind, since facts always have an owner.
     fn principal(&self) -> PrincipalFacts {
-        match (&self.workspace, &self.user, self.credential.kind.owned_by()) {
+        match (&self.workspace, &self.user, self.credential.kind.owner_kind()) {
             (Some(own), _, _) => PrincipalFacts::Workspace(Arc::new(own.clone())),
             (None, Some(user), _) => user_facts(user, self.found.as_ref(), self.membership),
             (None, None, OwnerKind::Workspace) => user_facts(&ada(), None, None),
@@ -178,7 +178,7 @@ fn facts(credential: &Credential) -> Arc<CredentialFacts> {
     Arc::new(CredentialFacts::new(Digest::from_hash([0; 32]), credential))
 }
 
-/// The user, with this role in the workspace that is named, or else in acme.
+/// The user, with this role in the named workspace, or in acme if none is named.
 fn user_facts(user: &User, named: Option<&Workspace>, role: Option<Role>) -> PrincipalFacts {
     let id = named.map_or_else(|| acme().id, |named| named.id.clone());
     let roles = role.map(|role| (id, role)).into_iter().collect();

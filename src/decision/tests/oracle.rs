@@ -1,5 +1,5 @@
-//! A second statement of DESIGN §3, in the plainest words there are, and every situation put to
-//! both. It shares nothing with the first but the inputs: it was written from the design's text.
+//! A second, naive statement of the decision table, compared with `decide` for every situation. It was written from
+//! `docs/decisions.md` and shares only the inputs with the first.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ enum Kind {
     Pat,
 }
 
-/// What can have befallen a credential or its owner; several at once, if need be.
+/// A reason why a credential is not active. Several can apply together.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Blow {
+enum Defect {
     Revoked,
     BelowWatermark,
     OwnerDeleted,
@@ -25,16 +25,16 @@ enum Blow {
     OwnerDisabled,
 }
 
-const BLOWS: [Blow; 6] = [
-    Blow::Revoked,
-    Blow::BelowWatermark,
-    Blow::OwnerDeleted,
-    Blow::Expired,
-    Blow::Disabled,
-    Blow::OwnerDisabled,
+const DEFECTS: [Defect; 6] = [
+    Defect::Revoked,
+    Defect::BelowWatermark,
+    Defect::OwnerDeleted,
+    Defect::Expired,
+    Defect::Disabled,
+    Defect::OwnerDisabled,
 ];
 
-/// The workspace that the request names. "Own" is the key's, or one that the user may belong to.
+/// The workspace that the request names. "Own" is the key's workspace, or one of which the user may be a member.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Named {
     Nothing,
@@ -46,7 +46,7 @@ enum Named {
     Deleted,
 }
 
-const NAMES: [Named; 7] = [
+const NAMED: [Named; 7] = [
     Named::Nothing,
     Named::OwnSlug,
     Named::OwnId,
@@ -57,7 +57,7 @@ const NAMES: [Named; 7] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
+enum AddressCase {
     NoAllowlist,
     NoAllowlistNorAddress,
     Inside,
@@ -65,17 +65,17 @@ enum Place {
     NoAddress,
 }
 
-const PLACES: [Place; 5] = [
-    Place::NoAllowlist,
-    Place::NoAllowlistNorAddress,
-    Place::Inside,
-    Place::Outside,
-    Place::NoAddress,
+const ADDRESS_CASES: [AddressCase; 5] = [
+    AddressCase::NoAllowlist,
+    AddressCase::NoAllowlistNorAddress,
+    AddressCase::Inside,
+    AddressCase::Outside,
+    AddressCase::NoAddress,
 ];
 
-/// Whether each of read, capture, admin.
+/// Whether read, capture and admin are in the set.
 type Scopes = [bool; 3];
-/// Viewer, member, admin, owner: 0 to 3.
+/// A role by its rank: viewer, member, admin, owner are 0 to 3.
 type Rank = usize;
 
 const MAY_EXERCISE: [Scopes; 4] =
@@ -84,13 +84,13 @@ const MAY_EXERCISE: [Scopes; 4] =
 #[derive(Debug, Clone, Copy)]
 struct Situation<'a> {
     kind: Kind,
-    blows: &'a [Blow],
+    defects: &'a [Defect],
     membership: Option<Rank>,
     max_role: Rank,
     granted: Scopes,
     required: Scopes,
     named: Named,
-    place: Place,
+    address: AddressCase,
 }
 
 #[derive(Debug, PartialEq)]
@@ -106,14 +106,14 @@ struct Answer {
     lack: &'static str,
 }
 
-/// Those of `these` for which it holds.
+/// Returns the scopes of `these` for which `holds` is true.
 fn only(these: Scopes, holds: impl Fn(usize) -> bool) -> Scopes {
     [0, 1, 2].map(|i| these[i] && holds(i))
 }
 
-/// The table.
+/// The decision table.
 #[expect(clippy::too_many_lines, reason = "a table that is split is no table")]
-fn answer(s: &Situation) -> Answer {
+fn expected_answer(s: &Situation) -> Answer {
     let none = [false; 3];
     let mut answer = Answer {
         denial: "",
@@ -126,27 +126,27 @@ fn answer(s: &Situation) -> Answer {
         role_lacks: none,
         lack: "",
     };
-    let hit_by = |blow| s.blows.contains(&blow);
+    let has = |defect| s.defects.contains(&defect);
 
-    if hit_by(Blow::Revoked) || hit_by(Blow::BelowWatermark) || hit_by(Blow::OwnerDeleted) {
+    if has(Defect::Revoked) || has(Defect::BelowWatermark) || has(Defect::OwnerDeleted) {
         answer.denial = "TOKEN_REVOKED";
         return answer;
     }
-    if hit_by(Blow::Expired) {
+    if has(Defect::Expired) {
         answer.denial = "TOKEN_EXPIRED";
         return answer;
     }
-    if hit_by(Blow::Disabled) {
+    if has(Defect::Disabled) {
         answer.denial = "TOKEN_DISABLED";
         return answer;
     }
-    if hit_by(Blow::OwnerDisabled) {
+    if has(Defect::OwnerDisabled) {
         answer.denial = "PRINCIPAL_DISABLED";
         return answer;
     }
     answer.active = true;
 
-    // What a live credential is told, refused or not.
+    // An active credential's role and scopes are reported even if it is refused.
     let live_workspace_named = match s.named {
         Named::OwnSlug | Named::OwnId | Named::Other => true,
         Named::Nothing | Named::Unknown | Named::Disabled | Named::Deleted => false,
@@ -162,7 +162,7 @@ fn answer(s: &Situation) -> Answer {
         answer.scopes = only(s.granted, |scope| MAY_EXERCISE[role][scope]);
     }
 
-    if s.place == Place::Outside || s.place == Place::NoAddress {
+    if s.address == AddressCase::Outside || s.address == AddressCase::NoAddress {
         answer.denial = "IP_NOT_ALLOWED";
         answer.http = 403;
         return answer;
@@ -229,7 +229,7 @@ fn all_scopes() -> [Scopes; 8] {
     std::array::from_fn(|bits| [0, 1, 2].map(|i| bits >> i & 1 == 1))
 }
 
-fn told(decision: Decision) -> Answer {
+fn answer_of(decision: Decision) -> Answer {
     let role = decision.role.map(|(role, cap)| {
         let rank = match role {
             Role::Viewer => 0,
@@ -257,7 +257,7 @@ fn told(decision: Decision) -> Answer {
     }
 }
 
-/// The rows that situations are made of.
+/// The workspaces of the situations.
 struct World {
     own: Arc<Workspace>,
     other: Arc<Workspace>,
@@ -295,20 +295,20 @@ fn credential_of(s: &Situation) -> Credential {
         Kind::Key => key(granted),
         Kind::Pat => pat(granted, role_of(s.max_role)),
     };
-    let hit_by = |blow| s.blows.contains(&blow);
-    credential.revoke_time = hit_by(Blow::Revoked).then(|| now_plus(-1));
-    credential.expire_time = Some(now_plus(i64::from(!hit_by(Blow::Expired))));
-    credential.disable_time = hit_by(Blow::Disabled).then(|| now_plus(-1));
-    credential.generation -= i64::from(hit_by(Blow::BelowWatermark));
+    let has = |defect| s.defects.contains(&defect);
+    credential.revoke_time = has(Defect::Revoked).then(|| now_plus(-1));
+    credential.expire_time = Some(now_plus(i64::from(!has(Defect::Expired))));
+    credential.disable_time = has(Defect::Disabled).then(|| now_plus(-1));
+    credential.generation -= i64::from(has(Defect::BelowWatermark));
     credential
 }
 
-/// Puts every situation with these blows and scopes to both; says how many there were.
-fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) -> usize {
+/// Compares both statements for every situation with these defects and scopes. Returns the number of situations.
+fn compare(defects: &[Defect], granted_sets: &[Scopes], required_sets: &[Scopes]) -> usize {
     let world = World::new();
-    let hit_by = |blow| blows.contains(&blow);
-    let delete_time = hit_by(Blow::OwnerDeleted).then(|| now_plus(-1));
-    let disabled = hit_by(Blow::OwnerDisabled);
+    let has = |defect| defects.contains(&defect);
+    let delete_time = has(Defect::OwnerDeleted).then(|| now_plus(-1));
+    let disabled = has(Defect::OwnerDisabled);
     let own = PrincipalFacts::Workspace(Arc::new(Workspace { disabled, delete_time, ..acme() }));
     let user = User { disabled, delete_time, ..ada() };
     let networks = allowlist(&["192.0.2.0/24", "2001:db8::/32"]);
@@ -326,37 +326,38 @@ fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) ->
         };
         let (credential, named_workspace) = (credential.clone(), named_workspace.cloned());
         let found = FoundFacts { credential, principal, named_workspace };
-        let client_ip = match s.place {
-            Place::NoAllowlistNorAddress | Place::NoAddress => None,
-            Place::NoAllowlist | Place::Outside => Some(outside),
-            Place::Inside => Some(inside),
+        let client_ip = match s.address {
+            AddressCase::NoAllowlistNorAddress | AddressCase::NoAddress => None,
+            AddressCase::NoAllowlist | AddressCase::Outside => Some(outside),
+            AddressCase::Inside => Some(inside),
         };
         let request = Request { workspace, required_scopes: set_of(s.required), client_ip };
-        assert_eq!(told(decide(&found, &request, now_plus(0))), answer(s), "{s:?}");
+        assert_eq!(answer_of(decide(&found, &request, now_plus(0))), expected_answer(s), "{s:?}");
         count += 1;
     };
     for kind in [Kind::Key, Kind::Pat] {
         for max_role in 0..4 {
             for granted in granted_sets.iter().copied() {
                 let (membership, required, named) = (None, [false; 3], Named::Nothing);
-                let place = Place::NoAllowlist;
+                let address = AddressCase::NoAllowlist;
                 let mut s = Situation {
                     kind,
-                    blows,
+                    defects,
                     membership,
                     max_role,
                     granted,
                     required,
                     named,
-                    place,
+                    address,
                 };
                 let anywhere = credential_of(&s);
                 let bound = Credential { ip_allowlist: networks.clone(), ..anywhere.clone() };
                 let (anywhere, bound) = (facts(&anywhere), facts(&bound));
-                for place in PLACES {
-                    let free = [Place::NoAllowlist, Place::NoAllowlistNorAddress].contains(&place);
-                    s.place = place;
-                    for named in NAMES {
+                for address in ADDRESS_CASES {
+                    let free = [AddressCase::NoAllowlist, AddressCase::NoAllowlistNorAddress]
+                        .contains(&address);
+                    s.address = address;
+                    for named in NAMED {
                         s.named = named;
                         for membership in [None, Some(0), Some(1), Some(2), Some(3)] {
                             s.membership = membership;
@@ -374,27 +375,27 @@ fn compare(blows: &[Blow], granted_sets: &[Scopes], required_sets: &[Scopes]) ->
 }
 
 #[test]
-fn every_situation_of_a_live_credential_is_decided_as_the_table_says() {
+fn every_situation_of_an_active_credential_is_decided_as_the_table_says() {
     let all = all_scopes();
     assert_eq!(compare(&[], &all, &all), 2 * 4 * 8 * 5 * 7 * 5 * 8);
 }
 
 #[test]
-fn every_situation_after_a_single_blow_is_decided_as_the_table_says() {
+fn every_situation_with_one_defect_is_decided_as_the_table_says() {
     let all = all_scopes();
-    for blow in BLOWS {
-        compare(&[blow], &all, &all);
+    for defect in DEFECTS {
+        compare(&[defect], &all, &all);
     }
 }
 
 #[test]
-fn every_combination_of_blows_is_decided_as_the_table_says() {
-    for bits in 0..1 << BLOWS.len() {
-        let blows: Vec<Blow> = BLOWS
+fn every_combination_of_defects_is_decided_as_the_table_says() {
+    for bits in 0..1 << DEFECTS.len() {
+        let defects: Vec<Defect> = DEFECTS
             .into_iter()
             .enumerate()
-            .filter_map(|(i, blow)| (bits >> i & 1 == 1).then_some(blow))
+            .filter_map(|(i, defect)| (bits >> i & 1 == 1).then_some(defect))
             .collect();
-        compare(&blows, &[[true, false, false], [true; 3]], &[[false; 3], [true; 3]]);
+        compare(&defects, &[[true, false, false], [true; 3]], &[[false; 3], [true; 3]]);
     }
 }

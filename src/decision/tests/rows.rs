@@ -1,5 +1,5 @@
-//! Rows 1 to 8 of DESIGN §3: whose token, is it alive, and may it act from here and in there. With
-//! the order of neighbouring rows and the edges of each.
+//! Rows 1 to 8: whether the token is active, and whether it may be used from this address and in this workspace. Also
+//! the order of neighbouring rows, and their edge cases.
 
 use super::super::*;
 use super::{ADMIN, CAPTURE, Case, READ, READ_CAPTURE};
@@ -33,7 +33,7 @@ fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {
 }
 
 #[test]
-fn every_denial_is_explained_in_words_of_its_own() {
+fn every_denial_has_its_own_explanation() {
     let mut explanations = Denial::ALL.map(Denial::explanation).to_vec();
     explanations.sort_unstable();
     explanations.dedup();
@@ -42,14 +42,14 @@ fn every_denial_is_explained_in_words_of_its_own() {
 }
 
 #[test]
-fn rows_1_and_2_without_a_credential_nothing_is_told() {
+fn rows_1_and_2_the_refusal_has_no_role_and_no_scopes() {
     for denial in [Denial::TokenMissing, Denial::TokenUnknown] {
         let decision = Decision::refused(denial);
         assert!(!decision.is_active());
         assert!(!decision.is_allowed());
         assert_eq!(decision.http_status(), 401);
-        assert_eq!((decision.role, decision.scopes), (None, ScopeSet::EMPTY));
-        assert_eq!(decision.missing_scopes, ScopeSet::EMPTY);
+        assert_eq!((decision.role, decision.scopes), (None, ScopeSet::NONE));
+        assert_eq!(decision.missing_scopes, ScopeSet::NONE);
     }
 }
 
@@ -81,7 +81,7 @@ fn row_3_a_disabled_token_is_refused_before_a_disabled_owner() {
 }
 
 #[test]
-fn row_3_a_token_is_dead_from_the_very_instant_of_its_expiry() {
+fn row_3_a_token_is_expired_from_the_instant_of_its_expiry() {
     for mut case in Case::both() {
         case.credential.expire_time = Some(now_plus(1));
         assert_eq!(case.denial(), None);
@@ -93,7 +93,7 @@ fn row_3_a_token_is_dead_from_the_very_instant_of_its_expiry() {
 }
 
 #[test]
-fn row_3_a_token_without_an_expiry_outlives_everything() {
+fn row_3_a_token_without_an_expiry_never_expires() {
     for mut case in Case::both() {
         case.now = micros(253_402_300_799_999_999);
         assert_eq!(case.denial(), None);
@@ -101,7 +101,7 @@ fn row_3_a_token_without_an_expiry_outlives_everything() {
 }
 
 #[test]
-fn row_3_a_token_is_revoked_or_disabled_whatever_the_clock_says() {
+fn row_3_revoke_and_disable_times_in_the_future_count_too() {
     for mut case in Case::both() {
         case.credential.disable_time = Some(now_plus(60_000_000));
         assert_eq!(case.denial(), Some(Denial::TokenDisabled));
@@ -151,7 +151,7 @@ fn row_3_everything_of_a_deleted_owner_is_revoked() {
 }
 
 #[test]
-fn row_3_a_credential_whose_owner_is_nowhere_is_revoked() {
+fn row_3_a_credential_without_an_owner_is_revoked() {
     for mut case in Case::both() {
         (case.workspace, case.user) = (None, None);
         assert_eq!(case.denial(), Some(Denial::TokenRevoked));
@@ -159,7 +159,7 @@ fn row_3_a_credential_whose_owner_is_nowhere_is_revoked() {
 }
 
 #[test]
-fn row_3_a_dead_token_is_told_nothing_of_role_and_scopes() {
+fn row_3_the_refusal_has_no_role_and_no_scopes() {
     for mut case in Case::both() {
         case.required = ScopeSet::ALL;
         case.credential.revoke_time = Some(now_plus(-1));
@@ -169,7 +169,7 @@ fn row_3_a_dead_token_is_told_nothing_of_role_and_scopes() {
 }
 
 #[test]
-fn row_4_a_disabled_owner_is_refused_before_a_strange_address() {
+fn row_4_a_disabled_owner_is_refused_before_an_address_outside_the_allowlist() {
     for mut case in Case::both() {
         case.disable_owner();
         case.credential.ip_allowlist = allowlist(&["192.0.2.0/24"]);
@@ -198,7 +198,7 @@ fn is_let_in(entries: &[&str], client_ip: Option<&'static str>) -> bool {
 }
 
 #[test]
-fn row_5_without_an_allowlist_any_address_will_do_and_none_too() {
+fn row_5_without_an_allowlist_any_address_or_none_is_allowed() {
     for client_ip in [None, Some("192.0.2.1"), Some("2001:db8::1")] {
         assert!(is_let_in(&[], client_ip), "{client_ip:?}");
     }
@@ -240,7 +240,7 @@ fn row_5_an_ipv4_address_mapped_into_ipv6_is_that_ipv4_address() {
 }
 
 #[test]
-fn row_5_all_of_one_family_is_nothing_of_the_other() {
+fn row_5_a_network_of_one_address_family_contains_none_of_the_other() {
     assert!(is_let_in(&["0.0.0.0/0"], Some("203.0.113.5")));
     assert!(!is_let_in(&["0.0.0.0/0"], Some("2001:db8::1")));
     assert!(is_let_in(&["::/0"], Some("2001:db8::1")));
@@ -262,7 +262,7 @@ fn row_5_comes_before_every_row_about_workspaces_and_scopes() {
 }
 
 #[test]
-fn row_5_a_refused_address_is_still_told_what_would_be_in_effect() {
+fn row_5_the_refusal_reports_role_and_scopes() {
     let mut case = Case::pat();
     case.credential.ip_allowlist = allowlist(&["192.0.2.0/24"]);
     case.membership = Some(Role::Member);
@@ -270,11 +270,11 @@ fn row_5_a_refused_address_is_still_told_what_would_be_in_effect() {
     assert!(decision.is_active() && !decision.is_allowed());
     assert_eq!(decision.role, Some((Role::Member, RoleCap::Membership)));
     assert_eq!(decision.scopes, READ_CAPTURE);
-    assert_eq!(decision.missing_scopes, ScopeSet::EMPTY);
+    assert_eq!(decision.missing_scopes, ScopeSet::NONE);
 }
 
 #[test]
-fn row_6_a_key_acts_in_its_own_workspace_by_slug_by_id_or_unsaid() {
+fn row_6_a_key_acts_in_its_own_workspace_by_slug_by_id_or_by_default() {
     for named in [None, Some("acme"), Some("ws_1")] {
         let case = Case { named, found: named.map(|_| acme()), ..Case::key() };
         assert_eq!(case.denial(), None, "{named:?}");
@@ -311,19 +311,19 @@ fn row_6_another_workspace_is_refused_before_capture_and_before_scopes() {
     case.credential.scopes = READ;
     let decision = case.decide();
     assert_eq!(decision.denial, Some(Denial::WorkspaceMismatch));
-    assert_eq!(decision.missing_scopes, ScopeSet::EMPTY);
+    assert_eq!(decision.missing_scopes, ScopeSet::NONE);
 }
 
 #[test]
-fn row_7_a_token_that_names_no_workspace_is_asked_for_one_before_its_scopes_are_looked_at() {
-    for required in [ScopeSet::EMPTY, READ, ScopeSet::ALL] {
+fn row_7_a_pat_without_a_workspace_is_refused_before_its_scopes_are_checked() {
+    for required in [ScopeSet::NONE, READ, ScopeSet::ALL] {
         let mut case = Case { named: None, found: None, required, ..Case::pat() };
         case.membership = None;
         case.credential.scopes = READ;
         let decision = case.decide();
         assert_eq!(decision.denial, Some(Denial::WorkspaceRequired));
         assert_eq!((decision.http_status(), decision.is_active()), (400, true));
-        assert_eq!((decision.role, decision.scopes), (None, ScopeSet::EMPTY));
+        assert_eq!((decision.role, decision.scopes), (None, ScopeSet::NONE));
     }
 }
 
@@ -346,8 +346,8 @@ fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer() {
         assert_eq!(Case { found, membership, ..case() }.decide(), unknown, "{told}");
     }
     assert!(unknown.is_active());
-    assert_eq!((unknown.role, unknown.scopes), (None, ScopeSet::EMPTY));
-    assert_eq!(unknown.missing_scopes, ScopeSet::EMPTY);
+    assert_eq!((unknown.role, unknown.scopes), (None, ScopeSet::NONE));
+    assert_eq!(unknown.missing_scopes, ScopeSet::NONE);
 }
 
 #[test]

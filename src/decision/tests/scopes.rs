@@ -1,4 +1,4 @@
-//! Rows 9 to 11 of DESIGN §3: which role and which scopes are in effect, and what is lacking.
+//! Rows 9 to 11: the effective role and scopes, and which are missing.
 
 use super::super::*;
 use super::{ADMIN, CAPTURE, CAPTURE_ADMIN, Case, READ, READ_ADMIN, READ_CAPTURE};
@@ -16,7 +16,7 @@ fn row_9_a_key_never_captures_even_if_it_was_granted_that() {
 }
 
 #[test]
-fn row_9_is_told_before_row_10() {
+fn row_9_comes_before_row_10() {
     let mut case = Case { required: CAPTURE_ADMIN, ..Case::key() };
     case.credential.scopes = READ;
     let decision = case.decide();
@@ -25,14 +25,14 @@ fn row_9_is_told_before_row_10() {
 }
 
 #[test]
-fn row_9_is_not_for_users() {
+fn row_9_does_not_apply_to_pats() {
     let mut case = Case { required: CAPTURE, ..Case::pat() };
     assert_eq!(case.denial(), None);
     case.credential.scopes = READ;
     assert_eq!(case.denial(), Some(Denial::InsufficientScope));
 }
 
-/// The missing scopes, those that the token lacks and those that the role lacks, of row 10.
+/// Returns the missing scopes, those that the token lacks and those that the role lacks, of row 10.
 fn lacking(case: &Case) -> (ScopeSet, ScopeSet, ScopeSet) {
     let decision = case.decide();
     assert_eq!(decision.denial, Some(Denial::InsufficientScope));
@@ -41,7 +41,7 @@ fn lacking(case: &Case) -> (ScopeSet, ScopeSet, ScopeSet) {
 
 #[test]
 fn row_10_says_what_is_missing_and_whether_the_token_or_the_role_lacks_it() {
-    let none = ScopeSet::EMPTY;
+    let none = ScopeSet::NONE;
     for (granted, membership, required, expected) in [
         (READ, Role::Owner, READ_ADMIN, (ADMIN, ADMIN, none)),
         (ScopeSet::ALL, Role::Viewer, READ_CAPTURE, (CAPTURE, none, CAPTURE)),
@@ -57,13 +57,13 @@ fn row_10_says_what_is_missing_and_whether_the_token_or_the_role_lacks_it() {
 }
 
 #[test]
-fn row_10_the_downscope_takes_away_as_a_membership_does() {
+fn row_10_the_downscope_limits_as_the_membership_does() {
     let mut case = Case { required: READ_ADMIN, ..Case::pat() };
     case.credential = pat(ScopeSet::ALL, Role::Member);
-    assert_eq!(lacking(&case), (ADMIN, ScopeSet::EMPTY, ADMIN));
+    assert_eq!(lacking(&case), (ADMIN, ScopeSet::NONE, ADMIN));
 }
 
-/// Whoever reads that the token lacks it makes another: only where that helps may it be said.
+/// A user who reads that the token lacks a scope creates another token, so the text says so only where that helps.
 #[test]
 fn row_10_names_the_role_before_the_downscope_and_that_before_the_grant() {
     for (granted, max_role, membership, expected) in [
@@ -88,7 +88,7 @@ fn row_10_names_the_role_before_the_downscope_and_that_before_the_grant() {
 fn row_10_a_key_has_no_role_that_could_lack_anything() {
     let mut case = Case { required: READ_ADMIN, ..Case::key() };
     case.credential.scopes = CAPTURE;
-    assert_eq!(lacking(&case), (READ_ADMIN, READ_ADMIN, ScopeSet::EMPTY));
+    assert_eq!(lacking(&case), (READ_ADMIN, READ_ADMIN, ScopeSet::NONE));
 }
 
 #[test]
@@ -98,19 +98,19 @@ fn row_10_no_scope_implies_another() {
     {
         let mut case = Case { required, ..Case::pat() };
         case.credential.scopes = granted;
-        assert_eq!(lacking(&case), (required, required, ScopeSet::EMPTY));
+        assert_eq!(lacking(&case), (required, required, ScopeSet::NONE));
     }
 }
 
 #[test]
-fn row_11_what_is_allowed_lacks_nothing() {
+fn row_11_an_allowed_request_lacks_no_scope() {
     for mut case in Case::both() {
-        for required in [ScopeSet::EMPTY, READ, ADMIN, READ_ADMIN] {
+        for required in [ScopeSet::NONE, READ, ADMIN, READ_ADMIN] {
             case.required = required;
             let decision = case.decide();
             assert!(decision.is_allowed() && decision.is_active());
             assert_eq!(decision.http_status(), 200);
-            assert_eq!(decision.missing_scopes, ScopeSet::EMPTY);
+            assert_eq!(decision.missing_scopes, ScopeSet::NONE);
             assert_eq!((decision.token_lacks, decision.role_lacks), Default::default());
         }
     }
@@ -119,11 +119,11 @@ fn row_11_what_is_allowed_lacks_nothing() {
 #[test]
 fn row_11_without_required_scopes_only_the_identity_is_asked_for() {
     for mut case in Case::both() {
-        case.required = ScopeSet::EMPTY;
-        case.credential.scopes = ScopeSet::EMPTY;
+        case.required = ScopeSet::NONE;
+        case.credential.scopes = ScopeSet::NONE;
         let decision = case.decide();
         assert!(decision.is_allowed());
-        assert_eq!(decision.scopes, ScopeSet::EMPTY);
+        assert_eq!(decision.scopes, ScopeSet::NONE);
     }
 }
 
@@ -135,7 +135,7 @@ fn the_lower_of_membership_and_downscope_is_in_effect_and_is_named() {
         (Member, Admin, Member, RoleCap::Membership),
         (Owner, Admin, Admin, RoleCap::Token),
         (Admin, Viewer, Viewer, RoleCap::Token),
-        // Where they are equal the token takes nothing away.
+        // If both are equal, the token is not what bounds the role.
         (Viewer, Viewer, Viewer, RoleCap::Membership),
         (Owner, Owner, Owner, RoleCap::Membership),
     ] {

@@ -1,4 +1,4 @@
-//! Credentials: kind, state, etag. Digests, and what the audit log calls its targets.
+//! Kinds, states and etags of credentials, digests, and audit targets.
 
 use super::super::*;
 use super::{micros, samples};
@@ -13,9 +13,9 @@ fn pat() -> Credential {
 }
 
 #[test]
-fn the_kind_says_whose_a_credential_is() {
-    let key = CredentialKind::Key.owned_by();
-    assert_eq!((key, pat().kind.owned_by()), (OwnerKind::Workspace, OwnerKind::User));
+fn the_kind_determines_the_kind_of_owner() {
+    let key = CredentialKind::Key.owner_kind();
+    assert_eq!((key, pat().kind.owner_kind()), (OwnerKind::Workspace, OwnerKind::User));
     assert_eq!((CredentialKind::Key.number(), CredentialKind::Pat.number()), (1, 2));
     assert_eq!(CredentialKind::Key.to_string(), "key");
     assert_eq!(CredentialKind::Pat.to_string(), "pat");
@@ -23,7 +23,7 @@ fn the_kind_says_whose_a_credential_is() {
 
 #[test]
 fn every_kind_is_listed_and_read_back_from_its_number() {
-    // A new kind has no place here, and does not compile, until it is listed.
+    // A new kind does not compile until it is listed here.
     let place = |kind| match kind {
         CredentialKind::Key => 0,
         CredentialKind::Pat => 1,
@@ -49,7 +49,7 @@ fn a_credential_is_revoked_before_expired_before_disabled() {
 }
 
 #[test]
-fn a_credential_is_expired_from_the_very_instant_of_its_expiry() {
+fn a_credential_is_expired_from_the_instant_of_its_expiry() {
     let credential = Credential { expire_time: Some(micros(NOW)), ..pat() };
     assert_eq!(credential.state(micros(NOW - 1)), CredentialState::Active);
     assert_eq!(credential.state(micros(NOW)), CredentialState::Expired);
@@ -68,7 +68,7 @@ fn the_etag_changes_with_each_change_but_that_of_the_last_use() {
 }
 
 #[test]
-fn an_etag_is_quoted_as_rfc_9110_has_it() {
+fn an_etag_is_quoted_as_rfc_9110_requires() {
     let etag = Credential { version: 255, ..pat() }.etag();
     let inside = etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     assert!(
@@ -97,7 +97,7 @@ fn a_digest_has_32_bytes() {
 }
 
 #[test]
-fn a_digest_is_not_shown_whole() {
+fn debug_shows_only_the_start_of_a_digest() {
     assert_eq!(format!("{:?}", Digest::of("abc")), "Digest(ba78…)");
 }
 

@@ -1,4 +1,4 @@
-//! Ids, slugs and callers' names; UUIDs of version 7.
+//! Ids, slugs, names of callers, and UUIDs of version 7.
 
 use proptest::prelude::*;
 use uuid::Variant;
@@ -59,7 +59,7 @@ fn a_slug_is_3_to_63_with_hyphens_only_inside_and_single() {
 }
 
 #[test]
-fn a_callers_name_is_1_to_63_and_begins_and_ends_plain() {
+fn a_callers_name_is_1_to_63_and_begins_and_ends_with_a_letter_or_digit() {
     let longest = "x".repeat(63);
     for good in ["a", "9", "gateway", "web-1.eu", "a.-.b", longest.as_str()] {
         assert_eq!(CallerName::parse(good).expect(good).as_str(), good);
@@ -111,7 +111,7 @@ fn a_uuid_has_one_spelling() {
 }
 
 #[test]
-fn an_id_from_before_1970_or_from_the_last_instant_is_still_an_id() {
+fn an_id_from_before_1970_or_from_the_last_instant_is_valid() {
     let ancient = CredentialId::new(micros(-62_135_596_800_000_000), [0xff; 10]);
     let last = CredentialId::new(micros(253_402_300_799_999_999), [0; 10]);
     assert!(ancient < last);
@@ -120,7 +120,7 @@ fn an_id_from_before_1970_or_from_the_last_instant_is_still_an_id() {
 
 proptest! {
     #[test]
-    fn a_made_id_is_a_uuid_of_version_7_that_tells_its_millisecond(
+    fn a_new_id_is_a_version_7_uuid_with_its_millisecond(
         millis in 0_i64..=253_402_300_799_999,
         below in 0_i64..1_000,
         random: [u8; 10],
@@ -152,7 +152,7 @@ proptest! {
         first: [u8; 10],
         second: [u8; 10],
     ) {
-        // 74 of the 80 bits are kept: 6 give way to the version and the variant.
+        // The version and the variant replace 6 of the 80 bits.
         let kept = |bytes: [u8; 10]| {
             let mut bytes = bytes;
             bytes[0] &= 0x0f;

@@ -1,4 +1,4 @@
-//! How allowlists and client addresses are written; what they let in is the decision's row 5.
+//! Spelling of allowlists and client addresses. Tests of row 5 of the decision cover what they allow.
 
 use super::super::*;
 
@@ -25,7 +25,7 @@ fn the_host_part_is_cut_off_and_duplicates_are_dropped() {
 }
 
 #[test]
-fn what_was_stored_is_read_back_as_it_was() {
+fn a_stored_allowlist_is_read_back_unchanged() {
     let text = parsed(&["192.0.2.0/24", "198.51.100.7", "2001:db8::/32"]);
     assert_eq!(parsed(&text.split(',').collect::<Vec<_>>()), text);
 }
@@ -35,12 +35,12 @@ fn a_network_mapped_into_ipv6_is_that_ipv4_network() {
     assert_eq!(parsed(&["::ffff:192.0.2.1"]), "192.0.2.1/32");
     assert_eq!(parsed(&["::ffff:192.0.2.9/120", "192.0.2.0/24"]), "192.0.2.0/24");
     assert_eq!(parsed(&["::ffff:0:0/96"]), "0.0.0.0/0");
-    // One bit wider holds more than IPv4, and stays what it is.
+    // A network one bit wider contains more than IPv4, so it stays IPv6.
     assert_eq!(parsed(&["::ffff:0:0/95"]), "::fffe:0:0/95");
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn an_ambiguous_entry_is_refused() {
     for bad in [
         "",
         " ",
@@ -98,16 +98,16 @@ fn a_clients_address_is_an_address_with_or_without_a_port() {
         ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("::ffff:c000:201", "192.0.2.1"),
-        // The deprecated compatible form names no IPv4 address.
+        // The deprecated IPv4-compatible form does not name an IPv4 address.
         ("::192.0.2.1", "::c000:201"),
-        // A port, brackets and a zone are cut off.
+        // A port, brackets and a zone are dropped.
         ("192.0.2.1:443", "192.0.2.1"),
         ("[2001:db8::1]", "2001:db8::1"),
         ("[2001:db8::1]:443", "2001:db8::1"),
         ("[::ffff:192.0.2.1]:65535", "192.0.2.1"),
         ("fe80::1%eth0", "fe80::1"),
         ("[fe80::1%25eth0]:443", "fe80::1"),
-        // So are white space and quotes.
+        // White space and quotes are dropped too.
         (" 192.0.2.1\t", "192.0.2.1"),
         ("192.0.2.1\n", "192.0.2.1"),
         ("\"192.0.2.1\"", "192.0.2.1"),

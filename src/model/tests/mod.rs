@@ -1,4 +1,4 @@
-//! The rules for spelling and counting, at their edges: what just passes and what just does not.
+//! Tests of the limits of each type: the longest valid value and the shortest invalid one.
 
 mod credentials;
 mod ids;

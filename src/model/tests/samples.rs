@@ -1,9 +1,9 @@
-//! What unit tests of all rooms begin with, and turn the one or two things of that they are about.
+//! Sample values for the unit tests of all rooms. A test changes the one or two fields that it is about.
 
 use super::super::*;
 use super::micros;
 
-/// A live credential of this owner with every scope.
+/// An active credential of this owner, with every scope.
 pub(crate) fn credential(owner: Owner) -> Credential {
     let id = CredentialId(uuid::Uuid::nil());
     let kind = match owner {

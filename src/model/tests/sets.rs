@@ -1,8 +1,8 @@
-//! Roles, scopes and permissions: their names, their numbers in the store, and sets of them.
+//! Names and store numbers of roles, scopes and permissions, and sets of them.
 
 use super::super::*;
 
-const STORE_NUMBERS_OF_NOTHING: [i64; 8] =
+const INVALID_STORE_NUMBERS: [i64; 8] =
     [-1, i64::MIN, i64::MAX, 1 << 8, 1 << 16, 1 << 32, (1 << 32) + 1, 0x1_0001];
 
 #[test]
@@ -14,7 +14,7 @@ fn roles_ascend_from_viewer_to_owner() {
 }
 
 #[test]
-fn a_role_may_exercise_what_the_design_says() {
+fn each_role_may_exercise_its_scopes() {
     let read = ScopeSet::from_scopes(&[Scope::Read]);
     let read_capture = ScopeSet::from_scopes(&[Scope::Read, Scope::Capture]);
     let may = Role::ALL.map(Role::may_exercise);
@@ -22,7 +22,7 @@ fn a_role_may_exercise_what_the_design_says() {
 }
 
 #[test]
-fn a_role_comes_back_from_its_name_and_from_its_number() {
+fn a_role_round_trips_through_its_name_and_its_number() {
     assert_eq!(Role::ALL.map(Role::as_str), ["viewer", "member", "admin", "owner"]);
     assert_eq!(Role::ALL.map(Role::number), [1, 2, 3, 4]);
     for role in Role::ALL {
@@ -32,13 +32,13 @@ fn a_role_comes_back_from_its_name_and_from_its_number() {
     for bad in ["", "Viewer", "OWNER", " owner", "owner ", "root", "4", "owner,admin"] {
         assert!(bad.parse::<Role>().is_err(), "{bad:?}");
     }
-    for number in [0, 5, 257, 260].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+    for number in [0, 5, 257, 260].into_iter().chain(INVALID_STORE_NUMBERS) {
         assert_eq!(Role::from_number(number), None, "{number}");
     }
 }
 
 #[test]
-fn a_scope_comes_back_from_its_name_and_nothing_else_is_one() {
+fn a_scope_parses_from_its_name_only() {
     assert_eq!(Scope::ALL.map(Scope::as_str), ["read", "capture", "admin"]);
     for scope in Scope::ALL {
         assert_eq!(scope.to_string().parse(), Ok(scope));
@@ -63,7 +63,7 @@ fn a_scope_comes_back_from_its_name_and_nothing_else_is_one() {
 }
 
 #[test]
-fn a_set_of_scopes_comes_back_from_its_number_and_from_its_members() {
+fn a_scope_set_round_trips_through_its_number_and_its_members() {
     for bits in 0..8_u8 {
         let set = ScopeSet::from_bits(bits.into()).expect("three bits are three scopes");
         assert_eq!(set.bits(), bits);
@@ -73,7 +73,7 @@ fn a_set_of_scopes_comes_back_from_its_number_and_from_its_members() {
         assert_eq!(set.is_empty(), bits == 0);
         assert!(set.iter().is_sorted());
     }
-    for number in [8, 15, 255].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+    for number in [8, 15, 255].into_iter().chain(INVALID_STORE_NUMBERS) {
         assert_eq!(ScopeSet::from_bits(number), None, "{number}");
     }
 }
@@ -85,12 +85,12 @@ fn scopes_are_listed_once_each_in_one_order() {
     assert_eq!(set.iter().collect::<Vec<_>>(), [Scope::Read, Scope::Admin]);
     assert_eq!(set.to_string(), "read admin");
     assert_eq!(ScopeSet::ALL.to_string(), "read capture admin");
-    assert_eq!(ScopeSet::EMPTY.to_string(), "");
-    assert_eq!(ScopeSet::default(), ScopeSet::EMPTY);
+    assert_eq!(ScopeSet::NONE.to_string(), "");
+    assert_eq!(ScopeSet::default(), ScopeSet::NONE);
 }
 
 #[test]
-fn sets_of_scopes_meet_and_part_as_sets_do() {
+fn intersection_and_difference_are_those_of_sets() {
     for a in 0..8 {
         for b in 0..8 {
             let (a, b) = (ScopeSet::from_bits(a), ScopeSet::from_bits(b));
@@ -105,7 +105,7 @@ fn sets_of_scopes_meet_and_part_as_sets_do() {
 }
 
 #[test]
-fn a_permission_comes_back_from_its_name_and_nothing_else_is_one() {
+fn a_permission_parses_from_its_name_only() {
     let names = [
         "introspect",
         "credentials.read",
@@ -128,7 +128,7 @@ fn a_permission_comes_back_from_its_name_and_nothing_else_is_one() {
 }
 
 #[test]
-fn each_permission_is_a_bit_of_its_own() {
+fn each_permission_has_its_own_bit() {
     for (i, permission) in Permission::ALL.into_iter().enumerate() {
         let alone: PermissionSet = [permission].into_iter().collect();
         assert_eq!(alone.bits(), 1 << i);
@@ -139,7 +139,7 @@ fn each_permission_is_a_bit_of_its_own() {
 }
 
 #[test]
-fn a_set_of_permissions_comes_back_from_its_number_and_from_its_members() {
+fn a_permission_set_round_trips_through_its_number_and_its_members() {
     for bits in 0..=255_u16 {
         let set = PermissionSet::from_bits(bits.into()).expect("eight bits are eight permissions");
         assert_eq!(set.bits(), bits);
@@ -150,7 +150,7 @@ fn a_set_of_permissions_comes_back_from_its_number_and_from_its_members() {
         assert_eq!(PermissionSet::ALL.difference(set).bits(), 255 - bits);
     }
     assert_eq!(PermissionSet::ALL.bits(), 255);
-    for number in [511, 65_535].into_iter().chain(STORE_NUMBERS_OF_NOTHING) {
+    for number in [511, 65_535].into_iter().chain(INVALID_STORE_NUMBERS) {
         assert_eq!(PermissionSet::from_bits(number), None, "{number}");
     }
 }

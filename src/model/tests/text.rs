@@ -1,4 +1,4 @@
-//! Names, reasons and annotations: any script is welcome, and nothing that deceives a reader.
+//! Names, reasons and annotations: every script is allowed, deceptive characters are not.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::super::*;
 /// A family of four: one character to a reader, 25 bytes, three joiners.
 const FAMILY: &str = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}\u{200D}\u{1F466}";
 
-/// Whether it is a name, and then one that is kept exactly as it came.
+/// Whether the text is a valid name. Also checks that it is stored exactly as given.
 fn is_name(text: &str) -> bool {
     match DisplayName::parse(text) {
         Ok(name) => {
@@ -21,7 +21,7 @@ fn is_name(text: &str) -> bool {
     }
 }
 
-/// What no free text may hold.
+/// Characters that no free text may contain.
 const DECEPTIVE: [(&str, &str); 33] = [
     ("NUL", "a\0b"),
     ("NUL alone", "\0"),
@@ -117,7 +117,7 @@ fn a_name_is_of_any_script() {
 }
 
 #[test]
-fn joiners_stand_where_scripts_are_written_with_them() {
+fn joiners_are_allowed_where_scripts_need_them() {
     for good in [
         // Hindi, an explicit half form; Sinhala, the name of the island; Persian, "I want".
         "\u{915}\u{94D}\u{200D}\u{937}",
@@ -138,17 +138,17 @@ fn joiners_stand_where_scripts_are_written_with_them() {
 }
 
 #[test]
-fn names_reasons_and_annotations_hold_nothing_that_deceives_a_reader() {
+fn names_reasons_and_annotations_refuse_deceptive_characters() {
     for (what, text) in DECEPTIVE {
         assert!(!is_name(text), "{what}");
-        assert!(Reason::parse(text).is_err(), "{what}");
+        assert!(ReasonText::parse(text).is_err(), "{what}");
         assert!(annotated(&[("key", text)]).is_err(), "{what}");
         assert!(annotated(&[(text, "value")]).is_err(), "{what}");
     }
 }
 
 #[test]
-fn tags_hide_nothing_behind_a_flag_that_is_not_there() {
+fn tags_that_do_not_follow_a_flag_are_refused() {
     for bad in ["\u{E0067}", "🏁\u{E0067}\u{E007F}", "\u{1F3F4}a\u{E0067}", "\u{1F3F4}\u{E0001}"]
     {
         assert!(!is_name(bad), "{bad:?}");
@@ -158,10 +158,10 @@ fn tags_hide_nothing_behind_a_flag_that_is_not_there() {
 #[test]
 fn a_reason_may_be_empty_and_has_at_most_256_characters() {
     for good in [String::new(), "leaked in CI".to_owned(), "é".repeat(256), FAMILY.repeat(256)] {
-        assert_eq!(Reason::parse(&good).expect("a good reason").as_str(), good);
+        assert_eq!(ReasonText::parse(&good).expect("a good reason").as_str(), good);
     }
-    assert!(Reason::parse(&"é".repeat(257)).is_err());
-    assert!(Reason::parse(&"a".repeat(10_000_000)).is_err());
+    assert!(ReasonText::parse(&"é".repeat(257)).is_err());
+    assert!(ReasonText::parse(&"a".repeat(10_000_000)).is_err());
 }
 
 fn annotated(entries: &[(&str, &str)]) -> Result<Annotations, Invalid> {
@@ -170,7 +170,7 @@ fn annotated(entries: &[(&str, &str)]) -> Result<Annotations, Invalid> {
 }
 
 #[test]
-fn annotations_are_kept_as_they_came() {
+fn annotations_are_stored_unchanged() {
     let entries = [("sophic.so/team", "data — 東京"), ("empty", ""), ("a_b-c.d/0", " spaced ")];
     let annotations = annotated(&entries).expect("good annotations");
     let kept: Vec<_> =
@@ -205,11 +205,11 @@ fn there_are_at_most_32_annotations() {
 }
 
 #[test]
-fn what_is_wrong_with_a_text_is_said_without_repeating_it() {
+fn an_error_text_never_repeats_the_value() {
     let secret = "hunter2\u{202E}";
     for wrong in [
         DisplayName::parse(secret).map(|_| ()),
-        Reason::parse(secret).map(|_| ()),
+        ReasonText::parse(secret).map(|_| ()),
         annotated(&[("k", secret)]).map(|_| ()),
         annotated(&[(secret, "v")]).map(|_| ()),
         Slug::parse(secret).map(|_| ()),

@@ -30,7 +30,7 @@ fn time_begins_with_the_year_1_and_ends_with_the_year_9999() {
 }
 
 #[test]
-fn a_protobuf_timestamp_is_taken_within_its_documented_range_only() {
+fn a_protobuf_timestamp_outside_its_documented_range_is_refused() {
     assert_eq!(unix(0, 0), Some(0));
     assert_eq!(unix(FIRST_SECOND, 0), Some(FIRST));
     assert_eq!(unix(LAST_SECOND, 999_999_999), Some(LAST));
@@ -59,7 +59,7 @@ fn nanos_are_0_to_999_999_999_and_count_forward_before_1970_too() {
 }
 
 #[test]
-fn what_is_finer_than_a_microsecond_is_cut_off_backwards() {
+fn fractions_of_a_microsecond_are_rounded_down() {
     assert_eq!(unix(0, 999), Some(0));
     assert_eq!(unix(0, 1_999), Some(1));
     assert_eq!(unix(-1, 999_999_999), Some(-1));
@@ -86,7 +86,7 @@ fn an_offset_is_another_spelling_of_the_same_instant() {
 }
 
 #[test]
-fn an_offset_does_not_lead_out_of_the_years() {
+fn an_offset_cannot_lead_outside_the_years_1_to_9999() {
     assert_eq!(parsed("0001-01-01T01:00:00+01:00"), FIRST);
     assert_eq!(parsed("9999-12-31T22:59:59.999999999-01:00"), LAST);
     for beyond in [
@@ -115,7 +115,7 @@ fn a_leap_second_is_the_last_microsecond_before_it_and_stands_only_where_one_can
     ] {
         assert!(Timestamp::parse(bad).is_err(), "{bad}");
     }
-    // The last second of all may leap or not; it must not panic.
+    // Whether the very last second may be a leap second does not matter. It must not panic.
     let end = Timestamp::parse("9999-12-31T23:59:60Z");
     assert!(end.is_err() || end == Ok(micros(LAST)));
 }
@@ -130,7 +130,7 @@ fn days_are_those_of_the_calendar() {
 }
 
 #[test]
-fn what_is_not_rfc_3339_is_refused() {
+fn text_that_is_not_rfc_3339_is_refused() {
     for bad in [
         "",
         "now",
@@ -155,7 +155,7 @@ fn what_is_not_rfc_3339_is_refused() {
 }
 
 #[test]
-fn later_is_only_as_late_as_time_goes() {
+fn checked_add_is_none_past_the_year_9999() {
     let second = Duration::from_secs(1);
     assert_eq!(micros(0).checked_add(second), Some(micros(1_000_000)));
     assert_eq!(micros(LAST).checked_add(Duration::ZERO), Some(micros(LAST)));
@@ -166,7 +166,7 @@ fn later_is_only_as_late_as_time_goes() {
 }
 
 #[test]
-fn since_is_never_less_than_nothing() {
+fn saturating_since_is_never_negative() {
     assert_eq!(micros(5).saturating_since(micros(2)), Duration::from_micros(3));
     assert_eq!(micros(2).saturating_since(micros(2)), Duration::ZERO);
     assert_eq!(micros(2).saturating_since(micros(5)), Duration::ZERO);
@@ -174,7 +174,7 @@ fn since_is_never_less_than_nothing() {
     assert_eq!(micros(LAST).saturating_since(micros(FIRST)), all);
 }
 
-/// What has the shape of RFC 3339, with whatever numbers.
+/// Text in the shape of RFC 3339, with any numbers.
 const TIME_LIKE: &str = concat!(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]",
     "[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,12})?",
@@ -192,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn no_timestamp_of_the_wire_makes_it_panic(seconds: i64, nanos: i32) {
+    fn no_protobuf_timestamp_makes_it_panic(seconds: i64, nanos: i32) {
         let accepted = (FIRST_SECOND..=LAST_SECOND).contains(&seconds)
             && (0..1_000_000_000).contains(&nanos);
         prop_assert_eq!(unix(seconds, nanos).is_some(), accepted);

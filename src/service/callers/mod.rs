@@ -94,7 +94,7 @@ impl Service {
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
                 // Checked on every call, because the change log has no entry for a token that expires.
-                found.and_then(|caller| caller.proven_by(digest, self.clock.now()))
+                found.and_then(|caller| caller.authenticated_by(digest, self.clock.now()))
             }
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;
@@ -160,7 +160,7 @@ impl Service {
     /// Whether the token of this caller has expired. The change log has no entry for that, so every place that
     /// remembers an authenticated caller must check it.
     fn token_has_expired(&self, caller: &Caller) -> bool {
-        caller.proof_end().is_some_and(|end| self.clock.now() >= end)
+        caller.authentication_end().is_some_and(|end| self.clock.now() >= end)
     }
 
     /// Creates a caller. Unless it uses a certificate, it gets a service token, which cannot be shown again.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
-    AuditAction, AuditTarget, Credential, CredentialId, Reason as Why, Revision, Timestamp, UserId,
+    AuditAction, AuditTarget, Credential, CredentialId, ReasonText, Revision, Timestamp, UserId,
     WorkspaceName,
 };
 use crate::service::audit::Entry;
@@ -193,7 +193,7 @@ impl Service {
         if request.dry_run && !request.page_token.is_empty() {
             violations.add("page_token", "must be empty with dry_run");
         }
-        let why = violations.check("reason", Why::parse(&request.reason));
+        let why = violations.check("reason", ReasonText::parse(&request.reason));
         let acting_user = Some(request.acting_user.as_str()).filter(|id| !id.is_empty());
         let acting_user =
             acting_user.and_then(|id| violations.check("acting_user", UserId::parse(id)));

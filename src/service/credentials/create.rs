@@ -219,7 +219,7 @@ pub(in crate::service) fn check_lifetime(
 ) -> Result<()> {
     let lifetime = expire_time.map(|expire_time| expire_time.saturating_since(now));
     let mut violations = Violations::default();
-    violations.check(Expiration::field(asked), locked.rules.check_lifetime(lifetime));
+    violations.check(Expiration::field(asked), locked.policy.check_lifetime(lifetime));
     violations.finish()
 }
 

@@ -109,7 +109,8 @@ impl Service {
         let workspace = self.get_workspace(name).await?;
         if let Some(user) = acting_user {
             let membership = self.store.find_membership(&workspace.id, user).await?;
-            let access = policy::keys_of_workspace(membership.map(|membership| membership.role));
+            let access =
+                policy::access_to_workspace_keys(membership.map(|membership| membership.role));
             require_access(access, Reason::WorkspaceNotFound)?;
         }
         Ok(workspace)
@@ -118,7 +119,7 @@ impl Service {
     async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {
         match acting_user {
             Some(acting_user) => {
-                require_access(policy::pats_of_user(acting_user, user), Reason::UserNotFound)
+                require_access(policy::access_to_user_pats(acting_user, user), Reason::UserNotFound)
             }
             None => self.get_user(user).await.map(drop),
         }

@@ -4,7 +4,7 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
     Workspace, WorkspaceName, WorkspacePolicy,
 };
-use crate::policy::{self, Access, Rules};
+use crate::policy::{self, AccessOutcome, EffectivePolicy};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
 use crate::store::{Lock, WriteTx};
 
@@ -33,7 +33,7 @@ pub(in crate::service) struct LockedOwner {
     /// Watermark of the owner: credentials of an earlier generation are revoked.
     pub(in crate::service) generation: i64,
     /// Policy for the credentials of this owner.
-    pub(in crate::service) rules: Rules,
+    pub(in crate::service) policy: EffectivePolicy,
 }
 
 impl Service {
@@ -62,10 +62,13 @@ impl Service {
                 if let Some(user) = acting_user {
                     let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
                     let role = membership.map(|membership| membership.role);
-                    require_access(policy::keys_of_workspace(role), Reason::WorkspaceNotFound)?;
+                    require_access(
+                        policy::access_to_workspace_keys(role),
+                        Reason::WorkspaceNotFound,
+                    )?;
                 }
-                let rules = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
-                usable_workspace(workspace, rules)
+                let policy = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
+                usable_workspace(workspace, policy)
             }
             NewOwner::User(id, max_role) => {
                 let lock = self.lock_of_user();
@@ -76,13 +79,13 @@ impl Service {
                         tx.find_user_row(&id, lock).await?;
                     }
                     lock_active_user(tx, user).await?;
-                    require_access(policy::pats_of_user(user, &id), Reason::UserNotFound)?;
+                    require_access(policy::access_to_user_pats(user, &id), Reason::UserNotFound)?;
                 }
                 let user = tx.find_user_row(&id, lock).await?;
                 let user =
                     user.filter(|user| user.delete_time.is_none()).ok_or(Reason::UserNotFound)?;
-                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
-                usable_user(&user, max_role, rules)
+                let policy = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
+                usable_user(&user, max_role, policy)
             }
         }
     }
@@ -102,15 +105,15 @@ impl Service {
             Some((kind, Owner::Workspace(id))) => {
                 let workspace = tx.find_workspace_row(id, self.lock_of_workspace()).await?;
                 let policy = tx.find_workspace_policy(id, Lock::Update).await?.unwrap_or_default();
-                let rules = self.options.policy.for_kind(kind, &policy);
+                let policy = self.options.policy.for_kind(kind, &policy);
                 let workspace = workspace.ok_or(ServiceError::from(Reason::WorkspaceNotFound));
-                workspace.and_then(|workspace| usable_workspace(workspace, rules))
+                workspace.and_then(|workspace| usable_workspace(workspace, policy))
             }
             Some((kind, Owner::User { id, max_role })) => {
                 let user = tx.find_user_row(id, self.lock_of_user()).await?;
-                let rules = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
+                let policy = self.options.policy.for_kind(kind, &WorkspacePolicy::default());
                 let user = user.ok_or(ServiceError::from(Reason::UserNotFound));
-                user.and_then(|user| usable_user(&user, *max_role, rules))
+                user.and_then(|user| usable_user(&user, *max_role, policy))
             }
             None => Err(Reason::CredentialNotFound.into()),
         };
@@ -142,7 +145,7 @@ impl Service {
         now: Timestamp,
         counted: u32,
     ) -> Result<()> {
-        let Some(most) = locked.rules.limits.live_max else { return Ok(()) };
+        let Some(most) = locked.policy.limits.live_max else { return Ok(()) };
         let room = most.saturating_add(counted);
         let live = tx.count_live_credentials(&locked.owner, locked.generation, now, room).await?;
         if live < room {
@@ -162,20 +165,20 @@ impl Service {
     }
 }
 
-fn usable_workspace(workspace: Workspace, rules: Rules) -> Result<LockedOwner> {
+fn usable_workspace(workspace: Workspace, policy: EffectivePolicy) -> Result<LockedOwner> {
     if workspace.disabled {
         return Err(Reason::WorkspaceDisabled.into());
     }
     let generation = workspace.generation;
-    Ok(LockedOwner { owner: Owner::Workspace(workspace.id), generation, rules })
+    Ok(LockedOwner { owner: Owner::Workspace(workspace.id), generation, policy })
 }
 
-fn usable_user(user: &User, max_role: Role, rules: Rules) -> Result<LockedOwner> {
+fn usable_user(user: &User, max_role: Role, policy: EffectivePolicy) -> Result<LockedOwner> {
     if user.disabled {
         return Err(Reason::UserDisabled.into());
     }
     let owner = Owner::User { id: user.id.clone(), max_role };
-    Ok(LockedOwner { owner, generation: user.generation, rules })
+    Ok(LockedOwner { owner, generation: user.generation, policy })
 }
 
 /// Takes the remaining locks in their order: the acting user, their membership, the credential.
@@ -215,11 +218,11 @@ pub(in crate::service) async fn lock_active_user(
 }
 
 /// Turns an answer of the policy into a result. `hidden` is the error for what the acting user may not see.
-pub(in crate::service) fn require_access(access: Access, hidden: Reason) -> Result<()> {
+pub(in crate::service) fn require_access(access: AccessOutcome, hidden: Reason) -> Result<()> {
     match access {
-        Access::Allowed => Ok(()),
-        Access::Forbidden => Err(Reason::RoleTooLow.into()),
-        Access::Hidden => Err(hidden.into()),
+        AccessOutcome::Allowed => Ok(()),
+        AccessOutcome::Forbidden => Err(Reason::RoleTooLow.into()),
+        AccessOutcome::Hidden => Err(hidden.into()),
     }
 }
 
@@ -230,7 +233,7 @@ pub(in crate::service) fn require_visible(
     membership: Option<Membership>,
 ) -> Result<()> {
     let role = membership.map(|membership| membership.role);
-    require_access(policy::credential(user, credential, role), Reason::CredentialNotFound)
+    require_access(policy::access_to_credential(user, credential, role), Reason::CredentialNotFound)
 }
 
 /// Returns the creator in the form that [`Credential::creator`] has.

@@ -73,7 +73,7 @@ impl Service {
         };
         let request =
             ClaimedRequest { requester, request_id, fingerprint, credential_id, create_time: now };
-        let forget_before = self.clock.certain().saturating_sub(REQUEST_ID_RETENTION);
+        let forget_before = self.clock.earliest_now().saturating_sub(REQUEST_ID_RETENTION);
         let earlier = tx.claim_request(&request, forget_before).await?;
         if earlier.as_ref().is_some_and(|earlier| !earlier.fingerprint.equals(&fingerprint)) {
             return Err(ServiceError::invalid(vec![FieldViolation {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::owner::lock_active_user;
 use crate::model::{
-    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why, Revision,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, ReasonText, Revision,
     UserId,
 };
 use crate::service::audit::Entry;
@@ -15,7 +15,7 @@ use crate::service::grant::{MANAGE, REVOKE_BY_TOKEN};
 use crate::service::introspect::LookupOrigin;
 use crate::service::{Attempt, Context, Result, Service, Violations, view};
 use crate::store::Lock;
-use crate::token::digest_to_end;
+use crate::token::digest_to_revoke;
 
 /// What to revoke.
 pub enum RevokeTarget {
@@ -65,9 +65,9 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             let acting_user = grant.acting_user(&context, &acting_user_id)?;
             let mut violations = Violations::default();
-            let why = violations.check("reason", Why::parse(&reason));
+            let why = violations.check("reason", ReasonText::parse(&reason));
             violations.finish()?;
-            let why = why.as_ref().map(Why::as_str).filter(|why| !why.is_empty());
+            let why = why.as_ref().map(ReasonText::as_str).filter(|why| !why.is_empty());
             let locked = match &target {
                 RevokeTarget::Token(text) => {
                     this.lock_credential_by_token(&context, text, acting_user.as_ref()).await?
@@ -128,7 +128,7 @@ impl Service {
         text: &str,
         acting_user: Option<&UserId>,
     ) -> Result<Option<(Transaction, Credential)>> {
-        let digest = digest_to_end(text);
+        let digest = digest_to_revoke(text);
         let origin = LookupOrigin { caller: context.caller_id(), client_ip: None };
         self.admit_token(origin, &digest).await?;
         if self.store.look_up(&digest, None).await?.found.is_none() {

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use super::bulk_revoke::RevocationBatch;
 use crate::model::limits::{LEAKED_TEXT_BYTES_MAX, LEAKED_TOKENS_MAX, URL_BYTES_MAX};
-use crate::model::{AuditAction, Credential, CredentialId, Digest, Invalid, Reason as Why};
+use crate::model::{AuditAction, Credential, CredentialId, Digest, Invalid, ReasonText};
 use crate::service::commit::Effect;
 use crate::service::{Attempt, Context, Result, Service, Violations};
-use crate::token::{digest_of_presented, digest_to_end, redact_tokens, scan};
+use crate::token::{digest_of_presented, digest_to_revoke, redact_tokens, scan};
 
 /// Minimum length of a candidate for redacting it from its reason and URL. A shorter one would match common words.
 const CUT_BYTES_MIN: usize = 8;
@@ -96,7 +96,7 @@ impl Service {
 
 /// Returns the digests of the whole text and of each token in it.
 fn digests(leaked: &LeakedToken) -> Vec<Digest> {
-    let mut digests = vec![digest_to_end(&leaked.token)];
+    let mut digests = vec![digest_to_revoke(&leaked.token)];
     scan(leaked.token.as_bytes(), |found| {
         let digest = digest_of_presented(found, false);
         digests.extend(digest.filter(|digest| !digests.contains(digest)));
@@ -120,7 +120,7 @@ fn check(tokens: &[LeakedToken]) -> Result<()> {
         let described =
             || Invalid::new(format!("must be at most {URL_BYTES_MAX} printable ASCII characters"));
         violations.check(&format!("tokens[{i}].url"), fits.then_some(()).ok_or_else(described));
-        violations.check(&format!("tokens[{i}].reason"), Why::parse(&leaked.reason));
+        violations.check(&format!("tokens[{i}].reason"), ReasonText::parse(&leaked.reason));
     }
     violations.finish()
 }

@@ -84,7 +84,7 @@ impl Service {
             // If the owner of a retried rotation can no longer be used, the overlap stays unknown. The predecessor then
             // expires by itself.
             let overlap =
-                request.overlap.or_else(|| Some(locked.as_ref().ok()?.rules.default_overlap()));
+                request.overlap.or_else(|| Some(locked.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
                 let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
                 let rotated = made.map(|Created { credential, token }| Rotated {
@@ -203,7 +203,7 @@ impl Service {
             return Err(error.with("successor_id", successor.id.to_string()));
         }
         let mut violations = Violations::default();
-        violations.check("overlap", locked.rules.check_overlap(overlap));
+        violations.check("overlap", locked.policy.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
         let lifetime = match request.expiration {
             Some(Expiration::At(time)) => Some(time.saturating_since(now)),
@@ -211,10 +211,10 @@ impl Service {
             None => before.expire_time.map(|end| end.saturating_since(before.create_time)),
         };
         let lifetime = if request.expiration.is_some() {
-            violations.check(field, locked.rules.check_lifetime(lifetime));
+            violations.check(field, locked.policy.check_lifetime(lifetime));
             lifetime
         } else {
-            violations.check(field, locked.rules.inherited_lifetime(lifetime)).flatten()
+            violations.check(field, locked.policy.inherited_lifetime(lifetime)).flatten()
         };
         violations.finish()?;
         if !overlap.is_zero() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{
-    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, Reason as Why,
+    AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, ReasonText,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -59,7 +59,7 @@ impl Service {
         self.run(attempt, Effect::narrows_if(!enable), async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let mut violations = Violations::default();
-            let why = violations.check("reason", Why::parse(&request.reason));
+            let why = violations.check("reason", ReasonText::parse(&request.reason));
             violations.finish()?;
             let now = this.clock.now();
             let name = if enable { "enable" } else { "disable" };
@@ -82,7 +82,7 @@ impl Service {
                 acting_user: acting_user.as_ref(),
                 before: Some(view::credential(&before, now)),
                 after: Some(view::credential(&after, now)),
-                reason: why.as_ref().map(Why::as_str).filter(|why| !why.is_empty()),
+                reason: why.as_ref().map(ReasonText::as_str).filter(|why| !why.is_empty()),
             };
             let committed = this.commit_change(&context, tx, after != before, entry).await?;
             Ok(committed.done(after))

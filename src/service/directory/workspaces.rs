@@ -201,10 +201,10 @@ impl Service {
         let id = &request.id;
         let before = tx.find_workspace_policy(id, Lock::Update).await?;
         let own = before.unwrap_or_default();
-        let after = request.policy.map(|change| change.of(own));
+        let after = request.policy.map(|change| change.apply_to(own));
         let Some(after) = after.filter(|after| *after != own) else { return Ok((before, before)) };
         let mut violations = Violations::default();
-        for (name, Invalid(description)) in self.options.policy.refuse(&own, &after) {
+        for (name, Invalid(description)) in self.options.policy.refuse_change(&own, &after) {
             violations.add(&format!("{field}.policy.{name}"), description);
         }
         violations.finish()?;
@@ -281,7 +281,7 @@ pub(in crate::service) async fn claim_names(
     clock: &dyn Clock,
 ) -> Result<()> {
     // A clock that runs ahead must not free a reserved name early.
-    let (now, certain) = (clock.now(), clock.certain());
+    let (now, certain) = (clock.now(), clock.earliest_now());
     for claim in claims {
         let holder = tx.find_name_holder(claim.slug.as_str(), certain).await?;
         let gives_it_up = |holder: &NameHolder| {

@@ -260,7 +260,7 @@ fn without_credential(denial: Denial, revision: u64) -> Introspection {
     Introspection {
         decision,
         found: None,
-        www_authenticate: www_authenticate(&decision, ScopeSet::EMPTY),
+        www_authenticate: www_authenticate(&decision, ScopeSet::NONE),
         cache_ttl: Duration::ZERO,
         revision,
         stale: false,

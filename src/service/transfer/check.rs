@@ -8,8 +8,8 @@ use super::{digest_text, time_text};
 use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
-    IpAllowlist, LastUse, Owner, OwnerKind, Reason as Readable, Role, Scope, ScopeSet, Timestamp,
-    UserId, WorkspaceId, parse_client_ip,
+    IpAllowlist, LastUse, Owner, OwnerKind, ReasonText, Role, Scope, ScopeSet, Timestamp, UserId,
+    WorkspaceId, parse_client_ip,
 };
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
@@ -223,14 +223,14 @@ impl Problems<'_> {
     }
 
     fn owner(&mut self, record: &Record, kind: CredentialKind) -> Option<Owner> {
-        let foreign_columns = match kind.owned_by() {
+        let foreign_columns = match kind.owner_kind() {
             OwnerKind::Workspace => [("user", &record.user), ("max_role", &record.max_role)],
             OwnerKind::User => [("workspace", &record.workspace), ("max_role", &None)],
         };
         for (column, _) in foreign_columns.into_iter().filter(|(_, text)| text.is_some()) {
             self.add(column, format_args!("does not go with a {kind}"));
         }
-        match kind.owned_by() {
+        match kind.owner_kind() {
             OwnerKind::Workspace => self
                 .required("workspace", record.workspace.as_deref(), WorkspaceId::parse)
                 .map(Owner::Workspace),
@@ -290,7 +290,7 @@ impl Problems<'_> {
         if hint.len() > HINT_BYTES_MAX {
             self.add("hint", format_args!("must be at most {HINT_BYTES_MAX} bytes"));
         }
-        let hint = self.note("hint", Readable::parse(hint))?;
+        let hint = self.note("hint", ReasonText::parse(hint))?;
         Some((digest, hint.as_str().to_owned()))
     }
 

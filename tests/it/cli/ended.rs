@@ -144,7 +144,7 @@ fn waits(p: &Program, id: &str) -> (Child, String) {
     let mut revoke = words.spawn().expect("the process starts");
     let mut errors: BufReader<ChildStderr> =
         BufReader::new(revoke.stderr.take().expect("its errors"));
-    let line = waits::line(revoke.id(), &mut errors);
+    let line = waits::read_line(revoke.id(), &mut errors);
     revoke.stderr = Some(errors.into_inner());
     (revoke, line)
 }

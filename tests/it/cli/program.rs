@@ -176,7 +176,7 @@ impl Serving {
 
     /// Reads the next line of standard output.
     pub(crate) fn line(&mut self) -> String {
-        waits::line(self.child.id(), &mut self.out)
+        waits::read_line(self.child.id(), &mut self.out)
     }
 
     /// Reads the next line of standard output as JSON.
@@ -205,7 +205,7 @@ impl Serving {
 
     /// Waits until the process ends.
     pub(crate) fn end(mut self) -> ExitStatus {
-        waits::end(&mut self.child)
+        waits::wait_for_exit(&mut self.child)
     }
 }
 
@@ -214,6 +214,6 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
         // Reaps the killed process.
-        waits::end(&mut self.child);
+        waits::wait_for_exit(&mut self.child);
     }
 }

@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 
 use super::program::{Program, Serving, split};
 use crate::stores::on_every_store;
-use crate::waits::{eventually, found, let_time_pass};
+use crate::waits::{eventually, eventually_some, let_time_pass};
 
 on_every_store! {
     the_first_line_has_the_addresses,
@@ -83,7 +83,7 @@ async fn a_duplicate_signal_is_ignored(p: Program) {
     // A later second signal stops the server at once.
     let mut serving = p.start(&format!("{SERVE} --drain-delay 1h"));
     serving.json();
-    let status = found("it ends", async || {
+    let status = eventually_some("it ends", async || {
         serving.signal(Signal::TERM);
         let_time_pass("more than the same word said twice", Duration::from_millis(50)).await;
         serving.ended()

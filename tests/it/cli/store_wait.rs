@@ -83,7 +83,7 @@ async fn a_waiting_server_logs_the_reason_and_stops_on_a_signal() {
         .expect("the process starts");
     let mut first = [0];
     let (pid, out) = (child.id(), child.stdout.as_mut().expect("its output"));
-    waits::of_process("it prints", pid, || out.read_exact(&mut first)).expect("a line");
+    waits::while_child_runs("it prints", pid, || out.read_exact(&mut first)).expect("a line");
     let pid = rustix::process::Pid::from_child(&child);
     // It logs this once, however often it tries.
     let tried = proxy.refused();

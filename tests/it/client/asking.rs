@@ -1,4 +1,4 @@
-//! Asking without memory: connecting, the answers, batches, managing credentials, errors.
+//! The client without its cache: connecting, answers, batches, management of credentials, errors.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,15 +16,15 @@ use crate::stores::on_every_store;
 use crate::waits::eventually;
 
 on_every_store! {
-    an_answer_says_who_it_is_and_what_they_may,
+    an_answer_names_the_principal_and_its_scopes,
     a_malformed_token_is_refused_without_a_call,
     a_batch_is_answered_in_its_order,
     credentials_are_managed,
     an_error_says_what_to_do,
-    a_call_that_is_safe_is_made_again,
+    an_idempotent_call_is_retried,
 }
 
-async fn an_answer_says_who_it_is_and_what_they_may(stage: Stage) {
+async fn an_answer_names_the_principal_and_its_scopes(stage: Stage) {
     let client = stage.builder().without_cache().build().expect("a client");
     let by_key = client.introspect(&stage.reading()).await.expect("an answer");
     assert!(by_key.is_allowed() && by_key.is_active() && !by_key.is_stale());
@@ -50,7 +50,7 @@ async fn a_malformed_token_is_refused_without_a_call(stage: Stage) {
     let almost = format!("{}x", stage.key);
     for token in ["", "abc", "sophic_key_", &stage.caller_token, &almost] {
         let offline = client.introspect(&Presented::new(token)).await.expect("an answer");
-        // The service says the same, to the letter.
+        // The service gives exactly the same answer.
         let asked = stage.root.introspect(token, "", &[]).await;
         assert_eq!(offline.denial().map(i32::from), Some(asked.denial));
         assert_eq!(i32::from(offline.http_status()), asked.http_status);
@@ -108,7 +108,7 @@ async fn credentials_are_managed(stage: Stage) {
     manager.revoke(request).await.expect("it is revoked");
     let after = client.introspect(&presented).await.expect("an answer");
     assert_eq!(after.denial(), Some(Denial::TokenRevoked));
-    // Who holds the text may end it.
+    // Anyone who has the text of a token may revoke it.
     client.revoke_token(&stage.pat).await.expect("it is revoked");
     let pat = Presented::new(&stage.pat).in_workspace("acme");
     assert!(!client.introspect(&pat).await.expect("an answer").is_active());
@@ -147,7 +147,7 @@ async fn an_error_says_what_to_do(stage: Stage) {
     assert_eq!((error.kind(), error.is_outage()), (ErrorKind::NotFound, false));
 }
 
-async fn a_call_that_is_safe_is_made_again(stage: Stage) {
+async fn an_idempotent_call_is_retried(stage: Stage) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let counters = Arc::new(Counters::default());
     let client = Client::builder(proxy.url())
@@ -166,7 +166,7 @@ async fn a_call_that_is_safe_is_made_again(stage: Stage) {
         proxy.set(Mode::Pass);
     });
     assert!(answer.expect("an answer").is_allowed());
-    // One that would do its work twice is not.
+    // A call that is not idempotent is not retried.
     proxy.set(Mode::Refuse);
     proxy.cut();
     let before = counters.retries.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What is taken away is refused by a client that remembers: as soon as it hears, and if it hears nothing, by the limit.
+//! A caching client refuses what was revoked: as soon as the change arrives, and within the limit if no change arrives.
 
 use std::time::{Duration, Instant};
 
@@ -8,34 +8,34 @@ use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
 use super::stage::{Stage, answered, remembered, watching};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
-use crate::waits::{eventually, found, let_time_pass, within};
+use crate::waits::{eventually, eventually_some, let_time_pass, within};
 
 on_every_store! {
-    a_revoked_key_is_refused_when_the_change_is_heard,
-    a_lowered_role_is_lower_when_the_change_is_heard,
-    a_disabled_user_is_refused_when_the_change_is_heard,
-    a_disabled_workspace_is_refused_when_the_change_is_heard,
-    a_key_that_was_unknown_is_known_when_the_change_is_heard,
-    with_watch_stalled_a_revoked_key_is_refused_by_the_limit,
-    with_watch_reset_a_revoked_key_is_refused_by_the_limit,
-    with_watch_delayed_a_revoked_key_is_refused_by_the_limit,
-    with_answers_stalled_a_revoked_key_is_refused_by_the_limit,
+    a_revoked_key_is_refused_when_the_change_arrives,
+    a_lowered_role_is_lower_when_the_change_arrives,
+    a_disabled_user_is_refused_when_the_change_arrives,
+    a_disabled_workspace_is_refused_when_the_change_arrives,
+    a_new_key_is_known_when_the_change_arrives,
+    with_watch_stalled_a_revoked_key_is_refused_within_the_limit,
+    with_watch_reset_a_revoked_key_is_refused_within_the_limit,
+    with_watch_delayed_a_revoked_key_is_refused_within_the_limit,
+    with_answers_stalled_a_revoked_key_is_refused_within_the_limit,
     fills_that_race_with_changes_are_never_kept,
 }
 
-/// So long a limit that only what is heard can end an answer in time.
+/// A limit so long that only a received change can end an answer in time.
 const FOR_EVER: Duration = Duration::from_hours(1);
 
-/// Waits until a client that only listens refuses.
+/// Waits until a client that follows changes refuses the token.
 async fn until_refused(client: &Client, presented: &Presented<'_>) -> (Denial, Duration) {
     let begun = Instant::now();
-    let denial = found("it is refused", async || {
+    let denial = eventually_some("it is refused", async || {
         client.introspect(presented).await.expect("an answer").denial()
     });
     (denial.await, begun.elapsed())
 }
 
-async fn a_revoked_key_is_refused_when_the_change_is_heard(stage: Stage) {
+async fn a_revoked_key_is_refused_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let presented = stage.reading();
     assert!(remembered(&client, &presented).await.is_allowed());
@@ -45,7 +45,7 @@ async fn a_revoked_key_is_refused_when_the_change_is_heard(stage: Stage) {
     eprintln!("refused {after:?} after Revoke returned");
 }
 
-async fn a_lowered_role_is_lower_when_the_change_is_heard(stage: Stage) {
+async fn a_lowered_role_is_lower_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let presented = Presented::new(&stage.pat).in_workspace("acme").requiring(Scopes::CAPTURE);
     assert!(remembered(&client, &presented).await.is_allowed());
@@ -54,7 +54,7 @@ async fn a_lowered_role_is_lower_when_the_change_is_heard(stage: Stage) {
     assert_eq!(denial, Denial::InsufficientScope);
 }
 
-async fn a_disabled_user_is_refused_when_the_change_is_heard(stage: Stage) {
+async fn a_disabled_user_is_refused_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let presented = Presented::new(&stage.pat).in_workspace("acme");
     assert!(remembered(&client, &presented).await.is_allowed());
@@ -70,7 +70,7 @@ async fn a_disabled_user_is_refused_when_the_change_is_heard(stage: Stage) {
     assert_eq!(denial, Denial::PrincipalDisabled);
 }
 
-async fn a_disabled_workspace_is_refused_when_the_change_is_heard(stage: Stage) {
+async fn a_disabled_workspace_is_refused_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let (by_key, by_pat) = (stage.reading(), Presented::new(&stage.pat).in_workspace("acme"));
     assert!(remembered(&client, &by_key).await.is_allowed());
@@ -88,7 +88,7 @@ async fn a_disabled_workspace_is_refused_when_the_change_is_heard(stage: Stage) 
     assert_eq!(until_refused(&client, &by_pat).await.0, Denial::NotAMember);
 }
 
-async fn a_key_that_was_unknown_is_known_when_the_change_is_heard(stage: Stage) {
+async fn a_new_key_is_known_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().unknown_ttl(FOR_EVER)).await;
     let initech = Presented::new(&stage.pat).in_workspace("initech");
     let answer = client.introspect(&initech).await.expect("an answer");
@@ -102,8 +102,9 @@ async fn a_key_that_was_unknown_is_known_when_the_change_is_heard(stage: Stage) 
 
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Misbehaves, revokes past the proxy, and asks until long after the limit: what is asked after it is never allowed.
-async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
+/// Starts a network fault, revokes the key by another path, and introspects until well after the limit. No
+/// introspection that starts after the limit is allowed.
+async fn refused_within_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let builder: Builder = Client::builder(proxy.url())
         .caller_token(&stage.caller_token)
@@ -119,7 +120,7 @@ async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     within("twice the limit", async {
         while revoked.elapsed() < 2 * LIMIT {
             let begun = revoked.elapsed();
-            // An error lets nobody in either.
+            // An error is a refusal too.
             let is_allowed =
                 client.introspect(&presented).await.is_ok_and(|answer| answer.is_allowed());
             assert!(!is_allowed || begun < LIMIT, "allowed {begun:?} after Revoke returned");
@@ -129,35 +130,35 @@ async fn refused_by_the_limit(stage: Stage, misbehave: impl Fn(&Proxy)) {
     })
     .await;
     eprintln!("{allowed} answers from memory before the limit");
-    // And it comes back by itself.
+    // The client recovers by itself.
     proxy.set(Mode::Pass);
     eventually("it is watching", async || client.is_watching()).await;
     let answer = answered(&client, &presented).await;
     assert_eq!(answer.denial(), Some(Denial::TokenRevoked));
 }
 
-async fn with_watch_stalled_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
-    refused_by_the_limit(stage, |proxy| proxy.set(Mode::Stall)).await;
+async fn with_watch_stalled_a_revoked_key_is_refused_within_the_limit(stage: Stage) {
+    refused_within_the_limit(stage, |proxy| proxy.set(Mode::Stall)).await;
 }
 
-async fn with_answers_stalled_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
-    refused_by_the_limit(stage, |proxy| proxy.set(Mode::StallAnswers)).await;
+async fn with_answers_stalled_a_revoked_key_is_refused_within_the_limit(stage: Stage) {
+    refused_within_the_limit(stage, |proxy| proxy.set(Mode::StallAnswers)).await;
 }
 
-async fn with_watch_reset_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
-    refused_by_the_limit(stage, |proxy| {
+async fn with_watch_reset_a_revoked_key_is_refused_within_the_limit(stage: Stage) {
+    refused_within_the_limit(stage, |proxy| {
         proxy.set(Mode::Refuse);
         proxy.cut();
     })
     .await;
 }
 
-/// Checkpoints come each second, and each of them is older than the limit.
-async fn with_watch_delayed_a_revoked_key_is_refused_by_the_limit(stage: Stage) {
-    refused_by_the_limit(stage, |proxy| proxy.set(Mode::Delay(2 * LIMIT))).await;
+/// Checkpoints arrive every second, each older than the limit.
+async fn with_watch_delayed_a_revoked_key_is_refused_within_the_limit(stage: Stage) {
+    refused_within_the_limit(stage, |proxy| proxy.set(Mode::Delay(2 * LIMIT))).await;
 }
 
-/// Readers without pause, while a role goes up and down: what is told in the end is what is stored.
+/// Readers introspect without pause while a role changes. In the end the answer matches the store.
 async fn fills_that_race_with_changes_are_never_kept(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
     let pat = std::sync::Arc::new(stage.pat.clone());

@@ -1,5 +1,4 @@
-//! The pages of the documentation show code that runs here: each block of a page stands, line by line, in the file that
-//! the block names.
+//! The code in the documentation runs: every block of a page is in the file that the block names, line by line.
 
 use std::path::Path;
 
@@ -35,7 +34,7 @@ async fn ask(
 }
 // docs: end
 
-/// The blocks of code of a page, each with the file that it says it is from: `<!-- from: path -->` stands above it.
+/// Returns the code blocks of a page, each with the file that the comment above it names: `<!-- from: path -->`.
 fn blocks(page: &str) -> Vec<(String, Vec<String>)> {
     let text = std::fs::read_to_string(page).expect("the page is there");
     let mut lines = text.lines();
@@ -51,19 +50,19 @@ fn blocks(page: &str) -> Vec<(String, Vec<String>)> {
     blocks
 }
 
-/// A file's lines, without those that mark what is shown.
+/// Returns a file's lines, without the markers of documented parts.
 fn code(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).expect("the file is there");
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("// docs: "));
     lines.map(str::to_owned).collect()
 }
 
-/// The pages, and how many blocks each has at the least.
+/// The pages, each with its smallest number of blocks.
 const PAGES: [(&str, usize); 4] =
     [("README.md", 1), ("docs/rust.md", 6), ("docs/python.md", 2), ("docs/node.md", 2)];
 
 #[test]
-fn what_the_pages_show_is_what_runs() {
+fn every_code_block_of_the_pages_is_code_that_runs() {
     for (page, least) in PAGES {
         let blocks = blocks(page);
         assert!(blocks.len() >= least, "{page} shows only {} blocks", blocks.len());

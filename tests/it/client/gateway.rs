@@ -1,4 +1,4 @@
-//! The example gateway, as a newcomer runs it: the program itself, and the commands of the documentation.
+//! The example gateway: its program, and the commands of the documentation.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::waits;
 
 on_every_store! {
     the_documented_commands_work_against_the_gateway,
-    what_a_pat_captures_is_the_users_and_is_listed,
+    a_document_captured_with_a_pat_belongs_to_its_user_and_is_listed,
     search_and_grep_stay_in_their_workspace,
     tricks_with_paths_get_nobody_past_the_gateway,
 }
 
-/// The example's program, built if it is not there yet.
+/// Returns the path of the example's program, which is built if needed.
 fn program() -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--example", "gateway"]);
@@ -30,7 +30,7 @@ fn program() -> PathBuf {
     folder.join("examples/gateway")
 }
 
-/// A running gateway; it ends when it is dropped.
+/// A running gateway. It ends on drop.
 pub(super) struct Gateway {
     child: Child,
     address: SocketAddr,
@@ -38,9 +38,9 @@ pub(super) struct Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // If it has ended already there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
-        waits::end(&mut self.child);
+        waits::wait_for_exit(&mut self.child);
     }
 }
 
@@ -54,7 +54,7 @@ impl Gateway {
             .stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().expect("it is piped");
-        let line = waits::line(child.id(), &mut std::io::BufReader::new(stdout));
+        let line = waits::read_line(child.id(), &mut std::io::BufReader::new(stdout));
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let url = line["gateway"].as_str().and_then(|url| url.strip_prefix("http://"));
         let address = url.and_then(|address| address.parse().ok()).expect("a URL");
@@ -98,13 +98,13 @@ async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
     assert_eq!(answer.json()["documents"].as_array().map(Vec::len), Some(3));
     assert_eq!(gateway.get("/api/v1/search?q=token", key, "").await.status, 200);
     assert_eq!(gateway.get("/api/v1/grep?pattern=%5EA%20key", key, "").await.status, 200);
-    // A key is no user, so it captures nothing.
+    // A key does not belong to a user, so it cannot capture.
     let answer = gateway.ask("POST", "/api/ingest/cli", key, "", CAPTURE).await;
     assert_eq!(
         (answer.status, &answer.json()["denial"]),
         (403, &json!("USER_CREDENTIAL_REQUIRED"))
     );
-    // A PAT works in each workspace of its user, and in no other.
+    // A PAT works in the workspaces of its user only.
     for (workspace, status) in [("acme", 200), ("globex", 200), ("initech", 403), ("", 400)] {
         let answer = gateway.get("/api/v1/documents", pat, workspace).await;
         assert_eq!(answer.status, status, "{workspace}: {answer:?}");
@@ -115,7 +115,7 @@ async fn the_documented_commands_work_against_the_gateway(stage: Stage) {
     assert_eq!(gateway.get("/nowhere", key, "").await.status, 404);
 }
 
-async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
+async fn a_document_captured_with_a_pat_belongs_to_its_user_and_is_listed(stage: Stage) {
     let gateway = Gateway::start(&stage.h.running.grpc_url(), &stage.caller_token).await;
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "acme", CAPTURE).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -124,7 +124,7 @@ async fn what_a_pat_captures_is_the_users_and_is_listed(stage: Stage) {
     let listed = gateway.get("/api/v1/documents", &stage.key, "").await.json();
     assert_eq!(listed["documents"][3]["title"], "Standup");
     assert_eq!(listed["documents"][3]["captured_by"], ada);
-    // A viewer may not.
+    // A viewer may not capture.
     let answer = gateway.ask("POST", "/api/ingest/cli", &stage.pat, "globex", CAPTURE).await;
     assert_eq!((answer.status, &answer.json()["denial"]), (403, &json!("INSUFFICIENT_SCOPE")));
 }

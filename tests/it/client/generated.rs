@@ -1,5 +1,5 @@
-//! The code that is generated from `proto/` is committed, so that a build needs no protobuf compiler. Here it is generated
-//! anew and compared; `UPDATE=1 scripts/test generated` writes it.
+//! The code generated from `proto/` is committed, so that a build needs no protobuf compiler. These tests generate it
+//! again and compare. `UPDATE=1 scripts/test generated` rewrites it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,15 +29,15 @@ fn compile(protos: &[&str]) -> protox::Compiler {
     compiler
 }
 
-/// The files of one folder, by name.
+/// Files of a folder, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The code of these protos. A message with a secret field has a `Debug` that leaves it out.
+/// Generates the code of these protos. A message with a secret field gets a `Debug` that leaves the field out.
 fn generate(protos: &[&str], builder: Builder, messages_are_ours: bool) -> Files {
     let compiler = compile(protos);
     let pool = compiler.descriptor_pool();
     let secret: Vec<_> = pool.all_messages().filter(has_secret).collect();
-    // The server's codec finds a message's descriptor by its name.
+    // The server's codec looks up a message's descriptor by its name.
     let mut config = Config::new();
     config.enable_type_names();
     let folder = tempfile::tempdir().expect("a folder");
@@ -95,7 +95,7 @@ fn has_secret(message: &MessageDescriptor) -> bool {
     message.fields().any(|field| is_secret(&field))
 }
 
-/// `Debug` of a message with a secret field, and of its oneofs: all but that field.
+/// Returns a `Debug` that leaves out the secret fields of a message and of its oneofs.
 fn redacted_debug(message: &MessageDescriptor) -> String {
     assert!(message.child_messages().all(|child| child.is_map_entry()), "{}", message.full_name());
     let mut path = message.name().to_owned();
@@ -143,7 +143,7 @@ fn debug_impl(path: &str, body: &str) -> String {
     )
 }
 
-/// `HttpRequest` as `http_request`.
+/// Converts `HttpRequest` to `http_request`.
 fn snake(name: &str) -> String {
     let mut snake = String::new();
     for letter in name.chars() {
@@ -155,7 +155,7 @@ fn snake(name: &str) -> String {
     snake
 }
 
-/// `credential_id` as `CredentialId`.
+/// Converts `credential_id` to `CredentialId`.
 fn camel(name: &str) -> String {
     let words = name.split('_').map(|word| {
         let (first, rest) = word.split_at(1);
@@ -181,7 +181,7 @@ fn the_generated_code_is_that_of_the_protocol() {
     }
 }
 
-/// What the mark on a field is for cannot be forgotten of a new one, if only it is named for what it is.
+/// Ensures that a new field whose name says that it is a token is marked as secret.
 #[test]
 fn every_field_that_is_named_a_token_is_marked_as_secret() {
     let pool: DescriptorPool = compile(&OURS).descriptor_pool();

@@ -1,4 +1,4 @@
-//! The layer in front of a tonic service: refusals are statuses, in trailers only.
+//! The layer in front of a tonic service. Refusals are trailers-only responses.
 
 use sophic_auth_client::{AuthLayer, Client, Scopes};
 use tokio::net::TcpListener;
@@ -17,12 +17,13 @@ use crate::stores::on_every_store;
 use crate::waits::within;
 
 on_every_store! {
-    a_grpc_service_lets_in_who_may_and_says_why_not,
+    a_grpc_service_admits_allowed_calls_and_explains_refusals,
     a_single_service_can_be_wrapped,
-    a_grpc_service_refuses_what_cannot_be_told,
+    a_grpc_service_refuses_calls_during_an_outage,
 }
 
-/// Any service of gRPC would do; health is at hand. `Check` is for readers, all else for those who capture.
+/// Required scopes of the health service, which stands in for any gRPC service: `Check` needs `read`, everything else
+/// `capture`.
 fn by_method(parts: &http::request::Parts) -> Scopes {
     match parts.uri.path() {
         "/grpc.health.v1.Health/Check" => Scopes::READ,
@@ -30,7 +31,7 @@ fn by_method(parts: &http::request::Parts) -> Scopes {
     }
 }
 
-/// Serves it behind a layer, which stands before the whole server or before the one service.
+/// Serves it behind a layer, which wraps the whole server or only this service.
 pub(super) async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));
@@ -84,7 +85,7 @@ fn assert_refused(outcome: Result<(), Status>, code: Code, reason: &str) {
     assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "auth.sophic.so"));
 }
 
-async fn a_grpc_service_lets_in_who_may_and_says_why_not(stage: Stage) {
+async fn a_grpc_service_admits_allowed_calls_and_explains_refusals(stage: Stage) {
     let (client, _) = stage.client().await;
     let health = serve(&client, true).await;
     let Stage { key, pat, .. } = &stage;
@@ -103,7 +104,7 @@ async fn a_grpc_service_lets_in_who_may_and_says_why_not(stage: Stage) {
     );
     let elsewhere = [bearer(key), workspace("globex")];
     assert_refused(check(&health, &elsewhere).await, Code::PermissionDenied, "WORKSPACE_MISMATCH");
-    // Another method of the same service needs another scope.
+    // Another method of the same service requires another scope.
     let status = health.clone().watch(request(&[bearer(key)])).await.expect_err("it is refused");
     assert_eq!(status.code(), Code::PermissionDenied);
     let challenge = status.metadata().get("www-authenticate").expect("a challenge");
@@ -131,7 +132,7 @@ async fn a_single_service_can_be_wrapped(stage: Stage) {
     assert_refused(check(&health, &[]).await, Code::Unauthenticated, "TOKEN_MISSING");
 }
 
-async fn a_grpc_service_refuses_what_cannot_be_told(stage: Stage) {
+async fn a_grpc_service_refuses_calls_during_an_outage(stage: Stage) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let builder = Client::builder(proxy.url()).caller_token(&stage.caller_token);
     let health = serve(&builder.without_cache().build().expect("a client"), true).await;

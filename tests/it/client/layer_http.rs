@@ -1,4 +1,5 @@
-//! The layer in front of an axum application: every trick with headers and paths. `rows.rs` has the rows of the decision.
+//! The layer in front of an axum application: malformed and ambiguous headers and paths. `rows.rs` tests the rows of
+//! the decision table.
 
 use std::net::SocketAddr;
 
@@ -15,13 +16,13 @@ use crate::waits::within;
 on_every_store! {
     a_revoked_key_is_refused_through_the_layer,
     the_handler_sees_who_it_is_and_no_token,
-    headers_that_can_be_read_in_two_ways_are_refused,
-    paths_that_are_spelled_otherwise_open_nothing,
+    ambiguous_headers_are_refused,
+    other_spellings_of_a_path_bypass_nothing,
     the_clients_address_is_the_connections_and_not_the_headers,
-    what_cannot_be_told_is_refused,
+    an_http_service_refuses_requests_during_an_outage,
 }
 
-/// `/read`, `/capture` and `/admin`, each for its scope, and `/who`.
+/// `/read`, `/capture` and `/admin`, each of which requires its scope, and `/who`, which requires none.
 async fn app(auth: AuthLayer) -> SocketAddr {
     let who = |who: Extension<Introspection>, headers: http::HeaderMap| async move {
         let user = who.user_id().unwrap_or("a key").to_owned();
@@ -49,7 +50,7 @@ pub(super) async fn ask(to: SocketAddr, path: &str, token: &str, workspace: &str
     send(to, &format!("GET {path}"), &headers, "").await
 }
 
-/// A refusal is a challenge and a problem (RFC 6750, RFC 9457), and nobody keeps it.
+/// Checks that a refusal has a challenge and a problem body (RFC 6750, RFC 9457), and is not cacheable.
 pub(super) fn assert_refused(answer: &Answer, status: u16, denial: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"sophic\""), "{answer:?}");
@@ -90,7 +91,7 @@ async fn the_handler_sees_who_it_is_and_no_token(stage: Stage) {
     assert_eq!(answer.body, "a key, authorization there: false");
 }
 
-async fn headers_that_can_be_read_in_two_ways_are_refused(stage: Stage) {
+async fn ambiguous_headers_are_refused(stage: Stage) {
     let (client, _) = stage.client().await;
     let app = app(AuthLayer::http(client)).await;
     let good = stage.key.as_bytes();
@@ -133,7 +134,7 @@ async fn headers_that_can_be_read_in_two_ways_are_refused(stage: Stage) {
     for headers in twice {
         assert_eq!(send(app, "GET /read", headers, "").await.status, 401, "{headers:?}");
     }
-    // Other ways to send a token are none (RFC 6750 §2.2 and §2.3 are not taken).
+    // Other ways to send a token are not supported (RFC 6750 §2.2 and §2.3).
     let query = format!("GET /read?access_token={}", stage.key);
     assert_eq!(send(app, &query, &[], "").await.status, 401);
     let others: [(&str, &[u8]); 3] =
@@ -167,10 +168,10 @@ async fn headers_that_can_be_read_in_two_ways_are_refused(stage: Stage) {
     }
 }
 
-async fn paths_that_are_spelled_otherwise_open_nothing(stage: Stage) {
+async fn other_spellings_of_a_path_bypass_nothing(stage: Stage) {
     let (client, _) = stage.client().await;
     let app = app(AuthLayer::http(client)).await;
-    // A key may read and not capture: however it spells the path to capture, it does not get there.
+    // A key may read but not capture. No spelling of the path lets it capture.
     let paths = [
         "/read/../capture",
         "//capture",
@@ -225,12 +226,12 @@ async fn the_clients_address_is_the_connections_and_not_the_headers(stage: Stage
     assert_eq!(ask(direct, &remote, "203.0.113.9").await, 403);
     assert_eq!(ask(behind, &remote, "203.0.113.9").await, 200);
     assert_eq!(ask(behind, &remote, "198.51.100.1, 203.0.113.9").await, 200);
-    // What a client put before what the proxy wrote.
+    // The client sent an entry before the one that the proxy appended.
     assert_eq!(ask(behind, &remote, "203.0.113.9, 198.51.100.1").await, 403);
     assert_eq!(ask(behind, &remote, "nonsense").await, 403);
 }
 
-async fn what_cannot_be_told_is_refused(stage: Stage) {
+async fn an_http_service_refuses_requests_during_an_outage(stage: Stage) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let builder = sophic_auth_client::Client::builder(proxy.url())
         .caller_token(&stage.caller_token)
@@ -248,7 +249,7 @@ async fn what_cannot_be_told_is_refused(stage: Stage) {
         while ask(app, "/read", &stage.key, "").await.status != 200 {}
     })
     .await;
-    // A caller that the service does not know cannot tell either.
+    // A caller that the service does not know gets no answers either.
     let stranger =
         sophic_auth_client::Client::builder(proxy.url()).caller_token(STRANGER).without_cache();
     let app = self::app(AuthLayer::http(stranger.build().expect("a client"))).await;

@@ -1,4 +1,4 @@
-//! The client and its tower layer, against real servers: what they answer, what they remember, what they refuse.
+//! The client and its tower layer against real servers: answers, the cache, refusals.
 
 mod asking;
 mod coherence;

@@ -1,4 +1,4 @@
-//! The clients in other languages, made from the proto as their ecosystems do, each against a real server.
+//! Clients in other languages, generated from the proto with the usual tools of each, against a real server.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ fn given(variable: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("no {variable}: run scripts/test, which sets it")).into()
 }
 
-/// Makes the command, of a workspace and scopes.
+/// Builds the command for a workspace and scopes.
 type Run = dyn Fn(&str, &[&str]) -> Command + Send + Sync;
 
-/// The example in a language.
+/// The example program in one language.
 pub(super) struct Language {
     pub(super) name: &'static str,
     command: Box<Run>,
@@ -46,7 +46,7 @@ impl Language {
     }
 
     pub(super) fn node() -> Self {
-        // Node finds modules beside the file that asks for them.
+        // Node looks for modules in the folder of the importing file.
         let installed = given("SOPHIC_AUTH_TEST_NODE_EXAMPLE");
         let folder = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink(installed, folder.path().join("node_modules")).expect("a link");
@@ -61,7 +61,7 @@ impl Language {
         Self { name: "Node", command: Box::new(command) }
     }
 
-    /// Runs it with a token on its standard input.
+    /// Runs it with a token on standard input.
     pub(super) fn ask(
         &self,
         (url, caller_token): (&str, &str),
@@ -87,7 +87,8 @@ fn run(mut command: Command, url: &str, caller_token: &str, token: &str) -> Outp
     waits::output(child)
 }
 
-/// `docs/python.md`: gRPC in Python makes an authority of such a list that is none, and HTTP/2 refuses it below us.
+/// As `docs/python.md` says: gRPC in Python derives an invalid authority from a list of addresses, which HTTP/2 refuses
+/// before the request reaches our code.
 async fn a_list_of_addresses_needs_an_authority(stage: Stage) {
     let program = r#"
 import os, sys, grpc
@@ -111,7 +112,7 @@ for options in [], [("grpc.default_authority", "sophic-auth")]:
     assert_eq!(String::from_utf8_lossy(&output.stdout), "INTERNAL\nTrue\n", "{errors}");
 }
 
-/// What every language must be told alike.
+/// Checks the answers that the clients of all languages must get.
 fn assert_asks(stage: &Stage, language: &Language) {
     let url = stage.h.running.grpc_url();
     let ask = |token: &str, workspace: &str, scopes: &[&str]| {

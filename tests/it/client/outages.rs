@@ -1,4 +1,4 @@
-//! The service goes away and comes back: nobody is let in who should not be, and the client finds its way by itself.
+//! Outages of the service: no revoked token is admitted, and the client recovers by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,15 +16,15 @@ use crate::stores::on_every_store;
 use crate::waits::{eventually, let_time_pass, within};
 
 on_every_store! {
-    a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be,
-    an_outage_is_not_bridged_unless_asked_to,
-    an_outage_is_bridged_if_asked_to_and_says_so,
-    a_caller_that_is_revoked_is_told_nothing_any_more,
+    a_restart_under_load_never_admits_a_revoked_key,
+    an_outage_is_not_bridged_by_default,
+    a_bridged_outage_is_marked_as_stale,
+    a_revoked_caller_gets_no_more_answers,
     a_watch_that_resumes_in_time_keeps_what_is_remembered,
     a_watch_that_resumes_far_behind_drops_nothing,
 }
 
-/// What many askers saw.
+/// What concurrent requests observed.
 #[derive(Default)]
 struct Seen {
     allowed: AtomicU64,
@@ -32,7 +32,7 @@ struct Seen {
     wrongly_allowed: AtomicU64,
 }
 
-async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stage: Stage) {
+async fn a_restart_under_load_never_admits_a_revoked_key(stage: Stage) {
     const LIMIT: Duration = Duration::from_secs(2);
     let other = stage.h.another(|_| {}).await;
     let proxy = Proxy::start(stage.h.running.grpc).await;
@@ -41,7 +41,7 @@ async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stag
     let (client, _) = watching(builder).await;
     remembered(&client, &stage.reading()).await;
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-    // Since when the key is dead, in milliseconds from the start; 0: it lives.
+    // When the key was revoked, in milliseconds since the start. 0 while it is active.
     let (start, dead_since) = (Instant::now(), Arc::new(AtomicU64::new(u64::MAX)));
     let mut askers = JoinSet::new();
     for asker in 0..8 {
@@ -71,18 +71,18 @@ async fn a_server_that_restarts_under_load_lets_nobody_in_who_should_not_be(stag
     }
     eventually("some are allowed", async || seen.allowed.load(Ordering::Relaxed) > 200).await;
 
-    // It goes, the key is revoked elsewhere meanwhile, and it comes back.
+    // The server stops, the key is revoked through another server, and the server starts again.
     proxy.set(Mode::Refuse);
     proxy.cut();
     let Stage { h, root, key_id, .. } = stage;
     let database = Arc::clone(&h.database);
     h.running.stop().await;
-    revoke(&other.as_(&root), Credential::CredentialId(key_id)).await;
+    revoke(&root.via(&other), Credential::CredentialId(key_id)).await;
     let since = u64::try_from(start.elapsed().as_millis()).expect("a short test");
     dead_since.store(since, Ordering::Relaxed);
     let_time_pass("long after the limit", 2 * LIMIT).await;
     let again = Harness::start(database, |_| {}).await;
-    proxy.lead_to(again.running.grpc);
+    proxy.redirect_to(again.running.grpc);
     proxy.set(Mode::Pass);
     eventually("it is watching", async || client.is_watching()).await;
     let before = seen.allowed.load(Ordering::Relaxed);
@@ -111,22 +111,22 @@ async fn cut_off(stage: &Stage, bridge: Duration) -> (Client, Proxy) {
     (client, proxy)
 }
 
-async fn an_outage_is_not_bridged_unless_asked_to(stage: Stage) {
+async fn an_outage_is_not_bridged_by_default(stage: Stage) {
     let (client, _proxy) = cut_off(&stage, Duration::ZERO).await;
     let error = client.introspect(&stage.reading()).await.expect_err("nobody knows");
     assert!(error.is_outage(), "{error:?}");
-    // What can be told off line is told.
+    // Malformed tokens are refused without a call.
     assert!(!client.introspect(&Presented::new("abc")).await.expect("an answer").is_active());
 }
 
-async fn an_outage_is_bridged_if_asked_to_and_says_so(stage: Stage) {
+async fn a_bridged_outage_is_marked_as_stale(stage: Stage) {
     let (client, proxy) = cut_off(&stage, Duration::from_secs(30)).await;
     let answer = client.introspect(&stage.reading()).await.expect("what was known");
     assert!(answer.is_allowed() && answer.is_stale());
-    // What was not asked lately is not known.
+    // A question that was not asked before the outage has no answer.
     let error = client.introspect(&Presented::new(&stage.pat)).await.expect_err("nobody knows");
     assert!(error.is_outage());
-    // What happened meanwhile is heard before anything is believed again.
+    // Changes during the outage are applied before any cached answer is used again.
     stage.revoke_key().await;
     proxy.set(Mode::Pass);
     eventually("it is watching", async || client.is_watching()).await;
@@ -134,7 +134,7 @@ async fn an_outage_is_bridged_if_asked_to_and_says_so(stage: Stage) {
     assert!(!answer.is_allowed() && !answer.is_stale());
 }
 
-async fn a_caller_that_is_revoked_is_told_nothing_any_more(stage: Stage) {
+async fn a_revoked_caller_gets_no_more_answers(stage: Stage) {
     use sophic_auth::grpc::pb::RevokeCallerRequest;
     use sophic_auth::model::Permission;
     let token = caller_token(&stage.h, "shortlived", &[Permission::Introspect]).await;
@@ -160,7 +160,7 @@ async fn a_watch_that_resumes_in_time_keeps_what_is_remembered(stage: Stage) {
         assert!(client.introspect_cached(&stage.reading()).is_some(), "round {round}");
     }
     assert_eq!(counters.drops.load(Ordering::Relaxed), drops);
-    // What happens while it is away is heard when it is back.
+    // Changes during the interruption arrive when the stream resumes.
     proxy.set(Mode::Refuse);
     proxy.cut();
     stage.revoke_key().await;
@@ -181,12 +181,12 @@ async fn a_watch_that_resumes_far_behind_drops_nothing(stage: Stage) {
     let (drops, ups) = (count(&counters.drops), count(&counters.watch_ups));
     proxy.set(Mode::Refuse);
     proxy.cut();
-    // More than three responses tell, and of that which it remembers at the very end.
+    // The changes take more than three responses. The last one contains that of the cached answer.
     many_users(&stage.h, "away", 3_500).await;
     stage.revoke_key().await;
     // As after a restart.
     let other = stage.h.another(|_| {}).await;
-    proxy.lead_to(other.running.grpc);
+    proxy.redirect_to(other.running.grpc);
     proxy.set(Mode::Pass);
     eventually("it watches again", async || count(&counters.watch_ups) > ups).await;
     eventually("it is refused", async || {

@@ -1,4 +1,4 @@
-//! What comes from memory costs no call, and many who ask the same cost one.
+//! Cached answers take no call, and concurrent requests with the same question share one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,9 +14,9 @@ use crate::waits::{eventually, within};
 
 on_every_store! {
     a_thousand_first_uses_at_once_make_one_call,
-    who_goes_away_leaves_the_call_to_the_others,
+    a_cancelled_request_leaves_the_call_to_the_others,
     an_unknown_token_is_remembered,
-    what_is_asked_for_fresh_or_later_is_asked,
+    a_fresh_answer_and_one_of_a_later_revision_take_a_call,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,8 +34,8 @@ async fn a_million_answers_from_memory_make_no_call() {
         }
     })
     .await;
-    // The answer's own lifetime of a minute may have passed meanwhile, and on a busy machine a checkpoint may have come too
-    // late: but for that each was a hit.
+    // The answer's lifetime of a minute may have ended meanwhile, and on a busy machine a checkpoint may have arrived
+    // too late. Apart from that, every request was a hit.
     let made = calls(&counters) - before;
     assert_eq!(asked, 1_000_000 + made);
     let renewed = counters.drops.load(Ordering::Relaxed) + 5;
@@ -59,7 +59,7 @@ async fn a_thousand_first_uses_at_once_make_one_call(stage: Stage) {
     assert_eq!(calls(&counters) - before, 1);
 }
 
-async fn who_goes_away_leaves_the_call_to_the_others(stage: Stage) {
+async fn a_cancelled_request_leaves_the_call_to_the_others(stage: Stage) {
     let proxy = Proxy::start(stage.h.running.grpc).await;
     let counters = Arc::new(Counters::default());
     let client = Client::builder(proxy.url())
@@ -86,7 +86,7 @@ async fn who_goes_away_leaves_the_call_to_the_others(stage: Stage) {
             if joined() {
                 break;
             }
-            // A checkpoint that was on its way came in between, so it began a call of its own: the next may join that.
+            // A checkpoint arrived in between, so this request started a new call. The next request may join that one.
             first = next;
         }
     })
@@ -115,7 +115,7 @@ async fn an_unknown_token_is_remembered(stage: Stage) {
     assert_eq!(calls(&counters), before);
 }
 
-async fn what_is_asked_for_fresh_or_later_is_asked(stage: Stage) {
+async fn a_fresh_answer_and_one_of_a_later_revision_take_a_call(stage: Stage) {
     let (client, counters) = stage.client().await;
     let presented = stage.reading();
     let answer = remembered(&client, &presented).await;
@@ -127,7 +127,7 @@ async fn what_is_asked_for_fresh_or_later_is_asked(stage: Stage) {
     stage.root.put_workspace("later").await;
     let revision = stage.root.introspect(&stage.key, "", &[]).await.revision;
     let later = presented.at_least_revision(revision);
-    // It waits for no checkpoint: either one has told that nothing changed, or it asks.
+    // It does not wait for a checkpoint. Either one has already shown that nothing changed, or the client makes a call.
     let answer = client.introspect(&later).await.expect("an answer");
     assert!(answer.is_allowed());
 }

@@ -21,28 +21,28 @@ use crate::faces::table::{Face, HERE, Row, Told, compare, names, one_of_each, ru
 use crate::stores::on_every_store;
 
 on_every_store! {
-    every_row_has_the_same_verdict_through_the_client,
-    every_row_has_the_same_verdict_through_the_layers,
+    every_row_has_the_same_decision_through_the_client,
+    every_row_has_the_same_decision_through_the_layers,
 }
 
-async fn every_row_has_the_same_verdict_through_the_client(scene: Scene) {
+async fn every_row_has_the_same_decision_through_the_client(scene: Scene) {
     let rows = scene.rows().await;
     let plain = builder(&scene).without_cache().build().expect("a client");
     run(&Asking("the client", plain.clone()), &rows, rows.len()).await;
     batch(&plain, &rows).await;
-    // Once asked, once remembered.
+    // The first answer takes a call, the second is cached.
     let (client, _) = watching(builder(&scene)).await;
     for turn in ["the client, first", "the client, from memory"] {
         run(&Asking(turn, client.clone()), &rows, rows.len()).await;
     }
 }
 
-async fn every_row_has_the_same_verdict_through_the_layers(scene: Scene) {
+async fn every_row_has_the_same_decision_through_the_layers(scene: Scene) {
     let rows = scene.rows().await;
     let (client, _) = watching(builder(&scene)).await;
     let http = HttpLayer(app(&AuthLayer::http(client.clone()), &rows).await);
     let grpc = GrpcLayer(layer_grpc::serve(&client, true).await);
-    // Once asked, once remembered.
+    // The first answer takes a call, the second is cached.
     for _ in 0..2 {
         run(&http, &rows, 60).await;
         run(&grpc, &rows, 30).await;
@@ -50,7 +50,7 @@ async fn every_row_has_the_same_verdict_through_the_layers(scene: Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_row_has_the_same_verdict_through_the_example_gateway() {
+async fn every_row_has_the_same_decision_through_the_example_gateway() {
     let scene = Scene::on_sqlite().await;
     let rows = scene.rows().await;
     let gateway = Gateway::start(&scene.h.running.grpc_url(), &scene.caller_token).await;
@@ -58,7 +58,7 @@ async fn every_row_has_the_same_verdict_through_the_example_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_verdict_is_the_same_in_other_languages() {
+async fn every_row_has_the_same_decision_in_other_languages() {
     let scene = Scene::on_sqlite().await;
     let rows = one_of_each(&scene.rows().await);
     for language in [Language::python(), Language::node()] {
@@ -123,7 +123,7 @@ impl Face for Asking {
     }
 }
 
-/// All of them in one call.
+/// Checks all rows in one call.
 async fn batch(client: &Client, rows: &[Row]) {
     let asked: Vec<_> = rows.iter().map(presented).collect();
     let answers = client.introspect_batch(&asked).await.expect("answers");
@@ -133,12 +133,12 @@ async fn batch(client: &Client, rows: &[Row]) {
     }
 }
 
-/// The client of a layer is on this machine.
+/// Whether the row can be tested through a layer, whose client's address is always loopback.
 fn reaches_a_layer(row: &Row) -> bool {
     row.fits_a_header() && row.client_ip == HERE
 }
 
-/// What a problem and its challenge say.
+/// Reads the answer from a problem body and its challenge.
 fn refusal(answer: &Answer) -> Told {
     let problem = answer.json();
     let missing = problem["missing_scopes"].as_array();
@@ -152,7 +152,7 @@ fn refusal(answer: &Answer) -> Told {
     }
 }
 
-/// An application with an endpoint for each set of scopes of the rows.
+/// Serves an application with an endpoint for each set of scopes of the rows.
 async fn app(auth: &AuthLayer, rows: &[Row]) -> SocketAddr {
     let mut app = Router::new();
     let mut paths = std::collections::BTreeSet::new();
@@ -194,7 +194,7 @@ impl Face for GrpcLayer {
         "the layer of a tonic service".to_owned()
     }
 
-    /// One of its methods is for readers, and one for those who capture.
+    /// One of its methods requires `read`, and one `capture`.
     fn can_ask(&self, row: &Row) -> bool {
         reaches_a_layer(row) && matches!(row.scopes, [Scope::Read | Scope::Capture])
     }
@@ -235,7 +235,7 @@ impl Face for Gateway {
         "the example gateway".to_owned()
     }
 
-    /// It has an endpoint for readers, and one for those who capture.
+    /// It has an endpoint that requires `read`, and one that requires `capture`.
     fn can_ask(&self, row: &Row) -> bool {
         reaches_a_layer(row) && matches!(row.scopes, [Scope::Read | Scope::Capture])
     }
@@ -249,7 +249,7 @@ impl Face for Gateway {
             }
         };
         if row.denial.is_none() {
-            // What is captured is made.
+            // A capture creates a document.
             assert!([200, 201].contains(&answer.status), "{row:?}: {answer:?}");
             return Told { status: 200, ..Told::default() };
         }

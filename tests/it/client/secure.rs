@@ -1,4 +1,4 @@
-//! The client over TLS: whom it believes, and a certificate of its own in place of a token.
+//! The client over TLS: the CAs that it trusts, and a client certificate in place of a token.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn issuer() -> Issuer {
     CertifiedIssuer::self_signed(params, key).expect("an authority")
 }
 
-/// A certificate for this name, and its key.
+/// Issues a certificate for this name, and returns it with its key.
 fn issue(issuer: &Issuer, name: SanType) -> (String, String) {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.subject_alt_names = vec![name];
@@ -30,7 +30,7 @@ fn issue(issuer: &Issuer, name: SanType) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_says_who_calls_and_a_ca_whom_to_believe() {
+async fn a_client_authenticates_with_a_certificate_and_trusts_its_ca() {
     const SAN: &str = "spiffe://sophic/gateway";
     let (issuer, folder) = (issuer(), tempfile::tempdir().expect("a folder"));
     let path = |name: &str| folder.path().join(name);
@@ -65,7 +65,7 @@ async fn a_certificate_says_who_calls_and_a_ca_whom_to_believe() {
     let answer = client.introspect(&Presented::new(NOBODYS_KEY)).await.expect("an answer");
     assert_eq!(answer.denial(), Some(Denial::TokenUnknown));
 
-    // Nobody's certificate, and a server that nobody vouches for.
+    // A client certificate that no caller has, and a server whose CA the client does not trust.
     let nobody = Client::builder(running.grpc_url())
         .ca_certificate(issuer.pem())
         .caller_token(STRANGER)

@@ -1,4 +1,5 @@
-//! What these tests play on: two workspaces, a user who is a member of one and a viewer in the other, a key, a token.
+//! Fixture of these tests: two workspaces, a user who is a member of one and a viewer in the other, a key, and a
+//! personal access token.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,23 +15,23 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture};
-use crate::waits::{eventually, found, within};
+use crate::waits::{eventually, eventually_some, within};
 
-/// A well-formed service token that is nobody's, and a key that is nobody's.
+/// A well-formed service token and a well-formed key that do not exist.
 pub(super) const STRANGER: &str = "sophic_svc_0123456789ABCDEFGHIJKLMNOPQRSTUV10ECNS";
 pub(super) const NOBODYS_KEY: &str = "sophic_key_000000000000000000000000000000000DipdL";
 
-/// A server with somebody on it.
+/// A server with this fixture.
 pub(super) struct Stage {
     pub(super) h: Harness,
-    /// Who may do everything.
+    /// A caller with every permission.
     pub(super) root: Actor,
-    /// The token of a caller that introspects.
+    /// Token of a caller that may introspect.
     pub(super) caller_token: String,
-    /// Of the workspace acme: read.
+    /// A key of the workspace acme, with the scope `read`.
     pub(super) key: String,
     pub(super) key_id: String,
-    /// Ada's: read and capture.
+    /// A personal access token of Ada, with the scopes `read` and `capture`.
     pub(super) pat: String,
 }
 
@@ -58,17 +59,17 @@ impl Stage {
         Self { h, root, caller_token, key: key.token, key_id, pat }
     }
 
-    /// How a client of this server is set up.
+    /// Returns a builder for a client of this server.
     pub(super) fn builder(&self) -> Builder {
         Client::builder(self.h.running.grpc_url()).caller_token(self.caller_token.clone())
     }
 
-    /// A client that is answered for, and what it counts.
+    /// Returns a client that follows changes, and its counters.
     pub(super) async fn client(&self) -> (Client, Arc<Counters>) {
         watching(self.builder()).await
     }
 
-    /// What a reader asks of the key.
+    /// Returns the question whether the key may read.
     pub(super) fn reading(&self) -> Presented<'_> {
         Presented::new(&self.key).requiring(Scopes::READ)
     }
@@ -78,13 +79,13 @@ impl Stage {
     }
 }
 
-/// Ends a credential.
+/// Revokes a credential.
 pub(super) async fn revoke(actor: &Actor, credential: Credential) {
     let request = RevokeRequest { credential: Some(credential), ..Default::default() };
     actor.auth().revoke(request).await.expect("it is revoked");
 }
 
-/// The token of a new caller.
+/// Creates a caller and returns its token.
 pub(super) async fn caller_token(h: &Harness, name: &str, permissions: &[Permission]) -> String {
     let request = CreateCaller {
         name: name.to_owned(),
@@ -96,7 +97,7 @@ pub(super) async fn caller_token(h: &Harness, name: &str, permissions: &[Permiss
     token.expect("it has a token").expose().to_owned()
 }
 
-/// A client that counts, once it follows what changes.
+/// Returns a client with counters, once it follows changes.
 pub(super) async fn watching(builder: Builder) -> (Client, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let client = builder.observer(counters.clone()).build().expect("a client");
@@ -104,12 +105,12 @@ pub(super) async fn watching(builder: Builder) -> (Client, Arc<Counters>) {
     (client, counters)
 }
 
-/// Calls of the service made so far.
+/// Returns the number of calls so far.
 pub(super) fn calls(counters: &Counters) -> u64 {
     counters.calls.load(Ordering::Relaxed)
 }
 
-/// An answer from memory: asked for until it is there.
+/// Introspects until the cache answers, and returns that answer.
 pub(super) async fn remembered(client: &Client, presented: &Presented<'_>) -> Introspection {
     within("an answer from memory", async {
         loop {
@@ -123,12 +124,12 @@ pub(super) async fn remembered(client: &Client, presented: &Presented<'_>) -> In
     .await
 }
 
-/// An answer, asked for until there is one.
+/// Introspects until there is an answer.
 pub(super) async fn answered(client: &Client, presented: &Presented<'_>) -> Introspection {
-    found("an answer", async || client.introspect(presented).await.ok()).await
+    eventually_some("an answer", async || client.introspect(presented).await.ok()).await
 }
 
-/// Serves an axum application on a port of its own.
+/// Serves an axum application on a free port.
 pub(super) async fn serve(app: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
@@ -138,7 +139,7 @@ pub(super) async fn serve(app: axum::Router) -> SocketAddr {
     address
 }
 
-/// An answer of HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -147,7 +148,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header; empty if it is not there.
+    /// Returns the value of a header. Empty if it is missing.
     pub(super) fn header(&self, name: &str) -> &str {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
@@ -158,7 +159,7 @@ impl Answer {
     }
 }
 
-/// Sends a request to the byte: its first line, its headers, its body.
+/// Sends exactly these bytes as a request: its first line, its headers, its body.
 pub(super) async fn send(
     to: SocketAddr,
     line: &str,
@@ -181,7 +182,7 @@ pub(super) async fn send(
     Answer { status: status.expect("a status"), head: head.to_owned(), body: body.to_owned() }
 }
 
-/// The header of a bearer.
+/// Returns an `authorization` header with this token.
 pub(super) fn bearer(token: &str) -> Vec<u8> {
     format!("Bearer {token}").into_bytes()
 }

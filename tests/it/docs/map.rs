@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md is true: each path, module, test and name in it is looked up, and each room of the house has a section.
+//! ARCHITECTURE.md is true: every path, module, test and name in it exists, and every room has a section.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,15 @@ use crate::house::{ROOMS, sources};
 
 const MAP: &str = "ARCHITECTURE.md";
 
-/// The pages that name tests.
+/// Pages that name tests.
 const OF_THE_CODE: [&str; 4] = [MAP, "CONTRIBUTING.md", "docs/protocol.md", "docs/query-plans.md"];
 
-/// Whether a folder of the root is made by tools.
+/// Whether tools create this folder of the root.
 fn is_made(name: &str) -> bool {
     name == "target" || name.starts_with('.')
 }
 
-/// What stands between backticks, outside of blocks of code.
+/// Returns the texts between backticks outside code blocks.
 fn words(text: &str) -> Vec<String> {
     let mut in_block = false;
     let prose = text.lines().filter(|line| {
@@ -32,7 +32,7 @@ fn is_path(word: &str) -> bool {
     !word.contains([' ', '*', '<', ':']) && ending.iter().any(|ending| word.ends_with(ending))
 }
 
-/// Module paths and names: `store::lineage`, `Service::run`, `decide!`, `WriteTx`.
+/// Whether a word is a module path or a name: `store::lineage`, `Service::run`, `decide!`, `WriteTx`.
 fn is_name(word: &str) -> bool {
     let word = word.trim_end_matches('!');
     let named = word.contains("::") || word.contains('_') || word.starts_with(char::is_uppercase);
@@ -69,7 +69,7 @@ fn every_step_names_what_is_in_its_file() {
     assert!(steps >= 10, "{steps}");
 }
 
-/// The files that a module may be, in the program, its tests and the client.
+/// Returns the files in which a module may be, in the program, its tests and the client.
 fn modules(segments: &[&str]) -> Vec<PathBuf> {
     let path = segments.join("/");
     let above = ["src", "tests/it", "client/src"].map(|above| root().join(above));
@@ -79,7 +79,7 @@ fn modules(segments: &[&str]) -> Vec<PathBuf> {
     files.filter(|file| file.is_file()).collect()
 }
 
-/// Whether `a::b::c` is a module, or what a module declares.
+/// Whether `a::b::c` is a module, or an item that the module `a::b` declares.
 fn is_declared(segments: &[&str]) -> bool {
     let (last, above) = segments.split_last().expect("a word has a segment");
     let declares = |file: PathBuf| {

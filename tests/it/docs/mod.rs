@@ -1,5 +1,5 @@
-//! The pages are current: tables that are made from the code stand in them as the code makes them, links lead somewhere,
-//! and figures are those of the benchmark. `UPDATE=1 cargo test --test it docs` writes the tables.
+//! The pages are current: generated tables match the code, links have targets, and figures come from the benchmark.
+//! `UPDATE=1 cargo test --test it docs` rewrites the tables.
 
 mod map;
 mod tables;
@@ -7,10 +7,10 @@ mod tables;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What makes the text of a block.
+/// Generator of the text of a block.
 type Block = fn() -> String;
 
-/// Every generated block: its page, its name, and what makes it.
+/// Every generated block: its page, its name, and its generator.
 const BLOCKS: [(&str, &str, Block); 8] = [
     ("ARCHITECTURE.md", "rooms", tables::rooms),
     ("README.md", "benchmark", tables::benchmark),
@@ -22,7 +22,7 @@ const BLOCKS: [(&str, &str, Block); 8] = [
     ("docs/flags.md", "flags", tables::flags),
 ];
 
-/// Lines that the README may have.
+/// Most lines of the README.
 const README_LINES_MAX: usize = 120;
 
 fn root() -> PathBuf {
@@ -33,7 +33,7 @@ fn read(page: &str) -> String {
     std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
 }
 
-/// Every page that a reader may open, by its path from the root.
+/// Returns the path of every page from the root.
 fn pages() -> Vec<String> {
     let mut pages = Vec::new();
     for folder in ["", "docs", "benches"] {
@@ -48,7 +48,7 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// The page with this block replaced.
+/// Returns the page with this block replaced.
 fn with_block(page: &str, text: &str, name: &str, block: &str) -> String {
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end of generated -->");
     let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{page} has no {begin}"));
@@ -63,7 +63,7 @@ fn every_generated_table_is_current() {
         let text = read(page);
         let fresh = with_block(page, &text, name, &block());
         if text != fresh && std::env::var_os("UPDATE").is_some() {
-            // Whole or not at all: other tests read the page meanwhile.
+            // Replaced atomically, because other tests read the page meanwhile.
             let whole = root().join(format!("{page}.new"));
             std::fs::write(&whole, fresh).expect("it can be written");
             std::fs::rename(&whole, root().join(page)).expect("it can be replaced");
@@ -95,7 +95,7 @@ fn the_decision_table_names_every_denial_with_its_status() {
     }
 }
 
-/// The anchors that GitHub makes of a page's headings.
+/// Returns the anchors that GitHub creates for a page's headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {

@@ -1,4 +1,4 @@
-//! The tables of the pages, made from the command line, the protocol, the error table and the benchmark's results.
+//! The tables of the pages, generated from the command line, the protocol, the error table and the benchmark results.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use sophic_auth::service::{Reason, Rpc};
 use super::read;
 use crate::house::ROOMS;
 
-/// A table of Markdown. Rows whose cells are all empty are left out.
+/// Formats a Markdown table.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head: Vec<_> = head.iter().map(|&cell| cell.to_owned()).collect();
@@ -32,7 +32,7 @@ fn code(word: &str) -> String {
 
 // ---- the command line
 
-/// The default that a help text names at its end, where clap has none, and the help without it.
+/// Splits a help text from the default that it names at its end, for flags that have none in clap.
 fn help_and_default(arg: &Arg) -> (String, String) {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let values = arg.get_default_values();
@@ -46,7 +46,7 @@ fn help_and_default(arg: &Arg) -> (String, String) {
     }
 }
 
-/// The flags and positional arguments of one command, each with its variable and default.
+/// Returns the table of a command's flags and positional arguments, with variables and defaults.
 fn arguments<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
     let arguments: Vec<_> =
         arguments.filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())).collect();
@@ -74,13 +74,13 @@ fn arguments<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
     table(&["flag", "variable", "default", "what it does"], rows)
 }
 
-/// Flags that go with every command.
+/// Returns the flags that every command accepts.
 pub(super) fn global_flags() -> String {
     let command = cli::command();
     arguments(command.get_arguments().filter(|arg| arg.is_global_set()))
 }
 
-/// Flags of each command.
+/// Returns the flags of each command.
 pub(super) fn flags() -> String {
     let mut text = String::new();
     for command in cli::command().get_subcommands() {
@@ -105,7 +105,7 @@ fn describe(above: &str, command: &Command, text: &mut String) {
 
 // ---- errors
 
-/// The name of a gRPC status as the specification spells it: `NOT_FOUND` of `NotFound`.
+/// Returns the name of a gRPC status as the specification spells it: `NOT_FOUND` for `NotFound`.
 fn status_name(code: tonic::Code) -> String {
     let mut name = String::new();
     for c in format!("{code:?}").chars() {
@@ -117,7 +117,7 @@ fn status_name(code: tonic::Code) -> String {
     name
 }
 
-/// Every reason with its status on each face, reasons of one status together.
+/// Returns every reason with its status on each face, grouped by status.
 pub(super) fn reasons() -> String {
     let mut reasons = Reason::ALL.to_vec();
     reasons.sort_by_key(|reason| grpc::code(reason.kind()) as i32);
@@ -134,7 +134,7 @@ pub(super) fn reasons() -> String {
     table(&["reason", "gRPC", "HTTP, and `error` for OAuth", "exit code", "what it says"], rows)
 }
 
-/// Every reason that only the command line has.
+/// Returns every reason that only the command line has.
 pub(super) fn commands() -> String {
     let rows = cli::COMMAND_REASONS.into_iter().map(|reason| {
         let exit = reason.exit_code.map_or("128 + signal".to_owned(), |exit| exit.to_string());
@@ -153,7 +153,7 @@ fn protocol() -> Vec<FileDescriptorProto> {
     compiler.file_descriptor_set().file
 }
 
-/// The first sentence of an RPC's comment.
+/// Returns the first sentence of an RPC's comment.
 fn summary(file: &FileDescriptorProto, service: i32, method: i32) -> String {
     let path = [6, service, 2, method];
     let info = file.source_code_info.as_ref().expect("comments are kept");
@@ -175,7 +175,7 @@ fn listed(any: &[Permission]) -> String {
     names(any.iter().copied().collect())
 }
 
-/// Who may call the RPC at this path.
+/// Returns the permissions that allow the RPC at this path.
 fn permission(path: &str) -> String {
     let rpc = Rpc::from_path(path).unwrap_or_else(|| panic!("{path} has no row"));
     match rpc.row().rule {
@@ -201,7 +201,7 @@ fn permission(path: &str) -> String {
     }
 }
 
-/// Every RPC with its permission.
+/// Returns every RPC with its permissions.
 pub(super) fn rpcs() -> String {
     let mut text = String::new();
     for file in protocol().iter().filter(|file| file.package() == "sophic.auth.v1") {
@@ -230,7 +230,7 @@ const QUOTED: [&str; 7] = [
     "memory for each cached entry, 1,000,000 of them",
 ];
 
-/// The quoted rows, with the median of each.
+/// Returns the quoted rows with their medians.
 pub(super) fn benchmark() -> String {
     let results = read("benches/RESULTS.md");
     let rows: Vec<Vec<_>> = results
@@ -241,14 +241,14 @@ pub(super) fn benchmark() -> String {
     let quoted = QUOTED.map(|what| {
         let row = rows.iter().find(|row| row.len() > 4 && row[1] == what);
         let row = row.unwrap_or_else(|| panic!("benches/RESULTS.md has no row {what:?}"));
-        // A ratio has no unit: the fifth cell is then its goal.
+        // A ratio has no unit, so the fifth cell is its goal.
         let unit = if row.len() > 7 { row[5].as_str() } else { "" };
         vec![what.to_owned(), format!("{} {unit}", row[3]).trim().to_owned()]
     });
     table(&["row of [benches/RESULTS.md](benches/RESULTS.md)", "median"], quoted)
 }
 
-/// The decision table, as `docs/decisions.md` has it.
+/// Returns the decision table of `docs/decisions.md`.
 pub(super) fn decision() -> String {
     let page = read("docs/decisions.md");
     let rows = page.lines().skip_while(|line| !line.starts_with("| # |"));
@@ -257,7 +257,7 @@ pub(super) fn decision() -> String {
 
 // ---- the map
 
-/// Each room of `src`, the topmost first, and the rooms that it may name.
+/// Returns each room of `src`, the topmost first, with the rooms that it may name.
 pub(super) fn rooms() -> String {
     let rows = ROOMS.iter().rev().filter(|(name, _)| !["lib", "main"].contains(name));
     let rows = rows.map(|(name, below)| {

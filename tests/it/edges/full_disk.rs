@@ -32,7 +32,7 @@ async fn sqlite_resumes_writing_once_there_is_space() {
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
     let mut server = KilledOnDrop(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
-    let line = waits::line(server.0.id(), &mut std::io::BufReader::new(out));
+    let line = waits::read_line(server.0.id(), &mut std::io::BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let (grpc, http) = (urls["grpc"].as_str().expect("a URL"), urls["http"].as_str().expect("one"));
     // The path of that file system from outside the namespace.

@@ -25,7 +25,7 @@ impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         // The process has been killed, so this wait ends.
-        waits::end(&mut self.0);
+        waits::wait_for_exit(&mut self.0);
     }
 }
 

@@ -24,7 +24,7 @@ async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
-    let line = waits::line(server.0.id(), &mut BufReader::new(out));
+    let line = waits::read_line(server.0.id(), &mut BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let remote = Remote::connect(urls["grpc"].as_str().expect("a URL"), &token).await;
     for _ in 0..REQUESTS {
@@ -40,7 +40,7 @@ async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
     });
     remote.is_active("nobody's").await.expect("an answer");
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");
-    assert_eq!(waits::end(&mut server.0).code(), Some(0));
+    assert_eq!(waits::wait_for_exit(&mut server.0).code(), Some(0));
     let text = reader.join().expect("it reads").expect("UTF-8");
     let lost = text.lines().find(|line| line.contains("lines of the log were lost"));
     let lost: serde_json::Value = serde_json::from_str(lost.expect("it says so")).expect("JSON");
@@ -55,11 +55,11 @@ async fn the_last_lines_are_written_before_the_end(p: Program) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
-    waits::line(server.0.id(), &mut BufReader::new(out));
+    waits::read_line(server.0.id(), &mut BufReader::new(out));
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");
     let mut text = String::new();
     let mut log = server.0.stderr.take().expect("its log");
-    waits::of_process("its log ends", server.0.id(), || log.read_to_string(&mut text))
+    waits::while_child_runs("its log ends", server.0.id(), || log.read_to_string(&mut text))
         .expect("UTF-8");
     assert!(text.lines().last().expect("a line").contains("stopped"), "{text}");
 }

@@ -223,7 +223,7 @@ async fn interrupted(p: Program) {
         })
         .await;
         kill_process(Pid::from_child(&export.0), signal).expect("it is there");
-        assert_eq!(waits::end(&mut export.0).code(), Some(code), "{signal:?}");
+        assert_eq!(waits::wait_for_exit(&mut export.0).code(), Some(code), "{signal:?}");
         assert_eq!(entries(), 0, "{signal:?}");
     }
 }
@@ -266,12 +266,13 @@ async fn shown_first(p: Program) {
     .await;
     kill_process(Pid::from_child(&create.0), Signal::INT).expect("it is there");
     let err = create.0.stderr.take().expect("its errors");
-    let said = waits::line(create.0.id(), &mut BufReader::new(err));
+    let said = waits::read_line(create.0.id(), &mut BufReader::new(err));
     assert!(said.contains("once it is shown"), "{said}");
     sqlx::raw_sql("ROLLBACK").execute(&mut held).await.expect("it lets go");
     let mut token = String::new();
     let mut out = create.0.stdout.take().expect("its output");
-    waits::of_process("a token", create.0.id(), || out.read_to_string(&mut token)).expect("text");
-    waits::end(&mut create.0);
+    waits::while_child_runs("a token", create.0.id(), || out.read_to_string(&mut token))
+        .expect("text");
+    waits::wait_for_exit(&mut create.0);
     assert!(p.pipe(token.trim_end(), "introspect --scope read").ok().starts_with("ALLOWED"));
 }

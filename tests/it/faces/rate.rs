@@ -32,8 +32,8 @@ fn made_up(kind: TokenKind) -> String {
 /// The same, at a server that looks up one unknown token a second: a burst of two, and no more within a test.
 async fn strict(scene: Scene) -> Scene {
     let h = scene.h.another(|config| config.cache.unknown_rate_max = 1).await;
-    scene.h.settled(&h).await;
-    let root = scene.root.at(&h);
+    scene.h.wait_until_read_by(&h).await;
+    let root = scene.root.via(&h);
     Scene { h, root, ..scene }
 }
 

@@ -11,7 +11,7 @@ use tonic::Request;
 
 use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture as _};
-use crate::waits::{cut_short, eventually};
+use crate::waits::{drop_after, eventually};
 
 /// Number of calls of each kind.
 const CALLS: u64 = 300;
@@ -42,8 +42,8 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
         first.create_key(with_timeout_micros(create.clone(), micros)),
         second.revoke(with_timeout_micros(revoke, micros)),
         third.introspect(with_timeout_micros(ask.clone(), micros)),
-        cut_short(going, fourth.create_key(create)),
-        cut_short(going, fifth.introspect(ask)),
+        drop_after(going, fourth.create_key(create)),
+        drop_after(going, fifth.introspect(ask)),
     );
 }
 

@@ -14,7 +14,7 @@ use super::site::{program, tolerating_faults, with_deadline};
 use crate::cli::program::{Serving, run};
 use crate::harness::Actor;
 use crate::proxy::Proxy;
-use crate::waits::{eventually, found, let_time_pass, within};
+use crate::waits::{eventually, eventually_some, let_time_pass, within};
 
 /// Number of introspections in a row, for one key at one server.
 const ASKS: usize = 10;
@@ -82,7 +82,7 @@ impl Failover {
     }
 
     fn root(&self, server: usize) -> Actor {
-        Actor::over(self.servers[server].1.clone(), &self.token)
+        Actor::new(self.servers[server].1.clone(), &self.token)
     }
 
     /// Introspects a key at a server. Returns `None` if the server cannot answer.
@@ -114,7 +114,7 @@ impl Failover {
 
     /// Creates a key at a server, retrying as long as it takes.
     async fn create(&self, server: usize) -> String {
-        found("a key is made", async || {
+        eventually_some("a key is made", async || {
             let request = CreateKeyRequest {
                 workspace: "acme".to_owned(),
                 name: "ci".to_owned(),
@@ -152,7 +152,7 @@ impl Failover {
     async fn alternate_primaries(&self, work: impl Future<Output = ()>) {
         let astray = async {
             for target in [self.old, self.new].into_iter().cycle() {
-                self.proxy.lead_to(target);
+                self.proxy.redirect_to(target);
                 self.proxy.cut();
                 let_time_pass("connections are made there for a while", Duration::from_millis(200))
                     .await;
@@ -187,7 +187,7 @@ async fn a_failover_brings_no_revoked_token_back() {
     f.until(&keys[0], BOTH, false).await;
 
     // Existing connections stay where they are. New ones lead to the new primary.
-    f.proxy.lead_to(f.new);
+    f.proxy.redirect_to(f.new);
     f.until(live, OLD_ONLY, true).await;
     f.until(&keys[0], OLD_ONLY, false).await;
     let made = f.create(OLD_ONLY).await;
@@ -204,7 +204,7 @@ async fn a_failover_brings_no_revoked_token_back() {
         }
     })
     .await;
-    f.proxy.lead_to(f.new);
+    f.proxy.redirect_to(f.new);
     f.until(live, OLD_ONLY, true).await;
     for key in keys {
         f.until(key, OLD_ONLY, false).await;

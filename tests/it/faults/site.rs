@@ -20,7 +20,7 @@ use tonic::{Code, Request, Status};
 use super::history::{Event, History, Span};
 use crate::cli::program::{Serving, command, run};
 use crate::harness::Actor;
-use crate::waits::{cut_short, eventually, found, let_time_pass, within};
+use crate::waits::{drop_after, eventually, eventually_some, let_time_pass, within};
 
 /// The shortest lease that is allowed.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -119,7 +119,7 @@ impl Site {
 
     /// Returns a client with every permission at this server.
     pub(super) fn root(&self, server: usize) -> Actor {
-        Actor::over(self.channels.read()[server].clone(), &self.token)
+        Actor::new(self.channels.read()[server].clone(), &self.token)
     }
 
     /// Waits until this many more revocations have returned.
@@ -276,7 +276,7 @@ impl Site {
 
     /// After the faults: creates a key and revokes it.
     pub(super) async fn revoke_one_more(&self) {
-        let key = found("a key is made", async || self.create(0).await).await;
+        let key = eventually_some("a key is made", async || self.create(0).await).await;
         eventually("it is revoked", async || self.revoke(&key, 0).await).await;
     }
 
@@ -286,7 +286,9 @@ impl Site {
         for key in all {
             let mut said = Vec::new();
             for server in 0..self.servers() {
-                said.push(found("an answer", async || self.ask(&key, server).await).await);
+                said.push(
+                    eventually_some("an answer", async || self.ask(&key, server).await).await,
+                );
             }
             assert!(said.iter().all(|active| *active == said[0]), "{}: {said:?}", key.0);
         }
@@ -304,7 +306,7 @@ pub(super) async fn tolerating_faults<T>(
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     let late = || Status::deadline_exceeded("nobody answered");
-    let outcome = cut_short(DEADLINE + LEASE, call).await.ok_or_else(late)?;
+    let outcome = drop_after(DEADLINE + LEASE, call).await.ok_or_else(late)?;
     if let Err(status) = &outcome {
         let fault = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted];
         // tonic's codes for a connection that broke during the call, and for its own timeout.

@@ -92,7 +92,7 @@ async fn the_silence_of_a_dead_replica_is_counted_across_calls_and_servers(h: Ha
     dead_replica(&h, 7).await;
     assert_pending(revoke(&root, &id).await);
     // The other server has watched the row for as long, although no call waited there.
-    let there = root.at(&other);
+    let there = root.via(&other);
     revoke_until_done(&[&there, &root], &id).await;
     assert_eq!(there.introspect(&key.token, "acme", &[]).await.denial(), Denial::TokenRevoked);
 }
@@ -253,7 +253,7 @@ mod notified {
         let other = h.another(|_| {}).await;
         let root = h.root().await;
         root.put_workspace("acme").await;
-        let servers = [root.at(&h), root.at(&other)];
+        let servers = [root.via(&h), root.via(&other)];
         let mut forgers = tokio::task::JoinSet::new();
         for _ in 0..2 {
             forgers.spawn(forge(h.database.url()));

@@ -14,7 +14,7 @@ use super::refusal::{fields, refused};
 use super::retried::{brief, freeze};
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
-use crate::waits::{found, within};
+use crate::waits::{eventually_some, within};
 
 on_every_store! {
     a_caller_rotates_itself_and_its_old_token_works_for_ten_minutes,
@@ -79,12 +79,12 @@ async fn a_caller_rotates_itself_and_its_old_token_works_for_ten_minutes(h: Harn
 async fn at_the_end_of_the_overlap_the_old_token_is_refused_on_the_open_connection_too(h: Harness) {
     let other = h.another(|_| {}).await;
     let gateway = service(&h).await;
-    let there = gateway.at(&other);
+    let there = gateway.via(&other);
     let rotated = rotate(&gateway, of("gateway", 2)).await.expect("it may");
     let end = rotated.caller.expect("a caller").previous_token_expire_time.expect("it has an end");
     let end = SystemTime::try_from(end).expect("a time");
     for actor in [&gateway, &there] {
-        let refusal = found("the old token is refused", async || {
+        let refusal = eventually_some("the old token is refused", async || {
             let asked = SystemTime::now();
             let outcome = calls(actor).await;
             assert!(outcome.is_err() || asked < end, "it is accepted after its end");
@@ -120,7 +120,7 @@ async fn a_watch_by_the_old_token_ends_with_the_overlap(h: Harness) {
 async fn without_an_overlap_every_server_refuses_the_old_token(h: Harness) {
     let other = h.another(|_| {}).await;
     let gateway = service(&h).await;
-    let there = gateway.at(&other);
+    let there = gateway.via(&other);
     calls(&there).await.expect("it may");
     let rotated = rotate(&gateway, of("gateway", 0)).await.expect("it may");
     let caller = rotated.caller.expect("a caller");
@@ -146,10 +146,10 @@ async fn an_unconfirmed_rotation_shows_its_token_and_is_pending(h: Harness) {
         };
         // With its first token, as long as that is valid.
         let by = if overlap == 0 { h.root().await } else { gateway.clone() };
-        let first = rotate(&by.at(&here), request.clone()).await.expect("it is done");
+        let first = rotate(&by.via(&here), request.clone()).await.expect("it is done");
         assert!(first.end_pending);
         calls(&h.with_token(&first.token)).await.expect("the new one is good");
-        let again = rotate(&by.at(&here), request).await.expect("it is done");
+        let again = rotate(&by.via(&here), request).await.expect("it is done");
         assert!(again.end_pending, "asking again waits on");
         assert_eq!(refused(calls(&h.with_token(&first.token)).await), unknown());
         calls(&h.with_token(&again.token)).await.expect("the newest is good");

@@ -26,7 +26,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     let grpc = first["grpc"].as_str().expect("an address").to_owned();
     let channel = tonic::transport::Channel::from_shared(grpc).expect("a URL");
     let channel = channel.connect().await.expect("it accepts");
-    let root = h.root().await.on(channel);
+    let root = h.root().await.via_channel(channel);
     let mut secrets = vec![root.authorization().expect("a token").replace("Bearer ", "")];
     root.put_workspace("acme").await;
     root.put_user(PLAIN).await;
@@ -46,7 +46,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
             ..Default::default()
         };
         errors.push(format!("{:?}", root.auth().introspect(request).await));
-        let wrong = h.with_token(&token).on(root.channel());
+        let wrong = h.with_token(&token).via_channel(root.channel());
         let outcome = wrong.auth().introspect(IntrospectRequest::default()).await;
         errors.push(format!("{outcome:?}"));
     }
@@ -71,7 +71,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
         rustix::process::Signal::TERM,
     )
     .expect("it is told to stop");
-    assert!(waits::end(&mut serving).success());
+    assert!(waits::wait_for_exit(&mut serving).success());
     // Nor after the write-ahead log was checkpointed into the file.
     for token in &secrets {
         assert!(!found(&token[11..43], &places));
@@ -88,7 +88,7 @@ fn serve(h: &Harness, log: &Path) -> (serde_json::Value, std::process::Child) {
         .spawn()
         .expect("it starts");
     let stdout = child.stdout.take().expect("its output");
-    let line = waits::line(child.id(), &mut std::io::BufReader::new(stdout));
+    let line = waits::read_line(child.id(), &mut std::io::BufReader::new(stdout));
     (serde_json::from_str(&line).expect("JSON"), child)
 }
 

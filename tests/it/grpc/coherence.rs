@@ -36,7 +36,7 @@ async fn a_revoked_key_is_refused_at_every_server_when_revoke_returns(h: Harness
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await;
-        let servers = [&h, &others[0], &others[1]].map(|server| root.at(server));
+        let servers = [&h, &others[0], &others[1]].map(|server| root.via(server));
         for server in &servers {
             assert!(server.introspect(&key.token, "acme", &[Scope::Read]).await.allowed);
         }
@@ -56,14 +56,14 @@ async fn a_lowered_role_is_lower_at_every_server_when_put_returns(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Admin).await;
     let pat = root.create_pat("ada", &[Scope::Read, Scope::Admin], Role::Owner).await.token;
-    let there = root.at(&other);
+    let there = root.via(&other);
     for _ in 0..10 {
         assert!(there.introspect(&pat, "acme", &[Scope::Admin]).await.allowed);
         root.put_membership("acme", "ada", Role::Viewer).await;
         let answer = there.introspect(&pat, "acme", &[Scope::Admin]).await;
         assert_eq!(answer.denial(), Denial::InsufficientScope);
         root.put_membership("acme", "ada", Role::Admin).await;
-        h.settled(&other).await;
+        h.wait_until_read_by(&other).await;
     }
 }
 
@@ -74,7 +74,7 @@ async fn a_disabled_user_is_refused_at_every_server_when_put_returns(h: Harness)
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = root.at(&other);
+    let there = root.via(&other);
     assert!(there.introspect(&pat, "acme", &[Scope::Read]).await.allowed);
     let user = User {
         id: "ada".to_owned(),
@@ -96,7 +96,7 @@ async fn a_deleted_workspace_is_unknown_at_every_server_when_delete_returns(h: H
     root.put_membership("acme", "ada", Role::Member).await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = root.at(&other);
+    let there = root.via(&other);
     for token in [&key, &pat] {
         assert!(there.introspect(token, "acme", &[Scope::Read]).await.allowed);
     }
@@ -112,7 +112,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
     root.put_user("ada").await;
     root.put_membership("acme", "ada", Role::Member).await;
     let pat = root.create_pat("ada", &[Scope::Read], Role::Owner).await.token;
-    let there = root.at(&other);
+    let there = root.via(&other);
     assert!(there.introspect(&pat, "acme", &[]).await.allowed);
     assert_eq!(there.introspect(&pat, "emca", &[]).await.denial(), Denial::NotAMember);
     workspace.slug = "emca".to_owned();
@@ -125,7 +125,7 @@ async fn a_renamed_workspace_leaves_its_old_name_at_once(h: Harness) {
 async fn a_revoked_caller_is_refused_at_every_server_when_revoke_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, gateway) = (h.root().await, h.gateway().await);
-    let there = gateway.at(&other);
+    let there = gateway.via(&other);
     there.introspect("", "", &[]).await;
     let request = sophic_auth::grpc::pb::RevokeCallerRequest { caller: "gateway".to_owned() };
     root.admin().revoke_caller(request).await.expect("the caller is revoked");
@@ -140,7 +140,7 @@ async fn a_key_that_was_just_made_is_known_at_every_server(h: Harness) {
     root.put_workspace("acme").await;
     for _ in 0..20 {
         let key = root.create_key("acme", &[Scope::Read]).await.token;
-        assert!(root.at(&other).introspect(&key, "", &[]).await.allowed);
+        assert!(root.via(&other).introspect(&key, "", &[]).await.allowed);
     }
 }
 

@@ -106,7 +106,7 @@ async fn an_established_idle_channel_stays_open(h: Harness) {
 
 async fn silent_connections_do_not_block_new_ones(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let mut silent = Vec::new();
     for _ in 0..10 {
         for port in [server.running.grpc, server.running.http] {
@@ -128,7 +128,7 @@ async fn silent_connections_do_not_block_new_ones(h: Harness) {
 
 async fn unauthenticated_watches_do_not_block_new_connections(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let mut watches = Vec::new();
     for _ in 0..6 {
         let stranger = server.reconnected(&server.anonymous()).await;
@@ -145,8 +145,8 @@ async fn unauthenticated_watches_do_not_block_new_connections(h: Harness) {
 async fn unauthenticated_connections_are_closed_before_an_idle_callers(h: Harness) {
     let server = h.another(|config| config.connections_max = 4).await;
     let gateway = h.gateway().await;
-    let (channel, connections) = server.counted().await;
-    let caller = gateway.clone().on(channel);
+    let (channel, connections) = server.counting_channel().await;
+    let caller = gateway.clone().via_channel(channel);
     assert!(!caller.introspect("nobody's", "", &[]).await.active);
     let form = format!(
         "POST /oauth2/introspect HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\ncontent-length: 7\r\n\
@@ -181,7 +181,7 @@ async fn answered(stream: &mut TcpStream) {
 
 async fn a_connection_with_a_callers_requests_in_flight_is_kept(h: Harness) {
     let server = h.another(|config| config.connections_max = 2).await;
-    let follower = h.caller("follower", &[Permission::Introspect]).await.at(&server);
+    let follower = h.caller("follower", &[Permission::Introspect]).await.via(&server);
     let request = WatchRequest::default();
     let mut watch = follower.auth().watch(request).await.expect("a stream").into_inner();
     for _ in 0..8 {

@@ -85,7 +85,7 @@ async fn a_call_past_its_deadline_is_deadline_exceeded(h: Harness) {
     let status = wire::status(&h, path, frames.with("grpc-timeout", "0n")).await;
     assert_eq!(refused::<()>(Err(status)), passed);
     let hasty = h.another(|config| config.limits.request_timeout = Duration::from_nanos(1)).await;
-    let mut directory = root.at(&hasty).directory();
+    let mut directory = root.via(&hasty).directory();
     // A call may be answered before its deadline is checked.
     let outcome = within("a deadline has passed", async {
         loop {

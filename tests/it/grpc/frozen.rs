@@ -135,7 +135,7 @@ impl Had {
             required_scopes: vec![Scope::Capture.into()],
             ..Default::default()
         };
-        let answer = self.caller.at(server).auth().introspect(Request::new(request)).await;
+        let answer = self.caller.via(server).auth().introspect(Request::new(request)).await;
         answer.is_ok_and(|answer| answer.into_inner().allowed)
     }
 }
@@ -166,13 +166,13 @@ async fn no_retry_completes_while_a_frozen_server_answers_as_before(h: Harness) 
     for taken in ALL {
         all.push(Had::new(&h, &root, taken).await);
     }
-    h.settled(&frozen).await;
+    h.wait_until_read_by(&frozen).await;
     for had in &all {
         assert!(had.is_good(&frozen).await, "{:?} is in its memory", had.taken);
     }
     proxy.set(Mode::Stall);
     for server in [&here, &here, &there] {
-        for (taken, outcome) in take_all(&root.at(server)).await {
+        for (taken, outcome) in take_all(&root.via(server)).await {
             let status = outcome.expect_err("a server answers as before still");
             assert_eq!(
                 (status.code(), &*reason(&status)),

@@ -120,7 +120,7 @@ const FREE: usize = 8 << 10;
 async fn unfinished_headers_share_a_memory_limit(h: Harness) {
     let server = h.another(|config| config.handshake_timeout = 4 * PATIENCE).await;
     let (grpc, http) = (server.running.grpc, server.running.http);
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let caller = server.reconnected(&gateway).await;
     with_metadata(&caller, 0).await.expect("it is known");
     let kinds = [(grpc, unfinished(60_000)), (http, unfinished(60_000))];

@@ -201,7 +201,7 @@ async fn a_store_outage_is_reported_and_no_token_is_called_inactive() {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let token = root.create_key("acme", &[Scope::Read]).await.token;
-    database.cut_off().await;
+    database.refuse_connections().await;
     until(&h, "", ServingStatus::NotServing).await;
     for service in SERVICES {
         assert_eq!(status(&h, service).await, ServingStatus::NotServing);
@@ -213,7 +213,7 @@ async fn a_store_outage_is_reported_and_no_token_is_called_inactive() {
     let refused = root.auth().introspect(request).await.expect_err("it cannot be told");
     assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert!(refused.get_details_retry_info().is_some(), "{refused:?}");
-    database.let_in().await;
+    database.allow_connections().await;
     until(&h, "", ServingStatus::Serving).await;
     assert!(root.introspect(&token, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;

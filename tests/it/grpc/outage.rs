@@ -17,7 +17,7 @@ use super::health::{http, status, until};
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::{Database, Fixture as _};
-use crate::waits::{PATIENCE, cut_short, within};
+use crate::waits::{PATIENCE, drop_after, within};
 
 const LEASE: Duration = Duration::from_secs(1);
 /// Health service name for management.
@@ -40,13 +40,13 @@ async fn outage(grace: Duration) -> Outage {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     // Reading again after the last change puts the current state into memory.
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
-    h.database.cut_off().await;
+    h.database.refuse_connections().await;
     Outage { server, gateway, key }
 }
 
@@ -72,7 +72,7 @@ async fn without_its_store_a_server_answers_for_a_lease_and_then_is_unavailable(
     })
     .await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    outage.server.database.let_in().await;
+    outage.server.database.allow_connections().await;
     // It reconnects by itself.
     within("it finds back to its store", async {
         loop {
@@ -131,13 +131,13 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
             change(config);
         })
         .await;
-    let root = h.root().await.at(&server);
+    let root = h.root().await.via(&server);
     root.put_workspace("acme").await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     until(&server, "", ServingStatus::Serving).await;
     until(&server, MANAGEMENT, ServingStatus::Serving).await;
     // Reading after the last change puts the current state into memory.
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     assert!(root.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
     Cut { outage: Outage { server, gateway: root, key }, proxy }
@@ -228,7 +228,7 @@ async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once()
             assert_eq!(refused.expect_err("nobody can tell").code(), Code::Unavailable);
         };
         let first = async { tokio::join!(unknown(), list, write) };
-        cut_short(PATIENCE / 3, first).await.expect("they do not hang");
+        drop_after(PATIENCE / 3, first).await.expect("they do not hang");
         until(&cut.outage.server, MANAGEMENT, ServingStatus::NotServing).await;
         within("its answers are stale", async {
             while !cut.outage.ask(&cut.outage.key).await.expect("what was known").stale {}

@@ -6,7 +6,7 @@ use sophic_auth::grpc::pb::{
     PutWorkspaceRequest, Role, RotateRequest, Scope, WorkspacePolicy, create_key_request,
     create_pat_request,
 };
-use sophic_auth::policy::{Limits, Policy};
+use sophic_auth::policy::{CredentialLimits, Policy};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -39,7 +39,7 @@ fn days(days: u64) -> std::time::Duration {
 
 async fn strict(h: &Harness, policy: Policy) -> (Harness, Actor) {
     let server = h.another(|config| config.options.policy = policy).await;
-    let root = server.as_(&h.root().await);
+    let root = h.root().await.via(&server);
     root.put_workspace("acme").await;
     root.put_user("ada").await;
     (server, root)
@@ -84,7 +84,7 @@ fn too_many<T: std::fmt::Debug>(outcome: Result<T, Status>, max: &str) {
 }
 
 async fn a_key_expires_within_the_lifetime_of_the_policy(h: Harness) {
-    let keys = Limits { lifetime_max: Some(days(90)), ..Limits::default() };
+    let keys = CredentialLimits { lifetime_max: Some(days(90)), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
     refuses(key(&root, None).await, "expiration", "90d");
@@ -102,7 +102,11 @@ async fn a_key_expires_within_the_lifetime_of_the_policy(h: Harness) {
 }
 
 async fn pats_have_separate_limits(h: Harness) {
-    let pats = Limits { expiry_required: true, live_max: Some(2), ..Limits::default() };
+    let pats = CredentialLimits {
+        expiry_required: true,
+        live_max: Some(2),
+        ..CredentialLimits::default()
+    };
     let (_server, root) = strict(&h, Policy { pats, ..Policy::default() }).await;
     refuses(pat(&root, None).await, "expiration", "policy");
     pat(&root, Some(1_000 * DAY)).await.expect("one");
@@ -117,12 +121,12 @@ async fn pats_have_separate_limits(h: Harness) {
 }
 
 async fn the_number_of_active_keys_is_bounded_under_races(h: Harness) {
-    let keys = Limits { live_max: Some(5), ..Limits::default() };
+    let keys = CredentialLimits { live_max: Some(5), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
-    let pats = Limits { live_max: Some(3), ..Limits::default() };
+    let pats = CredentialLimits { live_max: Some(3), ..CredentialLimits::default() };
     let policy = Policy { pats, ..Policy::default() };
     let another = h.another(|config| config.options.policy = policy).await;
-    let other = another.as_(&root);
+    let other = root.via(&another);
     let mut racing = Vec::new();
     for _ in 0..30 {
         let (one, two) = (root.clone(), other.clone());
@@ -163,7 +167,7 @@ async fn overlaps_have_a_minimum_and_a_maximum(h: Harness) {
 }
 
 async fn a_rotated_key_and_its_successor_count_once(h: Harness) {
-    let keys = Limits { live_max: Some(1), ..Limits::default() };
+    let keys = CredentialLimits { live_max: Some(1), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let overlapping = |id: &str| RotateRequest { overlap: Some(span(60)), ..rotate::of(id) };
@@ -179,10 +183,10 @@ async fn a_successor_expires_within_the_lifetime_of_the_policy(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
-    let keys = Limits { lifetime_max: Some(days(30)), ..Limits::default() };
+    let keys = CredentialLimits { lifetime_max: Some(days(30)), ..CredentialLimits::default() };
     let config = Policy { keys, ..Policy::default() };
     let server = h.another(|options| options.options.policy = config).await;
-    let root = server.as_(&root);
+    let root = root.via(&server);
     let ttl = pb::rotate_request::Expiration::Ttl(span(31 * DAY));
     let too_long = RotateRequest { expiration: Some(ttl), ..rotate::of(&id) };
     refuses(rotate::rotate(&root, too_long).await, "ttl", "30d");
@@ -206,7 +210,11 @@ async fn put(actor: &Actor, policy: Option<WorkspacePolicy>) -> Result<pb::Works
 }
 
 async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
-    let keys = Limits { lifetime_max: Some(days(90)), live_max: Some(9), ..Limits::default() };
+    let keys = CredentialLimits {
+        lifetime_max: Some(days(90)),
+        live_max: Some(9),
+        ..CredentialLimits::default()
+    };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let laxer = WorkspacePolicy {
         key_lifetime_max: Some(span(91 * DAY)),
@@ -229,7 +237,7 @@ async fn a_workspace_may_be_stricter_and_never_laxer(h: Harness) {
     let outcome = rotate::rotate(&root, RotateRequest { overlap, ..rotate::of(&id) }).await;
     refuses(outcome, "overlap", "1m");
     // A limit that was put under a laxer server policy is capped by the new one.
-    let easy = h.as_(&root);
+    let easy = root.via(&h);
     put(&easy, Some(laxer)).await.expect("that server has no policy");
     refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
     put(&root, Some(laxer)).await.expect("it is no change");

@@ -118,7 +118,7 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
     put(&root, named("w2", "green")).await.expect("it is put");
     let key = root.create_key("blue", &[Scope::Read]).await.token;
     for server in [&h, &other] {
-        assert!(root.at(server).introspect(&key, "blue", &[]).await.allowed);
+        assert!(root.via(server).introspect(&key, "blue", &[]).await.allowed);
     }
     let slug = |id: &str, slug: &str| Workspace { slug: slug.to_owned(), ..of(id) };
     let swap = [slug("w1", "green"), slug("w2", "blue")];
@@ -130,7 +130,7 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
         assert_eq!(swapped[0].display_name, "w1");
     }
     for server in [&h, &other] {
-        let root = root.at(server);
+        let root = root.via(server);
         assert!(root.introspect(&key, "green", &[]).await.allowed);
         let denial = root.introspect(&key, "blue", &[]).await.denial();
         assert_eq!(denial, Denial::WorkspaceMismatch);

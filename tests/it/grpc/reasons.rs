@@ -19,7 +19,7 @@ use super::watch::many_users;
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
 use crate::stores::on_every_store;
-use crate::waits::{eventually, found};
+use crate::waits::{eventually, eventually_some};
 
 on_every_store! {
     a_caller_with_a_certificate_has_no_token_to_rotate,
@@ -121,21 +121,21 @@ const BATCH: u32 = 2_000;
 async fn a_watcher_that_reads_too_slowly_gets_an_error(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
-    h.settled(&h).await;
+    h.wait_until_read_by(&h).await;
     // It receives the first byte of the first response, and no more until it reads.
     let endpoint = Endpoint::from_shared(h.running.grpc_url()).expect("a URL");
     let channel = endpoint.initial_stream_window_size(1).connect().await.expect("it accepts");
-    let watch = root.clone().on(channel).auth().watch(WatchRequest::default()).await;
+    let watch = root.clone().via_channel(channel).auth().watch(WatchRequest::default()).await;
     let mut stream = watch.expect("a stream").into_inner();
     for number in 0..BATCHES {
         many_users(&h, &format!("many-{number}-"), BATCH).await;
     }
-    h.settled(&h).await;
+    h.wait_until_read_by(&h).await;
     let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24)).expect("a time");
     let store = h.database.open().await;
     let cut = async || store.delete_changes(tomorrow, 1_000).await.expect("rows") > 0;
     eventually("the log is cut", cut).await;
-    let status = found("the stream ends", async || stream.message().await.err()).await;
+    let status = eventually_some("the stream ends", async || stream.message().await.err()).await;
     assert_eq!((status.code(), &*reason(&status)), (Code::OutOfRange, "WATCHER_TOO_SLOW"));
 }
 

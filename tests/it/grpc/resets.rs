@@ -27,8 +27,8 @@ const FLOOD: u32 = 20_000;
 async fn a_connection_survives_clients_that_cancel_all_its_calls_every_50_ms(h: Harness) {
     // Without a limit every token is looked up, which takes time.
     let server = h.another(|config| config.cache.unknown_rate_max = 0).await;
-    let (channel, connections) = server.counted().await;
-    let gateway = h.gateway().await.on(channel);
+    let (channel, connections) = server.counting_channel().await;
+    let gateway = h.gateway().await.via_channel(channel);
     let call = || {
         let auth = gateway.auth();
         async move {

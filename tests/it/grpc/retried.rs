@@ -83,14 +83,14 @@ async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
     let with = |effect: Effect| TABLE.iter().filter(move |(_, listed)| *listed == effect);
     let narrowing: Vec<_> = with(Effect::Narrows).map(|(rpc, _)| *rpc).collect();
     for server in [&here, &here, &there] {
-        for (rpc, changed) in all(&root.at(server), &stage, &narrowing).await {
+        for (rpc, changed) in all(&root.via(server), &stage, &narrowing).await {
             let status = changed.expect_err("a server may answer as before still");
             assert!(is_pending(&status), "{rpc}: {status:?}");
         }
     }
     // Their response shows the new token, so it reports the end of the old one as pending.
     let rotating: Vec<_> = with(Effect::Rotates).map(|(rpc, _)| *rpc).collect();
-    for (rpc, changed) in all(&root.at(&here), &stage, &rotating).await {
+    for (rpc, changed) in all(&root.via(&here), &stage, &rotating).await {
         assert_eq!(changed.map_err(|status| status.to_string()), Ok(true), "{rpc}");
     }
     feed.deregister(id).await.expect("it takes leave");
@@ -123,7 +123,7 @@ async fn a_narrowing_call_waits_even_if_it_changes_nothing(h: Harness) {
         "RotateCaller unknown",
         "Rotate an unknown id",
     ];
-    for (rpc, changed) in all(&root.at(&here), &stage, &nothing).await {
+    for (rpc, changed) in all(&root.via(&here), &stage, &nothing).await {
         let status = changed.expect_err("an earlier call may be the reason, and not be done");
         assert!(is_pending(&status), "{rpc}: {status:?}");
     }

@@ -65,7 +65,7 @@ async fn root(h: &Harness) -> Actor {
 async fn a_retry_gives_the_same_credential_a_new_token(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = root(&h).await;
-    let there = other.as_(&root);
+    let there = root.via(&other);
     let first = create(&root, request()).await.expect("it is made");
     // If the server knew of a use, a new token would replace one that is in use.
     assert!(root.introspect(&first.token, "acme", &[Scope::Read]).await.allowed);
@@ -213,7 +213,7 @@ async fn until_answered(actor: Actor) -> CreateKeyResponse {
 async fn one_hundred_racing_retries_create_one_credential(h: Harness) {
     let other = h.another(|_| {}).await;
     let root = root(&h).await;
-    let there = other.as_(&root);
+    let there = root.via(&other);
     let racing: Vec<_> = (0..100)
         .map(|number| {
             let actor = if number % 2 == 0 { root.clone() } else { there.clone() };

@@ -301,7 +301,7 @@ async fn an_acting_user_rotates_what_they_may_see(h: Harness) {
 async fn the_old_token_is_refused_at_every_server_when_rotate_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, key) = key(&h).await;
-    let there = other.as_(&root);
+    let there = root.via(&other);
     assert!(there.introspect(&key.token, "acme", &[Scope::Read]).await.allowed);
     let rotated = rotate(&root, of(&id(key.credential.as_ref()))).await.expect("it is rotated");
     let old = there.introspect(&key.token, "acme", &[]).await;

@@ -98,7 +98,7 @@ async fn a_second_server_takes_over_where_the_first_stopped(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;
     let second = h.another(|config| config.shutdown_grace = Duration::from_secs(5)).await;
-    let elsewhere = root.at(&second);
+    let elsewhere = root.via(&second);
     // Each server sees the changes of the other.
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     assert!(elsewhere.introspect(&key, "acme", &[Scope::Read]).await.allowed);

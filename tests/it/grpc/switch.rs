@@ -45,7 +45,7 @@ async fn key(h: &Harness) -> (Actor, String, String) {
 async fn a_disabled_key_is_refused_at_every_server_until_it_is_enabled(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, id, token) = key(&h).await;
-    let there = other.as_(&root);
+    let there = root.via(&other);
     for _ in 0..3 {
         assert!(there.introspect(&token, "acme", &[Scope::Read]).await.allowed);
         let off = disable(&root, &id).await.expect("it is disabled");
@@ -54,7 +54,7 @@ async fn a_disabled_key_is_refused_at_every_server_until_it_is_enabled(h: Harnes
         assert_eq!((answer.active, answer.denial()), (false, Denial::TokenDisabled));
         let on = enable(&root, &id).await.expect("it is enabled");
         assert_eq!((on.state(), on.disable_time), (CredentialState::Active, None));
-        h.settled(&other).await;
+        h.wait_until_read_by(&other).await;
     }
 }
 

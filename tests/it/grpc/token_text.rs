@@ -136,7 +136,7 @@ async fn imported_text_is_looked_up_only_where_the_deployment_says_so(h: Harness
     let answer = root.introspect(text, "acme", &[Scope::Read]).await;
     assert_eq!(answer.denial(), Denial::TokenUnknown);
     let lenient = h.another(|config| config.options.accept_imported_tokens = true).await;
-    let answer = root.at(&lenient).introspect(text, "acme", &[Scope::Read]).await;
+    let answer = root.via(&lenient).introspect(text, "acme", &[Scope::Read]).await;
     assert!(answer.allowed, "{answer:?}");
     lenient.running.stop().await;
 }

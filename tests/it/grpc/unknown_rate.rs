@@ -33,9 +33,9 @@ async fn a_flooding_caller_is_refused_look_ups_while_others_are_answered(h: Harn
     root.put_workspace("acme").await;
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
-    let flooder = h.caller("flooder", &[Permission::Introspect]).await.at(&server);
+    let flooder = h.caller("flooder", &[Permission::Introspect]).await.via(&server);
     // A late notification that the key was created would evict the entry.
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
     let refused = within("a made-up token is refused", async {
         loop {
@@ -51,7 +51,7 @@ async fn a_flooding_caller_is_refused_look_ups_while_others_are_answered(h: Harn
     .await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed, "what is in memory is answered");
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     assert!(gateway.introspect(&cold, "acme", &[]).await.allowed, "others are not held up");
 }
 
@@ -89,7 +89,7 @@ async fn a_flood_through_a_gateway_blocks_no_customer(h: Harness) {
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let other = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await;
-    let (gateway, there) = (flooded.as_(&gateway), other.as_(&gateway));
+    let (gateway, there) = (gateway.via(&flooded), gateway.via(&other));
     for server in [&flooded, &other] {
         knows(server, keys.last().expect("a key")).await;
     }
@@ -155,7 +155,7 @@ async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     root.put_workspace("acme").await;
     let first = root.create_key("acme", &[Scope::Read]).await.token;
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&flooded);
+    let gateway = h.gateway().await.via(&flooded);
     let operator = open_service(&h.database.url(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
@@ -189,9 +189,9 @@ async fn a_batch_above_the_rate_still_answers_known_tokens(h: Harness) {
     let remembered = root.create_key("acme", &[Scope::Read]).await.token;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     knows(&server, &cold).await;
-    h.settled(&server).await;
+    h.wait_until_read_by(&server).await;
     assert!(gateway.introspect(&remembered, "acme", &[]).await.allowed);
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let asked = [remembered, made_up(), cold, "misspelt".to_owned(), made_up()];
@@ -209,7 +209,7 @@ async fn revoking_unknown_texts_is_bounded_too(h: Harness) {
     root.put_workspace("acme").await;
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     knows(&server, &cold).await;
     let revoke = async |token: String| {
         let credential = Some(pb::revoke_request::Credential::Token(token));
@@ -238,7 +238,7 @@ async fn revoking_unknown_texts_is_bounded_too(h: Harness) {
 
 async fn one_flooding_client_does_not_use_up_the_rate_of_others(h: Harness) {
     let server = h.another(|config| config.cache.unknown_rate_max = 100).await;
-    let gateway = h.gateway().await.at(&server);
+    let gateway = h.gateway().await.via(&server);
     let ask = &async |client_ip: &str| {
         let client_ip = client_ip.to_owned();
         let request = IntrospectRequest { token: made_up(), client_ip, ..Default::default() };
@@ -272,7 +272,7 @@ async fn one_flooding_client_does_not_use_up_the_rate_of_others(h: Harness) {
 async fn imported_credentials_are_known_after_the_filter_is_filled_again(h: Harness) {
     let server = h.another(|config| config.options.accept_imported_tokens = true).await;
     let over = Over::set_up(Arc::clone(&h.database)).await;
-    let root = h.root().await.at(&server);
+    let root = h.root().await.via(&server);
     let known = root.create_key("acme", &[Scope::Read]).await.token;
     knows(&server, &known).await;
     // The import writes one row to the change log, without the digests.

@@ -151,7 +151,7 @@ async fn an_update_that_changes_nothing_keeps_the_etag(h: Harness) {
 async fn narrowing_is_known_at_every_server_when_it_returns(h: Harness) {
     let other = h.another(|_| {}).await;
     let (root, old, token) = key(&h).await;
-    let there = other.as_(&root);
+    let there = root.via(&other);
     assert!(there.introspect(&token, "acme", &[Scope::Admin]).await.allowed);
     let fewer = pb::Credential { scopes: vec![Scope::Read.into()], ..old.clone() };
     update(&root, &fewer, &["scopes"]).await.expect("fewer scopes");

@@ -109,7 +109,7 @@ async fn a_cursor_resumes_without_a_gap(h: Harness) {
     assert!(heard.iter().all(|at| *at > cursor.revision));
     // Another server of the same store resumes from there too, although its ring never had those changes.
     let other = h.another(|_| {}).await;
-    let mut stream = watch(&root.at(&other), &cursor.cursor).await.expect("a stream");
+    let mut stream = watch(&root.via(&other), &cursor.cursor).await.expect("a stream");
     let there: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
     assert_eq!(there, heard);
 }
@@ -148,7 +148,7 @@ async fn a_cursor_far_behind_catches_up_from_the_log(h: Harness) {
     many_users(&h, "away", 3_500).await;
     // As after a restart: the ring of this server never had those changes.
     let other = h.another(|_| {}).await;
-    let root = root.at(&other);
+    let root = root.via(&other);
     let mut streams = Vec::new();
     for _ in 0..3 {
         streams.push(watch(&root, &cursor).await.expect("a stream"));
@@ -188,7 +188,7 @@ async fn a_cursor_at_the_edge_of_the_ring_misses_nothing(h: Harness) {
         root.put_user(&format!("before{n}")).await;
     }
     let other = h.another(|_| {}).await;
-    let root = root.at(&other);
+    let root = root.via(&other);
     // Its ring begins about here.
     let mut stream = watch(&root, "").await.expect("a stream");
     let (edge, life) = taken_apart(&next(&mut stream).await.cursor);
@@ -212,12 +212,12 @@ async fn a_cursor_before_the_start_of_the_log_is_too_old(h: Harness) {
     many_users(&h, "away", 1_500).await;
     until(&mut stream, revision(&h).await).await;
     let other = h.another(|_| {}).await;
-    h.settled(&other).await;
+    h.wait_until_read_by(&other).await;
     let store = h.database.open().await;
     let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24));
     let cut = async || store.delete_changes(tomorrow.expect("a time"), 1_000).await.expect("rows");
     eventually("the log is cut", async || cut().await > 0).await;
-    let refused = watch(&root.at(&other), &cursor).await.expect_err("it is not kept any more");
+    let refused = watch(&root.via(&other), &cursor).await.expect_err("it is not kept any more");
     assert_eq!(refused.code(), Code::OutOfRange);
     assert_eq!(reason(&refused), "CURSOR_TOO_OLD");
     // The ring of the first server still has all of them.
@@ -236,7 +236,7 @@ async fn a_server_that_is_behind_a_cursor_catches_up_first(h: Harness) {
         let newest = revision(&h).await;
         until(&mut stream, newest).await;
         let (_, life) = taken_apart(&next(&mut stream).await.cursor);
-        let resumed = watch(&root.at(&other), &cursor_at(newest, &life)).await;
+        let resumed = watch(&root.via(&other), &cursor_at(newest, &life)).await;
         resumed.expect("it gets there at once");
     }
 }
@@ -283,7 +283,7 @@ async fn the_watch_of_a_revoked_caller_ends(h: Harness) {
 async fn a_stopping_server_ends_its_watches(h: Harness) {
     let root = h.root().await;
     let other = h.another(|_| {}).await;
-    let mut stream = watch(&root.at(&other), "").await.expect("a stream");
+    let mut stream = watch(&root.via(&other), "").await.expect("a stream");
     next(&mut stream).await;
     other.running.stop().await;
     let end = within("the watch of a server that stops ends", async {

@@ -1,6 +1,6 @@
-//! The life of a credential as a service in another language sees it: `walk/`, a program in Python with the code that its
-//! ecosystem makes of the proto, goes through all of it against real servers. It says what each step holds, and ends at the
-//! first that does not.
+//! The life of a credential as a service in another language sees it. `walk/` is a Python program with code generated
+//! from the proto. It goes through every stage against real servers, prints each step that passed, and stops at the
+//! first that fails.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,14 +15,14 @@ on_every_store! {
     a_python_client_walks_the_life_of_a_credential,
 }
 
-/// Python, with the code made from the proto.
+/// A Python interpreter with the code generated from the proto.
 pub(crate) struct Python {
     interpreter: PathBuf,
     generated: TempDir,
 }
 
 impl Python {
-    /// Of the environment that `scripts/venv` makes; the code is made anew, as `docs/python.md` does it.
+    /// Generates the code anew, as `docs/python.md` does, with the environment that `scripts/venv` creates.
     pub(crate) fn generate() -> Self {
         let venv = std::env::var_os("SOPHIC_AUTH_TEST_VENV");
         let venv = venv.expect("no SOPHIC_AUTH_TEST_VENV: run scripts/test, which makes it");
@@ -40,7 +40,7 @@ impl Python {
         Self { interpreter, generated }
     }
 
-    /// Python, to be told what to run.
+    /// Returns a command for this interpreter.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.interpreter);
         command.env("PYTHONPATH", self.generated.path()).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -48,8 +48,8 @@ impl Python {
     }
 }
 
-/// The servers of the walk, which all write last uses soon: see `walk/scene.py`, and `walk/policy.py` for the last one's
-/// policy.
+/// The servers of the walk. All write last uses with a short delay (`walk/scene.py`). The last one has a policy
+/// (`walk/policy.py`).
 const SERVE: &str = "serve --output json --last-use-flush 50ms \
     --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
 const SERVERS: [(&str, &str); 3] = [
@@ -75,7 +75,7 @@ async fn a_python_client_walks_the_life_of_a_credential(p: Program) {
     command.args(["--program", env!("CARGO_BIN_EXE_sophic-auth")]);
     command.args(["--database-url", &p.database.url()]);
     let walk = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Each step of it has its own limit.
+    // Each step has its own time limit.
     let output = waits::test_output(walk.spawn().expect("it runs"));
     let steps = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -29,7 +29,7 @@ async fn a_refused_connection_an_unknown_host_and_a_silent_one_have_different_er
     let silent = Proxy::start("127.0.0.1:1".parse::<SocketAddr>().expect("an address")).await;
     silent.set(Mode::Stall);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    silent.lead_to(listener.local_addr().expect("an address"));
+    silent.redirect_to(listener.local_addr().expect("an address"));
     let silence = opening(&format!("postgres://sophic@{}/auth", silent.address)).await;
     assert!(silence.contains("in time"), "{silence}");
 }

@@ -13,12 +13,12 @@ use super::pooler::pgbouncer;
 use super::raw;
 use super::samples::workspace;
 use crate::stores::Database;
-use crate::waits::{found, within};
+use crate::waits::{eventually_some, within};
 
 /// Runs many reads and writes at once while the log is followed. None may fail.
 async fn run_load(store: &Arc<dyn Store>, id: u128) {
     // With very few connections, the first attempt may only free one for the feed.
-    let mut feed = found("it is followed", async || store.open_feed().await.ok()).await;
+    let mut feed = eventually_some("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
     feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");
     let mut tasks = JoinSet::new();

@@ -144,7 +144,7 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
         last_use: Some(LastUse { time: at(40), ip: "2001:db8::1".parse().ok() }),
         predecessor_id: Some(credential_id(77)),
         family_id: credential_id(76),
-        scopes: ScopeSet::EMPTY,
+        scopes: ScopeSet::NONE,
         ip_allowlist: IpAllowlist::default(),
         version: i64::MAX,
         ..key(&acme, 1)
@@ -170,7 +170,7 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
 async fn every_kind_is_kept_and_looked_up(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Owner).await;
     for (number, kind) in (1..).zip(CredentialKind::ALL) {
-        let sample = match kind.owned_by() {
+        let sample = match kind.owner_kind() {
             OwnerKind::Workspace => key(&acme, number),
             OwnerKind::User => pat(&ada, number),
         };

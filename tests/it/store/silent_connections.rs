@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::raw;
 use crate::proxy::Proxy;
 use crate::stores::Database;
-use crate::waits::{still_waits, within};
+use crate::waits::{stays_pending, within};
 
 /// Runs this many concurrent tasks that each read and begin a transaction.
 async fn run_concurrently(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
@@ -61,7 +61,7 @@ async fn an_abandoned_statement_blocks_no_other() {
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let waiting = store.find_workspace("acme");
-    still_waits(Duration::from_millis(100), "it has the lock", waiting).await;
+    stays_pending(Duration::from_millis(100), "it has the lock", waiting).await;
     // The server goes on executing the statement for some seconds, and the pool has no other connection.
     store.revision().await.expect("the connection is free");
     drop(locking);
@@ -87,7 +87,7 @@ async fn a_read_only_database_is_not_reconnected_to_in_a_loop() {
         other.fetch_one(row).await.expect("it is counted").get(0)
     };
     let before = sessions().await;
-    still_waits(Duration::from_secs(3), "it gives up", async {
+    stays_pending(Duration::from_secs(3), "it gives up", async {
         for seq in 1.. {
             let Ok(mut feed) = store.open_feed().await else { continue };
             let incarnation = Some(incarnation.clone());

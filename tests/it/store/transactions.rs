@@ -8,7 +8,7 @@ use sophic_auth::store::{Lock, Store, StoreError};
 
 use super::samples::{acme_and_ada, digest, event, key, name, user, workspace, write};
 use crate::stores::{TestStore, on_every_store};
-use crate::waits::{cut_short, still_waits, within};
+use crate::waits::{drop_after, stays_pending, within};
 
 on_every_store! {
     uncommitted_writes_are_not_visible_outside,
@@ -117,7 +117,7 @@ pub(super) async fn waits_for<T: Send + 'static>(
     waiter: impl Future<Output = T> + Send + 'static,
 ) -> T {
     let mut waiter = tokio::task::spawn(waiter);
-    still_waits(Duration::from_millis(150), "it has what another holds", &mut waiter).await;
+    stays_pending(Duration::from_millis(150), "it has what another holds", &mut waiter).await;
     tx.commit(&event()).await.expect("it commits");
     within("it continues", waiter).await.expect("no panic")
 }
@@ -214,7 +214,7 @@ async fn a_cancelled_task_leaves_the_store_usable(store: TestStore) {
             Ok::<_, StoreError>(())
         };
         // Cancelled or dropped before the commit, so nothing may remain.
-        cut_short(Duration::from_micros(micros * 20), work).await;
+        drop_after(Duration::from_micros(micros * 20), work).await;
     }
     for number in 0..10 {
         let kept = user(&format!("kept-{number}"));

@@ -43,7 +43,7 @@ async fn a_killed_import_is_completed_by_a_second_run(over: Over) {
     })
     .await;
     child.kill().expect("killed");
-    waits::end(&mut child);
+    waits::wait_for_exit(&mut child);
     let written = count(&over).await;
     assert!(written < LINES, "it was killed in the middle");
     assert_eq!(written % 1_000, 0, "whole batches");
@@ -76,7 +76,7 @@ async fn a_killed_all_or_nothing_import_leaves_nothing(over: Over) {
     let moment = Duration::from_millis(u64::from(std::process::id() % 700) + 300);
     let_time_pass("up to somewhere between its start and its end", moment).await;
     child.kill().expect("killed");
-    waits::end(&mut child);
+    waits::wait_for_exit(&mut child);
     let written = count(&over).await;
     assert!(written == 0 || written == LINES, "{written}");
     if written == 0 {

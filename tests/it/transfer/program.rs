@@ -9,7 +9,7 @@ use super::{keys, legacy};
 use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, on_every_store};
-use crate::waits::{self, found};
+use crate::waits::{self, eventually_some};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
@@ -57,7 +57,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     // Widening changes do not wait for replicas. The server applies this one a moment later.
-    let after = found("the imported token is known", async || {
+    let after = eventually_some("the imported token is known", async || {
         let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
         after.active.then_some(after)
     })
@@ -108,7 +108,7 @@ async fn a_token_of_any_shape_is_revoked_by_its_text_whatever_introspection_acce
     let leaked = run(&harness.database, &["leaked"], &legacy(4));
     assert_eq!(leaked.status.code(), Some(0), "{}", text(&leaked.stderr));
     for n in 0..5 {
-        let dead = root.at(&lenient).introspect(&legacy(n), "", &[]).await;
+        let dead = root.via(&lenient).introspect(&legacy(n), "", &[]).await;
         assert_eq!(dead.denial(), Denial::TokenRevoked, "{n}");
     }
     lenient.running.stop().await;

@@ -1,9 +1,9 @@
-"""Walks the life of a credential from outside, as a service in another language sees it.
+"""Walks through the life of a credential, as a service in another language sees it.
 
     python tests/it/python/walk --here URL --there URL --strict URL --program PATH --database-url URL
 
-Three servers on one store (see `scene.World`), and the program beside them. Each step says so when it is as it should be;
-the first that is not ends the walk with exit code 1. PYTHONPATH has the code made from proto/.
+Uses three servers on one store (see `scene.World`) and the command line. Prints each step that passes. The first that fails
+ends the walk with exit code 1. PYTHONPATH has the code generated from proto/.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import update
 from client import Refused, Wrong
 from scene import Program, World
 
-# What ends everything comes last.
+# The topics that delete data come last.
 TOPICS = [update, switch, rotate, retries, policy, lists, last_use, expiry, bulk, leaked, transfer, audit, dead]
 
 
@@ -35,7 +35,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("here", "there", "strict", "program", "database-url"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--topic", action="append", help="only these; audit wants all that come before it")
+    parser.add_argument("--topic", action="append", help="run only these topics; audit requires all topics before it")
     given = parser.parse_args()
     program = Program(given.program, given.database_url)
     world = World(given.here, given.there, given.strict, program)

@@ -1,5 +1,5 @@
-"""The audit log of all the walk so far: each call is in it, done or refused; it tells the whole story of each credential;
-and no token and no digest is in it."""
+"""The audit log of the whole walk: it contains every call, carried out or refused, and the complete history of every
+credential. It contains neither tokens nor digests."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from client import Call, expect, holds
 from scene import Made
 from sophic.auth.v1.credential_pb2 import Role, Scope
 
-# What the log calls each call that manages something.
+# The action in the log of each management call.
 ACTIONS = {
     "CreateKey": "key.create", "CreatePat": "pat.create", "UpdateCredential": "credential.update",
     "Rotate": "credential.rotate", "Disable": "credential.disable", "Enable": "credential.enable",
@@ -21,7 +21,7 @@ ACTIONS = {
     "DeleteWorkspace": "workspace.delete", "DeleteUser": "user.delete", "DeleteMembership": "membership.delete",
     "CreateCaller": "caller.create", "ListAuditEvents": "audit.list",
 }
-# Those of which each that was done has one event of this name.
+# Calls that record exactly one event of this action each.
 ONE_EACH = [
     "UpdateCredential", "Disable", "Enable", "PutWorkspace", "PutUser", "PutMembership", "CreateCaller", "RevokeLeaked",
     "DeleteWorkspace", "DeleteUser", "DeleteMembership",
@@ -46,7 +46,7 @@ def walk(s):
 
 
 def owners_gone(s):
-    """What is deleted takes its credentials along, and each of them is told."""
+    """Deleting an owner revokes its credentials, with an event for each of them."""
     s.root.do(put_workspace("audit-doomed"))
     s.root.do(put_user("audit-dora"))
     keys = [Made(s.root.do(create_key("audit-doomed"))) for _ in range(3)]
@@ -62,11 +62,11 @@ def owners_gone(s):
         for made in died:
             s.denied(made.token, "TOKEN_REVOKED", workspace="")
             event = s.events(target_id=made.id)[-1]
-            told = (event.action, event.caller, event.reason)
-            expect("the end of its story", told, ("credential.revoke", s.root.name, reason))
+            recorded = (event.action, event.caller, event.reason)
+            expect("the end of its story", recorded, ("credential.revoke", s.root.name, reason))
         deleted, missing = [json.loads(event.after) for event in s.events(action=ACTIONS[call.rpc], caller=s.root.name)]
         expect("how many went along", (deleted["revoked_count"], missing["real"]), (2, False))
-    s.ok("what dies with its owner is told, each by itself, and so is a deletion of what is missing")
+    s.ok("each credential that is revoked with its owner has an event, and so has the deletion of a missing owner")
 
 
 def every_refusal(s, events):
@@ -75,22 +75,24 @@ def every_refusal(s, events):
         for name, call, refusal, _ in s.world.record.calls
         if refusal and call.rpc in ACTIONS
     )
-    came_to_nothing = Counter(key[0] for key in made.elements())
-    came_to_nothing.update(name for name, call, refusal, answer in s.world.record.calls if nobodys(call, refusal, answer))
-    for name, number in came_to_nothing.items():
-        # Of a hundred at once all are recorded: see docs/operations.md.
+    without_effect = Counter(key[0] for key in made.elements())
+    without_effect.update(
+        name for name, call, refusal, answer in s.world.record.calls if is_unknown_revoke(call, refusal, answer)
+    )
+    for name, number in without_effect.items():
+        # Up to a hundred refusals at once are all recorded (docs/operations.md).
         holds(f"{name} was not refused too often for this", number < 100, number)
-    told = Counter(
+    recorded = Counter(
         (event.caller, event.action, event.acting_user, event.refusal)
         for event in events if event.refusal and not event.caller.startswith("operator:")
     )
-    expect("refusals that are not in the log", made - told, Counter())
-    expect("refusals in the log that were not met", told - made, Counter())
+    expect("refusals that are not in the log", made - recorded, Counter())
+    expect("refusals in the log that were not met", recorded - made, Counter())
     s.ok(f"each of {made.total()} refused calls is in the log, with who, what and why")
 
 
-def nobodys(call, refusal, answer):
-    """Whether it was to revoke what is nobody's token."""
+def is_unknown_revoke(call, refusal, answer):
+    """Whether the call was to revoke a token that does not exist."""
     return call.rpc == "Revoke" and not refusal and not answer.HasField("effective_time")
 
 
@@ -100,7 +102,7 @@ def every_change(s, events):
         if not refusal:
             done[name, call.rpc] += 1
             answers.setdefault((name, call.rpc), []).append((call, answer))
-    told = Counter((event.caller, event.action) for event in events if not event.refusal)
+    recorded = Counter((event.caller, event.action) for event in events if not event.refusal)
     views = [(event.caller, event.action, json.loads(event.after)) for event in events if event.after and not event.refusal]
     with_owner, dry_runs = Counter(), Counter()
     for name, action, after in views:
@@ -110,24 +112,24 @@ def every_change(s, events):
             dry_runs[name] += 1
     for name in {name for name, _ in done}:
         for rpc in ONE_EACH:
-            expect(f"events of {name} for {rpc}", told[name, ACTIONS[rpc]], done[name, rpc])
-        # A rotation has an event for each of the two; a retry that shows a fresh token has one of its own.
-        minted = sum(told[name, action] for action in ("key.create", "pat.create", "credential.replay"))
-        holds("a rotation has two events", told[name, "credential.rotate"] % 2 == 0)
-        minted += told[name, "credential.rotate"] // 2
+            expect(f"events of {name} for {rpc}", recorded[name, ACTIONS[rpc]], done[name, rpc])
+        # A rotation has an event for each of its two credentials. A retry that returns a new token has its own event.
+        minted = sum(recorded[name, action] for action in ("key.create", "pat.create", "credential.replay"))
+        holds("a rotation has two events", recorded[name, "credential.rotate"] % 2 == 0)
+        minted += recorded[name, "credential.rotate"] // 2
         expected = sum(done[name, rpc] for rpc in ("CreateKey", "CreatePat", "Rotate"))
         expect(f"events of {name} for tokens that were shown", minted, expected)
-        # What is nobody's token has an event too, without a target.
+        # Revoking a token that does not exist has an event too, without a target.
         revoked = done[name, "Revoke"] + with_owner[name]
         bulk = answers.get((name, "BulkRevoke"), [])
         revoked += sum(answer.revoked_count for call, answer in bulk if not call.fields.get("dry_run"))
         expect(f"events of {name} for dry runs", dry_runs[name], sum(bool(call.fields.get("dry_run")) for call, _ in bulk))
         for _, answer in answers.get((name, "RevokeLeaked"), []):
             revoked += len({one.credential.id for one in answer.results if one.real})
-        # Without an overlap the old one is revoked, by an event of its own beside the rotation's two.
+        # Without an overlap the old credential is revoked, with an event besides the rotation's two.
         rotated = answers.get((name, "Rotate"), [])
         revoked += len({answer.predecessor.id for call, answer in rotated if not call.fields.get("overlap")})
-        expect(f"events of {name} for what was revoked", told[name, "credential.revoke"], revoked)
+        expect(f"events of {name} for revoked credentials", recorded[name, "credential.revoke"], revoked)
     s.ok(f"each of {sum(done[key] for key in done if key[1] in ACTIONS)} calls that changed something is in the log")
 
 
@@ -141,12 +143,13 @@ def who_and_where(s, events):
         for text in (event.before, event.after):
             holds("before and after are JSON", not text or json.loads(text) is not None, text)
     acted = [event for event in events if event.acting_user == "rotate-olga" and not event.refusal]
-    told = {(event.caller, event.action) for event in acted}
-    expect("what an acting user did", told, {("rotate-dashboard", "credential.rotate"), ("rotate-dashboard", "credential.revoke")})
-    s.ok("each says who, for whom, on what, when and from where")
+    recorded = {(event.caller, event.action) for event in acted}
+    expected = {("rotate-dashboard", "credential.rotate"), ("rotate-dashboard", "credential.revoke")}
+    expect("what an acting user did", recorded, expected)
+    s.ok("each event has its caller, acting user, target, time and address")
 
 
-# What may differ between an event's `after` and the next one's `before`: both are as of their own moment.
+# Fields that may differ between an event's `after` and the next event's `before`, because they change by themselves.
 MOVING = ("state", "last_use_time", "last_use_ip")
 
 
@@ -159,7 +162,7 @@ def instant(text):
 
 
 def shown(credential):
-    """A credential as the log has it."""
+    """Returns a credential as the log shows it."""
     view = {
         "id": credential.id, "name": credential.name, "hint": credential.hint, "creator": credential.creator,
         "kind": "key" if credential.workspace_id else "pat", "family_id": credential.family_id, "etag": credential.etag,
@@ -181,21 +184,21 @@ def shown(credential):
 
 
 def stories(s, events):
-    told = {}
+    recorded = {}
     for event in events:
         if event.target_kind != "credential" or not event.target_id or event.refusal:
             continue
         name, after = event.target_id, still(json.loads(event.after))
         if event.before:
-            expect(f"what {event.action} found of {name}", still(json.loads(event.before)), told.get(name))
+            expect(f"what {event.action} found of {name}", still(json.loads(event.before)), recorded.get(name))
         else:
-            holds(f"{name} is made once", name not in told, event)
-        told[name] = after
-    for view in told.values():
+            holds(f"{name} is made once", name not in recorded, event)
+        recorded[name] = after
+    for view in recorded.values():
         view.update({name: instant(view[name]) for name in view if name.endswith("_time")})
     rows = {credential.id: shown(credential) for credential in s.listed(page_size=1_000)}
-    expect("credentials without a story, and stories without one", set(rows) ^ set(told), set())
-    for name, view in told.items():
+    expect("credentials without a story, and stories without one", set(rows) ^ set(recorded), set())
+    for name, view in recorded.items():
         expect(f"what the log knows of {name}", view, rows[name])
     s.ok(f"the log alone leads to each of {len(rows)} credentials as it stands")
 

@@ -1,5 +1,4 @@
-"""BulkRevoke: first a dry run, then in earnest, by each of its filters. (A server that is killed in
-the middle of one is in tests/it/cli/killed.rs.)"""
+"""BulkRevoke by each of its filters, first as a dry run. (tests/it/cli/killed.rs kills a server in the middle of one.)"""
 
 import hashlib
 import json
@@ -20,7 +19,7 @@ def walk(s):
 
 
 def ends(s, doomed, spared, **asked):
-    """A dry run names these and ends none; then they are dead at once, and the others are not."""
+    """Checks that a dry run lists these credentials and revokes none, and that the call then revokes only these, at once."""
     ids = [made.id for made in doomed]
     before = s.get(ids[0]).etag
     revision = s.revision()
@@ -31,14 +30,14 @@ def ends(s, doomed, spared, **asked):
         holds("it lives", s.ask(s.there, made.token).active)
     reason = "they were stolen"
     done = s.root.do(bulk_revoke(reason=reason, acting_user=s.owner, **asked))
-    expect("how many it were", (done.revoked_count, len(done.sample)), (len(ids), 0))
+    expect("the number revoked", (done.revoked_count, len(done.sample)), (len(ids), 0))
     holds("its revision is a later one", done.revision > revision)
     for made in doomed:
         s.denied(made.token, "TOKEN_REVOKED", "read")
         expect("its state", state(s.get(made.id)), "REVOKED")
         event = s.events(target_id=made.id)[-1]
-        told = (event.action, event.acting_user, event.reason)
-        expect("the end of its story", told, ("credential.revoke", s.owner, reason))
+        found = (event.action, event.acting_user, event.reason)
+        expect("the end of its story", found, ("credential.revoke", s.owner, reason))
     for made in spared:
         s.allowed(made.token, "read")
     again = s.root.do(bulk_revoke(**asked))
@@ -55,7 +54,7 @@ def refusals(s):
     s.dashboard.refused(bulk_revoke(workspace=s.workspace, acting_user=s.owner), "PERMISSION_MISSING")
     s.allowed(made.token, "read")
     s.root.do(revoke(made.id))
-    s.ok("what names nothing, or what is not there, is refused, and so is whoever is not the system")
+    s.ok("calls without a filter, with a missing owner, or without the permission are refused")
 
 
 def by_workspace(s):
@@ -91,7 +90,7 @@ def by_age(s):
     young = s.key()
     cutoff = young.credential.create_time
     dry = s.root.do(bulk_revoke(created_before=cutoff, dry_run=True))
-    holds("an age by itself names all that is so old", dry.revoked_count >= 2, dry.revoked_count)
+    holds("a filter by age alone finds all credentials of that age", dry.revoked_count >= 2, dry.revoked_count)
     expect("none is that old", s.root.do(bulk_revoke(created_before=at_micros(1), dry_run=True)).revoked_count, 0)
     ends(s, old, [young], workspace=s.workspace, created_before=cutoff)
     s.ok("by when they were made")
@@ -111,9 +110,9 @@ def by_last_use(s):
     s.ask(s.root, used.token)
     until("its use is written", lambda: last(used))
     dry = s.root.do(bulk_revoke(workspace=s.workspace, last_used_before=at_micros(cutoff), dry_run=True))
-    expect("who was not used since, or never", [one.id for one in dry.sample], [idle.id, never.id])
+    expect("credentials not used since, or never", [one.id for one in dry.sample], [idle.id, never.id])
     done = s.root.do(bulk_revoke(workspace=s.workspace, last_used_before=at_micros(cutoff)))
-    expect("how many it were", done.revoked_count, 2)
+    expect("the number revoked", done.revoked_count, 2)
     s.denied(idle.token, "TOKEN_REVOKED")
     s.denied(never.token, "TOKEN_REVOKED")
     s.allowed(used.token, "read")
@@ -127,9 +126,9 @@ def in_batches(s):
     s.world.program.run("import", "--format", "csv", "-", given="workspace,name,scopes,digest\n" + lines)
     dry = s.root.do(bulk_revoke(workspace="bulk-many", dry_run=True))
     expect("a dry run of many", (dry.revoked_count, len(dry.sample)), (1_200, 10))
-    expect("how many it were", s.root.do(bulk_revoke(workspace="bulk-many")).revoked_count, 1_200)
+    expect("the number revoked", s.root.do(bulk_revoke(workspace="bulk-many")).revoked_count, 1_200)
     expect("their states", {state(one) for one in s.listed(workspace="bulk-many", page_size=500)}, {"REVOKED"})
     batches = [json.loads(event.after) for event in s.events(action="credential.bulk_revoke") if event.after]
     counted = [batch["revoked_count"] for batch in batches if batch.get("asked", {}).get("workspace") == "bulk-many"]
     expect("each batch is in the log with its number", (sum(counted), max(counted)), (1_200, 50))
-    s.ok("many are ended in batches, and the answer says how many it were")
+    s.ok("many are revoked in batches, and the answer has their number")

@@ -1,4 +1,4 @@
-"""The calls of the walk, as values; and the plain values that they are made of."""
+"""Constructors of the calls of the walk and of the values in them."""
 
 import time
 
@@ -53,7 +53,7 @@ def get(credential_id, **fields):
 
 
 def update(credential_id, mask=None, etag="", acting_user="", **new):
-    """Changes what is named, or what the mask names."""
+    """Returns a call that updates the given fields, or those in the mask."""
     paths = list(new) if mask is None else mask
     credential = {"id": credential_id, "etag": etag, **new}
     mask = FieldMask(paths=paths)
@@ -108,8 +108,8 @@ def put_membership(workspace, user, name):
     return Call("PutMembership", workspace=workspace, user=user, role=role(name))
 
 
-def but_use(credential):
-    """A credential without its last use, which moves by itself."""
+def without_last_use(credential):
+    """Returns a credential without its last use, which changes by itself."""
     still = type(credential)()
     still.CopyFrom(credential)
     still.ClearField("last_use_time")

@@ -1,4 +1,4 @@
-"""Who calls the service, and how its refusals are read."""
+"""Callers of the service, and decoding of its errors."""
 
 import threading
 import time
@@ -16,10 +16,10 @@ from sophic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from sophic.auth.v1.directory_service_pb2_grpc import DirectoryServiceStub
 
 DOMAIN = "auth.sophic.so"
-# What takes longer than this hangs, on however busy a machine.
+# Time limit of a call and of a wait, in seconds. It is long enough for a busy machine.
 PATIENCE_S = 60
 
-# The status of each reason that is met on the walk, as docs/errors.md has it.
+# The status of each reason that occurs in the walk (docs/errors.md).
 STATUS = {
     "CALLER_UNKNOWN": "UNAUTHENTICATED",
     "PERMISSION_MISSING": "PERMISSION_DENIED",
@@ -40,23 +40,23 @@ STATUS = {
 
 
 class Wrong(Exception):
-    """Something is not as it should be."""
+    """A failed check."""
 
 
 def expect(what, found, wanted):
-    """That something is as it should be."""
+    """Checks that a value is the expected one."""
     if found != wanted:
-        raise Wrong(f"{what}: it is {found!r}, and should be {wanted!r}")
+        raise Wrong(f"{what}: found {found!r}, expected {wanted!r}")
 
 
 def holds(what, is_so, found=""):
-    """That something holds."""
+    """Checks that a condition holds."""
     if not is_so:
-        raise Wrong(f"{what}: it is not so" + (f": {found!r}" if found != "" else ""))
+        raise Wrong(f"{what}: does not hold" + (f": {found!r}" if found != "" else ""))
 
 
 class Refused(Exception):
-    """A call that failed: its status, and what its details say to programs."""
+    """A failed call: its status and its error details."""
 
     def __init__(self, call, error):
         super().__init__(f"{call.rpc}: {error.code().name}: {error.details()}")
@@ -74,13 +74,13 @@ class Refused(Exception):
 
 
 class Call:
-    """A call to be made: an RPC, and the fields of its request."""
+    """An RPC and the fields of its request."""
 
     def __init__(self, rpc, **fields):
         self.rpc, self.fields = rpc, fields
 
     def but(self, **fields):
-        """The same with other fields."""
+        """Returns the same call with other fields."""
         return Call(self.rpc, **{**self.fields, **fields})
 
 
@@ -93,7 +93,7 @@ REQUESTS = {
 
 
 class Actor:
-    """A caller, at one server."""
+    """A caller of one server."""
 
     def __init__(self, name, token, endpoint, record):
         self.name, self.token, self.record = name, token, record
@@ -102,7 +102,7 @@ class Actor:
         self.metadata = [("authorization", f"Bearer {token}")]
 
     def at(self, endpoint):
-        """The same, at another server."""
+        """Returns the same caller at another server."""
         return Actor(self.name, self.token, endpoint, self.record)
 
     def do(self, call):
@@ -119,12 +119,12 @@ class Actor:
         return answer
 
     def refused(self, call, reason, fields=None, said=""):
-        """Makes a call that must be refused for this; what its details say besides."""
+        """Makes a call that must be refused for this reason. Returns the metadata of the error."""
         try:
             answer = self.do(call)
         except Refused as refused:
-            told = (refused.code, refused.reason, refused.domain)
-            expect(f"how {call.rpc} is refused", told, (STATUS[reason], reason, DOMAIN))
+            found = (refused.code, refused.reason, refused.domain)
+            expect(f"how {call.rpc} is refused", found, (STATUS[reason], reason, DOMAIN))
             if fields is not None:
                 expect(f"the fields that {call.rpc} refuses", refused.fields, fields)
             holds(f"the refusal of {call.rpc} names {said!r}", said in refused.details, refused.details)
@@ -132,12 +132,12 @@ class Actor:
         raise Wrong(f"{call.rpc} should be refused with {reason}, and was not: {answer}")
 
     def invalid(self, call, *fields, said=""):
-        """Makes a call that must be refused for these fields."""
+        """Makes a call that must be refused because of these fields."""
         return self.refused(call, "ARGUMENT_INVALID", list(fields), said)
 
 
 def race(*calls):
-    """Makes calls of actors at once; what each came to: an answer, or a refusal."""
+    """Makes calls of actors concurrently. Returns the answer or the refusal of each."""
     gate = threading.Barrier(len(calls))
 
     def run(actor, call):
@@ -147,7 +147,7 @@ def race(*calls):
             try:
                 return actor.do(call)
             except Refused as refused:
-                # On a busy machine the last of a hundred may wait for their row for longer than a lock is waited for.
+                # On a busy machine the last of a hundred calls may wait for the row longer than the lock timeout.
                 if refused.reason != "STORE_UNAVAILABLE" or time.monotonic() > end:
                     return refused
 

@@ -1,5 +1,5 @@
-"""Purge: what has long been dead goes, by a server's own task under flags and by the command; the log keeps its story.
-(In the walk `long` is a microsecond.)"""
+"""Purge: a server's task and the command delete credentials that were revoked long ago. The log keeps their history. (In the
+walk "long ago" is a microsecond.)"""
 
 import json
 import signal
@@ -33,14 +33,14 @@ def by_a_server(s):
     quiet = subprocess.DEVNULL
     serving = s.world.program.start("serve", *listen, *flags, stdin=quiet, stdout=quiet, stderr=quiet)
     try:
-        until("only the living are listed", lambda: [one.id for one in s.listed(page_size=1_000)] == living)
+        until("revoked credentials are gone", lambda: [one.id for one in s.listed(page_size=1_000)] == living)
         serving.send_signal(signal.SIGTERM)
         expect("how it ends", serving.wait(PATIENCE_S), 0)
     finally:
         serving.kill()
     gone(s, dead)
     s.allowed(alive.token, "read")
-    s.ok("a server's own task drops what is long dead, and what lives answers")
+    s.ok("a server's task deletes credentials that were revoked long ago, and active ones stay")
 
 
 def by_the_command(s):
@@ -49,26 +49,26 @@ def by_the_command(s):
     run = s.world.program.json
     expect("nothing is so old", run("purge")["purged_credential_count"], 0)
     purged = run("purge", "--dead-after", "1us", "--changes-after", "1us")
-    expect("how many are gone", purged["purged_credential_count"], 1)
+    expect("the number deleted", purged["purged_credential_count"], 1)
     gone(s, dead)
     s.allowed(alive.token, "read")
     s.root.do(revoke(alive.id))
     s.denied(alive.token, "TOKEN_REVOKED")
-    s.ok("`purge` does the same, and servers go on following what changes")
+    s.ok("`purge` does the same, and servers keep following changes")
 
 
 def retention(s):
     number = len(s.events())
     run = s.world.program.json
     expect("nothing is so old", run("audit", "purge", "--older-than", "400d")["purged_count"], 0)
-    # The purge that dropped nothing has recorded itself.
-    expect("how many are gone", run("audit", "purge", "--older-than", "0s")["purged_count"], number + 1)
-    # Each batch has recorded itself, with its number.
+    # The purge that deleted nothing has an event too.
+    expect("the number deleted", run("audit", "purge", "--older-than", "0s")["purged_count"], number + 1)
+    # Each batch has an event with its number.
     left = s.events()
-    told = {(event.action, event.target_kind) for event in left}
-    expect("what is left", told, {("audit.purge", "audit")})
+    found = {(event.action, event.target_kind) for event in left}
+    expect("what is left", found, {("audit.purge", "audit")})
     counted = [json.loads(event.after)["purged_count"] for event in left]
     expect("each batch", (sum(counted), max(counted)), (number + 1, 500))
     for event in left:
         holds("who did it", event.caller.startswith("operator:"), event.caller)
-    s.ok("retention of the log is a command of its own, that records itself")
+    s.ok("the log is purged by a separate command, which records an event")

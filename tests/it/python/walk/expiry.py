@@ -1,4 +1,4 @@
-"""What expires soon: `expiring_within` on List, and the command of a nightly job."""
+"""Credentials that expire soon: `expiring_within` of ListCredentials, and the command for a nightly job."""
 
 from calls import DAY, HOUR, disable, listing, revoke, span
 from client import expect, holds
@@ -21,10 +21,10 @@ def walk(s):
     expect("within two weeks", names(expiring_within=span(14 * DAY)), ["sooner", "off", "pat", "soon"])
     expect("the same page by page", names(expiring_within=span(14 * DAY), page_size=1), ["sooner", "off", "pat", "soon"])
     expect("within an hour", names(expiring_within=span(HOUR)), [])
-    expect("within ever", len(names(expiring_within=span(2**40))), 5)
+    expect("within a very long time", len(names(expiring_within=span(2**40))), 5)
     page = s.there.do(listing(user=s.owner, expiring_within=span(14 * DAY)))
     expect("of a user", [one.id for one in page.credentials], [pat.id])
-    s.ok("List tells what is not dead and expires within so long")
+    s.ok("List finds the active and disabled credentials that expire within a time")
 
     run = s.world.program.json
     words = ["credentials", "expiring", "--workspace", s.workspace, "--within"]

@@ -1,4 +1,4 @@
-"""Last use: when and from where, without a write on Introspect. The servers of the walk write it every 50 ms."""
+"""Last use: its time and address, without a write on Introspect. The servers of the walk write it every 50 ms."""
 
 from calls import bulk_revoke, disable, from_now, micros, update
 from client import expect, holds
@@ -12,7 +12,7 @@ def walk(s):
 
 
 def use(s, actor, made, client_ip=""):
-    """A use, and when it was at the earliest and at the latest."""
+    """Uses a token, and returns the earliest and latest possible time of the use."""
     before = micros(from_now(0))
     answer = s.ask(actor, made.token, client_ip=client_ip)
     expect("a use is answered", answer.active, True)
@@ -30,12 +30,12 @@ def it_shows(s):
         expect("its address", used.last_use_ip, "192.0.2.7")
         expect("a use is no change", used.etag, made.credential.etag)
         expect("nor has it a revision", s.revision(), revision)
-        expect("nor an audit event", len(s.told(made.id)), 1)
+        expect("nor an audit event", len(s.history(made.id)), 1)
         use(s, s.there, made, "2001:db8::7")
         until("a use elsewhere shows", lambda: s.get(made.id).last_use_ip == "2001:db8::7")
         use(s, s.root, made)
-        until("a use from nowhere known shows", lambda: s.get(made.id).last_use_ip == "")
-    s.ok("a use shows in List by and by, with its time and the client's address")
+        until("a use from an unknown address shows", lambda: s.get(made.id).last_use_ip == "")
+    s.ok("a use eventually shows in List, with its time and the client's address")
 
 
 def never_backwards(s):
@@ -57,11 +57,11 @@ def no_use(s):
     s.root.do(update(other.id, ip_allowlist=["192.0.2.1"]))
     s.denied(off.token, "TOKEN_DISABLED")
     s.denied(other.token, "IP_NOT_ALLOWED")
-    # Written in the same batch or a later one: when this one shows, the others would.
+    # It is written in the same batch or a later one, so once it shows, the others would too.
     for actor in (s.root, s.there):
         before, _ = use(s, actor, control, "192.0.2.9")
         until("the control shows", lambda: micros(s.get(control.id).last_use_time) >= before)
-    holds("what is refused for being dead is no use", not s.get(off.id).HasField("last_use_time"))
+    holds("a refused token is not used", not s.get(off.id).HasField("last_use_time"))
     dry = s.root.do(bulk_revoke(workspace=s.workspace, last_used_before=from_now(-3_600), dry_run=True))
     expect("what was not used for an hour", off.id in [one.id for one in dry.sample], True)
-    s.ok("what is refused for being dead is no use")
+    s.ok("a refused token is not used")

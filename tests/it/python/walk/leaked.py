@@ -1,4 +1,4 @@
-"""RevokeLeaked: of what a secret scanner found, what is real is dead."""
+"""RevokeLeaked: it revokes the real tokens among the texts that a secret scanner found."""
 
 import json
 
@@ -16,16 +16,16 @@ def walk(s):
     call = Call("RevokeLeaked", tokens=found)
     s.dashboard.refused(call, "PERMISSION_MISSING")
     results = s.root.do(call).results
-    told = [(one.real, one.revoked_now) for one in results]
+    found = [(one.real, one.revoked_now) for one in results]
     no, before, now = (False, False), (True, False), (True, True)
-    expect("which were real, and which were ended now", told, [now, no, no, now, before, before, no])
+    expect("which were real, and which were ended now", found, [now, no, no, now, before, before, no])
     ids = [one.credential.id for one in results]
     expect("whose they are", ids, [key.id, "", "", pat.id, dead.id, key.id, ""])
     expect("the states", {state(one.credential) for one in results if one.real}, {"REVOKED"})
     s.denied(key.token, "TOKEN_REVOKED", "read")
     s.denied(pat.token, "TOKEN_REVOKED", "read")
     s.allowed(spared.token, "read")
-    s.ok("what is real is dead at every server at once, and told from what is not")
+    s.ok("real tokens are revoked at every server at once, and distinguished from other texts")
 
     event = s.events(target_id=key.id)[-1]
     expect("why, in the log", (event.action, event.reason), ("credential.revoke", f"secret scanner: {URL}"))
@@ -45,7 +45,7 @@ def walk(s):
     given = f"nothing\n{json.dumps({'token': spared.token, 'url': URL})}\n"
     ended = s.world.program.run("--output", "json", "leaked", "--reason", "found by hand", given=given)
     [real] = json.loads(ended.stdout)["real"]
-    expect("what the command tells", (real["line"], real["id"]), (2, spared.id))
+    expect("the output of the command", (real["line"], real["id"]), (2, spared.id))
     holds("it prints no token", spared.token not in ended.stdout + ended.stderr)
     s.denied(spared.token, "TOKEN_REVOKED", "read")
     s.ok("`leaked` does the same beside running servers")

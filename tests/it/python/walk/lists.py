@@ -1,5 +1,4 @@
-"""ListCredentials: filters, orders, pages, and who sees what. (That a page costs the same at a million rows is measured,
-not walked.)"""
+"""ListCredentials: filters, orders, pages, and visibility. (Benchmarks measure the cost of a page of a million rows.)"""
 
 import calls
 from calls import DAY, HOUR, at_micros, create_key, disable, from_now, listing, micros, revoke, scopes, span
@@ -31,7 +30,7 @@ def walk(s):
 
 
 def filled(s):
-    """Credentials of every kind and state, all of whose names begin with `l-`, in this order."""
+    """Creates credentials of every kind and state, in this order, with names that begin with `l-`."""
     made = {
         "late": s.key("l-ci-late", ttl=span(10 * DAY)),
         "never": s.key("l-ci-never", granted=("admin",)),
@@ -95,7 +94,7 @@ def filters(s, made):
     for asked, expected in cases:
         for page_size in (0, 2):
             expect(f"the list of {asked} by {page_size}", names(s, page_size=page_size, **asked), expected)
-    s.ok("each filter, and several together, find what they say")
+    s.ok("each filter finds its credentials, and so do several together")
 
 
 def orders(s, made):
@@ -105,7 +104,7 @@ def orders(s, made):
     expiring = ["over", "cd-soon", "gone", "pat", "ci-late"]
     found = names(s, order=order("EXPIRE_TIME"), page_size=1)
     expect("by expiry, only what expires", found, expiring)
-    # What was never used has a last use of zero here, and comes first there.
+    # A credential that was never used has a last use of zero here, and comes first in the list.
     last = {one.name.removeprefix("l-"): micros(one.last_use_time) for one in s.listed(name_prefix="l-")}
     expected = sorted(everything, key=last.get)
     expect("by last use, never used first", names(s, order=order("LAST_USE_TIME"), page_size=1), expected)
@@ -148,7 +147,7 @@ def who_sees_what(s, made):
     s.root.do(calls.put_user("lists-eve"))
     s.dashboard.refused(listing(workspace=s.workspace, acting_user=s.member), "ROLE_TOO_LOW")
     s.dashboard.refused(listing(workspace=s.workspace, acting_user="lists-eve"), "WORKSPACE_NOT_FOUND")
-    expect("a stranger sees nothing", seen(s.dashboard, acting_user="lists-eve"), [])
+    expect("a user without a membership sees nothing", seen(s.dashboard, acting_user="lists-eve"), [])
     s.dashboard.refused(listing(user=s.owner, acting_user=s.member), "USER_NOT_FOUND")
     s.dashboard.refused(listing(acting_user="nobody-at-all"), "ACTING_USER_NOT_ACTIVE")
     s.dashboard.refused(calls.get(made["pat"].id, acting_user=s.member), "CREDENTIAL_NOT_FOUND")
@@ -157,7 +156,7 @@ def who_sees_what(s, made):
     expect("who may only write sees as the user", seen(writer, acting_user=s.member), ["other"])
     gateway = s.world.caller("lists-gateway", "introspect")
     gateway.refused(listing(), "PERMISSION_MISSING")
-    s.ok("everyone sees what is theirs to see")
+    s.ok("each acting user sees the credentials that they may manage")
 
 
 def wrong(s):
@@ -169,4 +168,4 @@ def wrong(s):
     s.root.invalid(listing(expiring_within=span(-1)), "expiring_within")
     s.root.refused(listing(workspace="nowhere-at-all"), "WORKSPACE_NOT_FOUND")
     s.root.refused(listing(user="nobody-at-all"), "USER_NOT_FOUND")
-    s.ok("what no filter can be is refused")
+    s.ok("invalid filters are refused")

@@ -1,4 +1,4 @@
-"""The server's policy, by flags, and a workspace's own: of the two the stricter holds, and errors say what it is.
+"""The server's policy, set by flags, and a workspace's policy: the stricter one applies, and errors name the limit.
 
 The strict server runs with --key-lifetime-max 90d --pat-lifetime-max 30d --workspace-keys-max 4 --user-pats-max 2
 --overlap-min 1m --overlap-max 7d; the others have no policy."""
@@ -30,7 +30,7 @@ def lifetimes(s, strict):
         made = strict.do(call)
         s.allowed(made.token, "read")
         strict.do(revoke(made.credential.id))
-    s.ok("nothing is made to live longer than the server says, and errors say how long that is")
+    s.ok("no lifetime is longer than the server's limit, and errors name the limit")
 
 
 def overlaps(s, strict):
@@ -46,7 +46,7 @@ def overlaps(s, strict):
     s.allowed(rotated.token, "read")
     for one in s.listed(family_id=made.id):
         s.root.do(revoke(one.id))
-    s.ok("an overlap is neither shorter nor longer than the server says")
+    s.ok("an overlap is within the server's limits")
 
 
 def counts(s, strict):
@@ -62,7 +62,7 @@ def counts(s, strict):
     expect("the most", strict.refused(call, "CREDENTIALS_MAX_REACHED")["max"], "4")
     for key in keys:
         s.root.do(revoke(key.credential.id))
-    s.ok("no more live at once than the server says, however many race")
+    s.ok("there are never more than the server's limit, however many calls race")
 
 
 NONE = {
@@ -72,7 +72,7 @@ NONE = {
 
 
 def put(s, **policy):
-    """What is not named is to be no limit."""
+    """Returns a Put of the workspace that removes every limit that is not given."""
     return put_workspace(s.workspace, policy={**NONE, **policy})
 
 
@@ -80,7 +80,7 @@ def never_laxer(s, strict):
     laxer = put(s, key_lifetime_max=span(91 * DAY), keys_max=5, overlap_min=span(59), overlap_max=span(8 * DAY))
     fields = [f"workspace.policy.{name}" for name in ("key_lifetime_max", "keys_max", "overlap_max", "overlap_min")]
     strict.invalid(laxer, *fields)
-    # Where there was no policy to be laxer than, it may be put; the strict server goes by its own all the same.
+    # A server without a policy accepts it. The strict server still applies its own policy.
     s.root.do(laxer)
     strict.invalid(create_key(s.workspace, ttl=span(90 * DAY + 1)), "ttl", said="90d")
     strict.do(put(s, key_lifetime_max=span(7 * DAY)))
@@ -107,7 +107,7 @@ def a_workspaces_own(s):
     call = create_key(s.workspace, acting_user=s.owner)
     s.dashboard.invalid(call, "expiration", said="policy")
     s.root.do(put(s))
-    s.ok("a workspace may be stricter, for its keys, at every server")
+    s.ok("a workspace's stricter policy applies to its keys at every server")
 
 
 def its_count(s):
@@ -124,7 +124,7 @@ def its_count(s):
     s.root.do(revoke(made[1].credential.id))
     s.root.do(revoke(made[2].credential.id))
     s.allowed(s.root.do(call).token, "read", workspace=slug)
-    s.ok("a workspace's number of keys is kept, and a rotated key gives its place to its successor")
+    s.ok("a workspace's limit on keys applies to rotations too")
 
 
 def it_stays(s):
@@ -147,4 +147,4 @@ def it_stays(s):
     none = s.root.do(put_workspace("policy-kept", policy=NONE)).workspace
     holds("no limit at all is no policy", not none.HasField("policy"), none)
     expect("and then it asks nothing", calls.state(s.root.do(create_key("policy-kept")).credential), "ACTIVE")
-    s.ok("a workspace's policy changes only where it is named")
+    s.ok("a Put changes only the policy fields that it names")

@@ -1,5 +1,5 @@
-"""`request_id`: a call that is sent again makes nothing twice. (That an id is free again after a day, and that a retry
-comes too late after ten minutes, is tested with a clock of its own in tests/it/grpc/retries.rs.)"""
+"""`request_id`: a retried call creates nothing twice. (tests/it/grpc/retries.rs tests with a
+simulated clock that an id is free again after a day, and that a retry is too late after ten minutes.)"""
 
 import uuid
 
@@ -27,9 +27,9 @@ def again(s):
         holds("its token is a fresh one", first.token != second.token)
         s.denied(first.token, "TOKEN_UNKNOWN")
         s.allowed(second.token, "read")
-        # The body's last four, which stand before the six of the check.
+        # The last four characters of the body, before the six check characters.
         holds("the hint is of the token that works", second.credential.hint.endswith(second.token[-10:-6]))
-        story = s.told(first.credential.id)
+        story = s.history(first.credential.id)
         made = "key.create" if call.rpc == "CreateKey" else "pat.create"
         expect("its story", story, [made, "credential.replay"])
     expect("how many there are", len(s.listed(creator=f"caller:{s.root.name}")), 2)
@@ -78,16 +78,16 @@ def too_late(s):
     s.allowed(made.token, "read")
     until("the use is written", lambda: s.get(made.credential.id).HasField("last_use_time"))
     for actor in (s.root, s.there):
-        told = actor.refused(call, "REQUEST_REPLAYED")
-        expect("which it names", told["credential_id"], made.credential.id)
+        found = actor.refused(call, "REQUEST_REPLAYED")
+        expect("which it names", found["credential_id"], made.credential.id)
     s.allowed(made.token, "read")
     call = create_key(s.workspace, request_id=fresh())
     made = s.root.do(call)
     s.root.do(revoke(made.credential.id))
-    told = s.root.refused(call, "REQUEST_REPLAYED")
-    expect("which it names", told["credential_id"], made.credential.id)
+    found = s.root.refused(call, "REQUEST_REPLAYED")
+    expect("which it names", found["credential_id"], made.credential.id)
     s.denied(made.token, "TOKEN_REVOKED")
-    s.ok("a retry of what is used or dead is ALREADY_EXISTS, and names it")
+    s.ok("a retry for a used or revoked credential is ALREADY_EXISTS, and names the credential")
 
 
 def ids(s):
@@ -103,4 +103,4 @@ def ids(s):
     s.root.do(put_workspace("retries-later"))
     made = s.root.do(call.but(name="cd"))
     s.allowed(made.token, "read", workspace="")
-    s.ok("an id is a UUID, is its caller's own, and is free after a call that failed")
+    s.ok("an id is a UUID, belongs to its caller, and can be reused after a failed call")

@@ -4,7 +4,7 @@ import time
 import uuid
 
 import calls
-from calls import HOUR, bulk_revoke, but_use, disable, micros, revoke, rotate, span, state
+from calls import HOUR, bulk_revoke, without_last_use, disable, micros, revoke, rotate, span, state
 from client import Refused, expect, holds, race
 from scene import until
 
@@ -33,13 +33,13 @@ def at_once(s):
     for field in ("kind", "user_id", "name", "scopes", "max_role", "ip_allowlist", "annotations", "state"):
         expect(f"the successor's {field}", getattr(new, field), getattr(old, field))
     holds("it is another", len({old.id, new.id}) == len({old.hint, new.hint}) == 2)
-    expect("what it says of the old one", but_use(rotated.predecessor), but_use(s.get(old.id)))
+    expect("what it says of the old one", without_last_use(rotated.predecessor), without_last_use(s.get(old.id)))
     expect("the old one's state", state(rotated.predecessor), "REVOKED")
     s.denied(made.token, "TOKEN_REVOKED", "read", client_ip="192.0.2.1")
     s.allowed(rotated.token, "read", client_ip="192.0.2.1")
     s.denied(rotated.token, "IP_NOT_ALLOWED", "read")
     s.denied(rotated.token, "INSUFFICIENT_SCOPE", "capture", client_ip="192.0.2.1")
-    s.ok("without an overlap the old token is dead at every server at once, and the successor is as the old one was")
+    s.ok("without an overlap the old token is revoked at every server at once, and the successor has the same fields")
 
 
 def with_overlap(s):
@@ -55,7 +55,7 @@ def with_overlap(s):
     short = s.key(ttl=span(600))
     rotated = s.root.do(rotate(short.id, 24 * HOUR))
     expect("never past its own end", rotated.predecessor.expire_time, short.credential.expire_time)
-    s.ok("with an overlap both live, and the old one has an end")
+    s.ok("during an overlap both are active, and the old one has an expiry")
 
 
 def overlap_that_ends(s):
@@ -85,25 +85,25 @@ def lifetimes(s):
     rotated = s.root.do(rotate(off.id))
     expect("the successor of a disabled one", state(rotated.credential), "DISABLED")
     s.denied(rotated.token, "TOKEN_DISABLED")
-    s.ok("a successor lives as long as its predecessor was made to, and is as little on as it was")
+    s.ok("a successor has the lifetime of its predecessor, and is disabled if its predecessor was")
 
 
 def not_twice(s):
     made = s.key()
     rotated = s.root.do(rotate(made.id, HOUR))
-    told = s.root.refused(rotate(made.id, HOUR), "ALREADY_ROTATED")
-    expect("whom it names", told["successor_id"], rotated.credential.id)
+    found = s.root.refused(rotate(made.id, HOUR), "ALREADY_ROTATED")
+    expect("whom it names", found["successor_id"], rotated.credential.id)
     s.root.do(revoke(rotated.credential.id))
     again = s.root.do(rotate(made.id, HOUR))
     s.allowed(made.token, "read")
     s.allowed(again.token, "read")
     s.denied(rotated.token, "TOKEN_REVOKED")
-    s.ok("what has a live successor gets no second one, and is told which")
+    s.ok("a credential with an active successor gets no second one, and the error names the successor")
 
 
 def racing(s):
     made = s.key()
-    # A caller of its own: of one caller no more than a hundred refusals are recorded at once.
+    # A separate caller, because only a hundred refusals of one caller are recorded at once.
     racer = s.world.caller("rotate-racer", "credentials.admin")
     actors = (racer, racer.at(s.world.there))
     outcomes = race(*[(actor, rotate(made.id, overlap)) for actor in actors for overlap in (None, HOUR) * 25])
@@ -121,7 +121,7 @@ def retried(s):
     call = rotate(made.id, HOUR, request_id=str(uuid.uuid4()))
     first, again = s.root.do(call), s.there.do(call)
     expect("the successor", again.credential.id, first.credential.id)
-    expect("the predecessor", but_use(again.predecessor), but_use(first.predecessor))
+    expect("the predecessor", without_last_use(again.predecessor), without_last_use(first.predecessor))
     s.denied(first.token, "TOKEN_UNKNOWN")
     s.allowed(again.token, "read")
     s.allowed(made.token, "read")
@@ -158,7 +158,7 @@ def families(s):
     for token in tokens:
         s.denied(token, "TOKEN_REVOKED")
     expect("their states", {state(one) for one in s.listed(family_id=made.id)}, {"REVOKED"})
-    s.ok("a family is listed oldest first, and revoking it kills all of it")
+    s.ok("a family is listed oldest first, and revoked as a whole")
 
 
 def refusals(s):
@@ -177,4 +177,4 @@ def refusals(s):
     s.allowed(made.token, "read")
     rotated = s.dashboard.do(rotate(made.id, acting_user=s.owner, etag=made.credential.etag))
     expect("who made the successor", rotated.credential.creator, f"user:{s.owner}")
-    s.ok("what is dead, has changed or may not be seen is not rotated")
+    s.ok("a revoked, expired, changed or hidden credential is not rotated")

@@ -1,4 +1,4 @@
-"""What the walk plays on: the servers, the program beside them, and for each topic callers and owners of its own."""
+"""Fixtures of the walk: the servers, the command line, and separate callers and owners for each topic."""
 
 import json
 import os
@@ -17,17 +17,17 @@ PERMISSIONS = [
 
 
 def until(what, is_so):
-    """Waits until something is so, and gives what it then is."""
+    """Waits until a value is true, and returns it."""
     end = time.monotonic() + PATIENCE_S
     while not (found := is_so()):
         if time.monotonic() > end:
-            raise Wrong(f"{what}: it never came to be so")
+            raise Wrong(f"{what}: did not happen in time")
         time.sleep(0.02)
     return found
 
 
 class Record:
-    """Every call that was made and what it came to, and every token that was shown."""
+    """Every call with its outcome, and every token that was returned."""
 
     def __init__(self):
         self.calls, self.tokens = [], set()
@@ -42,7 +42,7 @@ class Record:
 
 
 class Ended(NamedTuple):
-    """What a program said."""
+    """The output of a command."""
 
     stdout: str
     stderr: str
@@ -55,17 +55,17 @@ class Program:
         self.path, self.database_url = path, database_url
 
     def start(self, *words, **streams):
-        """Starts these words, with nothing of the environment that would change what they do."""
+        """Starts a command, without the SOPHIC_AUTH_ variables of the environment."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SOPHIC_AUTH_")}
         return subprocess.Popen([self.path, "--database-url", self.database_url, *words], env=kept, text=True, **streams)
 
     def run(self, *words, given="", code=0):
-        """Runs these words, which must end with this code; what it printed, and what it said besides."""
+        """Runs a command, which must exit with this code. Returns its output."""
         pipe = subprocess.PIPE
         ended = self.start(*words, stdin=pipe, stdout=pipe, stderr=pipe)
         printed, said = ended.communicate(given, timeout=PATIENCE_S)
         if ended.returncode != code:
-            raise Wrong(f"{words} ended with {ended.returncode}, and should with {code}: {said}")
+            raise Wrong(f"{words} exited with {ended.returncode}, expected {code}: {said}")
         return Ended(printed, said)
 
     def json(self, *words, given="", code=0):
@@ -73,7 +73,7 @@ class Program:
 
 
 class World:
-    """Three servers on one store: `here`, where changes are made; `there`, which must know of them and takes imported
+    """Three servers on one store: `here`, where changes are made; `there`, which must follow them and accepts imported
     tokens; and `strict`, which has a policy."""
 
     def __init__(self, here, there, strict, program):
@@ -93,7 +93,7 @@ class World:
 
 
 class Made:
-    """A credential, and the token that was shown once."""
+    """A new credential and its token."""
 
     def __init__(self, answer):
         self.credential, self.token = answer.credential, answer.token
@@ -101,8 +101,8 @@ class Made:
 
 
 class Scene:
-    """A topic's own part of the world: a caller that may do all; a dashboard, which acts for users; a workspace, its owner
-    and a member; so that what one topic counts is not disturbed by another."""
+    """The fixtures of one topic: a caller with every permission; a dashboard, which acts for users; a workspace with an
+    owner and a member. They are separate so that topics do not disturb one another's counts."""
 
     def __init__(self, world, topic):
         self.world, self.topic, self.workspace = world, topic, f"{topic}-works"
@@ -128,11 +128,11 @@ class Scene:
         return self.root.do(calls.get(credential_id)).credential
 
     def revision(self):
-        """The store's: revoking what is nobody's token changes nothing, and tells it."""
+        """Returns the store's revision, by revoking a token that does not exist."""
         return self.root.do(calls.revoke_token("nonsense")).revision
 
     def listed(self, **filters):
-        """All that the filter names, page after page."""
+        """Returns all credentials that match the filter, from all pages."""
         found, token = [], ""
         while True:
             page = self.root.do(calls.listing(page_token=token, **filters))
@@ -146,25 +146,26 @@ class Scene:
         return actor.do(calls.introspect(token, named, required, client_ip))
 
     def allowed(self, token, *required, **asked):
-        """That the token may do this: at once where it was made, and soon elsewhere, for what widens is not waited for."""
+        """Checks that the token is allowed: at once here, and eventually at the other server, since calls that widen access
+        do not wait for other replicas."""
         answer = self.ask(self.root, token, required, **asked)
-        expect("what a good token is told", (answer.allowed, answer.http_status), (True, 200))
+        expect("the answer for a valid token", (answer.allowed, answer.http_status), (True, 200))
         until("it is allowed at the other server", lambda: self.ask(self.there, token, required, **asked).allowed)
         return answer
 
     def denied(self, token, denial, *required, **asked):
-        """That the token may not, at either server, as soon as what was called has returned."""
+        """Checks that the token is denied at both servers at once."""
         for actor in (self.root, self.there):
             answer = self.ask(actor, token, required, **asked)
             expect("the denial", Denial.Name(answer.denial), f"DENIAL_{denial}")
             is_dead = denial.startswith("TOKEN_")
-            told = (answer.allowed, answer.active, answer.http_status)
-            expect(f"what {denial} comes to", told, (False, not is_dead, 401 if is_dead else 403))
+            found = (answer.allowed, answer.active, answer.http_status)
+            expect(f"the answer for {denial}", found, (False, not is_dead, 401 if is_dead else 403))
             holds("a challenge is there", answer.www_authenticate.startswith("Bearer"), answer.www_authenticate)
         return answer
 
     def events(self, **filters):
-        """All audit events that the filter names, page after page."""
+        """Returns all audit events that match the filter, from all pages."""
         found, token = [], ""
         while True:
             page = self.root.do(Call("ListAuditEvents", page_size=1_000, page_token=token, **filters))
@@ -173,7 +174,7 @@ class Scene:
             if not token:
                 return found
 
-    def told(self, credential_id):
-        """The actions of a credential's story, refusals with their reason."""
+    def history(self, credential_id):
+        """Returns the actions of a credential's history, refusals with their reason code."""
         story = self.events(target_id=credential_id)
         return [event.action + (f" {event.refusal}" if event.refusal else "") for event in story]

@@ -1,4 +1,4 @@
-"""Disable and Enable: the undo that Revoke is not."""
+"""Disable and Enable, which unlike Revoke can be undone."""
 
 from calls import disable, enable, revoke, state
 from client import Refused, expect, holds, race
@@ -25,7 +25,7 @@ def off_and_on(s):
         s.allowed(made.token, "read")
     reasons = [event.reason for event in s.events(target_id=key.id, action="credential.disable")]
     expect("the reasons in the log", reasons, ["to see what breaks"] * 3)
-    s.ok("what is disabled is refused at every server at once, until it is enabled")
+    s.ok("a disabled credential is refused at every server at once, until it is enabled")
 
 
 def twice(s):
@@ -37,7 +37,7 @@ def twice(s):
     expect("disabling it twice", s.root.do(disable(made.id)).credential, off)
     on = s.root.do(enable(made.id)).credential
     expect("enabling it twice", s.root.do(enable(made.id)).credential, on)
-    s.ok("both may be sent again")
+    s.ok("both calls are idempotent")
 
 
 def for_good(s):
@@ -47,7 +47,7 @@ def for_good(s):
     s.root.refused(enable(made.id), "CREDENTIAL_REVOKED")
     expect("it is off, as was asked", state(s.root.do(disable(made.id)).credential), "REVOKED")
     s.denied(made.token, "TOKEN_REVOKED")
-    s.ok("what is revoked is not enabled")
+    s.ok("a revoked credential cannot be enabled")
 
 
 def racing(s):
@@ -73,4 +73,4 @@ def who_may(s):
     s.dashboard.do(enable(made.id, acting_user=s.owner))
     s.allowed(made.token, "read")
     s.root.invalid(disable(made.id, reason="x" * 257), "reason")
-    s.ok("who may not see a key switches nothing")
+    s.ok("an acting user who may not see a key can neither disable nor enable it")

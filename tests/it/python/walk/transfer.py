@@ -1,5 +1,5 @@
-"""Import and export, which are of the command line, beside servers that run: legacy tokens introspect where a server takes
-them, and have the same life as any other. (A million at once, and a kill in the middle, are in tests/it/transfer.)"""
+"""Import and export on the command line, beside running servers. Imported tokens work at servers that accept them, and are
+managed like any other. (tests/it/transfer imports a million at once, and kills an import in the middle.)"""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def walk(s):
     s.world.record.tokens.update(legacy(number) for number in range(12))
     mistakes(s)
     imported(s)
-    their_life(s)
+    managed(s)
     exported(s)
 
 
@@ -33,7 +33,7 @@ def csv(s, numbers):
 
 
 def legacies(s):
-    """What was imported at once was made at once: its order is by id."""
+    """Returns the imported keys by name. Those of one import have the same create time, so List orders them by id."""
     return sorted(s.listed(workspace=s.workspace), key=lambda one: one.name)
 
 
@@ -69,15 +69,15 @@ def imported(s):
     line = {"user": s.owner, "name": "of old", "scopes": ["read", "capture"], "digest": digest(legacy(5))}
     expect("JSON lines", counts(load(s, json.dumps(line), form="jsonl")[0]), (1, 1, 0, 0))
     for number in range(4):
-        until("a server that takes them knows it", lambda: s.ask(s.there, legacy(number), ("read",)).allowed)
+        until("a server that accepts imported tokens knows it", lambda: s.ask(s.there, legacy(number), ("read",)).allowed)
     answer = until("and the token of a user", lambda: (found := s.ask(s.there, legacy(5), ("capture",))).allowed and found)
     expect("whose it is", answer.user.id, s.owner)
-    expect("one that was not told so", s.ask(s.root, legacy(0)).active, False)
+    expect("a server that does not accept imported tokens", s.ask(s.root, legacy(0)).active, False)
     expect("what List shows", [one.name for one in legacies(s)], [f"legacy {number}" for number in range(4)])
     s.ok("imported tokens introspect where they are accepted, and a second run changes nothing")
 
 
-def their_life(s):
+def managed(s):
     first, second = legacies(s)[:2]
     s.root.do(disable(first.id))
     expect("it is off", s.ask(s.there, legacy(0)).active, False)
@@ -88,9 +88,9 @@ def their_life(s):
     s.allowed(rotated.token, "read")
     s.there.do(revoke_token(legacy(0)))
     expect("it is dead", s.ask(s.there, legacy(0)).active, False)
-    story = s.told(first.id)
+    story = s.history(first.id)
     expect("its story", story, ["credential.import", "credential.disable", "credential.enable", "credential.revoke"])
-    s.ok("they are switched, rotated and revoked as any other")
+    s.ok("they are disabled, enabled, rotated and revoked like any other")
 
 
 def exported(s):
@@ -108,4 +108,4 @@ def exported(s):
             expect("it changes nothing", [one.etag for one in s.listed(workspace=s.workspace)], [one.etag for one in before])
     lines = run("export", "--user", s.owner).stdout.splitlines()
     expect("of a user, to standard output", [json.loads(line)["name"] for line in lines], ["of old"])
-    s.ok("an export is what import reads, in both formats")
+    s.ok("an export can be imported, in both formats")

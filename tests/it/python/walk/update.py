@@ -1,8 +1,8 @@
-"""UpdateCredential: a mask, an etag, and never more than before."""
+"""UpdateCredential: masks, etags, and only narrower access."""
 
 import time
 
-from calls import DAY, HOUR, but_use, from_now, micros, revoke, scopes, update
+from calls import DAY, HOUR, without_last_use, from_now, micros, revoke, scopes, update
 from client import Call, Refused, expect, holds, race
 from scene import until
 
@@ -29,10 +29,10 @@ def only_what_the_mask_names(s):
     after = s.root.do(update(made.id, annotations={"a/b": "c"})).credential
     expect("the annotations are replaced whole", dict(after.annotations), {"a/b": "c"})
     again = s.root.do(update(made.id, name="Neuer Name", annotations={"a/b": "c"})).credential
-    expect("what changes nothing keeps its etag", but_use(again), but_use(after))
+    expect("what changes nothing keeps its etag", without_last_use(again), without_last_use(after))
     after = s.root.do(update(made.id, mask=["annotations"])).credential
     expect("annotations may be cleared", dict(after.annotations), {})
-    expect("what Get shows", but_use(s.get(made.id)), but_use(after))
+    expect("what Get shows", without_last_use(s.get(made.id)), without_last_use(after))
     answer = s.allowed(made.token, "read", "admin")
     expect("the name that introspection tells", answer.credential.name, "Neuer Name")
     s.ok("only what the mask names is changed")
@@ -50,20 +50,20 @@ def allowlists(s):
     s.root.do(update(made.id, mask=["ip_allowlist"]))
     s.allowed(made.token, "read", client_ip="198.51.100.1")
     s.root.invalid(update(made.id, ip_allowlist=["nowhere"], name=" "), "credential.name", "credential.ip_allowlist")
-    s.ok("an IP allowlist holds at every server when the call returns, and can be taken away")
+    s.ok("an IP allowlist applies at every server when the call returns, and can be removed")
 
 
 def etags(s):
     made = s.key()
     first = s.root.do(update(made.id, etag=made.credential.etag, name="first")).credential
     s.root.refused(update(made.id, etag=made.credential.etag, name="second"), "ETAG_MISMATCH")
-    expect("nothing was changed", but_use(s.get(made.id)), but_use(first))
+    expect("nothing was changed", without_last_use(s.get(made.id)), without_last_use(first))
     s.root.do(update(made.id, etag=first.etag, name="third"))
     expect("its name", s.get(made.id).name, "third")
     etag = s.get(made.id).etag
     outcomes = race(*[(actor, update(made.id, etag=etag, name="raced")) for actor in (s.root, s.there) * 2])
     lost = [outcome.reason for outcome in outcomes if isinstance(outcome, Refused)]
-    expect("of those that race with one etag all but one hear so", lost, ["ETAG_MISMATCH"] * 3)
+    expect("of racing calls with one etag, all but one fail", lost, ["ETAG_MISMATCH"] * 3)
     s.allowed(made.token, "read")
     s.ok("an etag that is not the current one is ABORTED and changes nothing")
 
@@ -77,12 +77,12 @@ def scopes_only_downward(s):
     after = s.root.do(update(made.id, scopes=scopes("read"))).credential
     expect("the scopes", list(after.scopes), scopes("read"))
     answer = s.denied(made.token, "INSUFFICIENT_SCOPE", "read", "admin")
-    told = [list(scopes) for scopes in (answer.scopes, answer.missing_scopes, answer.token_lacks_scopes)]
-    expect("what is missing", told, [scopes("read"), scopes("admin"), scopes("admin")])
+    found = [list(scopes) for scopes in (answer.scopes, answer.missing_scopes, answer.token_lacks_scopes)]
+    expect("what is missing", found, [scopes("read"), scopes("admin"), scopes("admin")])
     s.allowed(made.token, "read")
     s.root.invalid(update(made.id, scopes=scopes("read", "admin")), "credential.scopes")
     s.denied(made.token, "INSUFFICIENT_SCOPE", "admin")
-    s.ok("scopes go downward only, and what is taken away is gone at once")
+    s.ok("scopes can only be removed, and are gone at once")
 
 
 def expiry_only_earlier(s):
@@ -96,14 +96,14 @@ def expiry_only_earlier(s):
     s.root.invalid(update(made.id, mask=["expire_time"]), "credential.expire_time")
     s.root.do(update(made.id, expire_time=soon))
     expect("the end that introspection tells", s.allowed(made.token, "read").credential.expire_time, soon)
-    # Late enough to be in the future when a busy server comes to it.
+    # Late enough to be in the future when a busy server handles the call.
     end = from_now(3)
     s.root.do(update(made.id, expire_time=end))
     for actor in (s.root, s.there):
         until("it is dead by itself", lambda: not s.ask(actor, made.token).active)
         holds("and not before its time", time.time() * 1e6 >= micros(end))
     s.denied(made.token, "TOKEN_EXPIRED")
-    s.ok("an expiry comes earlier only, and is kept")
+    s.ok("an expiry can only be brought forward, and takes effect")
 
 
 def masks(s):
@@ -125,7 +125,7 @@ def who_may(s):
     s.dashboard.do(update(pat.id, scopes=scopes("read"), acting_user=s.member))
     expect("the name", s.get(key.id).name, "by the owner")
     s.denied(pat.token, "INSUFFICIENT_SCOPE", "capture")
-    s.ok("keys are changed by those who run the workspace, tokens by their own user")
+    s.ok("keys are changed by admins and owners of the workspace, personal access tokens by their user")
 
 
 def dead_ones(s):
@@ -133,4 +133,4 @@ def dead_ones(s):
     s.root.do(revoke(made.id))
     s.root.refused(update(made.id, name="x"), "CREDENTIAL_REVOKED")
     s.denied(made.token, "TOKEN_REVOKED")
-    s.ok("what is revoked is not changed any more")
+    s.ok("a revoked credential cannot be changed")
