@@ -10,10 +10,10 @@ pub mod auth_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Resolves, makes, lists and ends credentials.
+    /// Introspects, creates, lists and revokes credentials.
     ///
     /// Every call carries a caller's service token (`authorization: Bearer sophic_svc_...`) or client certificate. gRPC
-    /// errors speak of the caller only; a bad presented token is an answer, never an error.
+    /// errors are about the call and its caller only. An invalid presented token is an answer, never an error.
     #[derive(Debug, Clone)]
     pub struct AuthServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -94,7 +94,7 @@ pub mod auth_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Says whose token this is and whether it may do what is asked. Permission: introspect.
+        /// Returns the principal of a token, and whether it may do what the request needs. Permission: introspect.
         pub async fn introspect(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -121,8 +121,9 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Introspect"));
             self.inner.unary(req, path, codec).await
         }
-        /// Answers up to 1,000 introspections in one call, each by itself, in the order of the requests. One that may not be looked
-        /// up, for too many unknown tokens, is refused in its place (DENIAL_UNKNOWN_TOKENS_TOO_MANY). Permission: introspect.
+        /// Answers up to 1,000 introspections in one call, independently and in the order of the requests. A token that is not
+        /// looked up because there were too many unknown ones is denied with DENIAL_UNKNOWN_TOKENS_TOO_MANY. Permission:
+        /// introspect.
         pub async fn batch_introspect(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -151,8 +152,8 @@ pub mod auth_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a key of a workspace, and shows its token this once. Permission: credentials.write (with an acting user) or
-        /// credentials.admin.
+        /// Creates a key of a workspace. The response shows its token, which is never shown again. Permission:
+        /// credentials.write (with an acting user) or credentials.admin.
         pub async fn create_key(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -179,8 +180,8 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "CreateKey"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a personal access token of a user, and shows its token this once. Permission: credentials.write (with an
-        /// acting user) or credentials.admin.
+        /// Creates a personal access token of a user. The response shows its token, which is never shown again. Permission:
+        /// credentials.write (with an acting user) or credentials.admin.
         pub async fn create_pat(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -264,8 +265,8 @@ pub mod auth_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes name, annotations, IP allowlist; takes scopes away; brings the expiry forward. Permission:
-        /// credentials.write (with an acting user) or credentials.admin.
+        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, or brings its expiry forward.
+        /// Permission: credentials.write (with an acting user) or credentials.admin.
         pub async fn update_credential(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -294,8 +295,8 @@ pub mod auth_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a successor of a credential, shows its token this once, and ends the old one after an overlap. Permission:
-        /// credentials.write (with an acting user) or credentials.admin.
+        /// Creates a successor of a credential, and revokes the old one after an overlap. The response shows the new token,
+        /// which is never shown again. Permission: credentials.write (with an acting user) or credentials.admin.
         pub async fn rotate(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::RotateRequest>,
@@ -320,7 +321,7 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Rotate"));
             self.inner.unary(req, path, codec).await
         }
-        /// Switches a credential off until it is enabled again. Idempotent. Permission: credentials.write (with an acting user)
+        /// Disables a credential until it is enabled again. Idempotent. Permission: credentials.write (with an acting user)
         /// or credentials.admin.
         pub async fn disable(
             &mut self,
@@ -346,7 +347,7 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Disable"));
             self.inner.unary(req, path, codec).await
         }
-        /// Switches a disabled credential on again. Idempotent. Permission: credentials.write (with an acting user) or
+        /// Enables a disabled credential. Idempotent. Permission: credentials.write (with an acting user) or
         /// credentials.admin.
         pub async fn enable(
             &mut self,
@@ -372,10 +373,10 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Enable"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends a credential for good. Idempotent. Permission: by id credentials.write (with an acting user) or
-        /// credentials.admin; by token introspect, credentials.write or credentials.admin, and no acting user is needed, since
-        /// who holds the text may end it. Texts that are nobody's token count as unknown ones do with Introspect: beyond the rate
-        /// they are RESOURCE_EXHAUSTED, and a real token is ended all the same.
+        /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
+        /// credentials.admin. By token introspect, credentials.write or credentials.admin, without an acting user, since the
+        /// holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect. Above
+        /// the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -400,7 +401,7 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Revoke"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends many credentials for good: all that a filter names. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
         pub async fn bulk_revoke(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -427,8 +428,7 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "BulkRevoke"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends those of a list of candidate tokens that are real, as a secret scanner found them. Permission:
-        /// credentials.admin.
+        /// Revokes the real tokens among candidates that a secret scanner found. Permission: credentials.admin.
         pub async fn revoke_leaked(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -455,8 +455,8 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "RevokeLeaked"));
             self.inner.unary(req, path, codec).await
         }
-        /// Streams the changes that may turn an answer around, to caches that mean to stay coherent, with a checkpoint at least
-        /// every second. Permission: introspect.
+        /// Streams the changes that may affect an answer, for callers that cache answers. Sends a checkpoint at least every
+        /// second. Permission: introspect.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::WatchRequest>,
@@ -496,9 +496,9 @@ pub mod directory_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// A mirror of the dashboard's own tables, kept by idempotent upserts.
+    /// A mirror of the dashboard's tables, which the dashboard updates with idempotent upserts.
     ///
-    /// Put, Delete: permission directory.write. Get, List: permission directory.read.
+    /// Put and Delete need the permission directory.write. Get and List need directory.read.
     #[derive(Debug, Clone)]
     pub struct DirectoryServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -579,7 +579,7 @@ pub mod directory_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Makes the workspace, or changes of it what is set.
+        /// Creates the workspace, or changes the fields that are set.
         pub async fn put_workspace(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -608,7 +608,8 @@ pub mod directory_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Puts several workspaces, all or none. Names are as free as they are when all of it is done: two may swap their slugs.
+        /// Puts several workspaces, all or none. Slugs must be unique after the whole batch, so two workspaces may swap
+        /// theirs.
         pub async fn batch_put_workspaces(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -698,7 +699,7 @@ pub mod directory_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a workspace: revokes its keys, drops its memberships, and reserves its slug for 30 days.
+        /// Deletes a workspace: revokes its keys, deletes its memberships, and reserves its slug for 30 days.
         pub async fn delete_workspace(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -727,7 +728,7 @@ pub mod directory_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes the user, or changes of them what is set.
+        /// Creates the user, or changes the fields that are set.
         pub async fn put_user(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::PutUserRequest>,
@@ -804,7 +805,7 @@ pub mod directory_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.DirectoryService", "ListUsers"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a user: revokes their personal access tokens and drops their memberships.
+        /// Deletes a user: revokes their personal access tokens and deletes their memberships.
         pub async fn delete_user(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -833,7 +834,7 @@ pub mod directory_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Makes the user a member of the workspace, or gives them another role in it.
+        /// Makes the user a member of the workspace, or changes their role in it.
         pub async fn put_membership(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -965,7 +966,8 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Manages callers (permission: callers.admin; it can grant no permission that it does not hold), and shows the audit log.
+    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// permissions that it holds itself.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1046,7 +1048,8 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Makes a caller, and shows its service token this once, unless it is to be known by client certificate.
+        /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
+        /// certificate has no token.
         pub async fn create_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1073,7 +1076,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "CreateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists callers, oldest first, revoked ones included.
+        /// Lists callers, including revoked ones, oldest first.
         pub async fn list_callers(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1100,8 +1103,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "ListCallers"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends a caller for good. Idempotent by id; by name it is NOT_FOUND once the caller is revoked, since its name is free
-        /// again.
+        /// Revokes a caller permanently. Idempotent by id. By name, a repeated call is NOT_FOUND, since the name of a revoked
+        /// caller is free again.
         pub async fn revoke_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1155,9 +1158,9 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "UpdateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a caller a new service token, shown this once. The old one is accepted for a while longer, 10 minutes unless another
-        /// overlap is asked for, so that it can be replaced wherever it is used. One that is older still, from before an earlier
-        /// rotation, is dead when this returns. A caller may rotate itself.
+        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token from before an earlier
+        /// rotation is revoked when this returns. A caller may rotate itself.
         pub async fn rotate_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1184,7 +1187,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "RotateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists what was done, and what was refused, oldest first. Permission: audit.read.
+        /// Lists the changes that were made and those that were refused, oldest first. Permission: audit.read.
         pub async fn list_audit_events(
             &mut self,
             request: impl tonic::IntoRequest<

@@ -12,7 +12,7 @@ pub mod auth_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AuthServiceServer.
     #[async_trait]
     pub trait AuthService: std::marker::Send + std::marker::Sync + 'static {
-        /// Says whose token this is and whether it may do what is asked. Permission: introspect.
+        /// Returns the principal of a token, and whether it may do what the request needs. Permission: introspect.
         async fn introspect(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::IntrospectRequest>,
@@ -20,8 +20,9 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::IntrospectResponse>,
             tonic::Status,
         >;
-        /// Answers up to 1,000 introspections in one call, each by itself, in the order of the requests. One that may not be looked
-        /// up, for too many unknown tokens, is refused in its place (DENIAL_UNKNOWN_TOKENS_TOO_MANY). Permission: introspect.
+        /// Answers up to 1,000 introspections in one call, independently and in the order of the requests. A token that is not
+        /// looked up because there were too many unknown ones is denied with DENIAL_UNKNOWN_TOKENS_TOO_MANY. Permission:
+        /// introspect.
         async fn batch_introspect(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::BatchIntrospectRequest>,
@@ -29,8 +30,8 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::BatchIntrospectResponse>,
             tonic::Status,
         >;
-        /// Makes a key of a workspace, and shows its token this once. Permission: credentials.write (with an acting user) or
-        /// credentials.admin.
+        /// Creates a key of a workspace. The response shows its token, which is never shown again. Permission:
+        /// credentials.write (with an acting user) or credentials.admin.
         async fn create_key(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::CreateKeyRequest>,
@@ -38,8 +39,8 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::CreateKeyResponse>,
             tonic::Status,
         >;
-        /// Makes a personal access token of a user, and shows its token this once. Permission: credentials.write (with an
-        /// acting user) or credentials.admin.
+        /// Creates a personal access token of a user. The response shows its token, which is never shown again. Permission:
+        /// credentials.write (with an acting user) or credentials.admin.
         async fn create_pat(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::CreatePatRequest>,
@@ -64,8 +65,8 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListCredentialsResponse>,
             tonic::Status,
         >;
-        /// Changes name, annotations, IP allowlist; takes scopes away; brings the expiry forward. Permission:
-        /// credentials.write (with an acting user) or credentials.admin.
+        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, or brings its expiry forward.
+        /// Permission: credentials.write (with an acting user) or credentials.admin.
         async fn update_credential(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::UpdateCredentialRequest>,
@@ -73,8 +74,8 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::UpdateCredentialResponse>,
             tonic::Status,
         >;
-        /// Makes a successor of a credential, shows its token this once, and ends the old one after an overlap. Permission:
-        /// credentials.write (with an acting user) or credentials.admin.
+        /// Creates a successor of a credential, and revokes the old one after an overlap. The response shows the new token,
+        /// which is never shown again. Permission: credentials.write (with an acting user) or credentials.admin.
         async fn rotate(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RotateRequest>,
@@ -82,7 +83,7 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RotateResponse>,
             tonic::Status,
         >;
-        /// Switches a credential off until it is enabled again. Idempotent. Permission: credentials.write (with an acting user)
+        /// Disables a credential until it is enabled again. Idempotent. Permission: credentials.write (with an acting user)
         /// or credentials.admin.
         async fn disable(
             &self,
@@ -91,7 +92,7 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::DisableResponse>,
             tonic::Status,
         >;
-        /// Switches a disabled credential on again. Idempotent. Permission: credentials.write (with an acting user) or
+        /// Enables a disabled credential. Idempotent. Permission: credentials.write (with an acting user) or
         /// credentials.admin.
         async fn enable(
             &self,
@@ -100,10 +101,10 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::EnableResponse>,
             tonic::Status,
         >;
-        /// Ends a credential for good. Idempotent. Permission: by id credentials.write (with an acting user) or
-        /// credentials.admin; by token introspect, credentials.write or credentials.admin, and no acting user is needed, since
-        /// who holds the text may end it. Texts that are nobody's token count as unknown ones do with Introspect: beyond the rate
-        /// they are RESOURCE_EXHAUSTED, and a real token is ended all the same.
+        /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
+        /// credentials.admin. By token introspect, credentials.write or credentials.admin, without an acting user, since the
+        /// holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect. Above
+        /// the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         async fn revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -111,7 +112,7 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RevokeResponse>,
             tonic::Status,
         >;
-        /// Ends many credentials for good: all that a filter names. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
         async fn bulk_revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::BulkRevokeRequest>,
@@ -119,8 +120,7 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::BulkRevokeResponse>,
             tonic::Status,
         >;
-        /// Ends those of a list of candidate tokens that are real, as a secret scanner found them. Permission:
-        /// credentials.admin.
+        /// Revokes the real tokens among candidates that a secret scanner found. Permission: credentials.admin.
         async fn revoke_leaked(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeLeakedRequest>,
@@ -137,17 +137,17 @@ pub mod auth_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Streams the changes that may turn an answer around, to caches that mean to stay coherent, with a checkpoint at least
-        /// every second. Permission: introspect.
+        /// Streams the changes that may affect an answer, for callers that cache answers. Sends a checkpoint at least every
+        /// second. Permission: introspect.
         async fn watch(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::WatchRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
     }
-    /// Resolves, makes, lists and ends credentials.
+    /// Introspects, creates, lists and revokes credentials.
     ///
     /// Every call carries a caller's service token (`authorization: Bearer sophic_svc_...`) or client certificate. gRPC
-    /// errors speak of the caller only; a bad presented token is an answer, never an error.
+    /// errors are about the call and its caller only. An invalid presented token is an answer, never an error.
     #[derive(Debug)]
     pub struct AuthServiceServer<T> {
         inner: Arc<T>,
@@ -950,7 +950,7 @@ pub mod directory_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with DirectoryServiceServer.
     #[async_trait]
     pub trait DirectoryService: std::marker::Send + std::marker::Sync + 'static {
-        /// Makes the workspace, or changes of it what is set.
+        /// Creates the workspace, or changes the fields that are set.
         async fn put_workspace(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::PutWorkspaceRequest>,
@@ -958,7 +958,8 @@ pub mod directory_service_server {
             tonic::Response<::sophic_auth_protocol::pb::PutWorkspaceResponse>,
             tonic::Status,
         >;
-        /// Puts several workspaces, all or none. Names are as free as they are when all of it is done: two may swap their slugs.
+        /// Puts several workspaces, all or none. Slugs must be unique after the whole batch, so two workspaces may swap
+        /// theirs.
         async fn batch_put_workspaces(
             &self,
             request: tonic::Request<
@@ -984,7 +985,7 @@ pub mod directory_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListWorkspacesResponse>,
             tonic::Status,
         >;
-        /// Deletes a workspace: revokes its keys, drops its memberships, and reserves its slug for 30 days.
+        /// Deletes a workspace: revokes its keys, deletes its memberships, and reserves its slug for 30 days.
         async fn delete_workspace(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::DeleteWorkspaceRequest>,
@@ -992,7 +993,7 @@ pub mod directory_service_server {
             tonic::Response<::sophic_auth_protocol::pb::DeleteWorkspaceResponse>,
             tonic::Status,
         >;
-        /// Makes the user, or changes of them what is set.
+        /// Creates the user, or changes the fields that are set.
         async fn put_user(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::PutUserRequest>,
@@ -1016,7 +1017,7 @@ pub mod directory_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListUsersResponse>,
             tonic::Status,
         >;
-        /// Deletes a user: revokes their personal access tokens and drops their memberships.
+        /// Deletes a user: revokes their personal access tokens and deletes their memberships.
         async fn delete_user(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::DeleteUserRequest>,
@@ -1024,7 +1025,7 @@ pub mod directory_service_server {
             tonic::Response<::sophic_auth_protocol::pb::DeleteUserResponse>,
             tonic::Status,
         >;
-        /// Makes the user a member of the workspace, or gives them another role in it.
+        /// Makes the user a member of the workspace, or changes their role in it.
         async fn put_membership(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::PutMembershipRequest>,
@@ -1057,9 +1058,9 @@ pub mod directory_service_server {
             tonic::Status,
         >;
     }
-    /// A mirror of the dashboard's own tables, kept by idempotent upserts.
+    /// A mirror of the dashboard's tables, which the dashboard updates with idempotent upserts.
     ///
-    /// Put, Delete: permission directory.write. Get, List: permission directory.read.
+    /// Put and Delete need the permission directory.write. Get and List need directory.read.
     #[derive(Debug)]
     pub struct DirectoryServiceServer<T> {
         inner: Arc<T>,
@@ -1825,7 +1826,8 @@ pub mod admin_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AdminServiceServer.
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
-        /// Makes a caller, and shows its service token this once, unless it is to be known by client certificate.
+        /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
+        /// certificate has no token.
         async fn create_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::CreateCallerRequest>,
@@ -1833,7 +1835,7 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::CreateCallerResponse>,
             tonic::Status,
         >;
-        /// Lists callers, oldest first, revoked ones included.
+        /// Lists callers, including revoked ones, oldest first.
         async fn list_callers(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::ListCallersRequest>,
@@ -1841,8 +1843,8 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListCallersResponse>,
             tonic::Status,
         >;
-        /// Ends a caller for good. Idempotent by id; by name it is NOT_FOUND once the caller is revoked, since its name is free
-        /// again.
+        /// Revokes a caller permanently. Idempotent by id. By name, a repeated call is NOT_FOUND, since the name of a revoked
+        /// caller is free again.
         async fn revoke_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeCallerRequest>,
@@ -1858,9 +1860,9 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::UpdateCallerResponse>,
             tonic::Status,
         >;
-        /// Gives a caller a new service token, shown this once. The old one is accepted for a while longer, 10 minutes unless another
-        /// overlap is asked for, so that it can be replaced wherever it is used. One that is older still, from before an earlier
-        /// rotation, is dead when this returns. A caller may rotate itself.
+        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token from before an earlier
+        /// rotation is revoked when this returns. A caller may rotate itself.
         async fn rotate_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RotateCallerRequest>,
@@ -1868,7 +1870,7 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RotateCallerResponse>,
             tonic::Status,
         >;
-        /// Lists what was done, and what was refused, oldest first. Permission: audit.read.
+        /// Lists the changes that were made and those that were refused, oldest first. Permission: audit.read.
         async fn list_audit_events(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::ListAuditEventsRequest>,
@@ -1877,7 +1879,8 @@ pub mod admin_service_server {
             tonic::Status,
         >;
     }
-    /// Manages callers (permission: callers.admin; it can grant no permission that it does not hold), and shows the audit log.
+    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// permissions that it holds itself.
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
         inner: Arc<T>,
