@@ -239,7 +239,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             // The outage is in the log already. A warning per request would flood it.
-            StoreError::Away(_) => {
+            StoreError::Unreachable(_) => {
                 tracing::debug!(%error, "store away");
                 Reason::StoreUnavailable.into()
             }
@@ -247,7 +247,7 @@ impl From<StoreError> for ServiceError {
                 tracing::warn!(%error, "store unavailable");
                 Reason::StoreUnavailable.into()
             }
-            StoreError::Full(_) => {
+            StoreError::DiskFull(_) => {
                 tracing::error!(%error, "nothing can be written until there is room on the disk");
                 Reason::StoreFull.into()
             }
@@ -269,7 +269,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
-            | StoreError::Misnamed(_)
+            | StoreError::InvalidLocation(_)
             | StoreError::RowsAffected { .. }
             | StoreError::Refused { .. } => Self::internal(&error),
         }

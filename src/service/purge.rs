@@ -34,7 +34,7 @@ impl Service {
             loop {
                 // Checked for each batch, since a clock can be set at any moment.
                 this.require_trusted_clock().await?;
-                let batch = this.store.list_dead(cutoff, BATCH).await?;
+                let batch = this.store.list_purgeable(cutoff, BATCH).await?;
                 if batch.is_empty() {
                     return Ok(committed.done(purged));
                 }

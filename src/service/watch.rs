@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::cache::Position;
 use crate::model::{Caller, CallerIdentity, Permission, Revision};
-use crate::store::{Change, ChangedEntity, Incarnation};
+use crate::store::{Change, ChangedEntity, IncarnationId};
 
 /// Number of changes at which a response is full. A full response is not a checkpoint, since more changes may follow. A
 /// response may hold up to twice as many, because reading stops only once this number is reached.
@@ -47,7 +47,7 @@ struct Watcher {
     caller: Arc<Caller>,
     /// The caller as last authenticated. `None` if it has to be authenticated before the next update.
     known: Option<KnownCaller>,
-    incarnation: Incarnation,
+    incarnation: IncarnationId,
     /// Revision up to which every change was sent.
     sent: Revision,
     /// Whether the watcher has caught up once. If it misses changes after that, it reads too slowly.
@@ -222,12 +222,12 @@ fn is_for_watchers(change: &Change) -> bool {
     !matches!(change.entity, ChangedEntity::Caller(_))
 }
 
-fn encode_cursor(incarnation: &Incarnation, revision: Revision) -> String {
+fn encode_cursor(incarnation: &IncarnationId, revision: Revision) -> String {
     URL_SAFE_NO_PAD.encode(format!("{} {}", revision.0, incarnation.0))
 }
 
 /// Decodes a cursor. Returns `None` if it is empty.
-fn decode_cursor(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
+fn decode_cursor(cursor: &str) -> Result<Option<(IncarnationId, Revision)>> {
     if cursor.is_empty() {
         return Ok(None);
     }
@@ -236,7 +236,7 @@ fn decode_cursor(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
         let text = std::str::from_utf8(&bytes).ok()?;
         let (revision, incarnation) = text.split_once(' ')?;
         let revision = revision.parse().ok()?;
-        Some((Incarnation(incarnation.to_owned()), Revision(revision)))
+        Some((IncarnationId(incarnation.to_owned()), Revision(revision)))
     };
     let parsed =
         Some(cursor).filter(|cursor| cursor.len() <= CURSOR_BYTES_MAX).and_then(|_| parsed());
