@@ -84,7 +84,7 @@ fn too_many<T: std::fmt::Debug>(outcome: Result<T, Status>, max: &str) {
 }
 
 async fn a_key_expires_within_the_lifetime_of_the_policy(h: Harness) {
-    let keys = CredentialLimits { lifetime_max: Some(days(90)), ..Limits::default() };
+    let keys = CredentialLimits { lifetime_max: Some(days(90)), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     refuses(key(&root, Some(90 * DAY + 1)).await, "ttl", "90d");
     refuses(key(&root, None).await, "expiration", "90d");
@@ -102,7 +102,11 @@ async fn a_key_expires_within_the_lifetime_of_the_policy(h: Harness) {
 }
 
 async fn pats_have_separate_limits(h: Harness) {
-    let pats = CredentialLimits { expiry_required: true, live_max: Some(2), ..Limits::default() };
+    let pats = CredentialLimits {
+        expiry_required: true,
+        live_max: Some(2),
+        ..CredentialLimits::default()
+    };
     let (_server, root) = strict(&h, Policy { pats, ..Policy::default() }).await;
     refuses(pat(&root, None).await, "expiration", "policy");
     pat(&root, Some(1_000 * DAY)).await.expect("one");
@@ -117,7 +121,7 @@ async fn pats_have_separate_limits(h: Harness) {
 }
 
 async fn the_number_of_active_keys_is_bounded_under_races(h: Harness) {
-    let keys = CredentialLimits { live_max: Some(5), ..Limits::default() };
+    let keys = CredentialLimits { live_max: Some(5), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let pats = CredentialLimits { live_max: Some(3), ..CredentialLimits::default() };
     let policy = Policy { pats, ..Policy::default() };
@@ -163,7 +167,7 @@ async fn overlaps_have_a_minimum_and_a_maximum(h: Harness) {
 }
 
 async fn a_rotated_key_and_its_successor_count_once(h: Harness) {
-    let keys = CredentialLimits { live_max: Some(1), ..Limits::default() };
+    let keys = CredentialLimits { live_max: Some(1), ..CredentialLimits::default() };
     let (_server, root) = strict(&h, Policy { keys, ..Policy::default() }).await;
     let id = key(&root, None).await.expect("a key").credential.expect("it is given").id;
     let overlapping = |id: &str| RotateRequest { overlap: Some(span(60)), ..rotate::of(id) };
