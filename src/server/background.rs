@@ -133,7 +133,7 @@ async fn write_pending_ends(service: Arc<Service>, stop: CancellationToken) {
                 );
             }
             Err(error) => {
-                tracing::debug!(%error, "could not write audit events of credentials that ended with their owner")
+                tracing::debug!(%error, "could not write audit events of credentials that ended with their owner");
             }
         }
     }
@@ -160,7 +160,7 @@ async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
         match service.purge_dead(Context::operator("server"), cutoff, |_| ()).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!(count, "purged credentials that were revoked or expired long ago")
+                tracing::info!(count, "purged credentials that were revoked or expired long ago");
             }
             Err(error) => tracing::warn!(%error, "could not purge revoked and expired credentials"),
         }

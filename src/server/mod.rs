@@ -382,9 +382,8 @@ struct Components {
 
 /// Runs the server until `stop`, then shuts it down.
 async fn run(config: Config, components: Components) {
-    let Components {
-        gate, face, service, replica, certificates, ready_sender, ready, stop, ..
-    } = components;
+    let Components { gate, face, service, replica, ready_sender, ready, stop, .. } = components;
+    let (grpc_listener, http_listener) = (components.grpc_listener, components.http_listener);
     let connection_limits = ConnectionLimits::from_config(&config);
     let accepting = CancellationToken::new();
     let report = spawn(components.report);
@@ -392,29 +391,23 @@ async fn run(config: Config, components: Components) {
     let monitor =
         spawn(readiness::monitor(Arc::clone(&service), ready_sender.clone(), stop.clone()));
 
-    let (header_budget, tls) = (Arc::default(), certificates);
+    let (budget, tls) = (Arc::default(), components.certificates);
     let protocol = connections::Protocol::Grpc;
-    let grpc = Connections::new(connection_limits, tls.clone(), protocol, &header_budget);
+    let grpc = Connections::new(connection_limits, tls.clone(), protocol, &budget);
     let grpc_gate = Arc::clone(&gate);
-    let grpc_accept = spawn(grpc.clone().accept(
-        components.grpc_listener,
-        accepting.clone(),
-        move |peer: Peer| {
+    let grpc_accept =
+        spawn(grpc.clone().accept(grpc_listener, accepting.clone(), move |peer: Peer| {
             let gate = Arc::clone(&grpc_gate);
             let connection = Arc::new(Connection::new(peer));
             service_fn(move |request| {
                 let (gate, connection) = (Arc::clone(&gate), Arc::clone(&connection));
                 async move { Ok::<_, Infallible>(gate.handle(request, &connection).await) }
             })
-        },
-    ));
-    let http =
-        Connections::new(connection_limits, tls, connections::Protocol::Http, &header_budget);
+        }));
+    let http = Connections::new(connection_limits, tls, connections::Protocol::Http, &budget);
     let router = http::router(&face, ready);
-    let http_accept = spawn(http.clone().accept(
-        components.http_listener,
-        accepting.clone(),
-        move |peer: Peer| {
+    let http_accept =
+        spawn(http.clone().accept(http_listener, accepting.clone(), move |peer: Peer| {
             let router = router.clone();
             service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
                 let in_flight = Arc::new(peer.activity.begin());
@@ -427,8 +420,7 @@ async fn run(config: Config, components: Components) {
                     answer
                 }
             })
-        },
-    ));
+        }));
 
     stop.cancelled().await;
     let _ = monitor.await;

@@ -144,7 +144,9 @@ fn scan_json(
             }
         }
         Value::Array(items) => {
-            items.iter().for_each(|item| scan_json(item, name, fields_found, note))
+            for item in items {
+                scan_json(item, name, fields_found, note);
+            }
         }
         Value::Object(fields) => {
             for (name, value) in fields {

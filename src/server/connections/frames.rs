@@ -26,7 +26,7 @@ pub(in crate::server) struct FrameTracker {
     filled: usize,
     /// Bytes of the current payload that have not arrived yet.
     remaining: usize,
-    /// Whether a header block has begun and its END_HEADERS flag has not arrived.
+    /// Whether a header block has begun and its `END_HEADERS` flag has not arrived.
     in_header_block: bool,
     seen_first: bool,
     /// Whether tracking stopped because the peer broke the protocol. h2 then closes the connection.
