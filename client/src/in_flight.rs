@@ -63,7 +63,7 @@ impl InFlightCalls {
         let own_receiver = receiver.clone();
         #[expect(
             clippy::disallowed_methods,
-            reason = "it ends by itself, at the deadline of the call at the latest"
+            reason = "it ends at the deadline of the call at the latest"
         )]
         tokio::spawn(async move {
             // Removes the call even if it panics.

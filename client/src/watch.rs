@@ -35,9 +35,9 @@ pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, c
     let fresh_backoff = || backoff(Duration::from_millis(50), Duration::from_secs(2));
     let mut pause = fresh_backoff();
     loop {
-        let mut followed = false;
-        let ended = follower.follow(&mut followed).await;
-        if followed {
+        let mut received_any = false;
+        let ended = follower.follow(&mut received_any).await;
+        if received_any {
             follower.calls.notify(Event::WatchDown);
             pause = fresh_backoff();
         }
@@ -72,7 +72,7 @@ impl Follower {
     }
 
     /// Follows one stream, on its own connection, until it ends.
-    async fn follow(&mut self, followed: &mut bool) -> Status {
+    async fn follow(&mut self, received_any: &mut bool) -> Status {
         let timeout = self.cache.limits().checkpoint_max;
         let started = BootInstant::now();
         let opening = async {
@@ -94,7 +94,7 @@ impl Follower {
                 biased;
                 response = timeout_at(last + timeout, stream.message()) => {
                     match response {
-                        Ok(Ok(Some(response))) => self.apply(response, sent_after, followed),
+                        Ok(Ok(Some(response))) => self.apply(response, sent_after, received_any),
                         Ok(Ok(None)) => return Status::unavailable("the service ended the stream"),
                         Ok(Err(status)) => return status,
                         Err(_) => return Status::deadline_exceeded("no checkpoint arrived in time"),
@@ -109,7 +109,7 @@ impl Follower {
                     // Responses that are here already may have arrived before the answer, so they count from the
                     // previous probe.
                     while let Some(response) = next_if_ready(&mut stream).await {
-                        self.apply(response, sent_after, followed);
+                        self.apply(response, sent_after, received_any);
                     }
                     sent_after = sent_after.max(asked_at);
                 }
@@ -124,14 +124,14 @@ impl Follower {
         Ok(AuthServiceClient::new(service).watch(request).await?.into_inner())
     }
 
-    fn apply(&mut self, response: WatchResponse, sent_after: BootInstant, followed: &mut bool) {
+    fn apply(&mut self, response: WatchResponse, sent_after: BootInstant, received_any: &mut bool) {
         let restarted = self.cursor.is_empty();
         if self.cache.apply(&response, sent_after, restarted, BootInstant::now()) {
             self.calls.notify(Event::Dropped);
         }
         self.cursor = response.cursor;
-        if !*followed {
-            *followed = true;
+        if !*received_any {
+            *received_any = true;
             self.calls.notify(Event::WatchUp);
         }
     }

@@ -184,7 +184,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one place that reads the machine's clock"
+            reason = "the only place that reads the machine's clock"
         )]
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let micros = now.ok().and_then(|now| i64::try_from(now.as_micros()).ok());

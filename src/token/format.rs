@@ -46,7 +46,7 @@ pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<Digest> 
     token::digest_of_presented(text, accept_imported).map(Digest::from_hash)
 }
 
-/// Returns the digest by which to revoke a token. Text of any shape is hashed, whatever introspection accepts at
+/// Returns the digest by which to revoke a token. Text of any shape is hashed, even if introspection would refuse it at
 /// present, because it may be an imported token.
 pub fn digest_to_revoke(text: &str) -> Digest {
     Digest::of(text)

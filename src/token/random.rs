@@ -24,7 +24,10 @@ pub struct OsRandom;
 
 impl Random for OsRandom {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
-        #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the only place that reads the system's random source"
+        )]
         getrandom::fill(bytes).map_err(|_| RandomError)
     }
 }

@@ -6,7 +6,7 @@
     clippy::pedantic,
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "a test may say things the long way, spawn what it awaits, and tell numbers to whoever asks for them"
+    reason = "tests may be verbose, spawn tasks that they await, and print figures"
 )]
 
 mod cli;

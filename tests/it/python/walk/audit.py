@@ -63,7 +63,7 @@ def owners_gone(s):
             s.denied(made.token, "TOKEN_REVOKED", workspace="")
             event = s.events(target_id=made.id)[-1]
             recorded = (event.action, event.caller, event.reason)
-            expect("the end of its story", recorded, ("credential.revoke", s.root.name, reason))
+            expect("its last event", recorded, ("credential.revoke", s.root.name, reason))
         deleted, missing = [json.loads(event.after) for event in s.events(action=ACTIONS[call.rpc], caller=s.root.name)]
         expect("how many went along", (deleted["revoked_count"], missing["real"]), (2, False))
     s.ok("each credential that is revoked with its owner has an event, and so has the deletion of a missing owner")
@@ -252,7 +252,7 @@ def no_secret(s, events):
 def export(s):
     lines = s.world.program.run("audit", "export").stdout.splitlines()
     events = s.events()
-    expect("what is exported", [json.loads(line)["id"] for line in lines], [event.id for event in events])
+    expect("the exported events", [json.loads(line)["id"] for line in lines], [event.id for event in events])
     for line, event in zip(lines, events):
         view = json.loads(line)
         for name in ("action", "caller", "acting_user", "target_kind", "target_id", "remote_address", "reason", "refusal"):
@@ -263,5 +263,5 @@ def export(s):
     holds("no token", not any(token in line for token in s.world.record.tokens for line in lines))
     some = s.world.program.run("audit", "export", "--action", "credential.enable", "--caller", "switch-root").stdout
     expected = [event.id for event in events if (event.action, event.caller) == ("credential.enable", "switch-root")]
-    expect("what is exported of it", [json.loads(line)["id"] for line in some.splitlines()], expected)
+    expect("the filtered export", [json.loads(line)["id"] for line in some.splitlines()], expected)
     s.ok("`audit export` streams the same as JSON lines")

@@ -27,7 +27,7 @@ def ends(s, doomed, spared, **asked):
     expect(f"a dry run of {asked}", (dry.revoked_count, [one.id for one in dry.sample]), (len(ids), ids[:10]))
     expect("it changes nothing", (s.get(ids[0]).etag, s.revision()), (before, revision))
     for made in doomed:
-        holds("it lives", s.ask(s.there, made.token).active)
+        holds("it is still active", s.ask(s.there, made.token).active)
     reason = "they were stolen"
     done = s.root.do(bulk_revoke(reason=reason, acting_user=s.owner, **asked))
     expect("the number revoked", (done.revoked_count, len(done.sample)), (len(ids), 0))
@@ -37,7 +37,7 @@ def ends(s, doomed, spared, **asked):
         expect("its state", state(s.get(made.id)), "REVOKED")
         event = s.events(target_id=made.id)[-1]
         found = (event.action, event.acting_user, event.reason)
-        expect("the end of its story", found, ("credential.revoke", s.owner, reason))
+        expect("its last event", found, ("credential.revoke", s.owner, reason))
     for made in spared:
         s.allowed(made.token, "read")
     again = s.root.do(bulk_revoke(**asked))
@@ -63,7 +63,7 @@ def by_workspace(s):
     other = Made(s.root.do(create_key("bulk-other")))
     spared = s.pat()
     ends(s, doomed, [spared], workspace=s.workspace)
-    holds("another workspace's key lives", s.ask(s.root, other.token, workspace="").allowed)
+    holds("another workspace's key is still allowed", s.ask(s.root, other.token, workspace="").allowed)
     ends(s, [other], [spared], workspace="id-of-bulk-other")
     s.ok("by workspace, named by slug or id")
 
@@ -78,7 +78,7 @@ def by_creator(s):
     nightly = s.world.caller("bulk-nightly", *PERMISSIONS)
     doomed = [Made(nightly.do(create_key(s.workspace))), Made(nightly.do(create_pat(s.owner)))]
     by_owner = Made(s.dashboard.do(create_key(s.workspace, acting_user=s.owner)))
-    expect("who made it", by_owner.credential.creator, f"user:{s.owner}")
+    expect("its creator", by_owner.credential.creator, f"user:{s.owner}")
     ends(s, doomed, [by_owner, s.key()], creator="caller:bulk-nightly")
     ends(s, [by_owner], [s.key()], creator=f"user:{s.owner}")
     s.ok("by creator")

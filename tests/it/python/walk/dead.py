@@ -21,7 +21,7 @@ def gone(s, made):
     for actor in (s.root, s.there):
         expect("its token", s.ask(actor, made.token).active, False)
     last = s.events(target_id=made.id, action="credential.purge")[-1]
-    expect("the end of its story", (json.loads(last.before)["state"], last.after), ("revoked", ""))
+    expect("its last event", (json.loads(last.before)["state"], last.after), ("revoked", ""))
 
 
 def by_a_server(s):
@@ -35,7 +35,7 @@ def by_a_server(s):
     try:
         until("revoked credentials are gone", lambda: [one.id for one in s.listed(page_size=1_000)] == living)
         serving.send_signal(signal.SIGTERM)
-        expect("how it ends", serving.wait(PATIENCE_S), 0)
+        expect("its exit code", serving.wait(PATIENCE_S), 0)
     finally:
         serving.kill()
     gone(s, dead)
@@ -47,7 +47,7 @@ def by_the_command(s):
     dead, alive = s.key(), s.key()
     s.root.do(revoke(dead.id))
     run = s.world.program.json
-    expect("nothing is so old", run("purge")["purged_credential_count"], 0)
+    expect("nothing is old enough", run("purge")["purged_credential_count"], 0)
     purged = run("purge", "--dead-after", "1us", "--changes-after", "1us")
     expect("the number deleted", purged["purged_credential_count"], 1)
     gone(s, dead)
@@ -60,15 +60,15 @@ def by_the_command(s):
 def retention(s):
     number = len(s.events())
     run = s.world.program.json
-    expect("nothing is so old", run("audit", "purge", "--older-than", "400d")["purged_count"], 0)
+    expect("nothing is old enough", run("audit", "purge", "--older-than", "400d")["purged_count"], 0)
     # The purge that deleted nothing has an event too.
     expect("the number deleted", run("audit", "purge", "--older-than", "0s")["purged_count"], number + 1)
     # Each batch has an event with its number.
     left = s.events()
     found = {(event.action, event.target_kind) for event in left}
-    expect("what is left", found, {("audit.purge", "audit")})
+    expect("the remaining events", found, {("audit.purge", "audit")})
     counted = [json.loads(event.after)["purged_count"] for event in left]
     expect("each batch", (sum(counted), max(counted)), (number + 1, 500))
     for event in left:
-        holds("who did it", event.caller.startswith("operator:"), event.caller)
+        holds("the caller is the operator", event.caller.startswith("operator:"), event.caller)
     s.ok("the log is purged by a separate command, which records an event")

@@ -20,7 +20,7 @@ def walk(s):
     no, before, now = (False, False), (True, False), (True, True)
     expect("which were real, and which were ended now", found, [now, no, no, now, before, before, no])
     ids = [one.credential.id for one in results]
-    expect("whose they are", ids, [key.id, "", "", pat.id, dead.id, key.id, ""])
+    expect("the credentials", ids, [key.id, "", "", pat.id, dead.id, key.id, ""])
     expect("the states", {state(one.credential) for one in results if one.real}, {"REVOKED"})
     s.denied(key.token, "TOKEN_REVOKED", "read")
     s.denied(pat.token, "TOKEN_REVOKED", "read")

@@ -153,7 +153,7 @@ def who_sees_what(s, made):
     s.dashboard.refused(calls.get(made["pat"].id, acting_user=s.member), "CREDENTIAL_NOT_FOUND")
     writer = s.world.caller("lists-writer", "credentials.write")
     writer.refused(listing(name_prefix="l-"), "ACTING_USER_REQUIRED")
-    expect("who may only write sees as the user", seen(writer, acting_user=s.member), ["other"])
+    expect("a caller that may only write sees what its user sees", seen(writer, acting_user=s.member), ["other"])
     gateway = s.world.caller("lists-gateway", "introspect")
     gateway.refused(listing(), "PERMISSION_MISSING")
     s.ok("each acting user sees the credentials that they may manage")

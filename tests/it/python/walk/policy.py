@@ -41,7 +41,7 @@ def overlaps(s, strict):
     s.allowed(made.token, "read")
     rotated = strict.do(rotate(made.id, 7 * DAY))
     new = rotated.credential
-    expect("how long a successor lives", micros(new.expire_time) - micros(new.create_time), 90 * DAY * 10**6)
+    expect("the lifetime of a successor", micros(new.expire_time) - micros(new.create_time), 90 * DAY * 10**6)
     s.allowed(made.token, "read")
     s.allowed(rotated.token, "read")
     for one in s.listed(family_id=made.id):
@@ -143,7 +143,7 @@ def it_stays(s):
     fields = ["workspace.policy.key_lifetime_max", "workspace.policy.overlap_min"]
     s.root.invalid(put_workspace("policy-kept", policy=wrong), *fields)
     one = s.root.do(put_workspace("policy-kept", policy={"keys_max": 4})).workspace
-    expect("what is not named", (one.policy.key_lifetime_max, one.policy.keys_max), (put.policy.key_lifetime_max, 4))
+    expect("fields that are not named", (one.policy.key_lifetime_max, one.policy.keys_max), (put.policy.key_lifetime_max, 4))
     none = s.root.do(put_workspace("policy-kept", policy=NONE)).workspace
     holds("no limit at all is no policy", not none.HasField("policy"), none)
     expect("and then it asks nothing", calls.state(s.root.do(create_key("policy-kept")).credential), "ACTIVE")

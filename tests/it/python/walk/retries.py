@@ -61,13 +61,13 @@ def racing(s):
                 holds("a retry that races is answered", not isinstance(outcome, Refused), outcome)
             expect("how many were made", len({outcome.credential.id for outcome in outcomes}), 1)
             living = [outcome for outcome in outcomes if s.ask(s.root, outcome.token).allowed]
-            expect("how many tokens live", len(living), 1)
+            expect("the number of active tokens", len(living), 1)
             s.allowed(living[0].token, "read")
     many = create_key(s.workspace, request_id=fresh())
     outcomes = race(*[(actor, many) for actor in (s.root, s.there) * 10])
     holds("all are answered", not any(isinstance(outcome, Refused) for outcome in outcomes), outcomes)
     expect("how many were made", len({outcome.credential.id for outcome in outcomes}), 1)
-    expect("how many tokens live", sum(s.ask(s.root, outcome.token).allowed for outcome in outcomes), 1)
+    expect("the number of active tokens", sum(s.ask(s.root, outcome.token).allowed for outcome in outcomes), 1)
     expect("how many there are more", len(s.listed(creator=f"caller:{s.root.name}")) - before, 5)
     s.ok("calls that race with the same id, at one server or two, make one credential")
 

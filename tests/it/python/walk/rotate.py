@@ -46,7 +46,7 @@ def with_overlap(s):
     made = s.key()
     rotated = s.root.do(rotate(made.id, HOUR))
     end = micros(rotated.predecessor.expire_time)
-    expect("how long the old one lives on", end - micros(rotated.credential.create_time), HOUR * 10**6)
+    expect("the overlap", end - micros(rotated.credential.create_time), HOUR * 10**6)
     expect("the old one's state", state(rotated.predecessor), "ACTIVE")
     answer = s.allowed(made.token, "read")
     expect("the end that introspection tells", micros(answer.credential.expire_time), end)
@@ -110,7 +110,7 @@ def racing(s):
     won = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
     lost = {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)}
     expect("how many successors were made", len(won), 1)
-    holds("the others are told why", lost <= {"ALREADY_ROTATED", "CREDENTIAL_REVOKED"}, lost)
+    holds("the others fail with the right reason", lost <= {"ALREADY_ROTATED", "CREDENTIAL_REVOKED"}, lost)
     expect("the family", [one.id for one in s.listed(family_id=made.id)], [made.id, won[0].credential.id])
     s.allowed(won[0].token, "read")
     s.ok("one hundred that race at two servers make one successor")
@@ -133,7 +133,7 @@ def retried(s):
     for outcome in outcomes:
         holds("a retry that races is answered", not isinstance(outcome, Refused), outcome)
     expect("how many successors they made", len({outcome.credential.id for outcome in outcomes}), 1)
-    expect("how many tokens live", sum(s.ask(s.root, outcome.token).allowed for outcome in outcomes), 1)
+    expect("the number of active tokens", sum(s.ask(s.root, outcome.token).allowed for outcome in outcomes), 1)
     s.denied(other.token, "TOKEN_REVOKED")
     s.ok("a retried Rotate gives the same successor, also where two race")
 
@@ -176,5 +176,5 @@ def refusals(s):
     expect("nothing was changed", s.get(made.id).etag, made.credential.etag)
     s.allowed(made.token, "read")
     rotated = s.dashboard.do(rotate(made.id, acting_user=s.owner, etag=made.credential.etag))
-    expect("who made the successor", rotated.credential.creator, f"user:{s.owner}")
+    expect("the creator of the successor", rotated.credential.creator, f"user:{s.owner}")
     s.ok("a revoked, expired, changed or hidden credential is not rotated")

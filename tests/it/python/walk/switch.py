@@ -56,7 +56,7 @@ def racing(s):
     calls = [(actor, make(made.id)) for make in (enable, revoke) for actor in (s.root, s.there) for _ in range(25)]
     for (_, call), outcome in zip(calls, race(*calls)):
         if isinstance(outcome, Refused):
-            expect("who lost", (call.rpc, outcome.reason), ("Enable", "CREDENTIAL_REVOKED"))
+            expect("the losing call", (call.rpc, outcome.reason), ("Enable", "CREDENTIAL_REVOKED"))
     expect("its state", state(s.get(made.id)), "REVOKED")
     s.denied(made.token, "TOKEN_REVOKED")
     s.ok("one hundred Enables and Revokes that race at two servers end revoked")

@@ -78,7 +78,7 @@ def scopes_only_downward(s):
     expect("the scopes", list(after.scopes), scopes("read"))
     answer = s.denied(made.token, "INSUFFICIENT_SCOPE", "read", "admin")
     found = [list(scopes) for scopes in (answer.scopes, answer.missing_scopes, answer.token_lacks_scopes)]
-    expect("what is missing", found, [scopes("read"), scopes("admin"), scopes("admin")])
+    expect("the missing scopes", found, [scopes("read"), scopes("admin"), scopes("admin")])
     s.allowed(made.token, "read")
     s.root.invalid(update(made.id, scopes=scopes("read", "admin")), "credential.scopes")
     s.denied(made.token, "INSUFFICIENT_SCOPE", "admin")
