@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Local, Step, Tail};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{Hint, Incarnation, Published, Synced};
+use crate::store::{Hint, IncarnationId, Published, Synced};
 
 /// A sync is sent at least this often, hint or not.
 const SYNC_INTERVAL_MAX: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ pub enum FollowerEvent {
     /// The connections are open.
     Connected,
     /// The replica's row was committed, and then the store's life and newest revision were read.
-    Registered(ReplicaId, Incarnation, Revision),
+    Registered(ReplicaId, IncarnationId, Revision),
     /// The outcome of a sync; nothing if the row has ended.
     Synced(Option<Synced>),
     /// The row is marked as ended.

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::model::Revision;
-use crate::store::{Change, Incarnation};
+use crate::store::{Change, IncarnationId};
 
 /// Changes that are kept: at 10,000 a second, some seconds of them.
 const CHANGES_MAX: usize = 65_536;
@@ -16,7 +16,7 @@ const CHANGES_MAX: usize = 65_536;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
     /// The store's life; nothing before the first sync.
-    pub incarnation: Option<Incarnation>,
+    pub incarnation: Option<IncarnationId>,
     /// Everything up to this is in the ring, or has left it.
     pub revision: Revision,
     /// Counts syncs with the primary.
@@ -40,7 +40,7 @@ struct Ring {
     /// What comes before the first change that is kept.
     floor: Revision,
     changes: VecDeque<Change>,
-    incarnation: Option<Incarnation>,
+    incarnation: Option<IncarnationId>,
 }
 
 impl Default for Hub {
@@ -72,7 +72,7 @@ impl Hub {
     /// If they are not all here any more.
     pub fn changes(
         &self,
-        incarnation: &Incarnation,
+        incarnation: &IncarnationId,
         after: Revision,
         limit: usize,
     ) -> Result<Vec<Change>, TooOld> {
@@ -90,7 +90,7 @@ impl Hub {
     }
 
     /// Another life of the store begins at `revision`.
-    pub(super) fn start_over(&self, incarnation: &Incarnation, revision: Revision) {
+    pub(super) fn start_over(&self, incarnation: &IncarnationId, revision: Revision) {
         {
             let mut ring = self.ring.write();
             ring.changes.clear();

@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 
 use super::Mirror;
 use crate::model::{ReplicaId, Revision};
-use crate::store::Incarnation;
+use crate::store::IncarnationId;
 
 /// This process's replica.
 pub struct Local {
     /// Its row, and the life of the store that it was registered in.
-    row: Mutex<Option<(ReplicaId, Incarnation)>>,
+    row: Mutex<Option<(ReplicaId, IncarnationId)>>,
     mirror: Arc<Mirror>,
     /// The newest revision that this process has committed.
     wanted: AtomicU64,
@@ -76,17 +76,17 @@ impl Local {
     }
 
     /// The row and the life of the store that it was registered in.
-    pub fn row(&self) -> Option<(ReplicaId, Incarnation)> {
+    pub fn row(&self) -> Option<(ReplicaId, IncarnationId)> {
         self.row.lock().clone()
     }
 
-    pub(super) fn set_row(&self, row: Option<(ReplicaId, Incarnation)>) {
+    pub(super) fn set_row(&self, row: Option<(ReplicaId, IncarnationId)>) {
         *self.row.lock() = row;
     }
 
     /// If this row is its own, and of this life of the store: everything that this process answers from is as of this,
     /// or newer.
-    pub fn known(&self, id: ReplicaId, incarnation: &Incarnation) -> Option<Revision> {
+    pub fn known(&self, id: ReplicaId, incarnation: &IncarnationId) -> Option<Revision> {
         let row = self.row.lock();
         let own = row.as_ref().is_some_and(|row| row.0 == id && row.1 == *incarnation);
         own.then(|| self.mirror.applied())

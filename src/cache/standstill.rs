@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::patience;
 use crate::model::{ReplicaId, Revision};
-use crate::store::{Incarnation, Replica, Replicas};
+use crate::store::{IncarnationId, Replica, Replicas};
 
 /// After a gap between two looks of more than this part of a lease, a row is looked at anew for a while before it is given
 /// up: when the store comes back after an outage, all rows have stood still, and most replicas are about to sync. Of a lease
@@ -31,7 +31,7 @@ pub struct Standstill {
     seen: HashMap<ReplicaId, Seen>,
     /// Replicas whose rows vanished, and since when at the latest: each may answer for a lease from then on.
     vanished: Vec<(Replica, Duration)>,
-    incarnation: Option<Incarnation>,
+    incarnation: Option<IncarnationId>,
     looked: Duration,
 }
 

@@ -10,7 +10,7 @@ use super::hub::Hub;
 use super::lease::forgettable;
 use super::{Lease, Mirror};
 use crate::model::Revision;
-use crate::store::{Change, Incarnation, Published, Synced};
+use crate::store::{Change, IncarnationId, Published, Synced};
 
 /// Changes that one sync fetches at most. If there are more, they are fetched before the lease is extended.
 pub const SYNC_CHANGES_MAX: u32 = 10_000;
@@ -33,7 +33,7 @@ pub struct Tail {
     hub: Arc<Hub>,
     /// Ends fills under way.
     detach: Box<dyn Fn() + Send>,
-    incarnation: Option<Incarnation>,
+    incarnation: Option<IncarnationId>,
     /// Counts syncs.
     seq: i64,
     /// When the last sync was sent that a crash of the store does not lose.
@@ -70,7 +70,7 @@ impl Tail {
     }
 
     /// The replica's row is there since before this was read. Whatever is in memory is of another time: it goes.
-    pub fn registered(&mut self, incarnation: Incarnation, revision: Revision) {
+    pub fn registered(&mut self, incarnation: IncarnationId, revision: Revision) {
         self.lease.end();
         (self.detach)();
         self.mirror.start_over(revision);

@@ -2,7 +2,7 @@
 //! judges by these very rules.
 
 use crate::model::Revision;
-use crate::store::{Incarnation, Replica, Replicas};
+use crate::store::{IncarnationId, Replica, Replicas};
 
 /// Why nobody can say that every replica has applied a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum BarrierError {
 pub struct Wait {
     revision: Revision,
     /// The store's life when it was first looked at for this one.
-    incarnation: Option<Incarnation>,
+    incarnation: Option<IncarnationId>,
 }
 
 impl Wait {

@@ -210,7 +210,7 @@ pub async fn open_service(
     database_url: &str,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
-    let store = store::open_as_is(database_url).await?;
+    let store = store::open_existing(database_url).await?;
     let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
     let service = uncached_service(store, clock, options);
     // If the store cannot be reached, the next statement of the command reports it.
@@ -274,7 +274,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     if config.migrate {
         store::open_with(&config.database_url, config.pools).await
     } else {
-        store::open_as_is_with(&config.database_url, config.pools).await
+        store::open_existing_with(&config.database_url, config.pools).await
     }
 }
 

@@ -44,7 +44,9 @@ pub(super) async fn open(
                 }
                 return Ok(store);
             }
-            Err(error) if error.is_outage() && store::may_be_away(&config.database_url) => error,
+            Err(error) if error.is_outage() && store::may_be_unreachable(&config.database_url) => {
+                error
+            }
             Err(error) => return Err(error.into()),
         };
         if let Some(listening) = listening.take() {

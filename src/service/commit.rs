@@ -185,7 +185,7 @@ impl Service {
             let worked = tokio::select! {
                 biased;
                 worked = work => worked,
-                error = this.store.gone() => Err(error.into()),
+                error = this.store.until_unreachable() => Err(error.into()),
             };
             let error = match worked {
                 Ok(done) => return this.settle(attempt.context(), effect, done).await,

@@ -238,7 +238,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             // Of an outage that is known the log has told, and a line for each request would bury the rest.
-            StoreError::Away(_) => {
+            StoreError::Unreachable(_) => {
                 tracing::debug!(%error, "store away");
                 Reason::StoreUnavailable.into()
             }
@@ -246,7 +246,7 @@ impl From<StoreError> for ServiceError {
                 tracing::warn!(%error, "store unavailable");
                 Reason::StoreUnavailable.into()
             }
-            StoreError::Full(_) => {
+            StoreError::DiskFull(_) => {
                 tracing::error!(%error, "nothing can be written until there is room on the disk");
                 Reason::StoreFull.into()
             }
@@ -268,7 +268,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
-            | StoreError::Misnamed(_)
+            | StoreError::InvalidLocation(_)
             | StoreError::RowsAffected { .. }
             | StoreError::Refused { .. } => Self::internal(&error),
         }

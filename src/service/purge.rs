@@ -32,7 +32,7 @@ impl Service {
             loop {
                 // Each time: a clock can be set at any moment.
                 this.trust_the_clock().await?;
-                let batch = this.store.list_dead(cutoff, BATCH).await?;
+                let batch = this.store.list_purgeable(cutoff, BATCH).await?;
                 if batch.is_empty() {
                     return Ok(committed.done(purged));
                 }

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
 use crate::cache::Position;
 use crate::model::{Caller, CallerIdentity, Permission, Revision};
-use crate::store::{Change, ChangedEntity, Incarnation};
+use crate::store::{Change, ChangedEntity, IncarnationId};
 
 /// A response with as many changes as this is full: more may come, and it is no checkpoint. One may have up to twice as
 /// many, since those of callers, which are left out, are read along.
@@ -46,7 +46,7 @@ struct Watcher {
     caller: Arc<Caller>,
     /// The caller as it was last found good; nothing: that is still to be asked.
     known: Option<KnownCaller>,
-    incarnation: Incarnation,
+    incarnation: IncarnationId,
     /// Everything up to this was sent.
     sent: Revision,
     /// It has had all there was: what it misses from here on, it has missed by reading too slowly.
@@ -220,12 +220,12 @@ fn is_told(change: &Change) -> bool {
     !matches!(change.entity, ChangedEntity::Caller(_))
 }
 
-fn spell(incarnation: &Incarnation, revision: Revision) -> String {
+fn spell(incarnation: &IncarnationId, revision: Revision) -> String {
     URL_SAFE_NO_PAD.encode(format!("{} {}", revision.0, incarnation.0))
 }
 
 /// Nothing for an empty cursor.
-fn parse(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
+fn parse(cursor: &str) -> Result<Option<(IncarnationId, Revision)>> {
     if cursor.is_empty() {
         return Ok(None);
     }
@@ -234,7 +234,7 @@ fn parse(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
         let text = std::str::from_utf8(&bytes).ok()?;
         let (revision, incarnation) = text.split_once(' ')?;
         let revision = revision.parse().ok()?;
-        Some((Incarnation(incarnation.to_owned()), Revision(revision)))
+        Some((IncarnationId(incarnation.to_owned()), Revision(revision)))
     };
     let parsed =
         Some(cursor).filter(|cursor| cursor.len() <= CURSOR_BYTES_MAX).and_then(|_| parsed());

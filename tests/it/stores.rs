@@ -114,7 +114,7 @@ impl Database {
 
     /// The store on it, opened once more beside whatever uses it.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        store::open_as_is(&self.url()).await.expect("the store opens")
+        store::open_existing(&self.url()).await.expect("the store opens")
     }
 
     /// Whether it is in the Postgres cluster.

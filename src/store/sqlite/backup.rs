@@ -12,7 +12,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::{TempDir, TempPath};
 
 use super::file;
-use super::look::look;
+use super::inspect::inspect;
 use super::open::{connect, options};
 use crate::store::migrations::SQLITE;
 use crate::store::{Result, StoreError};
@@ -22,17 +22,17 @@ const STEPS: i32 = 10_000;
 /// How long the end of a copy that is given up is waited for.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the copy beside its place and moves it there when it is whole and on the disk. A copy by `cp` would miss what is
-/// in the write-ahead log.
+/// Writes the copy next to its target and moves it there when it is complete and on the disk. A copy by `cp` would miss
+/// what is
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::existing(path)?;
     // What is no store would look like a backup until the day that it is needed.
-    look(&path, access).await?.known(&path.display().to_string(), SQLITE)?;
+    inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {
         let text = format!("{} is there already: it is not written over", to.display());
-        StoreError::Misnamed(text)
+        StoreError::InvalidLocation(text)
     };
     if to.symlink_metadata().is_ok() {
         return Err(taken());
@@ -42,7 +42,10 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     };
     let parent = to.parent().unwrap_or(&to);
     if !parent.is_dir() {
-        return Err(StoreError::Misnamed(format!("there is no folder {}", parent.display())));
+        return Err(StoreError::InvalidLocation(format!(
+            "there is no folder {}",
+            parent.display()
+        )));
     }
     let folder = tempfile::Builder::new()
         .prefix(".sophic-auth-backup-")

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{Result, SqliteStore, at, read, transact};
+use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{EventId, Revision, StoreTime, Timestamp};
 use crate::store::{Change, ChangeStore, row};
 
@@ -42,7 +42,7 @@ impl ChangeStore for SqliteStore {
                    AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas WHERE replicas.end_time IS NULL), \
                                            9223372036854775807)",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .execute(db)
             .await?;

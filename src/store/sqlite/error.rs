@@ -19,7 +19,7 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
             "another process or connection holds the file's lock: {}",
             text()
         )),
-        13 => StoreError::Full(text()),
+        13 => StoreError::DiskFull(text()),
         // IOERR.
         10 => StoreError::Unavailable(format!("{DISK_FAILS}: {}", text())),
         // READONLY only because another process has yet to put the log right, or to make it: RECOVERY, CANTLOCK, CANTINIT.

@@ -12,7 +12,7 @@ use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
 };
 
 /// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
@@ -102,7 +102,7 @@ impl SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         sqlx::query(concat!("DELETE FROM replicas WHERE end_time < ", now!(), " - 3600000000"))
             .execute(&mut self.db)
             .await?;
@@ -120,7 +120,7 @@ impl SqliteFeed {
         let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
             .fetch_one(&mut self.db)
             .await?;
-        row::incarnation(&row)
+        row::incarnation_and_revision(&row)
     }
 
     async fn synced(
@@ -175,7 +175,7 @@ impl ChangeFeed for SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         let registered = self.registered(id, lease).await;
         self.file.note(registered)
     }
@@ -201,7 +201,7 @@ impl ChangeFeed for SqliteFeed {
                     sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
                         .fetch_one(&mut self.db)
                         .await?;
-                return Ok(Hint::Revision(row::incarnation(&row)?.1));
+                return Ok(Hint::Revision(row::incarnation_and_revision(&row)?.1));
             }
         }
         Ok(Hint::Look)

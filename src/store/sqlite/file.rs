@@ -61,7 +61,7 @@ fn try_to_fill(file: &std::fs::File) -> std::io::Result<()> {
 }
 
 fn refuse<T>(text: String) -> Result<T> {
-    Err(StoreError::Misnamed(text))
+    Err(StoreError::InvalidLocation(text))
 }
 
 /// Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
@@ -71,8 +71,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
             "sqlite: needs the path of a file: nothing would survive in memory".to_owned(),
         );
     }
-    let path =
-        std::path::absolute(path).map_err(|error| StoreError::Misnamed(error.to_string()))?;
+    let path = std::path::absolute(path)
+        .map_err(|error| StoreError::InvalidLocation(error.to_string()))?;
     let directory = path.parent().unwrap_or(&path);
     if !directory.is_dir() {
         return refuse(format!(

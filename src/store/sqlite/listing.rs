@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{Result, SqliteStore, at, read};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, Narrow};
+use crate::store::listing::{self, Driver, SelectiveFilter};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
-    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
 };
 
 type Query = QueryBuilder<Sqlite>;
@@ -25,7 +25,7 @@ impl ListingStore for SqliteStore {
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed> {
+    ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
             for filter in walks(db, filter).await? {
@@ -47,9 +47,9 @@ impl ListingStore for SqliteStore {
             let mut plans = Vec::new();
             for filter in walks(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-                let (end, narrow) = walk.ways(db).await?;
+                let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN QUERY PLAN ");
-                walk.push_page(&mut query, end, narrow);
+                walk.push_page(&mut query, end, selective);
                 for row in query.build().fetch_all(&mut *db).await? {
                     plans.push(row.try_get(3)?);
                 }
@@ -61,7 +61,7 @@ impl ListingStore for SqliteStore {
     async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
         read!(self, async |db| {
             let rows = sqlx::query(select_digests!())
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db)
                 .await?;
@@ -72,7 +72,7 @@ impl ListingStore for SqliteStore {
     async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
         read!(self, async |db| {
             let rows = sqlx::query(concat!("EXPLAIN QUERY PLAN ", select_digests!()))
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db)
                 .await?;
@@ -94,7 +94,7 @@ async fn walks(
         return Ok(vec![filter.clone()]);
     };
     let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
-    for id in administered(db, user).await? {
+    for id in administered_workspaces(db, user).await? {
         walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
     }
     walks.retain(|walk| !listing::is_impossible(walk));
@@ -102,7 +102,10 @@ async fn walks(
 }
 
 /// The workspaces that the user is admin or owner of.
-async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<WorkspaceId>> {
+async fn administered_workspaces(
+    db: &mut SqliteConnection,
+    user: &UserId,
+) -> Result<Vec<WorkspaceId>> {
     let rows = sqlx::query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
     )
@@ -122,22 +125,22 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    async fn run(&self, db: &mut SqliteConnection) -> Result<Listed> {
-        let (end, narrow) = self.ways(db).await?;
+    async fn run(&self, db: &mut SqliteConnection) -> Result<CredentialPage> {
+        let (end, selective) = self.plan(db).await?;
         let mut query = Query::new("");
-        self.push_page(&mut query, end, narrow);
+        self.push_page(&mut query, end, selective);
         let rows = query.build().fetch_all(db).await?;
         let credentials: Vec<_> = rows.iter().map(row::credential).collect::<Result<_>>()?;
         let short = credentials.len() < self.limit as usize;
-        Ok(Listed { credentials, resume: end.filter(|_| short) })
+        Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
     /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
-    async fn ways(
+    async fn plan(
         &self,
         db: &mut SqliteConnection,
-    ) -> Result<(Option<CredentialPosition>, Option<Narrow>)> {
-        if !self.driver.leaves_to_filter(self.filter) {
+    ) -> Result<(Option<CredentialPosition>, Option<SelectiveFilter>)> {
+        if !self.driver.needs_row_filter(self.filter) {
             return Ok((None, None));
         }
         let mut query = Query::new(match self.filter.order {
@@ -152,13 +155,13 @@ impl Walk<'_> {
         let Some(end) = query.build().fetch_optional(&mut *db).await? else {
             return Ok((None, None));
         };
-        for narrow in listing::narrow(self.filter, self.driver) {
+        for selective in listing::selective_filters(self.filter, self.driver) {
             let mut query = Query::new("SELECT count(*) FROM (SELECT 1 FROM credentials AS c");
-            self.push_narrow(&mut query, narrow);
+            self.push_selective(&mut query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX) + 1).push(") AS few");
             let count: i64 = query.build().fetch_one(&mut *db).await?.try_get(0)?;
             if count <= i64::from(LIST_SCAN_MAX) {
-                return Ok((None, Some(narrow)));
+                return Ok((None, Some(selective)));
             }
         }
         Ok((Some(row::credential_position(&end)?), None))
@@ -168,11 +171,11 @@ impl Walk<'_> {
         &self,
         query: &mut Query,
         end: Option<CredentialPosition>,
-        narrow: Option<Narrow>,
+        selective: Option<SelectiveFilter>,
     ) {
-        if let Some(narrow) = narrow {
+        if let Some(selective) = selective {
             query.push("WITH credentials AS MATERIALIZED (SELECT c.* FROM main.credentials AS c");
-            self.push_narrow(query, narrow);
+            self.push_selective(query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX)).push(") ");
         }
         query.push(select_credentials!());
@@ -203,15 +206,15 @@ impl Walk<'_> {
             CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {}
             CredentialOrder::LastUseTime => {
                 if let Some(time) = filter.unused_since {
-                    query.push(" AND c.last_use_order < ").push_bind(at(time));
+                    query.push(" AND c.last_use_order < ").push_bind(sql_time(time));
                 }
             }
             CredentialOrder::ExpireTime => {
                 query.push(" AND c.expire_time IS NOT NULL");
                 if let Some(time) = filter.expires_before {
-                    query.push(" AND c.expire_time < ").push_bind(at(time));
+                    query.push(" AND c.expire_time < ").push_bind(sql_time(time));
                     if self.after.is_none() {
-                        query.push(" AND c.expire_time > ").push_bind(at(self.now));
+                        query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
                     }
                 }
             }
@@ -259,12 +262,12 @@ impl Walk<'_> {
             push_prefix(query, "+c.name", prefix);
         }
         if let Some(time) = filter.expires_before {
-            query.push(" AND +c.expire_time > ").push_bind(at(self.now));
-            query.push(" AND +c.expire_time < ").push_bind(at(time));
+            query.push(" AND +c.expire_time > ").push_bind(sql_time(self.now));
+            query.push(" AND +c.expire_time < ").push_bind(sql_time(time));
             query.push(" AND NOT ").push(REVOKED);
         }
         if let Some(time) = filter.unused_since {
-            query.push(" AND +c.last_use_order < ").push_bind(at(time));
+            query.push(" AND +c.last_use_order < ").push_bind(sql_time(time));
         }
     }
 
@@ -278,31 +281,31 @@ impl Walk<'_> {
     }
 
     /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
-    fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
+    fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
-        match narrow {
-            Narrow::Family => query
+        match selective {
+            SelectiveFilter::Family => query
                 .push("c.family_id = ")
                 .push_bind(filter.family_id.map(|id| id.0))
                 .push(" ORDER BY c.family_id, c.id"),
-            Narrow::Creator => query
+            SelectiveFilter::Creator => query
                 .push("c.creator = ")
                 .push_bind(filter.creator.clone())
                 .push(" ORDER BY c.creator, c.id"),
-            Narrow::NamePrefix => {
+            SelectiveFilter::NamePrefix => {
                 push_prefix(query, "c.name", filter.name_prefix.as_deref().unwrap_or_default());
                 query.push(" ORDER BY c.name, c.id")
             }
-            Narrow::ExpiresBefore => query
+            SelectiveFilter::ExpiresBefore => query
                 .push("c.expire_time > ")
-                .push_bind(at(self.now))
+                .push_bind(sql_time(self.now))
                 .push(" AND c.expire_time < ")
-                .push_bind(filter.expires_before.map(at))
+                .push_bind(filter.expires_before.map(sql_time))
                 .push(" ORDER BY c.expire_time, c.id"),
-            Narrow::UnusedSince => query
+            SelectiveFilter::UnusedSince => query
                 .push("c.last_use_order < ")
-                .push_bind(filter.unused_since.map(at))
+                .push_bind(filter.unused_since.map(sql_time))
                 .push(" ORDER BY c.last_use_order, c.id"),
         };
     }
@@ -315,8 +318,13 @@ enum Side {
     Through,
 }
 
-fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: CredentialPosition) {
-    let time = place.time.map_or(NEVER, at);
+fn push_compared(
+    query: &mut Query,
+    order: CredentialOrder,
+    side: Side,
+    position: CredentialPosition,
+) {
+    let time = position.time.map_or(NEVER, sql_time);
     let operator = match (side, order) {
         (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
         (Side::After, _) => " > ",
@@ -325,14 +333,14 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
     };
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
-            query.push(" AND c.id").push(operator).push_bind(place.id.0);
+            query.push(" AND c.id").push(operator).push_bind(position.id.0);
             return;
         }
         CredentialOrder::LastUseTime => " AND (c.last_use_order, c.id)",
         CredentialOrder::ExpireTime => " AND (c.expire_time, c.id)",
     };
     query.push(columns).push(operator).push("(").push_bind(time).push(", ");
-    query.push_bind(place.id.0).push(")");
+    query.push_bind(position.id.0).push(")");
 }
 
 fn push_prefix(query: &mut Query, column: &str, prefix: &str) {
@@ -354,10 +362,10 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
         CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND +c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Expired => query.push(" AND +c.expire_time <= ").push_bind(sql_time(now)),
         CredentialState::Disabled | CredentialState::Active => query
             .push(" AND (+c.expire_time IS NULL OR +c.expire_time > ")
-            .push_bind(at(now))
+            .push_bind(sql_time(now))
             .push(")"),
     };
     match state {
@@ -368,6 +376,6 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
 }
 
 /// No bytes at all come before every digest.
-fn place(after: Option<&Digest>) -> &[u8] {
+fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

@@ -12,9 +12,10 @@ mod directory;
 mod error;
 mod feed;
 mod file;
+mod inspect;
 mod listing;
-mod look;
 mod open;
+mod pending_ends;
 mod policies;
 mod pools;
 mod requests;
@@ -22,14 +23,13 @@ mod restore;
 mod rights;
 mod transaction;
 mod transfer;
-mod untold;
 mod watched;
 
 pub use backup::backup;
 pub(in crate::store) use error::failure;
-pub use open::{migrate, pending};
+pub use open::{migrate, pending_migrations};
 pub use restore::Restoring;
-pub use rights::lacking;
+pub use rights::missing_rights;
 
 use std::sync::Arc;
 
@@ -116,20 +116,20 @@ macro_rules! transact {
 use {read, transact};
 
 /// A time as SQLite keeps it.
-fn at(time: Timestamp) -> i64 {
+fn sql_time(time: Timestamp) -> i64 {
     time.unix_micros()
 }
 
 #[async_trait]
 impl ReadStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
-        let doubts = self.file.writes.doubts();
+        let doubts = self.file.write_health.doubts();
         // Taking the lock finds a file that may only be read.
         let mut transaction = self.begin_write().await?;
         let Some(doubts) = doubts else { return Ok(transaction.rollback().await?) };
         self.file.note(rights::try_to_write(&mut transaction).await)?;
         self.commit(transaction).await?;
-        self.file.writes.prove(doubts);
+        self.file.write_health.prove(doubts);
         Ok(())
     }
 

@@ -10,10 +10,10 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
-use super::look::{look, schema};
+use super::inspect::{inspect, schema};
 use super::pools::Pools;
 use super::watched::{Watched, beside, identity};
-use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::migrations::{self, MigrationSummary, SQLITE};
 use crate::store::{Result, StoreError};
 
 /// How long a connection waits for another process's lock.
@@ -30,7 +30,7 @@ impl SqliteStore {
         Self::open_to_serve(path).await
     }
 
-    /// Opens the file for a server, as [`Self::open_as_is`] does. One that may only be read and that nobody has open would be
+    /// Opens the file for a server, as [`Self::open_existing`] does. One that may only be read and that nobody has open would be
     /// read as if nothing ever changed in it: a revocation would not be heard of.
     pub async fn open_to_serve(path: &Path) -> Result<Self> {
         if let (path, Access::Read { settled: true }) = file::existing(path)? {
@@ -39,19 +39,19 @@ impl SqliteStore {
                 path.display()
             )));
         }
-        Self::open_as_is(path).await
+        Self::open_existing(path).await
     }
 
     /// Opens the file, which must be there, and whose schema must be this program's. Where it may only be read, it can be
     /// read.
-    pub async fn open_as_is(path: &Path) -> Result<Self> {
+    pub async fn open_existing(path: &Path) -> Result<Self> {
         let had_log = has_log(path);
         Self::open_file(path).await.map_err(|error| explained(error, path, had_log))
     }
 
     async fn open_file(path: &Path) -> Result<Self> {
         let (path, access) = file::existing(path)?;
-        look(&path, access).await?.refuse_other(&path.display().to_string(), SQLITE)?;
+        inspect(&path, access).await?.require_current(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
             Access::Read { settled } => reading(&path, settled),
@@ -74,40 +74,40 @@ impl SqliteStore {
 }
 
 /// Brings the file's schema to this program's version.
-pub async fn migrate(path: &Path) -> Result<Migrated> {
+pub async fn migrate(path: &Path) -> Result<MigrationSummary> {
     let had_log = has_log(path);
     migrate_file(path).await.map_err(|error| explained(error, path, had_log))
 }
 
-async fn migrate_file(path: &Path) -> Result<Migrated> {
+async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
     let shown = path.display().to_string();
     let found = match file::existing(path) {
         Err(StoreError::Missing(_)) => 0,
         existing => {
             let (path, access) = existing?;
-            let schema = look(&path, access).await?;
-            if let Some(version) = schema.settled() {
-                return Ok(Migrated::between(version, version, SQLITE));
+            let schema = inspect(&path, access).await?;
+            if let Some(version) = schema.current_version() {
+                return Ok(MigrationSummary::between(version, version, SQLITE));
             }
-            schema.to_migrate(&shown, SQLITE)?
+            schema.version_to_migrate(&shown, SQLITE)?
         }
     };
     let path = file::prepare(path)?;
     let migrated = migrate_locked(&path, &shown).await;
-    migrated.map_err(|error| migrations::denied(found, SQLITE, error))
+    migrated.map_err(|error| migrations::denied_error(found, SQLITE, error))
 }
 
 /// Does what is missing.
-async fn migrate_locked(path: &Path, shown: &str) -> Result<Migrated> {
+async fn migrate_locked(path: &Path, shown: &str) -> Result<MigrationSummary> {
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // The lock that other processes wait for, and one transaction for all of it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = schema(&mut transaction).await?.to_migrate(shown, SQLITE)?;
+    let from = schema(&mut transaction).await?.version_to_migrate(shown, SQLITE)?;
     migrations::run(&mut *transaction, SQLITE).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Migrated::between(from, to, SQLITE))
+    Ok(MigrationSummary::between(from, to, SQLITE))
 }
 
 /// Whether a write-ahead log lies beside the file that has something in it.
@@ -128,13 +128,14 @@ fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
 }
 
 /// What [`migrate`] would do. A file that is not there is not made.
-pub async fn pending(path: &Path) -> Result<Migrated> {
+pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
     let (path, access) = match file::existing(path) {
-        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
+        Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
         existing => existing?,
     };
-    let from = look(&path, access).await?.to_migrate(&path.display().to_string(), SQLITE)?;
-    Migrated::pending(from, SQLITE)
+    let from =
+        inspect(&path, access).await?.version_to_migrate(&path.display().to_string(), SQLITE)?;
+    MigrationSummary::pending(from, SQLITE)
 }
 
 /// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in

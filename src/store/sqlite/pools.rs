@@ -7,7 +7,7 @@ use sqlx::{Connection as _, Row as _, SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
 use super::open::version;
-use crate::store::{Result, StoreError, TURN_TIMEOUT};
+use crate::store::{PERMIT_TIMEOUT, Result, StoreError};
 
 /// Connections that read.
 const READERS: u32 = 4;
@@ -29,7 +29,7 @@ impl Pools {
     pub(super) async fn open(options: &SqliteConnectOptions) -> Result<Self> {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(TURN_TIMEOUT)
+            .acquire_timeout(PERMIT_TIMEOUT)
             // A file does not go away as a server does: connections live as long as the store.
             .idle_timeout(None)
             .max_lifetime(None)
@@ -39,7 +39,7 @@ impl Pools {
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(TURN_TIMEOUT)
+            .acquire_timeout(PERMIT_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)

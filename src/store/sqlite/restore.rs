@@ -10,11 +10,11 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
 use super::file;
-use super::look::{look, schema};
+use super::inspect::{inspect, schema};
 use super::open::{connect, migrate, options};
 use super::watched::{beside, identity};
 use crate::model::Timestamp;
-use crate::store::migrations::{self, Migrated, SQLITE, Schema};
+use crate::store::migrations::{self, MigrationSummary, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// As many names are tried for what is kept.
@@ -28,7 +28,7 @@ pub struct Restoring {
     /// The copy: a store of its own until it is put in place, to be closed before.
     pub copy: PathBuf,
     /// What its schema was, and is now.
-    pub migrated: Migrated,
+    pub migrated: MigrationSummary,
     /// When what the backup knows ends: its last audit event.
     pub until: Option<Timestamp>,
 }
@@ -40,11 +40,11 @@ impl Restoring {
         let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
         let shown = backup.display();
         if !backup.is_file() {
-            return Err(StoreError::Misnamed(format!("there is no backup {shown}")));
+            return Err(StoreError::InvalidLocation(format!("there is no backup {shown}")));
         }
         if identity(&backup) == identity(&target) {
             let text = format!("{shown} is the database itself, not a backup of it");
-            return Err(StoreError::Misnamed(text));
+            return Err(StoreError::InvalidLocation(text));
         }
         let log = beside(&backup, "-wal");
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
@@ -101,9 +101,9 @@ fn refuse(text: String) -> StoreError {
 /// Refuses to put a store in the place of another program's database. What is damaged, or no database, is replaced.
 async fn refuse_anothers(target: &Path) -> Result<()> {
     let Ok((target, access)) = file::existing(target) else { return Ok(()) };
-    match look(&target, access).await {
-        Ok(schema @ Schema::Anothers { .. }) => {
-            schema.known(&target.display().to_string(), SQLITE).map(|_| ())
+    match inspect(&target, access).await {
+        Ok(schema @ Schema::Occupied { .. }) => {
+            schema.existing_version(&target.display().to_string(), SQLITE).map(|_| ())
         }
         Ok(_) | Err(_) => Ok(()),
     }
@@ -158,7 +158,7 @@ async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
     match schema(&mut db).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
-        Schema::Empty | Schema::Room(_) | Schema::Anothers { .. } => {
+        Schema::Empty | Schema::Shared(_) | Schema::Occupied { .. } => {
             return Err(refuse("it is no store of sophic-auth".to_owned()));
         }
     }

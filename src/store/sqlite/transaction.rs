@@ -37,24 +37,24 @@ impl SqliteTx {
 }
 
 /// Runs a statement, unless one has failed.
-macro_rules! verb {
-    ($this:expr, async |$db:ident| $verb:expr) => {{
+macro_rules! run {
+    ($this:expr, async |$db:ident| $statement:expr) => {{
         $this.go_on()?;
         let outcome: $crate::store::Result<_> = {
             let $db = &mut *$this.transaction;
-            async { $verb }.await
+            async { $statement }.await
         };
         $this.note(outcome)
     }};
 }
 
-pub(super) use verb;
+pub(super) use run;
 
 #[async_trait]
 impl WriteTx for SqliteTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
-        verb!(self, async |db| audit::insert(db, audit).await)?;
-        let revision = verb!(self, async |db| changes::revision(db).await)?;
+        run!(self, async |db| audit::insert(db, audit).await)?;
+        let revision = run!(self, async |db| changes::revision(db).await)?;
         let Self { transaction, file, name, .. } = *self;
         // What fails here is rolled back, by SQLite or when the connection is given back; see `is_clean`.
         file.note(transaction.commit().await.map_err(StoreError::from))?;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
@@ -50,15 +50,15 @@ impl TransferStore for SqliteStore {
 #[async_trait]
 impl TransferTx for SqliteTx {
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| find(db, names).await)
+        run!(self, async |db| find(db, names).await)
     }
 
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| find(db, names).await)
+        run!(self, async |db| find(db, names).await)
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             // One change is logged for all: that what was unknown may be known.
             if credentials.is_empty() {
                 return Ok(());
@@ -86,7 +86,7 @@ impl TransferTx for SqliteTx {
     }
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query("UPDATE counter SET epoch = $1 WHERE id = 1")
                 .bind(epoch)
                 .execute(db)
@@ -147,7 +147,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         Owner::Workspace(id) => (Some(id.as_str()), None, None),
         Owner::User { id, max_role } => (None, Some(id.as_str()), Some(max_role.number())),
     };
-    let time = |time: Option<Timestamp>| time.map(at);
+    let time = |time: Option<Timestamp>| time.map(sql_time);
     json!([
         hex::encode(credential.id.0.as_bytes()),
         credential.kind.number(),
@@ -161,7 +161,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         credential.scopes.bits(),
         credential.ip_allowlist.to_string(),
         row::annotations_text(&credential.annotations),
-        at(credential.create_time),
+        sql_time(credential.create_time),
         time(credential.expire_time),
         time(credential.disable_time),
         time(credential.revoke_time),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::DISK_FAILS;
 use super::file;
-use crate::store::writes::Writes;
+use crate::store::write_health::WriteHealth;
 use crate::store::{Result, StoreError};
 
 /// What SQLite works with: the database, its log, and the index of that.
@@ -45,7 +45,7 @@ pub(super) struct Watched {
     /// At the end SQLite takes its log away itself.
     closed: AtomicBool,
     /// Whether it takes writes.
-    pub(super) writes: Writes,
+    pub(super) write_health: WriteHealth,
 }
 
 impl Watched {
@@ -61,7 +61,7 @@ impl Watched {
             lost: OnceLock::new(),
             damage: RwLock::default(),
             closed: AtomicBool::new(false),
-            writes: Writes::new(),
+            write_health: WriteHealth::new(),
         }
     }
 
@@ -106,14 +106,18 @@ impl Watched {
 
     /// The outcome of a statement. One that found the file damaged ends all use of it for now.
     pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
-        self.writes.note(&outcome);
+        self.write_health.note(&outcome);
         match outcome {
             // A disk that fails, say: the next write shows it.
             Err(StoreError::Unavailable(text)) => {
-                self.writes.doubt();
+                self.write_health.doubt();
                 // SQLite does not tell a quota that is used up from a disk that is broken.
                 let is_full = text.starts_with(DISK_FAILS) && file::is_full(&self.files[0].0);
-                Err(if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) })
+                Err(if is_full {
+                    StoreError::DiskFull(text)
+                } else {
+                    StoreError::Unavailable(text)
+                })
             }
             Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
                 self.reads_as_damaged(&text);
@@ -133,7 +137,7 @@ impl Watched {
         );
         let (text, pause) = (text.to_owned(), CHECK_FIRST);
         *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
-        self.writes.doubt();
+        self.write_health.doubt();
     }
 
     /// Whether the file read as damaged and it is time to check it; fails while it is not yet.

@@ -1,7 +1,7 @@
 //! After a failover: connections that lead to the server that was the primary before, and what the real [`Lineage`] makes of
 //! what comes from there.
 
-use sophic_auth::store::{Place, Refused};
+use sophic_auth::store::{Origin, StaleOrigin};
 
 use super::plan::Broken;
 use super::world::{Address, Query, Reply, World};
@@ -42,24 +42,24 @@ impl World {
         if matches!(reply, Reply::Failed) {
             self.reconnect(from.process);
         }
-        self.reply(from, call, from_place(Place::Standby, reply));
+        self.reply(from, call, with_origin(Origin::Standby, reply));
     }
 
     /// What is read counts only if it comes from a primary that is not behind what this process had seen.
     pub(super) fn admit(&mut self, me: Address, call: u64, reply: Reply) -> Reply {
         let process = &mut self.processes[me.process];
         let floor = process.floors.remove(&call);
-        let Reply::From(place, revision, reply) = reply else { return reply };
+        let Reply::From(origin, revision, reply) = reply else { return reply };
         let Some(floor) = floor else { return *reply };
-        let refused = process.lineage.admit(&floor, &place, revision).err();
-        if let Place::Primary(life) = place
+        let refused = process.lineage.admit(&floor, &origin, revision).err();
+        if let Origin::Primary(incarnation) = origin
             && matches!(*reply, Reply::Synced(_) | Reply::Committed(..))
         {
-            process.lineage.confirm(&life, revision);
+            process.lineage.confirm(&incarnation, revision);
         }
         let believed = match refused {
             None => true,
-            Some(Refused::Standby) => self.plan.is(Broken::StandbyBelieved),
+            Some(StaleOrigin::Standby) => self.plan.is(Broken::StandbyBelieved),
             Some(_) => false,
         };
         if believed {
@@ -71,7 +71,7 @@ impl World {
 }
 
 /// The reply with where it comes from, if a statement says so.
-pub(super) fn from_place(place: Place, reply: Reply) -> Reply {
+pub(super) fn with_origin(origin: Origin, reply: Reply) -> Reply {
     let revision = match &reply {
         Reply::State(_, revision) | Reply::Committed(revision, ..) => *revision,
         Reply::Synced(Some(synced)) => synced.revision,
@@ -84,5 +84,5 @@ pub(super) fn from_place(place: Place, reply: Reply) -> Reply {
         | Reply::Failed
         | Reply::From(..) => return reply,
     };
-    Reply::From(place, revision, Box::new(reply))
+    Reply::From(origin, revision, Box::new(reply))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sophic_auth::cache::{FollowerAction, FollowerEvent};
 use sophic_auth::model::ReplicaId;
-use sophic_auth::store::{Hint, Incarnation};
+use sophic_auth::store::{Hint, IncarnationId};
 
 use super::plan::{Broken, L};
 use super::world::{Address, Arrival, Event, Query, Reply, Thread, World};
@@ -25,7 +25,7 @@ pub(super) enum Doing {
     Reading(u64, ReplicaId),
     /// The wrong way round: the state, before the row.
     ReadingFirst(u64, ReplicaId, Duration),
-    InsertingLast(u64, ReplicaId, Incarnation, sophic_auth::model::Revision),
+    InsertingLast(u64, ReplicaId, IncarnationId, sophic_auth::model::Revision),
     Waiting(u64),
     Resting(u64),
 }

@@ -2,7 +2,7 @@
 
 use sophic_auth::cache::Term;
 use sophic_auth::model::{Digest, Facts, ReplicaId, Revision};
-use sophic_auth::store::{Hint, Incarnation, Place, Published, Replicas, Synced};
+use sophic_auth::store::{Hint, IncarnationId, Origin, Published, Replicas, Synced};
 
 use super::client::Request;
 use super::store::Wanted;
@@ -47,7 +47,7 @@ pub(super) enum Reply {
     Done,
     /// The row is marked as ended.
     Ended,
-    State(Incarnation, Revision),
+    State(IncarnationId, Revision),
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
@@ -56,7 +56,7 @@ pub(super) enum Reply {
     Committed(Revision, i64, bool),
     Failed,
     /// What a statement gave that says where it was answered, and at which revision.
-    From(Place, Revision, Box<Reply>),
+    From(Origin, Revision, Box<Reply>),
 }
 
 /// The pools of connections of a process: each may lead to another server.
@@ -117,7 +117,7 @@ pub(super) enum Event {
     },
     Nature(Fault),
     /// The standby has a commit of this life: those who listen are notified.
-    Notify(Incarnation, Revision),
+    Notify(IncarnationId, Revision),
     /// Somebody asks, or asks for a change.
     Load {
         changes: bool,

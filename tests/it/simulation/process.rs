@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sophic_auth::cache::{Follower, Hub, Lease, Local, Lookout, Mirror, ReadKey, Reader, Tail};
 use sophic_auth::model::Revision;
-use sophic_auth::store::{Floor, Hint, Incarnation, Lineage, Replicas};
+use sophic_auth::store::{Floor, Hint, IncarnationId, Lineage, Replicas};
 
 use super::follow::Doing;
 use super::plan::{Broken, L, LEASE, Plan};
@@ -44,7 +44,7 @@ pub(super) struct Process {
     pub(super) prompted: bool,
     pub(super) inbox: Vec<Hint>,
     /// What was applied when it was last looked at, and in which life.
-    pub(super) applied: Option<(Incarnation, Revision)>,
+    pub(super) applied: Option<(IncarnationId, Revision)>,
     pub(super) commits: Under<(u64, Wanted)>,
     /// What it has seen of the store, and what that was when each query was sent.
     pub(super) lineage: Lineage,

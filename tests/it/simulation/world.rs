@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use sophic_auth::model::Revision;
-use sophic_auth::store::{Hint, Incarnation, Place};
+use sophic_auth::store::{Hint, IncarnationId, Origin};
 
-use super::astray::from_place;
+use super::astray::with_origin;
 use super::checker::{Checker, Violation};
 use super::client::Clients;
 pub(super) use super::message::{Address, Arrival, Event, Fault, Query, Reply, Thread};
@@ -163,7 +163,7 @@ impl World {
                 }
             }
             Event::Nature(fault) => self.strike(fault),
-            Event::Notify(life, revision) => self.notify(&life, revision),
+            Event::Notify(incarnation, revision) => self.notify(&incarnation, revision),
             Event::Load { changes } => self.load(changes),
             Event::Late { operation, attempt } => self.give_up_attempt(operation, attempt),
             Event::Retry { operation } => self.attempt(operation),
@@ -309,7 +309,7 @@ impl World {
             Query::Commit(wanted) => self.commit(wanted, call, None),
             Query::CommitAs(wanted, drawn) => self.commit(wanted, call, Some(drawn)),
         };
-        let reply = from_place(Place::Primary(self.store.life()), reply);
+        let reply = with_origin(Origin::Primary(self.store.incarnation()), reply);
         self.reply(from, call, reply);
     }
 
@@ -317,14 +317,14 @@ impl World {
         let (revision, version, changed) = self.store.commit(wanted, call, drawn);
         if changed {
             let delay = self.rng.below(500 * US);
-            self.after(delay, Event::Notify(self.store.incarnation(), revision));
+            self.after(delay, Event::Notify(self.store.incarnation_id(), revision));
         }
         Reply::Committed(revision, version, changed)
     }
 
     /// NOTIFY is only a hint: it may be lost, late, or come twice.
-    fn notify(&mut self, life: &Incarnation, revision: Revision) {
-        if *life != self.store.incarnation() {
+    fn notify(&mut self, incarnation: &IncarnationId, revision: Revision) {
+        if *incarnation != self.store.incarnation_id() {
             return;
         }
         self.store.seen();

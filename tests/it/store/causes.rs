@@ -17,7 +17,7 @@ fn cause(error: &StoreError) -> String {
 }
 
 async fn opening(url: &str) -> String {
-    cause(&store::open_as_is(url).await.map(drop).expect_err("it cannot be opened"))
+    cause(&store::open_existing(url).await.map(drop).expect_err("it cannot be opened"))
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sophic_auth::model::{PrincipalFacts, ReplicaId, Revision, Role};
-use sophic_auth::store::{ChangedEntity, Incarnation, Published};
+use sophic_auth::store::{ChangedEntity, IncarnationId, Published};
 
 use super::raw;
 use super::samples::{acme_and_ada, at, digest, key, pat, user, write};
@@ -28,7 +28,7 @@ fn replica_id(number: u8) -> ReplicaId {
     ReplicaId::new(at(0), [number; 10])
 }
 
-fn published(incarnation: &Incarnation, applied: Revision, seq: i64) -> Published {
+fn published(incarnation: &IncarnationId, applied: Revision, seq: i64) -> Published {
     Published { incarnation: Some(incarnation.clone()), applied, seq, durable: false }
 }
 

@@ -16,7 +16,7 @@ fn folder() -> TempDir {
 async fn refusal(path: &Path) -> String {
     let url = format!("sqlite:{}", path.display());
     match store::open(&url).await.map(drop).expect_err("it cannot be opened") {
-        StoreError::Misnamed(text) | StoreError::Lost(text) => text,
+        StoreError::InvalidLocation(text) | StoreError::Lost(text) => text,
         error => panic!("{error:?}"),
     }
 }
@@ -102,7 +102,8 @@ async fn a_symbolic_link_leads_to_the_file() {
     let (file, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
     store::migrate(&format!("sqlite:{}", file.display())).await.expect("it is migrated");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
-    let store = store::open_as_is(&format!("sqlite:{}", link.display())).await.expect("it opens");
+    let store =
+        store::open_existing(&format!("sqlite:{}", link.display())).await.expect("it opens");
     store.ping().await.expect("it answers");
     store.close().await;
 }

@@ -53,7 +53,7 @@ async fn a_role_that_may_have_few_connections_waits_for_its_own() {
         let made =
             format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT sophic TO {role}");
         raw::run(&database, &made).await;
-        let store = store::open_as_is(&url.replace("sophic@", &format!("{role}@"))).await;
+        let store = store::open_existing(&url.replace("sophic@", &format!("{role}@"))).await;
         let store = store.expect("it opens");
         busy(&store, limit).await;
         store.close().await;
@@ -68,7 +68,7 @@ async fn a_pooler_that_leaves_connections_waiting_costs_no_answers() {
     let settings = "pool_mode = session\ndefault_pool_size = 6\n\
                     ignore_startup_parameters = extra_float_digits,options";
     let (pooler, url) = pgbouncer(&database.url(), settings).await;
-    let store = store::open_as_is(&url).await.expect("it opens");
+    let store = store::open_existing(&url).await.expect("it opens");
     busy(&store, 1).await;
     store.close().await;
     drop(pooler);

@@ -103,10 +103,10 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
             }
         };
         let known = async {
-            let gone = store.gone().await;
-            assert!(matches!(gone, StoreError::Away(_)), "{gone:?}");
-            assert!(matches!(store.revision().await, Err(StoreError::Away(_))));
-            assert!(matches!(store.begin("test").await.map(drop), Err(StoreError::Away(_))));
+            let gone = store.until_unreachable().await;
+            assert!(matches!(gone, StoreError::Unreachable(_)), "{gone:?}");
+            assert!(matches!(store.revision().await, Err(StoreError::Unreachable(_))));
+            assert!(matches!(store.begin("test").await.map(drop), Err(StoreError::Unreachable(_))));
         };
         let known = async {
             tokio::select! { () = known => {}, () = again => {} }

@@ -128,7 +128,7 @@ async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore
     })
     .await;
     let dead = async |cutoff| {
-        let mut dead = store.list_dead(at(cutoff), 100).await.expect("ids");
+        let mut dead = store.list_purgeable(at(cutoff), 100).await.expect("ids");
         dead.sort();
         dead
     };
@@ -137,7 +137,7 @@ async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore
     assert_eq!(dead(201).await, numbered([1, 2]));
     assert_eq!(dead(301).await, numbered([1, 2, 4]));
     assert_eq!(dead(401).await, numbered([1, 2, 4, 5]));
-    assert_eq!(store.list_dead(at(401), 2).await.expect("ids").len(), 2);
+    assert_eq!(store.list_purgeable(at(401), 2).await.expect("ids").len(), 2);
 }
 
 async fn many_are_found_revoked_and_dropped_at_once(store: TestStore) {

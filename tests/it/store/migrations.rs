@@ -16,7 +16,7 @@ on_every_store! {
 }
 
 async fn a_store_as_it_is_opens_where_its_schema_is_this_programs(store: TestStore) {
-    let again = store::open_as_is(&store.database.url()).await.expect("it opens");
+    let again = store::open_existing(&store.database.url()).await.expect("it opens");
     again.ping().await.expect("it answers");
     again.close().await;
 }
@@ -31,7 +31,7 @@ async fn a_newer_schema_is_refused_with_both_versions(store: TestStore) {
     raw::run(&store.database, row).await;
     let outcomes = [
         store::open(&url).await.map(drop),
-        store::open_as_is(&url).await.map(drop),
+        store::open_existing(&url).await.map(drop),
         store::migrate(&url).await.map(drop),
     ];
     for outcome in outcomes {
@@ -69,14 +69,14 @@ async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
     let forget = "DELETE FROM _sqlx_migrations \
                   WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     raw::run(&store.database, forget).await;
-    let refused = store::open_as_is(&store.database.url()).await.map(drop);
+    let refused = store::open_existing(&store.database.url()).await.map(drop);
     let error = refused.expect_err("it is refused");
     assert!(
         matches!(error, StoreError::SchemaTooOld { found, needed } if found < needed),
         "{error:?}"
     );
     assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
-    let pending = store::pending(&store.database.url()).await.expect("it can be told");
+    let pending = store::pending_migrations(&store.database.url()).await.expect("it can be told");
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
@@ -86,13 +86,13 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
     let url = database.url();
     let mut said = String::new();
     for outcome in [
-        store::pending(&url).await.map(drop),
+        store::pending_migrations(&url).await.map(drop),
         store::open(&url).await.map(drop),
         store::migrate(&url).await.map(drop),
-        store::open_as_is(&url).await.map(drop),
+        store::open_existing(&url).await.map(drop),
     ] {
         match outcome.expect_err("it is refused") {
-            StoreError::Misnamed(text) => said = text,
+            StoreError::InvalidLocation(text) => said = text,
             // Whoever makes nothing finds nothing.
             StoreError::Missing(_) => {}
             error => panic!("{theirs}: {error:?}"),
@@ -180,13 +180,14 @@ async fn processes_that_migrate_a_database_at_once_wait_for_each_other() {
 #[tokio::test]
 async fn a_schema_is_not_opened_before_it_is_there() {
     for database in [Database::sqlite(), Database::empty_postgres().await] {
-        let error = store::open_as_is(&database.url()).await.map(drop).expect_err("it is refused");
+        let error =
+            store::open_existing(&database.url()).await.map(drop).expect_err("it is refused");
         assert!(
             matches!(&error, StoreError::Missing(text) if text.contains("sophic-auth migrate")),
             "{error:?}"
         );
         assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
-        let pending = store::pending(&database.url()).await.expect("it can be told");
+        let pending = store::pending_migrations(&database.url()).await.expect("it can be told");
         assert!(pending.from == 0 && pending.to >= 5, "{pending:?}");
         assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
         database.drop_database().await;

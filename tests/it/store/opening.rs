@@ -29,7 +29,7 @@ async fn what_was_written_is_there_when_it_is_opened_again(store: TestStore) {
 }
 
 async fn a_second_store_on_the_same_database_sees_the_same(store: TestStore) {
-    let second = store::open_as_is(&store.database.url()).await.expect("it opens");
+    let second = store::open_existing(&store.database.url()).await.expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(second.find_workspace("acme").await.expect("a read"), Some(acme.clone()));
@@ -65,7 +65,7 @@ async fn a_url_that_leads_nowhere_is_refused_and_never_repeated() {
     ];
     for url in unusable {
         let error = refusal(url).await;
-        assert!(matches!(error, StoreError::Misnamed(_)), "{url}: {error:?}");
+        assert!(matches!(error, StoreError::InvalidLocation(_)), "{url}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
     }
 }
@@ -83,7 +83,7 @@ async fn a_database_or_role_that_is_not_there_is_refused_by_name() {
     let url = cluster_url().replace("/postgres", "/nosuchdatabase");
     let error = refusal(&url).await;
     assert!(
-        matches!(&error, StoreError::Misnamed(text) if text.contains("nosuchdatabase")),
+        matches!(&error, StoreError::InvalidLocation(text) if text.contains("nosuchdatabase")),
         "{error:?}"
     );
 }

@@ -219,7 +219,8 @@ async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
     for number in 0..10 {
         let kept = user(&format!("kept-{number}"));
         write(&*store, async |tx| tx.put_user(&kept).await.expect("they are put")).await;
-        let second = sophic_auth::store::open_as_is(&store.database.url()).await.expect("it opens");
+        let second =
+            sophic_auth::store::open_existing(&store.database.url()).await.expect("it opens");
         assert!(second.find_user(&kept.id).await.expect("a read").is_some(), "{number}");
         assert!(second.find_user(&user("cut-off").id).await.expect("a read").is_none());
         second.close().await;

@@ -12,7 +12,7 @@ use sophic_auth::model::{
     Facts, FoundFacts, IpAllowlist, Owner, PrincipalFacts, ReplicaId, Revision, Role, Scope,
     ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace, WorkspaceId,
 };
-use sophic_auth::store::{Change, ChangedEntity, Incarnation, Life};
+use sophic_auth::store::{Change, ChangedEntity, Incarnation, IncarnationId};
 
 use self::rows::Row;
 use super::plan::{Broken, Plan};
@@ -222,12 +222,12 @@ impl Store {
         }
     }
 
-    pub(super) fn life(&self) -> Life {
-        Life { epoch: uuid::Uuid::nil(), system: 1, timeline: self.timeline }
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation { epoch: uuid::Uuid::nil(), system: 1, timeline: self.timeline }
     }
 
-    pub(super) fn incarnation(&self) -> Incarnation {
-        self.life().incarnation()
+    pub(super) fn incarnation_id(&self) -> IncarnationId {
+        self.incarnation().id()
     }
 
     fn revision(&self) -> Revision {

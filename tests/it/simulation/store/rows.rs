@@ -1,7 +1,7 @@
 //! The replicas' rows, as `src/store/postgres/feed.rs` has them.
 
 use sophic_auth::model::{ReplicaId, Revision};
-use sophic_auth::store::{Incarnation, Published, Replica, Replicas, Synced};
+use sophic_auth::store::{IncarnationId, Published, Replica, Replicas, Synced};
 
 use super::super::plan::{Broken, LEASE};
 use super::Store;
@@ -33,8 +33,8 @@ impl Store {
         self.rows.get_mut(&id).filter(|row| !row.ended).map(|row| &mut row.replica)
     }
 
-    pub(in crate::simulation) fn state(&self) -> (Incarnation, Revision) {
-        (self.incarnation(), self.revision())
+    pub(in crate::simulation) fn state(&self) -> (IncarnationId, Revision) {
+        (self.incarnation_id(), self.revision())
     }
 
     pub(in crate::simulation) fn sync(

@@ -12,13 +12,13 @@ use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Where a store can be instead.
-const INSTEAD: &str = "name the right one by --database-url";
+const ADVICE: &str = "name the right one by --database-url";
 
 /// How long it waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks at a file that is there.
-pub(super) async fn look(path: &Path, access: Access) -> Result<Schema> {
+pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {
     let options = match access {
         // Open to write, so that SQLite leaves no log behind that only it could take away.
         Access::Write => SqliteConnectOptions::new()
@@ -47,8 +47,8 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
     if names.is_empty() {
         return Ok(Schema::Empty);
     }
-    if !has_mark(connection).await? {
-        return Ok(Schema::Anothers { names, instead: INSTEAD });
+    if !is_ours(connection).await? {
+        return Ok(Schema::Occupied { names, advice: ADVICE });
     }
     let rows = sqlx::query(APPLIED).fetch_all(connection).await?;
     let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
@@ -56,10 +56,10 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
 }
 
 /// Whether the migrations began with ours.
-async fn has_mark(connection: &mut SqliteConnection) -> Result<bool> {
+async fn is_ours(connection: &mut SqliteConnection) -> Result<bool> {
     let found =
         sqlx::query("SELECT 1 FROM _sqlx_migrations WHERE version = 1 AND hex(checksum) = $1")
-            .bind(migrations::mark(SQLITE))
+            .bind(migrations::first_checksum(SQLITE))
             .fetch_optional(connection)
             .await
             .map_err(StoreError::from);
