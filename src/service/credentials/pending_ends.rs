@@ -1,8 +1,10 @@
-//! Credentials that die with their owner, by its watermark, have an event each, as if each had been revoked by itself. Of few
-//! they are in the transaction that deletes the owner. Of many the first are, and the rest is noted there, as [`PendingEnds`]:
-//! whichever server comes to it tells them in small batches, each of which commits how far it has come. So each is told
-//! once, whoever crashes, and nobody waits long for a batch. Such rows change no more but by being purged, which waits for
-//! this.
+//! Audit events of credentials that end because their owner is deleted. The watermark of the owner revokes them all at
+//! once, and each still gets an event, as if it had been revoked alone.
+//!
+//! The transaction that deletes the owner writes the events of the first batch. If there are more, it saves a
+//! [`PendingEnds`]. A server then writes the rest in small batches, so that no other writer waits long. Each batch
+//! commits its progress, so every event is written exactly once, even if a server crashes. The rows do not change in
+//! between except by purging, which waits for the events.
 
 use std::sync::Arc;
 
@@ -16,15 +18,15 @@ use crate::service::commit::{Committed, Effect};
 use crate::service::{Attempt, Context, Reason, Result, Service, view};
 use crate::store::{PendingEnds, PendingEndsOwner, RevokeFilter, WriteTx};
 
-/// Credentials that one transaction tells of: few, for others who write wait for it.
+/// Number of events that one transaction writes. It is small because other writers wait for the transaction.
 const BATCH: usize = 50;
-/// Batches of others that a purge waits for.
+/// Number of batches by other servers that a purge waits for.
 const OTHERS_MAX: u32 = 60_000;
 
 impl Service {
-    /// Records of each credential of an owner that it is revoked now, or notes that it is to be recorded; what the event of
-    /// the owner says of it. To be called before the owner's watermark is raised from `generation`, in the same transaction,
-    /// which holds the owner: that is what revokes them.
+    /// Writes the end events of the credentials of an owner, or the first of them and a [`PendingEnds`] for the rest.
+    /// Returns the content of the event of the owner. Call this in the transaction that deletes the owner, which has
+    /// the owner locked, before it raises the watermark from `generation`.
     pub(in crate::service) async fn record_revoked(
         &self,
         tx: &mut dyn WriteTx,
@@ -42,7 +44,7 @@ impl Service {
                 (filter, format!("user {id} was deleted"))
             }
         };
-        let mut batch = tx.find_revocable(&filter, None, fetch()).await?;
+        let mut batch = tx.find_revocable(&filter, None, fetch_limit()).await?;
         let more = batch.len() > BATCH;
         batch.truncate(BATCH);
         let written_count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
@@ -58,7 +60,7 @@ impl Service {
             last_written_id: crate::model::CredentialId(Uuid::nil()),
             written_count,
         };
-        let events = self.ends(&pending, &batch)?;
+        let events = self.end_events(&pending, &batch)?;
         tx.insert_audit_events(&events).await?;
         let Some(last) = batch.last().filter(|_| more) else {
             return Ok(json!({"revoked_count": written_count}));
@@ -81,63 +83,64 @@ impl Service {
         }
         let this = Arc::clone(self);
         let attempt = Attempt::new(&Context::operator("server"), AuditAction::CredentialRevoke);
-        // The watermark has taken away all that there was.
+        // The watermark has already revoked the credentials.
         self.run(attempt, Effect::Neutral, async move {
-            let mut told = 0;
+            let mut written = 0;
             let mut committed = this.nothing_to_commit().await?;
-            while let Some((batch, count)) = this.tell_batch().await? {
+            while let Some((batch, count)) = this.write_pending_batch().await? {
                 committed = committed.and(batch);
-                told += count;
-                progress(told);
+                written += count;
+                progress(written);
                 if this.tasks.is_closed() {
                     break;
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;
             }
-            Ok(committed.done(told))
+            Ok(committed.done(written))
         })
         .await
     }
 
-    /// Waits until all is told, and tells what nobody else does: what is purged must have been told of.
+    /// Waits until no end events are pending, and writes those that no other server is writing. A purge needs this,
+    /// because it deletes the rows that the events describe.
     pub(in crate::service) async fn all_told(&self) -> Result<()> {
         for _ in 0..OTHERS_MAX {
             if !self.store.has_pending_ends().await? {
                 return Ok(());
             }
-            self.tell_batch().await?;
+            self.write_pending_batch().await?;
             tokio::time::sleep(BATCH_PAUSE).await;
         }
         Err(Reason::StoreUnavailable.into())
     }
 
-    /// Tells of some; nothing if there is none that nobody else holds.
-    async fn tell_batch(&self) -> Result<Option<(Committed, u64)>> {
+    /// Writes a batch of pending end events. `None` if there are none, or other servers are writing all of them.
+    async fn write_pending_batch(&self) -> Result<Option<(Committed, u64)>> {
         let mut tx = self.begin("tell_revoked").await?;
         let Some(mut pending) = tx.take_pending_ends().await? else { return Ok(None) };
-        let mut batch = tx.list_pending_ends(&pending, fetch()).await?;
+        let mut batch = tx.list_pending_ends(&pending, fetch_limit()).await?;
         let more = batch.len() > BATCH;
         batch.truncate(BATCH);
         let count = batch.len() as u64;
         pending.written_count += i64::try_from(batch.len()).unwrap_or(0);
-        let mut events = self.ends(&pending, &batch)?;
+        let mut events = self.end_events(&pending, &batch)?;
         if let Some(last) = batch.last().filter(|_| more) {
             pending.last_written_id = last.id;
             tx.save_pending_ends(&pending).await?;
         } else {
             tx.delete_pending_ends(pending.id).await?;
-            events.push(self.told(&pending)?);
+            events.push(self.summary_event(&pending)?);
         }
         let last = events.pop().ok_or(Reason::Internal)?;
         tx.insert_audit_events(&events).await?;
         Ok(Some((self.commit(tx, &last).await?, count)))
     }
 
-    /// An event for each of the batch.
-    fn ends(&self, pending: &PendingEnds, batch: &[Credential]) -> Result<Vec<AuditEvent>> {
+    /// Returns an event for each credential of the batch.
+    fn end_events(&self, pending: &PendingEnds, batch: &[Credential]) -> Result<Vec<AuditEvent>> {
         let events = batch.iter().map(|found| {
-            // As it was, and as the row reads from then on: the watermark stands for its time, and its version is not
-            // counted on.
+            // The row as it was, and as it reads now: the watermark gives the revoke time, and the version does not
+            // change.
             let before = Credential { revoke_time: None, ..found.clone() };
             let after = Credential { revoke_time: Some(pending.revoke_time), ..found.clone() };
             let entry = Entry {
@@ -148,13 +151,13 @@ impl Service {
                 after: Some(view::credential(&after, pending.revoke_time)),
                 reason: Some(&pending.reason),
             };
-            self.event_of_pending_ends(pending, entry)
+            self.event_by_deleter(pending, entry)
         });
         events.collect()
     }
 
-    /// That all is told, and how many it were.
-    fn told(&self, pending: &PendingEnds) -> Result<AuditEvent> {
+    /// Returns the event that reports the number of credentials, once all their events are written.
+    fn summary_event(&self, pending: &PendingEnds) -> Result<AuditEvent> {
         let target = match &pending.owner {
             PendingEndsOwner::Workspace(id) => AuditTarget::Workspace(id.clone()),
             PendingEndsOwner::User(id) => AuditTarget::User(id.clone()),
@@ -167,18 +170,18 @@ impl Service {
             after: Some(json!({"revoked_count": pending.written_count})),
             reason: Some(&pending.reason),
         };
-        self.event_of_pending_ends(pending, entry)
+        self.event_by_deleter(pending, entry)
     }
 
-    /// In the name of who deleted the owner, whoever tells it.
-    fn event_of_pending_ends(&self, pending: &PendingEnds, entry: Entry<'_>) -> Result<AuditEvent> {
+    /// Builds an event in the name of the caller that deleted the owner.
+    fn event_by_deleter(&self, pending: &PendingEnds, entry: Entry<'_>) -> Result<AuditEvent> {
         let event = self.audit_event(&Context::operator(""), entry)?;
         let (caller, remote_address) = (pending.caller.clone(), pending.remote_address.clone());
         Ok(AuditEvent { caller, remote_address, ..event })
     }
 }
 
-/// One more than a batch, to see whether there are more.
-fn fetch() -> u32 {
+/// Number of rows to fetch: one more than a batch, to see whether more follow.
+fn fetch_limit() -> u32 {
     u32::try_from(BATCH + 1).unwrap_or(u32::MAX)
 }
