@@ -8,7 +8,7 @@ use super::stall_timeout;
 use crate::model::{ReplicaId, Revision};
 use crate::store::{Incarnation, Replica, Replicas};
 
-/// After a gap between two reads that is longer than this fraction of a lease, a row is observed afresh before its replica
+/// After a gap between two reads longer than this fraction of a lease, a row is observed afresh before its replica
 /// is given up. After an outage of the store all rows have stood still, and most replicas are about to sync. The
 /// minimum applies to very short leases.
 const GAP_PARTS: u32 = 4;
