@@ -231,7 +231,7 @@ mod tests {
         assert!(!known.may_contain(&digest(1)) && !known.is_complete());
         let mut rebuild = known.begin_rebuild();
         known.insert(&digest(2));
-        assert!(known.may_contain(&digest(2)), "be it that the rebuild is under way");
+        assert!(known.may_contain(&digest(2)), "even before the rebuild has ended");
         rebuild.add(&[digest(3)]);
         assert_eq!(rebuild.digest_count(), 1);
         assert!(known.finish_rebuild(rebuild).is_some() && known.is_complete());
@@ -240,7 +240,7 @@ mod tests {
         assert!(!known.may_contain(&digest(5)));
         // The next rebuild replaces this one, and deleted digests are forgotten.
         let rebuild = known.begin_rebuild();
-        assert!(known.may_contain(&digest(3)), "until there is another");
+        assert!(known.may_contain(&digest(3)), "until the next rebuild ends");
         known.finish_rebuild(rebuild);
         assert!(!known.may_contain(&digest(3)));
     }

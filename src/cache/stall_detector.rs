@@ -8,12 +8,12 @@ use super::stall_timeout;
 use crate::model::{ReplicaId, Revision};
 use crate::store::{IncarnationId, Replica, Replicas};
 
-/// After a gap between two reads that is longer than this fraction of a lease, a row is watched anew before its replica
+/// After a gap between two reads longer than this fraction of a lease, a row is observed afresh before its replica
 /// is given up. After an outage of the store all rows have stood still, and most replicas are about to sync. The
 /// minimum applies to very short leases.
 const GAP_PARTS: u32 = 4;
 const GAP_MIN: Duration = Duration::from_millis(200);
-/// How long the row is watched anew, as a fraction of a lease.
+/// How long the row is observed afresh, as a fraction of a lease.
 const GRACE_PARTS: u32 = 10;
 
 /// A row, and the time since which it is unchanged.
